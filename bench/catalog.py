@@ -1,0 +1,97 @@
+"""Every name that a spec can use, with what it accepts. Plain tables: no torch, so `bench list` is instant.
+
+The builders stand in `bench.workloads`; a test holds the two together. Schedules have their own table in
+`tuner.schedules`, beside the functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name: a line for people and the spec's keys that apply to it."""
+
+    summary: str
+    parameters: tuple[str, ...] = ()
+
+
+MODELS: dict[str, Entry] = {
+    "linear": Entry("softmax regression on the flattened input"),
+    "mlp": Entry(
+        "`depth` hidden layers of `width` units (2 x 128)",
+        ("width", "depth", "activation", "norm", "dropout"),
+    ),
+    "cnn": Entry(
+        "`depth` stages of 3x3 convolutions, widths doubling from `width` (3 stages from 32)",
+        ("width", "depth", "activation", "norm", "dropout"),
+    ),
+    "resnet9": Entry(
+        "David Page's ResNet-9: `width` 64, `depth` residual blocks in each of two stages (1)",
+        ("width", "depth", "activation", "norm", "dropout"),
+    ),
+}
+
+NORMS: dict[str, Entry] = {
+    "batch": Entry("batch normalisation"),
+    "group": Entry("group normalisation, the largest divisor of the channels up to 8 groups"),
+    "layer": Entry("layer normalisation (one group)"),
+    "none": Entry("no normalisation"),
+}
+
+ACTIVATIONS: dict[str, Entry] = {
+    "relu": Entry("torch.nn.ReLU"),
+    "leaky_relu": Entry("torch.nn.LeakyReLU"),
+    "sigmoid": Entry("torch.nn.Sigmoid"),
+    "tanh": Entry("torch.nn.Tanh"),
+    "gelu": Entry("torch.nn.GELU (erf)"),
+    "silu": Entry("torch.nn.SiLU (swish)"),
+    "elu": Entry("torch.nn.ELU"),
+    "softplus": Entry("torch.nn.Softplus"),
+    "mish": Entry("torch.nn.Mish"),
+    "hardswish": Entry("torch.nn.Hardswish"),
+    "identity": Entry("torch.nn.Identity: none at all"),
+}
+
+# Parameters have PyTorch's names and, where a spec gives none, PyTorch's defaults;
+# `momentum` and `nesterov` are torch.optim.SGD with a momentum of 0.9 unless the spec says otherwise.
+_IMPLEMENTATION = ("foreach", "fused")
+OPTIMIZERS: dict[str, Entry] = {
+    "sgd": Entry("torch.optim.SGD without momentum", ("weight_decay", "maximize", *_IMPLEMENTATION)),
+    "momentum": Entry(
+        "torch.optim.SGD, momentum 0.9",
+        ("momentum", "dampening", "nesterov", "weight_decay", "maximize", *_IMPLEMENTATION),
+    ),
+    "nesterov": Entry(
+        "torch.optim.SGD, momentum 0.9, nesterov",
+        ("momentum", "weight_decay", "maximize", *_IMPLEMENTATION),
+    ),
+    "adam": Entry(
+        "torch.optim.Adam", ("betas", "eps", "weight_decay", "amsgrad", "maximize", *_IMPLEMENTATION)
+    ),
+    "adamw": Entry(
+        "torch.optim.AdamW", ("betas", "eps", "weight_decay", "amsgrad", "maximize", *_IMPLEMENTATION)
+    ),
+    "rmsprop": Entry(
+        "torch.optim.RMSprop",
+        ("alpha", "eps", "weight_decay", "momentum", "centered", "maximize", "foreach"),
+    ),
+    "adagrad": Entry(
+        "torch.optim.Adagrad",
+        ("lr_decay", "eps", "weight_decay", "initial_accumulator_value", "maximize", *_IMPLEMENTATION),
+    ),
+}
+
+DATASETS: dict[str, Entry] = {
+    "cifar10": Entry("CIFAR-10, binary version: 50,000 + 10,000 colour images, 32x32, 10 classes"),
+    "digits": Entry("scikit-learn's handwritten digits: 1,797 real 8x8 scans, a stratified fifth held for the test"),
+    "npz": Entry("your own arrays x_train, y_train, x_test, y_test in one .npz file", ("path",)),
+    "cifar10-like": Entry("generated: 50,000 + 10,000 colour textures, 32x32, 10 classes"),
+    "mnist-like": Entry("generated: 60,000 + 10,000 grey strokes, 28x28, 10 classes"),
+    "spirals": Entry("generated: 4,000 + 1,000 points of three interleaved spirals, 2 features"),
+}
+
+GENERATED = ("cifar10-like", "mnist-like", "spirals")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+METRICS_TO_REACH = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "train_accuracy", "train_loss")
