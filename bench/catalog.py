@@ -85,7 +85,9 @@ OPTIMIZERS: dict[str, Entry] = {
 
 DATASETS: dict[str, Entry] = {
     "cifar10": Entry("CIFAR-10, binary version: 50,000 + 10,000 colour images, 32x32, 10 classes"),
-    "digits": Entry("scikit-learn's handwritten digits: 1,797 real 8x8 scans, a stratified fifth held for the test"),
+    "digits": Entry(
+        "scikit-learn's handwritten digits: 1,797 real 8x8 scans, a stratified fifth held for the test"
+    ),
     "npz": Entry("your own arrays x_train, y_train, x_test, y_test in one .npz file", ("path",)),
     "cifar10-like": Entry("generated: 50,000 + 10,000 colour textures, 32x32, 10 classes"),
     "mnist-like": Entry("generated: 60,000 + 10,000 grey strokes, 28x28, 10 classes"),

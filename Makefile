@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: `make run` and `make test`. The README shows the pip commands they stand for.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test lint perf schema clean
+
+run: $(VENV)/installed
+	$(BIN)/python -m bench run specs/cifar.yaml
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+perf: $(VENV)/installed-test
+	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-disable-gc -s
+
+schema: $(VENV)/installed
+	$(BIN)/python -m bench schema > specs/spec.schema.json
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# torch is installed first and alone: pip then keeps it, where a bare dependency could pull a larger build over it.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing PyTorch and the suite into $(VENV) (a few minutes the first time)"
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PIP) -c constraints.txt -e '.[test]'
+	@touch $@

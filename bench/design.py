@@ -1,0 +1,262 @@
+"""From a spec to its trials: which factor is which field, which configurations, in which order.
+
+A configuration is one value for each factor; a trial is a configuration with a seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.catalog import MODELS, OPTIMIZERS, Entry
+from bench.errors import InputError, closest
+from bench.spec import OPTIMIZER_OPTIONS, OwnCode, RandomDesign, Schedule, Spec
+from bench.yaml_source import KeyPath
+
+VARIED_SECTIONS = ("train", "model", "data")
+MAX_TRIALS = 100_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration with one seed.
+
+    Args:
+        id: unique in its run, e.g. `batch_size=64,optimizer=adam,seed=0`.
+        factors: factor name -> value as a person writes it (a schedule without parameters is its name).
+        seed: for initialisation, shuffling and augmentation.
+        spec: the spec with the factors' values in their fields.
+    """
+
+    id: str
+    factors: dict[str, Any]
+    seed: int
+    spec: Spec
+
+
+def expand(spec: Spec) -> list[Trial]:
+    """Return the spec's trials in the order in which they run.
+
+    Each seed is a block that holds every configuration once, in an order shuffled anew for each block (seeded by the
+    spec's name and the seed): slow drift of the machine hits all configurations alike.
+
+    Raises:
+        InputError: when there are more than 100,000 trials or a combination of values is not valid.
+    """
+    configurations = _configurations(spec)
+    trials = []
+    for seed in spec.seeds:
+        block = [_trial(spec, factors, seed) for factors in configurations]
+        random.Random(f"{spec.name}:{seed}").shuffle(block)
+        trials += block
+    return trials
+
+
+def baseline(spec: Spec) -> dict[str, Any]:
+    """Return the configuration that the spec's own sections describe, as factor name -> value."""
+    values: dict[str, Any] = {}
+    for key in _varied(spec):
+        value: Any = spec
+        for part in factor_path(key, spec):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, str(part), None)
+        if isinstance(value, Schedule):
+            # A factor's bare name means the schedule as `train` has it, see `_applied`.
+            value = value.name if value.name in _varied(spec)[key] else value.model_dump()
+        values[key] = _label(value)
+    return values
+
+
+def factor_path(key: str, spec: Spec) -> KeyPath:
+    """Find the field that a factor names: `batch_size`, `schedule.pct_start`, `model.width`.
+
+    Raises:
+        ValueError: no section or several have such a field.
+    """
+    first, *rest = key.split(".")
+    sections = {name: getattr(spec, name) for name in VARIED_SECTIONS}
+    if first in sections:
+        if not rest:
+            raise ValueError(f"'{first}' is a section, not a field. Name a field of it, like {first}.name")
+        section, path = first, rest
+    else:
+        owners = [name for name, section in sections.items() if first in type(section).model_fields]
+        if len(owners) > 1:
+            raise ValueError(
+                f"'{key}' is ambiguous. Write {' or '.join(f'{owner}.{key}' for owner in owners)}"
+            )
+        section, path = (owners or ["train"])[0], [first, *rest]
+    fields = list(type(sections[section]).model_fields)
+    own_keys = isinstance(sections[section], OwnCode) and sections[section].factory is not None
+    if path[0] not in fields and not own_keys:
+        known = fields if first in sections else [f for s in sections.values() for f in type(s).model_fields]
+        near = closest(path[0], known)
+        hint = f"Did you mean '{near}'?" if near else "Name a field of train, model or data."
+        raise ValueError(f"no such field; known: {', '.join(sorted(set(known)))}. {hint}")
+    return (section, *path)
+
+
+def check_factors(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what is wrong with the factors and with parameters that nothing in play takes: (key path, sentence)."""
+    findings = list(_check_values(spec))
+    yield from findings or _check_applicable(spec)
+
+
+def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find factors that name no field, or one twice, and values that their field refuses."""
+    paths: dict[KeyPath, str] = {}
+    for key, values in _varied(spec).items():
+        place: KeyPath = ("factors", key)
+        try:
+            path = factor_path(key, spec)
+        except ValueError as error:
+            yield place, str(error)
+            continue
+        if path in paths:
+            yield place, f"names the same field as '{paths[path]}'. Keep one"
+            continue
+        paths[path] = key
+        labels = [str(_label(value)) for value in values]
+        for index, value in enumerate(values):
+            if labels.index(labels[index]) != index:
+                yield (*place, index), f"{labels[index]} stands twice. Keep one"
+                continue
+            try:
+                Spec.model_validate(_applied(spec, {key: value}))
+            except ValidationError as error:
+                finding = error.errors()[0]
+                yield (*place, index), finding_text(finding)
+
+
+def finding_text(finding: Any) -> str:
+    """Put one of pydantic's findings about a factor's value into words."""
+    context = finding.get("ctx") or {}
+    if finding["type"] == "unknown_name":
+        near = closest(finding["input"], context["known"])
+        hint = f" Did you mean '{near}'?" if near else ""
+        return f"unknown '{finding['input']}'; known: {', '.join(sorted(context['known']))}.{hint}"
+    text = context.get("text") or f"{finding['msg']}, is {finding['input']!r}"
+    return f"{text[0].lower()}{text[1:]}"
+
+
+def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find parameters that no optimizer or model in play takes: they would be dropped silently."""
+    keys = {factor_path(key, spec): key for key in _varied(spec)}
+    varied = {path: spec.factors[key] or [] for path, key in keys.items()}
+    tables: list[tuple[str, str, dict[str, Entry], list[Any], tuple[str, ...]]] = [
+        ("train", "optimizer", OPTIMIZERS, [spec.train.optimizer], OPTIMIZER_OPTIONS),
+    ]
+    if spec.model.factory is None:
+        options = tuple(dict.fromkeys(key for entry in MODELS.values() for key in entry.parameters))
+        tables.append(("model", "name", MODELS, [spec.model.name], options))
+    for section, field, table, named, options in tables:
+        in_play = [*named, *varied.get((section, field), [])]
+        taken = {option for name in in_play for option in table[str(name)].parameters}
+        for option in options:
+            given = getattr(getattr(spec, section), option) is not None
+            if (given or (section, option) in varied) and option not in taken:
+                path: KeyPath = (section, option) if given else ("factors", keys[(section, option)])
+                known = ", ".join(sorted(taken)) or "none"
+                names = ", ".join(dict.fromkeys(map(str, in_play)))
+                yield path, f"{names} does not take it; parameters known for {names}: {known}. Remove it"
+
+
+def _varied(spec: Spec) -> dict[str, list[Any]]:
+    """The factors that have values; null switches a factor off (in a profile)."""
+    return {key: values for key, values in spec.factors.items() if values}
+
+
+def _configurations(spec: Spec) -> list[dict[str, Any]]:
+    """Return one mapping factor -> value for each configuration of the design."""
+    factors = _varied(spec)
+    if spec.design == "one-at-a-time":
+        start = baseline(spec)
+        cells = [start] + [
+            {**start, key: value}
+            for key, values in factors.items()
+            for value in values
+            if _label(value) != start[key]
+        ]
+        return _counted(spec, cells, len(cells))
+    total = math.prod(len(values) for values in factors.values())
+    if isinstance(spec.design, RandomDesign):
+        numbers = random.Random(f"{spec.name}:design").sample(range(total), min(spec.design.random, total))
+        return _counted(spec, [_cell(factors, number) for number in sorted(numbers)], len(numbers))
+    if total * len(spec.seeds) > MAX_TRIALS:
+        return _counted(spec, [], total)
+    return [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+
+
+def _counted(spec: Spec, cells: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Refuse designs that would never end."""
+    if count * len(spec.seeds) > MAX_TRIALS:
+        raise InputError(
+            f"{spec.name}: design: {count:,} configurations x {len(spec.seeds)} seeds are more than {MAX_TRIALS:,} "
+            "trials. Use fewer values, one-at-a-time or {random: 20}"
+        )
+    return cells
+
+
+def _cell(factors: dict[str, list[Any]], number: int) -> dict[str, Any]:
+    """Return the grid's cell of this number, the last factor running fastest."""
+    cell: dict[str, Any] = {}
+    for key, values in reversed(factors.items()):
+        number, index = divmod(number, len(values))
+        cell[key] = values[index]
+    return {key: cell[key] for key in factors}
+
+
+def _trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
+    """Put the factors' values into the spec and name the trial after them."""
+    labels = {key: _label(value) for key, value in factors.items()}
+    identity = ",".join([*(f"{key}={_text(value)}" for key, value in labels.items()), f"seed={seed}"])
+    try:
+        applied = Spec.model_validate(_applied(spec, factors))
+    except ValidationError as error:
+        raise InputError(f"{spec.name}: {identity}: {finding_text(error.errors()[0])}") from None
+    return Trial(identity, labels, seed, applied)
+
+
+def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
+    """Return the spec as plain data with the factors' values in their fields and no factors left.
+
+    A bare schedule name that `train` already names means the schedule as `train` describes it.
+    """
+    data = spec.model_dump(exclude={"profiles"}, exclude_unset=True)
+    data["factors"] = {}
+    for key, value in sorted(factors.items(), key=lambda item: len(factor_path(item[0], spec))):
+        path = factor_path(key, spec)
+        if path == ("train", "schedule") and value == spec.train.schedule.name:
+            continue
+        *above, last = path
+        target: Any = data
+        for part in above:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                break
+        target[last] = value
+    return data
+
+
+def _label(value: Any) -> Any:
+    """Return a factor's value as a person writes it: a mapping with a name alone is that name."""
+    if isinstance(value, Mapping) and set(value) == {"name"}:
+        return value["name"]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _text(value: Any) -> str:
+    """Write a value into a trial's id."""
+    if isinstance(value, Mapping):
+        inner = ";".join(f"{key}={_text(item)}" for key, item in value.items() if key != "name")
+        return f"{value.get('name', '')}({inner})"
+    if isinstance(value, (list, tuple)):
+        return "[" + ";".join(map(_text, value)) + "]"
+    if value is None:
+        return "default"
+    return str(value).lower() if isinstance(value, bool) else str(value)

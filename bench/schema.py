@@ -1,0 +1,91 @@
+"""The JSON Schema of a spec, for editors: what pydantic derives, plus what it cannot know (factors, profiles)."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from bench.spec import Data, Model, Spec, Train
+
+DIALECT = "http://json-schema.org/draft-07/schema#"
+
+
+def spec_schema() -> dict[str, Any]:
+    """Return the schema that editors complete and check specs with."""
+    schema = Spec.model_json_schema(ref_template="#/definitions/{model}")
+    definitions = schema.pop("$defs")
+    for name, section in (("Data", Data), ("Model", Model)):
+        known = list(section.model_fields)
+        definitions[name]["if"] = {"not": {"required": ["factory"]}}
+        definitions[name]["then"] = {"propertyNames": {"enum": known}, "required": ["name"]}
+    _accept_bare_schedule_names(definitions)
+    schema["properties"]["factors"] = _factors(definitions)
+    schema["properties"]["profiles"] = _profiles(schema, definitions)
+    return {"$schema": DIALECT, **schema, "definitions": definitions}
+
+
+def schema_text() -> str:
+    """Return the schema as it stands in `specs/spec.schema.json`."""
+    return json.dumps(spec_schema(), indent=2) + "\n"
+
+
+def _accept_bare_schedule_names(definitions: dict[str, Any]) -> None:
+    """A schedule may be its bare name."""
+    names = definitions["Schedule"]["properties"]["name"]
+    definitions["Train"]["properties"]["schedule"] = {"anyOf": [names, {"$ref": "#/definitions/Schedule"}]}
+
+
+def _factors(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A factor is any field of train, model or data with a list of that field's values."""
+    properties: dict[str, Any] = {}
+    for section in (Train, Model, Data):
+        name = section.__name__
+        for field in definitions[name]["properties"]:
+            item = {"$ref": f"#/definitions/{name}/properties/{field}"}
+            values = {"type": ["array", "null"], "items": item, "minItems": 1}
+            properties[f"{name.lower()}.{field}"] = values
+            properties.setdefault(field, values)
+    description = "a field of train, model or data (dotted where unclear) -> the values to try"
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "additionalProperties": {"type": ["array", "null"]},
+    }
+
+
+def _profiles(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A profile is a spec of which any part may be missing."""
+    partial = {name: copy.deepcopy(body) for name, body in definitions.items()}
+    for body in partial.values():
+        body.pop("required", None)
+        body.get("then", {}).pop("required", None)
+    for name, body in partial.items():
+        definitions[f"Partial{name}"] = _refer_to_partials(body)
+    properties = {
+        key: _refer_to_partials(copy.deepcopy(value))
+        for key, value in schema["properties"].items()
+        if key != "profiles"
+    }
+    definitions["Profile"] = {"type": "object", "properties": properties, "additionalProperties": False}
+    one = {"$ref": "#/definitions/Profile"}
+    description = "merged over the spec for the device type at hand"
+    return {
+        "type": "object",
+        "description": description,
+        "properties": {"cpu": one, "cuda": one},
+        "additionalProperties": False,
+    }
+
+
+def _refer_to_partials(node: Any) -> Any:
+    """Let every reference below `node` point to the partial twin."""
+    if isinstance(node, dict):
+        return {
+            key: value.replace("#/definitions/", "#/definitions/Partial")
+            if key == "$ref"
+            else _refer_to_partials(value)
+            for key, value in node.items()
+        }
+    return [_refer_to_partials(item) for item in node] if isinstance(node, list) else node

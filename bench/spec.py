@@ -1,0 +1,372 @@
+"""The spec: what to train, what to vary, when to stop.
+
+Strict: every key is known, every value has its type and range. These classes are the contract; `bench.load_spec` reads
+a file into them and `bench.design` expands them into trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from bench.catalog import (
+    ACTIVATIONS,
+    DATASETS,
+    GENERATED,
+    METRICS_TO_REACH,
+    MODELS,
+    NORMS,
+    OPTIMIZERS,
+    PRECISIONS,
+)
+from bench.units import parse_bytes, parse_seconds
+from tuner import schedules
+
+DEVICES = ("auto", "cpu", "cuda")
+PROFILES = ("cpu", "cuda")
+
+
+class OneOf:
+    """Annotation of a str field: it must be one of `names`, and the JSON Schema says which."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "enum": self.names}
+
+    def _check(self, value: str) -> str:
+        if value not in self.names:
+            raise PydanticCustomError("unknown_name", "unknown name", {"known": self.names})
+        return value
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    """Make a finding whose text is shown as it is."""
+    return PydanticCustomError("said", "{text}", {"text": message})
+
+
+def _bytes(value: Any) -> Any:
+    """Read `8GiB`; a value of another type is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_bytes(value)
+    except ValueError as error:
+        raise _wrong(str(error)) from None
+
+
+def _seconds(value: Any) -> Any:
+    """Read `10min`; a value of another type is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_seconds(value)
+    except ValueError as error:
+        raise _wrong(str(error)) from None
+
+
+def _seeds(value: Any) -> Any:
+    """Turn a number of seeds into the seeds 0 .. n-1."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= 1000:
+            raise _wrong(f"must be 1 to 1000 seeds, is {value}")
+        return list(range(value))
+    if not isinstance(value, list):
+        raise _wrong(f"must be a number of seeds or a list of them, is {value!r}")
+    if len(set(map(str, value))) != len(value):
+        raise _wrong("names a seed twice")
+    return value
+
+
+def _named(value: Any) -> Any:
+    """Let a bare name stand for a mapping with that name."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _design(value: Any) -> Any:
+    """Check the shape of a design; `random` alone lacks its number of trials."""
+    if isinstance(value, dict):
+        return value
+    if value == "random":
+        raise _wrong("'random' needs a number of configurations. Write it like {random: 20}")
+    if value not in ("grid", "one-at-a-time"):
+        raise PydanticCustomError("unknown_name", "", {"known": ["grid", "one-at-a-time", "{random: N}"]})
+    return value
+
+
+Bytes = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(gt=0),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["8GiB"]}),
+]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(gt=0),
+    WithJsonSchema({"type": ["string", "number"], "examples": ["10min"]}),
+]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+class Section(BaseModel):
+    """A mapping of the spec: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class OwnCode(Section):
+    """A mapping that either names something known or a factory of the user's, which may have keys of its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    factory: Reference | None = Field(None, description="package.module:function of your own")
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The keys that go to the factory as keyword arguments."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _one_source(self) -> OwnCode:
+        """Ask for a name or a factory, and allow own keys beside a factory alone."""
+        name = getattr(self, "name", None)
+        if (name is None) == (self.factory is None):
+            raise _wrong(
+                "needs either a name or a factory" if name is None else "has both a name and a factory"
+            )
+        if self.model_extra and self.factory is None:
+            keys = list(self.model_extra)
+            raise PydanticCustomError("own_keys", "", {"keys": keys, "known": list(type(self).model_fields)})
+        return self
+
+
+class Augment(Section):
+    """Changes drawn anew for each training batch; images only."""
+
+    flip: bool = Field(False, description="mirror each image left to right with probability 1/2")
+    translate: int = Field(0, ge=0, description="shift each image by up to so many pixels")
+    cutout: int = Field(0, ge=0, description="blank a square of so many pixels in each image")
+
+
+class Data(OwnCode):
+    """The data set and how it is split; validation samples are held out of its training set."""
+
+    name: Annotated[str, OneOf(DATASETS)] | None = None
+    path: str | None = Field(None, description="the .npz file (name: npz)")
+    stand_in: Annotated[str, OneOf(GENERATED)] | None = Field(
+        None,
+        description="generated data to use, and to say so everywhere, where the real set is not to be had",
+    )
+    validation: Count | None = Field(
+        None, description="training samples held out, stratified; they steer everything. Default: a tenth"
+    )
+    limit: Count | None = Field(
+        None, description="use at most so many training samples, and as many test samples"
+    )
+    seed: Seed = Field(0, description="of the split and of generated data; the same for all trials")
+    augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _path_for_npz(self) -> Data:
+        """`path` belongs to npz, and npz needs it."""
+        if self.factory is None and (self.name == "npz") != (self.path is not None):
+            raise _wrong("npz needs a path" if self.name == "npz" else "path is for name: npz")
+        if self.stand_in is not None and self.name != "cifar10":
+            raise _wrong("stand_in is for a set that may be missing: name: cifar10")
+        return self
+
+
+class Model(OwnCode):
+    """The network; parameters left out have the model's own defaults."""
+
+    name: Annotated[str, OneOf(MODELS)] | None = None
+    width: Count | None = Field(None, description="channels or hidden units of the first stage")
+    depth: Count | None = Field(None, description="hidden layers, stages or residual blocks")
+    activation: Annotated[str, OneOf(ACTIVATIONS)] | None = Field(
+        None, description="between layers; default relu"
+    )
+    norm: Annotated[str, OneOf(NORMS)] | None = Field(None, description="default: batch (mlp: none)")
+    dropout: Fraction | None = None
+
+
+def _schedule_schema(schema: dict[str, Any]) -> None:
+    """Tell editors which keys belong to which schedule."""
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"name": {"const": name}}, "required": ["name"]},
+            "then": {"propertyNames": {"enum": ["name", *schedule.parameters]}},
+        }
+        for name, schedule in schedules.SCHEDULES.items()
+    ]
+
+
+class Schedule(Section):
+    """How the learning rate moves; base_lr is its highest value. Other keys are the named schedule's parameters."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_schedule_schema)
+
+    name: Annotated[str, OneOf(schedules.SCHEDULES)]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The named schedule's own parameters, as given."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _known_parameters(self) -> Schedule:
+        """Check the parameters against the named schedule's."""
+        try:
+            schedules.check(self.name, self.parameters)
+        except ValueError as error:
+            raise _wrong(str(error)) from None
+        return self
+
+
+NamedSchedule = Annotated[Schedule, BeforeValidator(_named)]
+
+
+class Train(Section):
+    """How to train. Optimizer parameters have PyTorch's names and, where left out, PyTorch's defaults."""
+
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "momentum"
+    base_lr: Positive
+    batch_size: Count
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    schedule: NamedSchedule = Schedule(name="constant")
+    accumulation_steps: Count = Field(1, description="forwards per optimizer step")
+    label_smoothing: Fraction = 0.0
+    grad_clip: Positive | None = Field(None, description="clip the total gradient norm to this")
+    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
+    compile: bool = Field(False, description="torch.compile the model; its time is reported apart")
+
+    weight_decay: NonNegative | None = None
+    momentum: Fraction | None = Field(None, description="momentum, nesterov (0.9), rmsprop (0)")
+    dampening: Fraction | None = None
+    nesterov: bool | None = None
+    betas: Betas | None = None
+    eps: Positive | None = None
+    amsgrad: bool | None = None
+    alpha: Fraction | None = Field(None, description="rmsprop's smoothing constant")
+    centered: bool | None = None
+    lr_decay: NonNegative | None = Field(None, description="adagrad's")
+    initial_accumulator_value: NonNegative | None = Field(None, description="adagrad's")
+    maximize: bool | None = None
+    foreach: bool | None = None
+    fused: bool | None = None
+
+
+OPTIMIZER_OPTIONS = tuple(dict.fromkeys(key for entry in OPTIMIZERS.values() for key in entry.parameters))
+
+
+class Target(Section):
+    """What a trial has to reach: a metric and its bound."""
+
+    metric: Annotated[str, OneOf(METRICS_TO_REACH)] = "val_accuracy"
+    at_least: Positive | None = Field(None, description="for accuracies, 0 to 1")
+    at_most: Positive | None = Field(None, description="for losses")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Target:
+        """An accuracy has a lower bound, a loss an upper one."""
+        accuracy = self.metric.endswith("accuracy")
+        wanted, other = (self.at_least, self.at_most) if accuracy else (self.at_most, self.at_least)
+        if wanted is None or other is not None:
+            raise _wrong(f"{self.metric} needs {'at_least' if accuracy else 'at_most'}, and nothing else")
+        if accuracy and wanted > 1:
+            raise _wrong(
+                f"at_least: an accuracy is a fraction of 1, is {wanted:g}. Did you mean {wanted / 100:g}?"
+            )
+        return self
+
+
+class Limits(Section):
+    """What one trial may use."""
+
+    memory: Bytes | None = None
+    trial_time: Seconds | None = None
+
+
+class EarlyStop(Section):
+    """Stop a trial whose validation no longer gets better."""
+
+    metric: Annotated[str, OneOf(("val_accuracy", "val_loss"))] = "val_accuracy"
+    patience: Count = Field(description="epochs without improvement")
+    min_delta: NonNegative = 0.0
+
+
+class RandomDesign(Section):
+    """So many configurations drawn from the grid, without repetition."""
+
+    random: Count
+
+
+class Spec(Section):
+    """An experiment: one workload, the factors to vary, and what to reach."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+    description: str = ""
+    device: Annotated[str, OneOf(DEVICES)] = "auto"
+    data: Data
+    model: Model
+    train: Train
+    factors: dict[str, Annotated[list[Any], Field(min_length=1)] | None] = Field(
+        {}, description="a field of train, model or data (dotted where unclear) -> the values to try"
+    )
+    design: Annotated[Literal["grid", "one-at-a-time"] | RandomDesign, BeforeValidator(_design)] = "grid"
+    seeds: Annotated[
+        list[Seed],
+        BeforeValidator(_seeds),
+        Field(min_length=1),
+        WithJsonSchema(
+            {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": {"type": "integer"}}]}
+        ),
+    ] = [0]
+    target: Target | None = None
+    limits: Limits = Limits()
+    early_stop: EarlyStop | None = None
+    profiles: dict[Annotated[str, OneOf(PROFILES)], dict[str, Any]] = Field(
+        {}, description="merged over the spec for the device type at hand"
+    )
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the spec as plain data with every default filled in and the profiles, already merged, left out."""
+        return self.model_dump(mode="json", exclude={"profiles"}, exclude_none=True)
+
+
+# The mappings of a spec by the key that leads to them.
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": Data,
+    "augment": Augment,
+    "model": Model,
+    "train": Train,
+    "schedule": Schedule,
+    "target": Target,
+    "limits": Limits,
+    "early_stop": EarlyStop,
+    "design": RandomDesign,
+}

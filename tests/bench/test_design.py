@@ -1,0 +1,117 @@
+"""Factors name fields, designs make configurations, trials run in an order that drift cannot bias."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.design import Trial, baseline, expand
+from bench.errors import InputError
+from bench.spec import Spec
+from tests.bench.spec_text import SPEC
+
+
+def spec(**changes: object) -> Spec:
+    return Spec.model_validate({**yaml.safe_load(SPEC), **changes})
+
+
+def factors(trials: list[Trial], seed: int = 0) -> list[tuple[object, ...]]:
+    return [tuple(trial.factors.values()) for trial in trials if trial.seed == seed]
+
+
+def test_a_grid_holds_every_combination_once_for_each_seed() -> None:
+    trials = expand(spec())
+    wanted = {(b, s, o) for b in (32, 64) for s in ("constant", "one-cycle") for o in ("momentum", "adam")}
+    for seed in (0, 1):
+        assert Counter(factors(trials, seed)) == Counter(wanted)
+    assert len({trial.id for trial in trials}) == len(trials) == 16
+
+
+def test_a_trial_carries_its_values_in_their_fields() -> None:
+    trial = next(t for t in expand(spec()) if t.id == "batch_size=32,schedule=constant,optimizer=adam,seed=1")
+    assert trial.seed == 1
+    assert (trial.spec.train.batch_size, trial.spec.train.optimizer) == (32, "adam")
+    assert trial.spec.train.schedule.name == "constant"
+    assert trial.spec.train.schedule.parameters == {}
+
+
+def test_a_bare_schedule_name_that_train_names_keeps_trains_parameters() -> None:
+    trial = next(t for t in expand(spec()) if t.factors["schedule"] == "one-cycle")
+    assert trial.spec.train.schedule.parameters == {"pct_start": 0.25}
+
+
+def test_dotted_factors_reach_into_sections_and_mappings() -> None:
+    varied = {"model.width": [8, 16], "schedule.pct_start": [0.1, 0.4], "data.augment.cutout": [0, 2]}
+    trials = expand(spec(factors=varied, seeds=1))
+    cells = {
+        (t.spec.model.width, t.spec.train.schedule.parameters["pct_start"], t.spec.data.augment.cutout)
+        for t in trials
+    }
+    assert cells == {(w, p, c) for w in (8, 16) for p in (0.1, 0.4) for c in (0, 2)}
+
+
+def test_mappings_are_values_and_named_readably() -> None:
+    trials = expand(spec(factors={"schedule": [{"name": "step", "gamma": 0.5}, "cosine"]}, seeds=1))
+    assert {t.id for t in trials} == {"schedule=step(gamma=0.5),seed=0", "schedule=cosine,seed=0"}
+
+
+def test_one_at_a_time_varies_each_factor_around_train() -> None:
+    trials = expand(spec(design="one-at-a-time", seeds=1))
+    start = baseline(spec())
+    assert start == {"batch_size": 64, "schedule": "one-cycle", "optimizer": "momentum"}
+    changed = [{key for key in start if trial.factors[key] != start[key]} for trial in trials]
+    assert all(len(keys) <= 1 for keys in changed)
+    assert Counter(map(frozenset, changed)) == {
+        frozenset(): 1,
+        frozenset({"batch_size"}): 1,
+        frozenset({"schedule"}): 1,
+        frozenset({"optimizer"}): 1,
+    }
+
+
+def test_a_random_design_draws_distinct_cells_of_the_grid_reproducibly() -> None:
+    grid = set(factors(expand(spec(seeds=1))))
+    drawn = factors(expand(spec(design={"random": 5}, seeds=1)))
+    assert len(set(drawn)) == 5
+    assert set(drawn) <= grid
+    assert drawn == factors(expand(spec(design={"random": 5}, seeds=1)))
+    assert set(factors(expand(spec(design={"random": 99}, seeds=1)))) == grid
+
+
+def test_seeds_are_blocks_in_different_orders() -> None:
+    trials = expand(spec(seeds=[3, 7, 9]))
+    assert [trial.seed for trial in trials] == [3] * 8 + [7] * 8 + [9] * 8
+    orders = {tuple(factors(trials, seed)) for seed in (3, 7, 9)}
+    assert len(orders) == 3
+    assert [t.id for t in trials] == [t.id for t in expand(spec(seeds=[3, 7, 9]))]
+
+
+def test_no_factors_make_one_configuration() -> None:
+    assert [trial.id for trial in expand(spec(factors={}))] == ["seed=0", "seed=1"]
+
+
+def test_the_baseline_is_trains_own_configuration() -> None:
+    own = {"name": "one-cycle", "pct_start": 0.25}
+    assert baseline(spec(factors={"schedule": ["cosine", "constant"]})) == {"schedule": own}
+    assert baseline(spec(factors={"schedule": ["cosine", "one-cycle"]})) == {"schedule": "one-cycle"}
+    assert baseline(spec(factors={"model.depth": [1, 2]})) == {"model.depth": None}
+
+
+def test_designs_that_never_end_are_refused() -> None:
+    many = {"batch_size": list(range(1, 400)), "epochs": list(range(1, 400))}
+    with pytest.raises(InputError, match="159,201 configurations x 2 seeds are more than 100,000"):
+        expand(spec(factors=many))
+    assert len(expand(spec(factors=many, design={"random": 3}))) == 6
+
+
+def test_shipped_specs_expand(request: pytest.FixtureRequest) -> None:
+    from bench.load_spec import load_spec
+
+    paths = sorted((Path(request.config.rootpath) / "specs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        for device in ("cpu", "cuda"):
+            assert expand(load_spec(path, device=device).spec)

@@ -1,0 +1,203 @@
+"""A spec is strict, merged in a fixed order, and each mistake is one sentence with file, line and key path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import InputError
+from bench.load_spec import difference, load_spec
+from tests.bench.spec_text import SPEC
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_spec_is_read_with_its_units_and_defaults(tmp_path: Path) -> None:
+    spec = load_spec(write(tmp_path, SPEC), device="other").spec
+    assert spec.limits.memory == 2 * 2**30
+    assert spec.limits.trial_time == 60.0
+    assert spec.seeds == [0, 1]
+    assert spec.train.schedule.name == "one-cycle"
+    assert spec.train.schedule.parameters == {"pct_start": 0.25}
+    assert spec.train.precision == "auto"
+    assert spec.data.augment.translate == 0
+
+
+def test_the_profile_of_the_device_is_merged_and_said(tmp_path: Path) -> None:
+    loaded = load_spec(write(tmp_path, SPEC), device="cpu")
+    assert (loaded.profile, loaded.spec.train.epochs, loaded.spec.seeds) == ("cpu", 2, [0])
+    assert loaded.spec.train.base_lr == 0.05
+    assert loaded.changes == ("train.epochs: 3 -> 2", "seeds: 2 -> 1")
+
+
+def test_the_specs_own_device_chooses_the_profile(tmp_path: Path) -> None:
+    loaded = load_spec(write(tmp_path, SPEC), overrides=["device=cpu"], device="cuda")
+    assert loaded.profile == "cpu"
+
+
+def test_overrides_win_over_the_profile_and_are_validated_alike(tmp_path: Path) -> None:
+    path = write(tmp_path, SPEC)
+    loaded = load_spec(path, overrides=["train.epochs=7", "factors.model.width=[8, 16]", "data.limit=100"])
+    assert loaded.spec.train.epochs == 7
+    assert loaded.spec.factors["model.width"] == [8, 16]
+    assert loaded.spec.data.limit == 100
+    with pytest.raises(InputError, match=r"^--set: train\.epochs: must be a whole number, is 'seven'"):
+        load_spec(path, overrides=["train.epochs=seven"])
+    with pytest.raises(InputError, match=r"^--set train\.epochs: must be key\.path=value"):
+        load_spec(path, overrides=["train.epochs"])
+
+
+def test_a_null_in_a_profile_switches_a_factor_off(tmp_path: Path) -> None:
+    text = SPEC.replace("seeds: 1}", "seeds: 1, factors: {schedule: null}}")
+    assert load_spec(write(tmp_path, text), device="cpu").spec.factors["schedule"] is None
+
+
+BAD = [
+    ("base_lr: 0.05", "bas_lr: 0.05", "small.yaml:4: train.bas_lr: unknown key; known: accumulation_steps"),
+    (
+        "optimizer: momentum, base",
+        "optimizer: adamwt, base",
+        "small.yaml:4: train.optimizer: unknown 'adamwt'; known",
+    ),
+    ("epochs: 3", "epochs: 3.5", "small.yaml:4: train.epochs: must be a whole number, is 3.5"),
+    ("epochs: 3", "epochs: three", "small.yaml:4: train.epochs: must be a whole number, is 'three'"),
+    ("epochs: 3", "epochs: true", "small.yaml:4: train.epochs: must be a whole number, is True"),
+    ("epochs: 3", "epochs: 0", "small.yaml:4: train.epochs: must be at least 1, is 0"),
+    ("base_lr: 0.05", "base_lr: .nan", "small.yaml:4: train.base_lr: '.nan' is not a finite number"),
+    ("base_lr: 0.05", "base_lr: -1", "small.yaml:4: train.base_lr: must be above 0, is -1"),
+    ("base_lr: 0.05, ", "", "small.yaml:4: train.base_lr: is missing. Add it"),
+    (
+        "base_lr: 0.05",
+        "base_lr: 0.05, alpha: 0.9",
+        "small.yaml:4: train.alpha: momentum, adam does not take it",
+    ),
+    (
+        "base_lr: 0.05",
+        "base_lr: 0.05, betas: [0.9]",
+        "small.yaml:4: train.betas: must have at least 2 values",
+    ),
+    ("pct_start", "pct_strat", "small.yaml:5: train.schedule: schedule one-cycle: unknown 'pct_strat'"),
+    ("name: one-cycle", "name: one-circle", "small.yaml:5: train.schedule.name: unknown 'one-circle'"),
+    ("width: 32", "widht: 32", "small.yaml:3: model.widht: unknown key; known: activation, depth"),
+    ("name: mlp", "name: linear", "small.yaml:3: model.width: linear does not take it"),
+    ("name: mlp", "name: mlp, factory: 'a:b'", "small.yaml:3: model: has both a name and a factory"),
+    ("name: mlp, ", "factory: here, ", "small.yaml:3: model.factory: 'here' is not of the form"),
+    ("name: digits", "name: cifar", "small.yaml:2: data.name: unknown 'cifar'; known: cifar10"),
+    ("name: digits", "name: npz", "small.yaml:2: data: npz needs a path"),
+    (
+        "name: digits",
+        "name: digits, stand_in: spirals",
+        "small.yaml:2: data: stand_in is for a set that may be missing",
+    ),
+    ("flip: false", "flip: nope", "small.yaml:2: data.augment.flip: must be true or false, is 'nope'"),
+    (
+        "flip: false",
+        "flop: false",
+        "small.yaml:2: data.augment.flop: unknown key; known: cutout, flip, translate",
+    ),
+    ("batch_size: [32, 64]", "batch_sise: [32]", "small.yaml:6: factors.batch_sise: no such field; known"),
+    ("batch_size: [32, 64]", "batch_size: [32, x]", "small.yaml:6: factors.batch_size[1]: "),
+    ("batch_size: [32, 64]", "batch_size: [32, 32]", "small.yaml:6: factors.batch_size[1]: 32 stands twice"),
+    (
+        "batch_size: [32, 64]",
+        "batch_size: []",
+        "small.yaml:6: factors.batch_size: must have at least 1 values",
+    ),
+    ("batch_size: [32, 64]", "batch_size: 32", "small.yaml:6: factors.batch_size: must be a list, is 32"),
+    (
+        "batch_size: [32, 64]",
+        "name: [a]",
+        "small.yaml:6: factors.name: 'name' is ambiguous. Write model.name or",
+    ),
+    (
+        "batch_size: [32, 64]",
+        "model: [mlp]",
+        "small.yaml:6: factors.model: 'model' is a section, not a field",
+    ),
+    (
+        "batch_size: [32, 64]",
+        "train.optimizer: [sgd]",
+        "small.yaml:6: factors.optimizer: names the same field as",
+    ),
+    ("[momentum, adam]", "[momentum, adem]", "small.yaml:6: factors.optimizer[1]: unknown 'adem'; known"),
+    ("design: grid", "design: gird", "small.yaml:7: design: unknown 'gird'; known: grid, one-at-a-time"),
+    ("design: grid", "design: random", "small.yaml:7: design: 'random' needs a number of configurations"),
+    ("design: grid", "design: {random: 0}", "small.yaml:7: design.random: must be at least 1, is 0"),
+    ("design: grid", "design: {rand: 3}", "small.yaml:7: design.rand: unknown key; known: random. Did you mean"),
+    ("seeds: 2", "seeds: 0", "small.yaml:8: seeds: must be 1 to 1000 seeds, is 0"),
+    ("seeds: 2", "seeds: [1, 1]", "small.yaml:8: seeds: names a seed twice"),
+    (
+        "at_least: 0.90",
+        "at_least: 90",
+        "small.yaml:9: target: at_least: an accuracy is a fraction of 1, is 90. Did you",
+    ),
+    ("at_least", "at_most", "small.yaml:9: target: val_accuracy needs at_least, and nothing else"),
+    ("val_accuracy", "accuracy", "small.yaml:9: target.metric: unknown 'accuracy'; known: test_accuracy"),
+    ("2GiB", "2GiX", "small.yaml:10: limits.memory: '2GiX' is not a quantity; known units"),
+    ("2GiB", "0", "small.yaml:10: limits.memory: must be above 0, is 0"),
+    ("1min", "-3", "small.yaml:10: limits.trial_time: must be above 0, is -3"),
+    ("patience: 4, ", "", "small.yaml:11: early_stop.patience: is missing"),
+    ("epochs: 2}", "epoch: 2}", "small.yaml:13: train.epoch: unknown key"),
+    ("epochs: 9}", "epochs: 0}", "small.yaml:14: train.epochs: must be at least 1, is 0"),
+    ("cuda:", "gpu:", "small.yaml:14: profiles.gpu: unknown 'gpu'; known: cpu, cuda"),
+    ("name: small", "name: a/b", "small.yaml:1: name: 'a/b' may have letters"),
+    ("name: small", "nam: small", "small.yaml:1: nam: unknown key; known: data, description"),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"), BAD, ids=[f"{new or 'without ' + old}" for old, new, _ in BAD]
+)
+def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    assert SPEC.count(old) >= 1
+    with pytest.raises(InputError) as error:
+        load_spec(write(tmp_path, SPEC.replace(old, new, 1)), device="cpu")
+    first = str(error.value).replace(f"{tmp_path}/", "").splitlines()[0]
+    assert first.startswith(complaint)
+
+
+def test_several_mistakes_are_all_said(tmp_path: Path) -> None:
+    text = (
+        SPEC.replace("epochs: 3", "epochs: x")
+        .replace("seeds: 2", "seeds: x")
+        .replace("design: grid", "design: x")
+    )
+    with pytest.raises(InputError) as error:
+        load_spec(write(tmp_path, text))
+    lines = [line.replace(f"{tmp_path}/", "").split(":")[1] for line in str(error.value).splitlines()]
+    assert lines == ["4", "7", "8"]
+
+
+def test_a_factory_may_have_keys_of_its_own(tmp_path: Path) -> None:
+    text = SPEC.replace(
+        "{name: mlp, width: 32, activation: relu}", "{factory: 'mine:build', heads: 4, width: 8}"
+    )
+    text = text.replace("batch_size: [32, 64]", "heads.deep: [1], model.heads: [2, 4]")
+    with pytest.raises(InputError, match=r"factors\.heads\.deep: no such field"):
+        load_spec(write(tmp_path, text))
+    spec = load_spec(write(tmp_path, text.replace("heads.deep: [1], ", ""))).spec
+    assert spec.model.factory == "mine:build"
+    assert spec.model.extras == {"heads": 4}
+
+
+def test_a_resolved_spec_is_a_valid_spec(tmp_path: Path) -> None:
+    import yaml
+
+    spec = load_spec(write(tmp_path, SPEC), device="cpu").spec
+    again = load_spec(write(tmp_path, yaml.safe_dump(spec.resolved())), device="cpu").spec
+    assert again.resolved() == spec.resolved()
+
+
+def test_differences_are_listed_by_key_path() -> None:
+    old = {"a": {"x": 1, "y": [1]}, "b": 2}
+    assert difference(old, {"a": {"x": 2, "y": [1]}, "c": 3}) == [
+        "a.x: 1 -> 2",
+        "b: 2 -> (none)",
+        "c: (none) -> 3",
+    ]
+    assert difference(old, old) == []
