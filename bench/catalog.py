@@ -1,7 +1,7 @@
 """Every name that a spec can use, with what it accepts. Plain tables: no torch, so `bench list` is instant.
 
 The builders stand in `bench.workloads`; a test holds the two together. Schedules have their own table in
-`tuner.schedules`, beside the functions.
+`tuner.schedules`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MODELS: dict[str, Entry] = {
 
 NORMS: dict[str, Entry] = {
     "batch": Entry("batch normalisation"),
-    "group": Entry("group normalisation, the largest divisor of the channels up to 8 groups"),
+    "group": Entry("group normalisation, up to 8 groups of at least 4 channels"),
     "layer": Entry("layer normalisation (one group)"),
     "none": Entry("no normalisation"),
 }
@@ -91,7 +91,7 @@ DATASETS: dict[str, Entry] = {
     "npz": Entry("your own arrays x_train, y_train, x_test, y_test in one .npz file", ("path",)),
     "cifar10-like": Entry("generated: 50,000 + 10,000 colour textures, 32x32, 10 classes"),
     "mnist-like": Entry("generated: 60,000 + 10,000 grey strokes, 28x28, 10 classes"),
-    "spirals": Entry("generated: 4,000 + 1,000 points of three interleaved spirals, 2 features"),
+    "spirals": Entry("generated: 3,600 + 1,200 points of three interleaved spirals, 2 features"),
 }
 
 GENERATED = ("cifar10-like", "mnist-like", "spirals")

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from bench.catalog import MODELS, OPTIMIZERS, Entry
 from bench.errors import InputError, closest
 from bench.spec import OPTIMIZER_OPTIONS, OwnCode, RandomDesign, Schedule, Spec
+from bench.workloads.datasets import Source
 from bench.yaml_source import KeyPath
 
 VARIED_SECTIONS = ("train", "model", "data")
@@ -32,12 +33,16 @@ class Trial:
         factors: factor name -> value as a person writes it (a schedule without parameters is its name).
         seed: for initialisation, shuffling and augmentation.
         spec: the spec with the factors' values in their fields.
+        source: where the trial's data come from, once that is known.
+        rehearsal: build everything and train nothing.
     """
 
     id: str
     factors: dict[str, Any]
     seed: int
     spec: Spec
+    source: Source | None = None
+    rehearsal: bool = False
 
 
 def expand(spec: Spec) -> list[Trial]:

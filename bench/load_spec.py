@@ -23,12 +23,14 @@ MAX_REPORTED = 6
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A validated spec, where its values came from, and the profile that was merged over it."""
+    """A validated spec, the device type it is for, where its values came from, and the profile merged over it."""
 
     spec: Spec
     document: Document
-    profile: str | None
-    changes: tuple[str, ...]
+    device: str
+    overrides: tuple[str, ...]
+    profile: str | None = None
+    changes: tuple[str, ...] = ()
 
 
 def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu") -> LoadedSpec:
@@ -51,11 +53,11 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
         if other != device:
             validate(_override(_with_profile(document, other), overrides))
     if device not in profiles:
-        return LoadedSpec(validate(document), document, None, ())
+        return LoadedSpec(validate(document), document, device, tuple(overrides))
     merged = _override(_with_profile(document, device), overrides)
     spec = validate(merged)
     changes = difference(document.data, {**merged.data, "profiles": profiles})
-    return LoadedSpec(spec, merged, device, tuple(changes))
+    return LoadedSpec(spec, merged, device, tuple(overrides), device, tuple(changes))
 
 
 def validate(document: Document) -> Spec:

@@ -183,7 +183,8 @@ class Data(OwnCode):
         description="generated data to use, and to say so everywhere, where the real set is not to be had",
     )
     validation: Count | None = Field(
-        None, description="training samples held out, stratified; they steer everything. Default: a tenth"
+        None,
+        description="training samples held out, stratified; they steer everything. Default: a tenth of limit or of all",
     )
     limit: Count | None = Field(
         None, description="use at most so many training samples, and as many test samples"

@@ -128,7 +128,11 @@ BAD = [
     ("design: grid", "design: gird", "small.yaml:7: design: unknown 'gird'; known: grid, one-at-a-time"),
     ("design: grid", "design: random", "small.yaml:7: design: 'random' needs a number of configurations"),
     ("design: grid", "design: {random: 0}", "small.yaml:7: design.random: must be at least 1, is 0"),
-    ("design: grid", "design: {rand: 3}", "small.yaml:7: design.rand: unknown key; known: random. Did you mean"),
+    (
+        "design: grid",
+        "design: {rand: 3}",
+        "small.yaml:7: design.rand: unknown key; known: random. Did you mean",
+    ),
     ("seeds: 2", "seeds: 0", "small.yaml:8: seeds: must be 1 to 1000 seeds, is 0"),
     ("seeds: 2", "seeds: [1, 1]", "small.yaml:8: seeds: names a seed twice"),
     (

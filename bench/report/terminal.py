@@ -1,0 +1,478 @@
+"""The final report on a terminal: prints a summary in 100 columns, or what there is, with or without colour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from bench import wording
+from bench.effects import Level
+from bench.significance import Estimate
+from bench.stats import Configuration, Spread, Summary
+from bench.units import METRICS, format_bytes, format_metric, format_seconds
+
+BAR_WIDTH = 30
+_GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
+_DIM = "dim"
+_POINTS = " pp"
+
+
+def render(summary: Summary, console: Console) -> None:
+    """Print the report.
+
+    Header with provenance, configurations by rank, what went wrong, the gain over `train`, each factor's main effect,
+    the recommendation, and what is missing or would make it surer.
+
+    Args:
+        summary: from `bench.stats.summarize`.
+        console: rich console; 80 columns or more. Colour and width are its own.
+    """
+    parts = [
+        _header(summary),
+        _configurations(summary, console),
+        _troubles(summary),
+        _gain(summary),
+        _effects(summary),
+        _recommendation(summary),
+        _list("What would make it surer", wording.what_would_make_it_surer(summary)),
+        _list("Missing", wording.missing(summary)),
+    ]
+    for position, part in enumerate(part for part in parts if part is not None):
+        if position:
+            console.print()
+        console.print(part)
+
+
+def _header(summary: Summary) -> RenderableType:
+    """Say what ran, where and on what; a stand-in stands over everything."""
+    run = summary.run
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style=_DIM, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in _provenance(summary):
+        grid.add_row(name, Text(text))
+    title = Rule(Text(f"{run['spec'].get('name', 'run')}", style="bold"), align="left", style=_DIM)
+    if not run.get("stand_in"):
+        return Group(title, grid)
+    banner = Panel(
+        Text(f"STAND-IN DATA: {run['stand_in']}", style="bold"),
+        box=box.HEAVY,
+        border_style="yellow",
+        padding=(0, 1),
+    )
+    return Group(banner, title, grid)
+
+
+def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
+    """Yield the header's lines: name, text."""
+    run, spec = summary.run, summary.run["spec"]
+    started = str(run.get("started") or "")
+    directory = (summary.directory or "").rstrip("/").rsplit("/", 1)[-1]
+    if run_line := ", ".join(filter(None, [directory, started and f"started {started}"])):
+        yield "run", run_line
+    yield "data", _data(run)
+    yield "model", _named(spec.get("model"))
+    yield "target", str(summary.target) if summary.target else "none; ranked by the best validation accuracy"
+    if summary.target and summary.target.metric.startswith("test_"):
+        yield "", "DAWNBench-style: the test set steers, so it says nothing about unseen data"
+    if run.get("profile"):
+        yield "profile", f"{run['profile']}: {'; '.join(run.get('profile_changes') or ())}"
+    if run.get("overrides"):
+        yield "set", ", ".join(run["overrides"])
+    yield "trials", _trials(summary)
+    yield "device", _device(run.get("machine") or {})
+    versions = run.get("versions") or {}
+    yield "software", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    commit = str(run.get("commit") or "unknown")[:12]
+    yield "commit", f"{commit}{', with uncommitted changes' if run.get('dirty') else ''}"
+    if run.get("jobs", 1) > 1:
+        yield "note", f"timings taken with {run['jobs']} trials at once"
+
+
+def _data(run: dict[str, Any]) -> str:
+    """Name the data that were used and, for a stand-in, what they stand in for."""
+    wanted = _named(run["spec"].get("data"))
+    used = ", ".join(run.get("data") or [wanted])
+    return f"{used}, a stand-in for {wanted}" if run.get("stand_in") else used
+
+
+def _named(section: Any) -> str:
+    """Name the spec's data or model."""
+    if isinstance(section, dict):
+        return str(section.get("factory") or section.get("name") or "unknown")
+    return str(section or "unknown")
+
+
+def _trials(summary: Summary) -> str:
+    """Count configurations, seeds and trials."""
+    spec = summary.run["spec"]
+    design = spec.get("design") or "grid"
+    seeds = len(spec.get("seeds") or ()) or 1
+    configurations = wording.counted(summary.planned // seeds, "configuration")
+    parts = [
+        f"{design if isinstance(design, str) else next(iter(design))}: {configurations} x "
+        f"{wording.counted(seeds, 'seed')} = {wording.counted(summary.planned, 'trial')}"
+    ]
+    if summary.recorded < summary.planned:
+        parts.append(f"{summary.recorded} recorded")
+    return ", ".join([*parts, f"{format_seconds(summary.trials_s)} together"])
+
+
+def _device(machine: dict[str, Any]) -> str:
+    """Describe the machine in a line."""
+    memory = machine.get("memory_bytes")
+    parts = [
+        str(machine.get("device") or "unknown device"),
+        str(machine.get("device_name") or ""),
+        f"{machine['cores']} cores" if machine.get("cores") else "",
+        format_bytes(memory) if memory else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _configurations(summary: Summary, console: Console) -> RenderableType | None:
+    """Print the ranking in the most spacious layout that fits."""
+    if not summary.configurations:
+        return None
+    metrics = ["time_to_target_s", "steps_to_target", "step_time_s"]
+    if not summary.target:
+        metrics = [summary.score_metric, "steps", "step_time_s"]
+    costs = ["samples_per_s", "peak_bytes"]
+    everything = [*metrics, *costs, *([summary.score_metric] if summary.target else [])]
+    columns = [
+        _ranking(summary, everything, split=True, stacked=False),
+        _ranking(summary, everything, split=True, stacked=True),
+    ]
+    joined = _ranking(summary, everything, split=False, stacked=True)
+    tables = [next((t for t in columns if _width(t, console).maximum <= console.width), joined)]
+    if _width(tables[0], console).minimum > console.width:
+        without_costs = [metric for metric in everything if metric not in costs]
+        tables = [_ranking(summary, without_costs, split=False, stacked=True), _costs(summary, costs)]
+    parts = [part for table in tables for part in (table, Text())]
+    return Group(_title("Configurations"), *parts[:-1], *_notes(_ranking_notes(summary)))
+
+
+def _width(table: Table, console: Console) -> Measurement:
+    """Measure the columns that a table needs at least, and would like, whatever the console has."""
+    return Measurement.get(console, console.options.update_width(10_000), table)
+
+
+def _ranking_notes(summary: Summary) -> list[str]:
+    """Explain the ranking's marks where they occur."""
+    configurations = summary.configurations
+    notes = []
+    if any(configuration.n > 1 for configuration in configurations):
+        notes.append("Medians over seeds with min..max.")
+    if summary.target and any(0 < (c.reached or 0) < c.n for c in configurations):
+        notes.append("A seed that missed the target counts as ∞.")
+    if wording.undecided(summary):
+        notes.append("~ before a rank: exact rank tests over all pairs cannot tell it from the first place.")
+    if any(configuration.is_baseline for configuration in configurations):
+        notes.append("* the `train` configuration.")
+    return notes
+
+
+def _title(text: str) -> Text:
+    """Write a section's title."""
+    return Text(text, style="bold")
+
+
+def _notes(sentences: Sequence[str]) -> list[RenderableType]:
+    """Write a table's notes, if any, under it."""
+    return [Text(" ".join(sentences), style=_DIM)] if sentences else []
+
+
+def _table() -> Table:
+    """Make a table with a rule under its head and nothing else."""
+    return Table(box=box.SIMPLE_HEAD, padding=_GAP, pad_edge=False, show_edge=False, header_style=_DIM)
+
+
+def _firm(table: Table) -> Table:
+    """Keep columns that must not wrap at their full width, so that only the others give way."""
+    for column in table.columns:
+        if column.no_wrap:
+            lines = [line for cell in (column.header, *column.cells) for line in str(cell).splitlines()]
+            column.min_width = max(map(cell_len, lines))
+    return table
+
+
+def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: bool) -> Table:
+    """Build the ranking; the first metric is shown with its range.
+
+    Args:
+        summary: what to print.
+        metrics: the columns after the outcome.
+        split: a column for each factor, or all of them joined in one that wraps.
+        stacked: ranges and statuses under their numbers, or beside them.
+    """
+    configurations = summary.configurations
+    ranged = any(configuration.n > 1 for configuration in configurations)
+    names = list(configurations[0].factors) or ["configuration"]
+    table = _table()
+    table.add_column("#", no_wrap=True)
+    for name in [name.replace("_", "\n") for name in names] if split else [", ".join(names)]:
+        table.add_column(name, no_wrap=split, overflow="fold")
+    table.add_column("reached" if summary.target else "trials", no_wrap=True)
+    for metric in metrics:
+        table.add_column(_heading(metric), justify="right", no_wrap=True)
+        if metric == metrics[0] and ranged and not stacked:
+            table.add_column("min..max", justify="right", no_wrap=True)
+    for configuration in configurations:
+        labels = [wording.label(value) for value in configuration.factors.values()] or ["train"]
+        cells = [Text(_rank(summary, configuration))]
+        cells += [Text(text) for text in (labels if split else [", ".join(labels)])]
+        cells.append(_outcome(configuration, stacked=stacked))
+        for metric in metrics:
+            spread = configuration.metrics.get(metric)
+            cells.append(Text(_value(metric, spread)))
+            if metric == metrics[0] and ranged:
+                extent = _extent(metric, spread)
+                if stacked:
+                    cells[-1] = _stacked(cells[-1].plain, extent)
+                else:
+                    cells.append(Text(extent, style=_DIM))
+        table.add_row(*cells, style="bold" if configuration.rank == 1 else None)
+    return _firm(table)
+
+
+def _costs(summary: Summary, metrics: Sequence[str]) -> Table:
+    """Build the table of what a configuration costs, for a console too narrow to have it in the ranking."""
+    table = _table()
+    table.add_column("#", no_wrap=True)
+    for metric in metrics:
+        table.add_column(_heading(metric), justify="right", no_wrap=True)
+    for configuration in summary.configurations:
+        values = [_value(metric, configuration.metrics.get(metric)) for metric in metrics]
+        table.add_row(*map(Text, [_rank(summary, configuration), *values]))
+    return _firm(table)
+
+
+def _heading(metric: str) -> str:
+    """Break a metric's title into two lines, so that the column is as narrow as its numbers."""
+    *words, last = METRICS[metric].title.split(" ")
+    if len(words) == 2 and words[0] == "best":
+        return f"best\n{words[1]} {last}"
+    return f"{' '.join(words)}\n{last}" if words else last
+
+
+def _rank(summary: Summary, configuration: Configuration) -> str:
+    """Write a rank with its marks, digits aligned."""
+    tie = "~" if configuration.rank in wording.undecided(summary) else " "
+    digits = len(str(len(summary.configurations)))
+    return f"{tie}{configuration.rank:>{digits}}{'*' if configuration.is_baseline else ''}"
+
+
+def _outcome(configuration: Configuration, *, stacked: bool) -> Text:
+    """Write k/n and the statuses that are not plain successes."""
+    reached = "" if configuration.reached is None else f"{configuration.reached}/"
+    troubles = {status: count for status, count in configuration.statuses.items() if status != "ok"}
+    mixed = len(configuration.statuses) > 1
+    words = [
+        f"{count} {wording.STATUS_WORDS[status]}" if mixed else wording.STATUS_WORDS[status]
+        for status, count in troubles.items()
+    ]
+    outcome = Text(f"{reached}{configuration.n}")
+    if words:
+        outcome.append("\n" if stacked else "  ")
+        outcome.append(("\n" if stacked else ", ").join(words), style="yellow")
+    return outcome
+
+
+def _value(metric: str, spread: Spread | None) -> str:
+    """Write a median."""
+    return "-" if spread is None else format_metric(metric, spread.median)
+
+
+def _extent(metric: str, spread: Spread | None) -> str:
+    """Write min..max, the unit once where both have the same."""
+    if spread is None or spread.n < 2:
+        return ""
+    low, high = (format_metric(metric, value) for value in (spread.low, spread.high))
+    number, _, unit = low.partition(" ")
+    return f"{number}..{high}" if unit and high.endswith(f" {unit}") else f"{low}..{high}"
+
+
+def _troubles(summary: Summary) -> RenderableType | None:
+    """List what diverged, ran out of memory or failed, with why."""
+    if not summary.troubles:
+        return None
+    with_bytes = any(trouble.wanted_bytes is not None for trouble in summary.troubles)
+    table = _table()
+    table.add_column("status", no_wrap=True)
+    table.add_column("configuration", ratio=2, overflow="fold")
+    table.add_column("seeds", overflow="fold")
+    if with_bytes:
+        table.add_column("wanted\nof limit", no_wrap=True)
+    table.add_column("why", ratio=3, overflow="fold")
+    for trouble in summary.troubles:
+        colour = "red" if trouble.status == "failed" else "yellow"
+        cells = [
+            Text(wording.STATUS_WORDS[trouble.status], style=colour),
+            Text(wording.configuration_label(trouble.factors)),
+            Text(", ".join(map(str, trouble.seeds))),
+        ]
+        if with_bytes:
+            wanted, limit = (
+                format_metric(metric, value)
+                for metric, value in (
+                    ("wanted_bytes", trouble.wanted_bytes),
+                    ("limit_bytes", trouble.limit_bytes),
+                )
+            )
+            cells.append(Text(wanted if limit == "-" else f"{wanted}\nof {limit}"))
+        table.add_row(*cells, Text(trouble.reason or "no reason recorded"))
+    return Group(_title("Not trained to the end"), _firm(table))
+
+
+def _gain(summary: Summary) -> RenderableType | None:
+    """Print the first place's gain over `train`, split into fewer steps and faster steps where it can be."""
+    gain = summary.gain
+    if gain is None or gain.obstacle == "first is train":
+        return None
+    lines: list[RenderableType] = [_title("Gain of the first place over the `train` configuration")]
+    if obstacle := wording.gain_obstacle(summary):
+        lines.append(Text(obstacle))
+    if gain.time and gain.steps and gain.step_time:
+        lines.append(_bars(gain.time, gain.steps, gain.step_time, gain.steps_share))
+    elif gain.step_time:
+        lines.append(
+            _measured("faster steps", wording.estimate_text(gain.step_time), _interval(None, gain.step_time))
+        )
+    metric = summary.score_metric
+    if gain.score:
+        title = METRICS[metric].title
+        lines.append(_measured(title, _difference(metric, gain.score), _interval(metric, gain.score)))
+    estimates = [e for e in (gain.time, gain.steps, gain.step_time, gain.score) if e]
+    notes = _estimate_notes(estimates)
+    if estimates:
+        notes.append("The first place was picked from these trials, which flatters it a little.")
+    return Group(*lines, *_notes(notes))
+
+
+def _measured(name: str, value: str, interval: str) -> Text:
+    """Write a named value with its interval."""
+    return Text(f"{name}  {value}  ") + Text(interval, style=_DIM)
+
+
+def _bars(time: Estimate, steps: Estimate, step_time: Estimate, steps_share: float | None) -> Table:
+    """Draw the three ratios as bars of length |log|; a ratio under 1, a loss, is drawn light."""
+    shares = ["", "", ""]
+    if steps_share is not None:
+        shares = ["", f"{100 * steps_share:.0f} % of it", f"{100 * (1 - steps_share):.0f} % of it"]
+    ratios = [time, steps, step_time]
+    longest = max(abs(math.log(ratio.value)) for ratio in ratios) or 1.0
+    grid = Table.grid(padding=_GAP)
+    grid.add_column()
+    grid.add_column(justify="right")
+    for name, ratio, share in zip(["sooner", "= fewer steps", "x faster steps"], ratios, shares, strict=True):
+        length = round(BAR_WIDTH * abs(math.log(ratio.value)) / longest)
+        bar = Text(("█" if ratio.value > 1 else "░") * length, style="cyan")
+        interval = Text(_interval(None, ratio), style=_DIM)
+        grid.add_row(name, wording.estimate_text(ratio), bar, share, interval)
+    return grid
+
+
+def _interval(metric: str | None, estimate: Estimate) -> str:
+    """Write an interval: of ratios, or of differences of a metric."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    if metric is None:
+        return f"{estimate.low:.2f}..{estimate.high:.2f}"
+    return f"{_signed(metric, estimate.low).removesuffix(_POINTS)}..{_signed(metric, estimate.high)}"
+
+
+def _difference(metric: str, estimate: Estimate) -> str:
+    """Write a difference of a metric, marked where the data cannot tell it from 0."""
+    return f"{'' if estimate.can_tell else '~'}{_signed(metric, estimate.value)}"
+
+
+def _signed(metric: str, value: float) -> str:
+    """Write a difference with its sign; of fractions in percentage points."""
+    return f"{100 * value:+.2f}{_POINTS}" if METRICS[metric].unit == "fraction" else f"{value:+.3g}"
+
+
+def _estimate_notes(estimates: Sequence[Estimate]) -> list[str]:
+    """Explain intervals and marks where they occur."""
+    notes = []
+    if any(estimate.low is not None for estimate in estimates):
+        notes.append("95 % intervals from Student's t, each on its own.")
+    if any(not estimate.can_tell for estimate in estimates):
+        notes.append("~ before a number: it cannot be told from no effect.")
+    return notes
+
+
+def _effects(summary: Summary) -> RenderableType | None:
+    """Print each factor's main effect: its levels against the reference, all else and the seed equal."""
+    if not summary.effects:
+        return None
+    table = _table()
+    table.add_column("factor", overflow="fold")
+    table.add_column("reached" if summary.target else "trials", justify="right", no_wrap=True)
+    table.add_column("pairs", justify="right", no_wrap=True)
+    headings = ["sooner", "= fewer\nsteps", "x faster\nsteps"] if summary.target else ["faster\nsteps"]
+    for heading in [*headings, _heading(summary.score_metric)]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for effect in summary.effects:
+        table.add_row(Text(effect.factor))
+        for level in effect.levels:
+            table.add_row(*_level_cells(level, summary), end_section=level is effect.levels[-1])
+    levels = [level for effect in summary.effects for level in effect.levels]
+    estimates = [e for level in levels for e in (level.time, level.steps, level.step_time, level.score) if e]
+    notes = ["Against the first value of each factor, all else and the seed equal; above 1 is better."]
+    if summary.target:
+        notes.append("Pairs: both reached the target / all.")
+    if any(level.pairs == 0 for effect in summary.effects for level in effect.levels[1:]):
+        notes.append("Without pairs nothing can be said.")
+    return Group(_title("Main effects"), _firm(table), *_notes([*notes, *_estimate_notes(estimates)]))
+
+
+def _level_cells(level: Level, summary: Summary) -> list[RenderableType]:
+    """Write one level's row."""
+    metric = summary.score_metric
+    cells: list[RenderableType] = [
+        Padding(Text(wording.label(level.value)), (0, 0, 0, 2)),
+        Text(f"{level.n}" if level.reached is None else f"{level.reached}/{level.n}"),
+    ]
+    if level.is_reference:
+        return [*cells, Text(), Text("reference", style=_DIM)]
+    both_reached = f"{level.time.n if level.time else 0}/" if summary.target else ""
+    cells.append(Text(f"{both_reached}{level.pairs}"))
+    ratios = [level.time, level.steps, level.step_time] if summary.target else [level.step_time]
+    cells += [_stacked(wording.estimate_text(e), _interval(None, e)) if e else Text("-") for e in ratios]
+    score = level.score
+    cells.append(_stacked(_difference(metric, score), _interval(metric, score)) if score else Text("-"))
+    return cells
+
+
+def _stacked(value: str, interval: str) -> Text:
+    """Write an interval under its value."""
+    return Text(value) + Text(f"\n{interval}", style=_DIM) if interval else Text(value)
+
+
+def _recommendation(summary: Summary) -> RenderableType:
+    """Frame the recommendation."""
+    text = Text(wording.recommendation(summary))
+    return Panel(text, title="Recommendation", title_align="left", border_style="cyan", padding=(0, 1))
+
+
+def _list(title: str, lines: Sequence[str]) -> RenderableType | None:
+    """Print a titled list, or nothing when it is empty."""
+    if not lines:
+        return None
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row("-", Text(line))
+    return Group(_title(title), grid)

@@ -1,0 +1,383 @@
+"""The records of one run on disk, so that killing the process at any moment loses at most the trial in flight.
+
+results/<spec name>/<run id>/
+    run.json         what was run: written once, whole or not at all
+    records.jsonl    one line a trial, on the disk before `append` returns
+    lock             held by the run that writes here; the kernel frees it when that process dies
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RunDirectoryError
+from bench.load_spec import difference
+from bench.records import SCHEMA_VERSION, Record
+
+_RUN = "run.json"
+_RECORDS = "records.jsonl"
+_LOCK = "lock"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NOT_A_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
+_ATTEMPTS = 20
+
+
+class RunDirectory:
+    """The directory of one run: `create` and `resume` hold its lock and can append, `open` only reads.
+
+    Use it in a `with` block, or call `close`. `path` is the directory, `run` the content of run.json.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as results:
+        ...     with RunDirectory.create(Path(results), "demo", {"spec": {"seeds": 1}}) as directory:
+        ...         directory.append(Record("seed=0", {}, 0, "ok"))
+        ...     records, notes = RunDirectory.open(find_run(Path(results) / "demo")).records()
+        >>> records[0].trial, notes
+        ('seed=0', [])
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any], lock: int | None = None) -> None:
+        self.path = path
+        self.run = run
+        self._lock = lock
+
+    @classmethod
+    def create(cls, results: Path, spec_name: str, run: dict[str, Any]) -> RunDirectory:
+        """Make a new directory under `results/<spec_name>/`, lock it and write run.json.
+
+        Args:
+            results: made if it is missing.
+            spec_name: the spec's name; letters, digits, `.`, `_`, `-`.
+            run: the content of run.json, JSON-able without NaN; `schema_version` and `run_id` are added.
+
+        Raises:
+            RunDirectoryError: the disk is full or the directory cannot be written.
+        """
+        parent = results / spec_name
+        lock: int | None = None
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path = _make_unique(parent)
+            lock = _acquire_lock(path)
+            content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **run}
+            _write_whole(path / _RUN, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            if lock is not None:
+                os.close(lock)
+            raise unusable(parent, error) from error
+        return cls(path, content, lock)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Open a run's directory for reading.
+
+        Raises:
+            RunDirectoryError: not a run's directory, a broken run.json, or one of a newer version.
+        """
+        return cls(path, _read_run(path))
+
+    @classmethod
+    def resume(cls, path: Path, unchanged: Mapping[str, Any] | None = None) -> RunDirectory:
+        """Open a run's directory for appending, lock it, and cut off a line that was being written at a crash.
+
+        Args:
+            path: the run's directory.
+            unchanged: keys of run.json that must still have these values, such as the spec; None: nothing is compared.
+
+        Raises:
+            RunDirectoryError: as for `open`; or something has changed (the message lists the differences); or in use
+                by another run; or not writable.
+        """
+        run = _read_run(path)
+        _check_unchanged(path, run, unchanged or {})
+        try:
+            directory = cls(path, run, _acquire_lock(path))
+        except OSError as error:
+            raise unusable(path, error) from error
+        try:
+            directory._cut_torn_line()
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the lock; nothing can be appended afterwards."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def remove(self) -> None:
+        """Remove a run without records, as if it had never been begun.
+
+        Raises:
+            ValueError: there are records; they are never removed.
+        """
+        if (self.path / _RECORDS).exists():
+            raise ValueError(f"{self.path} has records; it stays")
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other runs of the spec may be there
+            self.path.parent.rmdir()
+
+    def append(self, record: Record) -> None:
+        """Write one record; when this returns, it is on the disk.
+
+        A failed write leaves the file as it was.
+
+        Raises:
+            RunDirectoryError: the disk is full or the file cannot be written.
+            ValueError: the record holds a NaN or an infinity, or the directory is not open for appending.
+        """
+        if self._lock is None:
+            raise ValueError(f"{self.path} is not open for appending; use RunDirectory.create or resume")
+        line = json.dumps(record.as_dict(), allow_nan=False, separators=(",", ":")) + "\n"
+        path = self.path / _RECORDS
+        try:
+            existed = path.exists()
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                _append_whole(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+            if not existed:
+                _sync_directory(self.path)
+        except OSError as error:
+            raise unusable(path, error, resume=self.path) from error
+
+    def records(self) -> tuple[list[Record], list[str]]:
+        """Return the records in the order in which they were written, and notes about what was passed over.
+
+        A last line without its end was being written when the process died: it is dropped with a note. Of two records
+        of one trial the first counts, with a note.
+
+        Raises:
+            RunDirectoryError: a line before the last is not a record; the message names it.
+        """
+        content, torn = self._read_lines()
+        notes = []
+        if torn:
+            notes.append(f"{self.path / _RECORDS}: the last line was cut short by a crash and is left out")
+        records: dict[str, Record] = {}
+        for number, line in enumerate(content, start=1):
+            where = f"{self.path / _RECORDS}:{number}"
+            record = _parse_record(where, line)
+            if record.trial in records:
+                notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
+            records.setdefault(record.trial, record)
+        return list(records.values()), notes
+
+    def _read_lines(self) -> tuple[list[bytes], bytes]:
+        """Return the complete lines of the records' file and what follows the last of them."""
+        try:
+            content = (self.path / _RECORDS).read_bytes()
+        except FileNotFoundError:
+            return [], b""
+        except OSError as error:
+            raise unusable(self.path / _RECORDS, error) from error
+        *lines, rest = content.split(b"\n")
+        return lines, rest
+
+    def _cut_torn_line(self) -> None:
+        """Cut off an incomplete last line, so that the next record starts on a line of its own."""
+        _, torn = self._read_lines()
+        if not torn:
+            return
+        path = self.path / _RECORDS
+        try:
+            os.truncate(path, path.stat().st_size - len(torn))
+        except OSError as error:
+            raise unusable(path, error) from error
+
+
+def find_run(path: Path) -> Path:
+    """Return the run's directory that `path` means: itself, or the newest run under `results/<spec name>/`.
+
+    Raises:
+        RunDirectoryError: there is no run there.
+    """
+    if (path / _RUN).is_file():
+        return path
+    if not path.is_dir():
+        raise RunDirectoryError(
+            f"{path}: is not a directory; a run lies in results/<spec name>/<run id>/. Check the path."
+        )
+    runs = _runs_under(path)
+    if runs:
+        return max(runs, key=lambda run: run.name)
+    specs = sorted(child.name for child in path.iterdir() if child.is_dir() and _runs_under(child))
+    if specs:
+        raise RunDirectoryError(
+            f"{path}: holds the runs of several specs; known: {', '.join(specs)}. Give one, as in {path / specs[0]}."
+        )
+    raise _not_a_run(path)
+
+
+def unusable(path: Path, error: OSError, *, resume: Path | None = None) -> RunDirectoryError:
+    """Say in one sentence why a path of a results directory cannot be used, and what to do.
+
+    Args:
+        path: what was to be read or written.
+        error: what the system said.
+        resume: the directory of the run that can be continued afterwards.
+
+    Example:
+        >>> str(unusable(Path("results/demo"), OSError(errno.ENOSPC, "No space left on device")))
+        'results/demo: the disk is full; nothing that was written before is lost. Free some space.'
+    """
+    go_on = f" Then continue with `bench run --resume {resume}`." if resume else ""
+    if error.errno in _DISK_FULL:
+        what = "the disk is full; nothing that was written before is lost. Free some space."
+    elif error.errno in _NOT_WRITABLE:
+        what = f"not allowed; {error.strerror}. Make it writable, or choose another results directory."
+    elif error.errno in _NOT_A_DIRECTORY:
+        what = (
+            f"cannot be made; {error.filename or 'a part of it'} is a file. Choose another results directory."
+        )
+    else:
+        what = f"cannot be used; {error.strerror}. Check the disk that it lies on."
+    return RunDirectoryError(f"{path}: {what}{go_on}")
+
+
+def _make_unique(parent: Path) -> Path:
+    """Make a directory that no other run has, named by the time in UTC and a random end."""
+    for _ in range(_ATTEMPTS):
+        now = datetime.now(timezone.utc)
+        path = parent / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise RunDirectoryError(f"{parent}: no free run id after {_ATTEMPTS} attempts. Start the run again.")
+
+
+def _acquire_lock(path: Path) -> int:
+    """Lock a run's directory for this process and return the descriptor that holds the lock."""
+    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise RunDirectoryError(
+            f"{path}: in use; process {owner or '(unknown)'} is writing to it. Wait for it, or start a new run."
+        ) from None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """Read run.json and check that it is one that this version understands."""
+    try:
+        run = json.loads((path / _RUN).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_a_run(path) from None
+    except OSError as error:
+        raise unusable(path / _RUN, error) from error
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"{path / _RUN}: is broken; {error}. Restore it, or start a new run."
+        ) from error
+    version = run.get("schema_version") if isinstance(run, dict) else None
+    if not isinstance(version, int):
+        raise RunDirectoryError(f"{path / _RUN}: is broken; it has no schema_version. Restore it.")
+    if version > SCHEMA_VERSION:
+        raise RunDirectoryError(
+            f"{path / _RUN}: schema_version {version} is newer than this program; known: up to {SCHEMA_VERSION}. "
+            "Update fusetune."
+        )
+    return dict(run)
+
+
+def _not_a_run(path: Path) -> RunDirectoryError:
+    """Build the error for a directory without a run."""
+    return RunDirectoryError(
+        f"{path}: no run is there; a run's directory holds {_RUN}. Give results/<spec name>/<run id>/."
+    )
+
+
+def _check_unchanged(path: Path, run: Mapping[str, Any], unchanged: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was started with something else."""
+    # As JSON has them: a tuple in memory is a list on the disk.
+    now = json.loads(json.dumps(dict(unchanged)))
+    changes = difference({key: run.get(key) for key in now}, now)
+    if changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise RunDirectoryError(
+            f"{path}: cannot be continued; the run was started with something else:\n{listed}\n"
+            "Undo the change, or start a new run."
+        )
+
+
+def _runs_under(path: Path) -> list[Path]:
+    """Return the run directories directly under `path`."""
+    return [child for child in path.iterdir() if (child / _RUN).is_file()]
+
+
+def _parse_record(where: str, line: bytes) -> Record:
+    """Turn one line into a record."""
+    try:
+        return Record.from_dict(json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise RunDirectoryError(
+            f"{where}: not a record; {error}. Remove the line, and the trial will be run again on --resume."
+        ) from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, even after a power cut."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+def _append_whole(descriptor: int, line: bytes) -> None:
+    """Append `line` and wait until it is on the disk; on failure put the file back to its length."""
+    length = os.fstat(descriptor).st_size
+    try:
+        rest = line
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except BaseException:
+        # A disk that takes no more bytes nearly always still lets a file shrink; where not, its own error counts.
+        with suppress(OSError):
+            os.ftruncate(descriptor, length)
+        raise
+
+
+def _sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,299 @@
+"""From a loaded spec to records on disk: plan, open the directory, rehearse, run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.design import Trial, baseline, expand
+from bench.errors import InputError
+from bench.executors import Executor, WorkerExecutor, run_all
+from bench.interrupts import interrupts_deferred
+from bench.load_spec import LoadedSpec
+from bench.machine import describe_machine, source_state, usable_cores, versions
+from bench.records import Record
+from bench.run_directory import RunDirectory
+from bench.spec import Data
+from bench.units import format_bytes
+from bench.worker import Progress, WorkerSetup
+from bench.workloads.datasets import Source, locate
+
+# A trial is asked to end by itself at `limits.trial_time`; a worker that does not within this is killed.
+HARD_TIMEOUT_FACTOR = 3.0
+HARD_TIMEOUT_GRACE_S = 120.0
+
+# What a resumed run must share with the run that it continues.
+FIXED_ON_RESUME = ("spec", "data", "device")
+# What may differ but should be known, since it stands behind the numbers.
+NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
+
+Announce = Callable[[str], None]
+
+
+class Display(Protocol):
+    """Shows a run while it goes on."""
+
+    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None:
+        """The run begins: `total` trials, `done` of them recorded before."""
+
+    def message(self, text: str) -> None:
+        """There is something to say."""
+
+    def trial_started(self, trial_id: str, index: int) -> None:
+        """A trial begins."""
+
+    def trial_progress(self, trial_id: str, update: Progress) -> None:
+        """A trial in flight has news."""
+
+    def trial_finished(self, record: Record, index: int) -> None:
+        """A trial is over and its record is on disk."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that is decided before the first trial.
+
+    Args:
+        trials: in the order in which they run, their data sources filled in.
+        run: what `run.json` will say.
+        setup: what a worker is started with.
+        hard_timeout_s: a trial that takes longer is given up; None: no such limit.
+        jobs: trials at once.
+    """
+
+    trials: list[Trial]
+    run: dict[str, Any]
+    setup: WorkerSetup
+    hard_timeout_s: float | None
+    jobs: int
+
+    @property
+    def banner(self) -> list[str]:
+        """What to say before the first trial: stand-ins, and the profile that was merged over the spec."""
+        lines = [f"STAND-IN DATA: {self.run['stand_in']}"] if self.run["stand_in"] else []
+        if self.run["profile"]:
+            lines.append(f"profile {self.run['profile']}: {'; '.join(self.run['profile_changes'])}")
+        if self.jobs > 1:
+            lines.append(
+                f"{self.jobs} trials at once: they share the device, and their timings are marked so"
+            )
+        return lines
+
+
+def make_plan(loaded: LoadedSpec, *, jobs: int, command: Sequence[str], announce: Announce) -> RunPlan:
+    """Expand the spec, find its data, and describe the run.
+
+    Args:
+        loaded: the spec.
+        jobs: trials at once.
+        command: the command line, for run.json.
+        announce: is told of a download's progress.
+
+    Raises:
+        InputError: data that are not to be had, a device that is not there, a design without end.
+    """
+    spec, device = loaded.spec, loaded.device
+    _check_device(device)
+    trials = expand(spec)
+    spec_path = Path(loaded.document.name)
+    place = loaded.document.where(("data",))
+    sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
+    stand_ins = dict.fromkeys(text for source in sources.values() if (text := source.announcement()))
+    run = {
+        "spec": spec.resolved(),
+        "spec_path": str(spec_path),
+        "overrides": list(loaded.overrides),
+        "profile": loaded.profile,
+        "profile_changes": list(loaded.changes),
+        "command": list(command),
+        "baseline": baseline(spec),
+        "trials": len(trials),
+        "jobs": jobs,
+        "device": device,
+        "data": sorted({source.name for source in sources.values()}),
+        "stand_in": " ".join(stand_ins) or None,
+        "machine": describe_machine(device),
+        "versions": versions(),
+        **source_state(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    setup = WorkerSetup(
+        "bench.trial:run_trial",
+        device=device,
+        limit_bytes=spec.limits.memory,
+        threads=max(1, usable_cores() // jobs) if jobs > 1 else None,
+        jobs=jobs,
+        import_paths=(str(spec_path.parent.resolve()),),
+    )
+    limit_s = spec.limits.trial_time
+    hard_timeout_s = None if limit_s is None else HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S
+    ready = [dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)]) for trial in trials]
+    return RunPlan(ready, run, setup, hard_timeout_s, jobs)
+
+
+def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: Announce) -> RunDirectory:
+    """Make a new directory for the run, or open the one that is to be continued.
+
+    Raises:
+        RunDirectoryError: it cannot be written, is in use, or belongs to a run of something else.
+    """
+    if resume is None:
+        return RunDirectory.create(results, plan.run["spec"]["name"], plan.run)
+    directory = RunDirectory.resume(resume, {key: plan.run[key] for key in FIXED_ON_RESUME})
+    for key in NOTED_ON_RESUME:
+        if directory.run.get(key) != plan.run[key]:
+            announce(
+                f"note: {key} differs from the run's beginning: {directory.run.get(key)} -> {plan.run[key]}"
+            )
+    for note in directory.records()[1]:
+        announce(f"note: {note}")
+    return directory
+
+
+def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
+    """Rehearse and run what is missing; each record is on disk before the next trial starts. Returns all records.
+
+    Args:
+        plan: what to run.
+        directory: has the records of an earlier part of the run, if there was one, and takes the new ones.
+        display: is shown what happens.
+
+    Raises:
+        InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
+    """
+    done, _ = directory.records()
+    recorder = _Recorder(plan, directory, done, display)
+    have = {record.trial for record in done}
+    missing = [trial for trial in plan.trials if trial.id not in have]
+    display.start(len(plan.trials), len(done), plan.banner)
+    if not missing:
+        return recorder.records
+    first = _make_worker(plan, directory, 0)
+    try:
+        _rehearse(plan, missing, first, display)
+    except BaseException as error:
+        first.close()
+        if isinstance(error, InputError) and not done:
+            directory.remove()
+        raise
+    if plan.jobs > 1:
+        first.close()  # a worker belongs to the thread that started it
+
+    def make_executor(index: int) -> Executor:
+        return first if plan.jobs == 1 else _make_worker(plan, directory, index)
+
+    run_all(missing, make_executor, recorder, jobs=plan.jobs)
+    return recorder.records
+
+
+def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display: Display) -> None:
+    """Build every configuration once, training nothing: a wrong spec ends the run before it begins."""
+    configurations = {json.dumps(trial.factors): trial for trial in trials}.values()
+    count = f"{len(configurations)} configurations" if len(configurations) > 1 else "the configuration"
+    display.message(f"loading the data and building {count} once, to check")
+    for trial in sorted(configurations, key=lambda trial: _data_key(trial.spec.data)):
+        record = worker.run(dataclasses.replace(trial, rehearsal=True), _ignore)
+        if record.provenance.get("bad_input"):
+            name = f" ({trial.id})" if trial.factors else ""
+            raise InputError(f"{plan.run['spec_path']}: {record.reason}{name}")
+
+
+def _make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:
+    """Make an executor with a worker process of its own."""
+    log = directory.path / f"worker-{index}.log"
+    return WorkerExecutor(plan.setup, log=log, hard_timeout_s=plan.hard_timeout_s)
+
+
+class _Recorder:
+    """Listens to the executors: completes each record, appends it, shows it."""
+
+    def __init__(self, plan: RunPlan, directory: RunDirectory, done: list[Record], display: Display) -> None:
+        self.records = done
+        self._directory = directory
+        self._display = display
+        self._index = {trial.id: index for index, trial in enumerate(plan.trials, start=1)}
+        self._sources = {trial.id: trial.source for trial in plan.trials}
+        run = plan.run
+        self._provenance = {
+            "device": run["device"],
+            "device_name": run["machine"].get("device_name"),
+            "torch": run["versions"].get("torch"),
+            "commit": run.get("commit"),
+            "dirty": run.get("dirty"),
+            "jobs": run["jobs"],
+            "timings_shared": run["jobs"] > 1,
+        }
+
+    def started(self, trial: Trial) -> None:
+        self._display.trial_started(trial.id, self._index[trial.id])
+
+    def progressed(self, trial: Trial, progress: Progress) -> None:
+        self._display.trial_progress(trial.id, progress)
+
+    def finished(self, trial: Trial, record: Record) -> None:
+        source = self._sources[trial.id]
+        data = {"data": source.name, "stand_in": source.stand_in} if source else {}
+        complete = dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})
+        with interrupts_deferred():  # a trial that is over is kept, whatever comes in this moment
+            self._directory.append(complete)
+            self.records.append(complete)
+        self._display.trial_finished(complete, self._index[trial.id])
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is asked for, but torch finds no CUDA device. Use device: auto or cpu")
+
+
+class _DownloadNews:
+    """Announces a download at each tenth."""
+
+    def __init__(self, announce: Announce) -> None:
+        self._announce = announce
+        self._said = -1
+
+    def __call__(self, done_bytes: int, total_bytes: int | None) -> None:
+        tenth = 10 * done_bytes // total_bytes if total_bytes else -1
+        if tenth > self._said:
+            self._said = tenth
+            self._announce(f"downloading: {format_bytes(done_bytes)} of {format_bytes(total_bytes or 0)}")
+
+
+def _locate_sources(
+    trials: Iterable[Trial], spec_directory: Path, where: str, on_download: Callable[[int, int | None], None]
+) -> dict[str, Source]:
+    """Find the data of each trial, each set once."""
+    sources: dict[str, Source] = {}
+    for trial in trials:
+        data = trial.spec.data
+        key = _data_key(data)
+        if key not in sources:
+            sources[key] = locate(
+                data.name,
+                stand_in=data.stand_in,
+                path=data.path,
+                factory=data.factory,
+                options=data.extras,
+                seed=data.seed,
+                spec_dir=spec_directory,
+                on_progress=on_download,
+                where=where,
+            )
+    return sources
+
+
+def _data_key(data: Data) -> str:
+    """Tell data sections apart that need different data."""
+    return json.dumps(data.model_dump(mode="json", exclude={"augment"}), sort_keys=True)
+
+
+def _ignore(progress: Progress) -> None:
+    """A rehearsal's progress is not shown."""

@@ -1,0 +1,272 @@
+"""One trial, inside a worker: workload -> training -> record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from bench.catalog import MODELS, OPTIMIZERS
+from bench.design import Trial
+from bench.errors import InputError
+from bench.memory_limit import settle_footprint
+from bench.records import Record, Status
+from bench.spec import Data, Spec
+from bench.worker import OnProgress, WorkerContext
+from bench.workloads.datasets import Source, Splits, load, split
+from bench.workloads.factories import build_model_from_factory
+from bench.workloads.models import build_model
+from bench.workloads.optimizers import build_optimizer
+from tuner import convergence, schedules
+from tuner.batches import Augment, Batches, channel_statistics
+from tuner.convergence import EarlyStop, Target
+from tuner.measure import PeakMemory, resident_bytes
+from tuner.precision import resolve_precision
+from tuner.training import Plan, train
+
+VALIDATION_SHARE = 10
+# An evaluation keeps no activations for a backward pass, so four batches take about the memory of a training step.
+EVALUATION_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set split for training, and its training part's statistics; kept from trial to trial."""
+
+    splits: Splits
+    mean: list[float]
+    std: list[float]
+
+
+def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
+    """Train one configuration with one seed and return what happened.
+
+    Args:
+        trial: with its source filled in. A rehearsal builds the data, the model, the optimizer and the schedule, runs
+            two samples through the model, and trains nothing.
+        context: the worker's device and cache; data that the next trials need again stay in the cache.
+        on_progress: called with what the training reports, see `tuner.training.train`.
+
+    Returns:
+        A record. A rehearsal's is `failed`, with `bad_input` in its provenance, when the spec asks for what can't be.
+
+    Raises:
+        Whatever the trial's own code raises, out of memory included: the worker turns it into a record.
+    """
+    if trial.rehearsal:
+        return _rehearse(trial, context)
+    started_s = time.perf_counter()
+    spec = trial.spec
+    peak_memory = PeakMemory(context.device, footprint_bytes=_footprint_bytes(context))
+    on_progress({"phase": "data"})
+    data = _prepare(trial, context)
+    torch.manual_seed(trial.seed)
+    model = _build_model(spec, data.splits)
+    batches, validation, test = _make_batches(trial, data, context.device)
+    target = _target(spec)
+    setup_s = time.perf_counter() - started_s
+    training = train(
+        model,
+        _make_optimizer(spec),
+        batches,
+        plan=_plan(spec, len(batches)),
+        validation=validation,
+        test=test,
+        target=target,
+        early_stop=EarlyStop(**spec.early_stop.model_dump()) if spec.early_stop else None,
+        time_limit_s=spec.limits.trial_time,
+        on_progress=on_progress,
+        peak_memory=peak_memory,
+    )
+    status, reason = convergence.outcome(training, target)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Record(
+        trial=trial.id,
+        factors=trial.factors,
+        seed=trial.seed,
+        status=cast(Status, status),
+        reason=reason,
+        values={**convergence.values(training, target), "setup_s": setup_s, "parameters": parameters},
+        samples={"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]},
+        curve=training.curve,
+        provenance=_provenance(trial, context),
+    )
+
+
+def _rehearse(trial: Trial, context: WorkerContext) -> Record:
+    """Build what the trial will build, so that a wrong spec is refused before anything is trained."""
+    spec = trial.spec
+    provenance: dict[str, Any] = {"bad_input": True}
+    try:
+        data = _prepare(trial, context)
+        batches, validation, _ = _make_batches(trial, data, context.device)
+        needed = spec.train.batch_size * spec.train.accumulation_steps
+        if needed > batches.samples:
+            raise InputError(
+                f"train.batch_size: {spec.train.batch_size} x {spec.train.accumulation_steps} accumulation steps are "
+                f"more than the {batches.samples} training samples. Use a smaller batch or more data"
+            )
+        torch.manual_seed(trial.seed)
+        model = _build_model(spec, data.splits)
+        _check_output(model, validation, data.splits.num_classes)
+        _plan(spec, len(batches))
+        _make_optimizer(spec)(model.parameters())
+        resolve_precision(spec.train.precision, context.device)
+    except (InputError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        return Record(trial.id, trial.factors, trial.seed, "failed", reason, provenance=provenance)
+    return Record(trial.id, trial.factors, trial.seed, "ok")
+
+
+def _prepare(trial: Trial, context: WorkerContext) -> PreparedData:
+    """Load and split the data, or take them from the cache; another data set replaces the one that is there."""
+    assert trial.source is not None
+    source, data = trial.source, trial.spec.data
+    key = (source.name, source.path, repr(source.options), data.validation, data.limit, data.seed)
+    have, prepared = context.cache.get("data", (None, None))
+    if have != key:
+        context.cache.pop("data", None)
+        splits = _load_splits(source, data)
+        prepared = PreparedData(splits, *channel_statistics(splits.x_train))
+        context.cache["data"] = (key, prepared)
+    return cast(PreparedData, prepared)
+
+
+def _footprint_bytes(context: WorkerContext) -> int:
+    """Return what the worker held before its first trial, so that every trial's peak counts from the same level."""
+    if "footprint_bytes" not in context.cache:
+        if context.memory.limit_bytes is None:
+            settle_footprint(context.device)  # with a limit, the worker has done it already
+        context.cache["footprint_bytes"] = resident_bytes()
+    return cast(int, context.cache["footprint_bytes"])
+
+
+def _load_splits(source: Source, data: Data) -> Splits:
+    """Load what the split needs, and hold out validation samples: a tenth where the spec does not say."""
+    tenth_of_limit = (data.limit or 0) // VALIDATION_SHARE
+    arrays = load(source.narrowed(validation=data.validation or tenth_of_limit, limit=data.limit))
+    tenth = tenth_of_limit or len(arrays.x_train) // VALIDATION_SHARE
+    validation = data.validation or max(arrays.num_classes, tenth)
+    return split(arrays, validation=validation, limit=data.limit, seed=data.seed)
+
+
+def _make_batches(trial: Trial, prepared: PreparedData, device: str) -> tuple[Batches, Batches, Batches]:
+    """Put the three parts of the data on the device: training, validation, test."""
+    splits = prepared.splits
+    size = trial.spec.train.batch_size
+
+    def on_device(x: Any, y: Any, batch_size: int, augment: Augment | None = None) -> Batches:
+        return Batches(
+            x,
+            y,
+            batch_size,
+            seed=trial.seed,
+            device=device,
+            mean=prepared.mean,
+            std=prepared.std,
+            augment=augment,
+        )
+
+    return (
+        on_device(splits.x_train, splits.y_train, size, _augment(trial.spec.data)),
+        on_device(splits.x_val, splits.y_val, EVALUATION_BATCHES * size),
+        on_device(splits.x_test, splits.y_test, EVALUATION_BATCHES * size),
+    )
+
+
+def _augment(data: Data) -> Augment:
+    """Translate the spec's augmentation."""
+    return Augment(**data.augment.model_dump())
+
+
+def _build_model(spec: Spec, splits: Splits) -> nn.Module:
+    """Build the model that the spec names, for the data's shape."""
+    shape = tuple(splits.x_train.shape[1:])
+    given = spec.model.model_dump(exclude_none=True, exclude={"name", "factory"})
+    if spec.model.factory is not None:
+        return build_model_from_factory(
+            spec.model.factory,
+            "model.factory",
+            input_shape=shape,
+            num_classes=splits.num_classes,
+            parameters=given,
+        )
+    name = cast(str, spec.model.name)
+    taken = {key: value for key, value in given.items() if key in MODELS[name].parameters}
+    return build_model(name, input_shape=shape, num_classes=splits.num_classes, **taken)
+
+
+def _check_output(model: nn.Module, batches: Batches, classes: int) -> None:
+    """Run two samples through the model: it must give one logit for each class."""
+    x, _ = next(iter(batches.in_order()))
+    model.to(batches.device).eval()
+    with torch.no_grad():
+        logits = model(x[:2])
+    expected = (len(x[:2]), classes)
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise InputError(
+            f"model: gives {got} for two samples, not {expected}. Return one logit for each class"
+        )
+
+
+def _make_optimizer(spec: Spec) -> Callable[..., torch.optim.Optimizer]:
+    """Return what makes the spec's optimizer; parameters of other optimizers in play are left out."""
+    options = {
+        key: value
+        for key in OPTIMIZERS[spec.train.optimizer].parameters
+        if (value := getattr(spec.train, key)) is not None
+    }
+
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        return build_optimizer(spec.train.optimizer, parameters, lr=spec.train.base_lr, **options)
+
+    return make
+
+
+def _plan(spec: Spec, batches_per_epoch: int) -> Plan:
+    """Translate `train` into the training's plan."""
+    section = spec.train
+    plan = Plan(
+        epochs=section.epochs,
+        accumulation_steps=section.accumulation_steps,
+        label_smoothing=section.label_smoothing,
+        grad_clip=section.grad_clip,
+        precision=section.precision,
+        compile=section.compile,
+    )
+    name, parameters = section.schedule.name, section.schedule.parameters
+    if schedules.SCHEDULES[name].follows == "metric":
+        arguments = schedules.SCHEDULES[name].function(base_lr=section.base_lr, mode="min", **parameters)
+        return replace(plan, plateau=arguments, plateau_metric="val_loss")
+    steps_per_epoch = batches_per_epoch // section.accumulation_steps
+    length = {"total_steps": section.epochs * steps_per_epoch, "steps_per_epoch": steps_per_epoch}
+    return replace(
+        plan,
+        schedule=schedules.build(name, **length, **parameters),
+        momentum=schedules.build_momentum(name, **length, **parameters),
+    )
+
+
+def _target(spec: Spec) -> Target | None:
+    """Translate the spec's target."""
+    return Target(**spec.target.model_dump()) if spec.target else None
+
+
+def _provenance(trial: Trial, context: WorkerContext) -> dict[str, Any]:
+    """Say what this trial's numbers depend on and the run does not."""
+    provenance: dict[str, Any] = {
+        "path": "torch",
+        "precision": resolve_precision(trial.spec.train.precision, context.device),
+        "threads": torch.get_num_threads(),
+    }
+    if context.memory.limit_bytes is not None:
+        provenance["memory_limit_bytes"] = context.memory.limit_bytes
+        provenance["memory_limit_source"] = context.memory.source
+    if context.memory.note:
+        provenance["memory_limit_note"] = context.memory.note
+    return provenance

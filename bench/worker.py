@@ -1,0 +1,256 @@
+"""The process that runs trials: started once, told one trial at a time, never trusted to survive.
+
+The other side is `bench.executors`. Messages to the worker are trials, and None for the end; messages from it are
+pairs of a kind and its content: `ready` with the memory budget, `progress` with a dict, `record` with a dict.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import importlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import platform
+import signal
+import sys
+import sysconfig
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.errors import BenchError
+from bench.machine import container_memory
+from bench.memory_limit import (
+    MemoryBudget,
+    classify,
+    effective_limit,
+    measure_footprint,
+    memory_limit,
+    settle_footprint,
+)
+from bench.records import Record, Status
+
+_PR_SET_PDEATHSIG = 1
+_LONGEST_REASON = 400
+
+
+class RunnableTrial(Protocol):
+    """What a worker needs to know of a trial; it must be picklable."""
+
+    @property
+    def id(self) -> str:
+        """Unique within a run."""
+
+    @property
+    def factors(self) -> Mapping[str, Any]:
+        """Factor name -> value."""
+
+    @property
+    def seed(self) -> int:
+        """What the trial draws from."""
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker is started with.
+
+    Args:
+        run_trial: `package.module:function`, called as `run_trial(trial, context, on_progress)`; returns a Record.
+        device: `cpu` or `cuda`.
+        limit_bytes: the spec's memory limit, or None.
+        threads: torch's intra-op threads, or None for torch's own choice.
+        jobs: how many workers run at once; they share a container's memory.
+        import_paths: directories from which factories can be imported, besides the current one.
+    """
+
+    run_trial: str
+    device: str = "cpu"
+    limit_bytes: int | None = None
+    threads: int | None = None
+    jobs: int = 1
+    import_paths: tuple[str, ...] = ()
+
+
+@dataclass
+class WorkerContext:
+    """What a trial can use of its worker.
+
+    Args:
+        device: `cpu` or `cuda`.
+        memory: the limit in force, who set it, and the start-up footprint it is counted from.
+        threads: torch's intra-op threads as asked for, or None.
+        jobs: how many workers run at once; above 1 the timings are taken on a shared machine.
+        cache: kept from trial to trial, for loaded data. What lies in it counts as memory of the trial.
+    """
+
+    device: str = "cpu"
+    memory: MemoryBudget = field(default_factory=MemoryBudget)
+    threads: int | None = None
+    jobs: int = 1
+    cache: dict[Any, Any] = field(default_factory=dict)
+
+
+Progress = dict[str, Any]
+OnProgress = Callable[[Progress], None]
+RunTrial = Callable[[Any, WorkerContext, OnProgress], Record]
+
+
+def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup, log: Path) -> None:
+    """Run the trials that arrive on `connection` until None arrives. The worker's main function."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    _write_output_to(log)
+    sys.path[:0] = [path for path in (os.getcwd(), *setup.import_paths) if path not in sys.path]
+    run_trial = _import(setup.run_trial)
+    context = make_context(setup)
+    connection.send(("ready", context.memory))
+
+    def send_progress(progress: Progress) -> None:
+        connection.send(("progress", progress))
+
+    while (trial := _next_trial(connection)) is not None:
+        record = attempt(run_trial, trial, context, send_progress)
+        connection.send(("record", record.as_dict()))
+        release_memory(setup.device)
+
+
+def _next_trial(connection: multiprocessing.connection.Connection) -> Any:
+    """Wait for a trial; None when there is none to come, or nobody left to send one."""
+    try:
+        return connection.recv()
+    except EOFError:
+        return None
+
+
+def make_context(setup: WorkerSetup) -> WorkerContext:
+    """Set the threads, find the memory limit that counts, and measure the footprint it is counted from."""
+    if setup.threads is not None:
+        import torch
+
+        torch.set_num_threads(setup.threads)
+    on_cpu = not setup.device.startswith("cuda")
+    if setup.limit_bytes is not None or (on_cpu and container_memory() is not None):
+        settle_footprint(setup.device)
+        release_memory(setup.device)
+    # Read again: the footprint is part of what the container has in use.
+    container = container_memory() if on_cpu else None
+    limit, source = effective_limit(setup.limit_bytes, container, jobs=setup.jobs)
+    memory = MemoryBudget(setup.device, limit, source, measure_footprint(setup.device))
+    return WorkerContext(setup.device, memory, setup.threads, setup.jobs)
+
+
+def attempt(
+    run_trial: RunTrial, trial: RunnableTrial, context: WorkerContext, on_progress: OnProgress
+) -> Record:
+    """Run one trial under the memory limit; an exception becomes a record that says why."""
+    try:
+        with memory_limit(context.memory):
+            return run_trial(trial, context, on_progress)
+    except Exception as error:
+        traceback.print_exc()
+        shortage = classify(error, context.memory)
+        if shortage is not None:
+            return record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
+        return record_without_result(trial, "failed", describe_exception(error))
+
+
+def record_without_result(
+    trial: RunnableTrial, status: Status, reason: str, values: Mapping[str, float] | None = None
+) -> Record:
+    """Return the record of a trial that has no result but a reason."""
+    return Record(trial.id, dict(trial.factors), trial.seed, status, reason, dict(values or {}))
+
+
+def describe_exception(error: BaseException) -> str:
+    """Say in one line what was raised and where: the innermost frame that is not a library's.
+
+    An error of the suite's own is one sentence already and needs no place in the code.
+
+    Example:
+        >>> try:
+        ...     {}["width"]
+        ... except KeyError as error:
+        ...     describe_exception(error).split(" (")[0]
+        "KeyError: 'width'"
+    """
+    message = " ".join(str(error).split())
+    if isinstance(error, BenchError):
+        return message
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    if len(text) > _LONGEST_REASON:
+        text = text[: _LONGEST_REASON - 1] + "…"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    if not frames:
+        return text
+    frame = (own or frames)[-1]
+    return f"{text} ({_short_path(frame.filename)}:{frame.lineno})"
+
+
+def release_memory(device: str) -> None:
+    """Give freed memory back to the system, so that each trial starts from the same footprint."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+    elif platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _is_library(filename: str) -> bool:
+    """Tell whether a frame's file belongs to an installed package, the standard library or no file at all."""
+    path = Path(filename)
+    if filename.startswith("<") or {"site-packages", "dist-packages"} & set(path.parts):
+        return True
+    return path.is_relative_to(sysconfig.get_paths()["stdlib"])
+
+
+def _short_path(filename: str) -> str:
+    """Return the path relative to the current directory where it lies under it."""
+    path = Path(filename)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _import(reference: str) -> RunTrial:
+    """Return the function that `package.module:function` names."""
+    module, _, name = reference.partition(":")
+    function: RunTrial = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _end_with_parent() -> None:
+    """See to it that this process ends when its parent does, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    if platform.system() == "Linux":
+        # The thread above needs the interpreter's lock; the kernel does not.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _exit_after(sentinel: int) -> None:
+    """Wait until the parent is gone, then leave at once."""
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _write_output_to(log: Path) -> None:
+    """Send everything that this process prints, C libraries included, to `log`, away from the live display."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    # The other thread is only the one that watches the parent.
+    faulthandler.enable(all_threads=False)

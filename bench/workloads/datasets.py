@@ -1,0 +1,535 @@
+"""Data by name: say what will be loaded (`locate`), load it (`load`), and hold samples out of it (`split`).
+
+locate(...) -> Source        cheap; may download; names the stand-in and the reason for it
+load(source) -> Arrays       in the worker; checked arrays
+split(arrays, ...) -> Splits training, validation and test samples
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.catalog import DATASETS, GENERATED
+from bench.errors import InputError, unknown_name
+from bench.workloads import cifar10
+from bench.workloads.download import DownloadError, Progress
+from bench.workloads.generated import GENERATORS, generate
+
+ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
+
+_IMAGE_CHANNELS = (1, 3, 4)
+_DIGITS_TEST_SAMPLES = 359  # a fifth of 1,797
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A loaded data set. x is uint8 or float32, (N, C, H, W) or (N, D); y is int64, 0..num_classes - 1."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
+    # The rows are independent draws already, so a prefix is as good a sample as any; `split` then takes prefixes,
+    # and a set that was generated only in part splits as the full one does.
+    in_random_order: bool = False
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a trial sees: samples to learn from, samples that steer, and samples that are looked at once."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """What will be loaded, and from where. Small and picklable: made where the spec is read, loaded in a worker.
+
+    `name` is the data set in use (a factory's reference for a factory), `wanted` the one that the spec names;
+    `reason` says why they differ. `path` is absolute. `options` are a generated set's seed and sizes, or a
+    factory's keyword arguments. `where` is the place in the spec, for error messages.
+    """
+
+    name: str
+    wanted: str
+    path: str | None = None
+    reason: str | None = None
+    is_factory: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    where: str = "data"
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether this is another data set than the spec names."""
+        return self.name != self.wanted
+
+    def announcement(self) -> str | None:
+        """What a person must know before training and over every report; None for the real thing."""
+        if not self.stand_in:
+            return None
+        return (
+            f"{self.wanted} {self.reason}; its stand-in {self.name} is used ({DATASETS[self.name].summary}). "
+            f"Accuracies are not those of {self.wanted}."
+        )
+
+    def narrowed(self, *, validation: int, limit: int | None) -> Source:
+        """The same source, generating no more samples than `split` needs; other sources stay as they are.
+
+        Example:
+            >>> Source("spirals", "spirals", options={"seed": 0}).narrowed(validation=200, limit=1000).options
+            {'seed': 0, 'n_train': 1200, 'n_test': 1080}
+        """
+        if self.is_factory or self.name not in GENERATORS or limit is None:
+            return self
+        full = GENERATORS[self.name]
+        sizes = {"n_train": min(full.n_train, validation + limit), "n_test": min(full.n_test, limit)}
+        # Whole blocks hold the classes in the same proportions, on which the stratified split depends.
+        rounded = {key: -(-size // full.block_samples) * full.block_samples for key, size in sizes.items()}
+        return replace(self, options={**self.options, **rounded})
+
+
+def locate(
+    name: str | None,
+    *,
+    stand_in: str | None = None,
+    path: str | None = None,
+    factory: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    spec_dir: Path | None = None,
+    allow_download: bool = True,
+    on_progress: Progress | None = None,
+    where: str = "data",
+) -> Source:
+    """Decide what will be loaded, and make sure that it is there.
+
+    Args:
+        name: a name of `bench.catalog.DATASETS`; None with a factory.
+        stand_in: the generated set to use where cifar10 is neither here nor can be fetched.
+        path: the .npz file, for `npz`; relative to the spec's directory, else to the current one.
+        factory: "package.module:function" that returns the arrays, instead of a name.
+        options: the factory's keyword arguments.
+        seed: of generated sets, int >= 0.
+        spec_dir: the directory of the spec.
+        allow_download: whether cifar10 may be fetched.
+        on_progress: called as f(done_bytes, size_bytes) while it is.
+        where: the place in the spec, for error messages.
+
+    Raises:
+        InputError: an unknown name, keys that do not go together, a file that is missing or damaged, or a data set
+            that cannot be had.
+
+    Example:
+        >>> source = locate("spirals")
+        >>> source.name, source.stand_in, source.announcement()
+        ('spirals', False, None)
+    """
+    _check_keys(name, stand_in, path, factory, options, where)
+    if factory is not None:
+        from bench.workloads.factories import load_factory  # here, because it imports torch
+
+        load_factory(factory, f"{where}.factory")
+        return Source(factory, factory, is_factory=True, options=dict(options or {}), where=where)
+    assert name is not None
+    if name == "cifar10":
+        return _locate_cifar10(stand_in, seed, allow_download, on_progress, where)
+    if name == "npz":
+        assert path is not None
+        return Source(name, name, path=str(_find_npz(path, spec_dir, where)), where=where)
+    return Source(name, name, options={"seed": seed} if name in GENERATED else {}, where=where)
+
+
+def load(source: Source) -> Arrays:
+    """Load what `locate` found and check it.
+
+    Raises:
+        InputError: a file that is damaged or has changed since, or arrays that are not a classification data set.
+
+    Example:
+        >>> arrays = load(locate("spirals"))
+        >>> arrays.x_train.shape, arrays.num_classes
+        ((3600, 2), 3)
+    """
+    return _load_factory(source) if source.is_factory else _LOADERS[source.name](source)
+
+
+def split(arrays: Arrays, *, validation: int, limit: int | None = None, seed: int = 0) -> Splits:
+    """Hold validation samples out of the training set, and keep at most `limit` of the rest.
+
+    Every choice is stratified: with n_k of N samples in class k, a choice of m samples holds m n_k / N of class k to
+    within less than one. Choices are nested: the training samples for a limit of 1,000 are among those for 2,000,
+    and the validation samples do not depend on the limit. The test set is cut to `limit` in the same way.
+    The kept samples stand in the order in which they were chosen.
+
+    Args:
+        arrays: a loaded data set.
+        validation: samples to hold out, num_classes or more.
+        limit: most training samples, and most test samples, to keep; None keeps all.
+        seed: int >= 0, of the choice; it is not a trial's seed, so all trials share one split. Arrays that are in
+            random order already are taken in their order, whatever the seed.
+
+    Memory:
+        A copy of the samples that are kept.
+
+    Raises:
+        InputError: too few or too many validation samples, a limit below num_classes, or a class without a training
+            sample.
+
+    Example:
+        >>> splits = split(load(locate("spirals")), validation=300, limit=600)
+        >>> len(splits.y_train), len(splits.y_test), np.bincount(splits.y_val).tolist()
+        (600, 600, [100, 100, 100])
+    """
+    samples, classes = len(arrays.y_train), arrays.num_classes
+    if not classes <= validation < samples:
+        raise InputError(
+            f"data.validation: is {validation}; the training set has {samples} samples of {classes} classes, and "
+            f"validation samples steer everything. Give {classes} to {samples - classes}"
+        )
+    if limit is not None and limit < classes:
+        raise InputError(f"data.limit: is {limit}; there are {classes} classes. Give {classes} or more")
+    order = _sample_order(samples, arrays, seed, 0)
+    held = _stratified(arrays.y_train, order, validation, classes)
+    left = order[~np.isin(order, held)]
+    kept = _stratified(arrays.y_train, left, limit, classes)
+    missing = np.setdiff1d(np.arange(classes), arrays.y_train[kept])
+    if missing.size:
+        raise InputError(
+            f"data: {len(kept)} training samples are left, none of class {_listed(missing)}. "
+            "Lower `validation`, raise `limit`, or add samples"
+        )
+    test_order = _sample_order(len(arrays.y_test), arrays, seed, 1)
+    tested = _stratified(arrays.y_test, test_order, limit, classes)
+    return Splits(
+        arrays.x_train[kept],
+        arrays.y_train[kept],
+        arrays.x_train[held],
+        arrays.y_train[held],
+        arrays.x_test[tested],
+        arrays.y_test[tested],
+        classes,
+    )
+
+
+def _sample_order(samples: int, arrays: Arrays, seed: int, stream: int) -> np.ndarray:
+    """The order in which samples are chosen: at random, or as they stand where that is random already."""
+    if arrays.in_random_order:
+        return np.arange(samples)
+    words = np.random.PCG64(np.random.SeedSequence([seed, stream])).random_raw(samples)
+    return np.argsort(words, kind="stable")
+
+
+def _stratified(labels: np.ndarray, order: np.ndarray, wanted: int | None, classes: int) -> np.ndarray:
+    """The first `wanted` of `order`, with the classes dealt out so that every prefix is stratified.
+
+    Largest remainders would meet the proportions too, but a class may then lose a sample as `wanted` grows (the
+    Alabama paradox), and choices would not be nested. This is Tijdeman's rule: of the classes that are due, the one
+    whose deadline is nearest comes next; no prefix is ever off by 1 - 1/(2K - 2) samples or more.
+
+    Source: R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980), algorithm of section 2.
+    """
+    total = len(order)
+    if wanted is None or wanted >= total:
+        return order
+    sizes = np.bincount(labels[order], minlength=classes)
+    present = np.flatnonzero(sizes)
+    sizes, scale = sizes[present], max(2, 2 * len(present) - 2)
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    queues = np.split(by_class, np.cumsum(sizes)[:-1])
+    dealt = np.zeros(len(present), dtype=np.int64)
+    chosen = np.empty(wanted, dtype=np.int64)
+    for i in range(wanted):
+        behind = sizes * (i + 1) - dealt * total
+        due = scale * behind >= total
+        deadline = np.where(due, (total - total / scale - behind) / sizes, np.inf)
+        turn = int(np.argmin(deadline))
+        chosen[i] = queues[turn][dealt[turn]]
+        dealt[turn] += 1
+    return chosen
+
+
+def check_arrays(where: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any) -> Arrays:
+    """Bring a person's arrays into the suite's form, or say what is wrong with them.
+
+    Args:
+        where: the file or factory they come from, for error messages.
+        x_train: uint8, or a float type (made float32; every value finite); (N, D), (N, H, W), (N, C, H, W) or
+            (N, H, W, C). Of C and W the smaller is the channels, which must be 1, 3 or 4 where they come last.
+        y_train: integers 0..K - 1, each of them used; (N,) or (N, 1). K is the number of classes.
+        x_test: as x_train, and of the same shape but for N.
+        y_test: as y_train, of the same classes.
+
+    Raises:
+        InputError: any of this does not hold.
+
+    Example:
+        >>> x, y = np.zeros((6, 8, 8), np.uint8), np.array([0, 1, 2, 0, 1, 2])
+        >>> arrays = check_arrays("mine.npz", x, y, x[:3], y[:3])
+        >>> arrays.x_train.shape, arrays.num_classes
+        ((6, 1, 8, 8), 3)
+    """
+    given = dict(zip(ARRAY_NAMES, map(np.asarray, (x_train, y_train, x_test, y_test)), strict=True))
+    for part in ("train", "test"):
+        rows_x, rows_y = (
+            len(given[f"{axis}_{part}"]) if given[f"{axis}_{part}"].ndim else 0 for axis in "xy"
+        )
+        if rows_x != rows_y or rows_x == 0:
+            raise InputError(
+                f"{where}: x_{part} has {rows_x} rows and y_{part} {rows_y}; "
+                "they must agree, and there must be some. Save one label for each sample"
+            )
+    if given["x_train"].shape[1:] != given["x_test"].shape[1:]:
+        raise InputError(
+            f"{where}: a sample of x_train has shape {given['x_train'].shape[1:]}, one of x_test "
+            f"{given['x_test'].shape[1:]}. Save both in one shape"
+        )
+    if (given["x_train"].dtype == np.uint8) != (given["x_test"].dtype == np.uint8):
+        raise InputError(
+            f"{where}: x_train is {given['x_train'].dtype} and x_test {given['x_test'].dtype}; "
+            "bytes and other numbers differ in scale. Save both in one type"
+        )
+    x = {name: _samples(f"{where}: {name}", given[name]) for name in ("x_train", "x_test")}
+    y = {name: _labels(f"{where}: {name}", given[name]) for name in ("y_train", "y_test")}
+    num_classes = int(y["y_train"].max()) + 1
+    if num_classes < 2:
+        raise InputError(f"{where}: y_train has one class only. A classification needs two or more")
+    if num_classes > len(y["y_train"]):
+        raise InputError(
+            f"{where}: y_train has the label {num_classes - 1} among {len(y['y_train'])} samples. "
+            "Number the classes from 0"
+        )
+    unused = np.flatnonzero(np.bincount(y["y_train"], minlength=num_classes) == 0)
+    if unused.size:
+        raise InputError(
+            f"{where}: y_train has labels 0 to {num_classes - 1}, but none of {_listed(unused)}. "
+            "Number the classes from 0 without gaps"
+        )
+    if int(y["y_test"].max()) >= num_classes:
+        row = int(np.argmax(y["y_test"] >= num_classes))
+        raise InputError(
+            f"{where}: y_test[{row}] is {y['y_test'][row]}; y_train has 0 to {num_classes - 1}. "
+            "Every class must be in the training set"
+        )
+    return Arrays(x["x_train"], y["y_train"], x["x_test"], y["y_test"], num_classes)
+
+
+def _samples(where: str, x: np.ndarray) -> np.ndarray:
+    """Samples as uint8 or float32, in (N, D) or (N, C, H, W)."""
+    if x.dtype != np.uint8 and not (x.dtype.kind == "f" and x.dtype.itemsize <= 8):
+        raise InputError(
+            f"{where} is {x.dtype}; known: uint8, float16, float32, float64. "
+            "Convert it: whole grey levels 0 to 255 to uint8, all else to float32"
+        )
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise InputError(f"{where} has shape {x.shape}; known: N,D / N,H,W / N,C,H,W / N,H,W,C. Reshape it")
+    if x.dtype != np.uint8:
+        with np.errstate(
+            over="ignore"
+        ):  # a float64 beyond float32's range becomes inf, and is refused as such
+            x = x.astype(np.float32)
+        finite = np.isfinite(x)
+        if not finite.all():
+            index = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), x.shape))
+            raise InputError(
+                f"{where}[{', '.join(map(str, index))}] is not a finite float32. Remove or mend it"
+            )
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4 and _channels_last(where, x.shape):
+        x = x.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(x)
+
+
+def _channels_last(where: str, shape: tuple[int, ...]) -> bool:
+    """Whether (N, a, b, c) is N,H,W,C: of a and c the smaller is the channels."""
+    first, last = shape[1], shape[3]
+    if first < last:
+        return False
+    if last < first and last in _IMAGE_CHANNELS:
+        return True
+    raise InputError(
+        f"{where} has shape {shape}, which could be N,C,H,W or N,H,W,C; the two are told apart by the smaller of the "
+        "second and the last axis, and a last axis of 1, 3 or 4. Transpose it to N,C,H,W with C below W"
+    )
+
+
+def _labels(where: str, y: np.ndarray) -> np.ndarray:
+    """Labels as int64 of shape (N,), none below 0."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        raise InputError(
+            f"{where} has shape {y.shape}, which looks like one-hot rows; labels are integers of shape (N,). "
+            "Save y.argmax(axis=1)"
+        )
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise InputError(
+            f"{where} is {y.dtype} of shape {y.shape}; labels are integers of shape (N,). "
+            "Convert it with astype('int64')"
+        )
+    if y.dtype.kind == "i" and int(y.min()) < 0:
+        row = int(np.argmax(y < 0))
+        raise InputError(f"{where}[{row}] is {y[row]}; labels start at 0. Number the classes from 0")
+    if int(y.max()) >= 2**31:
+        raise InputError(f"{where} holds {int(y.max())}. Number the classes from 0 without gaps")
+    return y.astype(np.int64)
+
+
+def _listed(numbers: np.ndarray) -> str:
+    """The first numbers of an array, in words."""
+    shown = ", ".join(map(str, numbers[:10].tolist()))
+    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"
+
+
+def _check_keys(
+    name: str | None,
+    stand_in: str | None,
+    path: str | None,
+    factory: str | None,
+    options: Mapping[str, Any] | None,
+    where: str,
+) -> None:
+    """Refuse unknown names, and keys that do not belong to the data set."""
+    if (name is None) == (factory is None):
+        raise InputError(
+            f"{where}: needs either a name or a factory; known names: {', '.join(DATASETS)}. Give one"
+        )
+    if name is not None and name not in DATASETS:
+        raise unknown_name(f"{where}.name", name, DATASETS)
+    if stand_in is not None:
+        if stand_in not in GENERATED:
+            raise unknown_name(f"{where}.stand_in", stand_in, GENERATED)
+        if name != "cifar10":
+            raise InputError(
+                f"{where}.stand_in: only cifar10 takes one; {name or factory} needs no download. Remove it"
+            )
+    if (path is not None) != (name == "npz"):
+        raise InputError(f"{where}.path: npz needs it, and nothing else takes it. Name the .npz file there")
+    if options and factory is None:
+        raise InputError(f"{where}: {name} takes no {', '.join(sorted(options))}. Remove it")
+
+
+def _locate_cifar10(
+    stand_in: str | None, seed: int, allow_download: bool, on_progress: Progress | None, where: str
+) -> Source:
+    """CIFAR-10's folder, or the stand-in with the reason for it."""
+    looked = ", ".join(str(directory) for directory in cifar10.search_directories())
+    absent = f"is not on this machine (looked in {looked})"
+    try:
+        folder = cifar10.obtain_cifar10(allow_download=allow_download, on_progress=on_progress)
+        reason = f"{absent} and may not be downloaded"
+    except DownloadError as error:
+        folder = None
+        reason = f"{absent} and cannot be downloaded ({error.reason})"
+    if folder is not None:
+        return Source("cifar10", "cifar10", path=str(folder.resolve()), where=where)
+    if stand_in is None:
+        raise InputError(
+            f"{where}.name: cifar10 {reason}. Fetch {cifar10.PUBLISHED.url} by hand and put it into one of these "
+            "directories, or write `stand_in: cifar10-like`"
+        )
+    return Source(stand_in, "cifar10", reason=reason, options={"seed": seed}, where=where)
+
+
+def _find_npz(path: str, spec_dir: Path | None, where: str) -> Path:
+    """The .npz file, beside the spec or in the current directory."""
+    named = Path(path).expanduser()
+    directories = [directory for directory in (spec_dir, Path.cwd()) if directory is not None]
+    for directory in directories:
+        if (directory / named).is_file():
+            return (directory / named).resolve()
+    looked = " and ".join(dict.fromkeys(str((directory / named).absolute()) for directory in directories))
+    raise InputError(f"{where}.path: no file '{path}'; looked for {looked}. Check the path")
+
+
+def _load_npz(source: Source) -> Arrays:
+    """The four arrays of a person's .npz file."""
+    assert source.path is not None
+    at = f"{source.where}.path: {source.path}"
+    try:
+        file = np.load(source.path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InputError(
+                f"{at}: holds a single array; an .npz file holds {', '.join(ARRAY_NAMES)}. Use np.savez"
+            )
+        with file:
+            missing = [name for name in ARRAY_NAMES if name not in file.files]
+            if missing:
+                held = ", ".join(file.files) or "nothing"
+                raise InputError(
+                    f"{at}: lacks {', '.join(missing)}; it has {held}. Save all four with np.savez"
+                )
+            arrays = [file[name] for name in ARRAY_NAMES]
+    # numpy raises ValueError for pickled objects, and for a file that is no array file at all.
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{at}: cannot be read; {error}. Save plain number arrays with np.savez") from error
+    return check_arrays(at, *arrays)
+
+
+def _load_factory(source: Source) -> Arrays:
+    """The four arrays that a person's function returns, as a mapping or in order."""
+    from bench.workloads.factories import call_factory, load_factory  # here, because it imports torch
+
+    at = f"{source.where}.factory"
+    result = call_factory(load_factory(source.name, at), at, source.options)
+    at = f"{at}: what {source.name} returned"
+    if isinstance(result, Mapping):
+        missing = [name for name in ARRAY_NAMES if name not in result]
+        if missing:
+            raise InputError(
+                f"{at} lacks {', '.join(missing)}; it has {', '.join(map(str, result))}. Return all four"
+            )
+        return check_arrays(at, *(result[name] for name in ARRAY_NAMES))
+    if isinstance(result, tuple) and len(result) == len(ARRAY_NAMES):
+        return check_arrays(at, *result)
+    raise InputError(
+        f"{at} is a {type(result).__name__}; known: a mapping or a tuple of {', '.join(ARRAY_NAMES)}. Return one"
+    )
+
+
+def _load_cifar10(source: Source) -> Arrays:
+    """CIFAR-10 from its unpacked folder."""
+    assert source.path is not None
+    return Arrays(*cifar10.read_cifar10(Path(source.path)), cifar10.NUM_CLASSES)
+
+
+def _load_generated(source: Source) -> Arrays:
+    """A generated data set, in full or in part."""
+    arrays = generate(source.name, **source.options)
+    return Arrays(*arrays, GENERATORS[source.name].num_classes, in_random_order=True)
+
+
+def _load_digits(_source: Source) -> Arrays:
+    """Scikit-learn's digits: 17 grey levels 0..16, times 15 to fill a byte."""
+    from sklearn.datasets import load_digits  # here, because it takes a second to import
+
+    images, labels = load_digits(return_X_y=True)
+    x = (images * 15).astype(np.uint8).reshape(-1, 1, 8, 8)
+    y = labels.astype(np.int64)
+    everything = Arrays(x, y, x[:0], y[:0], 10)
+    order = _sample_order(len(y), everything, 0, 0)
+    tested = _stratified(y, order, _DIGITS_TEST_SAMPLES, 10)
+    rest = np.setdiff1d(order, tested)
+    return Arrays(x[rest], y[rest], x[tested], y[tested], 10)
+
+
+_LOADERS: dict[str, Callable[[Source], Arrays]] = {
+    "cifar10": _load_cifar10,
+    "digits": _load_digits,
+    "npz": _load_npz,
+    **dict.fromkeys(GENERATED, _load_generated),
+}

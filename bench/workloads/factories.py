@@ -1,0 +1,190 @@
+"""A person's own model or data: a function named in the spec as `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from bench.errors import InputError, closest, unknown_name
+
+_REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+
+
+def load_factory(reference: str, where: str) -> Callable[..., Any]:
+    """Import the function that `reference` names.
+
+    The module is looked for where Python looks for modules, and in the current directory.
+
+    Args:
+        reference: "package.module:function".
+        where: the place in the spec that names it, for the errors.
+
+    Mutates:
+        sys.path, to which the current directory is appended: the module may import its neighbours later.
+
+    Raises:
+        InputError: a reference of another form, a module that is not found or fails while it is imported, a
+            function that it does not have.
+
+    Example:
+        >>> load_factory("math:sqrt", "model.factory")(9.0)
+        3.0
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise InputError(
+            f"{where}: '{reference}' does not name a function; known: package.module:function. Write it so"
+        )
+    module_name, function_name = match.groups()
+    module = _import(module_name, where)
+    if not hasattr(module, function_name):
+        functions = [
+            key for key, value in vars(module).items() if callable(value) and not key.startswith("_")
+        ]
+        if not functions:
+            raise InputError(
+                f"{where}: module '{module_name}' has no '{function_name}'; it has no functions. Define it there"
+            )
+        raise unknown_name(f"{where}: in module '{module_name}'", function_name, functions)
+    factory = getattr(module, function_name)
+    if not callable(factory):
+        kind = type(factory).__name__
+        raise InputError(f"{where}: '{reference}' is not a function; it is of type {kind}. Name a function")
+    return factory
+
+
+def call_factory(factory: Callable[..., Any], where: str, arguments: Mapping[str, object]) -> Any:
+    """Call a factory with keyword arguments, once they are known to fit its signature.
+
+    What the factory itself raises passes through.
+
+    Args:
+        factory: any callable.
+        where: the place in the spec that names it, for the errors.
+        arguments: keyword -> value.
+
+    Raises:
+        InputError: a keyword that the factory does not take, or one that it needs and does not get.
+
+    Example:
+        >>> call_factory(lambda depth: "-" * depth, "model.factory", {"depth": 3})
+        '---'
+    """
+    _check_signature(factory, where, arguments)
+    return factory(**arguments)
+
+
+def build_model_from_factory(
+    reference: str,
+    where: str,
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    parameters: Mapping[str, object],
+) -> nn.Module:
+    """Build a model with a person's own function, called as f(input_shape=..., num_classes=..., **parameters).
+
+    Args:
+        reference: "package.module:function".
+        where: the place in the spec that names it, for the errors.
+        input_shape: (C, H, W) or (D,).
+        num_classes: int >= 1.
+        parameters: the other keys of the spec's mapping.
+
+    Raises:
+        InputError: as `load_factory` and `call_factory`; a result that is no torch.nn.Module.
+
+    Example:
+        >>> import torch
+        >>> build_model_from_factory(
+        ...     "bench.workloads.models:build_model", "model.factory",
+        ...     input_shape=(4,), num_classes=3, parameters={"name": "linear"},
+        ... )(torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
+    """
+    factory = load_factory(reference, where)
+    model = call_factory(
+        factory, where, {**parameters, "input_shape": tuple(input_shape), "num_classes": num_classes}
+    )
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise InputError(
+            f"{where}: '{reference}' returned a {kind}; a model is a torch.nn.Module. Return one"
+        )
+    return model
+
+
+def _import(name: str, where: str) -> ModuleType:
+    """Import a module; every way of failing is one sentence with its cause."""
+    directory = os.getcwd()
+    if directory not in sys.path and "" not in sys.path:
+        sys.path.append(directory)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise InputError(
+                f"{where}: no module '{error.name}'; looked in {directory} and where Python finds modules. "
+                "Check the name, or start in the directory that holds it"
+            ) from error
+        raise _import_failed(name, where, error) from error
+    # A module may fail in any way at all while it runs, SystemExit included.
+    except (Exception, SystemExit) as error:
+        raise _import_failed(name, where, error) from error
+
+
+def _import_failed(name: str, where: str, error: BaseException) -> InputError:
+    """Build the error of a module that was found but failed while it ran."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")
+    ]
+    last = frames[-1]
+    place = (
+        "" if isinstance(error, SyntaxError) else f" ({os.path.basename(last.filename)}, line {last.lineno})"
+    )
+    return InputError(
+        f"{where}: importing '{name}' failed; {type(error).__name__}: {error}{place}. Mend the module, then try again"
+    )
+
+
+def _check_signature(factory: Callable[..., Any], where: str, arguments: Mapping[str, object]) -> None:
+    """Raise InputError naming the first keyword that the factory does not take or does not get."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return  # a function written in C may not tell its signature; calling it will
+    by_keyword = {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    function = getattr(factory, "__name__", type(factory).__name__)
+    for keyword in arguments:
+        if keyword not in by_keyword and not takes_any:
+            near = closest(keyword, by_keyword)
+            hint = f"Did you mean '{near}'?" if near else "Take it as a parameter, or leave it out."
+            takes = ", ".join(sorted(by_keyword)) or "none"
+            raise InputError(f"{where}: {function}() takes no '{keyword}'; known: {takes}. {hint}")
+    for name, parameter in by_keyword.items():
+        if name not in arguments and parameter.default is parameter.empty:
+            given = ", ".join(sorted(arguments)) or "none"
+            raise InputError(
+                f"{where}: {function}() needs '{name}'; it is given: {given}. Add it to the spec"
+            )
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:  # what is left: a parameter that is positional only
+        raise InputError(
+            f"{where}: {function}() cannot be called by keywords; {error}. Allow keywords"
+        ) from error

@@ -1,0 +1,139 @@
+"""A trial in this process: from a spec to a record; a rehearsal refuses what cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from bench.design import expand
+from bench.records import Record
+from bench.spec import Spec
+from bench.trial import run_trial
+from bench.worker import WorkerContext
+from bench.workloads.datasets import locate
+
+SMALL = """\
+name: small
+data:   {name: spirals, limit: 300, validation: 90}
+model:  {name: mlp, width: 8}
+train:  {optimizer: adam, base_lr: 0.02, batch_size: 30, epochs: 2}
+"""
+
+
+def run(text: str, context: WorkerContext | None = None, *, rehearsal: bool = False) -> Record:
+    """Run the first trial of a spec."""
+    trial = expand(Spec.model_validate(yaml.safe_load(text)))[0]
+    data = trial.spec.data
+    source = locate(data.name, path=data.path, factory=data.factory, options=data.extras, spec_dir=Path.cwd())
+    trial = dataclasses.replace(trial, source=source, rehearsal=rehearsal)
+    return run_trial(trial, context or WorkerContext(), lambda progress: None)
+
+
+def timeless(record: Record) -> list[dict[str, Any]]:
+    return [{key: value for key, value in entry.items() if key != "time_s"} for entry in record.curve]
+
+
+def test_a_trial_becomes_a_record() -> None:
+    record = run(SMALL)
+    assert record.status == "ok"
+    assert (record.values["steps"], record.values["samples"]) == (20, 600)
+    assert record.values["parameters"] == (2 * 8 + 8) + (8 * 8 + 8) + (8 * 3 + 3)
+    assert len(record.samples["step_time_s"]) == 20
+    assert math.isclose(sum(record.samples["step_time_s"]), record.values["training_s"], rel_tol=1e-4)
+    assert record.provenance["precision"] == "fp32"
+
+
+def test_the_trial_before_leaves_no_trace_in_the_next() -> None:
+    context = WorkerContext()
+    first = run(SMALL, context)
+    run(SMALL.replace("adam", "momentum").replace("limit: 300", "limit: 600"), context)
+    torch.rand(7)
+    assert timeless(run(SMALL, context)) == timeless(first)
+
+
+@pytest.mark.parametrize(
+    "schedule", ["constant", "{name: plateau, patience: 0}", "{name: one-cycle, cycle_momentum: true}"]
+)
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+def test_schedules_and_optimizers_reach_the_training(schedule: str, optimizer: str) -> None:
+    text = SMALL.replace("optimizer: adam", f"optimizer: {optimizer}, schedule: {schedule}")
+    curve = run(text).curve
+    rates = [entry["lr"] for entry in curve]
+    assert all(rate is not None and 0 < rate <= 0.02 for rate in rates)
+    if "one-cycle" in schedule:
+        # torch's last value: base_lr / 25 / 1e4
+        assert rates[-1] == pytest.approx(0.02 / 25 / 1e4, rel=1e-9)
+    elif schedule == "constant":
+        assert rates == [0.02, 0.02]
+
+
+def test_parameters_of_optimizers_not_in_use_are_left_out() -> None:
+    text = SMALL.replace("optimizer: adam", "optimizer: adam, momentum: 0.9, nesterov: true")
+    assert run(text + "factors: {optimizer: [adam, momentum]}\n").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (
+            "batch_size: 30",
+            "batch_size: 301",
+            "train.batch_size: 301 x 1 accumulation steps are more than the 300",
+        ),
+        (
+            "epochs: 2",
+            "epochs: 2, accumulation_steps: 11",
+            "train.batch_size: 30 x 11 accumulation steps are more",
+        ),
+        ("validation: 90", "validation: 2", "data.validation: is 2"),
+        ("name: mlp", "name: cnn", "cnn"),
+        ("epochs: 2", "epochs: 2, precision: fp16", "fp16 needs a CUDA device"),
+        ("epochs: 2", "epochs: 2, schedule: {name: cosine, warmup_epochs: 2}", "warmup_epochs"),
+        ("optimizer: adam", "optimizer: momentum, nesterov: true, dampening: 0.5", "Nesterov"),
+        ("limit: 300", "limit: 300, augment: {flip: true}", "augment: needs images"),
+        ("{name: mlp, width: 8}", "{factory: 'nowhere:build'}", "model.factory: no module 'nowhere'"),
+        ("{name: mlp, width: 8}", "{factory: 'tests.bench.own_models:no_module'}", "returned a str"),
+        (
+            "{name: mlp, width: 8}",
+            "{factory: 'tests.bench.own_models:wrong_shape'}",
+            "model: gives (2, 7) for two samples",
+        ),
+        (
+            "{name: mlp, width: 8}",
+            "{factory: 'tests.bench.own_models:right', depht: 1}",
+            "Did you mean 'depth'?",
+        ),
+    ],
+)
+def test_a_rehearsal_refuses_what_cannot_be_trained(old: str, new: str, complaint: str) -> None:
+    assert old in SMALL
+    record = run(SMALL.replace(old, new), rehearsal=True)
+    assert record.status == "failed"
+    assert record.provenance["bad_input"]
+    assert complaint in record.reason
+    assert "\n" not in record.reason
+
+
+def test_a_rehearsal_of_what_can_be_trained_trains_nothing() -> None:
+    text = SMALL.replace("{name: mlp, width: 8}", "{factory: 'tests.bench.own_models:right', depth: 2}")
+    record = run(text, rehearsal=True)
+    assert (record.status, record.curve, record.values) == ("ok", [], {})
+    assert run(text).values["parameters"] == 2 * (2 * 2 + 2) + (2 * 3 + 3)
+
+
+def test_every_trials_peak_counts_from_the_workers_start() -> None:
+    """The data stay in the worker, and count in the second trial as they did in the first."""
+    text = SMALL.replace("name: spirals, limit: 300", "name: mnist-like, limit: 12000").replace(
+        "epochs: 2", "epochs: 1"
+    )
+    context = WorkerContext()
+    first, second = (run(text, context).values["peak_bytes"] for _ in range(2))
+    data_bytes = (12000 + 10000) * 784
+    assert first > data_bytes
+    assert second > data_bytes

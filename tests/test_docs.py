@@ -1,0 +1,132 @@
+"""README, docs, --help and code agree."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from bench import catalog
+from bench.cli import commands
+from bench.records import STATUSES
+from bench.spec import SECTIONS, RandomDesign, Spec
+from tuner.schedules import SCHEDULES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SPEC_PAGE = (ROOT / "docs" / "spec.md").read_text()
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+
+def in_backticks(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\s]+?):?`", text))
+
+
+def section(title: str) -> str:
+    """The part of docs/spec.md under one heading."""
+    return re.split(r"^##+ ", SPEC_PAGE.partition(f"## {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [
+        ("Top level", Spec),
+        ("data", SECTIONS["data"]),
+        ("model", SECTIONS["model"]),
+        ("train", SECTIONS["train"]),
+    ],
+)
+def test_the_spec_page_lists_exactly_the_keys_there_are(title: str, model: type[Spec]) -> None:
+    rows = [line for line in section(title).splitlines() if line.startswith("| `")]
+    listed = [key for row in rows for key in re.findall(r"`([a-z_]+)`", row.split(" | ")[0])]
+    assert sorted(listed) == sorted(model.model_fields)
+    required = {row.split("`")[1] for row in rows if "` *" in row.split(" | ")[0]}
+    assert required == {name for name, field in model.model_fields.items() if field.is_required()}
+
+
+def test_the_spec_page_lists_the_small_sections() -> None:
+    listed = set(re.findall(r"^\| `((?:target|limits|early_stop)\.[a-z_]+)`", SPEC_PAGE, flags=re.MULTILINE))
+    assert listed == {
+        f"{name}.{key}" for name in ("target", "limits", "early_stop") for key in SECTIONS[name].model_fields
+    }
+    assert set(SECTIONS["augment"].model_fields) <= in_backticks(section("data"))
+    assert set(RandomDesign.model_fields) == {"random"}
+
+
+@pytest.mark.parametrize("table", ["DATASETS", "MODELS", "ACTIVATIONS", "NORMS", "OPTIMIZERS"])
+def test_the_spec_page_names_every_name(table: str) -> None:
+    assert set(getattr(catalog, table)) <= in_backticks(SPEC_PAGE)
+
+
+def test_the_spec_page_names_every_metric_precision_and_status() -> None:
+    assert {*catalog.METRICS_TO_REACH, *catalog.PRECISIONS, *STATUSES} <= in_backticks(SPEC_PAGE)
+
+
+def test_the_spec_page_lists_each_schedules_own_parameters() -> None:
+    listed: dict[str, set[str]] = {}
+    for row in section("schedule").splitlines():
+        cells = row.split("|")
+        if row.startswith("| `"):
+            listed |= {
+                name: set(re.findall(r"`([a-z_]+)`", cells[2])) for name in re.findall(r"`([^`]+)`", cells[1])
+            }
+    common = {"warmup_epochs", "warmup_factor"}
+    listed["plateau"].discard("val_loss")
+    assert listed == {name: set(entry.parameters) - common for name, entry in SCHEDULES.items()}
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Each `python -m bench ...` and `bench ...` command that a page shows."""
+    found = re.findall(r"^(?:\$ )?python -m bench (.+?)(?:\s+#.*)?$", text, flags=re.MULTILINE)
+    found += re.findall(r"`(?:python -m )?bench ([a-z][^`]*)`", text)
+    return [shlex.split(command) for command in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_docs_exist_with_their_options(page: Path) -> None:
+    for name, *arguments in commands_of(page.read_text()):
+        command = commands.commands[name]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {argument for argument in arguments if argument.startswith("-")} <= known
+        for argument in arguments:
+            if argument.endswith(".yaml"):
+                assert (ROOT / argument).is_file(), argument
+
+
+def test_the_readme_shows_every_command() -> None:
+    assert {name for name, *_ in commands_of(README)} == set(commands.commands)
+
+
+@pytest.mark.parametrize("name", sorted(commands.commands))
+def test_help_fits_and_describes_every_option(name: str) -> None:
+    command = commands.commands[name]
+    context = click.Context(command, info_name=f"bench {name}", terminal_width=100)
+    text = command.get_help(context)
+    assert max(map(len, text.splitlines())) <= 100
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_the_readmes_spec_is_a_valid_one() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    assert Spec.model_validate(yaml.safe_load(text)).seeds == [0, 1, 2, 3, 4]
+
+
+def test_make_and_readme_name_the_same_commands() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    assert "python -m bench run specs/cifar.yaml" in makefile
+    assert "python -m bench run specs/cifar.yaml" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target

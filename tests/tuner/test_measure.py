@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import itertools
+import sys
+
+import pytest
+import torch
+
+from tests.fresh_process import in_fresh_process
+from tuner import measure
+from tuner.measure import PeakMemory, Stopwatch, resident_bytes
+
+MIB = 2**20
+
+
+class FakeClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_laps_leave_out_what_happens_while_paused() -> None:
+    clock = FakeClock()
+    watch = Stopwatch(clock=clock)
+    watch.resume()
+    clock.advance(1.0)
+    watch.lap()
+    clock.advance(0.25)
+    watch.pause()
+    clock.advance(60.0)
+    watch.resume()
+    clock.advance(0.5)
+    watch.lap()
+    watch.pause()
+    assert watch.laps_s() == [1.0, 0.75]
+
+
+def test_laps_add_up_to_all_the_time_the_clock_ran() -> None:
+    clock = FakeClock()
+    watch = Stopwatch(clock=clock)
+    for seconds in (1.0, 2.0, 4.0):
+        clock.advance(16.0)
+        watch.resume()
+        clock.advance(seconds)
+        watch.lap()
+        watch.pause()
+    assert sum(watch.laps_s()) == 7.0
+
+
+def test_reading_laps_twice_changes_nothing() -> None:
+    clock = FakeClock()
+    watch = Stopwatch(clock=clock)
+    watch.resume()
+    clock.advance(1.0)
+    watch.lap()
+    first = watch.laps_s()
+    first.append(9.0)
+    assert watch.laps_s() == [1.0]
+    clock.advance(2.0)
+    watch.lap()
+    assert watch.laps_s() == [1.0, 2.0]
+
+
+def test_a_lap_that_has_not_ended_is_no_lap() -> None:
+    watch = Stopwatch()
+    watch.resume()
+    assert watch.laps_s() == []
+
+
+def test_misuse_is_an_error() -> None:
+    watch = Stopwatch()
+    for use in (watch.lap, watch.pause):
+        with pytest.raises(RuntimeError, match="paused"):
+            use()
+    watch.resume()
+    with pytest.raises(RuntimeError, match="running already"):
+        watch.resume()
+
+
+class FakeEvent:
+    """A CUDA event on a device whose queue takes one millisecond between any two events."""
+
+    ticks = itertools.count()
+    waits = 0
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        assert enable_timing
+
+    def record(self, stream: object) -> None:
+        self.at_ms = next(self.ticks)
+
+    def synchronize(self) -> None:
+        FakeEvent.waits += 1
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        assert FakeEvent.waits, "read before the device had got there"
+        return float(end.at_ms - self.at_ms)
+
+
+def test_on_cuda_laps_are_events_that_are_waited_for_once_when_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    monkeypatch.setattr(FakeEvent, "waits", 0)
+    watch = Stopwatch("cuda")
+    watch.resume()
+    watch.lap()
+    watch.lap()
+    watch.pause()
+    watch.resume()
+    watch.lap()
+    assert FakeEvent.waits == 0
+    # The third lap has run for a millisecond before and after the pause, which took one as well.
+    assert watch.laps_s() == pytest.approx([0.001, 0.001, 0.002])
+    assert FakeEvent.waits == 1
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget an earlier peak")
+
+
+@needs_linux
+def test_peak_is_that_of_what_happened_since_and_not_of_earlier_work() -> None:
+    large = torch.ones(48 * MIB // 4)
+    del large
+    memory = PeakMemory()
+    if not memory.resets:
+        pytest.skip("this kernel does not let a process reset its peak")
+    small = torch.ones(16 * MIB // 4)
+    del small
+    assert 15 * MIB < memory.peak_bytes() < 32 * MIB
+
+
+def peak_over_a_footprint_before_the_data() -> int:
+    footprint_bytes = resident_bytes()
+    kept = torch.ones(16 * MIB // 4)
+    peak_bytes = PeakMemory(footprint_bytes=footprint_bytes).peak_bytes()
+    assert kept.numel()
+    return peak_bytes
+
+
+def test_peak_counts_from_the_footprint_that_is_given() -> None:
+    assert 15 * MIB < in_fresh_process(peak_over_a_footprint_before_the_data) < 32 * MIB
+
+
+def test_peak_is_never_negative() -> None:
+    assert PeakMemory(footprint_bytes=2**60).peak_bytes() == 0
+
+
+def test_a_kernel_that_does_not_forget_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setattr(measure, "_CLEAR_REFS", measure.Path("/nonexistent/clear_refs"))
+    memory = PeakMemory()
+    assert not memory.resets
+    assert memory.peak_bytes() >= 0
+
+
+def test_without_proc_the_peak_of_the_whole_process_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = resident_bytes()
+    monkeypatch.setattr(measure, "_STATUS", measure.Path("/nonexistent/status"))
+    assert resident_bytes() >= 0.9 * now
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_peak_on_cuda_is_the_allocators() -> None:
+    memory = PeakMemory("cuda")
+    before = memory.peak_bytes()
+    torch.ones(16 * MIB // 4, device="cuda")
+    assert memory.peak_bytes() == before + 16 * MIB
