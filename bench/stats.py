@@ -19,6 +19,7 @@ from bench.effects import Effect, Gain, freeze, gain, main_effect, reached
 from bench.records import STATUSES, Record
 from bench.significance import ALPHA, Verdict
 from bench.units import METRICS
+from tuner.convergence import Target
 
 # The number that ranks trials which never reached a target on this metric.
 SCORES: dict[str, str] = {
@@ -32,20 +33,6 @@ SCORES: dict[str, str] = {
 TROUBLES = ("diverged", "out_of_memory", "failed")
 _CLOCKS = ("setup_s", "first_step_s", "compile_s", "training_s", "evaluation_s")
 _LEAST_FREEDOM = 3  # degrees of freedom under which a standard deviation is too poor to reckon with
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a trial has to reach: a metric and one bound."""
-
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    def __str__(self) -> str:
-        if self.at_least is not None:
-            return f"{self.metric} >= {self.at_least:g}"
-        return f"{self.metric} <= {self.at_most:g}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +183,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         {'batch_size': 128}
     """
     spec = run["spec"]
-    target = _target(spec.get("target"))
+    target = Target(**spec["target"]) if spec.get("target") else None
     score_metric = SCORES[target.metric if target else "val_accuracy"]
     factors = {name: values for name, values in (spec.get("factors") or {}).items() if values}
     levels = {name: _levels(name, values, records) for name, values in factors.items()}
@@ -230,13 +217,6 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         planned=run["trials"],
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
     )
-
-
-def _target(target: Mapping[str, Any] | None) -> Target | None:
-    """Read run.json's target."""
-    if target is None:
-        return None
-    return Target(target["metric"], target.get("at_least"), target.get("at_most"))
 
 
 def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> list[Any]:

@@ -150,14 +150,11 @@ class Progress:
         """Build what the live display shows now: a line for each trial in flight and the overall bar."""
         with self._lock:
             now = self._clock()
-            lines: list[RenderableType] = [
-                Text(
-                    f"{self._position(trial.index)} {trial_id}  {_doing(trial.update)}",
-                    no_wrap=True,
-                    overflow="ellipsis",
-                )
-                for trial_id, trial in self._in_flight.items()
-            ]
+            lines: list[RenderableType] = []
+            for trial_id, trial in self._in_flight.items():
+                position = self._position(trial.index)
+                for text in (f"{position} {trial_id}", f"{' ' * len(position)} {_doing(trial.update)}"):
+                    lines.append(Text(text, no_wrap=True, overflow="ellipsis"))
             shares = sum(trial.share for trial in self._in_flight.values())
             overall = Table.grid(padding=(0, 1), expand=True)
             overall.add_column(ratio=1)

@@ -169,15 +169,15 @@ def _draw_textures(words: Words, labels: np.ndarray) -> np.ndarray:
     hue = shown * 0.3 + words.between(-1, 1, n) * _HUE_JITTER_TURNS
 
     ground = _tint(words.uniform(n), 22 + 25 * words.uniform(n)) + words.between(85, 170, n)[:, None]
-    clutter_tint = _tint(words.uniform(n), words.between(0, 20, n)) + words.between(8, 26, n)[:, None]
+    clutter_tint = _tint(words.uniform(n), words.between(0, 20, n)) + words.between(5, 18, n)[:, None]
     blob = _tint(hue, words.between(20, 60, n)) + words.between(85, 170, n)[:, None]
-    stripe_tint = _tint(words.uniform(n), words.between(0, 12, n)) + words.between(6, 34, n)[:, None]
+    stripe_tint = _tint(words.uniform(n), words.between(0, 12, n)) + words.between(16, 44, n)[:, None]
 
     stripes = _grating(angle * mirror, wavelength, words.uniform(n))
     clutter = _grating(words.uniform(n), words.between(4, 16, n), words.uniform(n))
     clutter += _grating(words.uniform(n), words.between(4, 16, n), words.uniform(n))
     window = _window(words, n)
-    noise_level = _per_image(words.between(30, 75, n))
+    noise_level = _per_image(words.between(15, 50, n))
 
     images = np.empty((n, 3, _SIDE, _SIDE), dtype=np.float32)
     for channel in range(3):

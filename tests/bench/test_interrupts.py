@@ -14,9 +14,14 @@ from bench.interrupts import interrupts_deferred, terminate_as_interrupt
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_the_end_of_the_block(number: signal.Signals) -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), terminate_as_interrupt(), interrupts_deferred():
-        os.kill(os.getpid(), number)
-        done.append("all")
+
+    def write() -> None:
+        with terminate_as_interrupt(), interrupts_deferred():
+            os.kill(os.getpid(), number)
+            done.append("all")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert done == ["all"]
 
 

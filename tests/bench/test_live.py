@@ -150,8 +150,8 @@ def test_the_frame_shows_every_trial_in_flight_and_the_overall_bar() -> None:
     )
     clock.now += 30
     text = frame(progress)
-    assert "[3/8] a=1,seed=0  epoch 2/4  loss 1.25  val acc 50.00 %  4,321 samples/s" in text
-    assert "[4/8] a=2,seed=0  starting" in text
+    assert "[3/8] a=1,seed=0\n      epoch 2/4  loss 1.25  val acc 50.00 %  4,321 samples/s\n" in text
+    assert "[4/8] a=2,seed=0\n      starting\n" in text
     assert "2/8 trials, 30.0 s so far, about" in text
 
 
@@ -160,7 +160,7 @@ def test_unknown_values_of_a_trial_are_left_out() -> None:
     progress.start(1, 0)
     progress.trial_started("t", 1)
     progress.trial_progress("t", {"phase": "loading data", "loss": None, "val_accuracy": None, "steps": None})
-    assert frame(progress).splitlines()[0].rstrip() == "[1/1] t  loading data"
+    assert frame(progress).splitlines()[1].strip() == "loading data"
 
 
 def test_progress_of_a_trial_that_has_ended_is_ignored() -> None:

@@ -505,6 +505,14 @@ def test_the_recommendation_names_the_factors_the_gain_and_its_two_parts() -> No
     )
 
 
+def test_a_gain_that_the_seeds_contradict_is_given_no_cause() -> None:
+    records = [trial({"a": 0}, s, steps=200 * (s + 1)) for s in range(3)]
+    records += [trial({"a": 1}, s, steps=steps) for s, steps in enumerate((90, 450, 260))]
+    text = wording.recommendation(run_of(records, baseline={"a": 0}))
+    assert "sooner than the `train` configuration, a difference that these data cannot tell from none" in text
+    assert "because" not in text
+
+
 def test_a_gain_of_two_seeds_is_marked_as_uncertain() -> None:
     records = [trial({"a": 0}, s, steps=400) for s in range(2)] + [
         trial({"a": 1}, s, steps=100) for s in range(2)
