@@ -150,11 +150,11 @@ class Progress:
         """Build what the live display shows now: a line for each trial in flight and the overall bar."""
         with self._lock:
             now = self._clock()
-            lines: list[RenderableType] = []
-            for trial_id, trial in self._in_flight.items():
-                position = self._position(trial.index)
-                for text in (f"{position} {trial_id}", f"{' ' * len(position)} {_doing(trial.update)}"):
-                    lines.append(Text(text, no_wrap=True, overflow="ellipsis"))
+            lines: list[RenderableType] = [
+                Text(line, no_wrap=True, overflow="ellipsis")
+                for trial_id, trial in self._in_flight.items()
+                for line in _two_lines(self._position(trial.index), trial_id, _doing(trial.update))
+            ]
             shares = sum(trial.share for trial in self._in_flight.values())
             overall = Table.grid(padding=(0, 1), expand=True)
             overall.add_column(ratio=1)
@@ -192,6 +192,11 @@ class Progress:
     def _print(self, line: Text) -> None:
         """Print a line that stays, wrapped at the console's width."""
         self._console.print(line, highlight=False)
+
+
+def _two_lines(position: str, trial_id: str, doing: str) -> tuple[str, str]:
+    """Name a trial, and say under its name what it does."""
+    return f"{position} {trial_id}", f"{' ' * len(position)} {doing}"
 
 
 def _doing(update: Mapping[str, Any]) -> str:
