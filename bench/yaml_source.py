@@ -249,7 +249,8 @@ def _kind(value: object) -> str:
 
 
 def _specs_nearby(path: Path) -> str:
-    """List the YAML files that stand where the missing one was looked for."""
-    folder = path.parent if path.parent.is_dir() else Path("specs")
-    found = sorted(str(file) for file in folder.glob("*.y*ml"))[:8] if folder.is_dir() else []
+    """List the YAML files that stand where the missing one was looked for, and in specs/."""
+    found = [str(file) for folder in (path.parent, Path("specs")) for file in sorted(folder.glob("*.y*ml"))][
+        :8
+    ]
     return f"; known here: {', '.join(found)}" if found else ""
