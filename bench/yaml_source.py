@@ -250,7 +250,6 @@ def _kind(value: object) -> str:
 
 def _specs_nearby(path: Path) -> str:
     """List the YAML files that stand where the missing one was looked for, and in specs/."""
-    found = [str(file) for folder in (path.parent, Path("specs")) for file in sorted(folder.glob("*.y*ml"))][
-        :8
-    ]
+    folders = dict.fromkeys((path.parent, Path("specs")))
+    found = [str(file) for folder in folders for file in sorted(folder.glob("*.y*ml"))][:8]
     return f"; known here: {', '.join(found)}" if found else ""
