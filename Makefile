@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint perf schema clean
+.PHONY: run test lint perf exhaustive static gpu-check schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -19,6 +19,18 @@ lint: $(VENV)/installed-test
 
 perf: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-disable-gc -s
+
+# Every kernel compiled for every GPU that the gate knows, against the committed values.
+exhaustive: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m exhaustive
+
+# What the machine code of every kernel says, without a GPU: minutes; one target with `python -m kernels.static --target`.
+static: $(VENV)/installed
+	$(BIN)/python -m kernels.static
+
+gpu-check: $(VENV)/installed-test
+	@mkdir -p results
+	$(BIN)/python -m pytest tests/kernels/test_gpu.py -v --junitxml=results/gpu-check.xml
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json

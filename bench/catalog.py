@@ -94,6 +94,11 @@ DATASETS: dict[str, Entry] = {
     "spirals": Entry("generated: 3,600 + 1,200 points of three interleaved spirals, 2 features"),
 }
 
+IMPLEMENTATIONS: dict[str, Entry] = {
+    "torch": Entry("PyTorch's own optimizers and activations"),
+    "fused": Entry("the suite's kernels: sgd, momentum, nesterov, adam, adamw, and the model's activations"),
+}
+
 GENERATED = ("cifar10-like", "mnist-like", "spirals")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 METRICS_TO_REACH = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "train_accuracy", "train_loss")

@@ -25,6 +25,7 @@ from bench.catalog import (
     ACTIVATIONS,
     DATASETS,
     GENERATED,
+    IMPLEMENTATIONS,
     METRICS_TO_REACH,
     MODELS,
     NORMS,
@@ -263,6 +264,9 @@ class Train(Section):
     label_smoothing: Fraction = 0.0
     grad_clip: Positive | None = Field(None, description="clip the total gradient norm to this")
     precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
+    implementation: Annotated[str, OneOf(IMPLEMENTATIONS)] = Field(
+        "torch", description="of optimizer and activations; fused ones are verified before they train"
+    )
     compile: bool = Field(False, description="torch.compile the model; its time is reported apart")
 
     weight_decay: NonNegative | None = None

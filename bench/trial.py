@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,7 @@ from bench.workloads.datasets import Source, Splits, load, split
 from bench.workloads.factories import build_model_from_factory
 from bench.workloads.models import build_model
 from bench.workloads.optimizers import build_optimizer
+from bench.workloads.verification import verify_optimizer
 from tuner import convergence, schedules
 from tuner.batches import Augment, Batches, channel_statistics
 from tuner.convergence import EarlyStop, Target
@@ -68,10 +70,12 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
     model = _build_model(spec, data.splits)
     batches, validation, test = _make_batches(trial, data, context.device)
     target = _target(spec)
+    make_optimizer = _OptimizerMaker(spec)
+    activations_path = _fuse(spec, model, context) if spec.train.implementation == "fused" else "torch"
     setup_s = time.perf_counter() - started_s
     training = train(
         model,
-        _make_optimizer(spec),
+        make_optimizer,
         batches,
         plan=_plan(spec, len(batches)),
         validation=validation,
@@ -93,7 +97,7 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
         values={**convergence.values(training, target), "setup_s": setup_s, "parameters": parameters},
         samples={"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]},
         curve=training.curve,
-        provenance=_provenance(trial, context),
+        provenance={**_provenance(trial, context), "path": make_optimizer.path(activations_path)},
     )
 
 
@@ -114,7 +118,7 @@ def _rehearse(trial: Trial, context: WorkerContext) -> Record:
         model = _build_model(spec, data.splits)
         _check_output(model, validation, data.splits.num_classes)
         _plan(spec, len(batches))
-        _make_optimizer(spec)(model.parameters())
+        _OptimizerMaker(spec)(model.parameters())
         resolve_precision(spec.train.precision, context.device)
     except (InputError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -214,18 +218,62 @@ def _check_output(model: nn.Module, batches: Batches, classes: int) -> None:
         )
 
 
-def _make_optimizer(spec: Spec) -> Callable[..., torch.optim.Optimizer]:
-    """Return what makes the spec's optimizer; parameters of other optimizers in play are left out."""
-    options = {
-        key: value
-        for key in OPTIMIZERS[spec.train.optimizer].parameters
-        if (value := getattr(spec.train, key)) is not None
+class _OptimizerMaker:
+    """Makes the spec's optimizer, and remembers the last one for the path that it took."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._train = spec.train
+        self._last: torch.optim.Optimizer | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's options; parameters of other optimizers in play are left out."""
+        names = OPTIMIZERS[self._train.optimizer].parameters
+        return {key: value for key in names if (value := getattr(self._train, key)) is not None}
+
+    def __call__(self, parameters: Any) -> torch.optim.Optimizer:
+        self._last = build_optimizer(
+            self._train.optimizer,
+            parameters,
+            lr=self._train.base_lr,
+            implementation=self._train.implementation,
+            **self.options,
+        )
+        return self._last
+
+    def path(self, activations: str) -> dict[str, str]:
+        """Say which way the optimizer and the activations took: triton, interpreter or torch."""
+        return {"optimizer": getattr(self._last, "path", "torch"), "activations": activations}
+
+
+def _fuse(spec: Spec, model: nn.Module, context: WorkerContext) -> str:
+    """Put the suite's activations into the model, verify them and the optimizer, and return the activations' path.
+
+    What was verified once for a device is not verified again.
+    """
+    from kernels.activation import Activation, activation_path
+    from kernels.replace import replace_activations, verify_activation
+
+    verified = context.cache.setdefault("verified", set())
+    options = _OptimizerMaker(spec).options
+    checks: dict[str, Callable[[], None]] = {
+        f"{spec.train.optimizer} {options}": partial(
+            verify_optimizer,
+            spec.train.optimizer,
+            lr=spec.train.base_lr,
+            options=options,
+            device=context.device,
+        )
     }
-
-    def make(parameters: Any) -> torch.optim.Optimizer:
-        return build_optimizer(spec.train.optimizer, parameters, lr=spec.train.base_lr, **options)
-
-    return make
+    replace_activations(model)
+    names = {module.name for module in model.modules() if isinstance(module, Activation)}
+    for name in sorted(names):
+        checks[name] = partial(verify_activation, name, torch.float32, torch.device(context.device))
+    for key, check in checks.items():
+        if key not in verified:
+            check()
+            verified.add(key)
+    return activation_path(torch.empty(1, device=context.device)) if names else "none"
 
 
 def _plan(spec: Spec, batches_per_epoch: int) -> Plan:
@@ -260,7 +308,6 @@ def _target(spec: Spec) -> Target | None:
 def _provenance(trial: Trial, context: WorkerContext) -> dict[str, Any]:
     """Say what this trial's numbers depend on and the run does not."""
     provenance: dict[str, Any] = {
-        "path": "torch",
         "precision": resolve_precision(trial.spec.train.precision, context.device),
         "threads": torch.get_num_threads(),
     }

@@ -11,6 +11,7 @@ from rich.table import Table
 from bench.catalog import (
     ACTIVATIONS,
     DATASETS,
+    IMPLEMENTATIONS,
     METRICS_TO_REACH,
     MODELS,
     NORMS,
@@ -36,6 +37,7 @@ def render_names(console: Console) -> None:
     _render(console, "model.norm", _rows(NORMS))
     _render(console, "train.optimizer", _rows(OPTIMIZERS))
     _render(console, "train.schedule", schedules)
+    _render(console, "train.implementation", _rows(IMPLEMENTATIONS))
     console.print(f"[bold]train.precision[/]: {', '.join(PRECISIONS)}", highlight=False)
     console.print(f"[bold]target.metric[/]: {', '.join(METRICS_TO_REACH)}", highlight=False)
     console.print(

@@ -15,37 +15,44 @@ from bench.errors import unknown_name
 
 @dataclass(frozen=True)
 class _Optimizer:
-    """A class of torch.optim and the options that its name here implies, unless a spec says otherwise."""
+    """A class of torch.optim, its twin in `kernels`, and the options that the name implies unless a spec differs."""
 
     make: Callable[..., Optimizer]
+    fused: str | None
     implied: Mapping[str, object] = field(default_factory=dict)
 
 
 _OPTIMIZERS: dict[str, _Optimizer] = {
-    "sgd": _Optimizer(torch.optim.SGD),
-    "momentum": _Optimizer(torch.optim.SGD, {"momentum": 0.9}),
-    "nesterov": _Optimizer(torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
-    "adam": _Optimizer(torch.optim.Adam),
-    "adamw": _Optimizer(torch.optim.AdamW),
-    "rmsprop": _Optimizer(torch.optim.RMSprop),
-    "adagrad": _Optimizer(torch.optim.Adagrad),
+    "sgd": _Optimizer(torch.optim.SGD, "FusedSGD"),
+    "momentum": _Optimizer(torch.optim.SGD, "FusedSGD", {"momentum": 0.9}),
+    "nesterov": _Optimizer(torch.optim.SGD, "FusedSGD", {"momentum": 0.9, "nesterov": True}),
+    "adam": _Optimizer(torch.optim.Adam, "FusedAdam"),
+    "adamw": _Optimizer(torch.optim.AdamW, "FusedAdamW"),
+    "rmsprop": _Optimizer(torch.optim.RMSprop, None),
+    "adagrad": _Optimizer(torch.optim.Adagrad, None),
 }
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[torch.nn.Parameter], *, lr: float, **options: object
+    name: str,
+    parameters: Iterable[torch.nn.Parameter],
+    *,
+    lr: float,
+    implementation: str = "torch",
+    **options: object,
 ) -> Optimizer:
-    """Build torch's optimizer `name` over all `parameters`, weight decay included.
+    """Build the optimizer `name` over all `parameters`, weight decay included.
 
     Args:
         name: a key of `bench.catalog.OPTIMIZERS`.
         parameters: of the model, at least one.
         lr: float >= 0, the base learning rate.
+        implementation: `torch`, or `fused` for its twin in `kernels`.
         options: those that `bench.catalog.OPTIMIZERS[name]` lists, by PyTorch's names and with PyTorch's defaults
             (momentum and nesterov imply a momentum of 0.9); None stands for the default.
 
     Raises:
-        ValueError: an unknown name or option, or a value that torch refuses.
+        ValueError: an unknown name or option, a value that torch refuses, or an optimizer that has no fused twin.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(3))
@@ -66,9 +73,25 @@ def build_optimizer(
         # YAML has lists where torch's classes and schedulers expect a tuple.
         arguments["betas"] = _pair(name, arguments["betas"])
     try:
-        return entry.make(parameters, lr=lr, **arguments)
+        return _maker(name, implementation)(parameters, lr=lr, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"optimizer {name}: torch refuses it; {error}. Change the option") from error
+
+
+def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:
+    """Return the class to build."""
+    entry = _OPTIMIZERS[name]
+    if implementation == "torch":
+        return entry.make
+    if entry.fused is None:
+        known = ", ".join(sorted(key for key, other in _OPTIMIZERS.items() if other.fused))
+        raise ValueError(
+            f"optimizer {name}: has no fused implementation; known: {known}. Use implementation: torch"
+        )
+    import kernels  # here, because it needs triton
+
+    fused: Callable[..., Optimizer] = getattr(kernels, entry.fused)
+    return fused
 
 
 def _pair(name: str, betas: object) -> tuple[float, float]:

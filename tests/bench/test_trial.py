@@ -137,3 +137,43 @@ def test_every_trials_peak_counts_from_the_workers_start() -> None:
     data_bytes = (12000 + 10000) * 784
     assert first > data_bytes
     assert second > data_bytes
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+def test_fused_and_torch_train_to_the_same_within_rounding(optimizer: str) -> None:
+    """A short training of the same model and seed: the implementations differ by rounding alone."""
+    text = SMALL.replace("optimizer: adam", f"optimizer: {optimizer}").replace(
+        "width: 8", "width: 8, activation: silu"
+    )
+    plain = run(text)
+    fused = run(text.replace("epochs: 2", "epochs: 2, implementation: fused"))
+    assert plain.provenance["path"] == {"optimizer": "torch", "activations": "torch"}
+    assert fused.provenance["path"] == {
+        "optimizer": "torch",
+        "activations": "torch",
+    }  # no kernel reaches a CPU tensor
+    for ours, theirs in zip(fused.curve, plain.curve, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-4)
+
+
+def test_an_optimizer_without_a_fused_twin_is_refused() -> None:
+    record = run(
+        SMALL.replace("optimizer: adam", "optimizer: rmsprop, implementation: fused"), rehearsal=True
+    )
+    assert (
+        "rmsprop: has no fused implementation; known: adam, adamw, momentum, nesterov, sgd" in record.reason
+    )
+
+
+def test_a_wrong_fused_optimizer_is_caught_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    import kernels
+
+    class Wrong(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            for group in self.param_groups:
+                group["eps"] = 1e-3
+            return super().step(closure)
+
+    monkeypatch.setattr(kernels, "FusedAdam", Wrong)
+    with pytest.raises(RuntimeError, match="the fused adam is off by"):
+        run(SMALL.replace("epochs: 2", "epochs: 2, implementation: fused"))

@@ -1,0 +1,412 @@
+"""Activations fused with the bias before them: one forward and one backward kernel, the functions are a table.
+
+    y = f(x + bias)                              relu, leaky_relu, relu_squared, sigmoid, tanh, gelu, gelu_tanh,
+                                                 silu, elu, softplus, mish, hardswish
+    y = f(a + bias_a) * (b + bias_b)             swiglu (f = silu), geglu (gelu), reglu (relu); x = [a | b]
+
+The kernels run for fp32, fp16 and bf16 tensors on a GPU, with all arithmetic in fp32 and one rounding at the end.
+Elsewhere (CPU tensors, fp64) the same call is plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from kernels.activation_functions import FUNCTIONS, ActivationFunction
+from kernels.activation_kernels import (
+    DTYPES,
+    backward_case,
+    backward_kernel,
+    forward_case,
+    forward_kernel,
+    launch_config,
+)
+from kernels.kernel import Kernel, StaticCase
+from kernels.launch import Path, launch, path_of
+
+
+def activation(
+    x: torch.Tensor, name: str, bias: torch.Tensor | None = None, *, bias_dim: int = -1
+) -> torch.Tensor:
+    """Add the bias and apply the activation `name`, in one pass over memory.
+
+    y = f(x + bias); for the gated pairs y = f(a + bias_a) * (b + bias_b), where a is the first half of the last
+    dimension (the gate, as in a fused gate-and-up projection) and b is the second.
+
+    Args:
+        x: any floating dtype and any shape and layout; a dense layout (channels_last, transposed) is kept, gaps and
+            expanded dimensions cost one copy. The last dimension of a gated pair must be even.
+        name: a key of `kernels.activation_functions.FUNCTIONS`.
+        bias: 1-D, as long as dimension `bias_dim` of x; of any floating dtype, the result has that of x.
+        bias_dim: the dimension of x that the bias belongs to: -1 after a linear layer, 1 after a convolution. A gated
+            pair takes -1 only.
+
+    Memory: forward reads N and writes N (gated: reads 2N); backward reads 2N and writes N (gated: 3N and 2N). What is
+        kept for backward is the output or the input, see `ActivationFunction.saves`. The bias's gradient is the sum of
+        dx, a second pass over it in a fixed order: the same bits every time.
+
+    Raises:
+        ValueError: unknown name, or a bias or a last dimension that does not fit.
+        TypeError: x or bias is not a floating-point tensor.
+
+    Example:
+        >>> activation(torch.tensor([-1.0, 2.0]), "relu", bias=torch.tensor([0.5, 0.5]))
+        tensor([0.0000, 2.5000])
+        >>> activation(torch.tensor([[1.0, -1.0, 3.0, 5.0]]), "reglu")
+        tensor([[3., 0.]])
+
+    Source: gelu, Hendrycks and Gimpel 2016; silu, Elfwing et al. 2017; mish, Misra 2019; hardswish, Howard et al.
+        2019 (section 5.2); gated pairs, Shazeer 2020 (section 2); relu_squared, So et al. 2021 (section 3.1).
+    """
+    _check(x, name, bias, bias_dim)
+    if activation_path(x) == "torch":
+        return reference(x, name, bias, bias_dim=bias_dim)
+    return _activation(x, bias, name, bias_dim % max(1, x.dim()))
+
+
+class Activation(nn.Module):
+    """`activation` as a module without parameters or buffers, so the state_dict of a model stays what it was.
+
+    Args:
+        name: a key of `kernels.activation_functions.FUNCTIONS`.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> Activation("relu")(torch.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        _row(name)
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return activation(x, self.name)
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+def activation_path(x: torch.Tensor) -> Path:
+    """Say which way `activation` takes for `x`: triton, interpreter or torch.
+
+    Example:
+        >>> activation_path(torch.zeros(1, dtype=torch.float64))
+        'torch'
+    """
+    return _path_on(x.device) if x.dtype in DTYPES else "torch"
+
+
+@torch.compiler.assume_constant_result
+def _path_on(device: torch.device) -> Path:
+    """The path on one device; a compiled graph keeps the answer it got when it was traced."""
+    return path_of(forward_kernel, device)
+
+
+def reference(
+    x: torch.Tensor, name: str, bias: torch.Tensor | None = None, *, bias_dim: int = -1
+) -> torch.Tensor:
+    """The plain-PyTorch twin of `activation`, same arguments.
+
+    Example:
+        >>> reference(torch.tensor([-1.0, 2.0]), "relu")
+        tensor([0., 2.])
+    """
+    row, dtype = _row(name), x.dtype
+    x = _with_bias(x, bias, bias_dim)
+    if row.gated:
+        a, b = x.chunk(2, dim=-1)
+        y = row.torch_value(a) * b
+    else:
+        y = row.torch_value(x)
+    return y if y.dtype == dtype else y.to(dtype)
+
+
+def _row(name: str) -> ActivationFunction:
+    """The table's row, or an error that lists the known names and the closest."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    near = difflib.get_close_matches(str(name).lower(), FUNCTIONS, n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else "Use one of these."
+    raise ValueError(f"activation: unknown '{name}'; known: {', '.join(sorted(FUNCTIONS))}. {hint}")
+
+
+def _check(x: torch.Tensor, name: str, bias: torch.Tensor | None, bias_dim: int) -> None:
+    """Refuse what the kernels would read wrongly."""
+    row = _row(name)
+    if not x.is_floating_point() or (bias is not None and not bias.is_floating_point()):
+        other = x.dtype if not x.is_floating_point() or bias is None else bias.dtype
+        raise TypeError(f"activation: got {other}; only floating-point tensors have one. Convert it first")
+    if row.gated and (x.dim() == 0 or x.shape[-1] % 2):
+        raise ValueError(
+            f"activation: '{name}' splits the last dimension in halves; got shape {tuple(x.shape)}. "
+            "Give it an even last dimension"
+        )
+    if bias is None:
+        return
+    if not -x.dim() <= bias_dim < x.dim() or (row.gated and bias_dim % x.dim() != x.dim() - 1):
+        allowed = "the last dimension" if row.gated else f"{-x.dim()}..{x.dim() - 1}"
+        raise ValueError(
+            f"activation: bias_dim {bias_dim} does not suit '{name}' and {x.dim()} dimensions; known: {allowed}. "
+            "Name the dimension that the bias belongs to"
+        )
+    if bias.dim() != 1 or bias.shape[0] != x.shape[bias_dim] or bias.device != x.device:
+        raise ValueError(
+            f"activation: bias of shape {tuple(bias.shape)} on {bias.device} does not fit dimension {bias_dim} of "
+            f"{tuple(x.shape)} on {x.device}. Give one value per channel on x's device, or another bias_dim"
+        )
+
+
+def _with_bias(x: torch.Tensor, bias: torch.Tensor | None, bias_dim: int) -> torch.Tensor:
+    """x + bias along one dimension."""
+    if bias is None:
+        return x
+    shape = [1] * x.dim()
+    shape[bias_dim] = -1
+    return x + bias.view(shape)
+
+
+def _empty_result(x: torch.Tensor, row: ActivationFunction) -> torch.Tensor:
+    """The output: in x's layout where that is dense; contiguous for a gated pair."""
+    if row.gated:
+        return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
+    return torch.empty_like(x)
+
+
+def _empty_gradient(saved: torch.Tensor, row: ActivationFunction) -> torch.Tensor:
+    """The gradient of x: in the layout of the output; contiguous for a gated pair."""
+    return saved.new_empty(saved.shape) if row.gated else torch.empty_like(saved)
+
+
+def _laid_out_like(tensor: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
+    """`tensor`, copied if its strides are not those of `dense`: the slow path of gaps and mismatches."""
+    if tensor.stride() == dense.stride():
+        return tensor
+    return torch.empty_like(dense, dtype=tensor.dtype).copy_(tensor)
+
+
+def _launch(
+    kernel: Any,
+    tensors: tuple[torch.Tensor | None, ...],
+    dense: torch.Tensor,
+    whole: torch.Tensor,
+    bias: torch.Tensor | None,
+    bias_dim: int,
+    **constants: Any,
+) -> None:
+    """Launch over the elements of `dense`; `whole` is the tensor whose dimension `bias_dim` has the bias."""
+    config = launch_config(dense.dtype, constants["GATED"])
+    tail = dense.numel() % 16
+    n = dense.numel() - tail
+    # Neither a length nor a stride is 0 where anything is launched, except a stride of a dimension of size 1.
+    channels, inner = (1, 1) if bias is None else (bias.shape[0], max(1, whole.stride(bias_dim)))
+    half = dense.shape[-1] if constants["GATED"] else 1
+    programs = -(-n // config.block_size) or int(tail > 0)
+    exact = dense.dtype == torch.float32
+    with torch.cuda.device_of(dense):  # Triton launches on the current GPU, which need not be the tensor's
+        launch(
+            kernel,
+            (programs,),
+            *tensors,
+            n,
+            tail,
+            channels,
+            inner,
+            half,
+            config=config,
+            EXACT=exact,
+            HAS_TAIL=tail > 0,
+            **constants,
+        )
+
+
+def _forward(x: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int) -> torch.Tensor:
+    """Run the forward kernel, or its twin where no kernel can run."""
+    row = FUNCTIONS[name]
+    y = _empty_result(x, row)
+    if activation_path(x) == "torch":
+        return _laid_out_like(reference(x, name, bias, bias_dim=bias_dim), y)
+    x = x.contiguous() if row.gated else _laid_out_like(x, y)
+    bias = None if bias is None else bias.contiguous()
+    _launch(forward_kernel, (x, bias, y), y, x, bias, bias_dim, VALUE=row.value, GATED=row.gated)
+    return y
+
+
+def _backward(
+    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int
+) -> torch.Tensor:
+    """Run the backward kernel, or its twin where no kernel can run."""
+    row = FUNCTIONS[name]
+    dx = _empty_gradient(saved, row)
+    if activation_path(saved) == "torch":
+        return _laid_out_like(_torch_backward(dy, saved, bias, name, bias_dim), dx)
+    saved = _laid_out_like(saved, dx)
+    dy = dy.contiguous() if row.gated else _laid_out_like(dy, dx)
+    bias = None if bias is None else bias.contiguous()
+    functions = {"VALUE": row.value, "SLOPE": row.slope, "GATED": row.gated}
+    _launch(backward_kernel, (dy, saved, bias, dx), dy, dx, bias, bias_dim, **functions)
+    return dx
+
+
+def _torch_backward(
+    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int
+) -> torch.Tensor:
+    """The twin of `_backward`, by PyTorch's own backward functions."""
+    row, dtype = FUNCTIONS[name], saved.dtype
+    saved = _with_bias(saved, bias, bias_dim)
+    dy = dy.to(saved.dtype)
+    if not row.gated:
+        return row.torch_slope(dy, saved).to(dtype)
+    a, b = saved.chunk(2, dim=-1)
+    return torch.cat([row.torch_slope(dy * b, a), dy * row.torch_value(a)], dim=-1).to(dtype)
+
+
+_activation = torch.library.custom_op(
+    "fusetune::activation",
+    _forward,
+    mutates_args=(),
+    schema="(Tensor x, Tensor? bias, str name, int bias_dim) -> Tensor",
+)
+_activation_backward = torch.library.custom_op(
+    "fusetune::activation_backward",
+    _backward,
+    mutates_args=(),
+    schema="(Tensor dy, Tensor saved, Tensor? bias, str name, int bias_dim) -> Tensor",
+)
+
+
+@_activation.register_fake
+def _(x: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int) -> torch.Tensor:
+    return _empty_result(x, FUNCTIONS[name])
+
+
+@_activation_backward.register_fake
+def _(
+    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int
+) -> torch.Tensor:
+    return _empty_gradient(saved, FUNCTIONS[name])
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    """Keep the least that backward needs; the bias only where the input is what is kept."""
+    x, bias, ctx.name, ctx.bias_dim = inputs
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    from_output = FUNCTIONS[ctx.name].saves == "output"
+    ctx.save_for_backward(output if from_output else x, None if from_output else bias)
+
+
+def _differentiate(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of x and bias."""
+    saved, bias = ctx.saved_tensors
+    dx = _activation_backward(dy, saved, bias, ctx.name, ctx.bias_dim)
+    dbias = None
+    if ctx.needs_input_grad[1]:
+        others = [dim for dim in range(dx.dim()) if dim != ctx.bias_dim]
+        dbias = dx.to(ctx.bias_dtype) if not others else dx.sum(others, dtype=ctx.bias_dtype)
+    return dx, dbias, None, None
+
+
+def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    """The second derivative needs all that the first one had."""
+    dy, saved, bias, ctx.name, ctx.bias_dim = inputs
+    ctx.save_for_backward(dy, saved, bias)
+
+
+def _stand_in(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor to differentiate by, on its own: dy may itself depend on saved, which partial derivatives ignore."""
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+
+
+def _differentiate_twice(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of dy, saved and bias, by PyTorch's own derivatives of the twin."""
+    row = FUNCTIONS[ctx.name]
+    with torch.enable_grad():
+        dy, saved = (_stand_in(tensor) for tensor in ctx.saved_tensors[:2])
+        bias = None if ctx.saved_tensors[2] is None else _stand_in(ctx.saved_tensors[2])
+        if row.saves == "output":
+            dx = _torch_backward(dy, saved, bias, ctx.name, ctx.bias_dim)
+        else:
+            y = reference(saved, ctx.name, bias, bias_dim=ctx.bias_dim)
+            (dx,) = torch.autograd.grad(y, saved, dy, create_graph=True)
+    inputs = zip((dy, saved, bias), ctx.needs_input_grad, strict=False)
+    wanted = [tensor for tensor, needed in inputs if needed and tensor is not None]
+    found = iter(
+        torch.autograd.grad(
+            dx, wanted, ddx, create_graph=torch.is_grad_enabled(), allow_unused=True, materialize_grads=True
+        )
+    )
+    return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+
+
+_activation.register_autograd(_differentiate, setup_context=_save_for_backward)
+_activation_backward.register_autograd(_differentiate_twice, setup_context=_save_for_double_backward)
+
+
+def _make_inputs(
+    gated: bool, backward: bool
+) -> Callable[[int, torch.dtype, torch.device, int], dict[str, Any]]:
+    """Inputs of `elements` results: a normal sample three wide, so that every branch is met."""
+
+    def make(elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (elements, 2) if gated else (elements,)
+        x = 3 * torch.randn(shape, generator=generator)
+        if gated:
+            x = x.view(1, -1)
+        inputs = {"x": x.to(device, dtype)}
+        if backward:
+            dy = torch.randn((1, elements) if gated else (elements,), generator=generator)
+            inputs["dy"] = dy.to(device, dtype)
+        return inputs
+
+    return make
+
+
+# How the bias is read does not depend on the function: one plain and one gated case stand for all.
+_CASES_WITH_BIAS = ("gelu", "swiglu")
+
+
+def _kernel(name: str, backward: bool) -> Kernel:
+    """The entry of one function's forward or backward kernel."""
+    row = FUNCTIONS[name]
+
+    def fused(x: torch.Tensor, dy: torch.Tensor | None = None) -> torch.Tensor:
+        return _forward(x, None, name, -1) if dy is None else _backward(dy, x, None, name, -1)
+
+    def twin(x: torch.Tensor, dy: torch.Tensor | None = None) -> torch.Tensor:
+        return reference(x, name) if dy is None else _torch_backward(dy, x, None, name, -1)
+
+    def bytes_moved(inputs: dict[str, Any]) -> int:
+        size = inputs["x"].numel() * inputs["x"].element_size()
+        result = size // 2 if row.gated else size
+        return 2 * size + result if backward else size + result
+
+    dtypes = (torch.float32, torch.bfloat16)
+    cases = [backward_case(name, dtype) if backward else forward_case(name, dtype) for dtype in dtypes]
+    if name in _CASES_WITH_BIAS and not backward:
+        cases += [forward_case(name, dtype, bias=True) for dtype in dtypes]
+    return Kernel(
+        name=f"{name}_backward" if backward else name,
+        family="activation",
+        fused=fused,
+        reference=twin,
+        make_inputs=_make_inputs(row.gated, backward),
+        bytes_moved=bytes_moved,
+        static_cases=tuple(cases),
+    )
+
+
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel for name in FUNCTIONS for kernel in (_kernel(name, False), _kernel(name, True))
+}
+STATIC_CASES: tuple[StaticCase, ...] = tuple(
+    case for kernel in KERNELS.values() for case in kernel.static_cases
+)

@@ -1,0 +1,512 @@
+"""Adam and AdamW, with AMSGrad: one launch for all parameters.
+
+    g = sign * gradient / loss_scale (+ weight_decay * p   for Adam)
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g^2              (with amsgrad: vmax = max(vmax, v), used instead of v below)
+    p = p (1 - lr * weight_decay   for AdamW) - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+
+1 - beta and the corrections are worked out in double: 1 - 0.999 in fp32 is wrong by 1.3e-5 of itself.
+Bytes per fp32 parameter: 28 (p, g, m, v read; p, m, v written), 36 with amsgrad.
+"""
+
+# Triton: constexprs in capitals.
+# ruff: noqa: N803
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.fused_optimizer import (
+    FusedStep,
+    Group,
+    LossScale,
+    Row,
+    Work,
+    device_rows,
+    host_value,
+    is_on_device,
+    refuse,
+    scaled_gradient,
+    working_dtype,
+    write,
+)
+from kernels.kernel import Kernel, StaticCase
+from kernels.launch import path_of
+from kernels.multi_tensor import TRITON_TYPES, UNIFORM, MultiTensorTable, gradient_factor, locate, stream
+
+
+@triton.jit
+def _adam_elements(
+    record: tl.tensor,
+    start: tl.tensor,
+    begin: tl.tensor,
+    end: tl.tensor,
+    row: tl.tensor,
+    factor: tl.tensor,
+    P: tl.constexpr,
+    G: tl.constexpr,
+    S: tl.constexpr,
+    AMSGRAD: tl.constexpr,
+    SIZE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+) -> None:
+    """Update SIZE elements of one block from `begin` on, none past `end`."""
+    offsets = begin + tl.arange(0, SIZE)
+    mask = offsets < end
+    p_ptr = stream(record, 0, start, P, ALIGNED) + offsets
+    m_ptr = stream(record, 2, start, S, ALIGNED) + offsets
+    v_ptr = stream(record, 3, start, S, ALIGNED) + offsets
+    p = tl.load(p_ptr, mask=mask).to(tl.float32)
+    g = tl.load(stream(record, 1, start, G, ALIGNED) + offsets, mask=mask).to(tl.float32) * factor
+    m = tl.load(m_ptr, mask=mask).to(tl.float32)
+    v = tl.load(v_ptr, mask=mask).to(tl.float32)
+    g += tl.load(row + 1) * p
+    p -= tl.load(row + 2) * p
+    m += tl.load(row + 3) * (g - m)
+    v = tl.load(row + 4) * v + tl.load(row + 5) * g * g
+    tl.store(m_ptr, m.to(S), mask=mask)
+    tl.store(v_ptr, v.to(S), mask=mask)
+    if AMSGRAD:
+        largest_ptr = stream(record, 4, start, S, ALIGNED) + offsets
+        largest = tl.load(largest_ptr, mask=mask).to(tl.float32)
+        v = tl.maximum(largest, v, propagate_nan=tl.PropagateNan.ALL)
+        tl.store(largest_ptr, v.to(S), mask=mask)
+    p -= tl.load(row + 7) * (m / (tl.sqrt(v) * tl.load(row + 6) + tl.load(row + 8)))
+    tl.store(p_ptr, p.to(P), mask=mask)
+
+
+@triton.jit
+def adam_kernel(
+    records: tl.tensor,
+    chunks: tl.tensor,
+    rows: tl.tensor,
+    grad_scale: tl.tensor,
+    found_inf: tl.tensor,
+    P: tl.constexpr,
+    G: tl.constexpr,
+    S: tl.constexpr,
+    AMSGRAD: tl.constexpr,
+    VECTOR: tl.constexpr,
+    VECTOR_ONLY: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+) -> None:
+    """One block of one tensor; a row holds the scalars of `adam_row`."""
+    record, start, left, aligned, row = locate(records, chunks, rows, found_inf, BLOCK_SIZE)
+    factor = gradient_factor(row, grad_scale)
+    # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
+    vector_end = left // VECTOR * VECTOR
+    if VECTOR_ONLY:
+        _adam_elements(record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, BLOCK_SIZE, True)
+    else:
+        if aligned:
+            _adam_elements(record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, BLOCK_SIZE, True)
+        for begin in range(tl.where(aligned, vector_end, 0), left, BLOCK_SIZE // 4):
+            _adam_elements(record, start, begin, left, row, factor, P, G, S, AMSGRAD, BLOCK_SIZE // 4, False)
+
+
+_IS_CPU = attrgetter("is_cpu")
+
+
+def adam_row(
+    step: float | Tensor,
+    lr: float | Tensor,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    maximize: bool = False,
+) -> tuple[float | Tensor, ...]:
+    """Return the scalars of one update, in the kernel's order.
+
+    Sign, L2 penalty, decay, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^step), lr / (1 - beta1^step), eps.
+
+    Args:
+        step: from 1 on; an fp64 tensor gives columns for many steps.
+        lr: learning rate.
+        betas: decay rates of the two moments, each in [0, 1).
+        eps: added to the denominator.
+        weight_decay: L2 penalty, or decay of the parameter itself when `decoupled`.
+        decoupled: AdamW.
+        maximize: ascend.
+
+    Example:
+        >>> adam_row(1.0, 0.5, betas=(0.5, 0.75), decoupled=True)
+        (1.0, 0.0, 0.0, 0.5, 0.75, 0.25, 2.0, 1.0, 1e-08)
+    """
+    beta1, beta2 = betas
+    return (
+        -1.0 if maximize else 1.0,
+        0.0 if decoupled else weight_decay,
+        lr * weight_decay if decoupled else 0.0,
+        1.0 - beta1,
+        beta2,
+        1.0 - beta2,
+        (1.0 - beta2**step) ** -0.5,
+        lr / (1.0 - beta1**step),
+        eps,
+    )
+
+
+def adam_reference_(streams: Sequence[Tensor], row: Row, scale: LossScale | None = None) -> None:
+    """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
+
+    Args:
+        streams: parameter, gradient, exp_avg, exp_avg_sq and, with amsgrad, max_exp_avg_sq; any layout.
+        row: see `adam_row`.
+        scale: the loss scale, if there is one.
+
+    Mutates: the parameter and its states.
+
+    Example:
+        >>> p, g = torch.ones(2), torch.tensor([3.0, -3.0])
+        >>> adam_reference_((p, g, torch.zeros(2), torch.zeros(2)), adam_row(1.0, lr=0.25))
+        >>> p
+        tensor([0.7500, 1.2500])
+    """
+    scale = scale or LossScale(None, None)
+    sign, penalty, decay, weight, beta2, new, correction, step_size, eps = row
+    param, grad, exp_avg, exp_avg_sq, *largest = streams
+    dtype = working_dtype(param)
+    p = param.to(dtype)
+    g = scaled_gradient(grad, dtype, sign, scale) + penalty * p
+    p = p - decay * p
+    m = exp_avg.to(dtype)
+    m = m + weight * (g - m)
+    v = beta2 * exp_avg_sq.to(dtype) + new * g * g
+    write(exp_avg, m, scale)
+    write(exp_avg_sq, v, scale)
+    for maximum in largest:
+        v = torch.maximum(maximum.to(dtype), v)
+        write(maximum, v, scale)
+    write(param, p - step_size * (m / (v.sqrt() * correction + eps)), scale)
+
+
+class FusedAdam(FusedStep, torch.optim.Adam):
+    """`torch.optim.Adam` with one launch for all parameters; arguments, states and checkpoints are torch's.
+
+    Maths: see the head of this module.
+
+    Args:
+        params: tensors or groups; fp32, fp16 or bf16 take the kernel, fp64 and gapped layouts plain PyTorch.
+        lr: a number or a one-element tensor; a tensor on the GPU is read there.
+        betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay: as in torch.optim.Adam.
+        capturable: keep the step count and its corrections on the device, for a CUDA graph.
+        foreach, fused: of torch.optim.Adam; None or False here.
+        differentiable: False.
+
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad.
+    Raises:
+        ValueError: an argument is out of range or cannot be honoured.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> optimizer = FusedAdam([p], lr=0.5)
+        >>> p.grad = torch.tensor([3.0, -3.0])
+        >>> optimizer.step()
+        >>> p.tolist()
+        [0.5, 2.5]
+
+    Source: Kingma and Ba 2015, "Adam", algorithm 1; Reddi et al. 2018, "On the Convergence of Adam and Beyond".
+    """
+
+    _kernel = adam_kernel
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        refuse(type(self).__name__, foreach, fused, differentiable)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
+            capturable=capturable,
+            decoupled_weight_decay=decoupled_weight_decay,
+        )
+
+    def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
+        """Create missing states and count the step; a row for each different step count."""
+        names = ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
+        states = [self.state[p] for p in params]
+        for name in names:
+            if not all(name in state for state in states):
+                for p in params:
+                    self._create_state(group, p)
+        columns = [params, grads, *([state[name] for state in states] for name in names)]
+        counts = [state["step"] for state in states]
+        if self._counts_on_device(group, counts, scale):
+            rows = self._rows_on_device(group, params, scale)
+            return Work(columns, rows, list(range(len(params))))
+        if params[0].is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                f"{type(self).__name__}: a CUDA graph is being captured with capturable=False; every replay would "
+                "count the same step. Pass capturable=True"
+            )
+        values = _count(states, counts)
+        different = sorted(set(values))
+        host_rows: list[Row] = [self._row(group, value) for value in different]
+        place = {value: index for index, value in enumerate(different)}
+        return Work(columns, host_rows, [place[value] for value in values])
+
+    def _create_state(self, group: Group, p: Tensor) -> None:
+        """Create what torch's Adam keeps for a parameter, if it is missing."""
+        state = self.state[p]
+        if not state:
+            dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+            state["step"] = torch.zeros((), dtype=dtype, device=p.device if group["capturable"] else "cpu")
+            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        if group["amsgrad"] and "max_exp_avg_sq" not in state:
+            state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+
+    @staticmethod
+    def _counts_on_device(group: Group, counts: list[Tensor], scale: LossScale) -> bool:
+        """Say whether the host must not read the step counts: a graph, a scaler that may skip, a loaded checkpoint."""
+        return (
+            group["capturable"]
+            or scale.found_inf is not None
+            or is_on_device(group["lr"])
+            or not all(map(_IS_CPU, counts))
+        )
+
+    def _rows_on_device(self, group: Group, params: list[Tensor], scale: LossScale) -> list[Row]:
+        """Count the step where it is taken, on the device, and work out the scalars there in fp64."""
+        device = params[0].device
+        for p in params:
+            self.state[p]["step"] = self.state[p]["step"].to(device, non_blocking=True)
+        counts = [self.state[p]["step"] for p in params]
+        torch._foreach_add_(counts, 1.0)
+        if scale.found_inf is not None:
+            torch._foreach_sub_(
+                counts, [(scale.found_inf.reshape(()) != 0).to(counts[0].dtype)] * len(counts)
+            )
+        columns = self._row(group, torch.stack([count.double() for count in counts]))
+        return device_rows(columns, len(params), device)
+
+    @staticmethod
+    def _row(group: Group, step: Any) -> Any:
+        """Return the group's scalars after `step` steps; columns when the steps are a tensor."""
+        lr = group["lr"]
+        if isinstance(step, Tensor) and isinstance(lr, Tensor):
+            lr = lr.to(step.device, torch.float64).reshape(())
+        beta1, beta2 = group["betas"]
+        return adam_row(
+            step,
+            lr if isinstance(step, Tensor) else host_value(lr),
+            betas=(host_value(beta1), host_value(beta2)),
+            eps=group["eps"],
+            weight_decay=host_value(group["weight_decay"]),
+            decoupled=group["decoupled_weight_decay"],
+            maximize=group["maximize"],
+        )
+
+    def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
+        """Return the kernel's constexprs: the dtypes of the streams and whether there is a running maximum."""
+        return adam_constants(dtypes)
+
+    def _torch_step(self, group: Group, work: Work) -> None:
+        """Update with torch's own fused CPU kernel."""
+        beta1, beta2 = group["betas"]
+        function = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+        function(
+            *work.columns[:4],
+            work.columns[4] if group["amsgrad"] else [],
+            [self.state[p]["step"] for p in work.columns[0]],
+            lr=host_value(group["lr"]),
+            beta1=host_value(beta1),
+            beta2=host_value(beta2),
+            weight_decay=host_value(group["weight_decay"]),
+            eps=group["eps"],
+            amsgrad=group["amsgrad"],
+            maximize=group["maximize"],
+        )
+
+    def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
+        """Update one parameter with plain PyTorch."""
+        adam_reference_(streams, row, scale)
+
+
+class FusedAdamW(FusedAdam, torch.optim.AdamW):
+    """`torch.optim.AdamW` with one launch for all parameters: `FusedAdam` with decoupled weight decay.
+
+    Args:
+        params, lr, betas, eps, amsgrad, maximize, capturable: as in `FusedAdam`.
+        weight_decay: each step multiplies the parameters by 1 - lr * weight_decay.
+        foreach, fused, differentiable: as in `FusedAdam`.
+
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.tensor([1.0]))
+        >>> optimizer = FusedAdamW([p], lr=0.5, weight_decay=0.5)
+        >>> p.grad = torch.tensor([0.0])
+        >>> optimizer.step()
+        >>> p.tolist()
+        [0.75]
+
+    Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        refuse(type(self).__name__, foreach, fused, differentiable)
+        torch.optim.AdamW.__init__(
+            self,
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
+            capturable=capturable,
+        )
+
+
+def _count(states: Sequence[dict[str, Any]], counts: list[Tensor]) -> list[float]:
+    """Add one to the step counts on the host and return them.
+
+    The counts of a group lie side by side in one tensor, whose elements are the `step` of torch's format: one addition
+    instead of one a parameter. Counts that lie elsewhere (loaded, or of a gradient that came late) are brought together.
+    """
+    first = counts[0]
+    end = first.data_ptr() + first.itemsize * len(counts)
+    if list(map(Tensor.data_ptr, counts)) == list(range(first.data_ptr(), end, first.itemsize)):
+        together = first.as_strided((len(counts),), (1,))
+    else:
+        together = torch.stack(counts)
+        for state, count in zip(states, together.unbind(), strict=True):
+            state["step"] = count
+    together += 1
+    return together.tolist()
+
+
+def adam_constants(dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
+    """Return the kernel's constexprs for streams of these dtypes: parameter, gradient, states of one dtype."""
+    p, g, s = (TRITON_TYPES[dtype] for dtype in dtypes[:3])
+    return {"P": p, "G": g, "S": s, "AMSGRAD": len(dtypes) == 5}
+
+
+def adam_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
+    """Update one parameter with the kernel, or with the reference where no kernel can run.
+
+    Args:
+        streams: parameter, gradient, exp_avg, exp_avg_sq and, with amsgrad, max_exp_avg_sq: `is_flat`, on one device.
+        row: see `adam_row`.
+        table: made once for these dtypes and this device.
+
+    Mutates: the parameter and its states.
+    """
+    if path_of(adam_kernel, streams[0].device) == "torch":
+        adam_reference_(streams, row)
+        return
+    table.update([[tensor] for tensor in streams], [0], [row])
+    table.launch(adam_kernel, None, None, **adam_constants([tensor.dtype for tensor in streams]))
+
+
+def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
+    """Do with plain PyTorch what `adam_` does."""
+    adam_reference_(streams, row)
+
+
+def _inputs(
+    decoupled: bool, elements: int, dtype: torch.dtype, device: torch.device, seed: int
+) -> dict[str, Any]:
+    """Make random streams and the scalars of the tenth step."""
+    generator = torch.Generator().manual_seed(seed)
+    p, g, m, v = (torch.randn(elements, generator=generator) for _ in range(4))
+    streams = [tensor.to(device, dtype) for tensor in (p, g, m, v.square())]
+    row = adam_row(10.0, 1e-3, weight_decay=1e-2, decoupled=decoupled)
+    return {"streams": streams, "row": row, "table": MultiTensorTable([dtype] * 4, device)}
+
+
+def _bytes_moved(inputs: dict[str, Any]) -> int:
+    """Everything is read once and all but the gradient written once."""
+    return sum((1 if i == 1 else 2) * tensor.nbytes for i, tensor in enumerate(inputs["streams"]))
+
+
+def _static_case(name: str, dtype: torch.dtype, amsgrad: bool, vector_only: bool) -> StaticCase:
+    """Describe one specialisation as it is launched."""
+    return StaticCase(
+        name=name,
+        jit=adam_kernel,
+        signature={"records": "*i64", "chunks": "*i32", "rows": "*fp32"},
+        constants={
+            "grad_scale": None,
+            "found_inf": None,
+            **adam_constants([dtype] * (5 if amsgrad else 4)),
+            "VECTOR": 16 // dtype.itemsize,
+            "VECTOR_ONLY": vector_only,
+            "BLOCK_SIZE": UNIFORM.block_size,
+        },
+        config=UNIFORM,
+        elements=UNIFORM.block_size,
+        aligned=("records", "chunks", "rows"),
+        vector_bytes=16 if vector_only else 0,
+    )
+
+
+STATIC_CASES = tuple(
+    _static_case(
+        f"{'amsgrad' if amsgrad else 'adam'}-{name}{'' if vector_only else '-any'}",
+        dtype,
+        amsgrad,
+        vector_only,
+    )
+    for amsgrad in (False, True)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    for vector_only in (True, False)
+)
+
+
+def _kernel(name: str, decoupled: bool, static_cases: tuple[StaticCase, ...]) -> Kernel:
+    """Describe the kernel as Adam or as AdamW; both are the same machine code."""
+    return Kernel(
+        name=name,
+        family="optimizer",
+        fused=adam_,
+        reference=_reference,
+        make_inputs=lambda elements, dtype, device, seed: _inputs(decoupled, elements, dtype, device, seed),
+        bytes_moved=_bytes_moved,
+        mutates=("streams",),
+        static_cases=static_cases,
+    )
+
+
+ADAM = _kernel("adam", False, STATIC_CASES)
+ADAMW = _kernel("adamw", True, ())

@@ -1,0 +1,286 @@
+"""What the fused optimizers share: gathering, the choice of path, one launch per dtype combination.
+
+A class puts `FusedStep` in front of torch's own optimizer, which keeps its constructor, its checks and its state_dict:
+checkpoints move both ways.
+
+    kernel path   one launch for all parameters of a device and dtype combination, whatever their groups
+    torch's step  torch's own fused CPU kernel, where it is right: fp32 and fp64, flat layouts, no loss scaling
+    plain step    plain PyTorch for one parameter: any layout, any floating dtype, any device; the reference too
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kernels.launch import Path, path_of
+from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinations
+
+Row = Sequence[float] | Tensor
+Group = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """What a GradScaler leaves with an optimizer: divide the gradients by `grad_scale`; skip where `found_inf`."""
+
+    grad_scale: Tensor | None
+    found_inf: Tensor | None
+
+    def on(self, device: torch.device) -> LossScale:
+        """Return the same with both tensors on `device`."""
+        return LossScale(*(t if t is None else t.to(device, non_blocking=True) for t in self._both))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no scaler takes part in this step."""
+        return self._both == (None, None)
+
+    @property
+    def _both(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.grad_scale, self.found_inf
+
+
+@dataclass(frozen=True)
+class Work:
+    """The parameters of one group that have a gradient, on one device and of one dtype, and what their update needs.
+
+    Args:
+        columns: the parameters, their gradients, then each kind of state; one tensor for each parameter in each.
+        rows: scalars of an update, a row for each different one.
+        row_of: for each parameter the index of its row.
+    """
+
+    columns: list[list[Tensor]]
+    rows: list[Row]
+    row_of: list[int]
+
+
+class _Bucket:
+    """The updates of one launch: columns as in `Work`, gathered over groups."""
+
+    def __init__(self, streams: int) -> None:
+        self.columns: list[list[Tensor]] = [[] for _ in range(streams)]
+        self.rows: list[Row] = []
+        self.row_of: list[int] = []
+
+    def add(self, work: Work, indices: Sequence[int]) -> None:
+        """Take over the parameters of `work` with these indices."""
+        whole = len(indices) == len(work.row_of)
+        before = len(self.rows)
+        for column, more in zip(self.columns, work.columns, strict=True):
+            column += more if whole else [more[i] for i in indices]
+        self.row_of += [work.row_of[i] + before for i in indices]
+        self.rows += work.rows
+
+
+class FusedStep:
+    """The `step` of a fused optimizer; stands before one of torch's optimizers in the list of bases."""
+
+    _step_supports_amp_scaling = True
+    _kernel: ClassVar[Any]
+    _torch_step_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
+
+    param_groups: list[Group]
+    state: Any
+
+    def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
+        """Create the missing states, count the step and work out its scalars."""
+        raise NotImplementedError
+
+    def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
+        """Return the kernel's constexprs for streams of these dtypes."""
+        raise NotImplementedError
+
+    def _torch_step(self, group: Group, work: Work) -> None:
+        """Update with torch's own fused CPU kernel."""
+        raise NotImplementedError
+
+    def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
+        """Update one parameter with plain PyTorch."""
+        raise NotImplementedError
+
+    @property
+    def path(self) -> Path:
+        """Which way the parameters take: triton, interpreter, or torch.
+
+        A tensor that no kernel can take (fp64, gaps in its memory, a gradient in another layout) goes by plain PyTorch
+        whatever this says.
+        """
+        params = [p for group in self.param_groups for p in group["params"]]
+        paths = {path_of(self._kernel, p.device) for p in params}
+        order: tuple[Path, ...] = ("triton", "interpreter", "torch")
+        return next((path for path in order if path in paths), "torch")
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: evaluates the model again and returns the loss.
+
+        Mutates: the parameters and their states; gradients are only read.
+        Raises:
+            TypeError: a gradient is sparse, or a parameter is not real floating point.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            self._update()
+        return loss
+
+    def _update(self) -> None:
+        """Do one step: what kernels can take is gathered over all groups, the rest goes at once."""
+        scale = LossScale(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        buckets: dict[tuple[Any, ...], _Bucket] = {}
+        for group in self.param_groups:
+            _refuse_differentiable(type(self).__name__, group)
+            for (device, _), (params, grads) in _with_gradient(type(self).__name__, group).items():
+                here = scale.on(device)
+                work = self._begin(group, params, grads, here)
+                combinations = flat_combinations(work.columns)
+                if path_of(self._kernel, device) != "torch":
+                    self._gather(work, combinations, device, here, buckets)
+                elif here.is_idle and self._fits_torch_step(work, combinations):
+                    self._torch_step(group, work)
+                    torch.autograd.graph.increment_version(params)
+                else:
+                    self._plain_steps(work, range(len(work.row_of)), here)
+        for (device, *dtypes), bucket in buckets.items():
+            self._launch(device, dtypes, bucket, scale.on(device))
+
+    def _gather(
+        self,
+        work: Work,
+        combinations: Mapping[Any, Sequence[int]],
+        device: torch.device,
+        scale: LossScale,
+        buckets: dict[tuple[Any, ...], _Bucket],
+    ) -> None:
+        """Sort the parameters by device and dtypes; what no kernel can take is updated now."""
+        for dtypes, indices in combinations.items():
+            if dtypes is not None and TRITON_TYPES.keys() >= set(dtypes):
+                buckets.setdefault((device, *dtypes), _Bucket(len(dtypes))).add(work, indices)
+            else:
+                self._plain_steps(work, indices, scale)
+
+    def _plain_steps(self, work: Work, indices: Sequence[int], scale: LossScale) -> None:
+        """Update the parameters with these indices with plain PyTorch."""
+        for i in indices:
+            self._plain_step([column[i] for column in work.columns], work.rows[work.row_of[i]], scale)
+
+    def _launch(
+        self, device: torch.device, dtypes: Sequence[torch.dtype], bucket: _Bucket, scale: LossScale
+    ) -> None:
+        """Update all tensors of one device and dtype combination in one launch."""
+        tables: dict[tuple[Any, ...], MultiTensorTable] = self.__dict__.setdefault("_tables", {})
+        key = (device, *dtypes)
+        if key not in tables:
+            tables[key] = MultiTensorTable(dtypes, device)
+        table = tables[key]
+        table.update(bucket.columns, bucket.row_of, bucket.rows)
+        table.launch(self._kernel, scale.grad_scale, scale.found_inf, **self._constants(dtypes))
+        # Kernels write behind autograd's back.
+        torch.autograd.graph.increment_version(bucket.columns[0])
+
+    def _fits_torch_step(self, work: Work, combinations: Mapping[Any, Sequence[int]]) -> bool:
+        """Say whether torch's fused CPU kernel is right for these tensors.
+
+        In torch 2.13 its SGD is wrong in fp16 and bf16 from 16 elements on, and gaps or mixed layouts defeat it.
+        """
+        if len(combinations) != 1 or len(work.rows) != 1 or isinstance(work.rows[0], Tensor):
+            return False
+        first = work.columns[0][0]
+        (dtypes,) = combinations
+        return first.is_cpu and first.dtype in self._torch_step_dtypes and set(dtypes or ()) == {first.dtype}
+
+
+def refuse(where: str, foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
+    """Raise ValueError for a constructor argument that a fused optimizer cannot honour."""
+    if foreach or fused:
+        name = "foreach" if foreach else "fused"
+        raise ValueError(
+            f"{where}: {name}=True picks one of torch's own implementations; this class is one itself. Leave it out"
+        )
+    _refuse_differentiable(where, {"differentiable": differentiable})
+
+
+def _refuse_differentiable(where: str, group: Group) -> None:
+    """Raise ValueError when autograd is to run through the step."""
+    if group["differentiable"]:
+        raise ValueError(
+            f"{where}: differentiable=True needs a step that autograd can follow; a fused step has no graph. "
+            f"Use {where.replace('Fused', 'torch.optim.')}"
+        )
+
+
+def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
+    """Return the group's parameters that have a gradient, and these, by device and dtype."""
+    found: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
+    for p in group["params"]:
+        grad = p.grad
+        if grad is None:
+            continue
+        if grad.layout is not torch.strided:
+            raise TypeError(
+                f"{where}: a parameter of shape {tuple(p.shape)} has a sparse gradient; "
+                "only dense gradients are known. Use torch.optim.SGD or torch.optim.SparseAdam for it"
+            )
+        key = (p.device, p.dtype)
+        if key not in found:
+            found[key] = ([], [])
+        params, grads = found[key]
+        params.append(p)
+        grads.append(grad)
+    for (_, dtype), (params, _) in found.items():
+        if not dtype.is_floating_point:
+            raise TypeError(
+                f"{where}: a parameter of shape {tuple(params[0].shape)} is {dtype}; only real floating dtypes are "
+                f"known. Use {where.replace('Fused', 'torch.optim.')} for it"
+            )
+    return found
+
+
+def host_value(value: float | Tensor) -> float:
+    """Read a hyperparameter that is a number or a one-element tensor."""
+    return float(value.item()) if isinstance(value, Tensor) else float(value)
+
+
+def is_on_device(value: float | Tensor) -> bool:
+    """Say whether reading the value would make the host wait for a device."""
+    return isinstance(value, Tensor) and not value.is_cpu
+
+
+def device_rows(columns: Sequence[float | Tensor], count: int, device: torch.device) -> list[Row]:
+    """Build `count` rows in fp64 on the device from columns: numbers, or tensors of one or `count` elements."""
+    # Numbers are filled in by the device: a copy from ordinary host memory cannot be captured in a graph.
+    table = [
+        column.to(device, torch.float64).reshape(-1).expand(count)
+        if isinstance(column, Tensor)
+        else torch.full((count,), column, dtype=torch.float64, device=device)
+        for column in columns
+    ]
+    return list(torch.stack(table, dim=1).unbind())
+
+
+def working_dtype(param: Tensor) -> torch.dtype:
+    """Return the dtype that the plain step computes in: fp32, or fp64 for fp64 parameters."""
+    return torch.float64 if param.dtype == torch.float64 else torch.float32
+
+
+def scaled_gradient(grad: Tensor, dtype: torch.dtype, sign: float | Tensor, scale: LossScale) -> Tensor:
+    """Return the direction's signed gradient without the loss scale, in `dtype`; `grad` keeps its values."""
+    result = grad.to(dtype) * sign
+    return result if scale.grad_scale is None else result / scale.grad_scale.to(dtype)
+
+
+def write(target: Tensor, value: Tensor, scale: LossScale) -> None:
+    """Store `value`, rounded to the target's dtype, unless the scaler found an infinity."""
+    if scale.found_inf is not None:
+        value = torch.where(scale.found_inf.reshape(()) == 0, value, target.to(value.dtype))
+    target.copy_(value)

@@ -1,0 +1,249 @@
+"""Many tensors, one launch: device tables that say which program updates which elements of which tensors.
+
+    records   int64 (tensors, 8)   addresses of the streams (parameter, gradient, states), elements, aligned, scalar row
+    chunks    int32 (chunks, 2)    record, block: each program of the launch takes one block of BLOCK_SIZE elements
+    rows      fp32  (rows, 16)     the scalars of an update, worked out in double
+
+Chunks change with the sizes of the tensors only, so a new gradient address costs 64 bytes a tensor and nothing a chunk.
+Addresses are compared at every step: gradients move, `p.data` is swapped, states are loaded.
+"""
+
+# Triton: constexprs in capitals.
+# ruff: noqa: N803
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.launch import LaunchConfig, launch
+
+RECORD_WIDTH = tl.constexpr(8)
+ROW_WIDTH = tl.constexpr(16)
+_SIZE = tl.constexpr(5)
+_ALIGNED = tl.constexpr(6)
+_ROW = tl.constexpr(7)
+_DTYPE = attrgetter("dtype")
+
+TRITON_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+
+# Eight elements a thread: at most 56 registers and 128-bit accesses. With a 16-bit stream beside an fp32 one that many
+# make the compiler exchange data through shared memory, behind barriers; four do not.
+UNIFORM = LaunchConfig(block_size=1024, num_warps=4)
+MIXED = LaunchConfig(block_size=512, num_warps=4)
+
+
+@triton.jit
+def locate(
+    records: tl.tensor, chunks: tl.tensor, rows: tl.tensor, found_inf: tl.tensor, BLOCK_SIZE: tl.constexpr
+) -> tl.tensor:
+    """Say what this program works on: its record, first element, elements left, whether aligned, and scalars."""
+    chunk = chunks + 2 * tl.program_id(0).to(tl.int64)
+    record = records + tl.load(chunk).to(tl.int64) * RECORD_WIDTH
+    start = tl.load(chunk + 1).to(tl.int64) * BLOCK_SIZE
+    left = tl.minimum(tl.load(record + _SIZE) - start, BLOCK_SIZE).to(tl.int32)
+    if found_inf is not None:
+        left = tl.where(tl.load(found_inf) == 0, left, 0)
+    row = rows + tl.load(record + _ROW) * ROW_WIDTH
+    return record, start, left, tl.load(record + _ALIGNED) != 0, row
+
+
+@triton.jit
+def stream(
+    record: tl.tensor, COLUMN: tl.constexpr, start: tl.tensor, DTYPE: tl.constexpr, ALIGNED: tl.constexpr
+) -> tl.tensor:
+    """Return the pointer to element `start` of one stream; ALIGNED promises the compiler a multiple of 16 bytes."""
+    pointer = tl.load(record + COLUMN).to(tl.pointer_type(DTYPE)) + start
+    if ALIGNED:
+        pointer = tl.multiple_of(pointer, 16)
+    return pointer
+
+
+@triton.jit
+def gradient_factor(row: tl.tensor, grad_scale: tl.tensor) -> tl.tensor:
+    """Return the sign of the direction over the loss scale: what each gradient is multiplied by."""
+    factor = tl.load(row)
+    if grad_scale is not None:
+        factor = factor / tl.load(grad_scale).to(tl.float32)
+    return factor
+
+
+def is_flat(tensors: Sequence[Tensor]) -> bool:
+    """Say whether the tensors fill their memory without gaps and in the same order, so that index i is one element.
+
+    Example:
+        >>> x = torch.zeros(4, 6)
+        >>> is_flat((x, x.clone())), is_flat((x.t(), x.clone().t())), is_flat((x, x.t().contiguous().t()))
+        (True, True, False)
+    """
+    first = tensors[0]
+    elements = first.numel()
+    for tensor in tensors:
+        if not tensor.is_contiguous() or tensor.numel() != elements:
+            break
+    else:
+        return True
+    same = [(tensor.shape, tensor.stride()) for tensor in tensors]
+    return same.count(same[0]) == len(same) and _is_dense(first)
+
+
+def flat_combinations(
+    columns: Sequence[Sequence[Tensor]],
+) -> dict[tuple[torch.dtype, ...] | None, Sequence[int]]:
+    """Sort parameters by the dtypes of their streams; those that are not `is_flat` come under None.
+
+    Args:
+        columns: the parameters, their gradients, then each kind of state; one tensor for each parameter in each.
+
+    Returns: dtypes of a parameter's streams -> the indices of the parameters.
+
+    Example:
+        >>> x = torch.zeros(4, 6)
+        >>> flat_combinations([[x, x], [x, x.t().contiguous().t()]])
+        {(torch.float32, torch.float32): [0], None: [1]}
+    """
+    elements = list(map(Tensor.numel, columns[0]))
+    dtypes = [set(map(_DTYPE, column)) for column in columns]
+    if all(len(each) == 1 for each in dtypes) and all(
+        all(map(Tensor.is_contiguous, column)) and list(map(Tensor.numel, column)) == elements
+        for column in columns
+    ):
+        return {tuple(dtype for each in dtypes for dtype in each): range(len(elements))}
+    found: dict[tuple[torch.dtype, ...] | None, Any] = {}
+    for i, streams in enumerate(zip(*columns, strict=True)):
+        key = tuple(tensor.dtype for tensor in streams) if is_flat(streams) else None
+        found.setdefault(key, []).append(i)
+    return found
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Say whether the tensor's elements fill one run of memory, each place once."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+class MultiTensorTable:
+    """The tables of one launch; what has not changed since the last step is not uploaded again.
+
+    Args:
+        dtypes: of the streams, in the order of a record.
+        device: where the tensors are.
+
+    Memory: 64 bytes a tensor, 64 a scalar row, and 8 for every 512 or 1024 elements.
+    """
+
+    def __init__(self, dtypes: Sequence[torch.dtype], device: torch.device) -> None:
+        self.device = device
+        self.config = UNIFORM if len({dtype.itemsize for dtype in dtypes}) == 1 else MIXED
+        self.vector = 16 // min(dtype.itemsize for dtype in dtypes)
+        self.vector_only = True
+        self._sizes: list[int] | None = None
+        self._record_values: tuple[Any, ...] | None = None
+        self._row_values: list[tuple[float, ...]] | None = None
+        self._chunks = self._records = self._rows = torch.empty(0)
+        self._kept_for_graphs: list[Tensor] = []
+
+    def update(
+        self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int], rows: Sequence[Any]
+    ) -> None:
+        """Bring the tables in line with this step's tensors and scalars.
+
+        Args:
+            columns: the parameters, their gradients, then each kind of state, at most five columns; the streams of each
+                parameter are `is_flat`.
+            row_of: for each parameter the index of its scalars in `rows`.
+            rows: the scalars of an update, at most 16 a row: Python floats, or a tensor on the device.
+        """
+        self._update_records(columns, row_of)
+        self._update_rows(rows)
+
+    def launch(
+        self, kernel: Any, grad_scale: Tensor | None, found_inf: Tensor | None, **constants: Any
+    ) -> None:
+        """Launch `kernel` once, one program a chunk."""
+        with torch.cuda.device_of(self._records):
+            launch(
+                kernel,
+                (len(self._chunks),),
+                self._records,
+                self._chunks,
+                self._rows,
+                grad_scale,
+                found_inf,
+                config=self.config,
+                VECTOR=self.vector,
+                VECTOR_ONLY=self.vector_only,
+                **constants,
+            )
+
+    def _update_records(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int]) -> None:
+        """Rebuild the records if an address, a size or a row moved, and the chunks if a size did."""
+        addresses = [list(map(Tensor.data_ptr, column)) for column in columns]
+        sizes = list(map(Tensor.numel, columns[0]))
+        values = (addresses, sizes, list(row_of))
+        if values == self._record_values:
+            return
+        self._record_values = values
+        records = _records(*values)
+        self._records = self._upload(records)
+        self.vector_only = bool((records[:, _ALIGNED.value] * (records[:, _SIZE.value] % self.vector == 0)).all())
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self._chunks = self._upload(_chunks(sizes, self.config.block_size))
+
+    def _update_rows(self, rows: Sequence[Any]) -> None:
+        """Upload the scalars in one copy; scalars that the device worked out never visit the host."""
+        if any(isinstance(row, Tensor) for row in rows):
+            self._row_values = None
+            on_device = [
+                row if isinstance(row, Tensor) else self._upload(torch.tensor(row, dtype=torch.float64))
+                for row in rows
+            ]
+            self._rows = _padded(torch.stack(on_device).float())
+        elif rows != self._row_values:
+            self._row_values = list(rows)
+            self._rows = self._upload(_padded(torch.tensor(rows, dtype=torch.float64).float()))
+
+    def _upload(self, table: Tensor) -> Tensor:
+        """Copy a table to the device without waiting; a captured copy reads its source again at every replay."""
+        if self.device.type != "cuda":
+            return table.to(self.device)
+        pinned = table.pin_memory()
+        uploaded = pinned.to(self.device, non_blocking=True)
+        if torch.cuda.is_current_stream_capturing():
+            self._kept_for_graphs += [pinned, uploaded]
+        return uploaded
+
+
+def _records(addresses: Sequence[Sequence[int]], sizes: Sequence[int], row_of: Sequence[int]) -> Tensor:
+    """Describe each parameter: the addresses of its streams, its size, whether all are on 16 bytes, its row."""
+    records = torch.zeros(RECORD_WIDTH.value, len(sizes), dtype=torch.int64)
+    streams = torch.tensor(addresses, dtype=torch.int64)
+    records[: len(addresses)] = streams
+    records[_SIZE.value] = torch.tensor(sizes, dtype=torch.int64)
+    records[_ALIGNED.value] = (streams % 16 == 0).all(dim=0)
+    records[_ROW.value] = torch.tensor(row_of, dtype=torch.int64)
+    return records.t().contiguous()
+
+
+def _chunks(sizes: Sequence[int], block_size: int) -> Tensor:
+    """List (record, block) for every block of every tensor, in order."""
+    counts = torch.tensor([-(-size // block_size) for size in sizes], dtype=torch.int64)
+    record = torch.repeat_interleave(torch.arange(len(sizes)), counts)
+    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    return torch.stack([record, torch.arange(len(record)) - first], dim=1).to(torch.int32)
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """Fill the rows up to the width that the kernels step by."""
+    return torch.nn.functional.pad(rows, (0, ROW_WIDTH.value - rows.shape[1]))

@@ -1,0 +1,359 @@
+"""Stochastic gradient descent with momentum, Nesterov momentum and weight decay: one launch for all parameters.
+
+    g = sign * gradient / loss_scale + weight_decay * p
+    b = momentum * b + (1 - dampening) * g          (the first time: b = g)
+    p = p - lr * (g + momentum * b   if nesterov else   b   if momentum != 0 else   g)
+
+Bytes per fp32 parameter: 12 without momentum (p, g read, p written), 20 with it.
+"""
+
+# Triton: constexprs in capitals.
+# ruff: noqa: N803
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.fused_optimizer import (
+    FusedStep,
+    Group,
+    LossScale,
+    Row,
+    Work,
+    device_rows,
+    host_value,
+    is_on_device,
+    refuse,
+    scaled_gradient,
+    working_dtype,
+    write,
+)
+from kernels.kernel import Kernel, StaticCase
+from kernels.launch import path_of
+from kernels.multi_tensor import TRITON_TYPES, UNIFORM, MultiTensorTable, gradient_factor, locate, stream
+
+
+@triton.jit
+def _sgd_elements(
+    record: tl.tensor,
+    start: tl.tensor,
+    begin: tl.tensor,
+    end: tl.tensor,
+    row: tl.tensor,
+    factor: tl.tensor,
+    P: tl.constexpr,
+    G: tl.constexpr,
+    S: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    SIZE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+) -> None:
+    """Update SIZE elements of one block from `begin` on, none past `end`."""
+    offsets = begin + tl.arange(0, SIZE)
+    mask = offsets < end
+    p_ptr = stream(record, 0, start, P, ALIGNED) + offsets
+    p = tl.load(p_ptr, mask=mask).to(tl.float32)
+    g = tl.load(stream(record, 1, start, G, ALIGNED) + offsets, mask=mask).to(tl.float32) * factor
+    g += tl.load(row + 1) * p
+    if MOMENTUM:
+        b_ptr = stream(record, 2, start, S, ALIGNED) + offsets
+        b = tl.load(b_ptr, mask=mask).to(tl.float32)
+        b = tl.load(row + 2) * b + tl.load(row + 3) * g
+        tl.store(b_ptr, b.to(S), mask=mask)
+        g = tl.where(tl.load(row + 4) != 0, g + tl.load(row + 2) * b, b)
+    p -= tl.load(row + 5) * g
+    tl.store(p_ptr, p.to(P), mask=mask)
+
+
+@triton.jit
+def sgd_kernel(
+    records: tl.tensor,
+    chunks: tl.tensor,
+    rows: tl.tensor,
+    grad_scale: tl.tensor,
+    found_inf: tl.tensor,
+    P: tl.constexpr,
+    G: tl.constexpr,
+    S: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    VECTOR: tl.constexpr,
+    VECTOR_ONLY: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+) -> None:
+    """One block of one tensor; a row holds sign, weight decay, momentum, 1 - dampening, nesterov, lr."""
+    record, start, left, aligned, row = locate(records, chunks, rows, found_inf, BLOCK_SIZE)
+    factor = gradient_factor(row, grad_scale)
+    # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
+    vector_end = left // VECTOR * VECTOR
+    if VECTOR_ONLY:
+        _sgd_elements(record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, BLOCK_SIZE, True)
+    else:
+        if aligned:
+            _sgd_elements(record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, BLOCK_SIZE, True)
+        for begin in range(tl.where(aligned, vector_end, 0), left, BLOCK_SIZE // 4):
+            _sgd_elements(record, start, begin, left, row, factor, P, G, S, MOMENTUM, BLOCK_SIZE // 4, False)
+
+
+def sgd_row(
+    lr: float | Tensor,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float | Tensor = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    first: bool = False,
+) -> tuple[float | Tensor, ...]:
+    """Return the scalars of one update, in the kernel's order.
+
+    Args:
+        lr: learning rate.
+        momentum: how much of the buffer stays.
+        dampening: how much of the gradient is left out of the buffer.
+        weight_decay: L2 penalty.
+        nesterov: look ahead along the buffer.
+        maximize: ascend.
+        first: the buffer is new and all zeros: the gradient enters it whole.
+
+    Example:
+        >>> sgd_row(0.1, momentum=0.9, dampening=0.5, first=True)
+        (1.0, 0.0, 0.9, 1.0, 0.0, 0.1)
+    """
+    kept = 1.0 if first else 1.0 - dampening
+    return (-1.0 if maximize else 1.0, weight_decay, momentum, kept, float(nesterov), lr)
+
+
+def sgd_reference_(streams: Sequence[Tensor], row: Row, scale: LossScale | None = None) -> None:
+    """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
+
+    Args:
+        streams: parameter, gradient and, with momentum, the buffer; any layout.
+        row: see `sgd_row`.
+        scale: the loss scale, if there is one.
+
+    Mutates: the parameter and the buffer.
+
+    Example:
+        >>> p, g = torch.ones(2), torch.full((2,), 2.0)
+        >>> sgd_reference_((p, g), sgd_row(0.25))
+        >>> p
+        tensor([0.5000, 0.5000])
+    """
+    scale = scale or LossScale(None, None)
+    sign, weight_decay, momentum, kept, nesterov, lr = row
+    param, grad, *buffers = streams
+    dtype = working_dtype(param)
+    p = param.to(dtype)
+    g = scaled_gradient(grad, dtype, sign, scale) + weight_decay * p
+    for buffer in buffers:
+        b = momentum * buffer.to(dtype) + kept * g
+        write(buffer, b, scale)
+        g = g + momentum * b if nesterov else b
+    write(param, p - lr * g, scale)
+
+
+class FusedSGD(FusedStep, torch.optim.SGD):
+    """`torch.optim.SGD` with one launch for all parameters; arguments, states and checkpoints are torch's.
+
+    Maths: see the head of this module.
+
+    Args:
+        params: tensors or groups; fp32, fp16 or bf16 take the kernel, fp64 and gapped layouts plain PyTorch.
+        lr: a number or a one-element tensor; a tensor on the GPU is read there.
+        momentum, dampening, weight_decay, nesterov, maximize: as in torch.optim.SGD.
+        foreach, fused: of torch.optim.SGD; None or False here.
+        differentiable: False.
+
+    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum.
+    Raises:
+        ValueError: an argument is out of range or cannot be honoured.
+
+    With a GradScaler, the first step with both momentum and dampening reads `found_inf` on the host: whether the
+    buffer is new decides how much of the next gradient enters it.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> optimizer = FusedSGD([p], lr=0.5)
+        >>> p.grad = torch.tensor([1.0, 1.0])
+        >>> optimizer.step()
+        >>> p.tolist()
+        [0.5, 1.5]
+
+    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", in torch's form.
+    """
+
+    _kernel = sgd_kernel
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | Tensor = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        refuse("FusedSGD", foreach, fused, differentiable)
+        super().__init__(
+            params,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+        )
+
+    def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
+        """Create missing buffers; a new one takes the gradient whole, so it has a row of its own."""
+        columns = [params, grads]
+        is_new = [False] * len(params)
+        if group["momentum"] != 0:
+            states = [self.state[p] for p in params]
+            is_new = [state.get("momentum_buffer") is None for state in states]
+            if any(is_new):
+                if group["dampening"] != 0 and scale.found_inf is not None and scale.found_inf.item():
+                    return Work([[] for _ in range(3)], [], [])
+                for p, state, new in zip(params, states, is_new, strict=True):
+                    if new:
+                        state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            columns.append([state["momentum_buffer"] for state in states])
+        if group["dampening"] == 0 or not any(is_new):
+            return Work(columns, [self._row(group, False, params[0].device)], [0] * len(params))
+        rows = [self._row(group, first, params[0].device) for first in (False, True)]
+        return Work(columns, rows, [int(new) for new in is_new])
+
+    def _row(self, group: Group, first: bool, device: torch.device) -> Row:
+        """Return the group's scalars; a tensor when one of them is on a device."""
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+        values = {name: group[name] for name in names}
+        if is_on_device(values["lr"]) or is_on_device(values["weight_decay"]):
+            return device_rows(sgd_row(**values, first=first), 1, device)[0]
+        values |= {name: host_value(values[name]) for name in ("lr", "weight_decay")}
+        return sgd_row(**values, first=first)  # type: ignore[return-value]
+
+    def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
+        """Return the kernel's constexprs: the dtypes of the streams and whether there is a buffer."""
+        return sgd_constants(dtypes)
+
+    def _torch_step(self, group: Group, work: Work) -> None:
+        """Update with torch's own fused CPU kernel."""
+        sign, weight_decay, momentum, kept, nesterov, lr = work.rows[0]
+        torch._fused_sgd_(
+            work.columns[0],
+            work.columns[1],
+            work.columns[2] if momentum else [],
+            weight_decay=weight_decay,
+            momentum=momentum,
+            lr=lr,
+            dampening=1.0 - kept,
+            nesterov=bool(nesterov),
+            maximize=sign < 0,
+            is_first_step=False,
+        )
+
+    def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
+        """Update one parameter with plain PyTorch."""
+        sgd_reference_(streams, row, scale)
+
+
+def sgd_constants(dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
+    """Return the kernel's constexprs for streams of these dtypes: parameter, gradient and perhaps the buffer."""
+    p, g, s = (TRITON_TYPES[dtype] for dtype in (*dtypes, torch.float32)[:3])
+    return {"P": p, "G": g, "S": s, "MOMENTUM": len(dtypes) == 3}
+
+
+def sgd_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
+    """Update one parameter with the kernel, or with the reference where no kernel can run.
+
+    Args:
+        streams: parameter, gradient and, with momentum, the buffer: `is_flat`, on one device.
+        row: see `sgd_row`.
+        table: made once for these dtypes and this device.
+
+    Mutates: the parameter and the buffer.
+    """
+    if path_of(sgd_kernel, streams[0].device) == "torch":
+        sgd_reference_(streams, row)
+        return
+    table.update([[tensor] for tensor in streams], [0], [row])
+    table.launch(sgd_kernel, None, None, **sgd_constants([tensor.dtype for tensor in streams]))
+
+
+def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
+    """Do with plain PyTorch what `sgd_` does."""
+    sgd_reference_(streams, row)
+
+
+def _inputs(count: int, elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
+    """Make `count` random streams and the scalars of an ordinary step."""
+    generator = torch.Generator().manual_seed(seed)
+    streams = [torch.randn(elements, generator=generator).to(device, dtype) for _ in range(count)]
+    row = sgd_row(0.1, momentum=0.9 if count == 3 else 0.0, weight_decay=5e-4)
+    return {"streams": streams, "row": row, "table": MultiTensorTable([dtype] * count, device)}
+
+
+def _bytes_moved(inputs: dict[str, Any]) -> int:
+    """Everything is read once and all but the gradient written once."""
+    return sum((1 if i == 1 else 2) * tensor.nbytes for i, tensor in enumerate(inputs["streams"]))
+
+
+def _static_case(name: str, dtype: torch.dtype, momentum: bool, vector_only: bool) -> StaticCase:
+    """Describe one specialisation as it is launched."""
+    return StaticCase(
+        name=name,
+        jit=sgd_kernel,
+        signature={"records": "*i64", "chunks": "*i32", "rows": "*fp32"},
+        constants={
+            "grad_scale": None,
+            "found_inf": None,
+            **sgd_constants([dtype] * (3 if momentum else 2)),
+            "VECTOR": 16 // dtype.itemsize,
+            "VECTOR_ONLY": vector_only,
+            "BLOCK_SIZE": UNIFORM.block_size,
+        },
+        config=UNIFORM,
+        elements=UNIFORM.block_size,
+        aligned=("records", "chunks", "rows"),
+        vector_bytes=16 if vector_only else 0,
+    )
+
+
+STATIC_CASES = tuple(
+    _static_case(
+        f"{'momentum' if momentum else 'sgd'}-{name}{'' if vector_only else '-any'}",
+        dtype,
+        momentum,
+        vector_only,
+    )
+    for momentum in (False, True)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    for vector_only in (True, False)
+)
+
+
+def _kernel(name: str, count: int) -> Kernel:
+    """Describe the kernel with (three streams) or without (two) momentum."""
+    return Kernel(
+        name=name,
+        family="optimizer",
+        fused=sgd_,
+        reference=_reference,
+        make_inputs=lambda elements, dtype, device, seed: _inputs(count, elements, dtype, device, seed),
+        bytes_moved=_bytes_moved,
+        mutates=("streams",),
+        static_cases=tuple(case for case in STATIC_CASES if case.name.startswith(f"{name}-")),
+    )
+
+
+SGD = _kernel("sgd", 2)
+MOMENTUM = _kernel("momentum", 3)

@@ -1,0 +1,212 @@
+"""The activation kernels themselves, run by Triton's interpreter against float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kernels.activation import Activation, _activation, activation, activation_path, reference
+from kernels.activation_functions import FUNCTIONS
+from kernels.replace import replace_activations, verify_activation
+
+# The interpreter computes with NumPy, which warns where e^x overflows on its way to a right limit.
+pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in.*:RuntimeWarning")
+
+NAMES = sorted(FUNCTIONS)
+PLAIN = [name for name in NAMES if not FUNCTIONS[name].gated]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+SPECIAL = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), float("nan"), 3.0, -3.0, 20.0, 1e-45, -1e-45])
+
+
+def sweep() -> torch.Tensor:
+    """Every magnitude from the smallest subnormal to the largest number, and dense values about 0."""
+    magnitudes = torch.logspace(-44.8, 38.5, 1500, dtype=torch.float64).float()
+    return torch.cat(
+        [magnitudes, -magnitudes, torch.linspace(-20, 20, 2001), torch.linspace(-110, 110, 2001)]
+    )
+
+
+def value_and_slope(function: object, name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """y and dy/dx."""
+    x = x.clone().requires_grad_()
+    y = function(x, name)  # type: ignore[operator]
+    return y.detach(), torch.autograd.grad(y, x, torch.ones_like(y))[0]
+
+
+def ulps(found: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    """Errors in units of the last fp32 place of the exact value; subnormal results share one unit."""
+    smallest = np.float32(np.finfo(np.float32).tiny)
+    unit = np.spacing(np.maximum(np.abs(exact.float().numpy()), smallest))
+    error = (found.double() - exact).abs() / torch.from_numpy(unit).double()
+    return torch.where(torch.isfinite(exact) & torch.isfinite(found), error, 0.0)
+
+
+def test_the_interpreter_is_what_runs() -> None:
+    assert activation_path(torch.zeros(1)) == "interpreter"
+    assert activation_path(torch.zeros(1, dtype=torch.float64)) == "torch"
+
+
+# Where the exact result is no longer a normal number, fp32 cannot hold 4 ulp of the factors it is made of:
+# silu and mish multiply x by a factor that is subnormal below x = -87.
+@pytest.mark.parametrize(
+    ("name", "lowest"),
+    [("sigmoid", -200), ("tanh", -200), ("elu", -200), ("softplus", -200), ("silu", -87), ("mish", -87)],
+)
+def test_values_hold_four_ulp(name: str, lowest: float) -> None:
+    x = sweep()
+    x = x[x > lowest]
+    assert ulps(activation(x, name), reference(x.double(), name)).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "relu_squared", "hardswish"])
+def test_piecewise_functions_hold_four_ulp(name: str) -> None:
+    x = sweep()
+    x = x[x.abs() < 1e18]  # the square stays finite
+    assert ulps(activation(x, name), reference(x.double(), name)).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "silu", "elu", "softplus", "mish", "gelu", "gelu_tanh"])
+def test_worst_error_is_at_most_that_of_pytorch_or_four_ulp(name: str) -> None:
+    x = sweep()
+    scale = torch.maximum(reference(x.double(), name).abs(), torch.tensor(1.0, dtype=torch.float64))
+    exact, exact_slope = value_and_slope(reference, name, x.double())
+    ours, theirs = value_and_slope(activation, name, x), value_and_slope(reference, name, x)
+    allowed = 4 * 2.0**-23
+    for found, other, true, size in (
+        (ours[0], theirs[0], exact, scale),
+        (ours[1], theirs[1], exact_slope, torch.ones(())),
+    ):
+        finite = torch.isfinite(true) & torch.isfinite(other)
+        error, others = ((tensor.double() - true).abs() / size for tensor in (found, other))
+        assert error[finite].max() <= max(allowed, float(others[finite].max()))
+
+
+def test_gelu_tanh_keeps_the_negative_tail_that_pytorch_loses() -> None:
+    x = torch.linspace(-9, -4, 501)
+    inner = np.sqrt(2 / np.pi) * (x.double() + 0.044715 * x.double() ** 3)
+    exact = x.double() * torch.sigmoid(2 * inner)
+    ours = ((activation(x, "gelu_tanh").double() - exact) / exact).abs().max()
+    theirs = ((nn.GELU("tanh")(x).double() - exact) / exact).abs().max()
+    assert ours < 1e-4 < theirs
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_special_values_are_those_of_pytorch(name: str) -> None:
+    x = torch.cat([SPECIAL, torch.tensor([3.4e38, -3.4e38])])
+    ours, ours_slope = value_and_slope(activation, name, x)
+    theirs, theirs_slope = value_and_slope(reference, name, x)
+    torch.testing.assert_close(ours, theirs, equal_nan=True)
+    # PyTorch's slope at NaN depends on its vector unit (softplus: 1 here, NaN elsewhere), so it is no yardstick.
+    number = ~torch.isnan(x)
+    torch.testing.assert_close(ours_slope[number], theirs_slope[number], equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_values_and_gradients_with_and_without_a_bias(name: str, dtype: torch.dtype) -> None:
+    verify_activation(name, dtype, torch.device("cpu"))
+    verify_activation(name, dtype, torch.device("cpu"), bias=True)
+
+
+@pytest.mark.parametrize("elements", [0, 1, 15, 16, 17, 1023, 1024, 1025, 1040, 2064])
+def test_every_length_is_covered_and_nothing_beyond_it(elements: int) -> None:
+    memory = torch.full((elements + 64,), 7.0)
+    x = memory[16 : 16 + elements].copy_(torch.linspace(-3, 3, elements))
+    y = activation(x, "leaky_relu")
+    assert torch.equal(y, nn.functional.leaky_relu(x))
+    assert (memory[:16] == 7).all()
+    assert (memory[16 + elements :] == 7).all()
+
+
+@pytest.mark.parametrize("name", ["swiglu", "reglu"])
+@pytest.mark.parametrize("shape", [(3, 2), (700, 6), (5, 32), (2, 3, 34), (1, 2100), (0, 4), (4, 0)])
+def test_gated_pairs_of_every_width(name: str, shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, requires_grad=True)
+    bias = torch.randn(shape[-1], generator=generator, requires_grad=True)
+    ours, theirs = activation(x, name, bias), reference(x, name, bias)
+    dy = torch.randn(ours.shape, generator=generator)
+    torch.testing.assert_close(ours, theirs)
+    found = torch.autograd.grad(ours, (x, bias), dy)
+    expected = torch.autograd.grad(theirs, (x, bias), dy)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "permuted": lambda x: x.permute(3, 1, 0, 2),
+    "gapped": lambda x: x[:, :, ::2],
+    "expanded": lambda x: x[:, :, :1].expand(-1, -1, 4, -1),
+    "misaligned": lambda x: torch.cat([torch.zeros(1), x.flatten()])[1:].view(x.shape),
+}
+
+
+@pytest.mark.parametrize("bias_dim", [-1, 1])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_kept_and_meet_the_right_bias(layout: str, bias_dim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = LAYOUTS[layout](torch.randn(3, 5, 4, 7, generator=generator)).requires_grad_()
+    bias = torch.randn(x.shape[bias_dim], generator=generator, requires_grad=True)
+    ours = activation(x, "tanh", bias, bias_dim=bias_dim)
+    theirs = reference(x, "tanh", bias, bias_dim=bias_dim)
+    assert ours.stride() == torch.empty_like(x).stride()
+    torch.testing.assert_close(ours, theirs)
+    # A gradient that comes in another layout than the output's, as from a mean or a transposed layer.
+    dy = torch.randn(ours.shape, generator=generator).transpose(0, 1).contiguous().transpose(0, 1)
+    found = torch.autograd.grad(ours, (x, bias), dy)
+    expected = torch.autograd.grad(theirs, (x, bias), dy)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bias_gradient_has_the_same_bits_every_time() -> None:
+    x = torch.randn(500, 6, requires_grad=True)
+    bias = torch.randn(6, requires_grad=True)
+    dy = torch.randn(500, 6)
+    first, second = (torch.autograd.grad(activation(x, "gelu", bias), bias, dy)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "silu", "swiglu"])
+def test_double_backward_is_that_of_pytorch(name: str) -> None:
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    second = []
+    for function in (activation, reference):
+        (first,) = torch.autograd.grad(function(x, name).pow(2).sum(), x, create_graph=True)
+        second.append(torch.autograd.grad(first.pow(2).sum(), x)[0])
+    torch.testing.assert_close(second[0], second[1], rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_and_exported_graphs_hold_the_operator() -> None:
+    x = torch.randn(4, 6, requires_grad=True)
+    compiled = torch.compile(Activation("silu"), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x), activation(x, "silu"))
+    assert torch.equal(
+        torch.autograd.grad(compiled(x).sum(), x)[0], value_and_slope(activation, "silu", x)[1]
+    )
+    program = torch.export.export(Activation("silu"), (x.detach(),))
+    assert torch.ops.fusetune.activation.default in {node.target for node in program.graph.nodes}
+
+
+def test_registration_passes_pytorchs_own_checks() -> None:
+    x, bias = torch.randn(4, 6, requires_grad=True), torch.randn(6, requires_grad=True)
+    torch.library.opcheck(_activation, (x, bias, "softplus", 1))
+
+
+def test_a_model_trains_the_same_after_the_swap() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 1))
+    x = torch.randn(16, 6)
+    losses, gradients = [], []
+    for swap in (False, True):
+        if swap:
+            assert replace_activations(model) == ["1", "3"]
+        model.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1])

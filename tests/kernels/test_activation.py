@@ -1,0 +1,252 @@
+"""Activations on CPU tensors, and what holds on every path: autograd, registration, layouts, errors.
+
+The kernels' own arithmetic is tested in `interpreted/test_activations.py`.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kernels.activation import (
+    KERNELS,
+    Activation,
+    _activation,
+    _activation_backward,
+    activation,
+    activation_path,
+    reference,
+)
+from kernels.activation_functions import FUNCTIONS
+from kernels.recorder import record_launches
+
+NAMES = sorted(FUNCTIONS)
+PLAIN = [name for name in NAMES if not FUNCTIONS[name].gated]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+# PyTorch's own classes, not the table's functions, say what a name means.
+TORCH_CLASSES: dict[str, nn.Module] = {
+    "relu": nn.ReLU(),
+    "leaky_relu": nn.LeakyReLU(),
+    "sigmoid": nn.Sigmoid(),
+    "tanh": nn.Tanh(),
+    "gelu": nn.GELU(),
+    "gelu_tanh": nn.GELU("tanh"),
+    "silu": nn.SiLU(),
+    "elu": nn.ELU(),
+    "softplus": nn.Softplus(),
+    "mish": nn.Mish(),
+    "hardswish": nn.Hardswish(),
+}
+
+
+def sample(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    """A normal sample three wide that requires a gradient."""
+    values = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return values.to(dtype).requires_grad_()
+
+
+def operator(
+    x: torch.Tensor, name: str, bias: torch.Tensor | None = None, bias_dim: int = -1
+) -> torch.Tensor:
+    """The registered operator, which `activation` only calls where a kernel runs."""
+    return _activation(x, bias, name, bias_dim % x.dim())
+
+
+@pytest.mark.parametrize("name", sorted(TORCH_CLASSES))
+def test_a_name_means_what_pytorch_calls_so(name: str) -> None:
+    x = sample(50)
+    assert torch.equal(activation(x, name), TORCH_CLASSES[name](x))
+
+
+def test_names_that_pytorch_lacks_follow_their_papers() -> None:
+    x = sample(4, 6)
+    gate, value = x[:, :3], x[:, 3:]
+    assert torch.equal(activation(x, "relu_squared"), x.clamp_min(0) ** 2)
+    assert torch.allclose(activation(x, "swiglu"), gate * torch.sigmoid(gate) * value)
+    assert torch.allclose(activation(x, "geglu"), F.gelu(gate) * value)
+    assert torch.equal(activation(x, "reglu"), gate.clamp_min(0) * value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_operator_on_cpu_agrees_with_float64(name: str, dtype: torch.dtype) -> None:
+    x, bias = sample(5, 7, 6, dtype=dtype), sample(6, dtype=dtype, seed=1)
+    y = operator(x, name, bias)
+    dy = torch.randn(y.shape).to(dtype)
+    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in (x, bias)]
+    exact = reference(exact_inputs[0], name, exact_inputs[1])
+    gradients = torch.autograd.grad(y, (x, bias), dy)
+    exact_gradients = torch.autograd.grad(exact, exact_inputs, dy.double())
+    assert y.dtype == dtype
+    assert [gradient.dtype for gradient in gradients] == [dtype, dtype]
+    # x + bias is rounded once before the function; that error meets slopes of 6 and more (relu_squared, pairs).
+    # Near hardswish's corner at -3 that rounding can choose the other side, so its gradient is tested elsewhere.
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        y.double(), exact, rtol=8 * eps, atol=16 * eps * float(exact.detach().abs().max())
+    )
+    if name != "hardswish":
+        for gradient, true in zip(gradients, exact_gradients, strict=True):
+            atol = 16 * eps * float(true.abs().max())
+            torch.testing.assert_close(gradient.double(), true, rtol=8 * eps, atol=atol)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_and_second_derivatives_agree_with_finite_differences(name: str) -> None:
+    x = sample(3, 4, dtype=torch.float64)
+    bias = sample(4, dtype=torch.float64, seed=1)
+    assert torch.autograd.gradcheck(lambda x, b: operator(x, name, b), (x, bias))
+    assert torch.autograd.gradgradcheck(lambda x, b: operator(x, name, b), (x, bias))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_double_backward_is_that_of_pytorch(name: str) -> None:
+    """The loss is not linear, so the incoming gradient depends on the input as well; and the third is right too."""
+    x = sample(4, 6, dtype=torch.float64)
+    higher = []
+    for function in (operator, reference):
+        (first,) = torch.autograd.grad(function(x, name).pow(2).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.pow(2).sum(), x, create_graph=True)
+        third = torch.autograd.grad(second.pow(2).sum(), x)[0]
+        higher.append((second.detach(), third))
+    for ours, theirs in zip(*higher, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["silu", "tanh", "swiglu"])
+def test_registration_passes_pytorchs_own_checks(name: str) -> None:
+    x, bias = sample(4, 6), sample(6, seed=1)
+    torch.library.opcheck(_activation, (x, bias, name, 1))
+    torch.library.opcheck(_activation, (x, None, name, 1))
+    dy = operator(x, name).detach().requires_grad_()
+    torch.library.opcheck(_activation_backward, (dy, x.detach(), None, name, 1))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_backward_keeps_the_output_or_the_input_and_nothing_else(name: str) -> None:
+    x = sample(4, 6)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = operator(x, name)
+    from_output = name in {"relu", "leaky_relu", "sigmoid", "tanh"}
+    assert [tensor.data_ptr() for tensor in kept] == [(y if from_output else x).data_ptr()]
+
+
+@pytest.mark.parametrize("operate", [activation, operator])
+def test_layout_is_that_of_pytorch(operate: object) -> None:
+    image = torch.randn(2, 3, 4, 5)
+    for x in (
+        image.to(memory_format=torch.channels_last),
+        image.permute(3, 0, 2, 1),
+        image[:, :, ::2],
+        torch.randn(3, 1).expand(3, 4),
+        torch.randn(()),
+        torch.empty(0, 4),
+    ):
+        y = operate(x, "silu") if x.dim() else activation(x, "silu")  # type: ignore[operator]
+        assert torch.equal(y, F.silu(x))
+        assert y.stride() == F.silu(x).stride()
+
+
+def test_bias_of_a_convolution_belongs_to_dimension_1() -> None:
+    x, bias = sample(2, 3, 4, 5), sample(3, seed=1)
+    y = activation(x, "relu", bias, bias_dim=1)
+    assert torch.equal(y, F.relu(x + bias.view(3, 1, 1)))
+
+
+def test_autocast_leaves_the_dtype_of_the_linear_layer() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), Activation("gelu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(torch.randn(2, 4)).dtype == torch.bfloat16
+
+
+def test_bias_may_be_wider_than_the_input_as_under_autocast() -> None:
+    x, bias = sample(4, 6, dtype=torch.bfloat16), sample(6, seed=1)
+    for function in (activation, operator):
+        y = function(x, "silu", bias)
+        dx, dbias = torch.autograd.grad(y, (x, bias), torch.ones_like(y))
+        assert (y.dtype, dx.dtype, dbias.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+        torch.testing.assert_close(y.float(), F.silu(x.float() + bias), rtol=2**-8, atol=0)
+
+
+def test_one_graph_without_breaks_and_dynamic_shapes() -> None:
+    compiled = torch.compile(
+        lambda x, b: activation(x, "mish", b), fullgraph=True, backend="aot_eager", dynamic=True
+    )
+    for rows in (3, 5):
+        x, bias = sample(rows, 6), sample(6, seed=1)
+        y = compiled(x, bias)
+        expected = activation(x, "mish", bias)
+        assert torch.equal(y, expected)
+        assert torch.equal(torch.autograd.grad(y.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0])
+
+
+@pytest.mark.slow
+def test_inductor_compiles_it() -> None:
+    x = sample(8, 6)
+    compiled = torch.compile(Activation("gelu"), fullgraph=True)
+    torch.testing.assert_close(compiled(x), F.gelu(x))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_export_and_back(strict: bool) -> None:
+    x = torch.randn(3, 6)
+    program = torch.export.export(nn.Sequential(Activation("swiglu")), (x,), strict=strict)
+    assert torch.equal(program.module()(x), activation(x, "swiglu"))
+
+
+def test_nan_and_infinities_are_those_of_pytorch() -> None:
+    special = torch.tensor([float("nan"), float("inf"), float("-inf"), 0.0, -0.0])
+    for name, module in TORCH_CLASSES.items():
+        assert torch.equal(torch.nan_to_num(activation(special, name)), torch.nan_to_num(module(special)))
+
+
+def test_path_says_torch_where_no_kernel_can_run() -> None:
+    assert activation_path(torch.zeros(2, dtype=torch.float64)) == "torch"
+    assert activation_path(torch.zeros(2)) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((torch.ones(2), "gelo"), ValueError, "unknown 'gelo'.*Did you mean 'gel"),
+        ((torch.ones(2, dtype=torch.int64), "relu"), TypeError, "int64"),
+        ((torch.ones(3), "swiglu"), ValueError, "even last dimension"),
+        ((torch.ones(2, 3), "relu", torch.ones(2)), ValueError, r"\(2,\).*does not fit dimension -1"),
+        ((torch.ones(()), "relu", torch.ones(1)), ValueError, "bias_dim -1"),
+        ((torch.ones(2), "relu", torch.ones(2, dtype=torch.int32)), TypeError, "int32"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments: tuple, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        activation(*arguments)
+
+
+def test_a_gated_bias_belongs_to_the_last_dimension() -> None:
+    with pytest.raises(ValueError, match="the last dimension"):
+        activation(torch.ones(4, 2, 4), "swiglu", torch.ones(2), bias_dim=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_function_is_listed_with_both_kernels(name: str) -> None:
+    for kernel in (KERNELS[name], KERNELS[f"{name}_backward"]):
+        inputs = kernel.make_inputs(24, torch.float32, torch.device("cpu"), 0)
+        torch.testing.assert_close(kernel.fused(**inputs), kernel.reference(**inputs))
+        halves = 2 if FUNCTIONS[name].gated else 1
+        streams = 2 * halves + 1 if "dy" in inputs else halves + 1
+        assert kernel.bytes_moved(inputs) == streams * 24 * 4
+
+
+@pytest.mark.parametrize("name", ["gelu", "swiglu"])
+def test_one_launch_forward_one_backward_whatever_the_length(name: str) -> None:
+    x, bias = sample(7, 66), sample(66, seed=1)
+    with record_launches() as recording:
+        for rows in (7, 5, 3):
+            y = activation(x[:rows], name, bias)
+            torch.autograd.grad(y, (x, bias), torch.ones_like(y))
+    assert [launch.kernel for launch in recording.launches] == ["forward_kernel", "backward_kernel"] * 3
+    # Lengths that 16 does not divide differ in the value of `tail` alone, which is not specialised on.
+    assert len(recording.compilations) == 2
