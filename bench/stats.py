@@ -126,6 +126,7 @@ class Summary:
         first: how sure the first place is; None with fewer than two configurations.
         gain: the first place over `train`; None when nothing was recorded.
         effects: one per factor with at least two levels.
+        fused_paths: which way fused optimizers and activations took, each different one once.
         recorded, planned: trials.
         trials_s: clock of all trials together, set-up, compilation and evaluation included.
     """
@@ -139,6 +140,7 @@ class Summary:
     first: FirstPlace | None
     gain: Gain | None
     effects: tuple[Effect, ...]
+    fused_paths: tuple[str, ...]
     recorded: int
     planned: int
     trials_s: float
@@ -213,10 +215,25 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
             for name, values in levels.items()
             if records and len(values) > 1
         ),
+        fused_paths=_fused_paths(spec, records),
         recorded=len(records),
         planned=run["trials"],
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
     )
+
+
+def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[str, ...]:
+    """Say which way the trials with `implementation: fused` took."""
+    default = spec.get("train", {}).get("implementation", "torch")
+    found = set()
+    for record in records:
+        implementation = record.factors.get(
+            "implementation", record.factors.get("train.implementation", default)
+        )
+        path = record.provenance.get("path")
+        if implementation == "fused" and isinstance(path, Mapping):
+            found.add(", ".join(f"{part} by {way}" for part, way in path.items()))
+    return tuple(sorted(found))
 
 
 def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> list[Any]:

@@ -90,6 +90,8 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "profile", f"{run['profile']}: {'; '.join(run.get('profile_changes') or ())}"
     if run.get("overrides"):
         yield "set", ", ".join(run["overrides"])
+    for path in summary.fused_paths:
+        yield "fused", path
     yield "trials", _trials(summary)
     yield "device", _device(run.get("machine") or {})
     versions = run.get("versions") or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from itertools import combinations
@@ -488,6 +489,18 @@ def test_a_random_design_without_matches_has_no_pairs_and_claims_nothing() -> No
     records = [trial({"a": "x", "b": "p"}, 0, steps=100), trial({"a": "y", "b": "q"}, 0, steps=50)]
     for effect in run_of(records, baseline={"a": "x", "b": "p"}).effects:
         assert (effect.levels[1].pairs, effect.levels[1].time, effect.levels[1].score) == (0, None, None)
+
+
+def test_the_path_of_fused_trials_is_told_and_that_of_torchs_own_is_not() -> None:
+    ways = {"torch": "torch", "fused": "interpreter"}
+    records = [
+        dataclasses.replace(
+            trial({"implementation": name}, 0, steps=100),
+            provenance={"path": {"optimizer": way, "activations": "none"}},
+        )
+        for name, way in ways.items()
+    ]
+    assert run_of(records).fused_paths == ("optimizer by interpreter, activations by none",)
 
 
 # Sentences
