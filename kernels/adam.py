@@ -33,12 +33,24 @@ from kernels.fused_optimizer import (
     is_on_device,
     refuse,
     scaled_gradient,
+    unrounded_parameter,
     working_dtype,
     write,
 )
 from kernels.kernel import Kernel, StaticCase
 from kernels.launch import path_of
-from kernels.multi_tensor import TRITON_TYPES, UNIFORM, MultiTensorTable, gradient_factor, locate, stream
+from kernels.multi_tensor import (
+    TRITON_TYPES,
+    MultiTensorTable,
+    gradient_factor,
+    launch_config,
+    locate,
+    stream,
+    unrounded,
+)
+
+# Read for every parameter at every step: no Python function in between.
+_IS_CPU = attrgetter("is_cpu")
 
 
 @triton.jit
@@ -53,6 +65,7 @@ def _adam_elements(
     G: tl.constexpr,
     S: tl.constexpr,
     AMSGRAD: tl.constexpr,
+    MASTER: tl.constexpr,
     SIZE: tl.constexpr,
     ALIGNED: tl.constexpr,
 ) -> None:
@@ -66,6 +79,9 @@ def _adam_elements(
     g = tl.load(stream(record, 1, start, G, ALIGNED) + offsets, mask=mask).to(tl.float32) * factor
     m = tl.load(m_ptr, mask=mask).to(tl.float32)
     v = tl.load(v_ptr, mask=mask).to(tl.float32)
+    if MASTER:
+        master_ptr = stream(record, 4 + AMSGRAD, start, tl.float32, ALIGNED) + offsets
+        p = unrounded(p, tl.load(master_ptr, mask=mask), P)
     g += tl.load(row + 1) * p
     p -= tl.load(row + 2) * p
     m += tl.load(row + 3) * (g - m)
@@ -78,6 +94,8 @@ def _adam_elements(
         v = tl.maximum(largest, v, propagate_nan=tl.PropagateNan.ALL)
         tl.store(largest_ptr, v.to(S), mask=mask)
     p -= tl.load(row + 7) * (m / (tl.sqrt(v) * tl.load(row + 6) + tl.load(row + 8)))
+    if MASTER:
+        tl.store(master_ptr, p, mask=mask)
     tl.store(p_ptr, p.to(P), mask=mask)
 
 
@@ -92,6 +110,7 @@ def adam_kernel(
     G: tl.constexpr,
     S: tl.constexpr,
     AMSGRAD: tl.constexpr,
+    MASTER: tl.constexpr,
     VECTOR: tl.constexpr,
     VECTOR_ONLY: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
@@ -102,15 +121,16 @@ def adam_kernel(
     # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
     vector_end = left // VECTOR * VECTOR
     if VECTOR_ONLY:
-        _adam_elements(record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, BLOCK_SIZE, True)
+        _adam_elements(record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE, True)
     else:
         if aligned:
-            _adam_elements(record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, BLOCK_SIZE, True)
+            _adam_elements(
+                record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE, True
+            )
         for begin in range(tl.where(aligned, vector_end, 0), left, BLOCK_SIZE // 4):
-            _adam_elements(record, start, begin, left, row, factor, P, G, S, AMSGRAD, BLOCK_SIZE // 4, False)
-
-
-_IS_CPU = attrgetter("is_cpu")
+            _adam_elements(
+                record, start, begin, left, row, factor, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE // 4, False
+            )
 
 
 def adam_row(
@@ -153,13 +173,16 @@ def adam_row(
     )
 
 
-def adam_reference_(streams: Sequence[Tensor], row: Row, scale: LossScale | None = None) -> None:
+def adam_reference_(
+    streams: Sequence[Tensor], row: Row, scale: LossScale | None = None, master: bool = False
+) -> None:
     """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
 
     Args:
-        streams: parameter, gradient, exp_avg, exp_avg_sq and, with amsgrad, max_exp_avg_sq; any layout.
+        streams: parameter, gradient, exp_avg, exp_avg_sq, with amsgrad max_exp_avg_sq, and the master; any layout.
         row: see `adam_row`.
         scale: the loss scale, if there is one.
+        master: whether the last stream is the parameter's fp32 master.
 
     Mutates: the parameter and its states.
 
@@ -171,9 +194,9 @@ def adam_reference_(streams: Sequence[Tensor], row: Row, scale: LossScale | None
     """
     scale = scale or LossScale(None, None)
     sign, penalty, decay, weight, beta2, new, correction, step_size, eps = row
-    param, grad, exp_avg, exp_avg_sq, *largest = streams
+    param, grad, exp_avg, exp_avg_sq, *largest = streams[:-1] if master else streams
     dtype = working_dtype(param)
-    p = param.to(dtype)
+    p = unrounded_parameter(param, streams[-1]) if master else param.to(dtype)
     g = scaled_gradient(grad, dtype, sign, scale) + penalty * p
     p = p - decay * p
     m = exp_avg.to(dtype)
@@ -184,7 +207,10 @@ def adam_reference_(streams: Sequence[Tensor], row: Row, scale: LossScale | None
     for maximum in largest:
         v = torch.maximum(maximum.to(dtype), v)
         write(maximum, v, scale)
-    write(param, p - step_size * (m / (v.sqrt() * correction + eps)), scale)
+    p = p - step_size * (m / (v.sqrt() * correction + eps))
+    if master:
+        write(streams[-1], p, scale)
+    write(param, p, scale)
 
 
 class FusedAdam(FusedStep, torch.optim.Adam):
@@ -199,8 +225,10 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         capturable: keep the step count and its corrections on the device, for a CUDA graph.
         foreach, fused: of torch.optim.Adam; None or False here.
         differentiable: False.
+        master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and fp32 moments: updates
+            too small for the parameter's dtype add up there. The parameter is the master, rounded.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad.
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 30 per 16-bit parameter with a master.
     Raises:
         ValueError: an argument is out of range or cannot be honoured.
 
@@ -232,8 +260,10 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
+        master_weights: bool = False,
     ) -> None:
         refuse(type(self).__name__, foreach, fused, differentiable)
+        self.master_weights = master_weights
         super().__init__(
             params,
             lr=lr,
@@ -255,6 +285,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
                 for p in params:
                     self._create_state(group, p)
         columns = [params, grads, *([state[name] for state in states] for name in names)]
+        columns += self._masters(params, states)
         counts = [state["step"] for state in states]
         if self._counts_on_device(group, counts, scale):
             rows = self._rows_on_device(group, params, scale)
@@ -276,10 +307,10 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         if not state:
             dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
             state["step"] = torch.zeros((), dtype=dtype, device=p.device if group["capturable"] else "cpu")
-            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state["exp_avg"] = self._zeros_like(p)
+            state["exp_avg_sq"] = self._zeros_like(p)
         if group["amsgrad"] and "max_exp_avg_sq" not in state:
-            state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state["max_exp_avg_sq"] = self._zeros_like(p)
 
     @staticmethod
     def _counts_on_device(group: Group, counts: list[Tensor], scale: LossScale) -> bool:
@@ -323,15 +354,18 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         )
 
     def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
-        """Return the kernel's constexprs: the dtypes of the streams and whether there is a running maximum."""
-        return adam_constants(dtypes)
+        """Return the kernel's constexprs: the streams' dtypes, whether there are a running maximum and a master."""
+        return adam_constants(dtypes, self._keeps_master(dtypes[0]))
 
     def _torch_step(self, group: Group, work: Work) -> None:
         """Update with torch's own fused CPU kernel."""
         beta1, beta2 = group["betas"]
         function = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         function(
-            *work.columns[:4],
+            work.columns[0],
+            work.columns[1],
+            work.columns[2],
+            work.columns[3],
             work.columns[4] if group["amsgrad"] else [],
             [self.state[p]["step"] for p in work.columns[0]],
             lr=host_value(group["lr"]),
@@ -345,7 +379,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
 
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
         """Update one parameter with plain PyTorch."""
-        adam_reference_(streams, row, scale)
+        adam_reference_(streams, row, scale, self._keeps_master(streams[0].dtype))
 
 
 class FusedAdamW(FusedAdam, torch.optim.AdamW):
@@ -354,9 +388,9 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
     Args:
         params, lr, betas, eps, amsgrad, maximize, capturable: as in `FusedAdam`.
         weight_decay: each step multiplies the parameters by 1 - lr * weight_decay.
-        foreach, fused, differentiable: as in `FusedAdam`.
+        foreach, fused, differentiable, master_weights: as in `FusedAdam`.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad.
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 30 per 16-bit parameter with a master.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0]))
@@ -383,8 +417,10 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        master_weights: bool = False,
     ) -> None:
         refuse(type(self).__name__, foreach, fused, differentiable)
+        self.master_weights = master_weights
         torch.optim.AdamW.__init__(
             self,
             params,
@@ -402,7 +438,7 @@ def _count(states: Sequence[dict[str, Any]], counts: list[Tensor]) -> list[float
     """Add one to the step counts on the host and return them.
 
     The counts of a group lie side by side in one tensor, whose elements are the `step` of torch's format: one addition
-    instead of one a parameter. Counts that lie elsewhere (loaded, or of a gradient that came late) are brought together.
+    instead of one a parameter. Counts that lie elsewhere (loaded, or of a late gradient) are brought together.
     """
     first = counts[0]
     end = first.data_ptr() + first.itemsize * len(counts)
@@ -416,10 +452,10 @@ def _count(states: Sequence[dict[str, Any]], counts: list[Tensor]) -> list[float
     return together.tolist()
 
 
-def adam_constants(dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
-    """Return the kernel's constexprs for streams of these dtypes: parameter, gradient, states of one dtype."""
+def adam_constants(dtypes: Sequence[torch.dtype], master: bool = False) -> dict[str, Any]:
+    """Return the kernel's constexprs for streams of these dtypes; the last one may be the master."""
     p, g, s = (TRITON_TYPES[dtype] for dtype in dtypes[:3])
-    return {"P": p, "G": g, "S": s, "AMSGRAD": len(dtypes) == 5}
+    return {"P": p, "G": g, "S": s, "AMSGRAD": len(dtypes) - master == 5, "MASTER": master}
 
 
 def adam_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
@@ -460,36 +496,38 @@ def _bytes_moved(inputs: dict[str, Any]) -> int:
     return sum((1 if i == 1 else 2) * tensor.nbytes for i, tensor in enumerate(inputs["streams"]))
 
 
-def _static_case(name: str, dtype: torch.dtype, amsgrad: bool, vector_only: bool) -> StaticCase:
+def _static_case(
+    name: str, dtypes: Sequence[torch.dtype], vector_only: bool, master: bool = False
+) -> StaticCase:
     """Describe one specialisation as it is launched."""
+    config = launch_config(dtypes)
     return StaticCase(
-        name=name,
+        name=name if vector_only else f"{name}-any",
         jit=adam_kernel,
         signature={"records": "*i64", "chunks": "*i32", "rows": "*fp32"},
         constants={
             "grad_scale": None,
             "found_inf": None,
-            **adam_constants([dtype] * (5 if amsgrad else 4)),
-            "VECTOR": 16 // dtype.itemsize,
+            **adam_constants(dtypes, master),
+            "VECTOR": 16 // min(dtype.itemsize for dtype in dtypes),
             "VECTOR_ONLY": vector_only,
-            "BLOCK_SIZE": UNIFORM.block_size,
+            "BLOCK_SIZE": config.block_size,
         },
-        config=UNIFORM,
-        elements=UNIFORM.block_size,
+        config=config,
+        elements=config.block_size,
         aligned=("records", "chunks", "rows"),
-        vector_bytes=16 if vector_only else 0,
+        vector_bytes=(8 if master else 16) if vector_only else 0,
     )
 
 
 STATIC_CASES = tuple(
-    _static_case(
-        f"{'amsgrad' if amsgrad else 'adam'}-{name}{'' if vector_only else '-any'}",
-        dtype,
-        amsgrad,
-        vector_only,
-    )
+    _static_case(f"{'amsgrad' if amsgrad else 'adam'}-{name}", [dtype] * (5 if amsgrad else 4), vector_only)
     for amsgrad in (False, True)
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    for vector_only in (True, False)
+)
+STATIC_CASES += tuple(  # parameter and gradient in bf16; moments and master in fp32
+    _static_case("adam-bf16-master", [torch.bfloat16] * 2 + [torch.float32] * 3, vector_only, master=True)
     for vector_only in (True, False)
 )
 

@@ -20,6 +20,8 @@ from torch import Tensor
 from kernels.launch import Path, path_of
 from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinations
 
+_NARROW = (torch.float16, torch.bfloat16)
+
 Row = Sequence[float] | Tensor
 Group = dict[str, Any]
 
@@ -87,6 +89,7 @@ class FusedStep:
 
     param_groups: list[Group]
     state: Any
+    master_weights: bool = False
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
         """Create the missing states, count the step and work out its scalars."""
@@ -103,6 +106,48 @@ class FusedStep:
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
         """Update one parameter with plain PyTorch."""
         raise NotImplementedError
+
+    def _keeps_master(self, dtype: torch.dtype) -> bool:
+        """Say whether a parameter of this dtype has an fp32 master."""
+        return self.master_weights and dtype in _NARROW
+
+    def _zeros_like(self, p: Tensor) -> Tensor:
+        """Return a new state of the parameter's layout: fp32 beside a master, else of the parameter's dtype."""
+        dtype = torch.float32 if self._keeps_master(p.dtype) else p.dtype
+        return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format)
+
+    def _masters(self, params: list[Tensor], states: list[dict[str, Any]]) -> list[list[Tensor]]:
+        """Return the column of masters, the missing ones created; no column where there are none."""
+        if not self._keeps_master(params[0].dtype):
+            return []
+        for p, state in zip(params, states, strict=True):
+            if "master" not in state:
+                state["master"] = p.detach().to(torch.float32)
+        return [[state["master"] for state in states]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what torch pickles, and the options of this class."""
+        return {**super().__getstate__(), "master_weights": self.master_weights}  # type: ignore[misc]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint of this class or of torch's.
+
+        torch rounds every state to the dtype of its parameter: beside a master the saved values are taken instead.
+        Masters are left out without `master_weights`.
+
+        Args:
+            state_dict: what `state_dict` returned.
+        """
+        super().load_state_dict(state_dict)  # type: ignore[misc]
+        saved_ids = [saved for group in state_dict["param_groups"] for saved in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for saved_id, p in zip(saved_ids, params, strict=True):
+            if not self._keeps_master(p.dtype):
+                self.state.get(p, {}).pop("master", None)
+                continue
+            for name, value in state_dict["state"].get(saved_id, {}).items():
+                if name != "step" and isinstance(value, Tensor):
+                    self.state[p][name] = value.to(p.device, torch.float32, copy=True)
 
     @property
     def path(self) -> Path:
@@ -271,6 +316,11 @@ def device_rows(columns: Sequence[float | Tensor], count: int, device: torch.dev
 def working_dtype(param: Tensor) -> torch.dtype:
     """Return the dtype that the plain step computes in: fp32, or fp64 for fp64 parameters."""
     return torch.float64 if param.dtype == torch.float64 else torch.float32
+
+
+def unrounded_parameter(param: Tensor, master: Tensor) -> Tensor:
+    """Return the master where the parameter is its rounded value; a parameter that was written since counts itself."""
+    return torch.where(master.to(param.dtype) == param, master, param.to(master.dtype))
 
 
 def scaled_gradient(grad: Tensor, dtype: torch.dtype, sign: float | Tensor, scale: LossScale) -> Tensor:

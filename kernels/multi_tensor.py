@@ -5,6 +5,7 @@
     rows      fp32  (rows, 16)     the scalars of an update, worked out in double
 
 Chunks change with the sizes of the tensors only, so a new gradient address costs 64 bytes a tensor and nothing a chunk.
+A sixth stream takes the first place of a second record; chunks then name every other record.
 Addresses are compared at every step: gradients move, `p.data` is swapped, states are loaded.
 """
 
@@ -28,6 +29,7 @@ ROW_WIDTH = tl.constexpr(16)
 _SIZE = tl.constexpr(5)
 _ALIGNED = tl.constexpr(6)
 _ROW = tl.constexpr(7)
+_STREAM_PLACES = (0, 1, 2, 3, 4, 8)
 _DTYPE = attrgetter("dtype")
 
 TRITON_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
@@ -36,6 +38,17 @@ TRITON_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bflo
 # make the compiler exchange data through shared memory, behind barriers; four do not.
 UNIFORM = LaunchConfig(block_size=1024, num_warps=4)
 MIXED = LaunchConfig(block_size=512, num_warps=4)
+
+
+def launch_config(dtypes: Sequence[torch.dtype]) -> LaunchConfig:
+    """Return the launch config for streams of these dtypes."""
+    return UNIFORM if len({dtype.itemsize for dtype in dtypes}) == 1 else MIXED
+
+
+@triton.jit
+def unrounded(p: tl.tensor, master: tl.tensor, P: tl.constexpr) -> tl.tensor:
+    """Return the master where the parameter is its rounded value; a parameter that was written since counts itself."""
+    return tl.where(master.to(P).to(tl.float32) == p, master, p)
 
 
 @triton.jit
@@ -58,7 +71,7 @@ def stream(
     record: tl.tensor, COLUMN: tl.constexpr, start: tl.tensor, DTYPE: tl.constexpr, ALIGNED: tl.constexpr
 ) -> tl.tensor:
     """Return the pointer to element `start` of one stream; ALIGNED promises the compiler a multiple of 16 bytes."""
-    pointer = tl.load(record + COLUMN).to(tl.pointer_type(DTYPE)) + start
+    pointer = tl.load(record + (COLUMN if COLUMN < _SIZE else COLUMN + 3)).to(tl.pointer_type(DTYPE)) + start
     if ALIGNED:
         pointer = tl.multiple_of(pointer, 16)
     return pointer
@@ -139,12 +152,12 @@ class MultiTensorTable:
         dtypes: of the streams, in the order of a record.
         device: where the tensors are.
 
-    Memory: 64 bytes a tensor, 64 a scalar row, and 8 for every 512 or 1024 elements.
+    Memory: 64 bytes a tensor (128 with six streams), 64 a scalar row, and 8 for every 512 or 1024 elements.
     """
 
     def __init__(self, dtypes: Sequence[torch.dtype], device: torch.device) -> None:
         self.device = device
-        self.config = UNIFORM if len({dtype.itemsize for dtype in dtypes}) == 1 else MIXED
+        self.config = launch_config(dtypes)
         self.vector = 16 // min(dtype.itemsize for dtype in dtypes)
         self.vector_only = True
         self._sizes: list[int] | None = None
@@ -153,13 +166,11 @@ class MultiTensorTable:
         self._chunks = self._records = self._rows = torch.empty(0)
         self._kept_for_graphs: list[Tensor] = []
 
-    def update(
-        self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int], rows: Sequence[Any]
-    ) -> None:
+    def update(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int], rows: Sequence[Any]) -> None:
         """Bring the tables in line with this step's tensors and scalars.
 
         Args:
-            columns: the parameters, their gradients, then each kind of state, at most five columns; the streams of each
+            columns: the parameters, their gradients, then each kind of state, at most six columns; the streams of each
                 parameter are `is_flat`.
             row_of: for each parameter the index of its scalars in `rows`.
             rows: the scalars of an update, at most 16 a row: Python floats, or a tensor on the device.
@@ -196,10 +207,14 @@ class MultiTensorTable:
         self._record_values = values
         records = _records(*values)
         self._records = self._upload(records)
-        self.vector_only = bool((records[:, _ALIGNED.value] * (records[:, _SIZE.value] % self.vector == 0)).all())
+        self.vector_only = bool(
+            (records[:, _ALIGNED.value] * (records[:, _SIZE.value] % self.vector == 0)).all()
+        )
         if sizes != self._sizes:
             self._sizes = sizes
-            self._chunks = self._upload(_chunks(sizes, self.config.block_size))
+            chunks = _chunks(sizes, self.config.block_size)
+            chunks[:, 0] *= records.shape[1] // RECORD_WIDTH.value
+            self._chunks = self._upload(chunks)
 
     def _update_rows(self, rows: Sequence[Any]) -> None:
         """Upload the scalars in one copy; scalars that the device worked out never visit the host."""
@@ -227,9 +242,11 @@ class MultiTensorTable:
 
 def _records(addresses: Sequence[Sequence[int]], sizes: Sequence[int], row_of: Sequence[int]) -> Tensor:
     """Describe each parameter: the addresses of its streams, its size, whether all are on 16 bytes, its row."""
-    records = torch.zeros(RECORD_WIDTH.value, len(sizes), dtype=torch.int64)
+    places = list(_STREAM_PLACES[: len(addresses)])
+    width = RECORD_WIDTH.value * (1 + places[-1] // RECORD_WIDTH.value)
+    records = torch.zeros(width, len(sizes), dtype=torch.int64)
     streams = torch.tensor(addresses, dtype=torch.int64)
-    records[: len(addresses)] = streams
+    records[places] = streams
     records[_SIZE.value] = torch.tensor(sizes, dtype=torch.int64)
     records[_ALIGNED.value] = (streams % 16 == 0).all(dim=0)
     records[_ROW.value] = torch.tensor(row_of, dtype=torch.int64)

@@ -30,12 +30,21 @@ from kernels.fused_optimizer import (
     is_on_device,
     refuse,
     scaled_gradient,
+    unrounded_parameter,
     working_dtype,
     write,
 )
 from kernels.kernel import Kernel, StaticCase
 from kernels.launch import path_of
-from kernels.multi_tensor import TRITON_TYPES, UNIFORM, MultiTensorTable, gradient_factor, locate, stream
+from kernels.multi_tensor import (
+    TRITON_TYPES,
+    UNIFORM,
+    MultiTensorTable,
+    gradient_factor,
+    locate,
+    stream,
+    unrounded,
+)
 
 
 @triton.jit
@@ -50,6 +59,7 @@ def _sgd_elements(
     G: tl.constexpr,
     S: tl.constexpr,
     MOMENTUM: tl.constexpr,
+    MASTER: tl.constexpr,
     SIZE: tl.constexpr,
     ALIGNED: tl.constexpr,
 ) -> None:
@@ -58,6 +68,9 @@ def _sgd_elements(
     mask = offsets < end
     p_ptr = stream(record, 0, start, P, ALIGNED) + offsets
     p = tl.load(p_ptr, mask=mask).to(tl.float32)
+    if MASTER:
+        master_ptr = stream(record, 2 + MOMENTUM, start, tl.float32, ALIGNED) + offsets
+        p = unrounded(p, tl.load(master_ptr, mask=mask), P)
     g = tl.load(stream(record, 1, start, G, ALIGNED) + offsets, mask=mask).to(tl.float32) * factor
     g += tl.load(row + 1) * p
     if MOMENTUM:
@@ -67,6 +80,8 @@ def _sgd_elements(
         tl.store(b_ptr, b.to(S), mask=mask)
         g = tl.where(tl.load(row + 4) != 0, g + tl.load(row + 2) * b, b)
     p -= tl.load(row + 5) * g
+    if MASTER:
+        tl.store(master_ptr, p, mask=mask)
     tl.store(p_ptr, p.to(P), mask=mask)
 
 
@@ -81,6 +96,7 @@ def sgd_kernel(
     G: tl.constexpr,
     S: tl.constexpr,
     MOMENTUM: tl.constexpr,
+    MASTER: tl.constexpr,
     VECTOR: tl.constexpr,
     VECTOR_ONLY: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
@@ -91,12 +107,16 @@ def sgd_kernel(
     # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
     vector_end = left // VECTOR * VECTOR
     if VECTOR_ONLY:
-        _sgd_elements(record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, BLOCK_SIZE, True)
+        _sgd_elements(record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True)
     else:
         if aligned:
-            _sgd_elements(record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, BLOCK_SIZE, True)
+            _sgd_elements(
+                record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True
+            )
         for begin in range(tl.where(aligned, vector_end, 0), left, BLOCK_SIZE // 4):
-            _sgd_elements(record, start, begin, left, row, factor, P, G, S, MOMENTUM, BLOCK_SIZE // 4, False)
+            _sgd_elements(
+                record, start, begin, left, row, factor, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE // 4, False
+            )
 
 
 def sgd_row(
@@ -127,13 +147,16 @@ def sgd_row(
     return (-1.0 if maximize else 1.0, weight_decay, momentum, kept, float(nesterov), lr)
 
 
-def sgd_reference_(streams: Sequence[Tensor], row: Row, scale: LossScale | None = None) -> None:
+def sgd_reference_(
+    streams: Sequence[Tensor], row: Row, scale: LossScale | None = None, master: bool = False
+) -> None:
     """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
 
     Args:
-        streams: parameter, gradient and, with momentum, the buffer; any layout.
+        streams: parameter, gradient, with momentum the buffer, and the master; any layout.
         row: see `sgd_row`.
         scale: the loss scale, if there is one.
+        master: whether the last stream is the parameter's fp32 master.
 
     Mutates: the parameter and the buffer.
 
@@ -145,15 +168,18 @@ def sgd_reference_(streams: Sequence[Tensor], row: Row, scale: LossScale | None 
     """
     scale = scale or LossScale(None, None)
     sign, weight_decay, momentum, kept, nesterov, lr = row
-    param, grad, *buffers = streams
+    param, grad, *buffers = streams[:-1] if master else streams
     dtype = working_dtype(param)
-    p = param.to(dtype)
+    p = unrounded_parameter(param, streams[-1]) if master else param.to(dtype)
     g = scaled_gradient(grad, dtype, sign, scale) + weight_decay * p
     for buffer in buffers:
         b = momentum * buffer.to(dtype) + kept * g
         write(buffer, b, scale)
         g = g + momentum * b if nesterov else b
-    write(param, p - lr * g, scale)
+    p = p - lr * g
+    if master:
+        write(streams[-1], p, scale)
+    write(param, p, scale)
 
 
 class FusedSGD(FusedStep, torch.optim.SGD):
@@ -167,8 +193,10 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         momentum, dampening, weight_decay, nesterov, maximize: as in torch.optim.SGD.
         foreach, fused: of torch.optim.SGD; None or False here.
         differentiable: False.
+        master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and an fp32 buffer:
+            updates too small for the parameter's dtype add up there. The parameter is the master, rounded.
 
-    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum.
+    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum; 14 and 22 per 16-bit parameter with a master.
     Raises:
         ValueError: an argument is out of range or cannot be honoured.
 
@@ -201,8 +229,10 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        master_weights: bool = False,
     ) -> None:
         refuse("FusedSGD", foreach, fused, differentiable)
+        self.master_weights = master_weights
         super().__init__(
             params,
             lr=lr,
@@ -217,16 +247,17 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         """Create missing buffers; a new one takes the gradient whole, so it has a row of its own."""
         columns = [params, grads]
         is_new = [False] * len(params)
+        states = [self.state[p] for p in params] if group["momentum"] != 0 or self.master_weights else []
         if group["momentum"] != 0:
-            states = [self.state[p] for p in params]
             is_new = [state.get("momentum_buffer") is None for state in states]
             if any(is_new):
                 if group["dampening"] != 0 and scale.found_inf is not None and scale.found_inf.item():
-                    return Work([[] for _ in range(3)], [], [])
+                    return Work([[], [], []], [], [])
                 for p, state, new in zip(params, states, is_new, strict=True):
                     if new:
-                        state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                        state["momentum_buffer"] = self._zeros_like(p)
             columns.append([state["momentum_buffer"] for state in states])
+        columns += self._masters(params, states)
         if group["dampening"] == 0 or not any(is_new):
             return Work(columns, [self._row(group, False, params[0].device)], [0] * len(params))
         rows = [self._row(group, first, params[0].device) for first in (False, True)]
@@ -242,8 +273,8 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         return sgd_row(**values, first=first)  # type: ignore[return-value]
 
     def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
-        """Return the kernel's constexprs: the dtypes of the streams and whether there is a buffer."""
-        return sgd_constants(dtypes)
+        """Return the kernel's constexprs: the dtypes of the streams, whether there are a buffer and a master."""
+        return sgd_constants(dtypes, self._keeps_master(dtypes[0]))
 
     def _torch_step(self, group: Group, work: Work) -> None:
         """Update with torch's own fused CPU kernel."""
@@ -263,13 +294,13 @@ class FusedSGD(FusedStep, torch.optim.SGD):
 
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
         """Update one parameter with plain PyTorch."""
-        sgd_reference_(streams, row, scale)
+        sgd_reference_(streams, row, scale, self._keeps_master(streams[0].dtype))
 
 
-def sgd_constants(dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
-    """Return the kernel's constexprs for streams of these dtypes: parameter, gradient and perhaps the buffer."""
+def sgd_constants(dtypes: Sequence[torch.dtype], master: bool = False) -> dict[str, Any]:
+    """Return the kernel's constexprs for streams of these dtypes: parameter, gradient, perhaps buffer and master."""
     p, g, s = (TRITON_TYPES[dtype] for dtype in (*dtypes, torch.float32)[:3])
-    return {"P": p, "G": g, "S": s, "MOMENTUM": len(dtypes) == 3}
+    return {"P": p, "G": g, "S": s, "MOMENTUM": len(dtypes) - master == 3, "MASTER": master}
 
 
 def sgd_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:

@@ -137,3 +137,20 @@ def test_counting_on_the_device_compiles_once_and_launches_once_a_step() -> None
     assert len(recording.launches) == 10
     assert recording.compilations == ["adam_kernel"]
     assert optimizer.state[p]["step"].item() == 10
+
+
+def test_step_counts_of_a_group_share_memory_and_stay_scalars_of_their_own() -> None:
+    params = parameters(torch.float32)
+    optimizer = FusedAdam(params)
+    for step in range(4):
+        set_gradients(step, params)
+        if step == 2:
+            params[0].grad = None
+        optimizer.step()
+    counts = [optimizer.state[p]["step"] for p in params]
+    assert [count.item() for count in counts] == [3.0] + [4.0] * (len(params) - 1)
+    assert {count.shape for count in counts} == {torch.Size([])}
+    optimizer.state[params[1]]["step"] = torch.tensor(10.0)
+    optimizer.step()
+    assert optimizer.state[params[1]]["step"].item() == 11.0
+    assert optimizer.state[params[2]]["step"].item() == 5.0

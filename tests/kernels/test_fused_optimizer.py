@@ -6,12 +6,14 @@ import copy
 import inspect
 import io
 import pickle
+import sys
 from typing import Any
 
 import pytest
 import torch
 
 from kernels import FusedAdam, FusedAdamW, FusedSGD
+from kernels.recorder import record_launches
 from tests.kernels.trajectories import copies, largest_error, parameters, set_gradients
 
 PAIRS = [
@@ -40,7 +42,9 @@ def test_constructor_has_torchs_names_and_defaults(fused_class: Any, torch_class
     def signature(function: Any) -> list[tuple[str, Any, Any]]:
         return [(p.name, p.default, p.kind) for p in inspect.signature(function).parameters.values()]
 
-    assert signature(fused_class.__init__) == signature(torch_class.__init__)
+    ours, theirs = signature(fused_class.__init__), signature(torch_class.__init__)
+    assert ours[: len(theirs)] == theirs
+    assert ours[len(theirs) :] == [("master_weights", False, inspect.Parameter.KEYWORD_ONLY)]
     assert issubclass(fused_class, torch_class)
 
 
@@ -262,3 +266,140 @@ def test_replaced_data_is_followed(fused_class: Any, torch_class: Any, options: 
     optimizer.step()
     assert p.max() < 5
     assert p.min() > 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pairs
+def test_with_masters_a_narrow_parameter_is_the_rounded_fp32_one(
+    fused_class: Any, torch_class: Any, options: Any, dtype: torch.dtype
+) -> None:
+    ours = parameters(dtype)
+    theirs = copies(ours, torch.float32)
+    optimizers = [fused_class(ours, **options, master_weights=True), torch_class(theirs, **options)]
+    for step in range(20):
+        set_gradients(step, ours, theirs)
+        for optimizer in optimizers:
+            optimizer.step()
+    masters = [optimizers[0].state[p]["master"] for p in ours]
+    assert largest_error(masters, theirs) < 1e-5
+    assert all(torch.equal(p, master.to(dtype)) for p, master in zip(ours, masters, strict=True))
+    states = [value for p in ours for value in optimizers[0].state[p].values()]
+    assert {value.dtype for value in states} == {torch.float32}
+
+
+@pairs
+def test_fp32_parameters_have_no_master(fused_class: Any, torch_class: Any, options: Any) -> None:
+    params = parameters(torch.float32)
+    optimizer = fused_class(params, **options, master_weights=True)
+    run(optimizer, params, 1)
+    assert all("master" not in optimizer.state[p] for p in params)
+
+
+@pairs
+def test_masters_go_through_checkpoints_and_copies_unrounded(
+    fused_class: Any, torch_class: Any, options: Any
+) -> None:
+    params = parameters(torch.bfloat16)
+    optimizer = fused_class(params, **options, master_weights=True)
+    run(optimizer, params, 3)
+    loaded_params = copies(params)
+    loaded = fused_class(loaded_params, **options, master_weights=True)
+    loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    copied_params, copied = copy.deepcopy((params, optimizer))
+    for each, its in ((optimizer, params), (loaded, loaded_params), (copied, copied_params)):
+        run(each, its, 3, begin=3)
+    for p, *others in zip(params, loaded_params, copied_params, strict=True):
+        for each, other in zip((loaded, copied), others, strict=True):
+            for name, value in optimizer.state[p].items():
+                assert torch.equal(each.state[other][name], value)
+
+
+@pairs
+def test_checkpoints_with_masters_move_in_both_directions(
+    fused_class: Any, torch_class: Any, options: Any
+) -> None:
+    params = parameters(torch.bfloat16)
+    optimizer = fused_class(params, **options, master_weights=True)
+    run(optimizer, params, 3)
+    theirs = torch_class(params, **options)
+    theirs.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    run(theirs, params, 30, begin=3)
+    # torch left the masters of thirty steps ago in its state; they must count no more than none at all.
+    saved = copy.deepcopy(theirs.state_dict())
+    none = copy.deepcopy(saved)
+    for state in none["state"].values():
+        del state["master"]
+    others = copies(params)
+    back = fused_class(params, **options, master_weights=True)
+    back.load_state_dict(saved)
+    fresh = fused_class(others, **options, master_weights=True)
+    fresh.load_state_dict(none)
+    run(back, params, 1, begin=33)
+    run(fresh, others, 1, begin=33)
+    for p, other in zip(params, others, strict=True):
+        torch.testing.assert_close(
+            back.state[p]["master"], fresh.state[other]["master"], rtol=2**-7, atol=1e-6
+        )
+    without = fused_class(params, **options)
+    without.load_state_dict(copy.deepcopy(back.state_dict()))
+    assert all("master" not in without.state[p] for p in params)
+    run(without, params, 1, begin=34)
+
+
+@pairs
+def test_a_parameter_written_by_hand_wins_over_its_master(
+    fused_class: Any, torch_class: Any, options: Any
+) -> None:
+    p = torch.nn.Parameter(torch.zeros(8, dtype=torch.bfloat16))
+    optimizer = fused_class([p], **options, master_weights=True)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    with torch.no_grad():
+        p[:4] = 5.0
+    optimizer.step()
+    assert p[:4].min() > 4
+    assert p[4:].max() < 0
+    assert optimizer.state[p]["master"][:4].min() > 4
+
+
+def calls_of_a_step(optimizer: Any) -> int:
+    """Count the functions that Python code calls in a step, the third, which launches on a stand-in."""
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    with record_launches():
+        optimizer.step()
+        optimizer.step()
+        sys.setprofile(count)
+        try:
+            optimizer.step()
+        finally:
+            sys.setprofile(None)
+    return calls
+
+
+@pairs
+def test_a_step_calls_few_functions_for_each_parameter(
+    fused_class: Any, torch_class: Any, options: Any
+) -> None:
+    def calls(tensors: int) -> int:
+        params = [torch.nn.Parameter(torch.zeros(4, 8)) for _ in range(tensors)]
+        set_gradients(0, params)
+        return calls_of_a_step(fused_class(params, **options))
+
+    assert (calls(128) - calls(8)) / 120 <= 10
+
+
+@pairs
+def test_gradients_that_move_are_followed(fused_class: Any, torch_class: Any, options: Any) -> None:
+    params = parameters(torch.float32)
+    optimizer = fused_class(params, **options)
+    with record_launches():
+        for step in range(3):
+            set_gradients(step, params)
+            optimizer.step()
+            (table,) = optimizer._tables.values()
+            assert table._records[:, 1].tolist() == [p.grad.data_ptr() for p in params]

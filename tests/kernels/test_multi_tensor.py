@@ -46,6 +46,17 @@ def test_records_hold_addresses_sizes_and_rows() -> None:
     assert table._rows[:, 0].tolist() == [1.0, 2.0]
 
 
+def test_a_sixth_stream_takes_a_second_record() -> None:
+    columns = [[torch.zeros(5), torch.zeros(7)] for _ in range(6)]
+    table = MultiTensorTable([torch.float32] * 6, CPU)
+    table.update(columns, [0, 0], [(1.0,)])
+    records = table._records.view(-1, 8)
+    for i, (record, _) in enumerate(table._chunks.tolist()):
+        addresses = [*records[record, :5].tolist(), records[record + 1, 0].item()]
+        assert addresses == [column[i].data_ptr() for column in columns]
+        assert records[record, 5] == columns[0][i].numel()
+
+
 def test_one_misaligned_stream_makes_the_record_unaligned() -> None:
     store = torch.zeros(32)
     assert store.data_ptr() % 16 == 0

@@ -56,12 +56,15 @@ def baseline() -> dict[str, dict[str, Any]]:
 
 
 def committed_values(report: StaticReport) -> dict[str, Any]:
-    """Return what is held to the committed value."""
-    return {
-        "instructions_per_element": round(report.instructions_per_element, 3),
-        "loads": report.stream_widths("load"),
-        "stores": report.stream_widths("store"),
-    }
+    """Return what is held to the committed value.
+
+    Not the widths of a variant with a scalar path: ptxas moves its address loads about, and the line that it then
+    charges them to changes with the numbering of the source.
+    """
+    values: dict[str, Any] = {"instructions_per_element": round(report.instructions_per_element, 3)}
+    if not report.case.endswith("-any"):
+        values |= {"loads": report.stream_widths("load"), "stores": report.stream_widths("store")}
+    return values
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,11 +98,8 @@ def test_machine_code_of_a_shipped_kernel(name: str, target: str) -> None:
         baseline()[key] = measured
     assert key in baseline(), "no committed value; write it with UPDATE_STATIC=1"
     committed = baseline()[key]
-    assert measured["loads"] == committed["loads"]
-    assert measured["stores"] == committed["stores"]
-    assert measured["instructions_per_element"] == pytest.approx(
-        committed["instructions_per_element"], rel=0.05
-    )
+    expected = pytest.approx(committed["instructions_per_element"], rel=0.05)
+    assert measured == {**committed, "instructions_per_element": expected}
 
 
 def test_adam_in_fp32_takes_at_most_thirty_instructions_an_element() -> None:

@@ -82,6 +82,32 @@ def test_one_launch_for_each_dtype(launches: list[int]) -> None:
     assert launches == [7, 7]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@cases
+def test_masters_follow_fp32_and_parameters_are_them_rounded(
+    fused_class: Any, torch_class: Any, options: Any, dtype: torch.dtype, launches: list[int]
+) -> None:
+    ours = parameters(dtype)
+    theirs = copies(ours, torch.float32)
+    optimizers = [fused_class(ours, **options, master_weights=True), torch_class(theirs, **options)]
+    for step in range(4):
+        set_gradients(step, ours, theirs)
+        if step == 2:
+            for params in (ours, theirs):
+                params[-1].data[:100] = 3.0
+        for optimizer in optimizers:
+            optimizer.step()
+    masters = [optimizers[0].state[p]["master"] for p in ours]
+    assert largest_error(masters, theirs) < 1e-5
+    for p, master in zip(ours, masters, strict=True):
+        # The interpreter cuts fp32 off to bf16 where a GPU rounds.
+        bits = master.view(torch.int32)
+        cut = (bits & -65536).view(torch.float32) if dtype == torch.bfloat16 else master
+        assert torch.equal(p, cut.to(dtype))
+    # Blocks of 512 elements: 1030 take three.
+    assert launches == [8] * 4
+
+
 @pytest.mark.parametrize("gradient_dtype", [torch.bfloat16, torch.float16])
 def test_streams_of_different_dtypes_share_a_launch(gradient_dtype: torch.dtype) -> None:
     kernel = KERNELS["adamw"]
