@@ -130,3 +130,10 @@ def test_make_and_readme_name_the_same_commands() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_the_design_page_places_every_module() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    modules = [path for package in ("kernels", "tuner", "bench") for path in (ROOT / package).rglob("*.py")]
+    stems = {path.stem for path in modules if not path.stem.startswith("__")}
+    assert {stem for stem in stems if not re.search(rf"\b{stem}\b", page)} == set()
