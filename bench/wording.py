@@ -137,7 +137,7 @@ def _gain_clause(gain: Gain) -> str:
     sooner = (
         f"{_marked(gain.time)} {'sooner' if gain.time.value > 1 else 'later'} than the `train` configuration"
     )
-    if not gain.time.can_tell and gain.time.low is not None:
+    if not gain.time.can_tell:
         return f", {sooner}, a difference that these data cannot tell from none"
     if (gain.steps.value > 1) == (gain.step_time.value > 1):
         return f", {sooner}, because it needs {steps} and each step is {step_time}"
