@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.design import expand
 from bench.errors import InputError
 from bench.load_spec import difference, load_spec
 from tests.bench.spec_text import SPEC
@@ -205,3 +206,38 @@ def test_differences_are_listed_by_key_path() -> None:
         "c: (none) -> 3",
     ]
     assert difference(old, old) == []
+
+
+FULL = """\
+name: cifar
+data:   {name: cifar10, stand_in: cifar10-like, validation: 5000, augment: {flip: true, translate: 2, cutout: 0}}
+model:  {name: resnet9, width: 64, activation: relu}
+train:  {optimizer: momentum, momentum: 0.9, nesterov: true, base_lr: 0.05, weight_decay: 5.0e-4, batch_size: 512,
+         epochs: 16, schedule: {name: one-cycle}, label_smoothing: 0.1, precision: auto, grad_clip: null,
+         accumulation_steps: 1}
+factors: {batch_size: [64, 128, 256, 512], schedule: [constant, cosine, one-cycle, triangular],
+          optimizer: [momentum, adam]}
+design: grid              # or one-at-a-time, or {random: 20}
+seeds: 3
+target: {metric: val_accuracy, at_least: 0.90}
+limits: {memory: 8GiB, trial_time: 10min}
+early_stop: {patience: 4, min_delta: 0.001}
+profiles: {cpu: {data: {limit: 4000}, train: {epochs: 4}, factors: {batch_size: [64, 256]}, seeds: 1}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "change", "trials"),
+    [
+        ("cuda", "design: grid", 4 * 4 * 2 * 3),
+        ("cpu", "design: grid", 2 * 4 * 2),
+        ("cuda", "design: one-at-a-time", (1 + 3 + 3 + 1) * 3),
+        ("cuda", "design: {random: 20}", 20 * 3),
+    ],
+)
+def test_a_spec_that_uses_every_section_expands_as_it_says(
+    tmp_path: Path, device: str, change: str, trials: int
+) -> None:
+    spec = load_spec(write(tmp_path, FULL.replace("design: grid", change)), device=device).spec
+    assert len(expand(spec)) == trials
+    assert (spec.data.limit, spec.train.epochs) == ((4000, 4) if device == "cpu" else (None, 16))
