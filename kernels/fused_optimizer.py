@@ -10,6 +10,7 @@ checkpoints move both ways.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -80,7 +81,7 @@ class _Bucket:
         self.rows += work.rows
 
 
-class FusedStep:
+class FusedStep(ABC):
     """The `step` of a fused optimizer; stands before one of torch's optimizers in the list of bases."""
 
     _step_supports_amp_scaling = True
@@ -91,21 +92,21 @@ class FusedStep:
     state: Any
     master_weights: bool = False
 
+    @abstractmethod
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
         """Create the missing states, count the step and work out its scalars."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
         """Return the kernel's constexprs for streams of these dtypes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _torch_step(self, group: Group, work: Work) -> None:
         """Update with torch's own fused CPU kernel."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
         """Update one parameter with plain PyTorch."""
-        raise NotImplementedError
 
     def _keeps_master(self, dtype: torch.dtype) -> bool:
         """Say whether a parameter of this dtype has an fp32 master."""

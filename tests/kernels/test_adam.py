@@ -113,11 +113,9 @@ def test_registered_kernel_moves_28_bytes_an_element(name: str) -> None:
     assert KERNELS[name].bytes_moved(inputs) == 28_000
 
 
-@pytest.mark.parametrize("name", list(KERNELS))
+@pytest.mark.parametrize("name", [name for name, kernel in KERNELS.items() if kernel.family == "optimizer"])
 def test_registered_kernel_agrees_with_its_reference(name: str) -> None:
     kernel = KERNELS[name]
-    if kernel.family != "optimizer":
-        pytest.skip("not an optimizer")
     fused, reference = (kernel.make_inputs(1003, torch.float32, torch.device("cpu"), 0) for _ in range(2))
     before = fused["streams"][0].clone()
     kernel.fused(**fused)
