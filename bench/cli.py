@@ -211,11 +211,17 @@ def _what_to_run(
 
 
 def _print_report(directory: RunDirectory, records: Sequence[Record], console: Console) -> None:
-    """Summarize and print."""
-    from bench.report.terminal import render
-    from bench.stats import summarize
+    """Summarize and print, each kind of run in its own way."""
+    kind = directory.run["kind"]
+    if kind == "run":
+        from bench.report.terminal import render
+        from bench.stats import summarize
 
-    render(summarize(directory.run, records, str(directory.path)), console)
+        render(summarize(directory.run, records, str(directory.path)), console)
+    else:
+        raise InputError(
+            f"{directory.path}: a run of the kind '{kind}' is newer than this program. Update fusetune"
+        )
 
 
 def _interrupted(directory: RunDirectory) -> NoReturn:

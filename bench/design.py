@@ -5,6 +5,7 @@ A configuration is one value for each factor; a trial is a configuration with a 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -34,6 +35,7 @@ class Trial:
         seed: for initialisation, shuffling and augmentation.
         spec: the spec with the factors' values in their fields.
         source: where the trial's data come from, once that is known.
+        options: what the run's kind needs to know besides the spec.
         rehearsal: build everything and train nothing.
     """
 
@@ -42,6 +44,7 @@ class Trial:
     seed: int
     spec: Spec
     source: Source | None = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     rehearsal: bool = False
 
 

@@ -25,6 +25,8 @@ from bench.errors import RunDirectoryError
 from bench.load_spec import difference
 from bench.records import SCHEMA_VERSION, Record
 
+# What run.json says where nothing else is given; the first ones held trainings only, and did not say so.
+_ORDINARY: dict[str, Any] = {"kind": "run", "options": {}}
 _RUN = "run.json"
 _RECORDS = "records.jsonl"
 _LOCK = "lock"
@@ -61,7 +63,8 @@ class RunDirectory:
         Args:
             results: made if it is missing.
             spec_name: the spec's name; letters, digits, `.`, `_`, `-`.
-            run: the content of run.json, JSON-able without NaN; `schema_version` and `run_id` are added.
+            run: the content of run.json, JSON-able without NaN; `schema_version` and `run_id` are added, and `kind` and
+                `options` where they are missing.
 
         Raises:
             RunDirectoryError: the disk is full or the directory cannot be written.
@@ -72,7 +75,7 @@ class RunDirectory:
             parent.mkdir(parents=True, exist_ok=True)
             path = _make_unique(parent)
             lock = _acquire_lock(path)
-            content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **run}
+            content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **_ORDINARY, **run}
             _write_whole(path / _RUN, json.dumps(content, indent=2, allow_nan=False) + "\n")
         except OSError as error:
             if lock is not None:
@@ -310,7 +313,7 @@ def _read_run(path: Path) -> dict[str, Any]:
             f"{path / _RUN}: schema_version {version} is newer than this program; known: up to {SCHEMA_VERSION}. "
             "Update fusetune."
         )
-    return dict(run)
+    return {**_ORDINARY, **run}
 
 
 def _not_a_run(path: Path) -> RunDirectoryError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,11 +28,27 @@ HARD_TIMEOUT_FACTOR = 3.0
 HARD_TIMEOUT_GRACE_S = 120.0
 
 # What a resumed run must share with the run that it continues.
-FIXED_ON_RESUME = ("spec", "data", "device")
+FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
 # What may differ but should be known, since it stands behind the numbers.
 NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
 
 Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a run does with each of its trials.
+
+    Args:
+        name: stands in run.json; the report goes by it.
+        run_trial: `package.module:function` that a worker calls, see `bench.worker.WorkerSetup`.
+    """
+
+    name: str
+    run_trial: str
+
+
+TRAINING = Kind("run", "bench.trial:run_trial")
 
 
 class Display(Protocol):
@@ -85,7 +101,15 @@ class RunPlan:
         return lines
 
 
-def make_plan(loaded: LoadedSpec, *, jobs: int, command: Sequence[str], announce: Announce) -> RunPlan:
+def make_plan(
+    loaded: LoadedSpec,
+    *,
+    jobs: int,
+    command: Sequence[str],
+    announce: Announce,
+    kind: Kind = TRAINING,
+    options: Mapping[str, Any] | None = None,
+) -> RunPlan:
     """Expand the spec, find its data, and describe the run.
 
     Args:
@@ -93,6 +117,8 @@ def make_plan(loaded: LoadedSpec, *, jobs: int, command: Sequence[str], announce
         jobs: trials at once.
         command: the command line, for run.json.
         announce: is told of a download's progress.
+        kind: what is done with each trial.
+        options: what that kind needs to know besides the spec, JSON-able; each trial has them.
 
     Raises:
         InputError: data that are not to be had, a device that is not there, a design without end.
@@ -105,6 +131,8 @@ def make_plan(loaded: LoadedSpec, *, jobs: int, command: Sequence[str], announce
     sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
     stand_ins = dict.fromkeys(text for source in sources.values() if (text := source.announcement()))
     run = {
+        "kind": kind.name,
+        "options": dict(options or {}),
         "spec": spec.resolved(),
         "spec_path": str(spec_path),
         "overrides": list(loaded.overrides),
@@ -123,7 +151,7 @@ def make_plan(loaded: LoadedSpec, *, jobs: int, command: Sequence[str], announce
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     setup = WorkerSetup(
-        "bench.trial:run_trial",
+        kind.run_trial,
         device=device,
         limit_bytes=spec.limits.memory,
         threads=max(1, usable_cores() // jobs) if jobs > 1 else None,
@@ -132,7 +160,10 @@ def make_plan(loaded: LoadedSpec, *, jobs: int, command: Sequence[str], announce
     )
     limit_s = spec.limits.trial_time
     hard_timeout_s = None if limit_s is None else HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S
-    ready = [dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)]) for trial in trials]
+    ready = [
+        dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)], options=run["options"])
+        for trial in trials
+    ]
     return RunPlan(ready, run, setup, hard_timeout_s, jobs)
 
 

@@ -1,0 +1,239 @@
+"""What a trial's spec asks for, as torch objects: data on the device, model, optimizer, plan.
+
+Training, the LR range test and the batch-size search all build their pieces here, so they work on the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from bench.catalog import MODELS, OPTIMIZERS
+from bench.design import Trial
+from bench.errors import InputError
+from bench.records import Record
+from bench.spec import Data, Spec
+from bench.worker import WorkerContext
+from bench.workloads.datasets import Source, Splits, load, split
+from bench.workloads.factories import build_model_from_factory
+from bench.workloads.models import build_model
+from bench.workloads.optimizers import build_optimizer
+from bench.workloads.verification import verify_optimizer
+from tuner import schedules
+from tuner.batches import Augment, Batches, channel_statistics
+from tuner.convergence import Target
+from tuner.precision import resolve_precision
+from tuner.training import Plan
+
+VALIDATION_SHARE = 10
+# An evaluation keeps no activations for a backward pass, so four batches take about the memory of a training step.
+EVALUATION_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set split for training, and its training part's statistics; kept from trial to trial."""
+
+    splits: Splits
+    mean: list[float]
+    std: list[float]
+
+
+def rehearse(trial: Trial, context: WorkerContext) -> Record:
+    """Build what the trial will build, so that a wrong spec is refused before anything is trained."""
+    spec = trial.spec
+    provenance: dict[str, Any] = {"bad_input": True}
+    try:
+        data = prepare_data(trial, context)
+        batches, validation, _ = make_batches(trial, data, context.device)
+        needed = spec.train.batch_size * spec.train.accumulation_steps
+        if needed > batches.samples:
+            raise InputError(
+                f"train.batch_size: {spec.train.batch_size} x {spec.train.accumulation_steps} accumulation steps are "
+                f"more than the {batches.samples} training samples. Use a smaller batch or more data"
+            )
+        torch.manual_seed(trial.seed)
+        model = make_model(spec, data.splits)
+        check_output(model, validation, data.splits.num_classes)
+        make_plan(spec, len(batches))
+        OptimizerMaker(spec)(model.parameters())
+        resolve_precision(spec.train.precision, context.device)
+    except (InputError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        return Record(trial.id, trial.factors, trial.seed, "failed", reason, provenance=provenance)
+    return Record(trial.id, trial.factors, trial.seed, "ok")
+
+
+def prepare_data(trial: Trial, context: WorkerContext) -> PreparedData:
+    """Load and split the data, or take them from the cache; another data set replaces the one that is there."""
+    assert trial.source is not None
+    source, data = trial.source, trial.spec.data
+    key = (source.name, source.path, repr(source.options), data.validation, data.limit, data.seed)
+    have, prepared = context.cache.get("data", (None, None))
+    if have != key:
+        context.cache.pop("data", None)
+        splits = _load_splits(source, data)
+        prepared = PreparedData(splits, *channel_statistics(splits.x_train))
+        context.cache["data"] = (key, prepared)
+    return cast(PreparedData, prepared)
+
+
+def _load_splits(source: Source, data: Data) -> Splits:
+    """Load what the split needs, and hold out validation samples: a tenth where the spec does not say."""
+    tenth_of_limit = (data.limit or 0) // VALIDATION_SHARE
+    arrays = load(source.narrowed(validation=data.validation or tenth_of_limit, limit=data.limit))
+    tenth = tenth_of_limit or len(arrays.x_train) // VALIDATION_SHARE
+    validation = data.validation or max(arrays.num_classes, tenth)
+    return split(arrays, validation=validation, limit=data.limit, seed=data.seed)
+
+
+def make_batches(trial: Trial, prepared: PreparedData, device: str) -> tuple[Batches, Batches, Batches]:
+    """Put the three parts of the data on the device: training, validation, test."""
+    splits = prepared.splits
+    size = trial.spec.train.batch_size
+
+    def on_device(x: Any, y: Any, batch_size: int, augment: Augment | None = None) -> Batches:
+        return Batches(
+            x,
+            y,
+            batch_size,
+            seed=trial.seed,
+            device=device,
+            mean=prepared.mean,
+            std=prepared.std,
+            augment=augment,
+        )
+
+    return (
+        on_device(splits.x_train, splits.y_train, size, _augment(trial.spec.data)),
+        on_device(splits.x_val, splits.y_val, EVALUATION_BATCHES * size),
+        on_device(splits.x_test, splits.y_test, EVALUATION_BATCHES * size),
+    )
+
+
+def _augment(data: Data) -> Augment:
+    """Translate the spec's augmentation."""
+    return Augment(**data.augment.model_dump())
+
+
+def make_model(spec: Spec, splits: Splits) -> nn.Module:
+    """Build the model that the spec names, for the data's shape."""
+    shape = tuple(splits.x_train.shape[1:])
+    given = spec.model.model_dump(exclude_none=True, exclude={"name", "factory"})
+    if spec.model.factory is not None:
+        return build_model_from_factory(
+            spec.model.factory,
+            "model.factory",
+            input_shape=shape,
+            num_classes=splits.num_classes,
+            parameters=given,
+        )
+    name = cast(str, spec.model.name)
+    taken = {key: value for key, value in given.items() if key in MODELS[name].parameters}
+    return build_model(name, input_shape=shape, num_classes=splits.num_classes, **taken)
+
+
+def check_output(model: nn.Module, batches: Batches, classes: int) -> None:
+    """Run two samples through the model: it must give one logit for each class."""
+    x, _ = next(iter(batches.in_order()))
+    model.to(batches.device).eval()
+    with torch.no_grad():
+        logits = model(x[:2])
+    expected = (len(x[:2]), classes)
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise InputError(
+            f"model: gives {got} for two samples, not {expected}. Return one logit for each class"
+        )
+
+
+class OptimizerMaker:
+    """Makes the spec's optimizer, and remembers the last one for the path that it took."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._train = spec.train
+        self._last: torch.optim.Optimizer | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's options; parameters of other optimizers in play are left out."""
+        names = OPTIMIZERS[self._train.optimizer].parameters
+        return {key: value for key in names if (value := getattr(self._train, key)) is not None}
+
+    def __call__(self, parameters: Any) -> torch.optim.Optimizer:
+        self._last = build_optimizer(
+            self._train.optimizer,
+            parameters,
+            lr=self._train.base_lr,
+            implementation=self._train.implementation,
+            **self.options,
+        )
+        return self._last
+
+    def path(self, activations: str) -> dict[str, str]:
+        """Say which way the optimizer and the activations took: triton, interpreter or torch."""
+        return {"optimizer": getattr(self._last, "path", "torch"), "activations": activations}
+
+
+def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> str:
+    """Put the suite's activations into the model, verify them and the optimizer, and return the activations' path.
+
+    What was verified once for a device is not verified again.
+    """
+    from kernels.activation import Activation, activation_path
+    from kernels.replace import replace_activations, verify_activation
+
+    verified = context.cache.setdefault("verified", set())
+    options = OptimizerMaker(spec).options
+    checks: dict[str, Callable[[], None]] = {
+        f"{spec.train.optimizer} {options}": partial(
+            verify_optimizer,
+            spec.train.optimizer,
+            lr=spec.train.base_lr,
+            options=options,
+            device=context.device,
+        )
+    }
+    replace_activations(model)
+    names = {module.name for module in model.modules() if isinstance(module, Activation)}
+    for name in sorted(names):
+        checks[name] = partial(verify_activation, name, torch.float32, torch.device(context.device))
+    for key, check in checks.items():
+        if key not in verified:
+            check()
+            verified.add(key)
+    return activation_path(torch.empty(1, device=context.device)) if names else "none"
+
+
+def make_plan(spec: Spec, batches_per_epoch: int) -> Plan:
+    """Translate `train` into the training's plan."""
+    section = spec.train
+    plan = Plan(
+        epochs=section.epochs,
+        accumulation_steps=section.accumulation_steps,
+        label_smoothing=section.label_smoothing,
+        grad_clip=section.grad_clip,
+        precision=section.precision,
+        compile=section.compile,
+    )
+    name, parameters = section.schedule.name, section.schedule.parameters
+    if schedules.SCHEDULES[name].follows == "metric":
+        arguments = schedules.SCHEDULES[name].function(base_lr=section.base_lr, mode="min", **parameters)
+        return replace(plan, plateau=arguments, plateau_metric="val_loss")
+    steps_per_epoch = batches_per_epoch // section.accumulation_steps
+    length = {"total_steps": section.epochs * steps_per_epoch, "steps_per_epoch": steps_per_epoch}
+    return replace(
+        plan,
+        schedule=schedules.build(name, **length, **parameters),
+        momentum=schedules.build_momentum(name, **length, **parameters),
+    )
+
+
+def make_target(spec: Spec) -> Target | None:
+    """Translate the spec's target."""
+    return Target(**spec.target.model_dump()) if spec.target else None
