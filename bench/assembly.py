@@ -200,14 +200,16 @@ def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> st
         )
     }
     replace_activations(model)
-    names = {module.name for module in model.modules() if isinstance(module, Activation)}
-    for name in sorted(names):
-        checks[name] = partial(verify_activation, name, torch.float32, torch.device(context.device))
+    fused = [module for module in model.modules() if isinstance(module, Activation)]
+    for module in fused:
+        checks[f"{module.name} {module.options}"] = partial(
+            verify_activation, module.name, torch.float32, torch.device(context.device), **module.options
+        )
     for key, check in checks.items():
         if key not in verified:
             check()
             verified.add(key)
-    return activation_path(torch.empty(1, device=context.device)) if names else "none"
+    return activation_path(torch.empty(1, device=context.device)) if fused else "none"
 
 
 def make_plan(spec: Spec, batches_per_epoch: int) -> Plan:

@@ -11,8 +11,8 @@ Elsewhere (CPU tensors, fp64) the same call is plain PyTorch.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,14 +24,22 @@ from kernels.activation_kernels import (
     backward_kernel,
     forward_case,
     forward_kernel,
+    index_types,
     launch_config,
+    precision,
 )
 from kernels.kernel import Kernel, StaticCase
 from kernels.launch import Path, launch, path_of
 
 
 def activation(
-    x: torch.Tensor, name: str, bias: torch.Tensor | None = None, *, bias_dim: int = -1
+    x: torch.Tensor,
+    name: str,
+    bias: torch.Tensor | None = None,
+    *,
+    bias_dim: int = -1,
+    approximate: bool = False,
+    **parameters: float,
 ) -> torch.Tensor:
     """Add the bias and apply the activation `name`, in one pass over memory.
 
@@ -45,28 +53,36 @@ def activation(
         bias: 1-D, as long as dimension `bias_dim` of x; of any floating dtype, the result has that of x.
         bias_dim: the dimension of x that the bias belongs to: -1 after a linear layer, 1 after a convolution. A gated
             pair takes -1 only.
+        approximate: allow faster fp16 and bf16 results, within `ActivationFunction.approximate_ulp` (1 ulp at most). It
+            changes nothing for fp32 and fp64, on other GPUs than NVIDIA's, on CPU tensors, and for functions that have
+            no such variant.
+        parameters: of the function, by PyTorch's names: `negative_slope` of leaky_relu, `alpha` of elu, `beta` and
+            `threshold` of softplus. Another value compiles nothing anew.
 
     Memory: forward reads N and writes N (gated: reads 2N); backward reads 2N and writes N (gated: 3N and 2N). What is
         kept for backward is the output or the input, see `ActivationFunction.saves`. The bias's gradient is the sum of
         dx, a second pass over it in a fixed order: the same bits every time.
 
     Raises:
-        ValueError: unknown name, or a bias or a last dimension that does not fit.
-        TypeError: x or bias is not a floating-point tensor.
+        ValueError: unknown name, a bias or a last dimension that does not fit, or a parameter out of its range.
+        TypeError: x or bias is not a floating-point tensor, or the function does not take a parameter.
 
     Example:
         >>> activation(torch.tensor([-1.0, 2.0]), "relu", bias=torch.tensor([0.5, 0.5]))
         tensor([0.0000, 2.5000])
         >>> activation(torch.tensor([[1.0, -1.0, 3.0, 5.0]]), "reglu")
         tensor([[3., 0.]])
+        >>> activation(torch.tensor([-1.0, 2.0]), "leaky_relu", negative_slope=0.25)
+        tensor([-0.2500,  2.0000])
 
     Source: gelu, Hendrycks and Gimpel 2016; silu, Elfwing et al. 2017; mish, Misra 2019; hardswish, Howard et al.
         2019 (section 5.2); gated pairs, Shazeer 2020 (section 2); relu_squared, So et al. 2021 (section 3.1).
     """
     _check(x, name, bias, bias_dim)
     if activation_path(x) == "torch":
-        return reference(x, name, bias, bias_dim=bias_dim)
-    return _activation(x, bias, name, bias_dim % max(1, x.dim()))
+        return reference(x, name, bias, bias_dim=bias_dim, **parameters)
+    values = parameter_values(name, parameters)
+    return _activation(x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
 
 
 class Activation(nn.Module):
@@ -74,25 +90,33 @@ class Activation(nn.Module):
 
     Args:
         name: a key of `kernels.activation_functions.FUNCTIONS`.
+        approximate: as in `activation`.
+        parameters: of the function, as in `activation`.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or a parameter out of its range.
+        TypeError: the function does not take a parameter.
 
     Example:
         >>> Activation("relu")(torch.tensor([-1.0, 2.0]))
         tensor([0., 2.])
+        >>> Activation("elu", alpha=0.5)
+        Activation(elu, alpha=0.5)
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, approximate: bool = False, **parameters: float) -> None:
         super().__init__()
-        _row(name)
+        parameter_values(name, parameters)
         self.name = name
+        self.approximate = approximate
+        self.options: dict[str, Any] = parameters  # nn.Module has another meaning for `parameters`
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return activation(x, self.name)
+        return activation(x, self.name, approximate=self.approximate, **self.options)
 
     def extra_repr(self) -> str:
-        return self.name
+        options = {**self.options, **({"approximate": True} if self.approximate else {})}
+        return ", ".join([self.name, *(f"{key}={value}" for key, value in options.items())])
 
 
 def activation_path(x: torch.Tensor) -> Path:
@@ -112,22 +136,57 @@ def _path_on(device: torch.device) -> Path:
 
 
 def reference(
-    x: torch.Tensor, name: str, bias: torch.Tensor | None = None, *, bias_dim: int = -1
+    x: torch.Tensor,
+    name: str,
+    bias: torch.Tensor | None = None,
+    *,
+    bias_dim: int = -1,
+    **parameters: float,
 ) -> torch.Tensor:
-    """The plain-PyTorch twin of `activation`, same arguments.
+    """The plain-PyTorch twin of `activation`, same arguments but for `approximate`.
 
     Example:
         >>> reference(torch.tensor([-1.0, 2.0]), "relu")
         tensor([0., 2.])
     """
-    row, dtype = _row(name), x.dtype
-    x = _with_bias(x, bias, bias_dim)
-    if row.gated:
-        a, b = x.chunk(2, dim=-1)
-        y = row.torch_value(a) * b
-    else:
-        y = row.torch_value(x)
-    return y if y.dtype == dtype else y.to(dtype)
+    return _torch_forward(x, bias, _Call(name, bias_dim, parameter_values(name, parameters)))
+
+
+def parameter_values(name: str, given: Mapping[str, float]) -> list[float]:
+    """The values of all parameters of `name`, in its order: those given, the default for the others.
+
+    Raises:
+        ValueError: unknown name, or a value out of the parameter's range.
+        TypeError: a parameter that the function does not take.
+
+    Example:
+        >>> parameter_values("softplus", {"threshold": 5.0})
+        [1.0, 5.0]
+    """
+    known = _row(name).parameters
+    if unknown := [key for key in given if key not in known]:
+        raise TypeError(
+            f"activation: '{name}' takes no '{unknown[0]}'; known: {', '.join(known) or 'none'}. Leave it out"
+        )
+    values = []
+    for key, parameter in known.items():
+        value = float(given.get(key, parameter.default))
+        if not parameter.lowest <= value <= parameter.highest:
+            raise ValueError(
+                f"activation: {key} of '{name}' is {value}; it can be from {parameter.lowest:g} to "
+                f"{parameter.highest:g}. Use PyTorch's own function for others"
+            )
+        values.append(value)
+    return values
+
+
+class _Call(NamedTuple):
+    """What a call says beside its tensors: the last arguments of the registered operators."""
+
+    name: str
+    bias_dim: int
+    parameters: list[float]
+    approximate: bool = False
 
 
 def _row(name: str) -> ActivationFunction:
@@ -199,18 +258,18 @@ def _launch(
     dense: torch.Tensor,
     whole: torch.Tensor,
     bias: torch.Tensor | None,
-    bias_dim: int,
-    **constants: Any,
+    call: _Call,
+    **functions: Any,
 ) -> None:
     """Launch over the elements of `dense`; `whole` is the tensor whose dimension `bias_dim` has the bias."""
-    config = launch_config(dense.dtype, constants["GATED"])
+    row = FUNCTIONS[call.name]
+    config = launch_config(dense.dtype, row.gated and kernel is backward_kernel)
     tail = dense.numel() % 16
     n = dense.numel() - tail
     # Neither a length nor a stride is 0 where anything is launched, except a stride of a dimension of size 1.
-    channels, inner = (1, 1) if bias is None else (bias.shape[0], max(1, whole.stride(bias_dim)))
-    half = dense.shape[-1] if constants["GATED"] else 1
+    channels, inner = (1, 1) if bias is None else (bias.shape[0], max(1, whole.stride(call.bias_dim)))
+    half = dense.shape[-1] if row.gated else 1
     programs = -(-n // config.block_size) or int(tail > 0)
-    exact = dense.dtype == torch.float32
     with torch.cuda.device_of(dense):  # Triton launches on the current GPU, which need not be the tensor's
         launch(
             kernel,
@@ -221,102 +280,122 @@ def _launch(
             channels,
             inner,
             half,
+            tuple(call.parameters),
             config=config,
-            EXACT=exact,
+            GATED=row.gated,
+            PRECISION=precision(row, dense.dtype, call.approximate),
             HAS_TAIL=tail > 0,
-            **constants,
+            **index_types(whole.numel(), max(channels, inner, half)),
+            **functions,
         )
 
 
-def _forward(x: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int) -> torch.Tensor:
+def _torch_forward(x: torch.Tensor, bias: torch.Tensor | None, call: _Call) -> torch.Tensor:
+    """The twin of the forward kernel, by PyTorch's own functions."""
+    row, dtype = FUNCTIONS[call.name], x.dtype
+    x = _with_bias(x, bias, call.bias_dim)
+    if row.gated:
+        a, b = x.chunk(2, dim=-1)
+        y = row.torch_value(a, *call.parameters) * b
+    else:
+        y = row.torch_value(x, *call.parameters)
+    return y if y.dtype == dtype else y.to(dtype)
+
+
+def _torch_backward(
+    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, call: _Call
+) -> torch.Tensor:
+    """The twin of the backward kernel, by PyTorch's own backward functions."""
+    row, dtype = FUNCTIONS[call.name], saved.dtype
+    saved = _with_bias(saved, bias, call.bias_dim)
+    dy = dy.to(saved.dtype)
+    if not row.gated:
+        return row.torch_slope(dy, saved, *call.parameters).to(dtype)
+    a, b = saved.chunk(2, dim=-1)
+    da = row.torch_slope(dy * b, a, *call.parameters)
+    return torch.cat([da, dy * row.torch_value(a, *call.parameters)], dim=-1).to(dtype)
+
+
+def _forward(x: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any) -> torch.Tensor:
     """Run the forward kernel, or its twin where no kernel can run."""
-    row = FUNCTIONS[name]
+    call = _Call(*call_fields)
+    row = FUNCTIONS[call.name]
     y = _empty_result(x, row)
     if activation_path(x) == "torch":
-        return _laid_out_like(reference(x, name, bias, bias_dim=bias_dim), y)
+        return _laid_out_like(_torch_forward(x, bias, call), y)
     x = x.contiguous() if row.gated else _laid_out_like(x, y)
     bias = None if bias is None else bias.contiguous()
-    _launch(forward_kernel, (x, bias, y), y, x, bias, bias_dim, VALUE=row.value, GATED=row.gated)
+    _launch(forward_kernel, (x, bias, y), y, x, bias, call, VALUE=row.value)
     return y
 
 
 def _backward(
-    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int
+    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any
 ) -> torch.Tensor:
     """Run the backward kernel, or its twin where no kernel can run."""
-    row = FUNCTIONS[name]
+    call = _Call(*call_fields)
+    row = FUNCTIONS[call.name]
     dx = _empty_gradient(saved, row)
     if activation_path(saved) == "torch":
-        return _laid_out_like(_torch_backward(dy, saved, bias, name, bias_dim), dx)
+        return _laid_out_like(_torch_backward(dy, saved, bias, call), dx)
     saved = _laid_out_like(saved, dx)
     dy = dy.contiguous() if row.gated else _laid_out_like(dy, dx)
     bias = None if bias is None else bias.contiguous()
-    functions = {"VALUE": row.value, "SLOPE": row.slope, "GATED": row.gated}
-    _launch(backward_kernel, (dy, saved, bias, dx), dy, dx, bias, bias_dim, **functions)
+    _launch(backward_kernel, (dy, saved, bias, dx), dy, dx, bias, call, VALUE=row.value, SLOPE=row.slope)
     return dx
 
 
-def _torch_backward(
-    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int
-) -> torch.Tensor:
-    """The twin of `_backward`, by PyTorch's own backward functions."""
-    row, dtype = FUNCTIONS[name], saved.dtype
-    saved = _with_bias(saved, bias, bias_dim)
-    dy = dy.to(saved.dtype)
-    if not row.gated:
-        return row.torch_slope(dy, saved).to(dtype)
-    a, b = saved.chunk(2, dim=-1)
-    return torch.cat([row.torch_slope(dy * b, a), dy * row.torch_value(a)], dim=-1).to(dtype)
-
-
+_CALL_SCHEMA = "str name, int bias_dim, float[] parameters, bool approximate"
 _activation = torch.library.custom_op(
     "fusetune::activation",
     _forward,
     mutates_args=(),
-    schema="(Tensor x, Tensor? bias, str name, int bias_dim) -> Tensor",
+    schema=f"(Tensor x, Tensor? bias, {_CALL_SCHEMA}) -> Tensor",
 )
 _activation_backward = torch.library.custom_op(
     "fusetune::activation_backward",
     _backward,
     mutates_args=(),
-    schema="(Tensor dy, Tensor saved, Tensor? bias, str name, int bias_dim) -> Tensor",
+    schema=f"(Tensor dy, Tensor saved, Tensor? bias, {_CALL_SCHEMA}) -> Tensor",
 )
 
 
 @_activation.register_fake
-def _(x: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int) -> torch.Tensor:
+def _(x: torch.Tensor, bias: torch.Tensor | None, name: str, *call_fields: Any) -> torch.Tensor:
     return _empty_result(x, FUNCTIONS[name])
 
 
 @_activation_backward.register_fake
 def _(
-    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, bias_dim: int
+    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, *call_fields: Any
 ) -> torch.Tensor:
     return _empty_gradient(saved, FUNCTIONS[name])
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     """Keep the least that backward needs; the bias only where the input is what is kept."""
-    x, bias, ctx.name, ctx.bias_dim = inputs
+    x, bias, *call_fields = inputs
+    ctx.call = _Call(*call_fields)
     ctx.bias_dtype = None if bias is None else bias.dtype
-    from_output = FUNCTIONS[ctx.name].saves == "output"
+    from_output = FUNCTIONS[ctx.call.name].saves == "output"
     ctx.save_for_backward(output if from_output else x, None if from_output else bias)
 
 
 def _differentiate(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     """Gradients of x and bias."""
     saved, bias = ctx.saved_tensors
-    dx = _activation_backward(dy, saved, bias, ctx.name, ctx.bias_dim)
+    dx = _activation_backward(dy, saved, bias, *ctx.call)
     dbias = None
     if ctx.needs_input_grad[1]:
-        others = [dim for dim in range(dx.dim()) if dim != ctx.bias_dim]
+        others = [dim for dim in range(dx.dim()) if dim != ctx.call.bias_dim]
         dbias = dx.to(ctx.bias_dtype) if not others else dx.sum(others, dtype=ctx.bias_dtype)
-    return dx, dbias, None, None
+    return dx, dbias, None, None, None, None
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     """The second derivative needs all that the first one had."""
-    dy, saved, bias, ctx.name, ctx.bias_dim = inputs
+    dy, saved, bias, *call_fields = inputs
+    ctx.call = _Call(*call_fields)
     ctx.save_for_backward(dy, saved, bias)
 
 
@@ -327,14 +406,14 @@ def _stand_in(tensor: torch.Tensor) -> torch.Tensor:
 
 def _differentiate_twice(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     """Gradients of dy, saved and bias, by PyTorch's own derivatives of the twin."""
-    row = FUNCTIONS[ctx.name]
+    row = FUNCTIONS[ctx.call.name]
     with torch.enable_grad():
         dy, saved = (_stand_in(tensor) for tensor in ctx.saved_tensors[:2])
         bias = None if ctx.saved_tensors[2] is None else _stand_in(ctx.saved_tensors[2])
         if row.saves == "output":
-            dx = _torch_backward(dy, saved, bias, ctx.name, ctx.bias_dim)
+            dx = _torch_backward(dy, saved, bias, ctx.call)
         else:
-            y = reference(saved, ctx.name, bias, bias_dim=ctx.bias_dim)
+            y = _torch_forward(saved, bias, ctx.call)
             (dx,) = torch.autograd.grad(y, saved, dy, create_graph=True)
     inputs = zip((dy, saved, bias), ctx.needs_input_grad, strict=False)
     wanted = [tensor for tensor, needed in inputs if needed and tensor is not None]
@@ -378,11 +457,13 @@ def _kernel(name: str, backward: bool) -> Kernel:
     """The entry of one function's forward or backward kernel."""
     row = FUNCTIONS[name]
 
+    call = _Call(name, -1, parameter_values(name, {}))
+
     def fused(x: torch.Tensor, dy: torch.Tensor | None = None) -> torch.Tensor:
-        return _forward(x, None, name, -1) if dy is None else _backward(dy, x, None, name, -1)
+        return _forward(x, None, *call) if dy is None else _backward(dy, x, None, *call)
 
     def twin(x: torch.Tensor, dy: torch.Tensor | None = None) -> torch.Tensor:
-        return reference(x, name) if dy is None else _torch_backward(dy, x, None, name, -1)
+        return _torch_forward(x, None, call) if dy is None else _torch_backward(dy, x, None, call)
 
     def bytes_moved(inputs: dict[str, Any]) -> int:
         size = inputs["x"].numel() * inputs["x"].element_size()
@@ -390,7 +471,11 @@ def _kernel(name: str, backward: bool) -> Kernel:
         return 2 * size + result if backward else size + result
 
     dtypes = (torch.float32, torch.bfloat16)
-    cases = [backward_case(name, dtype) if backward else forward_case(name, dtype) for dtype in dtypes]
+    case = backward_case if backward else forward_case
+    cases = [case(name, dtype) for dtype in dtypes]
+    # From the output backward takes no function that could be approximated.
+    if row.approximate_ulp and not (backward and row.saves == "output"):
+        cases.append(case(name, torch.bfloat16, approximate=True))
     if name in _CASES_WITH_BIAS and not backward:
         cases += [forward_case(name, dtype, bias=True) for dtype in dtypes]
     return Kernel(

@@ -1,7 +1,10 @@
 """The activation functions: one row each, with its maths for Triton and its plain-PyTorch twin.
 
-All arithmetic is in fp32. EXACT asks for the accuracy of fp32 results; without it a function is only good enough for
-16-bit ones, whose rounding (2^-9 or 2^-11) hides an error of 2^-20.
+All arithmetic is in fp32. PRECISION says what the result must be good for:
+
+fp32          fp32 results
+16-bit        fp16 and bf16 results, whose rounding (at most 2^-11 or 2^-8 of the value) hides an error of 2^-20
+approximate   16-bit results by cheaper functions and NVIDIA's approximate instructions, with the error the row states
 
 To add an activation: write its value and its slope as `@triton.jit` functions and add a row to FUNCTIONS.
 """
@@ -11,8 +14,8 @@ To add an activation: write its value and its slope as `@triton.jit` functions a
 # mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -25,22 +28,43 @@ _LN2 = tl.constexpr(0.6931471805599453)
 # log2(e) cut after 12 bits, and the rest: a product with another 12-bit number is then exact in fp32.
 _LOG2E_HIGH = tl.constexpr(1.4423828125)
 _LOG2E_LOW = tl.constexpr(0.00031222839606925845)
-_LEAKY_SLOPE = tl.constexpr(0.01)
 _SQRT_HALF = tl.constexpr(0.7071067811865476)
 _NORMAL_DENSITY_AT_0 = tl.constexpr(0.3989422804014327)
 # gelu_tanh's 2 * sqrt(2 / pi), and the same times 0.044715.
 _GELU_LINEAR = tl.constexpr(1.5957691216057308)
 _GELU_CUBIC = tl.constexpr(0.07135481627260025)
+_MOST = torch.finfo(torch.float32).max
+
+
+def _backend(_semantic: Any = None) -> tl.constexpr:
+    """What the kernel is being compiled for: cuda, hip, or interpreter. NVIDIA's instructions are garbage on AMD."""
+    return tl.constexpr("interpreter" if _semantic is None else _semantic.builder.options.backend_name)
+
+
+# Triton calls a function with this mark while it compiles, and hands it what it compiles for.
+_backend.__triton_builtin__ = True  # type: ignore[attr-defined]
 
 
 @triton.jit
-def _exp(x, EXACT: tl.constexpr):
+def _divide(a, b, PRECISION: tl.constexpr):
+    """a / b for b >= 1; approximate: times the reciprocal to 1 ulp, 0 where that is below the normal numbers."""
+    if PRECISION == "approximate" and _backend() == "cuda":
+        instruction: tl.constexpr = "rcp.approx.ftz.f32 $0, $1;"
+        b = tl.inline_asm_elementwise(instruction, "=f,f", [b], dtype=tl.float32, is_pure=True, pack=1)
+        result = a * b
+    else:
+        result = a / b
+    return result
+
+
+@triton.jit
+def _exp(x, PRECISION: tl.constexpr):
     """e^x for x <= 0.
 
-    Rounding x * log2(e) alone costs 14 ulp at x = -12 and 60 at -80. The exact way adds back what that rounding lost,
+    Rounding x * log2(e) alone costs 14 ulp at x = -12 and 60 at -80. For fp32 add back what that rounding lost,
     found by an exact product of 12-bit halves (no fused multiply-add needed, so the interpreter agrees with the GPU).
     """
-    if EXACT:
+    if PRECISION == "fp32":
         x = tl.maximum(x, -110.0, propagate_nan=tl.PropagateNan.ALL)  # e^-110 is 0; -inf would give inf - inf
         high = (x.to(tl.int32, bitcast=True) & -4096).to(tl.float32, bitcast=True)
         product = x * _LOG2E
@@ -48,172 +72,208 @@ def _exp(x, EXACT: tl.constexpr):
         power = tl.exp2(product)
         result = power + power * (lost * _LN2)
     else:
-        result = tl.exp2(x * _LOG2E)
+        result = _fast_exp(x)
     return result
 
 
 @triton.jit
-def _sigmoid(x, EXACT: tl.constexpr):
+def _fast_exp(x):
+    """e^x to 2^-20 where it is not tiny."""
+    return tl.exp2(x * _LOG2E)
+
+
+@triton.jit
+def _sigmoid(x, PRECISION: tl.constexpr):
     """1 / (1 + e^-x)."""
-    if EXACT:
-        decay = _exp(-tl.abs(x), EXACT)
+    if PRECISION == "fp32":
+        decay = _exp(-tl.abs(x), PRECISION)
         result = tl.where(x < 0.0, decay, 1.0) / (1.0 + decay)
     else:
-        result = 1.0 / (1.0 + tl.exp2(x * -_LOG2E))
+        result = _fast_sigmoid(x, PRECISION)
     return result
 
 
 @triton.jit
-def _sigmoid_slope(y, dy, EXACT: tl.constexpr):
+def _fast_sigmoid(x, PRECISION: tl.constexpr):
+    """1 / (1 + e^-x) to 2^-20 where it is not tiny."""
+    return _divide(1.0, 1.0 + _fast_exp(-x), PRECISION)
+
+
+@triton.jit
+def _sigmoid_slope(y, dy, PRECISION: tl.constexpr):
     """dy * y * (1 - y)."""
     return dy * y * (1.0 - y)
 
 
 @triton.jit
-def _tanh(x, EXACT: tl.constexpr):
-    """An odd polynomial below 0.6, where (1 - e) / (1 + e) cancels; 2 ulp everywhere."""
-    square = x * x
-    series = -0.05387395 + square * (0.02111096 + square * -0.00626912)
-    series = -0.3333333 + square * (0.13332915 + square * series)
-    magnitude = tl.abs(x)
-    decay = _exp(-2.0 * magnitude, False)
-    far = (1.0 - decay) / (1.0 + decay)
-    return tl.where(magnitude < 0.6, x + x * (square * series), tl.where(x < 0.0, -far, far))
+def _tanh(x, PRECISION: tl.constexpr):
+    """An odd polynomial below 0.6, where (1 - e) / (1 + e) cancels: 2 ulp everywhere. Approximate: to 2^-11."""
+    if PRECISION == "approximate" and _backend() == "cuda":
+        instruction: tl.constexpr = "tanh.approx.f32 $0, $1;"
+        result = tl.inline_asm_elementwise(instruction, "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        square = x * x
+        series = -0.05387395 + square * (0.02111096 + square * -0.00626912)
+        series = -0.3333333 + square * (0.13332915 + square * series)
+        magnitude = tl.abs(x)
+        decay = _fast_exp(-2.0 * magnitude)
+        far = (1.0 - decay) / (1.0 + decay)
+        result = tl.where(magnitude < 0.6, x + x * (square * series), tl.where(x < 0.0, -far, far))
+    return result
 
 
 @triton.jit
-def _tanh_slope(y, dy, EXACT: tl.constexpr):
+def _tanh_slope(y, dy, PRECISION: tl.constexpr):
     """dy * (1 - y^2)."""
     return dy * (1.0 - y * y)
 
 
 @triton.jit
-def _relu(x, EXACT: tl.constexpr):
+def _relu(x, PRECISION: tl.constexpr):
     """max(x, 0); NaN stays NaN, as in PyTorch."""
     return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
-def _relu_slope(y, dy, EXACT: tl.constexpr):
+def _relu_slope(y, dy, PRECISION: tl.constexpr):
     """dy where y > 0 (or is NaN); x serves as well as y."""
     return tl.where(y <= 0.0, 0.0, dy)
 
 
 @triton.jit
-def _leaky_relu(x, EXACT: tl.constexpr):
-    """x, or 0.01 x below 0."""
-    return tl.where(x > 0.0, x, x * _LEAKY_SLOPE)
+def _leaky_relu(x, PRECISION: tl.constexpr, negative_slope):
+    """x, or negative_slope x below 0."""
+    return tl.where(x > 0.0, x, x * negative_slope)
 
 
 @triton.jit
-def _leaky_relu_slope(y, dy, EXACT: tl.constexpr):
-    """dy, or 0.01 dy below 0; y has the sign of x."""
-    return tl.where(y > 0.0, dy, dy * _LEAKY_SLOPE)
+def _leaky_relu_slope(y, dy, PRECISION: tl.constexpr, negative_slope):
+    """dy, or negative_slope dy below 0; y is above 0 where x is, because negative_slope is not below 0."""
+    return tl.where(y > 0.0, dy, dy * negative_slope)
 
 
 @triton.jit
-def _relu_squared(x, EXACT: tl.constexpr):
+def _relu_squared(x, PRECISION: tl.constexpr):
     """max(x, 0)^2."""
-    positive = _relu(x, EXACT)
+    positive = _relu(x, PRECISION)
     return positive * positive
 
 
 @triton.jit
-def _relu_squared_slope(x, dy, EXACT: tl.constexpr):
+def _relu_squared_slope(x, dy, PRECISION: tl.constexpr):
     """2 dy max(x, 0); from x, because y overflows in fp16 from x = 256 on."""
-    return dy * (2.0 * _relu(x, EXACT))
+    return dy * (2.0 * _relu(x, PRECISION))
 
 
 @triton.jit
-def _silu(x, EXACT: tl.constexpr):
+def _silu(x, PRECISION: tl.constexpr):
     """x sigmoid(x)."""
-    return x * _sigmoid(x, EXACT)
+    return x * _sigmoid(x, PRECISION)
 
 
 @triton.jit
-def _silu_slope(x, dy, EXACT: tl.constexpr):
+def _silu_slope(x, dy, PRECISION: tl.constexpr):
     """dy s (1 + x (1 - s)), s = sigmoid(x)."""
-    s = _sigmoid(x, EXACT)
+    s = _sigmoid(x, PRECISION)
     return dy * (s * (1.0 + x * (1.0 - s)))
 
 
 @triton.jit
-def _normal_cdf(x):
-    """(1 + erf(x / sqrt(2))) / 2; cancels for negative x, as PyTorch's does."""
-    return 0.5 * (1.0 + tl.erf(x * _SQRT_HALF))
+def _normal_cdf(x, PRECISION: tl.constexpr):
+    """(1 + erf(x / sqrt(2))) / 2; cancels for negative x, as PyTorch's does.
+
+    Approximate: sigmoid(x p(x^2)), where p makes it the distribution function to 1.1e-4 of its value from x = -5 on. On
+    AMD the division makes it dearer than erf.
+    """
+    if PRECISION == "approximate" and _backend() != "hip":
+        square = x * x
+        series = 4.5150613914e-6 + square * (-1.2166439944e-7 + square * 1.2770117185e-9)
+        series = -2.7297300634e-4 + square * (-7.2177026595e-5 + square * series)
+        series = 1.5954571962 + square * (7.3143914342e-2 + square * series)
+        result = _fast_sigmoid(x * series, PRECISION)
+    else:
+        result = 0.5 * (1.0 + tl.erf(x * _SQRT_HALF))
+    return result
 
 
 @triton.jit
-def _gelu(x, EXACT: tl.constexpr):
+def _gelu(x, PRECISION: tl.constexpr):
     """x times the normal distribution function."""
-    return x * _normal_cdf(x)
+    return x * _normal_cdf(x, PRECISION)
 
 
 @triton.jit
-def _gelu_slope(x, dy, EXACT: tl.constexpr):
+def _gelu_slope(x, dy, PRECISION: tl.constexpr):
     """dy (cdf(x) + x pdf(x))."""
     density = _NORMAL_DENSITY_AT_0 * tl.exp2(x * x * (-0.5 * _LOG2E))
-    return dy * (_normal_cdf(x) + x * density)
+    return dy * (_normal_cdf(x, PRECISION) + x * density)
 
 
 @triton.jit
-def _gelu_tanh(x, EXACT: tl.constexpr):
+def _gelu_tanh(x, PRECISION: tl.constexpr):
     """x sigmoid(2u), which is x (1 + tanh(u)) / 2 without its cancellation for negative x.
 
     Rounding u costs more than the fast exponential does, so the exact one would buy nothing.
     """
-    return x * _sigmoid(x * (_GELU_LINEAR + _GELU_CUBIC * (x * x)), False)
+    return x * _fast_sigmoid(x * (_GELU_LINEAR + _GELU_CUBIC * (x * x)), PRECISION)
 
 
 @triton.jit
-def _gelu_tanh_slope(x, dy, EXACT: tl.constexpr):
+def _gelu_tanh_slope(x, dy, PRECISION: tl.constexpr):
     """dy (s + x s (1 - s) 2u'), s = sigmoid(2u); s (1 - s) from e^-|2u|, because 1 - s cancels."""
     square = x * x
     argument = x * (_GELU_LINEAR + _GELU_CUBIC * square)
-    decay = _exp(-tl.abs(argument), False)
-    inverse = 1.0 / (1.0 + decay)
+    decay = _fast_exp(-tl.abs(argument))
+    inverse = _divide(1.0, 1.0 + decay, PRECISION)
     s = tl.where(argument < 0.0, decay, 1.0) * inverse
     return dy * (s + x * (decay * inverse * inverse) * (_GELU_LINEAR + 3.0 * _GELU_CUBIC * square))
 
 
 @triton.jit
-def _elu(x, EXACT: tl.constexpr):
-    """x, or e^x - 1 below 0: there a polynomial down to -0.7, where e^x - 1 cancels."""
+def _elu(x, PRECISION: tl.constexpr, alpha):
+    """x, or alpha (e^x - 1) below 0: there a polynomial down to -0.7, where e^x - 1 cancels."""
     x_low = tl.minimum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
     series = 8.32128259e-3 + x_low * (1.35493203e-3 + x_low * 1.53185093e-4)
     series = 0.5 + x_low * (0.16666655 + x_low * (0.0416647128 + x_low * series))
     near = x_low + x_low * (x_low * series)
-    return tl.where(x > 0.0, x, tl.where(x_low > -0.7, near, _exp(x_low, False) - 1.0))
+    below = tl.where(x_low > -0.7, near, _fast_exp(x_low) - 1.0)
+    return tl.where(x > 0.0, x, alpha * below)
 
 
 @triton.jit
-def _elu_slope(x, dy, EXACT: tl.constexpr):
-    """dy, or dy e^x below 0; from x, because y + 1 cancels."""
-    decay = _exp(tl.minimum(x, 0.0), EXACT)
-    return tl.where(x <= 0.0, dy * decay, dy)
+def _elu_slope(x, dy, PRECISION: tl.constexpr, alpha):
+    """dy, or dy alpha e^x below 0; from x, because y + alpha cancels."""
+    decay = _exp(tl.minimum(x, 0.0), PRECISION)
+    return tl.where(x <= 0.0, dy * (alpha * decay), dy)
 
 
 @triton.jit
-def _softplus(x, EXACT: tl.constexpr):
-    """max(x, 0) + log(1 + e^-|x|), the logarithm as 2 artanh(e / (2 + e)): no cancellation, no branch."""
-    decay = _exp(-tl.abs(x), EXACT)
+def _softplus(x, PRECISION: tl.constexpr, beta, threshold):
+    """z / beta, z = max(beta x, 0) + log(1 + e^-|beta x|); x where beta x is above the threshold.
+
+    The logarithm is 2 artanh(e / (2 + e)): no cancellation, no branch.
+    """
+    scaled = x * beta
+    decay = _exp(-tl.abs(scaled), PRECISION)
     s = decay / (2.0 + decay)
     square = s * s
     series = 0.14296179 + square * (0.10853288 + square * 0.11612165)
     series = 0.33333334 + square * (0.19999853 + square * series)
-    return _relu(x, EXACT) + 2.0 * (s + s * (square * series))
+    z = _relu(scaled, PRECISION) + 2.0 * (s + s * (square * series))
+    return tl.where(scaled > threshold, x, z * (1.0 / beta))
 
 
 @triton.jit
-def _softplus_slope(x, dy, EXACT: tl.constexpr):
-    """dy sigmoid(x)."""
-    return dy * _sigmoid(x, EXACT)
+def _softplus_slope(x, dy, PRECISION: tl.constexpr, beta, threshold):
+    """dy sigmoid(beta x); dy where beta x is above the threshold."""
+    scaled = x * beta
+    return tl.where(scaled > threshold, dy, dy * _sigmoid(scaled, PRECISION))
 
 
 @triton.jit
-def _mish_parts(x, EXACT: tl.constexpr):
+def _mish_parts(x, PRECISION: tl.constexpr):
     """Numerator and denominator of tanh(softplus(x)), and their difference, in powers of e^-|x|."""
-    decay = _exp(-tl.abs(x), EXACT)
+    decay = _exp(-tl.abs(x), PRECISION)
     square = decay * decay
     numerator = tl.where(x < 0.0, square + 2.0 * decay, 1.0 + 2.0 * decay)
     difference = tl.where(x < 0.0, 2.0, 2.0 * square)
@@ -221,53 +281,70 @@ def _mish_parts(x, EXACT: tl.constexpr):
 
 
 @triton.jit
-def _mish(x, EXACT: tl.constexpr):
+def _mish(x, PRECISION: tl.constexpr):
     """x tanh(softplus(x))."""
-    numerator, denominator, _ = _mish_parts(x, EXACT)
-    return x * (numerator / denominator)
+    numerator, denominator, _ = _mish_parts(x, PRECISION)
+    return x * _divide(numerator, denominator, PRECISION)
 
 
 @triton.jit
-def _mish_slope(x, dy, EXACT: tl.constexpr):
+def _mish_slope(x, dy, PRECISION: tl.constexpr):
     """dy (t + x (1 - t^2) sigmoid(x)), t = tanh(softplus(x))."""
-    numerator, denominator, difference = _mish_parts(x, EXACT)
-    t = numerator / denominator
-    return dy * (t + x * ((difference / denominator) * (1.0 + t)) * _sigmoid(x, EXACT))
+    numerator, denominator, difference = _mish_parts(x, PRECISION)
+    t = _divide(numerator, denominator, PRECISION)
+    rest = _divide(difference, denominator, PRECISION)
+    return dy * (t + x * (rest * (1.0 + t)) * _sigmoid(x, PRECISION))
 
 
 @triton.jit
-def _hardswish(x, EXACT: tl.constexpr):
+def _hardswish(x, PRECISION: tl.constexpr):
     """x min(max(x + 3, 0), 6) / 6."""
     shifted = tl.maximum(x + 3.0, 0.0, propagate_nan=tl.PropagateNan.ALL)
     return x * tl.minimum(shifted, 6.0, propagate_nan=tl.PropagateNan.ALL) * 0.16666667
 
 
 @triton.jit
-def _hardswish_slope(x, dy, EXACT: tl.constexpr):
+def _hardswish_slope(x, dy, PRECISION: tl.constexpr):
     """0 up to -3, dy from 3 on, dy (x / 3 + 1/2) between."""
     return tl.where(x <= -3.0, 0.0, tl.where(x < 3.0, dy * (x * 0.33333334 + 0.5), dy))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number that a function takes: its default and the values that the kernels are right for, ends included."""
+
+    default: float
+    lowest: float = -_MOST
+    highest: float = _MOST
 
 
 @dataclass(frozen=True)
 class ActivationFunction:
     """One row: an activation's value and slope for Triton, and their twins in PyTorch.
 
+    All four take the function's parameters, in the order of `parameters`, as their last arguments.
+
     Args:
-        value: `@triton.jit`, (x, EXACT) -> y.
-        slope: `@triton.jit`, (saved, dy, EXACT) -> dx.
-        torch_value: twin of `value`: x -> y. It also stands for the kernel where that cannot run.
-        torch_slope: twin of `slope`: (dy, saved) -> dx.
+        value: `@triton.jit`, (x, PRECISION, ...) -> y.
+        slope: `@triton.jit`, (saved, dy, PRECISION, ...) -> dx.
+        torch_value: twin of `value`: (x, ...) -> y. It also stands for the kernel where that cannot run.
+        torch_slope: twin of `slope`: (dy, saved, ...) -> dx.
         saves: what backward needs and is therefore kept. The output, wherever it suffices: the next layer mostly keeps
             it anyway, and the input can be freed.
         gated: the last dimension holds two halves (a, b) and the result is value(a) * b; backward needs both.
+        parameters: by PyTorch's names.
+        approximate_ulp: what the approximate variant's worst result is off by, rounding included, in units of the last
+            place of bf16 and fp16. A dtype is missing where the variant would not be faster, or off by more than 1.
     """
 
     value: Any
     slope: Any
-    torch_value: Callable[[torch.Tensor], torch.Tensor]
-    torch_slope: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    torch_value: Callable[..., torch.Tensor]
+    torch_slope: Callable[..., torch.Tensor]
     saves: Literal["input", "output"] = "input"
     gated: bool = False
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    approximate_ulp: Mapping[torch.dtype, float] = field(default_factory=dict)
 
 
 def _gelu_tanh_torch(x: torch.Tensor) -> torch.Tensor:
@@ -295,37 +372,55 @@ def _relu_torch_slope(dy: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return aten.threshold_backward(dy, y, 0)
 
 
-def _leaky_relu_torch_slope(dy: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _leaky_relu_torch_slope(dy: torch.Tensor, y: torch.Tensor, negative_slope: float) -> torch.Tensor:
     """PyTorch's leaky_relu backward from the result."""
-    return aten.leaky_relu_backward(dy, y, 0.01, True)
+    return aten.leaky_relu_backward(dy, y, negative_slope, True)
 
 
-def _elu_torch_slope(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _elu_torch_slope(dy: torch.Tensor, x: torch.Tensor, alpha: float) -> torch.Tensor:
     """PyTorch's elu backward from the input."""
-    return aten.elu_backward(dy, 1, 1, 1, False, x)
-
-
-def _softplus_torch_slope(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """PyTorch's softplus backward; identity above 20."""
-    return aten.softplus_backward(dy, x, 1, 20)
+    return aten.elu_backward(dy, alpha, 1, 1, False, x)
 
 
 aten = torch.ops.aten
 _Row = ActivationFunction
+_NEGATIVE_SLOPE = {"negative_slope": Parameter(0.01, lowest=0.0)}
+_ALPHA = {"alpha": Parameter(1.0)}
+_BETA_THRESHOLD = {"beta": Parameter(1.0, lowest=1e-6, highest=1e6), "threshold": Parameter(20.0)}
+_NEAR = {torch.bfloat16: 0.51, torch.float16: 0.51}
+_TANH = {torch.bfloat16: 0.63}
+_GELU = {torch.bfloat16: 0.54, torch.float16: 0.73}
 FUNCTIONS: dict[str, ActivationFunction] = {
-    "relu": _Row(_relu, _relu_slope, F.relu, _relu_torch_slope, saves="output"),
-    "leaky_relu": _Row(_leaky_relu, _leaky_relu_slope, F.leaky_relu, _leaky_relu_torch_slope, saves="output"),
+    "relu": _Row(_relu, _relu_slope, F.relu, _relu_torch_slope, "output"),
+    "leaky_relu": _Row(
+        _leaky_relu,
+        _leaky_relu_slope,
+        F.leaky_relu,
+        _leaky_relu_torch_slope,
+        "output",
+        parameters=_NEGATIVE_SLOPE,
+    ),
     "relu_squared": _Row(_relu_squared, _relu_squared_slope, _relu_squared_torch, _relu_squared_torch_slope),
-    "sigmoid": _Row(_sigmoid, _sigmoid_slope, torch.sigmoid, aten.sigmoid_backward, saves="output"),
-    "tanh": _Row(_tanh, _tanh_slope, torch.tanh, aten.tanh_backward, saves="output"),
-    "gelu": _Row(_gelu, _gelu_slope, F.gelu, aten.gelu_backward),
-    "gelu_tanh": _Row(_gelu_tanh, _gelu_tanh_slope, _gelu_tanh_torch, _gelu_tanh_torch_slope),
-    "silu": _Row(_silu, _silu_slope, F.silu, aten.silu_backward),
-    "elu": _Row(_elu, _elu_slope, F.elu, _elu_torch_slope),
-    "softplus": _Row(_softplus, _softplus_slope, F.softplus, _softplus_torch_slope),
-    "mish": _Row(_mish, _mish_slope, F.mish, aten.mish_backward),
+    "sigmoid": _Row(
+        _sigmoid, _sigmoid_slope, torch.sigmoid, aten.sigmoid_backward, "output", approximate_ulp=_NEAR
+    ),
+    "tanh": _Row(_tanh, _tanh_slope, torch.tanh, aten.tanh_backward, "output", approximate_ulp=_TANH),
+    "gelu": _Row(_gelu, _gelu_slope, F.gelu, aten.gelu_backward, approximate_ulp=_GELU),
+    "gelu_tanh": _Row(
+        _gelu_tanh, _gelu_tanh_slope, _gelu_tanh_torch, _gelu_tanh_torch_slope, approximate_ulp=_NEAR
+    ),
+    "silu": _Row(_silu, _silu_slope, F.silu, aten.silu_backward, approximate_ulp=_NEAR),
+    "elu": _Row(_elu, _elu_slope, F.elu, _elu_torch_slope, parameters=_ALPHA),
+    "softplus": _Row(
+        _softplus,
+        _softplus_slope,
+        F.softplus,
+        aten.softplus_backward,
+        parameters=_BETA_THRESHOLD,
+    ),
+    "mish": _Row(_mish, _mish_slope, F.mish, aten.mish_backward, approximate_ulp=_NEAR),
     "hardswish": _Row(_hardswish, _hardswish_slope, F.hardswish, aten.hardswish_backward),
-    "swiglu": _Row(_silu, _silu_slope, F.silu, aten.silu_backward, gated=True),
-    "geglu": _Row(_gelu, _gelu_slope, F.gelu, aten.gelu_backward, gated=True),
+    "swiglu": _Row(_silu, _silu_slope, F.silu, aten.silu_backward, gated=True, approximate_ulp=_NEAR),
+    "geglu": _Row(_gelu, _gelu_slope, F.gelu, aten.gelu_backward, gated=True, approximate_ulp=_GELU),
     "reglu": _Row(_relu, _relu_slope, F.relu, _relu_torch_slope, gated=True),
 }

@@ -18,7 +18,8 @@ class StaticCase:
     Args:
         name: e.g. `adam-fp32`.
         jit: the `@triton.jit` function.
-        signature: argument name -> Triton type (`*fp32`, `i64`, `fp32`, ...); constexprs are left out.
+        signature: argument name -> Triton type (`*fp32`, `i64`, `fp32`, ...), for a tuple a tuple of them; constexprs
+            are left out.
         constants: constexpr name -> value, BLOCK_SIZE included.
         config: the launch config that is shipped.
         elements: elements that one program handles.
@@ -29,7 +30,7 @@ class StaticCase:
 
     name: str
     jit: Any
-    signature: Mapping[str, str]
+    signature: Mapping[str, Any]
     constants: Mapping[str, Any]
     config: LaunchConfig
     elements: int

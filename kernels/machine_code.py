@@ -83,6 +83,37 @@ def parse_sass(text: str) -> tuple[Instruction, ...]:
     return tuple(_without_padding(instructions))
 
 
+def with_one_line_per_asm(ptx: str) -> str:
+    """Give every line of a block of inline assembly the source line of its first.
+
+    Triton writes masked loads and stores as such blocks. LLVM as of Triton 3.8 numbers their lines as if they stood
+    in the Python source one below the other, and machine code then names lines that have nothing to do with it.
+
+    Example:
+        >>> print(with_one_line_per_asm(
+        ...     "// begin inline asm\\n.loc 1 70 9\\nmov;\\n.loc 1 71 9\\nld;\\n// end inline asm\\n.loc 1 75 5"
+        ... ))
+        // begin inline asm
+        .loc 1 70 9
+        mov;
+        .loc 1 70 9
+        ld;
+        // end inline asm
+        .loc 1 75 5
+    """
+    lines = []
+    first: str | None = None
+    inside = False
+    for line in ptx.split("\n"):
+        if "// begin inline asm" in line or "// end inline asm" in line:
+            inside, first = "begin" in line, None
+        elif inside and re.match(r"\s*\.loc\s", line):
+            first = first or line
+            line = first
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def parse_gcn(text: str) -> tuple[Instruction, ...]:
     """Return the instructions of the only function in `text`, LLVM's assembly for AMD's GPUs."""
     instructions: list[Instruction] = []

@@ -12,7 +12,8 @@ def scalar_accesses(instructions: tuple[Instruction, ...], ttgir: str, ptx: str)
     """Return the ids of the loads and stores that access one scalar for the whole program.
 
     Their source lines tell them. ptxas gives a few of the instructions it moves the line of a neighbour, so its input
-    says how many there must be: a missing one is an access without a mask, narrower than the others of its line.
+    says how many there must be: a missing one is an access without a mask, narrower than the others of its line or,
+    if there is none such, than the kernel's widest.
 
     Args:
         instructions: the machine code.
@@ -27,12 +28,14 @@ def scalar_accesses(instructions: tuple[Instruction, ...], ttgir: str, ptx: str)
     widest: dict[tuple[str, str, int], int] = {}
     for i in instructions:
         widest[_place(i)] = max(i.bits, widest.get(_place(i), 0))
+    widest_of_all = max(widest.values(), default=0)
     ids = set(map(id, scalar))
-    for i in instructions:
-        stray = id(i) not in ids and not i.conditional and i.bits < widest[_place(i)]
-        if stray and missing[i.kind, i.bits] > 0:
-            missing[i.kind, i.bits] -= 1
-            ids.add(id(i))
+    # Where two neighbours have swapped their lines, the scalar is the widest of its line, but not of the kernel.
+    for is_narrow in (lambda i: i.bits < widest[_place(i)], lambda i: i.bits < widest_of_all):
+        for i in instructions:
+            if id(i) not in ids and not i.conditional and is_narrow(i) and missing[i.kind, i.bits] > 0:
+                missing[i.kind, i.bits] -= 1
+                ids.add(id(i))
     return ids
 
 

@@ -30,7 +30,7 @@ from triton.runtime.jit import JITFunction
 import kernels
 from kernels.gpu_targets import TARGETS, gpu_target, occupancy
 from kernels.kernel import StaticCase
-from kernels.machine_code import Instruction, parse_gcn, parse_sass, path_through
+from kernels.machine_code import Instruction, parse_gcn, parse_sass, path_through, with_one_line_per_asm
 from kernels.scalar_accesses import scalar_accesses
 
 _TABLE_WIDTH = 100  # where there is no terminal to ask
@@ -242,14 +242,29 @@ def _compile(case: StaticCase, gpu: GPUTarget) -> Any:
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in case.aligned},
     )
     options = {"num_warps": case.config.num_warps, "num_stages": case.config.num_stages}
-    with tempfile.TemporaryDirectory() as cache, triton.knobs.cache.scope():
+    with tempfile.TemporaryDirectory() as cache, triton.knobs.cache.scope(), triton.knobs.runtime.scope():
         triton.knobs.cache.dir = cache
+        triton.knobs.runtime.add_stages_inspection_hook = _keep_source_lines
         compile_it = functools.partial(triton.compile, source, target=gpu, options=options)
         if printed := _stderr_of_child(compile_it):
             raise ValueError(
                 f"{case.name} on {gpu.backend} {gpu.arch}: the compiler printed on stderr: {printed}"
             )
         return compile_it()  # from the cache that the child has filled
+
+
+def _keep_source_lines(
+    backend: Any = None, stages: Any = None, options: Any = None, language: Any = None, capability: Any = None
+) -> tuple[str, str] | None:
+    """Have PTX pass through `with_one_line_per_asm` on its way to ptxas: a hook of Triton's compiler.
+
+    Called without arguments, it answers what it adds to the key of Triton's cache.
+    """
+    if stages is None:
+        return "source lines", "source lines"
+    if make_ptx := stages.get("ptx"):
+        stages["ptx"] = lambda source, metadata: with_one_line_per_asm(make_ptx(source, metadata))
+    return None
 
 
 def _stderr_of_child(work: Callable[[], object]) -> str:

@@ -17,6 +17,7 @@ from kernels.activation import (
     _activation_backward,
     activation,
     activation_path,
+    parameter_values,
     reference,
 )
 from kernels.activation_functions import FUNCTIONS
@@ -49,10 +50,10 @@ def sample(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> to
 
 
 def operator(
-    x: torch.Tensor, name: str, bias: torch.Tensor | None = None, bias_dim: int = -1
+    x: torch.Tensor, name: str, bias: torch.Tensor | None = None, bias_dim: int = -1, **parameters: float
 ) -> torch.Tensor:
     """The registered operator, which `activation` only calls where a kernel runs."""
-    return _activation(x, bias, name, bias_dim % x.dim())
+    return _activation(x, bias, name, bias_dim % x.dim(), parameter_values(name, parameters), False)
 
 
 @pytest.mark.parametrize("name", sorted(TORCH_CLASSES))
@@ -116,13 +117,14 @@ def test_double_backward_is_that_of_pytorch(name: str) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["silu", "tanh", "swiglu"])
+@pytest.mark.parametrize("name", ["silu", "tanh", "swiglu", "softplus"])
 def test_registration_passes_pytorchs_own_checks(name: str) -> None:
     x, bias = sample(4, 6), sample(6, seed=1)
-    torch.library.opcheck(_activation, (x, bias, name, 1))
-    torch.library.opcheck(_activation, (x, None, name, 1))
+    call = (name, 1, parameter_values(name, {}), False)
+    torch.library.opcheck(_activation, (x, bias, *call))
+    torch.library.opcheck(_activation, (x, None, *call))
     dy = operator(x, name).detach().requires_grad_()
-    torch.library.opcheck(_activation_backward, (dy, x.detach(), None, name, 1))
+    torch.library.opcheck(_activation_backward, (dy, x.detach(), None, *call))
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -202,6 +204,68 @@ def test_nan_and_infinities_are_those_of_pytorch() -> None:
     special = torch.tensor([float("nan"), float("inf"), float("-inf"), 0.0, -0.0])
     for name, module in TORCH_CLASSES.items():
         assert torch.equal(torch.nan_to_num(activation(special, name)), torch.nan_to_num(module(special)))
+
+
+PARAMETERS = [
+    ("leaky_relu", {"negative_slope": 0.2}, nn.LeakyReLU(0.2)),
+    ("leaky_relu", {"negative_slope": 0.0}, nn.LeakyReLU(0.0)),
+    ("elu", {"alpha": 0.5}, nn.ELU(0.5)),
+    ("elu", {"alpha": -2.0}, nn.ELU(-2.0)),
+    ("softplus", {"beta": 3.0}, nn.Softplus(3.0)),
+    ("softplus", {"beta": 0.5, "threshold": 1.0}, nn.Softplus(0.5, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters", "module"), PARAMETERS)
+def test_parameters_mean_what_they_do_in_pytorch(
+    name: str, parameters: dict[str, float], module: nn.Module
+) -> None:
+    x = sample(50, dtype=torch.float64)
+    expected = module(x)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    for function in (activation, operator, Activation(name, **parameters)):
+        given = {} if isinstance(function, nn.Module) else {"name": name, **parameters}
+        y = function(x, **given)
+        assert torch.equal(y, expected)
+        torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], slope)
+    assert torch.autograd.gradgradcheck(lambda x: operator(x, name, **parameters), (x,))
+
+
+def test_another_value_of_a_parameter_compiles_nothing_anew() -> None:
+    x = sample(64)
+    with record_launches() as recording:
+        for step in range(4):
+            y = activation(x, "leaky_relu", negative_slope=step / 10)
+            torch.autograd.grad(y, x, torch.ones_like(y))
+    assert len(recording.launches) == 8
+    assert len(recording.compilations) == 2
+
+
+def test_parameters_survive_compilation_and_export() -> None:
+    layer, x = Activation("softplus", beta=2.0, threshold=3.0), torch.randn(3, 6)
+    assert torch.equal(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))
+    assert torch.equal(torch.export.export(layer, (x,)).module()(x), layer(x))
+    assert repr(layer) == "Activation(softplus, beta=2.0, threshold=3.0)"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "error", "message"),
+    [
+        ("relu", {"alpha": 1.0}, TypeError, "'relu' takes no 'alpha'; known: none"),
+        ("softplus", {"betta": 1.0}, TypeError, "takes no 'betta'; known: beta, threshold"),
+        ("leaky_relu", {"negative_slope": -0.1}, ValueError, "negative_slope of 'leaky_relu' is -0.1"),
+        ("softplus", {"beta": 0.0}, ValueError, "from 1e-06"),
+        ("elu", {"alpha": float("nan")}, ValueError, "alpha of 'elu' is nan"),
+        ("elu", {"alpha": float("inf")}, ValueError, "alpha of 'elu' is inf"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_is_refused(
+    name: str, parameters: dict[str, float], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        activation(torch.ones(2), name, **parameters)  # type: ignore[arg-type]
+    with pytest.raises(error, match=message):
+        Activation(name, **parameters)  # type: ignore[arg-type]
 
 
 def test_path_says_torch_where_no_kernel_can_run() -> None:

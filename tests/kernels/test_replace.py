@@ -76,11 +76,32 @@ def test_a_shared_activation_stays_shared_and_keeps_its_mode() -> None:
 @pytest.mark.parametrize(
     "module", [nn.ELU(alpha=2.0), nn.LeakyReLU(0.2), nn.Softplus(beta=2), nn.Softplus(threshold=5)]
 )
-def test_unknown_parameters_are_left_alone_and_reported(module: nn.Module) -> None:
+def test_parameters_are_carried_over(module: nn.Module) -> None:
     model = nn.Sequential(module)
-    with pytest.warns(UserWarning, match="0: .*left alone; the kernels do not know this parameter"):
+    assert replace_activations(model) == ["0"]
+    x = torch.linspace(-4, 8, 50)
+    assert torch.equal(model(x), module(x))
+
+
+@pytest.mark.parametrize("module", [nn.LeakyReLU(-0.1), nn.Softplus(beta=-1), nn.ELU(alpha=float("inf"))])
+def test_parameters_out_of_range_are_left_alone_and_reported(module: nn.Module) -> None:
+    model = nn.Sequential(module)
+    with pytest.warns(UserWarning, match="0: .*left alone; .*it can be from"):
         assert replace_activations(model) == []
     assert model[0] is module
+
+
+def test_the_approximate_variant_is_handed_on() -> None:
+    model = nn.Sequential(nn.GELU(), nn.Sequential(nn.Tanh()))
+    replace_activations(model, approximate=True)
+    assert model[0].approximate
+    assert model[1][0].approximate
+
+
+def test_verification_takes_the_parameters_it_is_given() -> None:
+    verify_activation("softplus", torch.float32, torch.device("cpu"), beta=2.0, threshold=1.0)
+    with pytest.raises(TypeError, match="takes no 'gamma'"):
+        verify_activation("softplus", torch.float32, torch.device("cpu"), gamma=2.0)
 
 
 def test_hooks_are_not_lost() -> None:
@@ -114,7 +135,7 @@ def test_verification_passes_what_is_right(name: str, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("wrong", [lambda y: y * 1.001, lambda y: y * float("nan")])
 def test_verification_stops_what_is_wrong(monkeypatch: pytest.MonkeyPatch, wrong: object) -> None:
     right = subject.activation
-    monkeypatch.setattr(subject, "activation", lambda *arguments: wrong(right(*arguments)))  # type: ignore[operator]
+    monkeypatch.setattr(subject, "activation", lambda *arguments, **named: wrong(right(*arguments, **named)))  # type: ignore[operator]
     with pytest.raises(RuntimeError, match=r"silu in torch\.float32 on cpu: the value is off by"):
         verify_activation("silu", torch.float32, torch.device("cpu"))
 

@@ -64,3 +64,16 @@ def test_a_masked_access_is_no_scalar() -> None:
 
 def test_a_vector_on_the_line_of_a_scalar_is_a_stream() -> None:
     assert scalar_opcodes(listing(3, second_width=".128")) == [0]
+
+
+def test_a_scalar_that_swapped_lines_with_a_stream_is_found_by_the_count_in_ptx() -> None:
+    swapped = parse_sass("""
+\t//## File "/some/where/k.py", line 3
+        /*0000*/                   LDG.E.64 R2, desc[UR4][R8.64] ;
+\t//## File "/some/where/k.py", line 4
+        /*0010*/                   LDG.E.64 R4, desc[UR4][R8.64+0x8] ;
+\t//## File "/some/where/k.py", line 3
+        /*0020*/              @!P0 LDG.E.128 R12, desc[UR4][R2.64] ;
+        /*0040*/                   EXIT ;
+""")
+    assert scalar_opcodes(swapped) == [0, 1]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import triton
 
 from kernels import KERNELS
 from kernels.gpu_targets import TARGETS
@@ -21,6 +22,8 @@ from kernels.static import StaticReport, analyse, shipped_cases
 
 BASELINE = Path(__file__).with_name("static_baseline.json")
 UPDATE = os.environ.get("UPDATE_STATIC") == "1"
+# Other versions of Triton bring other compilers: they may need fewer instructions, and at most five percent more.
+COMMITTED_WITH_TRITON = "3.7."
 CASES = {case.name: case for case in shipped_cases()}
 OPTIMIZER_CASES = {
     case.name for kernel in KERNELS.values() if kernel.family == "optimizer" for case in kernel.static_cases
@@ -99,6 +102,9 @@ def test_machine_code_of_a_shipped_kernel(name: str, target: str) -> None:
     assert key in baseline(), "no committed value; write it with UPDATE_STATIC=1"
     committed = baseline()[key]
     expected = pytest.approx(committed["instructions_per_element"], rel=0.05)
+    if not triton.__version__.startswith(COMMITTED_WITH_TRITON):
+        assert measured["instructions_per_element"] <= 1.05 * committed["instructions_per_element"]
+        expected = measured["instructions_per_element"]
     assert measured == {**committed, "instructions_per_element": expected}
 
 

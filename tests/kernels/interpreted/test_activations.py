@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import triton.language as tl
 from torch import nn
+from triton.runtime.interpreter import interpreter_builder
 
 from kernels.activation import Activation, _activation, activation, activation_path, reference
 from kernels.activation_functions import FUNCTIONS
+from kernels.activation_kernels import forward_kernel, index_types
+from kernels.launch import LaunchConfig, launch
 from kernels.replace import replace_activations, verify_activation
 
 # The interpreter computes with NumPy, which warns where e^x overflows on its way to a right limit.
@@ -110,6 +116,117 @@ def test_values_and_gradients_with_and_without_a_bias(name: str, dtype: torch.dt
     verify_activation(name, dtype, torch.device("cpu"), bias=True)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("leaky_relu", {"negative_slope": 0.2}),
+        ("leaky_relu", {"negative_slope": 0.0}),
+        ("elu", {"alpha": 0.5}),
+        ("elu", {"alpha": -2.0}),
+        ("softplus", {"beta": 3.0}),
+        ("softplus", {"beta": 0.5, "threshold": 1.0}),
+    ],
+)
+def test_parameters_reach_the_kernels(name: str, parameters: dict[str, float], dtype: torch.dtype) -> None:
+    verify_activation(name, dtype, torch.device("cpu"), bias=True, **parameters)
+
+
+def test_beyond_its_threshold_softplus_is_the_identity() -> None:
+    x = torch.tensor([2.0, 2.5, 3.0, 1e30], requires_grad=True)
+    y = activation(x, "softplus", beta=2.0, threshold=4.9)
+    assert y[0] > 2.0
+    assert torch.equal(y[1:], x[1:])
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0][1:], torch.ones(3))
+
+
+@pytest.mark.parametrize("name", ["gelu", "geglu"])
+def test_approximate_gelu_holds_its_stated_error(name: str) -> None:
+    """Only in fp16: the interpreter cuts fp32 down to bf16 where a GPU rounds."""
+    dtype = torch.float16
+    x = torch.linspace(-5, 5, 20001).to(dtype)
+    given = x if name == "gelu" else torch.stack([x, torch.ones_like(x)], dim=-1)
+    y = activation(given, name, approximate=True).flatten()
+    exact = nn.functional.gelu(x.double())
+    unit = exact.abs().clamp_min(torch.finfo(dtype).tiny).log2().floor().exp2() * torch.finfo(dtype).eps
+    worst = ((y.double() - exact).abs() / unit).max()
+    assert worst <= FUNCTIONS[name].approximate_ulp[dtype]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NAMES if FUNCTIONS[name].approximate_ulp))
+def test_approximate_gradients_are_near_the_precise_ones(name: str) -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    slopes = []
+    for approximate in (False, True):
+        y = activation(x, name, approximate=approximate)
+        slopes.append(torch.autograd.grad(y, x, torch.ones_like(y))[0])
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=2**-7, atol=2**-12)
+
+
+@pytest.mark.parametrize("name", ["relu", "reglu"])
+def test_elements_beyond_two_to_the_31_are_reached(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last program alone, on files with a hole before its block; the block below 2^31 shares its low 32 bits."""
+    elements, block = 2**31 + 2048, 1024
+    gated = FUNCTIONS[name].gated
+    results = elements // 2 if gated else elements
+    x, y = (
+        torch.from_file(str(tmp_path / file), shared=True, size=size, dtype=torch.bfloat16)
+        for file, size in (("x", elements), ("y", results))
+    )
+    x[-2 * block :] = torch.linspace(-3, 3, 2 * block).bfloat16()
+    x[: 2 * block] = 7.0
+    program = results // block - 1
+    monkeypatch.setattr(
+        interpreter_builder,
+        "set_grid_idx",
+        lambda *_: setattr(interpreter_builder, "grid_idx", (program, 0, 0)),
+    )
+    half = block if gated else 1
+    launch(
+        forward_kernel,
+        (1,),
+        x,
+        None,
+        y,
+        results,
+        0,
+        1,
+        1,
+        half,
+        (),
+        config=LaunchConfig(block, 4),
+        VALUE=FUNCTIONS[name].value,
+        GATED=gated,
+        PRECISION="16-bit",
+        HAS_TAIL=False,
+        **index_types(elements, half),
+    )
+    last = x[-2 * block :]
+    expected = last[:block].relu() * last[block:] if gated else last[block:].relu()
+    assert torch.equal(y[-block:], expected)
+    assert not y[:block].any()
+
+
+@pytest.mark.parametrize("column", [tl.int32, tl.int64])
+@pytest.mark.parametrize("name", ["silu", "swiglu"])
+def test_wide_indices_give_the_same_results(
+    name: str, column: tl.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(67, 62, generator=generator, requires_grad=True)
+    bias = torch.randn(62, generator=generator, requires_grad=True)
+    found = []
+    for wide in (False, True):
+        if wide:
+            types = {"POSITION": tl.int64, "COLUMN": column}
+            monkeypatch.setitem(activation.__globals__, "index_types", lambda *_, types=types: types)
+        y = activation(x, name, bias)
+        found.append([y, *torch.autograd.grad(y, (x, bias), torch.ones_like(y))])
+    assert all(torch.equal(wide, narrow) for narrow, wide in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("elements", [0, 1, 15, 16, 17, 1023, 1024, 1025, 1040, 2064])
 def test_every_length_is_covered_and_nothing_beyond_it(elements: int) -> None:
     memory = torch.full((elements + 64,), 7.0)
@@ -192,7 +309,7 @@ def test_compiled_and_exported_graphs_hold_the_operator() -> None:
 
 def test_registration_passes_pytorchs_own_checks() -> None:
     x, bias = torch.randn(4, 6, requires_grad=True), torch.randn(6, requires_grad=True)
-    torch.library.opcheck(_activation, (x, bias, "softplus", 1))
+    torch.library.opcheck(_activation, (x, bias, "softplus", 1, [2.0, 5.0], False))
 
 
 def test_a_model_trains_the_same_after_the_swap() -> None:
