@@ -31,7 +31,7 @@ from kernels.fused_optimizer import (
     device_rows,
     host_value,
     is_on_device,
-    refuse,
+    penalised,
     scaled_gradient,
     unrounded_parameter,
     working_dtype,
@@ -43,11 +43,12 @@ from kernels.multi_tensor import (
     TRITON_TYPES,
     MultiTensorTable,
     gradient_factor,
-    launch_config,
     locate,
+    static_case,
     stream,
     unrounded,
 )
+from kernels.stochastic_rounding import rounded
 
 # Read for every parameter at every step: no Python function in between.
 _IS_CPU = attrgetter("is_cpu")
@@ -61,6 +62,7 @@ def _adam_elements(
     end: tl.tensor,
     row: tl.tensor,
     factor: tl.tensor,
+    random: tl.tensor,
     P: tl.constexpr,
     G: tl.constexpr,
     S: tl.constexpr,
@@ -82,8 +84,9 @@ def _adam_elements(
     if MASTER:
         master_ptr = stream(record, 4 + AMSGRAD, start, tl.float32, ALIGNED) + offsets
         p = unrounded(p, tl.load(master_ptr, mask=mask), P)
-    g += tl.load(row + 1) * p
-    p -= tl.load(row + 2) * p
+    # No penalty must not make NaN of an infinite parameter.
+    g = tl.where(tl.load(row + 1) != 0, g + tl.load(row + 1) * p, g)
+    p *= tl.load(row + 2)
     m += tl.load(row + 3) * (g - m)
     v = tl.load(row + 4) * v + tl.load(row + 5) * g * g
     tl.store(m_ptr, m.to(S), mask=mask)
@@ -96,7 +99,7 @@ def _adam_elements(
     p -= tl.load(row + 7) * (m / (tl.sqrt(v) * tl.load(row + 6) + tl.load(row + 8)))
     if MASTER:
         tl.store(master_ptr, p, mask=mask)
-    tl.store(p_ptr, p.to(P), mask=mask)
+    tl.store(p_ptr, rounded(p, P, random, offsets), mask=mask)
 
 
 @triton.jit
@@ -106,6 +109,7 @@ def adam_kernel(
     rows: tl.tensor,
     grad_scale: tl.tensor,
     found_inf: tl.tensor,
+    random: tl.tensor,
     P: tl.constexpr,
     G: tl.constexpr,
     S: tl.constexpr,
@@ -121,15 +125,30 @@ def adam_kernel(
     # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
     vector_end = left // VECTOR * VECTOR
     if VECTOR_ONLY:
-        _adam_elements(record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE, True)
+        _adam_elements(
+            record, start, 0, vector_end, row, factor, random, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE, True
+        )
     else:
         if aligned:
             _adam_elements(
-                record, start, 0, vector_end, row, factor, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE, True
+                record, start, 0, vector_end, row, factor, random, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE, True
             )
         for begin in range(tl.where(aligned, vector_end, 0), left, BLOCK_SIZE // 4):
             _adam_elements(
-                record, start, begin, left, row, factor, P, G, S, AMSGRAD, MASTER, BLOCK_SIZE // 4, False
+                record,
+                start,
+                begin,
+                left,
+                row,
+                factor,
+                random,
+                P,
+                G,
+                S,
+                AMSGRAD,
+                MASTER,
+                BLOCK_SIZE // 4,
+                False,
             )
 
 
@@ -144,7 +163,7 @@ def adam_row(
 ) -> tuple[float | Tensor, ...]:
     """Return the scalars of one update, in the kernel's order.
 
-    Sign, L2 penalty, decay, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^step), lr / (1 - beta1^step), eps.
+    Sign, L2 penalty, 1 - decay, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^step), lr / (1 - beta1^step), eps.
 
     Args:
         step: from 1 on; an fp64 tensor gives columns for many steps.
@@ -157,13 +176,13 @@ def adam_row(
 
     Example:
         >>> adam_row(1.0, 0.5, betas=(0.5, 0.75), decoupled=True)
-        (1.0, 0.0, 0.0, 0.5, 0.75, 0.25, 2.0, 1.0, 1e-08)
+        (1.0, 0.0, 1.0, 0.5, 0.75, 0.25, 2.0, 1.0, 1e-08)
     """
     beta1, beta2 = betas
     return (
         -1.0 if maximize else 1.0,
         0.0 if decoupled else weight_decay,
-        lr * weight_decay if decoupled else 0.0,
+        1.0 - lr * weight_decay if decoupled else 1.0,
         1.0 - beta1,
         beta2,
         1.0 - beta2,
@@ -174,7 +193,11 @@ def adam_row(
 
 
 def adam_reference_(
-    streams: Sequence[Tensor], row: Row, scale: LossScale | None = None, master: bool = False
+    streams: Sequence[Tensor],
+    row: Row,
+    scale: LossScale | None = None,
+    master: bool = False,
+    generator: torch.Generator | None = None,
 ) -> None:
     """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
 
@@ -183,6 +206,7 @@ def adam_reference_(
         row: see `adam_row`.
         scale: the loss scale, if there is one.
         master: whether the last stream is the parameter's fp32 master.
+        generator: rounds the bf16 parameter stochastically.
 
     Mutates: the parameter and its states.
 
@@ -193,12 +217,12 @@ def adam_reference_(
         tensor([0.7500, 1.2500])
     """
     scale = scale or LossScale(None, None)
-    sign, penalty, decay, weight, beta2, new, correction, step_size, eps = row
+    sign, penalty, kept, weight, beta2, new, correction, step_size, eps = row
     param, grad, exp_avg, exp_avg_sq, *largest = streams[:-1] if master else streams
     dtype = working_dtype(param)
     p = unrounded_parameter(param, streams[-1]) if master else param.to(dtype)
-    g = scaled_gradient(grad, dtype, sign, scale) + penalty * p
-    p = p - decay * p
+    g = penalised(scaled_gradient(grad, dtype, sign, scale), p, penalty)
+    p = p * kept
     m = exp_avg.to(dtype)
     m = m + weight * (g - m)
     v = beta2 * exp_avg_sq.to(dtype) + new * g * g
@@ -210,7 +234,7 @@ def adam_reference_(
     p = p - step_size * (m / (v.sqrt() * correction + eps))
     if master:
         write(streams[-1], p, scale)
-    write(param, p, scale)
+    write(param, p, scale, generator)
 
 
 class FusedAdam(FusedStep, torch.optim.Adam):
@@ -227,8 +251,10 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         differentiable: False.
         master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and fp32 moments: updates
             too small for the parameter's dtype add up there. The parameter is the master, rounded.
+        stochastic_rounding: round bf16 parameters up or down by chance, right on average: updates too small for bf16
+            move them on average, without a copy. See `kernels.stochastic_rounding`.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 30 per 16-bit parameter with a master.
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 14 and 18 per 16-bit one, 30 with a master.
     Raises:
         ValueError: an argument is out of range or cannot be honoured.
 
@@ -261,9 +287,8 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
         master_weights: bool = False,
+        stochastic_rounding: bool = False,
     ) -> None:
-        refuse(type(self).__name__, foreach, fused, differentiable)
-        self.master_weights = master_weights
         super().__init__(
             params,
             lr=lr,
@@ -271,9 +296,14 @@ class FusedAdam(FusedStep, torch.optim.Adam):
             eps=eps,
             weight_decay=weight_decay,
             amsgrad=amsgrad,
+            foreach=foreach,
             maximize=maximize,
             capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
             decoupled_weight_decay=decoupled_weight_decay,
+            master_weights=master_weights,
+            stochastic_rounding=stochastic_rounding,
         )
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
@@ -379,7 +409,8 @@ class FusedAdam(FusedStep, torch.optim.Adam):
 
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
         """Update one parameter with plain PyTorch."""
-        adam_reference_(streams, row, scale, self._keeps_master(streams[0].dtype))
+        p = streams[0]
+        adam_reference_(streams, row, scale, self._keeps_master(p.dtype), self._generator(p))
 
 
 class FusedAdamW(FusedAdam, torch.optim.AdamW):
@@ -388,9 +419,9 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
     Args:
         params, lr, betas, eps, amsgrad, maximize, capturable: as in `FusedAdam`.
         weight_decay: each step multiplies the parameters by 1 - lr * weight_decay.
-        foreach, fused, differentiable, master_weights: as in `FusedAdam`.
+        foreach, fused, differentiable, master_weights, stochastic_rounding: as in `FusedAdam`.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 30 per 16-bit parameter with a master.
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 14 and 18 per 16-bit one, 30 with a master.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0]))
@@ -418,10 +449,9 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
         differentiable: bool = False,
         fused: bool | None = None,
         master_weights: bool = False,
+        stochastic_rounding: bool = False,
     ) -> None:
-        refuse(type(self).__name__, foreach, fused, differentiable)
-        self.master_weights = master_weights
-        torch.optim.AdamW.__init__(
+        FusedStep.__init__(
             self,
             params,
             lr=lr,
@@ -429,8 +459,13 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
             eps=eps,
             weight_decay=weight_decay,
             amsgrad=amsgrad,
+            foreach=foreach,
             maximize=maximize,
             capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            master_weights=master_weights,
+            stochastic_rounding=stochastic_rounding,
         )
 
 
@@ -472,7 +507,7 @@ def adam_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
         adam_reference_(streams, row)
         return
     table.update([[tensor] for tensor in streams], [0], [row])
-    table.launch(adam_kernel, None, None, **adam_constants([tensor.dtype for tensor in streams]))
+    table.launch(adam_kernel, **adam_constants([tensor.dtype for tensor in streams]))
 
 
 def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
@@ -496,39 +531,26 @@ def _bytes_moved(inputs: dict[str, Any]) -> int:
     return sum((1 if i == 1 else 2) * tensor.nbytes for i, tensor in enumerate(inputs["streams"]))
 
 
-def _static_case(
-    name: str, dtypes: Sequence[torch.dtype], vector_only: bool, master: bool = False
-) -> StaticCase:
-    """Describe one specialisation as it is launched."""
-    config = launch_config(dtypes)
-    return StaticCase(
-        name=name if vector_only else f"{name}-any",
-        jit=adam_kernel,
-        signature={"records": "*i64", "chunks": "*i32", "rows": "*fp32"},
-        constants={
-            "grad_scale": None,
-            "found_inf": None,
-            **adam_constants(dtypes, master),
-            "VECTOR": 16 // min(dtype.itemsize for dtype in dtypes),
-            "VECTOR_ONLY": vector_only,
-            "BLOCK_SIZE": config.block_size,
-        },
-        config=config,
-        elements=config.block_size,
-        aligned=("records", "chunks", "rows"),
-        vector_bytes=(8 if master else 16) if vector_only else 0,
+def _static_cases(
+    name: str, dtypes: Sequence[torch.dtype], master: bool = False, stochastic: bool = False
+) -> tuple[StaticCase, ...]:
+    """Describe one specialisation, for whole vectors and for any tensors."""
+    constants = adam_constants(dtypes, master)
+    return tuple(
+        static_case(name, adam_kernel, dtypes, constants, vector_only, stochastic)
+        for vector_only in (True, False)
     )
 
 
-STATIC_CASES = tuple(
-    _static_case(f"{'amsgrad' if amsgrad else 'adam'}-{name}", [dtype] * (5 if amsgrad else 4), vector_only)
-    for amsgrad in (False, True)
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    for vector_only in (True, False)
-)
-STATIC_CASES += tuple(  # parameter and gradient in bf16; moments and master in fp32
-    _static_case("adam-bf16-master", [torch.bfloat16] * 2 + [torch.float32] * 3, vector_only, master=True)
-    for vector_only in (True, False)
+_FP32, _BF16 = torch.float32, torch.bfloat16
+STATIC_CASES = (
+    *_static_cases("adam-fp32", [_FP32] * 4),
+    *_static_cases("adam-bf16", [_BF16] * 4),
+    *_static_cases("amsgrad-fp32", [_FP32] * 5),
+    *_static_cases("amsgrad-bf16", [_BF16] * 5),
+    *_static_cases("adam-bf16-master", [_BF16] * 2 + [_FP32] * 3, master=True),
+    *_static_cases("adam-bf16-stochastic", [_BF16] * 4, stochastic=True),
+    *_static_cases("adam-fp32-bf16-gradient", [_FP32, _BF16, _FP32, _FP32]),
 )
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kernels.launch import Path, path_of
 from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinations
+from kernels.stochastic_rounding import RandomSource, stochastically_rounded
 
 _NARROW = (torch.float16, torch.bfloat16)
 
@@ -82,7 +83,18 @@ class _Bucket:
 
 
 class FusedStep(ABC):
-    """The `step` of a fused optimizer; stands before one of torch's optimizers in the list of bases."""
+    """The `step` of a fused optimizer; stands before one of torch's optimizers in the list of bases.
+
+    Args:
+        params: as torch's.
+        foreach, fused, differentiable: of torch's constructor; refused when True.
+        master_weights: keep fp32 copies of 16-bit parameters.
+        stochastic_rounding: round bf16 parameters stochastically; the seed is drawn from torch's global generator.
+        options: the other arguments of torch's constructor.
+
+    Raises:
+        ValueError: an argument cannot be honoured.
+    """
 
     _step_supports_amp_scaling = True
     _kernel: ClassVar[Any]
@@ -91,6 +103,31 @@ class FusedStep(ABC):
     param_groups: list[Group]
     state: Any
     master_weights: bool = False
+    _random_source: RandomSource | None = None
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        foreach: bool | None,
+        fused: bool | None,
+        differentiable: bool,
+        master_weights: bool,
+        stochastic_rounding: bool,
+        **options: Any,
+    ) -> None:
+        where = type(self).__name__
+        _refuse(where, foreach, fused, differentiable)
+        if stochastic_rounding and master_weights:
+            raise ValueError(
+                f"{where}: stochastic_rounding=True beside master_weights=True; a master keeps what rounding would "
+                "lose, and leaves nothing to chance. Choose one"
+            )
+        super().__init__(params, **options)  # type: ignore[call-arg]
+        self.master_weights = master_weights
+        if stochastic_rounding:
+            self._random_source = RandomSource(int(torch.randint(2**62, ())))
+            _refuse_without_bf16(where, [p for group in self.param_groups for p in group["params"]])
 
     @abstractmethod
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
@@ -112,6 +149,15 @@ class FusedStep(ABC):
         """Say whether a parameter of this dtype has an fp32 master."""
         return self.master_weights and dtype in _NARROW
 
+    def _source_for(self, dtype: torch.dtype) -> RandomSource | None:
+        """Return what rounds parameters of this dtype by chance."""
+        return self._random_source if dtype == torch.bfloat16 else None
+
+    def _generator(self, p: Tensor) -> torch.Generator | None:
+        """Return the generator that rounds a parameter in plain PyTorch."""
+        source = self._source_for(p.dtype)
+        return None if source is None else source.generator(p.device)
+
     def _zeros_like(self, p: Tensor) -> Tensor:
         """Return a new state of the parameter's layout: fp32 beside a master, else of the parameter's dtype."""
         dtype = torch.float32 if self._keeps_master(p.dtype) else p.dtype
@@ -127,19 +173,33 @@ class FusedStep(ABC):
         return [[state["master"] for state in states]]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle what torch pickles, and the options of this class."""
-        return {**super().__getstate__(), "master_weights": self.master_weights}  # type: ignore[misc]
+        """Pickle what torch pickles, and what this class adds."""
+        own = {"master_weights": self.master_weights, "_random_source": self._random_source}
+        return {**super().__getstate__(), **own}  # type: ignore[misc]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what torch returns and, with stochastic rounding, where its random bits have come to.
+
+        torch's classes load it and leave the latter aside.
+        """
+        state_dict: dict[str, Any] = super().state_dict()  # type: ignore[misc]
+        if self._random_source is not None:
+            state_dict["stochastic_rounding"] = self._random_source.state_dict()
+        return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint of this class or of torch's.
 
         torch rounds every state to the dtype of its parameter: beside a master the saved values are taken instead.
-        Masters are left out without `master_weights`.
+        Masters are left out without `master_weights`. Random bits go on where the checkpoint was taken, or, where it
+        has none, on from here.
 
         Args:
             state_dict: what `state_dict` returned.
         """
         super().load_state_dict(state_dict)  # type: ignore[misc]
+        if self._random_source is not None and "stochastic_rounding" in state_dict:
+            self._random_source.load_state_dict(state_dict["stochastic_rounding"])
         saved_ids = [saved for group in state_dict["param_groups"] for saved in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
         for saved_id, p in zip(saved_ids, params, strict=True):
@@ -230,23 +290,30 @@ class FusedStep(ABC):
             tables[key] = MultiTensorTable(dtypes, device)
         table = tables[key]
         table.update(bucket.columns, bucket.row_of, bucket.rows)
-        table.launch(self._kernel, scale.grad_scale, scale.found_inf, **self._constants(dtypes))
+        source = self._source_for(dtypes[0])
+        random = None if source is None else source.count(device)
+        table.launch(self._kernel, scale.grad_scale, scale.found_inf, random, **self._constants(dtypes))
+        if source is not None:
+            source.advance(device)
         # Kernels write behind autograd's back.
         torch.autograd.graph.increment_version(bucket.columns[0])
 
     def _fits_torch_step(self, work: Work, combinations: Mapping[Any, Sequence[int]]) -> bool:
         """Say whether torch's fused CPU kernel is right for these tensors.
 
-        In torch 2.13 its SGD is wrong in fp16 and bf16 from 16 elements on, and gaps or mixed layouts defeat it.
+        In torch 2.13 its SGD is wrong in fp16 and bf16 from 16 elements on, its AMSGrad, the only one with five streams
+        here, loses a NaN in the gradient, and gaps or mixed layouts defeat it.
         """
         if len(combinations) != 1 or len(work.rows) != 1 or isinstance(work.rows[0], Tensor):
+            return False
+        if len(work.columns) > 4:
             return False
         first = work.columns[0][0]
         (dtypes,) = combinations
         return first.is_cpu and first.dtype in self._torch_step_dtypes and set(dtypes or ()) == {first.dtype}
 
 
-def refuse(where: str, foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
+def _refuse(where: str, foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
     """Raise ValueError for a constructor argument that a fused optimizer cannot honour."""
     if foreach or fused:
         name = "foreach" if foreach else "fused"
@@ -254,6 +321,16 @@ def refuse(where: str, foreach: bool | None, fused: bool | None, differentiable:
             f"{where}: {name}=True picks one of torch's own implementations; this class is one itself. Leave it out"
         )
     _refuse_differentiable(where, {"differentiable": differentiable})
+
+
+def _refuse_without_bf16(where: str, params: Sequence[Tensor]) -> None:
+    """Raise ValueError when stochastic rounding would do nothing."""
+    dtypes = sorted({str(p.dtype) for p in params})
+    if "torch.bfloat16" not in dtypes:
+        raise ValueError(
+            f"{where}: stochastic_rounding=True rounds bfloat16 parameters only; these are {', '.join(dtypes)}. "
+            "Leave it out, or cast the model first"
+        )
 
 
 def _refuse_differentiable(where: str, group: Group) -> None:
@@ -330,8 +407,15 @@ def scaled_gradient(grad: Tensor, dtype: torch.dtype, sign: float | Tensor, scal
     return result if scale.grad_scale is None else result / scale.grad_scale.to(dtype)
 
 
-def write(target: Tensor, value: Tensor, scale: LossScale) -> None:
-    """Store `value`, rounded to the target's dtype, unless the scaler found an infinity."""
+def penalised(g: Tensor, p: Tensor, penalty: float | Tensor) -> Tensor:
+    """Return the gradient with the L2 penalty; none at all where that is 0, or an infinite parameter would make NaN."""
+    if isinstance(penalty, Tensor):
+        return torch.where(penalty != 0, g + penalty * p, g)
+    return g + penalty * p if penalty != 0 else g
+
+
+def write(target: Tensor, value: Tensor, scale: LossScale, generator: torch.Generator | None = None) -> None:
+    """Store `value` in the target's dtype, rounded by chance with a generator, unless the scaler found an infinity."""
     if scale.found_inf is not None:
         value = torch.where(scale.found_inf.reshape(()) == 0, value, target.to(value.dtype))
-    target.copy_(value)
+    target.copy_(value if generator is None else stochastically_rounded(value.float(), generator))

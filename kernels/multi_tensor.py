@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.kernel import StaticCase
 from kernels.launch import LaunchConfig, launch
 
 RECORD_WIDTH = tl.constexpr(8)
@@ -43,6 +44,51 @@ MIXED = LaunchConfig(block_size=512, num_warps=4)
 def launch_config(dtypes: Sequence[torch.dtype]) -> LaunchConfig:
     """Return the launch config for streams of these dtypes."""
     return UNIFORM if len({dtype.itemsize for dtype in dtypes}) == 1 else MIXED
+
+
+def static_case(
+    name: str,
+    kernel: Any,
+    dtypes: Sequence[torch.dtype],
+    constants: dict[str, Any],
+    vector_only: bool,
+    stochastic: bool = False,
+) -> StaticCase:
+    """Describe one specialisation of an optimizer kernel as `MultiTensorTable` launches it.
+
+    Args:
+        name: `-any` is added where tensors may be misaligned or short of whole vectors.
+        kernel: the `@triton.jit` function.
+        dtypes: of the streams.
+        constants: the kernel's own constexprs.
+        vector_only: every tensor is aligned and whole vectors long.
+        stochastic: parameters are rounded stochastically.
+    """
+    config = launch_config(dtypes)
+    tables = {
+        "records": "*i64",
+        "chunks": "*i32",
+        "rows": "*fp32",
+        **({"random": "*i64"} if stochastic else {}),
+    }
+    return StaticCase(
+        name=name if vector_only else f"{name}-any",
+        jit=kernel,
+        signature=tables,
+        constants={
+            "grad_scale": None,
+            "found_inf": None,
+            **({} if stochastic else {"random": None}),
+            **constants,
+            "VECTOR": 16 // min(dtype.itemsize for dtype in dtypes),
+            "VECTOR_ONLY": vector_only,
+            "BLOCK_SIZE": config.block_size,
+        },
+        config=config,
+        elements=config.block_size,
+        aligned=tuple(tables),
+        vector_bytes=(16 if config is UNIFORM else 8) if vector_only else 0,
+    )
 
 
 @triton.jit
@@ -179,9 +225,14 @@ class MultiTensorTable:
         self._update_rows(rows)
 
     def launch(
-        self, kernel: Any, grad_scale: Tensor | None, found_inf: Tensor | None, **constants: Any
+        self,
+        kernel: Any,
+        grad_scale: Tensor | None = None,
+        found_inf: Tensor | None = None,
+        random: Tensor | None = None,
+        **constants: Any,
     ) -> None:
-        """Launch `kernel` once, one program a chunk."""
+        """Launch `kernel` once, one program a chunk; the tensors are read on the device."""
         with torch.cuda.device_of(self._records):
             launch(
                 kernel,
@@ -191,6 +242,7 @@ class MultiTensorTable:
                 self._rows,
                 grad_scale,
                 found_inf,
+                random,
                 config=self.config,
                 VECTOR=self.vector,
                 VECTOR_ONLY=self.vector_only,

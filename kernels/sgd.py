@@ -28,7 +28,7 @@ from kernels.fused_optimizer import (
     device_rows,
     host_value,
     is_on_device,
-    refuse,
+    penalised,
     scaled_gradient,
     unrounded_parameter,
     working_dtype,
@@ -38,13 +38,14 @@ from kernels.kernel import Kernel, StaticCase
 from kernels.launch import path_of
 from kernels.multi_tensor import (
     TRITON_TYPES,
-    UNIFORM,
     MultiTensorTable,
     gradient_factor,
     locate,
+    static_case,
     stream,
     unrounded,
 )
+from kernels.stochastic_rounding import rounded
 
 
 @triton.jit
@@ -55,6 +56,7 @@ def _sgd_elements(
     end: tl.tensor,
     row: tl.tensor,
     factor: tl.tensor,
+    random: tl.tensor,
     P: tl.constexpr,
     G: tl.constexpr,
     S: tl.constexpr,
@@ -72,7 +74,8 @@ def _sgd_elements(
         master_ptr = stream(record, 2 + MOMENTUM, start, tl.float32, ALIGNED) + offsets
         p = unrounded(p, tl.load(master_ptr, mask=mask), P)
     g = tl.load(stream(record, 1, start, G, ALIGNED) + offsets, mask=mask).to(tl.float32) * factor
-    g += tl.load(row + 1) * p
+    # No penalty must not make NaN of an infinite parameter.
+    g = tl.where(tl.load(row + 1) != 0, g + tl.load(row + 1) * p, g)
     if MOMENTUM:
         b_ptr = stream(record, 2, start, S, ALIGNED) + offsets
         b = tl.load(b_ptr, mask=mask).to(tl.float32)
@@ -82,7 +85,7 @@ def _sgd_elements(
     p -= tl.load(row + 5) * g
     if MASTER:
         tl.store(master_ptr, p, mask=mask)
-    tl.store(p_ptr, p.to(P), mask=mask)
+    tl.store(p_ptr, rounded(p, P, random, offsets), mask=mask)
 
 
 @triton.jit
@@ -92,6 +95,7 @@ def sgd_kernel(
     rows: tl.tensor,
     grad_scale: tl.tensor,
     found_inf: tl.tensor,
+    random: tl.tensor,
     P: tl.constexpr,
     G: tl.constexpr,
     S: tl.constexpr,
@@ -107,15 +111,30 @@ def sgd_kernel(
     # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
     vector_end = left // VECTOR * VECTOR
     if VECTOR_ONLY:
-        _sgd_elements(record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True)
+        _sgd_elements(
+            record, start, 0, vector_end, row, factor, random, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True
+        )
     else:
         if aligned:
             _sgd_elements(
-                record, start, 0, vector_end, row, factor, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True
+                record, start, 0, vector_end, row, factor, random, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True
             )
         for begin in range(tl.where(aligned, vector_end, 0), left, BLOCK_SIZE // 4):
             _sgd_elements(
-                record, start, begin, left, row, factor, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE // 4, False
+                record,
+                start,
+                begin,
+                left,
+                row,
+                factor,
+                random,
+                P,
+                G,
+                S,
+                MOMENTUM,
+                MASTER,
+                BLOCK_SIZE // 4,
+                False,
             )
 
 
@@ -148,7 +167,11 @@ def sgd_row(
 
 
 def sgd_reference_(
-    streams: Sequence[Tensor], row: Row, scale: LossScale | None = None, master: bool = False
+    streams: Sequence[Tensor],
+    row: Row,
+    scale: LossScale | None = None,
+    master: bool = False,
+    generator: torch.Generator | None = None,
 ) -> None:
     """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
 
@@ -157,6 +180,7 @@ def sgd_reference_(
         row: see `sgd_row`.
         scale: the loss scale, if there is one.
         master: whether the last stream is the parameter's fp32 master.
+        generator: rounds the bf16 parameter stochastically.
 
     Mutates: the parameter and the buffer.
 
@@ -171,7 +195,7 @@ def sgd_reference_(
     param, grad, *buffers = streams[:-1] if master else streams
     dtype = working_dtype(param)
     p = unrounded_parameter(param, streams[-1]) if master else param.to(dtype)
-    g = scaled_gradient(grad, dtype, sign, scale) + weight_decay * p
+    g = penalised(scaled_gradient(grad, dtype, sign, scale), p, weight_decay)
     for buffer in buffers:
         b = momentum * buffer.to(dtype) + kept * g
         write(buffer, b, scale)
@@ -179,7 +203,7 @@ def sgd_reference_(
     p = p - lr * g
     if master:
         write(streams[-1], p, scale)
-    write(param, p, scale)
+    write(param, p, scale, generator)
 
 
 class FusedSGD(FusedStep, torch.optim.SGD):
@@ -195,8 +219,11 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         differentiable: False.
         master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and an fp32 buffer:
             updates too small for the parameter's dtype add up there. The parameter is the master, rounded.
+        stochastic_rounding: round bf16 parameters up or down by chance, right on average: updates too small for bf16
+            move them on average, without a copy. See `kernels.stochastic_rounding`.
 
-    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum; 14 and 22 per 16-bit parameter with a master.
+    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum; half of it per 16-bit one, 14 and 22 with a
+        master.
     Raises:
         ValueError: an argument is out of range or cannot be honoured.
 
@@ -230,9 +257,8 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         differentiable: bool = False,
         fused: bool | None = None,
         master_weights: bool = False,
+        stochastic_rounding: bool = False,
     ) -> None:
-        refuse("FusedSGD", foreach, fused, differentiable)
-        self.master_weights = master_weights
         super().__init__(
             params,
             lr=lr,
@@ -241,6 +267,11 @@ class FusedSGD(FusedStep, torch.optim.SGD):
             weight_decay=weight_decay,
             nesterov=nesterov,
             maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+            master_weights=master_weights,
+            stochastic_rounding=stochastic_rounding,
         )
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
@@ -294,7 +325,8 @@ class FusedSGD(FusedStep, torch.optim.SGD):
 
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
         """Update one parameter with plain PyTorch."""
-        sgd_reference_(streams, row, scale, self._keeps_master(streams[0].dtype))
+        p = streams[0]
+        sgd_reference_(streams, row, scale, self._keeps_master(p.dtype), self._generator(p))
 
 
 def sgd_constants(dtypes: Sequence[torch.dtype], master: bool = False) -> dict[str, Any]:
@@ -317,7 +349,7 @@ def sgd_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
         sgd_reference_(streams, row)
         return
     table.update([[tensor] for tensor in streams], [0], [row])
-    table.launch(sgd_kernel, None, None, **sgd_constants([tensor.dtype for tensor in streams]))
+    table.launch(sgd_kernel, **sgd_constants([tensor.dtype for tensor in streams]))
 
 
 def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
@@ -338,37 +370,25 @@ def _bytes_moved(inputs: dict[str, Any]) -> int:
     return sum((1 if i == 1 else 2) * tensor.nbytes for i, tensor in enumerate(inputs["streams"]))
 
 
-def _static_case(name: str, dtype: torch.dtype, momentum: bool, vector_only: bool) -> StaticCase:
-    """Describe one specialisation as it is launched."""
-    return StaticCase(
-        name=name,
-        jit=sgd_kernel,
-        signature={"records": "*i64", "chunks": "*i32", "rows": "*fp32"},
-        constants={
-            "grad_scale": None,
-            "found_inf": None,
-            **sgd_constants([dtype] * (3 if momentum else 2)),
-            "VECTOR": 16 // dtype.itemsize,
-            "VECTOR_ONLY": vector_only,
-            "BLOCK_SIZE": UNIFORM.block_size,
-        },
-        config=UNIFORM,
-        elements=UNIFORM.block_size,
-        aligned=("records", "chunks", "rows"),
-        vector_bytes=16 if vector_only else 0,
+def _static_cases(
+    name: str, dtypes: Sequence[torch.dtype], stochastic: bool = False
+) -> tuple[StaticCase, ...]:
+    """Describe one specialisation, for whole vectors and for any tensors."""
+    constants = sgd_constants(dtypes)
+    return tuple(
+        static_case(name, sgd_kernel, dtypes, constants, vector_only, stochastic)
+        for vector_only in (True, False)
     )
 
 
-STATIC_CASES = tuple(
-    _static_case(
-        f"{'momentum' if momentum else 'sgd'}-{name}{'' if vector_only else '-any'}",
-        dtype,
-        momentum,
-        vector_only,
-    )
-    for momentum in (False, True)
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    for vector_only in (True, False)
+_FP32, _BF16 = torch.float32, torch.bfloat16
+STATIC_CASES = (
+    *_static_cases("sgd-fp32", [_FP32] * 2),
+    *_static_cases("sgd-bf16", [_BF16] * 2),
+    *_static_cases("momentum-fp32", [_FP32] * 3),
+    *_static_cases("momentum-bf16", [_BF16] * 3),
+    *_static_cases("momentum-bf16-stochastic", [_BF16] * 3, stochastic=True),
+    *_static_cases("momentum-fp32-bf16-gradient", [_FP32, _BF16, _FP32]),
 )
 
 

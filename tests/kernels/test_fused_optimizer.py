@@ -44,7 +44,10 @@ def test_constructor_has_torchs_names_and_defaults(fused_class: Any, torch_class
 
     ours, theirs = signature(fused_class.__init__), signature(torch_class.__init__)
     assert ours[: len(theirs)] == theirs
-    assert ours[len(theirs) :] == [("master_weights", False, inspect.Parameter.KEYWORD_ONLY)]
+    assert ours[len(theirs) :] == [
+        ("master_weights", False, inspect.Parameter.KEYWORD_ONLY),
+        ("stochastic_rounding", False, inspect.Parameter.KEYWORD_ONLY),
+    ]
     assert issubclass(fused_class, torch_class)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 
 import kernels.multi_tensor
 from kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD
+from kernels.adam import adam_constants, adam_kernel
 from kernels.multi_tensor import MultiTensorTable
+from kernels.sgd import sgd_constants, sgd_kernel
+from tests.kernels.non_finite import NON_FINITE_CASES, assert_non_finite_as_torch
 from tests.kernels.trajectories import (
     assert_within_bound,
     copies,
@@ -230,3 +234,44 @@ def test_nan_and_infinite_gradients_come_out_as_torchs() -> None:
             params[0].grad = values.clone()
             cls(params, lr=0.1).step()
         torch.testing.assert_close(ours[0], theirs[0], equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_the_last_elements_of_a_tensor_above_two_to_the_31_are_updated_where_they_are(
+    name: str, tmp_path: Path
+) -> None:
+    elements = 2**31 + 1027
+    kernel = KERNELS[name]
+    inputs = kernel.make_inputs(2048 + 1027, torch.bfloat16, torch.device("cpu"), 0)
+    # Files of holes: only the pages that are written take any memory.
+    whole = [
+        torch.from_file(str(tmp_path / str(i)), shared=True, size=elements, dtype=torch.bfloat16)
+        for i in range(len(inputs["streams"]))
+    ]
+    tails = [stream[2**31 - 2048 :] for stream in whole]
+    for tail, values in zip(tails, inputs["streams"], strict=True):
+        tail.copy_(values)
+    table = inputs["table"]
+    table.update([[stream] for stream in whole], [0], [inputs["row"]])
+    chunks = table._chunks
+    assert chunks[-1].tolist() == [0, 2**21 + 1]
+    assert table._records[0, : len(whole)].tolist() == [stream.data_ptr() for stream in whole]
+    assert table._records[0, 5] == elements
+    table._chunks = chunks[-3:].clone()
+    constants = (sgd_constants if name != "adam" else adam_constants)([torch.bfloat16] * len(whole))
+    table.launch({"adam": adam_kernel}.get(name, sgd_kernel), **constants)
+    # The three blocks end with the tensor: 1024 elements below 2**31 and all beyond.
+    expected = [values.clone() for values in inputs["streams"]]
+    blocks = MultiTensorTable([torch.bfloat16] * len(whole), torch.device("cpu"))
+    kernel.fused([values[1024:] for values in expected], inputs["row"], blocks)
+    assert all(map(torch.equal, tails, expected))
+    assert not torch.equal(tails[0][1024:], inputs["streams"][0][1024:])
+    assert sum(stream.count_nonzero() for stream in (s[: 2**20] for s in whole)) == 0
+
+
+@pytest.mark.parametrize("which", ["parameter", "gradient", "state"])
+@pytest.mark.parametrize(("fused_class", "torch_class", "options"), NON_FINITE_CASES)
+def test_infinities_and_nan_come_out_as_torchs(
+    fused_class: Any, torch_class: Any, options: dict[str, Any], which: str
+) -> None:
+    assert_non_finite_as_torch(fused_class, torch_class, options, which)
