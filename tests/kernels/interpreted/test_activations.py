@@ -89,6 +89,31 @@ def test_worst_error_is_at_most_that_of_pytorch_or_four_ulp(name: str) -> None:
         assert error[finite].max() <= max(allowed, float(others[finite].max()))
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_fp16_comes_out_no_worse_than_pytorchs_all_over_its_range(name: str) -> None:
+    # bf16 is left out: the interpreter cuts where a GPU rounds. The step is odd, so every last digit occurs.
+    x = torch.arange(-(2**15), 2**15, 5, dtype=torch.int16).view(torch.float16)
+    exact, exact_slope = value_and_slope(reference, name, x.double())
+    theirs = value_and_slope(reference, name, x)
+    ours = value_and_slope(activation, name, x)
+    # PyTorch's vectors on a CPU have slopes at NaN of their own (elu, hardswish); a lone number is met as on a GPU.
+    alone = value_and_slope(reference, name, torch.tensor([float("nan")]))
+    at_nan = [torch.where(x.isnan(), lone.isnan(), y.isnan()) for lone, y in zip(alone, theirs, strict=True)]
+    # Slopes cross zero, where their terms cancel: below 1/64 they are held to its unit.
+    smallest = (np.float16(2**-14), np.float16(2**-6))
+    for found, expected, pytorchs, nan, least in zip(
+        ours, (exact, exact_slope), theirs, at_nan, smallest, strict=True
+    ):
+        assert torch.equal(found.isnan(), nan)
+        unit = torch.from_numpy(np.spacing(np.maximum(expected.abs().half().numpy(), least)))
+        finite = expected.half().isfinite() & found.isfinite() & pytorchs.isfinite()
+        assert torch.equal(found.isinf() & ~finite, pytorchs.isinf() & ~finite)
+        error, allowed = (
+            ((y.double() - expected).abs() / unit.double())[finite].max() for y in (found, pytorchs)
+        )
+        assert error <= max(allowed, 0.51), (name, error, allowed)
+
+
 def test_gelu_tanh_keeps_the_negative_tail_that_pytorch_loses() -> None:
     x = torch.linspace(-9, -4, 501)
     inner = np.sqrt(2 / np.pi) * (x.double() + 0.044715 * x.double() ** 3)
