@@ -20,9 +20,9 @@ lint: $(VENV)/installed-test
 perf: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-disable-gc -s
 
-# Every kernel compiled for every GPU that the gate knows, against the committed values.
+# The tests that take many minutes: every kernel for every GPU that the gate knows, ten thousand steps, and the like.
 exhaustive: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m exhaustive
+	$(BIN)/python -m pytest -m exhaustive $(ONLY)
 
 # What the machine code of every kernel says, without a GPU: minutes; one target with `python -m kernels.static --target`.
 static: $(VENV)/installed

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import torch
 import yaml
 
 from bench import catalog
@@ -116,6 +118,18 @@ def test_help_fits_and_describes_every_option(name: str) -> None:
 def test_the_readmes_spec_is_a_valid_one() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     assert Spec.model_validate(yaml.safe_load(text)).seeds == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "docs" / "kernels.md"], ids=lambda page: page.name
+)
+def test_the_python_on_a_page_runs(page: Path) -> None:
+    (text,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.GELU())
+    found: dict[str, Any] = {"model": model, "x": torch.randn(2, 3), "b": torch.zeros(3)}
+    exec(text, found)
+    found["model"](torch.randn(2, 4)).sum().backward()
+    found["optimizer"].step()
 
 
 def test_make_and_readme_name_the_same_commands() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.end_to_end.conftest import Done
+from tests.end_to_end.conftest import ROOT, Done
 
 Bench = Callable[..., Done]
 
@@ -257,3 +257,15 @@ def test_results_that_cannot_be_written_are_a_clear_error(bench: Bench, tmp_path
     assert done.code == 2
     assert "results" in done.err
     assert "Traceback" not in done.err
+
+
+def test_the_shipped_smoke_spec_compares_torch_with_the_fused_kernels(bench: Bench) -> None:
+    done = bench("run", str(ROOT / "specs" / "smoke.yaml"), "--set", "train.epochs=3")
+    assert done.code == 0, done.err
+    by_trial = {record["trial"]: record for record in done.records}
+    assert {record["factors"]["implementation"] for record in by_trial.values()} == {"torch", "fused"}
+    for trial, record in by_trial.items():
+        twin = by_trial[trial.replace("implementation=fused", "implementation=torch")]
+        for ours, theirs in zip(record["curve"], twin["curve"], strict=True):
+            assert math.isclose(ours["train_loss"], theirs["train_loss"], rel_tol=1e-3), trial
+    assert "implementation" in done.out

@@ -17,7 +17,7 @@ from tests.kernels.long_trajectories import CASES, DTYPES, assert_long_trajector
 INTERPRETED = Path(__file__).parent / "interpreted" / "test_long_trajectories.py"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtypes", DTYPES)
 @pytest.mark.parametrize(("fused_class", "torch_class", "options"), CASES)
 def test_ten_thousand_steps_with_weight_decay_stay_within_the_bound(
