@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint perf exhaustive static gpu-check schema clean
+.PHONY: run test lint perf search-bench exhaustive static gpu-check schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -31,6 +31,10 @@ static: $(VENV)/installed
 gpu-check: $(VENV)/installed-test
 	@mkdir -p results
 	$(BIN)/python -m pytest tests/kernels/test_gpu.py -v --junitxml=results/gpu-check.xml
+
+# Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
+search-bench: $(VENV)/installed
+	$(BIN)/python -m bench.search_bench.replay $(SEARCH_BENCH)
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json

@@ -17,7 +17,7 @@ from bench.catalog import MODELS, OPTIMIZERS
 from bench.design import Trial
 from bench.errors import InputError
 from bench.records import Record
-from bench.spec import Data, Spec
+from bench.spec import AUTO, Data, Spec
 from bench.worker import WorkerContext
 from bench.workloads.datasets import Source, Splits, load, split
 from bench.workloads.factories import build_model_from_factory
@@ -33,6 +33,7 @@ from tuner.training import Plan
 VALIDATION_SHARE = 10
 # An evaluation keeps no activations for a backward pass, so four batches take about the memory of a training step.
 EVALUATION_BATCHES = 4
+_ANY_LR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class PreparedData:
 
 def rehearse(trial: Trial, context: WorkerContext) -> Record:
     """Build what the trial will build, so that a wrong spec is refused before anything is trained."""
-    spec = trial.spec
+    # What a range test is to find does not decide whether anything can be built.
+    spec = trial.spec if trial.spec.train.base_lr != AUTO else with_base_lr(trial.spec, _ANY_LR)
     provenance: dict[str, Any] = {"bad_input": True}
     try:
         data = prepare_data(trial, context)
@@ -152,6 +154,11 @@ def check_output(model: nn.Module, batches: Batches, classes: int) -> None:
         )
 
 
+def with_base_lr(spec: Spec, lr: float) -> Spec:
+    """Return the spec with another base_lr."""
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"base_lr": lr})})
+
+
 class OptimizerMaker:
     """Makes the spec's optimizer, and remembers the last one for the path that it took."""
 
@@ -166,10 +173,14 @@ class OptimizerMaker:
         return {key: value for key in names if (value := getattr(self._train, key)) is not None}
 
     def __call__(self, parameters: Any) -> torch.optim.Optimizer:
+        return self.at(parameters, self._train.lr)
+
+    def at(self, parameters: Any, lr: float) -> torch.optim.Optimizer:
+        """Make the optimizer at another rate than the spec's."""
         self._last = build_optimizer(
             self._train.optimizer,
             parameters,
-            lr=self._train.base_lr,
+            lr=lr,
             implementation=self._train.implementation,
             **self.options,
         )
@@ -194,7 +205,7 @@ def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> st
         f"{spec.train.optimizer} {options}": partial(
             verify_optimizer,
             spec.train.optimizer,
-            lr=spec.train.base_lr,
+            lr=spec.train.lr,
             options=options,
             device=context.device,
         )
@@ -225,7 +236,7 @@ def make_plan(spec: Spec, batches_per_epoch: int) -> Plan:
     )
     name, parameters = section.schedule.name, section.schedule.parameters
     if schedules.SCHEDULES[name].follows == "metric":
-        arguments = schedules.SCHEDULES[name].function(base_lr=section.base_lr, mode="min", **parameters)
+        arguments = schedules.SCHEDULES[name].function(base_lr=section.lr, mode="min", **parameters)
         return replace(plan, plateau=arguments, plateau_metric="val_loss")
     steps_per_epoch = batches_per_epoch // section.accumulation_steps
     length = {"total_steps": section.epochs * steps_per_epoch, "steps_per_epoch": steps_per_epoch}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -93,20 +94,250 @@ def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path |
     from bench.interrupts import terminate_as_interrupt
     from bench.load_spec import load_spec
     from bench.report.live import Progress
-    from bench.runner import make_plan, open_directory, run_trials
+    from bench.runner import TRAINING, make_plan, open_directory, run_trials
+    from bench.search_run import SEARCH, run_search
+    from bench.spec import SearchDesign
 
     spec, overrides = _what_to_run(spec, overrides, resume)
     console = make_console()
     display = Progress(console)
     with terminate_as_interrupt():
         loaded = load_spec(spec, overrides=overrides, device=device_at_hand())
-        plan = make_plan(loaded, jobs=jobs, command=["bench", *sys.argv[1:]], announce=display.message)
+        searches = isinstance(loaded.spec.design, SearchDesign)
+        kind, command = SEARCH if searches else TRAINING, ["bench", *sys.argv[1:]]
+        plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
+        with open_directory(plan, results, resume, display.message) as directory:
+            try:
+                if searches:
+                    records = run_search(loaded.spec, plan, directory, display)
+                else:
+                    records = run_trials(plan, directory, display)
+            except KeyboardInterrupt:
+                display.stop()
+                _interrupted(directory)
+            finally:
+                display.stop()
+            _print_report(directory, records, console)
+    sys.exit(exit_code(records))
+
+
+@commands.command("batch-size")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--memory", metavar="BYTES", help="The limit, e.g. 8GiB. Default: the spec's limits.memory.")
+@click.option("--device", metavar="NAME", help="Predict for a device that is not there, e.g. a100-40.")
+@click.option("--max", "max_batch", type=click.IntRange(min=1), help="The largest batch that makes sense.")
+@click.option(
+    "--grid", is_flag=True, help="Every configuration of the spec's other factors, not `train` alone."
+)
+@click.option("--memory-only", is_flag=True, help="Leave out throughput and noise scale.")
+@click.option(
+    "--noise-epochs",
+    default="0,1,4",
+    show_default=True,
+    metavar="EPOCHS",
+    help="When to measure the noise scale, 0 being before training.",
+)
+@click.option(
+    "--runs",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Trainings that say how steps to the target depend on the batch size. Default: the newest run of SPEC "
+    "that varied it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value of the spec, e.g. model.width=64. May be repeated.",
+)
+@click.option(
+    "--results",
+    metavar="DIR",
+    default=Path("results"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where new runs are written.",
+)
+def batch_size(
+    spec: Path,
+    memory: str | None,
+    device: str | None,
+    max_batch: int | None,
+    grid: bool,
+    memory_only: bool,
+    noise_epochs: str,
+    runs: Path | None,
+    as_json: bool,
+    overrides: tuple[str, ...],
+    results: Path,
+) -> None:
+    """Find the largest batch of SPEC's training that fits into a byte limit, and recommend one to train with.
+
+    The largest is predicted from traces, then run under the limit in fresh processes, at most four sizes; what is
+    printed has been run in full. Then samples/s are measured at all sizes up to it, and the noise of the gradient along
+    a short training. The recommendation says which limit binds: memory, throughput or noise.
+
+    Exit codes: 0 fine, 1 a run failed, 2 bad input, or no batch fits, 130 interrupted.
+    """
+    from bench.accelerators import accelerator
+    from bench.batch_measurements import measure_batch_sizes, study_as_dict, study_measurements
+    from bench.batch_size import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
+    from bench.earlier_runs import find_rate_run, find_target_run
+    from bench.interrupts import terminate_as_interrupt
+    from bench.load_spec import load_spec
+    from bench.report.batch_size_plot import save_plots
+    from bench.runner import make_plan, open_directory
+
+    if device is not None:
+        accelerator(device)
+    limit_bytes = _limit_bytes(memory)
+    epochs = _epochs(noise_epochs)
+    news = make_console(stderr=as_json)
+
+    def announce(text: str) -> None:
+        news.print(text, highlight=False, markup=False)
+
+    with terminate_as_interrupt():
+        # A device that is not there is a CUDA one, so the spec's profile for CUDA counts.
+        loaded = load_spec(spec, overrides=overrides, device="cuda" if device else device_at_hand())
+        target_run = find_target_run(results, loaded.spec.resolved(), runs)
+        rate_run = find_rate_run(results, loaded.spec.resolved())
+        options = {
+            "device": device,
+            "max_batch": max_batch,
+            "noise_epochs": epochs,
+            "train_batch_size": loaded.spec.train.batch_size,
+        }
+        loaded = with_limits(loaded, limit_bytes, grid=grid, device=device)
+        options["memory_bytes"] = loaded.spec.limits.memory
+        command = ["bench", *sys.argv[1:]]
+        plan = make_plan(loaded, jobs=1, command=command, announce=announce, kind=BATCH_SIZE, options=options)
+        with open_directory(plan, results, None, announce) as directory:
+            for line in plan.banner:
+                announce(line)
+            records = search_batch_sizes(plan, directory, announce)
+            study = study_batch_sizes(directory.run, records, str(directory.path))
+            if not memory_only:
+                records += measure_batch_sizes(plan, directory, study, announce, target_run, rate_run)
+            if as_json:
+                measurements = study_measurements(study, records)
+                save_plots(study, measurements, directory.path)
+                content = study_as_dict(study, measurements)
+                click.echo(json.dumps(content, allow_nan=False))
+            else:
+                _print_report(directory, records, make_console())
+    sys.exit(exit_code(records))
+
+
+@commands.command("lr-range")
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value of the spec, e.g. train.optimizer=adam. May be repeated.",
+)
+@click.option(
+    "--min",
+    "lr_min",
+    default=1e-7,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="First rate.",
+)
+@click.option(
+    "--max",
+    "lr_max",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Last rate.",
+)
+@click.option(
+    "--steps", default=100, show_default=True, type=click.IntRange(10, 10_000), help="Rates in a sweep."
+)
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1, 100), help="Sweeps.")
+@click.option(
+    "--mode", default="exponential", show_default=True, type=click.Choice(["exponential", "linear"])
+)
+@click.option(
+    "--validation", is_flag=True, help="Judge the validation loss after each step, not the training loss."
+)
+@click.option(
+    "--confirm/--no-confirm",
+    default=True,
+    show_default=True,
+    help="Train about an epoch at rates around the suggestion and keep the best.",
+)
+@click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not the first alone.")
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Continue the run in DIR, with its options: what is missing is run, nothing twice.",
+)
+@click.option(
+    "--results",
+    metavar="DIR",
+    default=Path("results"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where new runs are written.",
+)
+def lr_range(
+    spec: Path | None,
+    overrides: tuple[str, ...],
+    all_seeds: bool,
+    resume: Path | None,
+    results: Path,
+    **options: Any,
+) -> None:
+    """Find a learning rate for every configuration of SPEC, by LR range tests.
+
+    Each test sweeps the rate up until the loss diverges and suggests one rate with its interval, and the bounds of a
+    cycle. Over several batch sizes, the exponent is fitted by which the rate grows. Curves are drawn into the run's
+    directory as PNG and SVG.
+
+    Exit codes: 0 fine (a test may find that it cannot tell), 1 a test failed, 2 bad input, 130 interrupted.
+    """
+    from bench.interrupts import terminate_as_interrupt
+    from bench.load_spec import load_spec
+    from bench.lr_range import LR_RANGE, with_swept_factors
+    from bench.report.live import Progress
+    from bench.run_directory import RunDirectory
+    from bench.runner import make_plan, open_directory, run_trials
+
+    if resume is not None:
+        earlier = RunDirectory.open(resume).run["options"]
+        all_seeds = bool(earlier.get("all_seeds"))
+        options = {key: earlier.get(key, value) for key, value in options.items()}
+    if options["lr_min"] >= options["lr_max"]:
+        raise InputError(f"--min: {options['lr_min']:g} must be below --max, {options['lr_max']:g}")
+    spec, overrides = _what_to_run(spec, overrides, resume)
+    console = make_console()
+    display = Progress(console)
+    with terminate_as_interrupt():
+        loaded = load_spec(spec, overrides=overrides, device=device_at_hand())
+        loaded, notes = with_swept_factors(loaded, all_seeds=all_seeds)
+        plan = make_plan(
+            loaded,
+            jobs=1,
+            command=["bench", *sys.argv[1:]],
+            announce=display.message,
+            kind=LR_RANGE,
+            options={**options, "all_seeds": all_seeds},
+        )
+        for note in notes:
+            display.message(f"note: {note}")
         with open_directory(plan, results, resume, display.message) as directory:
             try:
                 records = run_trials(plan, directory, display)
             except KeyboardInterrupt:
                 display.stop()
-                _interrupted(directory)
+                _interrupted(directory, "lr-range")
             finally:
                 display.stop()
             _print_report(directory, records, console)
@@ -173,9 +404,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def make_console() -> Console:
+def make_console(*, stderr: bool = False) -> Console:
     """Make the console to print to: as wide as the terminal, or 100 columns where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH_WITHOUT_TERMINAL)
+    if (sys.stderr if stderr else sys.stdout).isatty():
+        return Console(stderr=stderr)
+    return Console(stderr=stderr, width=WIDTH_WITHOUT_TERMINAL)
 
 
 def device_at_hand() -> str:
@@ -188,6 +421,24 @@ def device_at_hand() -> str:
 def exit_code(records: Sequence[Record]) -> int:
     """Return 1 when a trial failed; every other status is a finding."""
     return FAILED if any(record.status == "failed" for record in records) else 0
+
+
+def _epochs(text: str) -> list[int]:
+    """Read --noise-epochs."""
+    parts = text.replace(" ", "").split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"--noise-epochs: '{text}' is no list of whole numbers. Write it like 0,1,4")
+    return sorted({int(part) for part in parts})
+
+
+def _limit_bytes(text: str | None) -> int | None:
+    """Read --memory."""
+    from bench.units import parse_bytes
+
+    try:
+        return None if text is None else parse_bytes(text)
+    except ValueError as error:
+        raise InputError(f"--memory: {error}") from None
 
 
 def _what_to_run(
@@ -218,16 +469,40 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: C
         from bench.stats import summarize
 
         render(summarize(directory.run, records, str(directory.path)), console)
+    elif kind == "batch-size":
+        from bench.batch_measurements import study_measurements
+        from bench.batch_size import study_batch_sizes
+        from bench.report.batch_size import render as render_study
+        from bench.report.batch_size_plot import save_plots
+
+        study = study_batch_sizes(directory.run, records, str(directory.path))
+        measurements = study_measurements(study, records)
+        render_study(study, measurements, console, save_plots(study, measurements, directory.path))
+    elif kind == "search":
+        from bench.report.search import render as render_search
+        from bench.search_study import study_search
+
+        render_search(study_search(directory.run, records, directory.path), console)
+    elif kind == "lr-range":
+        from bench.lr_range import study_learning_rates
+        from bench.report.lr_plot import draw_all
+        from bench.report.lr_range import render as render_lr_range
+        from bench.report.lr_range import render_pictures
+
+        found = study_learning_rates(directory.run, records, str(directory.path))
+        render_lr_range(found, console)
+        render_pictures(draw_all(found.tested, directory.path), console)
     else:
         raise InputError(
             f"{directory.path}: a run of the kind '{kind}' is newer than this program. Update fusetune"
         )
 
 
-def _interrupted(directory: RunDirectory) -> NoReturn:
+def _interrupted(directory: RunDirectory, command: str = "run") -> NoReturn:
     """Say how to go on, and end."""
     path = shlex.quote(str(directory.path))
     click.echo(
-        f"interrupted; finished trials are kept. Continue with: python -m bench run --resume {path}", err=True
+        f"interrupted; finished trials are kept. Continue with: python -m bench {command} --resume {path}",
+        err=True,
     )
     sys.exit(INTERRUPTED)

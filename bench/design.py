@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from bench.catalog import MODELS, OPTIMIZERS, Entry
 from bench.errors import InputError, closest
-from bench.spec import OPTIMIZER_OPTIONS, OwnCode, RandomDesign, Schedule, Spec
+from bench.spec import OPTIMIZER_OPTIONS, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
 from bench.workloads.datasets import Source
 from bench.yaml_source import KeyPath
 
@@ -60,7 +60,7 @@ def expand(spec: Spec) -> list[Trial]:
     configurations = _configurations(spec)
     trials = []
     for seed in spec.seeds:
-        block = [_trial(spec, factors, seed) for factors in configurations]
+        block = [make_trial(spec, factors, seed) for factors in configurations]
         random.Random(f"{spec.name}:{seed}").shuffle(block)
         trials += block
     return trials
@@ -117,6 +117,9 @@ def check_factors(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find factors that name no field, or one twice, and values that their field refuses."""
+    searches = isinstance(spec.design, SearchDesign)
+    if searches and not _varied(spec):
+        yield ("design", "search"), "there is nothing to search. Give factors"
     paths: dict[KeyPath, str] = {}
     for key, values in _varied(spec).items():
         place: KeyPath = ("factors", key)
@@ -129,6 +132,9 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
             yield place, f"names the same field as '{paths[path]}'. Keep one"
             continue
         paths[path] = key
+        if isinstance(spec.factors[key], Mapping) and not searches:
+            yield place, "a range {low, high} is for design: {search: ...}. Give a list of values"
+            continue
         labels = [str(_label(value)) for value in values]
         for index, value in enumerate(values):
             if labels.index(labels[index]) != index:
@@ -155,7 +161,7 @@ def finding_text(finding: Any) -> str:
 def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find parameters that no optimizer or model in play takes: they would be dropped silently."""
     keys = {factor_path(key, spec): key for key in _varied(spec)}
-    varied = {path: spec.factors[key] or [] for path, key in keys.items()}
+    varied = {path: _varied(spec)[key] for path, key in keys.items()}
     tables: list[tuple[str, str, dict[str, Entry], list[Any], tuple[str, ...]]] = [
         ("train", "optimizer", OPTIMIZERS, [spec.train.optimizer], OPTIMIZER_OPTIONS),
     ]
@@ -175,14 +181,19 @@ def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _varied(spec: Spec) -> dict[str, list[Any]]:
-    """The factors that have values; null switches a factor off (in a profile)."""
-    return {key: values for key, values in spec.factors.items() if values}
+    """The factors that have values, of a range its two ends; null switches a factor off (in a profile)."""
+    return {
+        key: [values["low"], values["high"]] if isinstance(values, Mapping) else values
+        for key, values in spec.factors.items()
+        if values
+    }
 
 
 def _configurations(spec: Spec) -> list[dict[str, Any]]:
     """Return one mapping factor -> value for each configuration of the design."""
     factors = _varied(spec)
-    if spec.design == "one-at-a-time":
+    if spec.design == "one-at-a-time" or isinstance(spec.design, SearchDesign):
+        # A search trains none of these: they are built once, to check every value before it begins.
         start = baseline(spec)
         cells = [start] + [
             {**start, key: value}
@@ -219,7 +230,7 @@ def _cell(factors: dict[str, list[Any]], number: int) -> dict[str, Any]:
     return {key: cell[key] for key in factors}
 
 
-def _trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
+def make_trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
     """Put the factors' values into the spec and name the trial after them."""
     labels = {key: _label(value) for key, value in factors.items()}
     identity = ",".join([*(f"{key}={_text(value)}" for key, value in labels.items()), f"seed={seed}"])

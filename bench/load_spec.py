@@ -152,7 +152,7 @@ def _explain(item: Any, document: Document) -> list[str]:
     """Turn one of pydantic's findings into sentences of ours."""
     if any(str(part).startswith("literal[") for part in item["loc"]):
         return []  # the other branch of `design` says it better
-    path: KeyPath = tuple(part for part in item["loc"] if part not in ("[key]", "RandomDesign"))
+    path: KeyPath = tuple(part for part in item["loc"] if not _is_annotation(part))
     kind, context, value = item["type"], item.get("ctx") or {}, item.get("input")
     where = f"{document.where(path)}: {dotted(path)}" if path else document.name
     if kind == "own_keys":
@@ -179,6 +179,11 @@ def _explain(item: Any, document: Document) -> list[str]:
         need = context["min_length" if kind == "too_short" else "max_length"]
         return [f"{where}: must have {bound} {need} values, is {_shown(value)}"]
     return [f"{where}: {item['msg']}, is {_shown(value)}"]
+
+
+def _is_annotation(part: int | str) -> bool:
+    """Whether a part of pydantic's path names a branch of a union, not a key of the spec."""
+    return part in ("[key]", "RandomDesign", "SearchDesign") or str(part).startswith("tagged-union")
 
 
 def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:

@@ -28,6 +28,8 @@ class Record:
         curve: one object per epoch: epoch, step, samples, time_s (training clock at the end of the epoch), train_loss,
             train_accuracy, val_loss, val_accuracy, lr, grad_norm (and test_* where the target asks for them).
             A non-finite number of a diverged epoch is written as null.
+        findings: what the training was diagnosed with, see `tuner.diagnosis.Finding`: name, title, sentence, evidence,
+            try_next, confidence.
         provenance: device, versions, commit, dirty flag, path, stand-in, jobs: whatever the numbers depend on.
     """
 
@@ -40,6 +42,7 @@ class Record:
     samples: dict[str, list[float]] = field(default_factory=dict)
     curve: list[dict[str, float | None]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object."""

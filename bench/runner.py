@@ -204,7 +204,7 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     display.start(len(plan.trials), len(done), plan.banner)
     if not missing:
         return recorder.records
-    first = _make_worker(plan, directory, 0)
+    first = make_worker(plan, directory, 0)
     try:
         _rehearse(plan, missing, first, display)
     except BaseException as error:
@@ -216,10 +216,29 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
         first.close()  # a worker belongs to the thread that started it
 
     def make_executor(index: int) -> Executor:
-        return first if plan.jobs == 1 else _make_worker(plan, directory, index)
+        return first if plan.jobs == 1 else make_worker(plan, directory, index)
 
     run_all(missing, make_executor, recorder, jobs=plan.jobs)
     return recorder.records
+
+
+def rehearse(
+    plan: RunPlan, trials: Sequence[Trial], directory: RunDirectory, display: Display, *, remove: bool
+) -> None:
+    """Build every configuration once, in a worker of its own.
+
+    Raises:
+        InputError: one cannot be built as the spec asks; with `remove`, the run's directory is removed then.
+    """
+    worker = make_worker(plan, directory, 0)
+    try:
+        _rehearse(plan, trials, worker, display)
+    except InputError:
+        if remove:
+            directory.remove()
+        raise
+    finally:
+        worker.close()
 
 
 def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display: Display) -> None:
@@ -234,7 +253,7 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
             raise InputError(f"{plan.run['spec_path']}: {record.reason}{name}")
 
 
-def _make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:
+def make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:
     """Make an executor with a worker process of its own."""
     log = directory.path / f"worker-{index}.log"
     return WorkerExecutor(plan.setup, log=log, hard_timeout_s=plan.hard_timeout_s)

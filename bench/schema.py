@@ -36,14 +36,22 @@ def _accept_bare_schedule_names(definitions: dict[str, Any]) -> None:
     definitions["Train"]["properties"]["schedule"] = {"anyOf": [names, {"$ref": "#/definitions/Schedule"}]}
 
 
+# What an object among the factors must be; none of it applies to lists.
+_RANGE: dict[str, Any] = {
+    "properties": {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"}},
+    "required": ["low", "high"],
+    "additionalProperties": False,
+}
+
+
 def _factors(definitions: dict[str, Any]) -> dict[str, Any]:
-    """A factor is any field of train, model or data with a list of that field's values."""
+    """A factor is any field of train, model or data with a list of that field's values, or a range to search."""
     properties: dict[str, Any] = {}
     for section in (Train, Model, Data):
         name = section.__name__
         for field in definitions[name]["properties"]:
             item = {"$ref": f"#/definitions/{name}/properties/{field}"}
-            values = {"type": ["array", "null"], "items": item, "minItems": 1}
+            values = {"type": ["array", "null", "object"], "items": item, "minItems": 1, **_RANGE}
             properties[f"{name.lower()}.{field}"] = values
             properties.setdefault(field, values)
     description = "a field of train, model or data (dotted where unclear) -> the values to try"
@@ -51,7 +59,7 @@ def _factors(definitions: dict[str, Any]) -> dict[str, Any]:
         "type": "object",
         "description": description,
         "properties": properties,
-        "additionalProperties": {"type": ["array", "null"]},
+        "additionalProperties": {"type": ["array", "null", "object"], **_RANGE},
     }
 
 

@@ -6,6 +6,7 @@ a file into them and `bench.design` expands them into trials.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -13,13 +14,19 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from bench.catalog import (
     ACTIVATIONS,
@@ -37,6 +44,7 @@ from tuner import schedules
 
 DEVICES = ("auto", "cpu", "cuda")
 PROFILES = ("cpu", "cuda")
+AUTO = "auto"
 
 
 class OneOf:
@@ -102,6 +110,32 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Read a factor's values: a list, null, or the range of a search, which stays a mapping."""
+    if not isinstance(value, dict):
+        return handler(value)
+    if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+        raise _wrong(f"must be a list of values, or a range {{low, high, log}}, is {value!r}")
+    low, high = value["low"], value["high"]
+    if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high)):
+        raise _wrong(f"low and high must be numbers, are {low!r} and {high!r}")
+    if not low < high:
+        raise _wrong(f"low {low!r} must be below high {high!r}")
+    if value.get("log") and low <= 0:
+        raise _wrong(f"low is {low!r}, which has no logarithm. Give a low above 0, or leave out log")
+    return value
+
+
+def _as_given(value: Any) -> Any:
+    """Write a factor's values out as they are: pydantic's own way warns of a range where it expects a list."""
+    return value
+
+
+def _design_kind(value: Any) -> str:
+    """Tell the designs that are mappings apart."""
+    return "SearchDesign" if isinstance(value, SearchDesign) or "search" in value else "RandomDesign"
+
+
 def _design(value: Any) -> Any:
     """Check the shape of a design; `random` alone lacks its number of trials."""
     if isinstance(value, dict):
@@ -111,6 +145,19 @@ def _design(value: Any) -> Any:
     if value not in ("grid", "one-at-a-time"):
         raise PydanticCustomError("unknown_name", "", {"known": ["grid", "one-at-a-time", "{random: N}"]})
     return value
+
+
+def _learning_rate(value: Any) -> Any:
+    """Take a number above 0, or `auto`."""
+    if value == AUTO:
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(f"must be a number or {AUTO}, is {value!r}")
+    if not math.isfinite(value):
+        raise PydanticKnownError("finite_number")
+    if value <= 0:
+        raise PydanticKnownError("greater_than", {"gt": 0})
+    return float(value)
 
 
 Bytes = Annotated[
@@ -124,6 +171,11 @@ Seconds = Annotated[
     BeforeValidator(_seconds),
     Field(gt=0),
     WithJsonSchema({"type": ["string", "number"], "examples": ["10min"]}),
+]
+LearningRate = Annotated[
+    float | Literal["auto"],
+    PlainValidator(_learning_rate),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "auto"}]}),
 ]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -256,7 +308,9 @@ class Train(Section):
     """How to train. Optimizer parameters have PyTorch's names and, where left out, PyTorch's defaults."""
 
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "momentum"
-    base_lr: Positive
+    base_lr: LearningRate = Field(
+        description="a number, or auto: an LR range test before the training finds it"
+    )
     batch_size: Count
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     schedule: NamedSchedule = Schedule(name="constant")
@@ -283,6 +337,13 @@ class Train(Section):
     maximize: bool | None = None
     foreach: bool | None = None
     fused: bool | None = None
+
+    @property
+    def lr(self) -> float:
+        """`base_lr` as a number; ValueError where it is still to be found."""
+        if isinstance(self.base_lr, str):
+            raise ValueError("train.base_lr: is auto; a number is needed here. Find one with bench lr-range")
+        return self.base_lr
 
 
 OPTIMIZER_OPTIONS = tuple(dict.fromkeys(key for entry in OPTIMIZERS.values() for key in entry.parameters))
@@ -330,6 +391,24 @@ class RandomDesign(Section):
     random: Count
 
 
+class SearchSettings(Section):
+    """What a search may spend: configurations are trained an epoch at a time, the promising ones further."""
+
+    budget_epochs: Count = Field(
+        description="epochs of training in all, those of the winner's re-run not counted"
+    )
+    prior: bool = Field(True, description="begin with what earlier runs on other data say of known factors")
+    fresh_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
+        3, description="seeds, none of them the search's, on which the winner is trained again"
+    )
+
+
+class SearchDesign(Section):
+    """Search the factors' values, which may be ranges here, instead of training every configuration."""
+
+    search: SearchSettings
+
+
 class Spec(Section):
     """An experiment: one workload, the factors to vary, and what to reach."""
 
@@ -339,10 +418,22 @@ class Spec(Section):
     data: Data
     model: Model
     train: Train
-    factors: dict[str, Annotated[list[Any], Field(min_length=1)] | None] = Field(
-        {}, description="a field of train, model or data (dotted where unclear) -> the values to try"
-    )
-    design: Annotated[Literal["grid", "one-at-a-time"] | RandomDesign, BeforeValidator(_design)] = "grid"
+    factors: dict[
+        str,
+        Annotated[
+            Annotated[list[Any], Field(min_length=1)] | None,
+            WrapValidator(_values),
+            PlainSerializer(_as_given),
+        ],
+    ] = Field({}, description="a field of train, model or data (dotted where unclear) -> the values to try")
+    design: Annotated[
+        Literal["grid", "one-at-a-time"]
+        | Annotated[
+            Annotated[RandomDesign, Tag("RandomDesign")] | Annotated[SearchDesign, Tag("SearchDesign")],
+            Discriminator(_design_kind),
+        ],
+        BeforeValidator(_design),
+    ] = "grid"
     seeds: Annotated[
         list[Seed],
         BeforeValidator(_seeds),
@@ -374,4 +465,5 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "limits": Limits,
     "early_stop": EarlyStop,
     "design": RandomDesign,
+    "search": SearchSettings,
 }

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from bench import significance
+from bench.diagnosis import Diagnosis, merge
 from bench.effects import Effect, Gain, freeze, gain, main_effect, reached
 from bench.records import STATUSES, Record
 from bench.significance import ALPHA, Verdict
@@ -123,10 +124,12 @@ class Summary:
         score_metric: the metric that ranks trials without a time to target.
         configurations: by rank.
         troubles: what diverged, ran out of memory or failed, by rank.
+        diagnoses: what the trainings were found to suffer from, by rank.
         first: how sure the first place is; None with fewer than two configurations.
         gain: the first place over `train`; None when nothing was recorded.
         effects: one per factor with at least two levels.
         fused_paths: which way fused optimizers and activations took, each different one once.
+        auto_rates: the rates that `base_lr: auto` found, a line a trial.
         recorded, planned: trials.
         trials_s: clock of all trials together, set-up, compilation and evaluation included.
     """
@@ -137,10 +140,12 @@ class Summary:
     score_metric: str
     configurations: tuple[Configuration, ...]
     troubles: tuple[Trouble, ...]
+    diagnoses: tuple[Diagnosis, ...]
     first: FirstPlace | None
     gain: Gain | None
     effects: tuple[Effect, ...]
     fused_paths: tuple[str, ...]
+    auto_rates: tuple[str, ...]
     recorded: int
     planned: int
     trials_s: float
@@ -201,6 +206,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
             for rank, cell in enumerate(cells, start=1)
         ),
         troubles=tuple(trouble for cell in cells for trouble in _troubles(cell)),
+        diagnoses=tuple(diagnosis for cell in cells for diagnosis in merge(cell.records)),
         first=judge_first(cells) if len(cells) > 1 else None,
         gain=_gain(cells, baseline, score_metric, with_target=target is not None) if cells else None,
         effects=tuple(
@@ -216,6 +222,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
             if records and len(values) > 1
         ),
         fused_paths=_fused_paths(spec, records),
+        auto_rates=tuple(_auto_rates(records)),
         recorded=len(records),
         planned=run["trials"],
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
@@ -234,6 +241,16 @@ def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[st
         if implementation == "fused" and isinstance(path, Mapping):
             found.add(", ".join(f"{part} by {way}" for part, way in path.items()))
     return tuple(sorted(found))
+
+
+def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
+    """Say which learning rate a range test chose for a trial, with its interval."""
+    for record in records:
+        chosen = record.provenance.get("base_lr_auto")
+        if chosen:
+            interval = chosen["interval"]
+            span = f" ({interval[0]:.3g}..{interval[1]:.3g})" if interval else ""
+            yield f"{chosen['base_lr']:.3g}{span} for {record.trial}"
 
 
 def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> list[Any]:

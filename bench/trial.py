@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from typing import Any, cast
 
 import torch
@@ -18,14 +19,16 @@ from bench.assembly import (
     rehearse,
 )
 from bench.design import Trial
+from bench.lr_range import resolve_auto
 from bench.memory_limit import settle_footprint
 from bench.records import Record, Status
 from bench.worker import OnProgress, WorkerContext
 from tuner import convergence
-from tuner.convergence import EarlyStop
+from tuner.convergence import EarlyStop, Training
+from tuner.diagnosis import diagnose
 from tuner.measure import PeakMemory, resident_bytes
 from tuner.precision import resolve_precision
-from tuner.training import train
+from tuner.training import train_epochs
 
 
 def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
@@ -45,6 +48,18 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
     """
     if trial.rehearsal:
         return rehearse(trial, context)
+    epochs = trial_epochs(trial, context, on_progress)
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            return cast(Record, end.value)
+
+
+def trial_epochs(
+    trial: Trial, context: WorkerContext, on_progress: OnProgress
+) -> Generator[dict[str, float | None], str | None, Record]:
+    """Train as `run_trial` does, pausing after each epoch; see `tuner.training.train_epochs`. Returns the record."""
     started_s = time.perf_counter()
     spec = trial.spec
     peak_memory = PeakMemory(context.device, footprint_bytes=_footprint_bytes(context))
@@ -53,13 +68,14 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
     torch.manual_seed(trial.seed)
     model = make_model(spec, data.splits)
     batches, validation, test = make_batches(trial, data, context.device)
+    spec, chosen_lr = resolve_auto(spec, model, batches, trial.seed)
     target = make_target(spec)
     make_optimizer = OptimizerMaker(spec)
     activations_path = (
         fuse_activations(spec, model, context) if spec.train.implementation == "fused" else "torch"
     )
     setup_s = time.perf_counter() - started_s
-    training = train(
+    training = yield from train_epochs(
         model,
         make_optimizer,
         batches,
@@ -71,6 +87,7 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
         time_limit_s=spec.limits.trial_time,
         on_progress=on_progress,
         peak_memory=peak_memory,
+        layer_statistics=True,
     )
     status, reason = convergence.outcome(training, target)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -83,8 +100,25 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
         values={**convergence.values(training, target), "setup_s": setup_s, "parameters": parameters},
         samples={"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]},
         curve=training.curve,
-        provenance={**_provenance(trial, context), "path": make_optimizer.path(activations_path)},
+        provenance={
+            **_provenance(trial, context),
+            **chosen_lr,
+            "path": make_optimizer.path(activations_path),
+        },
+        findings=_findings(training),
     )
+
+
+def _findings(training: Training) -> list[dict[str, Any]]:
+    """Diagnose a training, for its record."""
+    findings = diagnose(
+        training.curve,
+        statistics=training.statistics,
+        diverged=training.diverged,
+        batch_size=training.samples_per_step,
+        planned_epochs=training.planned_epochs,
+    )
+    return [finding.as_dict() for finding in findings]
 
 
 def _footprint_bytes(context: WorkerContext) -> int:

@@ -35,6 +35,7 @@ METRICS: dict[str, Metric] = {
     "step_time_s": Metric("step time", "s", "lower"),
     "samples_per_s": Metric("samples/s", "samples/s", "higher"),
     "peak_bytes": Metric("peak memory", "bytes", "lower"),
+    "needed_bytes": Metric("memory needed", "bytes", "lower"),
     "wanted_bytes": Metric("memory wanted", "bytes", "lower"),
     "limit_bytes": Metric("memory limit", "bytes", "neither"),
     "best_val_accuracy": Metric("best val acc", "fraction", "higher"),
@@ -54,6 +55,13 @@ METRICS: dict[str, Metric] = {
     "compile_s": Metric("compilation", "s", "lower"),
     "setup_s": Metric("set-up", "s", "neither"),
     "parameters": Metric("parameters", "count", "neither"),
+    "suggested_lr": Metric("suggested lr", "none", "neither"),
+    "range_lr": Metric("lr of the range test", "none", "neither"),
+    "lr_low": Metric("cycle from", "none", "neither"),
+    "lr_high": Metric("cycle to", "none", "neither"),
+    "lr_interval_low": Metric("interval from", "none", "neither"),
+    "lr_interval_high": Metric("interval to", "none", "neither"),
+    "divergence_lr": Metric("diverges at lr", "none", "neither"),
 }
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 Curve = Sequence[Mapping[str, float | None]]
 
@@ -163,6 +164,9 @@ class Training:
         diverged: why the training is counted as diverged, or None.
         stopped_early: why it ended before the planned epochs (patience or time limit), or None.
         test_loss, test_accuracy: of the final model, where there is a test set and it did not diverge.
+        statistics: snapshots of the layers, before training and after each epoch, see `tuner.layer_statistics`; empty
+            where they were not asked for.
+        statistics_s: what they took; not on the training clock.
     """
 
     curve: list[dict[str, float | None]]
@@ -177,6 +181,8 @@ class Training:
     stopped_early: str | None = None
     test_loss: float | None = None
     test_accuracy: float | None = None
+    statistics: list[dict[str, Any]] = field(default_factory=list)
+    statistics_s: float = 0.0
 
     @property
     def steps(self) -> int:

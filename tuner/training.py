@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from tuner.batches import Batches
 from tuner.convergence import EarlyStop, Target, Training, divergence, higher_is_better
 from tuner.evaluation import Evaluation, LossFunction, evaluate
+from tuner.layer_statistics import LayerStatistics, Snapshot
 from tuner.learning_rate import LearningRate, StepFunction
 from tuner.measure import PeakMemory, Stopwatch
 from tuner.precision import resolve_precision
@@ -93,6 +94,7 @@ def train(
     on_progress: OnProgress | None = None,
     stopwatch: Stopwatch | None = None,
     peak_memory: PeakMemory | None = None,
+    layer_statistics: bool = False,
 ) -> Training:
     """Train a model and return what happened.
 
@@ -120,6 +122,8 @@ def train(
             and samples_per_s (None where not known): twice a second, and at the end of each epoch.
         stopwatch: its device must be that of `batches`; default: a new one.
         peak_memory: made before data and model were, to count them; default: made now.
+        layer_statistics: look into the layers before training and at the end of each epoch, for `tuner.diagnosis`:
+            off the clock, a forward pass of some 256 samples each time; what is learnt stays the same bit for bit.
 
     Mutates: the model's parameters and buffers, in place; its modules are left in training mode.
 
@@ -135,6 +139,65 @@ def train(
         ...                  plan=Plan(epochs=5), validation=data)
         >>> training.steps, training.curve[-1]["val_accuracy"] > 0.9
         (20, True)
+    """
+    epochs = train_epochs(
+        model,
+        make_optimizer,
+        batches,
+        plan=plan,
+        validation=validation,
+        test=test,
+        target=target,
+        early_stop=early_stop,
+        time_limit_s=time_limit_s,
+        loss_fn=loss_fn,
+        on_progress=on_progress,
+        stopwatch=stopwatch,
+        peak_memory=peak_memory,
+        layer_statistics=layer_statistics,
+    )
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            return end.value
+
+
+def train_epochs(
+    model: nn.Module,
+    make_optimizer: MakeOptimizer,
+    batches: Batches,
+    *,
+    plan: Plan,
+    validation: Batches,
+    test: Batches | None = None,
+    target: Target | None = None,
+    early_stop: EarlyStop | None = None,
+    time_limit_s: float | None = None,
+    loss_fn: LossFunction | None = None,
+    on_progress: OnProgress | None = None,
+    stopwatch: Stopwatch | None = None,
+    peak_memory: PeakMemory | None = None,
+    layer_statistics: bool = False,
+) -> Generator[dict[str, float | None], str | None, Training]:
+    """Train as `train` does, pausing after each epoch: yield its entry of the curve, and return the Training at the end.
+
+    While it is paused, no clock runs (training, time limit) and others may draw from torch's generators: their states
+    are put back when it goes on. What a pause holds is the model, its gradients, the optimizer's state and the data, all
+    where they are; closing the generator drops them. Sending a reason instead of resuming ends the training early.
+
+    Args, Mutates, Raises: as for `train`.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(64, 2)
+        >>> data = Batches(x, (x[:, 0] > 0).long(), batch_size=16)
+        >>> epochs = train_epochs(torch.nn.Linear(2, 2), lambda parameters: torch.optim.SGD(parameters, lr=1.0), data,
+        ...                       plan=Plan(epochs=5), validation=data)
+        >>> next(epochs)["epoch"], next(epochs)["epoch"]
+        (1, 2)
+        >>> epochs.close()
     """
     stopwatch = stopwatch or Stopwatch(batches.device)
     started_s = stopwatch.clock()
@@ -190,8 +253,13 @@ def train(
         time_limit_s=time_limit_s,
         stopwatch=stopwatch,
         progress=progress,
+        layers=LayerStatistics(
+            model, batches, loss_fn=loss_fn or nn.functional.cross_entropy, precision=precision
+        )
+        if layer_statistics
+        else None,
     )
-    loop.run()
+    yield from loop.run()
     final_test = loop.final_evaluation(test) if test is not None and not loop.diverged else None
     return Training(
         curve=loop.curve,
@@ -206,7 +274,24 @@ def train(
         stopped_early=loop.stopped_early,
         test_loss=final_test.loss if final_test else None,
         test_accuracy=final_test.accuracy if final_test else None,
+        statistics=loop.statistics,
+        statistics_s=loop.statistics_s,
     )
+
+
+class GeneratorStates:
+    """The states of torch's own random generators, to be put back after others have drawn from them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def put_back(self) -> None:
+        """Make the generators go on from where they were."""
+        torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda, self._device)
 
 
 @dataclass
@@ -225,10 +310,13 @@ class _Loop:
     time_limit_s: float | None
     stopwatch: Stopwatch
     progress: Progress
+    layers: LayerStatistics | None
 
     steps: int = 0
     curve: list[dict[str, float | None]] = field(default_factory=list)
     evaluation_s: float = 0.0
+    statistics: list[Snapshot] = field(default_factory=list)
+    statistics_s: float = 0.0
     diverged: str | None = None
     stopped_early: str | None = None
 
@@ -236,14 +324,21 @@ class _Loop:
         self.running = RunningLoss(self.batches.device)
         self.untrained_loss = torch.zeros((), device=self.batches.device)
 
-    def run(self) -> None:
-        """Train until the last epoch or a reason to stop."""
+    def run(self) -> Generator[dict[str, float | None], str | None, None]:
+        """Train until the last epoch or a reason to stop, pausing after each epoch that is in the curve."""
         for epoch in range(1, self.plan.epochs + 1):
             self.train_epoch(epoch)
             if self.diverged:
                 self.curve.append(self.trained(epoch))
             elif not self.stopped_early:
                 self.end_epoch(epoch)
+            if self.curve and self.curve[-1]["epoch"] == epoch:
+                paused_s, generators = self.stopwatch.clock(), GeneratorStates(self.batches.device)
+                stop = yield self.curve[-1]
+                generators.put_back()
+                self.started_s += self.stopwatch.clock() - paused_s
+                if stop and not self.diverged and epoch < self.plan.epochs:
+                    self.stopped_early = stop
             if self.diverged or self.stopped_early:
                 return
 
@@ -260,6 +355,12 @@ class _Loop:
                 break
             self.rate.set(self.steps)
             self.step.accumulate(stream, self.running)
+            if not self.steps and self.layers is not None:
+                # The first gradients are there and nothing is trained yet.
+                self.stopwatch.pause()
+                self.step.unscale(self.optimizer)
+                self.look_into_layers(0)
+                self.stopwatch.resume()
             if index == steps - 1 and self.plan.grad_clip is None:
                 self.stopwatch.pause()
                 self.step.measure_gradient_norm(self.optimizer)
@@ -315,6 +416,7 @@ class _Loop:
         for name, samples in self.held_out.items():
             loss, accuracy = self.timed_evaluation(samples)
             entry[f"{name}_loss"], entry[f"{name}_accuracy"] = _finite(loss), accuracy
+        self.look_into_layers(epoch)
         self.curve.append(entry)
         self.progress.report(
             "training", self.steps, loss=entry["train_loss"], val_accuracy=self.val_accuracy()
@@ -325,6 +427,14 @@ class _Loop:
         self.rate.end_epoch(entry.get(self.plan.plateau_metric))
         if self.early_stop is not None:
             self.stopped_early = self.early_stop.reason(self.curve)
+
+    def look_into_layers(self, epoch: int) -> None:
+        """Take a snapshot of the layers, where that is asked for, and add its seconds to `statistics_s`."""
+        if self.layers is None:
+            return
+        start_s = self.stopwatch.now_s()
+        self.statistics.append(self.layers.snapshot(epoch))
+        self.statistics_s += self.stopwatch.now_s() - start_s
 
     def val_accuracy(self) -> float | None:
         """Return the validation accuracy of the last epoch."""

@@ -59,6 +59,7 @@ class TrainingStep:
         self._autocast = autocast(precision, device)
         # Disabled, it passes loss and optimizer through.
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._scaled = self._scaler.is_enabled()
         self.gradient_norm: Tensor | None = None
 
     def accumulate(self, batches: Iterator[tuple[Tensor, Tensor]], running: RunningLoss) -> None:
@@ -72,16 +73,23 @@ class TrainingStep:
             share = loss if self._accumulation_steps == 1 else loss / self._accumulation_steps
             self._scaler.scale(share).backward()
             running.add(loss, logits, y)
+        self._scaled = self._scaler.is_enabled()
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Bring the gradients to their true size, once for each update, to look at them before it."""
+        if self._scaled:
+            self._scaler.unscale_(optimizer)
+            self._scaled = False
 
     def measure_gradient_norm(self, optimizer: Optimizer) -> None:
         """Set `gradient_norm`, on the device, before an update that does not clip."""
-        self._scaler.unscale_(optimizer)
+        self.unscale(optimizer)
         self.gradient_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
     def update(self, optimizer: Optimizer) -> None:
         """Clip, where asked, and let the optimizer step; clipping sets `gradient_norm`, as it was before."""
         if self._grad_clip is not None:
-            self._scaler.unscale_(optimizer)
+            self.unscale(optimizer)
             self.gradient_norm = clip_grad_norm_(self._parameters, self._grad_clip)
         self._scaler.step(optimizer)
         self._scaler.update()
@@ -114,10 +122,10 @@ def burn_in(
     Memory: one copy of the parameters while the optimizer steps, when the activations are gone already.
     """
     devices = [batches.device] if batches.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _restored(model.named_buffers):
+    with torch.random.fork_rng(devices=devices), restored(model.named_buffers):
         start_s = stopwatch.now_s()
         step.accumulate(batches.epoch(0), RunningLoss(batches.device))
-        with _restored(model.named_parameters):
+        with restored(model.named_parameters):
             step.update(make_optimizer(model.parameters()))
         seconds = stopwatch.now_s() - start_s
         step.drop_gradients()
@@ -125,7 +133,7 @@ def burn_in(
 
 
 @contextmanager
-def _restored(named_tensors: Callable[[], Iterable[tuple[str, Tensor]]]) -> Iterator[None]:
+def restored(named_tensors: Callable[[], Iterable[tuple[str, Tensor]]]) -> Iterator[None]:
     """Put the tensors' values back at the end, in place; by name, for a module may have replaced a buffer."""
     saved = {name: tensor.detach().clone() for name, tensor in named_tensors()}
     yield

@@ -23,6 +23,7 @@ from bench.stats import Configuration, Spread, Summary
 from bench.units import METRICS, format_bytes, format_metric, format_seconds
 
 BAR_WIDTH = 30
+_MOST_RATES = 4
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
 _DIM = "dim"
 _POINTS = " pp"
@@ -31,8 +32,8 @@ _POINTS = " pp"
 def render(summary: Summary, console: Console) -> None:
     """Print the report.
 
-    Header with provenance, configurations by rank, what went wrong, the gain over `train`, each factor's main effect,
-    the recommendation, and what is missing or would make it surer.
+    Header with provenance, configurations by rank, what went wrong, what the trainings were found to suffer from, the
+    gain over `train`, each factor's main effect, the recommendation, and what is missing or would make it surer.
 
     Args:
         summary: from `bench.stats.summarize`.
@@ -42,6 +43,7 @@ def render(summary: Summary, console: Console) -> None:
         _header(summary),
         _configurations(summary, console),
         _troubles(summary),
+        _diagnoses(summary),
         _gain(summary),
         _effects(summary),
         _recommendation(summary),
@@ -92,6 +94,11 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "set", ", ".join(run["overrides"])
     for path in summary.fused_paths:
         yield "fused", path
+    shown = summary.auto_rates[:_MOST_RATES]
+    for position, rate in enumerate(shown):
+        yield "" if position else "auto lr", rate
+    if len(summary.auto_rates) > len(shown):
+        yield "", f"... and {len(summary.auto_rates) - len(shown)} more, in the records"
     yield "trials", _trials(summary)
     yield "device", _device(run.get("machine") or {})
     versions = run.get("versions") or {}
@@ -335,6 +342,26 @@ def _troubles(summary: Summary) -> RenderableType | None:
             cells.append(Text(wanted if limit == "-" else f"{wanted}\nof {limit}"))
         table.add_row(*cells, Text(trouble.reason or "no reason recorded"))
     return Group(_title("Not trained to the end"), _firm(table))
+
+
+def _diagnoses(summary: Summary) -> RenderableType | None:
+    """Say what the trainings were found to suffer from, and what to try; nothing where they are sound."""
+    if not summary.diagnoses:
+        return None
+    table = _table()
+    table.add_column("finding", min_width=10)
+    table.add_column("configuration", ratio=2, overflow="fold")
+    table.add_column("seeds", justify="right", no_wrap=True)
+    table.add_column("what shows it, and what to try", ratio=4)
+    for diagnosis in summary.diagnoses:
+        table.add_row(
+            Text(diagnosis.title, style="yellow"),
+            Text(wording.configuration_label(diagnosis.factors)),
+            Text(f"{len(diagnosis.seeds)}/{diagnosis.n}"),
+            Text(diagnosis.sentence) + Text(f"\n{diagnosis.try_next}", style="italic"),
+            end_section=True,
+        )
+    return Group(_title("Diagnosis"), _firm(table))
 
 
 def _gain(summary: Summary) -> RenderableType | None:

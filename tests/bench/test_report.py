@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
@@ -195,7 +196,32 @@ def no_factors() -> Summary:
     )
 
 
+def with_diagnoses() -> Summary:
+    high = {
+        "name": "learning_rate_too_high",
+        "title": "learning rate too high",
+        "sentence": "The training loss was thrown to 4.1; the untrained model's was 2.3.",
+        "evidence": {"lr": 3.0},
+        "try_next": "Divide the learning rate by 3 to 10.",
+        "confidence": "sure",
+    }
+    turns = high | {
+        "name": "overfitting",
+        "title": "overfitting",
+        "sentence": "The validation loss turns after epoch 4 [of 12].",
+        "try_next": "Stop at epoch 4.",
+    }
+    records = [
+        dataclasses.replace(
+            record, findings=[high, turns] if record.factors["batch_size"] == 256 and record.seed else []
+        )
+        for record in grid_records(TWO, 3)
+    ]
+    return summarize(run_json(TWO, trials=12), records)
+
+
 CASES = [
+    with_diagnoses,
     full_grid,
     many_seeds,
     every_status,

@@ -1,0 +1,374 @@
+"""Beyond memory: throughput and noise of each batch size, trainings that are there already, and one recommendation.
+
+largest batch --measure_batch_sizes--> records of throughput and noise
+  records --study_measurements--> Measurements --render--> terminal, plot, or JSON
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.batch_size import BatchSizeStudy, ConfigurationStudy, RecordLog
+from bench.design import Trial
+from bench.earlier_runs import RateRun, SizeToTarget, TargetRun
+from bench.executors import WorkerExecutor
+from bench.records import Record
+from bench.run_directory import RunDirectory
+from bench.runner import RunPlan
+from bench.wording import configuration_label
+from tuner.critical_batch import LEAST_SIZES, CriticalBatch, fit_critical_batch
+from tuner.lr_scaling import LEAST_SIZES as LEAST_RATES
+from tuner.lr_scaling import LRScaling, fit_lr_scaling
+from tuner.noise_estimate import NoiseScale, estimate_noise_scale
+from tuner.recommendation import Recommendation, recommend
+from tuner.throughput import Throughput, throughput
+
+NOISE_EPOCHS = (0, 1, 4)
+# Below these, a size is more than 4000 times smaller than the largest and nobody asks.
+_MOST_SIZES = 12
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class NoiseAtEpoch:
+    """The noise scale after `epoch` epochs and `steps` updates at `batch_size`."""
+
+    epoch: int
+    steps: int
+    batch_size: int
+    scale: NoiseScale
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What is known of a configuration's batch sizes besides their memory.
+
+    Args:
+        factors: the configuration, batch size apart.
+        throughputs: by batch size; empty where it was not measured.
+        noise: along training; empty where it was not measured.
+        failures: what could not be measured, and why, a sentence each.
+        runs: trainings to a target at several batch sizes, or None.
+        critical: the critical batch size of those, or None where they are too few.
+        rates: LR range tests at several batch sizes, or None.
+        scaling: how the best learning rate goes with the batch size by those, or None where they are too few.
+        lr: what that gives for the recommended batch size.
+        wanted: samples of a forward as the spec has it.
+        accumulation_steps: forwards in a step.
+        recommendation: None where no batch fits, or none was run.
+    """
+
+    factors: Mapping[str, Any]
+    throughputs: tuple[Throughput, ...]
+    noise: tuple[NoiseAtEpoch, ...]
+    failures: tuple[str, ...]
+    runs: TargetRun | None
+    critical: CriticalBatch | None
+    rates: RateRun | None
+    scaling: LRScaling | None
+    lr: float | None
+    wanted: int
+    accumulation_steps: int
+    recommendation: Recommendation | None
+
+    @property
+    def noise_scale(self) -> NoiseScale | None:
+        """The latest: it grows along training, and most steps come late."""
+        return self.noise[-1].scale if self.noise else None
+
+    @property
+    def critical_batch(self) -> tuple[float | None, str]:
+        """The critical batch size that counts and what to call it: measured by trainings, else the noise scale."""
+        if self.critical is not None and self.critical.value is not None:
+            return self.critical.value, "the critical batch size"
+        return (self.noise_scale.value if self.noise_scale else None), "the noise scale"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints; a number that is not finite is null."""
+        content = _plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        assert isinstance(content, dict)
+        return content
+
+
+def study_as_dict(study: BatchSizeStudy, measurements: Sequence[Measurements]) -> dict[str, Any]:
+    """Return the JSON object that `--json` prints: the study, with each configuration's measurements in it."""
+    content = study.as_dict()
+    for configuration, measured in zip(content["configurations"], measurements, strict=True):
+        configuration["measurements"] = measured.as_dict()
+    return content
+
+
+def measure_batch_sizes(
+    plan: RunPlan,
+    directory: RunDirectory,
+    study: BatchSizeStudy,
+    announce: Announce,
+    runs: TargetRun | None,
+    rates: RateRun | None,
+) -> list[Record]:
+    """Measure throughput and noise of every configuration of which a batch fits; each record is on the disk at once.
+
+    The worker has no limit of its own: every size has run under the limit before, each in a process by itself.
+
+    Args:
+        plan: its trials are the configurations.
+        directory: takes the records.
+        study: the largest batch of each configuration.
+        announce: is told what happens, a line each.
+        runs: trainings to a target that are there already; kept with the records.
+        rates: LR range tests that are there already; kept too.
+    """
+    log = RecordLog(plan, directory)
+    largest = {_key(configuration.factors): configuration for configuration in study.configurations}
+    for trial in plan.trials:
+        configuration = largest.get(_key(trial.factors))
+        if study.accelerator is None and configuration is not None and configuration.batch_size:
+            _measure(trial, configuration.batch_size, plan, log, announce)
+        for name, earlier in (("runs", runs), ("rates", rates)):
+            if earlier is not None:
+                log.append(trial, _earlier_record(trial, name, earlier))
+    return log.records
+
+
+def _measure(trial: Trial, largest: int, plan: RunPlan, log: RecordLog, announce: Announce) -> None:
+    """Measure one configuration in one worker."""
+    label = configuration_label(trial.factors)
+    sizes = measured_sizes(largest)
+    setup = dataclasses.replace(plan.setup, limit_bytes=None)
+    executor = WorkerExecutor(setup, log=log.path, hard_timeout_s=plan.hard_timeout_s)
+    try:
+        announce(f"{label}: timing steps at batch sizes {', '.join(map(str, sizes))}")
+        job = _job(trial, "throughput", largest, sizes=sizes)
+        for record in _throughput_records(trial, executor.run(job, _ignore)):
+            log.append(trial, record)
+        epochs = _noise_epochs(trial)
+        announce(f"{label}: measuring the gradient noise after {', '.join(map(str, epochs))} epochs")
+        job = _job(trial, "noise", min(largest, trial.options["train_batch_size"]), noise_epochs=epochs)
+        for record in _noise_records(trial, executor.run(job, _ignore), job.spec.train.batch_size):
+            log.append(trial, record)
+    finally:
+        executor.close()
+
+
+def measured_sizes(largest: int) -> list[int]:
+    """Return the powers of two up to the largest batch, and it itself; 1, which BatchNorm refuses, only when alone.
+
+    Example:
+        >>> measured_sizes(100), measured_sizes(1)
+        ([2, 4, 8, 16, 32, 64, 100], [1])
+    """
+    powers = [2**exponent for exponent in range(1, largest.bit_length()) if 2**exponent < largest]
+    return [*powers, largest][-_MOST_SIZES:]
+
+
+def _noise_epochs(trial: Trial) -> list[int]:
+    """Return after which epochs to look; before training only, where there is no rate to train at."""
+    if isinstance(trial.spec.train.base_lr, str):
+        return [0]
+    return [epoch for epoch in trial.options["noise_epochs"] if epoch <= trial.spec.train.epochs] or [0]
+
+
+def _job(trial: Trial, name: str, batch_size: int, **options: Any) -> Trial:
+    """Make the trial that a worker is given."""
+    section = trial.spec.train.model_copy(update={"batch_size": batch_size})
+    return dataclasses.replace(
+        trial,
+        id=f"{trial.id},{name}",
+        spec=trial.spec.model_copy(update={"train": section}),
+        options={**trial.options, "job": name, **options},
+    )
+
+
+def _throughput_records(trial: Trial, record: Record) -> list[Record]:
+    """Turn a worker's record into one for each batch size; a failure stays one record."""
+    if record.status != "ok":
+        return [_marked(record, "throughput")]
+    found = []
+    for size, times in record.provenance["step_times_s"].items():
+        rate = throughput(int(size), times, accumulation_steps=trial.spec.train.accumulation_steps)
+        found.append(
+            Record(
+                f"{trial.id},batch_size={size},throughput",
+                {**trial.factors, "batch_size": int(size)},
+                trial.seed,
+                "ok",
+                values={"samples_per_s": rate.samples_per_s, "step_time_s": rate.step_time_s},
+                samples={"step_time_s": times},
+                provenance={"measurement": "throughput"},
+            )
+        )
+    return found
+
+
+def _noise_records(trial: Trial, record: Record, batch_size: int) -> list[Record]:
+    """Turn a worker's record into one for each epoch at which it looked; a failure stays one record."""
+    if record.status != "ok":
+        return [_marked(record, "noise")]
+    found = []
+    for point in record.provenance["points"]:
+        norms = point["norms"]
+        squares = {
+            "small_gradient_square": list(norms["small_squares"]),
+            "big_gradient_square": list(norms["big_squares"]),
+        }
+        finite = all(math.isfinite(value) for values in squares.values() for value in values)
+        found.append(
+            Record(
+                f"{trial.id},noise,epoch={point['epoch']}",
+                trial.factors,
+                trial.seed,
+                "ok" if finite else "diverged",
+                reason="" if finite else f"a gradient was not finite after {point['epoch']} epochs",
+                values={"epochs": float(point["epoch"]), "steps": float(point["steps"])},
+                samples=squares if finite else {},
+                provenance={
+                    "measurement": "noise",
+                    "small": norms["small"],
+                    "big": norms["big"],
+                    "samples": record.provenance["samples"],
+                    "train_batch_size": batch_size,
+                },
+            )
+        )
+    return found
+
+
+def _earlier_record(trial: Trial, name: str, earlier: TargetRun | RateRun) -> Record:
+    """Keep what earlier runs said, so that the report can be printed again without them."""
+    own = dataclasses.asdict(earlier.of(trial.factors))
+    provenance = {"measurement": name, name: own}
+    return Record(f"{trial.id},{name}", trial.factors, trial.seed, "ok", provenance=provenance)
+
+
+def _marked(record: Record, measurement: str) -> Record:
+    """Say in a record what it was to be a measurement of."""
+    return dataclasses.replace(record, provenance={**record.provenance, "measurement": measurement})
+
+
+def study_measurements(study: BatchSizeStudy, records: Iterable[Record]) -> list[Measurements]:
+    """Sum up the measurements of every configuration, and recommend a batch size.
+
+    Args:
+        study: what fits.
+        records: of the same run.
+    """
+    measured = [record for record in records if "measurement" in record.provenance]
+    return [_measurements(study, configuration, measured) for configuration in study.configurations]
+
+
+def _measurements(
+    study: BatchSizeStudy, configuration: ConfigurationStudy, records: Sequence[Record]
+) -> Measurements:
+    """Sum up one configuration."""
+    own = [
+        record
+        for record in records
+        if _key({key: value for key, value in record.factors.items() if key != "batch_size"})
+        == _key(configuration.factors)
+    ]
+
+    def of(measurement: str) -> list[Record]:
+        return [record for record in own if record.provenance["measurement"] == measurement]
+
+    accumulation_steps = _accumulation_steps(study.run, configuration)
+    throughputs = tuple(
+        throughput(
+            record.factors["batch_size"], record.samples["step_time_s"], accumulation_steps=accumulation_steps
+        )
+        for record in of("throughput")
+        if record.status == "ok"
+    )
+    runs = next((TargetRun.from_dict(record.provenance["runs"]) for record in of("runs")), None)
+    rates = next((RateRun.from_dict(record.provenance["rates"]) for record in of("rates")), None)
+    options = study.run["options"]
+    found = Measurements(
+        factors=configuration.factors,
+        throughputs=tuple(sorted(throughputs, key=lambda each: each.batch_size)),
+        noise=tuple(_noise_at(record) for record in of("noise") if record.status == "ok"),
+        failures=tuple(
+            f"{record.provenance['measurement']}: {record.reason}" for record in own if record.status != "ok"
+        ),
+        runs=runs,
+        critical=_critical(runs.rows) if runs else None,
+        rates=rates,
+        scaling=_scaling(rates) if rates else None,
+        lr=None,
+        wanted=options.get("train_batch_size", 1),
+        accumulation_steps=accumulation_steps,
+        recommendation=None,
+    )
+    if configuration.batch_size is None or study.accelerator is not None:
+        return found
+    critical, source = found.critical_batch
+    recommendation = recommend(
+        found.throughputs,
+        largest=configuration.batch_size,
+        memory_binds=configuration.bound == "memory",
+        critical=critical or None,
+        critical_source=source,
+        wanted=options.get("train_batch_size"),
+        accumulation_steps=accumulation_steps,
+    )
+    lr = found.scaling.lr_at(recommendation.batch_size) if found.scaling else None
+    return dataclasses.replace(found, recommendation=recommendation, lr=lr)
+
+
+def _accumulation_steps(run: Mapping[str, Any], configuration: ConfigurationStudy) -> int:
+    """Return the forwards in a step of a configuration."""
+    default = run["spec"].get("train", {}).get("accumulation_steps", 1)
+    named = configuration.factors.get("train.accumulation_steps", default)
+    return int(configuration.factors.get("accumulation_steps", named))
+
+
+def _noise_at(record: Record) -> NoiseAtEpoch:
+    """Estimate the noise scale from a record's norms."""
+    known = record.provenance
+    scale = estimate_noise_scale(
+        record.samples["small_gradient_square"],
+        record.samples["big_gradient_square"],
+        small=known["small"],
+        big=known["big"],
+        samples=known["samples"],
+    )
+    epoch, steps = (int(record.values[name]) for name in ("epochs", "steps"))
+    return NoiseAtEpoch(epoch, steps, known["train_batch_size"], scale)
+
+
+def _critical(rows: Sequence[SizeToTarget]) -> CriticalBatch | None:
+    """Fit the critical batch size, where enough sizes reached the target."""
+    pairs = [(row.samples_per_step, steps) for row in rows for steps in row.steps]
+    if len({size for size, _ in pairs}) < LEAST_SIZES:
+        return None
+    return fit_critical_batch([size for size, _ in pairs], [steps for _, steps in pairs])
+
+
+def _scaling(rates: RateRun) -> LRScaling | None:
+    """Fit how the rate goes with the batch size, where there are enough."""
+    if len({row.batch_size for row in rates.rows}) < LEAST_RATES:
+        return None
+    return fit_lr_scaling([row.batch_size for row in rates.rows], [row.lr for row in rates.rows])
+
+
+def _key(factors: Mapping[str, Any]) -> str:
+    """Make factors comparable, whatever their order."""
+    return repr(sorted(factors.items(), key=lambda item: item[0]))
+
+
+def _plain(value: Any) -> Any:
+    """Turn dataclasses and tuples into JSON, and what is not finite into null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _ignore(progress: dict[str, Any]) -> None:
+    """A measurement's progress is not shown."""

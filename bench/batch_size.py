@@ -1,0 +1,444 @@
+"""The largest batch under a byte limit: predict, run in fresh workers under the limit, and sum up from the records.
+
+SPEC --configurations--> [Trial] --predict--> prediction --largest_batch--> probes, each a Record
+  records --study_batch_sizes--> BatchSizeStudy --render--> terminal, or JSON
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.design import Trial
+from bench.errors import InputError
+from bench.executors import WorkerExecutor
+from bench.load_spec import LoadedSpec
+from bench.records import Record
+from bench.run_directory import RunDirectory
+from bench.runner import Kind, RunPlan
+from bench.units import format_bytes
+from bench.wording import configuration_label
+from tuner.batch_size import (
+    CPU_OVERHEAD,
+    CUDA_OVERHEAD,
+    Overhead,
+    Probe,
+    fit_overhead,
+    largest_batch,
+)
+from tuner.memory_lines import StepMemory
+
+BATCH_SIZE = Kind("batch-size", "bench.memory_probe:run_job")
+_FACTOR = "batch_size"
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """One batch size: what was predicted, expected and measured.
+
+    Args:
+        batch_size: samples in a forward.
+        status: `ok` (ran in full), `out_of_memory`, `failed`, or `predicted` (not run).
+        predicted_bytes: what the tensors need, from the traces.
+        expected_bytes: the same with the overhead of libraries and allocator, as far as it was known before the run;
+            None for a device that is not there.
+        needed_bytes: measured: the least limit under which it runs; where it does not fit, a lower bound.
+        peak_bytes: measured: growth of resident memory (CPU), or what all tensors held (CUDA).
+        error: expected over needed, less 1; None where nothing was measured.
+        step_time_s: median of the probe's steps, a rough one.
+        reason: why it does not fit or failed.
+        probe: the run's number, from 1; None where it was not run.
+    """
+
+    batch_size: int
+    status: str
+    predicted_bytes: float
+    expected_bytes: float | None = None
+    needed_bytes: float | None = None
+    peak_bytes: float | None = None
+    error: float | None = None
+    step_time_s: float | None = None
+    reason: str = ""
+    probe: int | None = None
+
+
+@dataclass(frozen=True)
+class ConfigurationStudy:
+    """One configuration of the spec, batch size apart.
+
+    Args:
+        factors: factor -> value, batch_size left out; empty for the `train` configuration.
+        batch_size: the largest that ran in full (on a device that is not there: that is predicted to); None: none.
+        bound: `memory`, `samples` (all of the training set is one batch) or `nothing fits`.
+        limit_bytes: the limit that counted.
+        limit_source: who set it: --memory, the container, the shell, the device.
+        samples: the most samples that a batch can have.
+        phase: where the largest batch has its peak.
+        parts: what holds memory at that peak, by the prediction.
+        method: `traced`, or `measured` for a model that cannot be traced.
+        note: why it was measured, or what the prediction leaves out.
+        overhead: the line needed = offset + slope * predicted through the runs; None where there were none.
+        rows: every size that was run, and powers of two that were not, by size.
+        probes: how many sizes were run.
+        failure: why there is no answer; empty where there is one.
+    """
+
+    factors: Mapping[str, Any]
+    batch_size: int | None
+    bound: str
+    limit_bytes: int | None
+    limit_source: str | None
+    samples: int
+    phase: str
+    parts: Mapping[str, int]
+    method: str
+    note: str
+    overhead: Overhead | None
+    rows: tuple[SizeRow, ...]
+    probes: int
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class BatchSizeStudy:
+    """What `bench batch-size` found.
+
+    Args:
+        run: the content of run.json.
+        accelerator: the name of the device that is not there; None for the one at hand.
+        configurations: one for each configuration of the spec, batch size apart.
+        directory: where the records are.
+    """
+
+    run: Mapping[str, Any]
+    accelerator: str | None
+    configurations: tuple[ConfigurationStudy, ...]
+    directory: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `--json` prints."""
+        return {
+            "spec": self.run["spec"]["name"],
+            "device": self.accelerator or self.run["device"],
+            "predicted_only": self.accelerator is not None,
+            "stand_in": self.run.get("stand_in"),
+            "directory": self.directory,
+            "configurations": [dataclasses.asdict(configuration) for configuration in self.configurations],
+        }
+
+
+def with_limits(
+    loaded: LoadedSpec, memory_bytes: int | None, *, grid: bool, device: str | None
+) -> LoadedSpec:
+    """Return the spec as the search needs it: no batch sizes to vary, one seed, and the limit.
+
+    Args:
+        loaded: the spec as a person wrote it.
+        memory_bytes: the limit; None: the spec's own.
+        grid: keep the other factors; else the `train` configuration alone.
+        device: the name of a device that is not there, or None.
+
+    Raises:
+        InputError: no limit anywhere.
+    """
+    spec = loaded.spec
+    limit = memory_bytes or spec.limits.memory
+    if limit is None and device is None:
+        raise InputError(
+            "--memory: is missing, and the spec has no limits.memory. Add it, like --memory 8GiB"
+        )
+    batch_keys = {_FACTOR, f"train.{_FACTOR}"}
+    factors = {key: values for key, values in spec.factors.items() if grid and key not in batch_keys}
+    limits = spec.limits.model_copy(update={"memory": limit})
+    section = spec.train.model_copy(update={"batch_size": 1})
+    changes = {"factors": factors, "limits": limits, "seeds": spec.seeds[:1], "train": section}
+    there = loaded.device if device is None else _device_at_hand()
+    return dataclasses.replace(loaded, spec=spec.model_copy(update=changes), device=there)
+
+
+def _device_at_hand() -> str:
+    """Return where a device that is not there is predicted."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def search_batch_sizes(plan: RunPlan, directory: RunDirectory, announce: Announce) -> list[Record]:
+    """Search the largest batch of every configuration; each record is on the disk before the next probe starts.
+
+    Args:
+        plan: its trials are the configurations; their options hold memory_bytes and device.
+        directory: takes the records.
+        announce: is told what happens, a line each.
+
+    Raises:
+        InputError: what cannot be built, and a limit that holds no batch at all. A run without records is removed.
+    """
+    log = RecordLog(plan, directory)
+    for trial in plan.trials:
+        try:
+            _search(trial, plan, log, announce)
+        except InputError:
+            if not log.records:
+                directory.remove()
+            raise
+    return log.records
+
+
+def _search(trial: Trial, plan: RunPlan, log: RecordLog, announce: Announce) -> None:
+    """Predict one configuration, then probe it."""
+    label = configuration_label(trial.factors)
+    announce(f"{label}: loading the data and tracing the model")
+    prediction = _prediction(trial, plan, log)
+    if prediction is None or "simulated" in prediction:
+        return
+    memory = StepMemory.from_dict(prediction["memory"])
+    limit_bytes = prediction["limit_bytes"]
+    check_room(label, prediction, memory.at(1).parts["parameters"], memory.at(1).peak_bytes)
+
+    def probe(batch_size: int) -> Probe:
+        announce(
+            f"{label}: running batch size {batch_size}, whose tensors need "
+            f"{format_bytes(memory.at(batch_size).peak_bytes)}, under {format_bytes(limit_bytes)}"
+        )
+        record = _run_probe(trial, batch_size, limit_bytes, plan, log)
+        if record.status not in ("ok", "out_of_memory"):
+            raise _ProbeFailedError
+        fits = record.status == "ok"
+        needed = record.values.get("needed_bytes" if fits else "wanted_bytes")
+        announce(f"  {'fits' if fits else 'does not fit'}: {record.reason or format_bytes(needed or 0)}")
+        return Probe(batch_size, fits, None if needed is None else int(needed), record.reason)
+
+    try:
+        largest_batch(
+            lambda batch_size: memory.at(batch_size).peak_bytes,
+            probe,
+            limit_bytes=limit_bytes,
+            max_batch=min(prediction["samples"], trial.options.get("max_batch") or prediction["samples"]),
+            overhead=_assumed_overhead(plan.run["device"], prediction),
+        )
+    except _ProbeFailedError:
+        announce(f"{label}: {log.records[-1].reason}")
+
+
+class _ProbeFailedError(Exception):
+    """A probe failed for another reason than memory; its record says why."""
+
+
+class RecordLog:
+    """Completes each record and appends it."""
+
+    def __init__(self, plan: RunPlan, directory: RunDirectory) -> None:
+        self.path = directory.path / "worker.log"
+        self.records: list[Record] = []
+        self._directory = directory
+        run = plan.run
+        self._provenance = {
+            "device": run["device"],
+            "device_name": run["machine"].get("device_name"),
+            "torch": run["versions"].get("torch"),
+            "commit": run.get("commit"),
+            "dirty": run.get("dirty"),
+        }
+
+    def append(self, trial: Trial, record: Record) -> Record:
+        """Keep a record."""
+        source = trial.source
+        data = {"data": source.name, "stand_in": source.stand_in} if source else {}
+        complete = dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})
+        self._directory.append(complete)
+        self.records.append(complete)
+        return complete
+
+
+def _prediction(trial: Trial, plan: RunPlan, log: RecordLog) -> dict[str, Any] | None:
+    """Rehearse and predict in a worker without a limit; None when the model cannot be run at all."""
+    setup = dataclasses.replace(plan.setup, limit_bytes=None)
+    job = dataclasses.replace(trial, id=f"{trial.id},prediction", options={**trial.options, "job": "predict"})
+    executor = WorkerExecutor(setup, log=log.path, hard_timeout_s=plan.hard_timeout_s)
+    try:
+        rehearsal = executor.run(dataclasses.replace(trial, rehearsal=True), _ignore)
+        if rehearsal.provenance.get("bad_input"):
+            raise InputError(f"{plan.run['spec_path']}: {rehearsal.reason}")
+        record = log.append(trial, executor.run(job, _ignore))
+    finally:
+        executor.close()
+    return record.provenance.get("prediction")
+
+
+def _run_probe(trial: Trial, batch_size: int, limit_bytes: int, plan: RunPlan, log: RecordLog) -> Record:
+    """Run one batch size in a fresh worker under the limit."""
+    section = trial.spec.train.model_copy(update={_FACTOR: batch_size})
+    number = sum(_is_probe_of(record, trial.factors) for record in log.records) + 1
+    job = dataclasses.replace(
+        trial,
+        id=f"{trial.id},{_FACTOR}={batch_size},probe={number}",
+        factors={**trial.factors, _FACTOR: batch_size},
+        spec=trial.spec.model_copy(update={"train": section}),
+        options={**trial.options, "job": "probe"},
+    )
+    setup = dataclasses.replace(plan.setup, limit_bytes=limit_bytes)
+    executor = WorkerExecutor(setup, log=log.path, hard_timeout_s=plan.hard_timeout_s)
+    try:
+        return log.append(trial, executor.run(job, _ignore))
+    finally:
+        executor.close()
+
+
+def check_room(label: str, prediction: Mapping[str, Any], weights_bytes: int, one_sample_bytes: int) -> None:
+    """Refuse a limit that is used up, or that not even a batch of one sample can keep."""
+    limit_bytes, source = prediction["limit_bytes"], prediction["limit_source"]
+    if not limit_bytes:
+        raise InputError(
+            f"{source}: leaves no memory; the process holds all of it already. Raise that limit, or use less"
+        )
+    limit = f"{source}: {format_bytes(limit_bytes)}"
+    if weights_bytes > limit_bytes:
+        raise InputError(
+            f"{limit} is less than the weights of {label}, which take {format_bytes(weights_bytes)}. "
+            "Raise the limit, or use a smaller model"
+        )
+    if one_sample_bytes > limit_bytes:
+        raise InputError(
+            f"{limit} holds no batch of {label}; one sample needs at least {format_bytes(one_sample_bytes)}, the "
+            f"weights alone {format_bytes(weights_bytes)}. Raise the limit, or use a smaller model or data set"
+        )
+
+
+def study_batch_sizes(
+    run: Mapping[str, Any], records: Sequence[Record], directory: str | None
+) -> BatchSizeStudy:
+    """Sum up the records of a search.
+
+    Args:
+        run: the content of run.json.
+        records: predictions and probes, in the order in which they were made.
+        directory: where they are.
+
+    Records of other measurements (`measurement` in their provenance says which) are left out.
+    """
+    records = [record for record in records if "measurement" not in record.provenance]
+    predictions = [record for record in records if not _is_probe(record)]
+    configurations = tuple(
+        _study(run, prediction, [record for record in records if _is_probe_of(record, prediction.factors)])
+        for prediction in predictions
+    )
+    return BatchSizeStudy(run, run["options"].get("device"), configurations, directory)
+
+
+def _study(run: Mapping[str, Any], record: Record, probes: Sequence[Record]) -> ConfigurationStudy:
+    """Sum up one configuration."""
+    prediction = record.provenance.get("prediction")
+    if prediction is None:
+        return ConfigurationStudy(
+            record.factors, None, "nothing fits", None, None, 0, "", {}, "", "", None, (), 0, record.reason
+        )
+    memory = StepMemory.from_dict(prediction["memory"])
+    rows = _probe_rows(memory, probes, _assumed_overhead(run["device"], prediction))
+    fitted = [row for row in rows if row.status == "ok"]
+    simulated = prediction.get("simulated")
+    best = max((row.batch_size for row in fitted), default=None)
+    overhead = None
+    if simulated:
+        best = simulated["batch_size"] or None
+    elif fitted:
+        points = [(row.predicted_bytes, row.needed_bytes or 0.0) for row in fitted]
+        assumed = _assumed_overhead(run["device"], prediction)
+        overhead = fit_overhead(points, assumed, failures=len(rows) - len(fitted))
+    most = min(prediction["samples"], run["options"].get("max_batch") or prediction["samples"])
+    at_best = memory.at(best or 1)
+    failed = [probe.reason for probe in probes if probe.status not in ("ok", "out_of_memory")]
+    return ConfigurationStudy(
+        factors=record.factors,
+        batch_size=best,
+        bound="nothing fits" if best is None else "samples" if best == most else "memory",
+        limit_bytes=prediction["limit_bytes"],
+        limit_source=prediction["limit_source"],
+        samples=prediction["samples"],
+        phase=at_best.phase,
+        parts=at_best.parts,
+        method=at_best.method,
+        note=at_best.note,
+        overhead=overhead,
+        rows=tuple(
+            sorted([*rows, *_unrun_rows(memory, rows, overhead, prediction)], key=lambda row: row.batch_size)
+        ),
+        probes=len(probes),
+        failure=failed[0] if failed else "" if best else "no batch ran in full under the limit",
+    )
+
+
+def _probe_rows(memory: StepMemory, probes: Sequence[Record], assumed: Overhead) -> list[SizeRow]:
+    """Return a row for each run, with what was expected of it before it was made."""
+    rows: list[SizeRow] = []
+    points: list[tuple[float, float]] = []
+    for number, record in enumerate(probes, start=1):
+        size = int(record.factors[_FACTOR])
+        predicted = float(memory.at(size).peak_bytes)
+        overhead = fit_overhead(points, assumed, failures=len(rows) - len(points))
+        expected = overhead.needed(predicted)
+        fits = record.status == "ok"
+        needed = record.values.get("needed_bytes" if fits else "wanted_bytes")
+        if fits and needed:
+            points.append((predicted, needed))
+        rows.append(
+            SizeRow(
+                batch_size=size,
+                status=record.status,
+                predicted_bytes=predicted,
+                expected_bytes=expected,
+                needed_bytes=needed,
+                peak_bytes=record.values.get("peak_bytes"),
+                error=expected / needed - 1 if fits and needed else None,
+                step_time_s=median(record.samples["step_time_s"])
+                if record.samples.get("step_time_s")
+                else None,
+                reason=record.reason,
+                probe=number,
+            )
+        )
+    return rows
+
+
+def _unrun_rows(
+    memory: StepMemory, run: Sequence[SizeRow], overhead: Overhead | None, prediction: Mapping[str, Any]
+) -> list[SizeRow]:
+    """Return a row for each power of two that was not run, up to the first that needs twice the limit."""
+    rows = []
+    sizes = {row.batch_size for row in run}
+    simulated = prediction.get("simulated")
+    wanted = {2**exponent for exponent in range(int(math.log2(max(1, prediction["samples"]))) + 1)}
+    for size in sorted(wanted | ({simulated["batch_size"]} if simulated else set()) - {0}):
+        predicted = float(memory.at(size).peak_bytes)
+        expected = overhead.needed(predicted) if overhead else None
+        if size not in sizes:
+            rows.append(SizeRow(size, "predicted", predicted, expected))
+        if prediction["limit_bytes"] and (expected or predicted) > 2 * prediction["limit_bytes"]:
+            break
+    return rows
+
+
+def _assumed_overhead(device: str, prediction: Mapping[str, Any]) -> Overhead:
+    """Return the overhead to assume before the first run: what loading took of it was seen."""
+    assumed = CUDA_OVERHEAD if device.startswith("cuda") else CPU_OVERHEAD
+    return Overhead(assumed.offset_bytes + prediction["loading_bytes"], assumed.slope)
+
+
+def _is_probe(record: Record) -> bool:
+    """Tell a probe from a prediction."""
+    return _FACTOR in record.factors
+
+
+def _is_probe_of(record: Record, factors: Mapping[str, Any]) -> bool:
+    """Tell whether a record is a probe of the configuration with these factors."""
+    return _is_probe(record) and {**record.factors, _FACTOR: None} == {**factors, _FACTOR: None}
+
+
+def _ignore(progress: dict[str, Any]) -> None:
+    """A probe is short; its progress is not shown."""

@@ -1,0 +1,269 @@
+"""What runs that are there already say of batch sizes: steps and time to the target, and learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.errors import InputError, RunDirectoryError
+from bench.records import Record
+from bench.run_directory import RunDirectory, find_run
+from tuner.lr_scaling import LEAST_SIZES
+
+_SIZE_FACTORS = ("batch_size", "train.batch_size")
+# Of configurations that differ in these only, a batch size is judged by the one that suits it best.
+_RATE_FACTORS = ("base_lr", "train.base_lr")
+# A run that has another of these is a run of something else; of `train`, these do not count.
+_SAME = ("data", "model", "train", "target")
+_FREE = ("batch_size", "base_lr", "implementation", "compile", "foreach", "fused")
+# A range test goes to no target, and runs at bare rates, for as long as it wants.
+_SAME_RANGE_TEST = ("data", "model", "train")
+_FREE_IN_RANGE_TEST = (*_FREE, "schedule", "epochs")
+
+
+@dataclass(frozen=True)
+class SizeToTarget:
+    """What trainings at one batch size needed to the target.
+
+    Args:
+        batch_size: samples in a forward.
+        samples_per_step: the same times the accumulation steps.
+        factors: of the configuration that was the fastest at this size, as in its records.
+        n: its trainings.
+        steps: steps to the target of each of those that reached it.
+        times_s: seconds to the target of the same.
+    """
+
+    batch_size: int
+    samples_per_step: int
+    factors: Mapping[str, Any]
+    n: int
+    steps: tuple[float, ...]
+    times_s: tuple[float, ...]
+
+    @property
+    def median_steps(self) -> float:
+        """The median, a miss being infinite."""
+        return median([*self.steps, *[math.inf] * (self.n - len(self.steps))])
+
+    @property
+    def median_time_s(self) -> float:
+        """The median, a miss being infinite."""
+        return median([*self.times_s, *[math.inf] * (self.n - len(self.times_s))])
+
+
+@dataclass(frozen=True)
+class TargetRun:
+    """A run that varied the batch size.
+
+    Args:
+        directory: where it is.
+        baseline: factor -> value of its `train` configuration.
+        rows: by batch size.
+    """
+
+    directory: str
+    baseline: Mapping[str, Any]
+    rows: tuple[SizeToTarget, ...]
+
+    def of(self, factors: Mapping[str, Any]) -> TargetRun:
+        """Return the run with the rows of one configuration; a factor that it does not name is as in `train`."""
+        rows = tuple(row for row in self.rows if _agree(row.factors, {**self.baseline, **factors}))
+        return replace(self, rows=rows)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TargetRun:
+        """Rebuild what `dataclasses.asdict` made, JSON in between or not."""
+        rows = (
+            SizeToTarget(**{**row, "steps": tuple(row["steps"]), "times_s": tuple(row["times_s"])})
+            for row in data["rows"]
+        )
+        return cls(data["directory"], data["baseline"], tuple(rows))
+
+
+@dataclass(frozen=True)
+class RateAtSize:
+    """The learning rate that a range test suggested at a batch size, and the factors of its record."""
+
+    batch_size: int
+    lr: float
+    factors: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RateRun:
+    """A run of LR range tests that varied the batch size.
+
+    Args:
+        directory: where it is.
+        baseline: factor -> value of its `train` configuration.
+        rows: one for each test that had a suggestion.
+    """
+
+    directory: str
+    baseline: Mapping[str, Any]
+    rows: tuple[RateAtSize, ...]
+
+    def of(self, factors: Mapping[str, Any]) -> RateRun:
+        """Return the run with the rows of one configuration; a factor that it does not name is as in `train`."""
+        rows = tuple(row for row in self.rows if _agree(row.factors, {**self.baseline, **factors}))
+        return replace(self, rows=rows)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RateRun:
+        """Rebuild what `dataclasses.asdict` made, JSON in between or not."""
+        return cls(data["directory"], data["baseline"], tuple(RateAtSize(**row) for row in data["rows"]))
+
+
+def find_rate_run(results: Path, spec: Mapping[str, Any]) -> RateRun | None:
+    """Read the newest LR range tests of the same spec at three batch sizes or more; None where there are none.
+
+    Args:
+        results: where runs are written.
+        spec: the resolved spec; data, model and training must be the same.
+    """
+    for directory in _readable_runs(results / str(spec["name"])):
+        theirs = directory.run["spec"]
+        same = all(
+            _fixed(name, theirs, _FREE_IN_RANGE_TEST) == _fixed(name, spec, _FREE_IN_RANGE_TEST)
+            for name in _SAME_RANGE_TEST
+        )
+        if directory.run["kind"] != "lr-range" or not same:
+            continue
+        rows = tuple(
+            RateAtSize(_size(record.factors), record.values["range_lr"], record.factors)
+            for record in directory.records()[0]
+            if "range_lr" in record.values and any(name in record.factors for name in _SIZE_FACTORS)
+        )
+        if len({row.batch_size for row in rows}) >= LEAST_SIZES:
+            return RateRun(str(directory.path), directory.run.get("baseline") or {}, rows)
+    return None
+
+
+def find_target_run(results: Path, spec: Mapping[str, Any], given: Path | None) -> TargetRun | None:
+    """Read the trainings in `given`, or in the newest run of the same spec that varied the batch size.
+
+    Args:
+        results: where runs are written.
+        spec: the resolved spec: its name, and what a run must share with it: data, model, training, target.
+        given: a run's directory, or results/<spec name>/; None: look under `results`.
+
+    Returns:
+        None where there is no such run and none was given.
+
+    Raises:
+        InputError: the given run is of something else, or did not vary the batch size.
+        RunDirectoryError: it is none.
+    """
+    if given is not None:
+        path = find_run(given)
+        directory = RunDirectory.open(path)
+        obstacle = _obstacle(directory.run, spec)
+        if obstacle:
+            raise InputError(f"--runs {path}: {obstacle}. Give a run of this spec that varied batch_size")
+        return _read(directory)
+    for directory in _readable_runs(results / str(spec["name"])):
+        if not _obstacle(directory.run, spec):
+            found = _read(directory)
+            if any(row.steps for row in found.rows):
+                return found
+    return None
+
+
+def _readable_runs(parent: Path) -> Iterator[RunDirectory]:
+    """Yield a spec's runs, the newest first: their names begin with their time. What cannot be read is passed over."""
+    for path in sorted((path for path in parent.glob("*") if path.is_dir()), reverse=True):
+        with suppress(RunDirectoryError):
+            yield RunDirectory.open(path)
+
+
+def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """Say why a run cannot tell how steps to the target depend on the batch size; empty where it can."""
+    if run["kind"] != "run":
+        return f"is a run of the kind '{run['kind']}', which trains nothing to a target"
+    theirs = run["spec"]
+    different = [name for name in _SAME if _fixed(name, theirs, _FREE) != _fixed(name, spec, _FREE)]
+    if different:
+        return f"has another {' and '.join(different)}"
+    if not theirs.get("target"):
+        return "has no target"
+    if not any(name in (theirs.get("factors") or {}) for name in _SIZE_FACTORS):
+        return "did not vary the batch size"
+    return ""
+
+
+def _fixed(section: str, spec: Mapping[str, Any], free: Sequence[str]) -> Any:
+    """Return what two runs must share of a section."""
+    content = spec.get(section)
+    if section != "train" or content is None:
+        return content
+    return {key: value for key, value in content.items() if key not in free}
+
+
+def _read(directory: RunDirectory) -> TargetRun:
+    """Gather a run's trainings."""
+    records, _ = directory.records()
+    run = directory.run
+    section = run["spec"].get("train") or {}
+    rows = rows_by_size(records, section.get("accumulation_steps", 1))
+    return TargetRun(str(directory.path), run.get("baseline") or {}, rows)
+
+
+def rows_by_size(records: Sequence[Record], accumulation_steps: int = 1) -> tuple[SizeToTarget, ...]:
+    """Return for each batch size, and each choice of the other factors, the trainings at the rate that was fastest.
+
+    Args:
+        records: of trainings that varied the batch size.
+        accumulation_steps: forwards in a step, where that is no factor.
+    """
+    cells: dict[str, list[Record]] = {}
+    for record in records:
+        cells.setdefault(_key(record.factors), []).append(record)
+    best: dict[tuple[int, str], SizeToTarget] = {}
+    for cell in cells.values():
+        row = _row(cell, accumulation_steps)
+        key = (row.batch_size, _key(_others(row.factors)))
+        if key not in best or row.median_steps < best[key].median_steps:
+            best[key] = row
+    return tuple(sorted(best.values(), key=lambda row: row.batch_size))
+
+
+def _row(records: Sequence[Record], accumulation_steps: int) -> SizeToTarget:
+    """Sum up the trainings of one configuration."""
+    factors = records[0].factors
+    size = _size(factors)
+    named = factors.get("train.accumulation_steps", accumulation_steps)
+    reached = [record for record in records if "steps_to_target" in record.values]
+    return SizeToTarget(
+        batch_size=size,
+        samples_per_step=size * int(factors.get("accumulation_steps", named)),
+        factors=factors,
+        n=len(records),
+        steps=tuple(record.values["steps_to_target"] for record in reached),
+        times_s=tuple(record.values["time_to_target_s"] for record in reached),
+    )
+
+
+def _size(factors: Mapping[str, Any]) -> int:
+    """Return the batch size of a record that varied it."""
+    return next(int(factors[name]) for name in _SIZE_FACTORS if name in factors)
+
+
+def _agree(factors: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Tell whether a record's factors, but for batch size and rate, are those expected."""
+    return all(expected.get(name, value) == value for name, value in _others(factors).items())
+
+
+def _others(factors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the factors but for batch size and learning rate."""
+    return {name: value for name, value in factors.items() if name not in (*_SIZE_FACTORS, *_RATE_FACTORS)}
+
+
+def _key(factors: Mapping[str, Any]) -> str:
+    """Make factors comparable, whatever their order."""
+    return repr(sorted(factors.items(), key=lambda item: item[0]))

@@ -1,0 +1,334 @@
+"""`bench lr-range` and `base_lr: auto`: LR range tests on what a spec describes, and how the best rate scales."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.design import Trial, factor_path
+from bench.load_spec import LoadedSpec
+from bench.records import Record
+from bench.runner import Kind
+from bench.spec import AUTO, Spec
+from tuner.lr_scaling import LEAST_SIZES, LRScaling, fit_lr_scaling
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.worker import OnProgress, WorkerContext
+    from tuner.batches import Batches
+    from tuner.lr_confirm import Confirmation
+    from tuner.lr_range import LRRange
+
+LR_RANGE = Kind("lr-range", "bench.lr_range:run_lr_range")
+# A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
+_NO_FACTORS = (("train", "base_lr"), ("train", "schedule"))
+_LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
+
+
+def with_swept_factors(loaded: LoadedSpec, *, all_seeds: bool) -> tuple[LoadedSpec, list[str]]:
+    """Leave out the factors that a range test does not vary, and all seeds but the first; say what was left out."""
+    spec = loaded.spec
+    dropped = [
+        key for key, values in spec.factors.items() if values and factor_path(key, spec)[:2] in _NO_FACTORS
+    ]
+    factors = {key: values for key, values in spec.factors.items() if key not in dropped}
+    seeds = spec.seeds if all_seeds else spec.seeds[:1]
+    notes = []
+    if dropped:
+        notes.append(f"not varied, for the test sweeps the rate itself: {', '.join(dropped)}")
+    if len(seeds) < len(spec.seeds):
+        notes.append(f"seed {seeds[0]} alone of {len(spec.seeds)}; --all-seeds takes every one")
+    reduced = spec.model_copy(update={"factors": factors, "seeds": seeds})
+    return dataclasses.replace(loaded, spec=reduced), notes
+
+
+def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
+    """Test one configuration with one seed. See `bench.trial.run_trial` for the arguments.
+
+    The options of the trial are lr_min, lr_max, steps, repeats, mode, validation and confirm.
+    """
+    import torch
+
+    from bench.assembly import make_batches, make_model, prepare_data, rehearse
+
+    if trial.rehearsal:
+        return rehearse(trial, context)
+    started_s = time.perf_counter()
+    options = dict(trial.options)
+    confirming, judge_validation = options.pop("confirm"), options.pop("validation")
+    del options["all_seeds"]  # decided which trials there are
+    on_progress({"phase": "data"})
+    data = prepare_data(trial, context)
+    torch.manual_seed(trial.seed)
+    model = make_model(trial.spec, data.splits)
+    batches, validation, _ = make_batches(trial, data, context.device)
+    _place(model, batches)
+    on_progress({"phase": "sweeping"})
+    found = find_learning_rate(
+        trial.spec, model, batches, trial.seed, validation=validation if judge_validation else None, **options
+    )
+    confirmation = None
+    if confirming and found.suggestion is not None:
+        on_progress({"phase": "confirming"})
+        confirmation = _confirm(trial.spec, model, batches, validation, trial.seed, found.suggestion)
+    return _record(trial, context, found, confirmation, time.perf_counter() - started_s)
+
+
+def find_learning_rate(
+    spec: Spec,
+    model: nn.Module,
+    batches: Batches,
+    seed: int,
+    *,
+    validation: Batches | None = None,
+    **options: Any,
+) -> LRRange:
+    """Run the range test that the spec's training asks for: its optimizer, precision, clipping and accumulation.
+
+    Args:
+        spec: its base_lr does not matter.
+        model: on the batches' device.
+        batches: training data.
+        seed: of the test.
+        validation: judged instead of the training loss, or None.
+        options: further arguments of `tuner.lr_range.lr_range_test`.
+    """
+    from tuner.lr_range import lr_range_test
+
+    return lr_range_test(
+        model,
+        _optimizer_maker(spec),
+        _loss(spec),
+        batches,
+        validation=validation,
+        seed=seed,
+        accumulation_steps=spec.train.accumulation_steps,
+        grad_clip=spec.train.grad_clip,
+        precision=spec.train.precision,
+        **options,
+    )
+
+
+def resolve_auto(spec: Spec, model: nn.Module, batches: Batches, seed: int) -> tuple[Spec, dict[str, Any]]:
+    """Put a number in the place of `base_lr: auto`; the second value is the record's provenance of it, or empty.
+
+    Mutates: moves the model to the batches' device.
+
+    Raises:
+        InputError: the range test cannot tell a rate.
+    """
+    if spec.train.base_lr != AUTO:
+        return spec, {}
+    from bench.assembly import with_base_lr
+    from bench.errors import InputError
+
+    _place(model, batches)
+    found = find_learning_rate(spec, model, batches, seed)
+    if found.suggestion is None:
+        raise InputError(f"train.base_lr: auto finds no learning rate; {found.reason}. Give a number")
+    chosen = {
+        "base_lr": found.suggestion,
+        "interval": list(found.interval) if found.interval else None,
+        "reason": found.reason,
+        "warnings": list(found.warnings),
+    }
+    return with_base_lr(spec, found.suggestion), {"base_lr_auto": chosen}
+
+
+def _place(model: nn.Module, batches: Batches) -> None:
+    """Move the model to where its batches are, in their memory format."""
+    import torch
+
+    model.to(batches.device)
+    if batches.memory_format == torch.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _confirm(
+    spec: Spec, model: nn.Module, batches: Batches, validation: Batches, seed: int, suggestion: float
+) -> Confirmation:
+    """Train for about an epoch at rates around the suggestion."""
+    from tuner.lr_confirm import CANDIDATES, confirm
+    from tuner.lr_sweep import StepSettings
+    from tuner.precision import resolve_precision
+
+    section = spec.train
+    epoch = len(batches) // section.accumulation_steps
+    settings = StepSettings(
+        section.accumulation_steps, section.grad_clip, resolve_precision(section.precision, batches.device)
+    )
+    return confirm(
+        model,
+        _optimizer_maker(spec),
+        _loss(spec),
+        batches,
+        validation,
+        [factor * suggestion for factor in CANDIDATES],
+        steps=min(max(epoch, _LEAST_CONFIRM_STEPS), _MOST_CONFIRM_STEPS),
+        seed=seed,
+        settings=settings,
+    )
+
+
+def _optimizer_maker(spec: Spec) -> Any:
+    """Return (parameters, lr) -> the spec's optimizer."""
+    from bench.assembly import OptimizerMaker
+
+    return OptimizerMaker(spec).at
+
+
+def _loss(spec: Spec) -> Any:
+    """Return the loss of the spec's training."""
+    from torch.nn.functional import cross_entropy
+
+    return partial(cross_entropy, label_smoothing=spec.train.label_smoothing)
+
+
+def _record(
+    trial: Trial, context: WorkerContext, found: LRRange, confirmation: Confirmation | None, seconds: float
+) -> Record:
+    """Write down what was found: numbers, the sweeps as a curve, the short trainings as samples."""
+    import torch
+
+    from tuner.precision import resolve_precision
+
+    values: dict[str, float] = {"steps": found.steps_used, "setup_s": seconds}
+    optional = {
+        "range_lr": found.suggestion,
+        "suggested_lr": confirmation.lr if confirmation else found.suggestion,
+        "lr_low": found.low,
+        "lr_high": found.high,
+        "lr_interval_low": found.interval[0] if found.interval else None,
+        "lr_interval_high": found.interval[1] if found.interval else None,
+        "divergence_lr": found.divergence_lr,
+    }
+    values |= {name: value for name, value in optional.items() if value is not None}
+    samples = {}
+    if confirmation:
+        tried = [
+            pair for pair in zip(confirmation.lrs, confirmation.losses, strict=True) if math.isfinite(pair[1])
+        ]
+        samples = {"confirm_lr": [lr for lr, _ in tried], "confirm_val_loss": [loss for _, loss in tried]}
+    provenance: dict[str, Any] = {
+        "reason": found.reason,
+        "warnings": list(found.warnings),
+        "precision": resolve_precision(trial.spec.train.precision, context.device),
+        "threads": torch.get_num_threads(),
+    }
+    if confirmation:
+        provenance["confirm_lrs"] = list(confirmation.lrs)
+    reason = "" if found.suggestion is not None else f"no suggestion: {found.reason}"
+    curve = _curve(found)
+    return Record(trial.id, trial.factors, trial.seed, "ok", reason, values, samples, curve, provenance)
+
+
+def _curve(found: LRRange) -> list[dict[str, float | None]]:
+    """Return one object a rate: lr, each repeat's loss (None beyond its end or where not finite), smoothed mean."""
+    longest = max(found.sweeps, key=lambda sweep: len(sweep.lrs))
+    smoothed = found.smoothed
+    curve: list[dict[str, float | None]] = []
+    for index, lr in enumerate(longest.lrs):
+        entry: dict[str, float | None] = {
+            "lr": lr,
+            "smoothed": smoothed[index] if index < len(smoothed) else None,
+        }
+        for number, sweep in enumerate(found.sweeps, start=1):
+            loss = sweep.losses[index] if index < len(sweep.losses) else math.nan
+            entry[f"loss_{number}"] = loss if math.isfinite(loss) else None
+        curve.append(entry)
+    return curve
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One record of a range test, ready to be shown; see `_record` for the numbers."""
+
+    record: Record
+    label: str
+    lrs: list[float]
+    repeats: list[list[float | None]]
+    smoothed: list[float | None]
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The record's numbers."""
+        return self.record.values
+
+    @property
+    def notes(self) -> list[str]:
+        """Why there is no suggestion, or what it may suffer from."""
+        reasons = [self.record.reason] if self.record.reason else []
+        return [*reasons, *self.record.provenance.get("warnings", [])]
+
+
+@dataclass(frozen=True)
+class LRStudy:
+    """What `bench lr-range` shows.
+
+    Args:
+        run: content of run.json.
+        tested: in the order of the records.
+        scalings: by what tells the groups of configurations apart (`optimizer=adam`): the fit, or what is missing.
+        directory: of the run.
+    """
+
+    run: Mapping[str, Any]
+    tested: tuple[Tested, ...]
+    scalings: dict[str, LRScaling | str] = field(default_factory=dict)
+    directory: str = ""
+
+
+def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], directory: str = "") -> LRStudy:
+    """Read a run's records and fit how the rate scales with the batch size, where that is a factor."""
+    from bench.wording import configuration_label
+
+    many_seeds = len({record.seed for record in records}) > 1
+    tested = []
+    for record in records:
+        label = configuration_label(record.factors) if record.factors else "train"
+        curve = record.curve
+        names = sorted(name for name in (curve[0] if curve else {}) if name.startswith("loss_"))
+        tested.append(
+            Tested(
+                record,
+                f"{label}, seed {record.seed}" if many_seeds else label,
+                [float(entry["lr"] or 0) for entry in curve],
+                [[entry[name] for entry in curve] for name in names],
+                [entry["smoothed"] for entry in curve],
+            )
+        )
+    return LRStudy(run, tuple(tested), _scalings(run, records), directory)
+
+
+def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LRScaling | str]:
+    """Fit a power law for each combination of the other factors."""
+    key = next(
+        (key for key in ("batch_size", "train.batch_size") if key in run["spec"].get("factors", {})), None
+    )
+    if key is None:
+        return {}
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        rest = ", ".join(f"{name}={value}" for name, value in record.factors.items() if name != key)
+        groups.setdefault(rest or "all", []).append(record)
+    return {name: _scaling(key, group) for name, group in groups.items()}
+
+
+def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
+    """Fit one group, or say what is missing."""
+    # Without confirmation the rate is a smooth function of the curve; confirmed ones come in steps of 2.
+    points = [
+        (int(record.factors[key]), record.values["range_lr"])
+        for record in records
+        if "range_lr" in record.values
+    ]
+    sizes = {size for size, _ in points}
+    if len(sizes) < LEAST_SIZES:
+        return f"{len(sizes)} batch sizes with a suggestion; an exponent with an interval needs {LEAST_SIZES}"
+    return fit_lr_scaling([size for size, _ in points], [lr for _, lr in points])

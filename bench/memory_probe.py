@@ -1,0 +1,298 @@
+"""What a batch size needs, inside a worker: predicted from traces, or run in small under the limit."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import resource
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.accelerators import Accelerator, accelerator
+from bench.assembly import (
+    EVALUATION_BATCHES,
+    OptimizerMaker,
+    PreparedData,
+    fuse_activations,
+    make_batches,
+    make_model,
+    make_plan,
+    prepare_data,
+    rehearse,
+)
+from bench.batch_jobs import measure_noise, time_steps
+from bench.design import Trial
+from bench.memory_limit import measure_footprint, settle_footprint
+from bench.records import Record
+from bench.worker import OnProgress, WorkerContext
+from tuner.batch_size import largest_predicted, on_grid
+from tuner.batches import Batches
+from tuner.measure import PeakMemory, resident_bytes
+from tuner.memory import trace_memory
+from tuner.memory_lines import StepMemory
+from tuner.memory_trace import StepWork
+from tuner.precision import resolve_precision
+from tuner.training import train
+
+# The first step creates the optimizer's state, the second finds it there, the third finds the heap as it will be.
+PROBE_STEPS = 3
+# The memory of a training does not depend on the rate that it trains at.
+_ANY_LR = 0.01
+
+
+class FirstBatches(Batches):
+    """A set of which every pass is over after some batches; all of it stays in memory.
+
+    Args:
+        batches: the set.
+        count: batches of a pass.
+    """
+
+    def __init__(self, batches: Batches, count: int) -> None:
+        vars(self).update(vars(batches))
+        self._count = count
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return min(self._count, super().__len__())
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the first batches in their own order."""
+        return islice(super().in_order(), self._count)
+
+
+def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
+    """Do what `trial.options["job"]` says: `predict` the memory of every batch size, or `probe` the trial's own.
+
+    Args:
+        trial: with its source filled in. A rehearsal builds what a training would build, and trains nothing.
+        context: the worker's device and cache.
+        on_progress: not called; a probe is short.
+
+    Returns:
+        A record; the memory that a prediction found lies in its provenance, under `prediction`.
+
+    Raises:
+        Whatever the model's own code raises, out of memory included: the worker turns it into a record.
+    """
+    if isinstance(trial.spec.train.base_lr, str):
+        section = trial.spec.train.model_copy(update={"base_lr": _ANY_LR})
+        trial = dataclasses.replace(trial, spec=trial.spec.model_copy(update={"train": section}))
+    if trial.rehearsal:
+        return rehearse(trial, context)
+    return JOBS[trial.options["job"]](trial, context)
+
+
+def _predict(trial: Trial, context: WorkerContext) -> Record:
+    """Trace the trial's training and say what each batch size needs, on this device or on one that is not there."""
+    card = accelerator(trial.options["device"]) if trial.options.get("device") else None
+    settle_footprint(context.device)
+    before_bytes = measure_footprint(context.device).address_space_bytes
+    data = prepare_data(trial, context)
+    batches, validation, test = make_batches(trial, data, context.device)
+    loading_bytes = measure_footprint(context.device).address_space_bytes - before_bytes
+    on_cuda = card is not None or context.device.startswith("cuda")
+    work = _work(trial, data, (batches, validation, test), context, card)
+    memory = trace_memory(
+        work,
+        device=context.device,
+        resident_bytes=0 if on_cuda else _array_bytes(data, work.resident),
+        evaluation_factor=EVALUATION_BATCHES,
+        evaluation_samples=max(validation.samples, test.samples),
+        most_samples=min(batches.samples, validation.samples),
+    )
+    if trial.spec.train.implementation == "fused":
+        note = "traced with torch's optimizer and activations in place of the fused ones"
+        memory = dataclasses.replace(memory, note="; ".join(filter(None, [memory.note, note])))
+    if card is not None and not context.device.startswith("cuda"):
+        note = "traced with the operators of a CPU"
+        memory = dataclasses.replace(memory, note="; ".join(filter(None, [memory.note, note])))
+    samples = batches.samples // trial.spec.train.accumulation_steps
+    limit_bytes, source = limit_in_force(trial.options.get("memory_bytes"), context, card)
+    prediction: dict[str, Any] = {
+        "memory": memory.as_dict(),
+        "samples": samples,
+        "limit_bytes": limit_bytes,
+        "limit_source": source,
+        # What loading took besides the data themselves: libraries that it imported.
+        "loading_bytes": 0 if on_cuda else max(0, loading_bytes - round(memory.resident_bytes)),
+    }
+    if card is not None:
+        prediction["simulated"] = _simulate(memory, samples, limit_bytes or card.usable_bytes)
+    return Record(trial.id, trial.factors, trial.seed, "ok", provenance={"prediction": prediction})
+
+
+def _work(
+    trial: Trial,
+    data: PreparedData,
+    sets: tuple[Batches, Batches, Batches],
+    context: WorkerContext,
+    card: Accelerator | None,
+) -> StepWork:
+    """Describe the trial's training for the trace."""
+    spec = trial.spec
+    section = spec.train.model_copy(update={"implementation": "torch"})
+    make_optimizer = OptimizerMaker(spec.model_copy(update={"train": section}))
+    batches, validation, _ = sets
+
+    def make_batch(size: int) -> tuple[Tensor, Tensor]:
+        return next(iter(_resized(batches, size).epoch(0)))
+
+    def make_evaluation_batch(size: int) -> tuple[Tensor, Tensor]:
+        return next(iter(_resized(validation, size).in_order()))
+
+    def loss_fn(logits: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, y, label_smoothing=spec.train.label_smoothing)
+
+    memory_format = batches.memory_format
+    if card is None:
+        precision = resolve_precision(spec.train.precision, context.device)
+    else:
+        precision = spec.train.precision
+        precision = ("bf16" if card.bf16 else "fp32") if precision == "auto" else precision
+        if len(data.splits.x_train.shape) == 4:
+            memory_format = torch.channels_last
+    return StepWork(
+        make_model=lambda: make_model(spec, data.splits),
+        make_optimizer=make_optimizer,
+        make_batch=make_batch,
+        loss_fn=loss_fn,
+        make_evaluation_batch=make_evaluation_batch,
+        accumulation_steps=spec.train.accumulation_steps,
+        grad_clip=spec.train.grad_clip,
+        precision=precision,
+        memory_format=memory_format,
+        foreach=card is not None,
+        resident=tuple(value for each in sets for value in vars(each).values() if isinstance(value, Tensor)),
+    )
+
+
+def _resized(batches: Batches, size: int) -> Batches:
+    """Return the same set in batches of another size."""
+    twin = copy.copy(batches)
+    twin.batch_size = size
+    return twin
+
+
+def _array_bytes(data: PreparedData, tensors: tuple[Tensor, ...]) -> int:
+    """Return the bytes of the loaded arrays that no tensor shares."""
+    shared = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    arrays = [value for value in vars(data.splits).values() if isinstance(value, np.ndarray)]
+    return sum(array.nbytes for array in arrays if array.ctypes.data not in shared)
+
+
+def limit_in_force(
+    asked_bytes: int | None, context: WorkerContext, card: Accelerator | None
+) -> tuple[int | None, str | None]:
+    """Return the limit that a run will meet and who sets it: the one asked for, or a tighter one that is there."""
+    limits = [(asked_bytes, "--memory")]
+    if card is not None:
+        limits.append((card.usable_bytes, card.title))
+    elif context.device.startswith("cuda"):
+        limits.append((torch.cuda.mem_get_info(context.device)[0], "the device"))
+    else:
+        limits.append((context.memory.limit_bytes, "the container"))
+        ceiling, _ = resource.getrlimit(resource.RLIMIT_AS)
+        footprint = context.memory.footprint if context.memory.enforced else measure_footprint("cpu")
+        if ceiling != resource.RLIM_INFINITY:
+            limits.append((max(0, ceiling - footprint.address_space_bytes), "the shell (ulimit -v)"))
+    there = [(limit, source) for limit, source in limits if limit is not None]
+    return min(there) if there else (None, None)
+
+
+def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> dict[str, Any]:
+    """Find the largest batch whose allocations fit into a device's memory by the allocator's rules."""
+
+    def reserved(size: int) -> int:
+        found = memory.reserved(size, limit_bytes)
+        if found is None:
+            return memory.at(size).peak_bytes
+        return found.reserved_bytes if found.fits else limit_bytes + 1
+
+    size = largest_predicted(reserved, limit_bytes, samples)
+    size = size if size == samples else on_grid(size)
+    return {
+        "batch_size": size,
+        "reserved_bytes": reserved(size) if size else None,
+        "predicted_bytes": memory.at(max(1, size)).peak_bytes,
+        "allocator": memory.traces is not None,
+    }
+
+
+def _probe(trial: Trial, context: WorkerContext) -> Record:
+    """Train some steps and evaluate at the trial's batch size, and say what that needed."""
+    spec = trial.spec
+    resident_before_bytes = resident_bytes()
+    data = prepare_data(trial, context)
+    torch.manual_seed(trial.seed)
+    model = make_model(spec, data.splits)
+    batches, validation, test = make_batches(trial, data, context.device)
+    if spec.train.implementation == "fused":
+        fuse_activations(spec, model, context)
+    plan = dataclasses.replace(make_plan(spec, len(batches)), epochs=1)
+    loading_peak_bytes = _address_space_peak_bytes()
+    peak_memory = PeakMemory(context.device, footprint_bytes=resident_before_bytes)
+    training = train(
+        model,
+        OptimizerMaker(spec),
+        FirstBatches(batches, PROBE_STEPS * spec.train.accumulation_steps),
+        plan=plan,
+        validation=FirstBatches(validation, 1),
+        test=FirstBatches(test, 1),
+        peak_memory=peak_memory,
+    )
+    values = {
+        "peak_bytes": float(training.peak_bytes),
+        "needed_bytes": float(_needed_bytes(context, training.peak_bytes, loading_peak_bytes)),
+    }
+    if context.memory.limit_bytes is not None:
+        values["limit_bytes"] = float(context.memory.limit_bytes)
+    # A loss that is not finite ends the steps early; what they take they have taken by then.
+    provenance = {"memory_limit_source": context.memory.source, "memory_limit_note": context.memory.note}
+    status = "ok"
+    reason = ""
+    if not context.memory.enforced and values["needed_bytes"] > values.get("limit_bytes", math.inf):
+        status, reason = "out_of_memory", "took more than the limit, which this platform does not enforce"
+        values["wanted_bytes"] = values["needed_bytes"]
+    samples = {"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]}
+    return Record(trial.id, trial.factors, trial.seed, status, reason, values, samples, provenance=provenance)  # type: ignore[arg-type]
+
+
+def _needed_bytes(context: WorkerContext, peak_bytes: int, loading_peak_bytes: int) -> int:
+    """Return the least limit under which the training would have run: what the limit counts, at its peak.
+
+    Loading may take more address space than a training on small batches, and its peak cannot be forgotten; the resident
+    peak can, and is the same but for some MiB.
+    """
+    if context.device.startswith("cuda"):
+        return torch.cuda.max_memory_reserved(context.device)
+    if not context.memory.enforced:
+        return peak_bytes
+    address_space_peak_bytes = _address_space_peak_bytes()
+    growth_bytes = max(0, address_space_peak_bytes - context.memory.footprint.address_space_bytes)
+    return growth_bytes if address_space_peak_bytes > loading_peak_bytes else min(growth_bytes, peak_bytes)
+
+
+def _address_space_peak_bytes() -> int:
+    """Return the most address space that this process has had; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        name, _, value = line.partition(":")
+        if name == "VmPeak":
+            return 1024 * int(value.split()[0])
+    return 0
+
+
+JOBS: dict[str, Callable[[Trial, WorkerContext], Record]] = {
+    "predict": _predict,
+    "probe": _probe,
+    "throughput": time_steps,
+    "noise": measure_noise,
+}

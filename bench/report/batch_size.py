@@ -1,0 +1,362 @@
+"""The report of a batch-size search on a terminal: one recommendation, what each size needs and does, and why."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from bench.accelerators import ACCELERATORS
+from bench.batch_measurements import Measurements
+from bench.batch_size import BatchSizeStudy, ConfigurationStudy, SizeRow
+from bench.earlier_runs import TargetRun
+from bench.units import format_bytes, format_count, format_seconds
+from bench.wording import configuration_label, counted
+from tuner.throughput import Throughput
+
+_DIM = "dim"
+_GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
+_STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "predicted": "not run"}
+# The bar of a row: so many characters up to the limit, and some beyond it.
+_UP_TO_LIMIT, _BEYOND = 12, 3
+
+
+def render(
+    study: BatchSizeStudy,
+    measurements: Sequence[Measurements],
+    console: Console,
+    pictures: Sequence[Path] = (),
+) -> None:
+    """Print for each configuration the recommendation, the table of sizes, and what stands behind them.
+
+    Args:
+        study: from `bench.batch_size.study_batch_sizes`.
+        measurements: from `bench.batch_measurements.study_measurements`, one for each configuration.
+        console: rich console; 100 columns or more.
+        pictures: files that show the same.
+    """
+    run = study.run
+    console.print(Rule(Text(f"{run['spec']['name']}: batch size", style="bold"), align="left", style=_DIM))
+    if run.get("stand_in"):
+        console.print(Text(f"STAND-IN DATA: {run['stand_in']}", style="bold"))
+    for position, (configuration, measured) in enumerate(
+        zip(study.configurations, measurements, strict=True)
+    ):
+        if position:
+            console.print()
+        for line in [
+            answer(configuration, study.accelerator),
+            *recommendation(configuration, measured, study.run),
+        ]:
+            console.print(Text(line, style="bold"))
+        if configuration.rows:
+            console.print()
+            console.print(_sizes(configuration, measured))
+        if configuration.probes:
+            console.print()
+            console.print(_predictions(configuration))
+        if measured.runs is not None and measured.runs.rows:
+            console.print()
+            console.print(_trainings(measured.runs))
+        console.print()
+        for line in _notes(configuration, measured):
+            console.print(Text(line, style=_DIM))
+    if study.directory:
+        console.print(Text(f"records: {study.directory}", style=_DIM))
+    for picture in pictures:
+        console.print(Text(f"picture: {picture}", style=_DIM))
+
+
+def answer(configuration: ConfigurationStudy, accelerator: str | None) -> str:
+    """Say the largest batch of a configuration in a sentence or two."""
+    name = configuration_label(configuration.factors)
+    if configuration.batch_size is None:
+        return f"{name}: no largest batch; {configuration.failure}."
+    limit = f"{format_bytes(configuration.limit_bytes or 0)} ({configuration.limit_source})"
+    size = format_count(configuration.batch_size)
+    if accelerator is not None:
+        return (
+            f"{name}: {size} is predicted to be the largest batch in {limit}. Nothing was run: "
+            f"{ACCELERATORS[accelerator].title} is not there."
+        )
+    tail = " It is all that one batch may have." if configuration.bound == "samples" else ""
+    runs = counted(configuration.probes, "run")
+    return f"{name}: {size} is the largest batch that ran in full in {limit}, after {runs}.{tail}"
+
+
+def recommendation(
+    configuration: ConfigurationStudy, measured: Measurements, run: Mapping[str, Any]
+) -> list[str]:
+    """Say which batch size to train with and what binds; how to make a step that does not fit; the learning rate."""
+    found = measured.recommendation
+    if found is None:
+        return []
+    known = found.plateau is not None or measured.critical_batch[0] is not None
+    lead = "Recommended" if known else "By memory alone"
+    lines = [f"{lead}: batch_size {found.batch_size}. {found.reason[0].upper()}{found.reason[1:]}."]
+    if found.accumulation is not None:
+        split = found.accumulation
+        steps = split.steps * measured.accumulation_steps
+        lines.append(
+            f"The spec's batch_size {split.wanted} does not fit; batch_size {split.batch_size} with "
+            f"accumulation_steps {steps} makes the same step"
+            f"{'' if split.batch_size * split.steps == split.wanted else ', but for a few samples'}."
+        )
+    critical, source = measured.critical_batch
+    in_step = found.batch_size * measured.accumulation_steps
+    if found.binds == "memory" and critical is not None and critical >= 2 * in_step:
+        steps = math.ceil(critical / found.batch_size)
+        lines.append(
+            f"With accumulation_steps {steps} a step would have as many samples as {source} says: fewer steps to the "
+            "target, but no less time."
+        )
+    return [*lines, learning_rate(configuration, measured, run)]
+
+
+def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run: Mapping[str, Any]) -> str:
+    """Say which learning rate goes with the recommended batch size, or which command tells."""
+    assert measured.recommendation is not None
+    size, scaling = measured.recommendation.batch_size, measured.scaling
+    if scaling is not None and measured.lr is not None and measured.rates is not None:
+        low, high = scaling.batch_sizes[0], scaling.batch_sizes[-1]
+        beyond = "" if low <= size <= high else "; this goes beyond the sizes tested"
+        return (
+            f"Learning rate for it: {measured.lr:.3g}, by batch_size^{scaling.exponent:.2f} (95 % interval "
+            f"{scaling.low:.2f} to {scaling.high:.2f}) through LR range tests at {low} to {high} "
+            f"({measured.rates.directory}){beyond}."
+        )
+    if size == measured.wanted:
+        return "That is the spec's own batch_size, so its base_lr stays."
+    sizes = sorted(
+        {max(1, size // 4), max(1, size // 2), size, min(2 * size, configuration.batch_size or size)}
+    )
+    factor = shlex.quote(f"factors.batch_size=[{','.join(map(str, sizes[-3:]))}]")
+    return (
+        "Learning rate for it: not known. How it goes with the batch size is measured by "
+        f"`python -m bench lr-range {shlex.quote(run['spec_path'])} --set {factor}`."
+    )
+
+
+def _sizes(configuration: ConfigurationStudy, measured: Measurements) -> Table:
+    """Make the table of what a person chooses by: memory, time, noise and the runs there are, by batch size."""
+    rates = {rate.batch_size: rate for rate in measured.throughputs}
+    table = _empty_table("batch", "memory", f"of {format_bytes(configuration.limit_bytes or 0)}")
+    table.columns[2].justify = "left"
+    if rates:
+        for title in ("step", "samples/s", "interval"):
+            table.add_column(title, justify="right", no_wrap=True)
+    critical, _ = measured.critical_batch
+    if critical is not None:
+        table.add_column("noise", justify="right", no_wrap=True)
+    times = relative_times(measured)
+    if times:
+        table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    rows = {row.batch_size: row for row in configuration.rows}
+    recommended = measured.recommendation.batch_size if measured.recommendation else None
+    for size in sorted(rows.keys() | rates.keys()):
+        row = rows.get(size)
+        cells = [format_count(size), _memory(row), _bar(row, configuration)]
+        if rates:
+            cells += _rate(rates.get(size))
+        if critical is not None:
+            cells.append(_short(critical / (size * measured.accumulation_steps)))
+        if times:
+            cells.append(f"{times[size]:.2f}x" if size in times else "-")
+        verdict = _verdict(row, configuration) if row else ""
+        table.add_row(
+            *cells,
+            "recommended" if size == recommended else verdict,
+            style="bold" if size in (recommended, configuration.batch_size) else None,
+        )
+    return table
+
+
+def _memory(row: SizeRow | None) -> str:
+    """Print what a size needs: measured, or expected (~)."""
+    if row is None:
+        return "-"
+    if row.needed_bytes is not None:
+        return f"{'>= ' if row.status == 'out_of_memory' else ''}{format_bytes(row.needed_bytes)}"
+    return f"~{format_bytes(row.expected_bytes or row.predicted_bytes)}"
+
+
+def _bar(row: SizeRow | None, configuration: ConfigurationStudy) -> str:
+    """Draw what a size needs against the limit, which is the upright line."""
+    if row is None or not configuration.limit_bytes:
+        return ""
+    need = row.needed_bytes or row.expected_bytes or row.predicted_bytes
+    length = round(_UP_TO_LIMIT * need / configuration.limit_bytes)
+    if row.status == "out_of_memory" or (need > configuration.limit_bytes and length == _UP_TO_LIMIT):
+        length = max(length, _UP_TO_LIMIT + 1)
+    inside, outside = min(length, _UP_TO_LIMIT), min(length - _UP_TO_LIMIT, _BEYOND)
+    return f"{'█' * inside:{_UP_TO_LIMIT}}│{'█' * max(0, outside)}"
+
+
+def _rate(rate: Throughput | None) -> list[str]:
+    """Print step time and throughput, with its interval."""
+    if rate is None:
+        return ["-", "-", "-"]
+    interval = f"{_short(rate.low)}-{_short(rate.high)}"
+    return [format_seconds(rate.step_time_s), _short(rate.samples_per_s), interval]
+
+
+def _short(value: float) -> str:
+    """Print a number with about three digits: no measurement here has more."""
+    if value >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    if value >= 9995:
+        return f"{value / 1e3:.3g}k" if value < 999_500 else "1M"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def relative_times(measured: Measurements) -> dict[int, float]:
+    """Return the time to the target that is expected of each size, over the least; empty where that is not known.
+
+    T(B) = (1 + B / B_crit) / samples_per_s(B)
+    """
+    critical, _ = measured.critical_batch
+    if not critical or not measured.throughputs:
+        return {}
+    times = {
+        rate.batch_size: (1 + rate.batch_size * measured.accumulation_steps / critical) / rate.samples_per_s
+        for rate in measured.throughputs
+    }
+    least = min(times.values())
+    return {size: time / least for size, time in times.items()}
+
+
+def _trainings(runs: TargetRun) -> Table:
+    """Make the table of trainings to the target that were there."""
+    table = _empty_table("batch", "trainings", "reached", "steps to target", "time to target")
+    for row in runs.rows:
+        table.add_row(
+            format_count(row.batch_size),
+            str(row.n),
+            str(len(row.steps)),
+            format_count(row.median_steps),
+            format_seconds(row.median_time_s),
+        )
+    return table
+
+
+def _predictions(configuration: ConfigurationStudy) -> Table:
+    """Make the table of prediction, measurement and error of what was run."""
+    table = _empty_table("run", "batch", "tensors", "expected", "measured", "error", "resident")
+    table.add_column("", no_wrap=True)
+    for row in sorted(configuration.rows, key=lambda row: row.probe or 0):
+        if row.probe is None:
+            continue
+        table.add_row(
+            str(row.probe),
+            format_count(row.batch_size),
+            _bytes(row.predicted_bytes),
+            _bytes(row.expected_bytes),
+            _memory(row) if row.needed_bytes is not None else "-",
+            "-" if row.error is None else f"{row.error:+.1%}",
+            _bytes(row.peak_bytes),
+            _STATUS[row.status],
+        )
+    return table
+
+
+def _empty_table(*titles: str) -> Table:
+    """Make a table of numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=_DIM, padding=_GAP)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _verdict(row: SizeRow, configuration: ConfigurationStudy) -> str:
+    """Say in a word or two what became of a size, or what is to be expected of it."""
+    if row.batch_size == configuration.batch_size:
+        return "largest"
+    if row.status != "predicted" or configuration.limit_bytes is None:
+        return _STATUS[row.status]
+    fits = (row.expected_bytes or row.predicted_bytes) <= configuration.limit_bytes
+    if configuration.batch_size is not None:
+        fits = row.batch_size < configuration.batch_size
+    return "" if fits else "too large"
+
+
+def _notes(configuration: ConfigurationStudy, measured: Measurements) -> list[str]:
+    """Explain the columns, and say what is behind the numbers."""
+    return [*_memory_notes(configuration), *_speed_notes(measured)]
+
+
+def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
+    """Say what holds the memory, and how it was predicted."""
+    notes = []
+    if any(row.status == "predicted" for row in configuration.rows):
+        what = "is expected of a size that was not run under the limit"
+        if configuration.overhead is None:
+            what = "the tensors alone of a size need that was not run"
+        notes.append(f"memory: ~ is what {what}; │ is the limit.")
+    if configuration.parts:
+        parts = sorted(configuration.parts.items(), key=lambda item: -item[1])
+        held = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
+        whose = "The largest batch's" if configuration.batch_size else "One sample's"
+        notes.append(f"{whose} tensors have their peak in the {configuration.phase} phase: {held}.")
+    if configuration.overhead is not None and configuration.probes:
+        overhead = configuration.overhead
+        sign = "+" if overhead.offset_bytes >= 0 else "-"
+        notes.append(
+            f"Measured: needed = {overhead.slope:.2f} x tensors {sign} {format_bytes(abs(overhead.offset_bytes))} "
+            "(libraries, allocator). Expected: by what was known of that line before the run."
+        )
+    if configuration.note:
+        notes.append(f"Prediction {configuration.method}; {configuration.note}.")
+    return notes
+
+
+def _speed_notes(measured: Measurements) -> list[str]:
+    """Say how fast and how noisy, and what trainings said."""
+    notes = []
+    if measured.throughputs:
+        rounds = len(measured.throughputs[0].step_times_s)
+        notes.append(
+            f"samples/s: median of {rounds} rounds that took turns over the sizes, with its 95 % interval."
+        )
+    if measured.recommendation and (plateau := measured.recommendation.plateau):
+        reached = f"starts at batch size {plateau.start}" if plateau.reached else "is not reached"
+        notes.append(f"The throughput plateau (within 5 % of the best, {plateau.best}) {reached}.")
+    notes += [_noise(measured, position) for position in range(len(measured.noise))]
+    critical, source = measured.critical_batch
+    if critical is not None:
+        notes.append(f"noise: that of a step over its gradient, {source} / samples of the step.")
+        if measured.throughputs:
+            notes.append(
+                f"time: expected to the target, (1 + batch / {source[4:]}) / samples/s, over the least."
+            )
+    if measured.runs and measured.runs.rows:
+        said = measured.critical.reason if measured.critical else "too few batch sizes to fit a critical one"
+        notes.append(f"steps to target: {measured.runs.directory}; {said}.")
+    notes += [f"Not measured: {failure}." for failure in measured.failures]
+    return notes
+
+
+def _noise(measured: Measurements, position: int) -> str:
+    """Say the noise scale at one point of the training."""
+    point = measured.noise[position]
+    when = "before training" if point.epoch == 0 else f"after {counted(point.epoch, 'epoch')}"
+    scale = point.scale
+    if scale.value is None:
+        return f"Noise scale {when}: {scale.reason}."
+    return (
+        f"Noise scale {when}: {_short(scale.value)} samples "
+        f"({100 * scale.confidence:g} % interval {_short(scale.low)} to {_short(scale.high)})."
+    )
+
+
+def _bytes(value: float | None) -> str:
+    """Print bytes, or a dash."""
+    return "-" if value is None else format_bytes(value)

@@ -1,0 +1,206 @@
+"""The picture of a batch-size search: memory, samples/s, time of a step and noise, against the batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.batch_measurements import Measurements
+from bench.batch_size import BatchSizeStudy, ConfigurationStudy
+from bench.report.batch_size import relative_times
+from bench.wording import configuration_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours that a person who sees no red or green tells apart (Okabe and Ito); shapes and labels say the same.
+_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "batch-size",  # the same picture is the same file
+}
+_MIB = 2**20
+
+
+def save_plots(study: BatchSizeStudy, measurements: Sequence[Measurements], directory: Path) -> list[Path]:
+    """Draw each configuration into `batch-size.png` and `.svg` (`batch-size-2.png` and so on for the others).
+
+    Args:
+        study: from `bench.batch_size.study_batch_sizes`.
+        measurements: one for each configuration.
+        directory: where the files go.
+
+    Returns:
+        the PNG files; none where nothing can be written, for a run can be read there too.
+    """
+    from matplotlib import rc_context
+
+    paths = []
+    for number, (configuration, measured) in enumerate(
+        zip(study.configurations, measurements, strict=True), 1
+    ):
+        if not configuration.rows:
+            continue
+        with rc_context(_STYLE):
+            figure = draw(str(study.run["spec"]["name"]), configuration, measured)
+            name = "batch-size" if number == 1 else f"batch-size-{number}"
+            with suppress(OSError):
+                figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
+                figure.savefig(directory / f"{name}.png", dpi=150)
+                paths.append(directory / f"{name}.png")
+    return paths
+
+
+def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) -> Figure:
+    """Draw one configuration: memory alone, or four panels where more was measured."""
+    from matplotlib.figure import Figure
+
+    rich = bool(measured.throughputs)
+    figure = Figure(figsize=(10, 7) if rich else (7, 4), layout="constrained")
+    recommended = measured.recommendation
+    subtitle = (
+        f": batch_size {recommended.batch_size} recommended, {recommended.binds} binds" if recommended else ""
+    )
+    figure.suptitle(f"{title}, {configuration_label(configuration.factors)}{subtitle}", fontsize=11)
+    panels = figure.subplots(2, 2, squeeze=False).flat if rich else [figure.subplots()]
+    axes: list[Axes] = list(panels)
+    sizes = [row.batch_size for row in configuration.rows]
+    for each in axes:
+        each.set_xscale("log", base=2)
+        each.set_xlim(min(sizes) / 1.3, max(sizes) * 1.5)
+        each.set_xlabel("batch size")
+        each.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        if recommended:
+            each.axvline(
+                recommended.batch_size, color=_GREEN, linewidth=6, alpha=0.25, zorder=0, label="recommended"
+            )
+    _memory(axes[0], configuration)
+    if rich:
+        _throughput(axes[1], measured)
+        _step_time(axes[2], measured)
+        _noise(axes[3], measured)
+    return figure
+
+
+def _memory(axes: Axes, configuration: ConfigurationStudy) -> None:
+    """Draw what each size needs against the limit, on a logarithmic scale: sizes differ a thousandfold."""
+    axes.set_title("memory")
+    axes.set_yscale("log", base=2)
+    axes.set_ylabel("MiB")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:.2g}")
+    rows = configuration.rows
+    line = configuration.overhead
+    needs = [line.needed(row.predicted_bytes) if line else row.predicted_bytes for row in rows]
+    axes.plot(
+        [row.batch_size for row in rows],
+        [need / _MIB for need in needs],
+        color=_BLUE,
+        label="expected" if line else "tensors alone",
+    )
+    for fits, marker, colour, name in (
+        (True, "o", _BLUE, "measured, fits"),
+        (False, "X", _RED, "measured, does not fit"),
+    ):
+        run = [row for row in rows if row.needed_bytes and (row.status == "ok") == fits]
+        if run:
+            sizes = [row.batch_size for row in run]
+            found = [(row.needed_bytes or 0) / _MIB for row in run]
+            axes.plot(sizes, found, marker, color=colour, markersize=8, label=name)
+    if configuration.limit_bytes:
+        limit = configuration.limit_bytes / _MIB
+        axes.axhline(limit, color=_RED, linestyle="--", linewidth=1.2, label=f"limit {limit:,.4g} MiB")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 1.2, high * 4)  # room for the legend
+    axes.legend(loc="upper left")
+
+
+def _throughput(axes: Axes, measured: Measurements) -> None:
+    """Draw samples/s with intervals, and the plateau."""
+    axes.set_title("throughput")
+    axes.set_ylabel("samples/s")
+    rates = measured.throughputs
+    sizes, medians = [rate.batch_size for rate in rates], [rate.samples_per_s for rate in rates]
+    errors = [
+        [rate.samples_per_s - rate.low for rate in rates],
+        [rate.high - rate.samples_per_s for rate in rates],
+    ]
+    axes.errorbar(
+        sizes, medians, yerr=errors, color=_BLUE, marker="o", markersize=4, capsize=3, label="median, 95 %"
+    )
+    plateau = measured.recommendation.plateau if measured.recommendation else None
+    if plateau is not None:
+        best = max(medians)
+        axes.axhspan(0.95 * best, best, color=_ORANGE, alpha=0.3, linewidth=0, label="within 5 % of the best")
+        if plateau.reached:
+            axes.axvline(plateau.start, color=_ORANGE, linestyle=":", label=f"plateau from {plateau.start:,}")
+    axes.set_ylim(0, 1.3 * max(rate.high for rate in rates))  # room for the legend
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.legend(loc="upper left")
+
+
+def _step_time(axes: Axes, measured: Measurements) -> None:
+    """Draw the milliseconds of a step."""
+    axes.set_title("time of a step")
+    axes.set_yscale("log", base=2)
+    axes.set_ylabel("ms")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.2g}" if value < 10 else f"{value:,.0f}")
+    sizes = [rate.batch_size for rate in measured.throughputs]
+    times = [1e3 * rate.step_time_s for rate in measured.throughputs]
+    axes.plot(sizes, times, color=_BLUE, marker="o", markersize=4, label="median")
+    axes.legend(loc="upper left")
+
+
+def _noise(axes: Axes, measured: Measurements) -> None:
+    """Draw the noise of a step at each size, along training, and the time to the target that follows."""
+    axes.set_title("noise of a step, and time to the target")
+    axes.set_yscale("log", base=2)
+    axes.set_ylabel("noise / gradient; time / least time")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:,.0f}")
+    sizes = [rate.batch_size for rate in measured.throughputs]
+    samples = [size * measured.accumulation_steps for size in sizes]
+    known = [point for point in measured.noise if point.scale.value]
+    for place, point in enumerate(known, start=1):
+        scale, share = point.scale, place / len(known)
+        label = "before training" if point.epoch == 0 else f"after epoch {point.epoch}"
+        noise = [(scale.value or 0) / size for size in samples]
+        axes.plot(sizes, noise, color=_ORANGE, alpha=0.3 + 0.7 * share, label=f"noise {label}")
+        if math.isfinite(scale.high):
+            low, high = ([edge / size for size in samples] for edge in (scale.low, scale.high))
+            axes.fill_between(sizes, low, high, color=_ORANGE, alpha=0.2 * share, linewidth=0)
+    times = relative_times(measured)
+    if times:
+        axes.plot(
+            list(times), list(times.values()), color=_BLUE, marker="o", markersize=4, label="time, expected"
+        )
+    trainings = (
+        [row for row in measured.runs.rows if math.isfinite(row.median_time_s)] if measured.runs else []
+    )
+    if trainings:
+        least = min(row.median_time_s for row in trainings)
+        axes.plot(
+            [row.batch_size for row in trainings],
+            [row.median_time_s / least for row in trainings],
+            "s",
+            color=_GREEN,
+            label="time, trainings",
+        )
+    axes.axhline(1, color=_GREY, linewidth=1)
+    if not known and not times and not trainings:
+        axes.text(0.5, 0.5, "the noise scale cannot be told", transform=axes.transAxes, ha="center")
+        return
+    axes.legend(loc="upper right")

@@ -1,0 +1,193 @@
+"""The report of `bench lr-range` on a terminal: rates, curves drawn with characters, scaling with the batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from bench.lr_range import LRStudy, Tested
+from bench.report.lr_plot import loss_window
+from tuner.lr_scaling import LRScaling
+
+_WIDTH, _HEIGHT = 84, 14
+_MOST_CURVES = 6
+_DIM = "dim"
+
+
+def render(study: LRStudy, console: Console) -> None:
+    """Print the report.
+
+    Args:
+        study: from `bench.lr_range.study_learning_rates`.
+        console: 80 columns or more; 100 are used.
+    """
+    _header(study, console)
+    if not study.tested:
+        console.print("nothing recorded yet")
+        return
+    console.print(_table(study.tested))
+    for test in study.tested:
+        for note in test.notes:
+            console.print(Text(f"{test.label}: {note}", style="yellow"))
+    for test in study.tested[:_MOST_CURVES]:
+        if len(test.lrs) > 1:
+            console.print()
+            for line in plot_lines(test):
+                console.print(line, highlight=False)
+    if len(study.tested) > _MOST_CURVES:
+        console.print(
+            f"\n... and {len(study.tested) - _MOST_CURVES} curves more, in the pictures", style=_DIM
+        )
+    _scaling(study, console)
+
+
+def render_pictures(pictures: Sequence[Path], console: Console) -> None:
+    """Name the files that were drawn."""
+    if not pictures:
+        return
+    more = f" .. {pictures[-1].name}" if len(pictures) > 1 else ""
+    text = f"\ndrawn to {pictures[0]}{more}, and as .svg"
+    console.print(text, style=_DIM, highlight=False, soft_wrap=True)
+
+
+def _header(study: LRStudy, console: Console) -> None:
+    """Say what was tested, where and how."""
+    run, spec = study.run, study.run["spec"]
+    if run.get("stand_in"):
+        console.print(Text(f"STAND-IN DATA: {run['stand_in']}", style="bold yellow"))
+    console.print(Rule(Text(f"LR range test: {spec['name']}", style="bold"), align="left", style=_DIM))
+    options = run.get("options", {})
+    machine = run.get("machine", {})
+    sweep = (
+        f"{options['repeats']} x {options['steps']} steps, {options['lr_min']:g} to {options['lr_max']:g}, "
+        f"{options['mode']}"
+    )
+    judged = "the validation loss" if options["validation"] else "the training loss"
+    for name, text in (
+        ("run", Path(study.directory).name),
+        ("data", ", ".join(run.get("data") or [])),
+        ("sweep", f"{sweep}, judged by {judged}"),
+        ("device", ", ".join(str(machine[key]) for key in ("device", "device_name") if machine.get(key))),
+        ("commit", str(run.get("commit") or "unknown")[:12]),
+    ):
+        if text:
+            line = Text(f"{name:<8}", style=_DIM)
+            console.print(line.append(text, style="none"), highlight=False)
+    console.print()
+
+
+def _table(tested: Sequence[Tested]) -> Table:
+    """List what was found, a line a configuration."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=_DIM)
+    table.add_column("configuration", overflow="fold")
+    confirmed = any("confirm_lrs" in test.record.provenance for test in tested)
+    for heading in (
+        "suggested",
+        "95 % interval",
+        *(["confirmed"] if confirmed else []),
+        "cycle",
+        "diverges at",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for test in tested:
+        values = test.values
+        suggested = _rate(values.get("range_lr")) if "range_lr" in values else "can't tell"
+        cells = [test.label, suggested, _span(test, "lr_interval_low", "lr_interval_high")]
+        if confirmed:
+            cells.append(_rate(values.get("suggested_lr")))
+        cells += [_span(test, "lr_low", "lr_high"), _rate(values.get("divergence_lr"))]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _rate(value: float | None) -> str:
+    """Write a rate with three digits."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _span(test: Tested, low: str, high: str) -> str:
+    """Write low..high."""
+    return f"{test.values[low]:.3g}..{test.values[high]:.3g}" if low in test.values else "-"
+
+
+def plot_lines(test: Tested) -> list[str]:
+    """Draw one test with characters: `.` a raw loss, `o` the smoothed mean, `|` the suggestion, `!` the divergence."""
+    grid = _Grid(test.lrs[0], test.lrs[-1], *loss_window(test))
+    for name, mark in (("divergence_lr", "!"), ("range_lr", "|")):
+        if name in test.values:
+            grid.stand(test.values[name], mark)
+    for losses in test.repeats:
+        grid.put(test.lrs, losses, ".")
+    grid.put(test.lrs, test.smoothed, "o")
+    head = f"{test.label}: loss against learning rate"
+    return [head, *grid.lines(), f"{'':>10}. raw   o mean, smoothed   | suggestion   ! diverges"]
+
+
+class _Grid:
+    """Characters in a frame, learning rates to the right on a logarithmic axis, losses upwards."""
+
+    def __init__(self, first: float, last: float, bottom: float, top: float) -> None:
+        self._left, self._right = math.log10(first), math.log10(last)
+        self._bottom, self._top = bottom, top
+        self._cells = [[" "] * _WIDTH for _ in range(_HEIGHT)]
+
+    def stand(self, lr: float, mark: str) -> None:
+        """Draw a vertical line; one outside the frame is left out."""
+        column = self._column(lr)
+        if 0 <= column < _WIDTH:
+            for line in self._cells:
+                line[column] = mark
+
+    def put(self, lrs: Sequence[float], losses: Sequence[float | None], mark: str) -> None:
+        """Set a mark for each loss inside the frame."""
+        for lr, loss in zip(lrs, losses, strict=True):
+            if loss is not None and self._bottom <= loss <= self._top:
+                row = round((self._top - loss) / (self._top - self._bottom) * (_HEIGHT - 1))
+                self._cells[row][self._column(lr)] = mark
+
+    def lines(self) -> list[str]:
+        """Return the frame with its labels."""
+        labels = {0: f"{self._top:.3g}", _HEIGHT - 1: f"{self._bottom:.3g}"}
+        rows = [
+            f"{labels.get(index, ''):>8} |{''.join(row).rstrip()}" for index, row in enumerate(self._cells)
+        ]
+        return [*rows, f"{'':>8} +{'-' * _WIDTH}", f"{'':>10}{self._ticks()}"]
+
+    def _column(self, lr: float) -> int:
+        """Return the column of a rate."""
+        return round((math.log10(lr) - self._left) / (self._right - self._left) * (_WIDTH - 1))
+
+    def _ticks(self) -> str:
+        """Write powers of ten under their columns."""
+        line = [" "] * (_WIDTH + 6)
+        for power in range(math.ceil(self._left - 1e-9), math.floor(self._right + 1e-9) + 1):
+            text = f"1e{power}"
+            place = self._column(10.0**power)
+            line[place : place + len(text)] = text
+        return "".join(line).rstrip()
+
+
+def _scaling(study: LRStudy, console: Console) -> None:
+    """Print how the rate grows with the batch size."""
+    if not study.scalings:
+        return
+    console.print()
+    console.print(Text("Learning rate against batch size", style="bold"))
+    for name, fit in study.scalings.items():
+        prefix = "" if name == "all" else f"{name}: "
+        if isinstance(fit, LRScaling):
+            sizes = ", ".join(map(str, fit.batch_sizes))
+            text = (
+                f"lr ~ batch_size^{fit.exponent:.2f}, 95 % interval {fit.low:.2f}..{fit.high:.2f} "
+                f"({fit.points} tests at {sizes})"
+            )
+        else:
+            text = f"no exponent: {fit}"
+        console.print(Text(f"{prefix}{text}"))

@@ -1,0 +1,110 @@
+"""The report of a search on a terminal: the winner, what matters, the best trainings, what was dropped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from bench.search_study import SearchStudy
+from bench.wording import configuration_label, counted
+
+_BEST = 8
+_BAR_WIDTH = 30
+
+
+def render(study: SearchStudy, console: Console) -> None:
+    """Print the report."""
+    for position, part in enumerate(_parts(study)):
+        if position:
+            console.print()
+        console.print(part)
+
+
+def _parts(study: SearchStudy) -> Iterator[RenderableType]:
+    """Yield what there is to print."""
+    if study.run.get("stand_in"):
+        yield Text(f"STAND-IN DATA: {study.run['stand_in']}", style="bold yellow")
+    yield Text(_header(study))
+    yield _trials(study)
+    if study.importances:
+        yield _importances(study)
+    if study.over:
+        yield _over(study)
+    if study.waited:
+        yield Text(
+            f"{counted(study.waited, 'training')} still waited for the next epoch when the budget was spent."
+        )
+    yield Panel(Text(_winner(study)), title="Winner", title_align="left")
+    if study.plots:
+        yield Text(f"plots: {', '.join(file.name for file in study.plots)} in {study.path}")
+    if study.note:
+        yield Text(f"no importances and plots: {study.note}")
+
+
+def _header(study: SearchStudy) -> str:
+    """Say what was searched."""
+    return (
+        f"{study.run['spec']['name']}: search for the best {study.plan.metric}, "
+        f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}, "
+        f"{'with' if study.plan.prior else 'without'} a prior from earlier runs"
+    )
+
+
+def _trials(study: SearchStudy) -> Table:
+    """List the best trainings of the search."""
+    table = Table(title="Best of the search", title_justify="left")
+    table.add_column("configuration")
+    for column in ("epochs", "best", "ended as"):
+        table.add_column(column, justify="right")
+    pick = max if study.plan.maximize else min
+    for trial in [trial for trial in study.trials if trial.values][:_BEST]:
+        table.add_row(
+            configuration_label(trial.config),
+            f"{trial.epochs}/{study.plan.max_epochs}",
+            f"{pick(trial.values):.4g}",
+            trial.status,
+        )
+    return table
+
+
+def _importances(study: SearchStudy) -> Table:
+    """Draw what each factor explains."""
+    table = Table(title="What matters (share of the variance of predicted ends)", title_justify="left")
+    table.add_column("factor")
+    table.add_column("share", justify="right")
+    table.add_column("")
+    for factor, share in study.importances.items():
+        table.add_row(factor, f"{share:.0%}", "█" * round(_BAR_WIDTH * share))
+    return table
+
+
+def _over(study: SearchStudy) -> Table:
+    """List what ended early, and why."""
+    table = Table(title="Ended early", title_justify="left")
+    for column in ("configuration", "epochs", "why"):
+        table.add_column(column)
+    for trial in study.over:
+        why = trial.reason or "waiting"
+        table.add_row(configuration_label(trial.config), str(trial.epochs), f"{trial.status}: {why}")
+    return table
+
+
+def _winner(study: SearchStudy) -> str:
+    """Say which configuration won, and how sure that is."""
+    if study.winner is None:
+        return "No training reported a value."
+    text = (
+        f"Use {configuration_label(study.winner)}: {study.plan.metric} {study.value:.4g} at epoch {study.epoch} in the "
+        "search. The best of many is partly luck; "
+    )
+    fresh = study.fresh
+    if fresh.mean is None:
+        return text + "it has not been trained on fresh seeds."
+    seeds = counted(len(fresh.values), "fresh seed")
+    if fresh.low is None or fresh.high is None:
+        return text + f"on {seeds}: {fresh.mean:.4g}."
+    return text + f"on {seeds}: {fresh.mean:.4g}, 95 % interval {fresh.low:.4g}..{fresh.high:.4g}."

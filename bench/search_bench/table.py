@@ -1,0 +1,89 @@
+"""A recorded table: the validation accuracy of every configuration after every epoch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TABLES = Path(__file__).parent / "tables"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Learning curves of a full factorial.
+
+    Args:
+        choices: factor -> its values; the last factor runs fastest.
+        correct: (configurations, epochs), right answers on the validation set.
+        validation: samples in it.
+
+    Example:
+        >>> table = Table({"lr": [0.1, 1.0]}, np.array([[5, 9], [6, 7]]), 10)
+        >>> list(table.evaluate({"lr": 1.0}, 0)), table.best
+        ([0.6, 0.7], 0.9)
+    """
+
+    choices: dict[str, list[Any]]
+    correct: np.ndarray
+    validation: int
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """(configurations, epochs), fractions."""
+        return self.correct / self.validation
+
+    @property
+    def best(self) -> float:
+        """The highest accuracy anywhere."""
+        return float(self.accuracies.max())
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of each curve."""
+        return int(self.correct.shape[1])
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """Every configuration, in the order of the rows."""
+        return [
+            dict(zip(self.choices, values, strict=True))
+            for values in itertools.product(*self.choices.values())
+        ]
+
+    def curve(self, configuration: Mapping[str, Any]) -> np.ndarray:
+        """The accuracies of one configuration, epoch by epoch."""
+        row = 0
+        for name, values in self.choices.items():
+            row = row * len(values) + values.index(configuration[name])
+        return self.accuracies[row]
+
+    def evaluate(self, configuration: Mapping[str, Any], seed: int) -> Iterator[float]:
+        """Replay a training: yield the accuracy after each epoch, as `tuner.search` wants it."""
+        for value in self.curve(configuration):
+            yield float(value)
+
+    def save(self, path: Path) -> None:
+        """Write the table, tens of kilobytes."""
+        factors = {f"choice_{name}": np.array(values) for name, values in self.choices.items()}
+        np.savez_compressed(path, correct=self.correct, validation=self.validation, **factors)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            choices = {
+                name.removeprefix("choice_"): stored[name].tolist()
+                for name in stored.files
+                if name.startswith("choice_")
+            }
+            return cls(choices, stored["correct"], int(stored["validation"]))
+
+    def summary(self) -> str:
+        """Say how hard the table is."""
+        tops = self.accuracies.max(axis=1)
+        near = [(tops >= self.best - margin - 1e-12).sum() for margin in (0.005, 0.01)]
+        return f"best {self.best:.2%}; {near[0]} of {len(tops)} configurations within 0.5 points, {near[1]} within 1"

@@ -1,0 +1,208 @@
+"""A search on disk: every trial and every epoch's value in an Optuna study, in the run directory.
+
+Optuna's own tools read it: importances, plots, `optuna-dashboard`. It is also what a resumed search begins with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tuner.convergence import higher_is_better
+from tuner.search import Searcher, SearchTrial, Status
+from tuner.search_prior import shipped_prior
+
+JOURNAL = "search.journal"
+# Most trainings that wait in the workers' memory; each holds a model, an optimizer's state and, on a GPU, its data.
+MOST_WAITING = 32
+STUDY = "search"
+BUDGET_SPENT = "the search's budget was spent"
+
+_STATES: dict[str, TrialState] = {
+    "finished": TrialState.COMPLETE,
+    "dropped": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+    "out_of_memory": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a spec asks of a search.
+
+    Args:
+        space: factor name -> list of choices, or {low, high, log}.
+        max_epochs: of one training.
+        seed: of the search and its trainings.
+        metric: what is searched for: the target's, else validation accuracy.
+        budget_epochs, prior: see `bench.spec.SearchSettings`.
+        fresh_seeds: on which the winner is trained again: the spec's other seeds first, then the next numbers.
+    """
+
+    space: dict[str, Any]
+    max_epochs: int
+    seed: int
+    metric: str
+    budget_epochs: int
+    prior: bool
+    fresh_seeds: tuple[int, ...]
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a larger value is better."""
+        return higher_is_better(self.metric)
+
+
+def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
+    """Read the search from a spec as run.json has it."""
+    settings, seeds = spec["design"]["search"], spec["seeds"]
+    following = range(max(seeds) + 1, max(seeds) + 1 + settings["fresh_seeds"])
+    return SearchPlan(
+        space={name: values for name, values in spec["factors"].items() if values},
+        max_epochs=spec["train"]["epochs"],
+        seed=seeds[0],
+        metric=(spec.get("target") or {}).get("metric", "val_accuracy"),
+        budget_epochs=settings["budget_epochs"],
+        prior=settings["prior"],
+        fresh_seeds=(*seeds[1:], *following)[: settings["fresh_seeds"]],
+    )
+
+
+def open_search(plan: SearchPlan, directory: Path) -> tuple[Searcher, SearchStore]:
+    """Begin a search in a run's directory, or take up what an earlier part of the run left there."""
+    searcher = Searcher(
+        plan.space,
+        max_epochs=plan.max_epochs,
+        seed=plan.seed,
+        maximize=plan.maximize,
+        prior=shipped_prior() if plan.prior else None,
+        max_paused=MOST_WAITING,
+    )
+    store = SearchStore(directory, plan.space, maximize=plan.maximize)
+    for stored in store.stored():
+        searcher.restore(stored.config, stored.values, stored.status, stored.reason)
+    return searcher, store
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A trial as an earlier part of the run left it."""
+
+    config: dict[str, Any]
+    values: list[float]
+    status: Status
+    reason: str
+
+
+class SearchStore:
+    """The study of one run.
+
+    Args:
+        directory: of the run.
+        space: factor name -> list of choices, or {low, high, log}.
+        maximize: whether a larger value is better.
+    """
+
+    def __init__(self, directory: Path, space: Mapping[str, Any], *, maximize: bool) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = space
+        self._distributions = {name: distribution(given) for name, given in space.items()}
+        backend = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
+        self.study = optuna.create_study(
+            storage=backend,
+            study_name=STUDY,
+            direction="maximize" if maximize else "minimize",
+            load_if_exists=True,
+        )
+        self._trials: dict[int, optuna.Trial] = {}
+
+    def stored(self) -> list[StoredTrial]:
+        """Return the trials of an earlier part of the run, in the order in which they began."""
+        return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def begin(self, trial: SearchTrial) -> None:
+        """Note that a trial begins; its number in the study is the search's."""
+        self.study.enqueue_trial({name: label(value) for name, value in trial.config.items()})
+        begun = self.study.ask(self._distributions)
+        assert begun.number == trial.number
+        self._trials[trial.number] = begun
+
+    def report(self, trial: SearchTrial) -> None:
+        """Note a trial's last epoch."""
+        self._live(trial).report(trial.values[-1], trial.epochs)
+
+    def close(self, trial: SearchTrial) -> None:
+        """Note how a trial ended."""
+        live = self._live(trial)
+        live.set_user_attr("status", trial.status)
+        live.set_user_attr("reason", trial.reason)
+        finished = trial.status == "finished"
+        self.study.tell(live, trial.values[-1] if finished else None, _STATES[trial.status])
+
+    def predicted(self, searcher: Searcher) -> optuna.Study:
+        """Return a study in memory in which every trial has the end that it reached or is predicted to reach."""
+        study = optuna.create_study(direction=self.study.direction)
+        for number, value in searcher.predicted_ends().items():
+            config = searcher.trials[number].config
+            study.add_trial(
+                create_trial(
+                    params={name: label(given) for name, given in config.items()},
+                    distributions=self._distributions,
+                    value=value,
+                )
+            )
+        return study
+
+    def _live(self, trial: SearchTrial) -> optuna.Trial:
+        """Return Optuna's handle of a trial, also of one from an earlier part of the run."""
+        if trial.number not in self._trials:
+            stored = self.study.get_trials(deepcopy=False)[trial.number]
+            self._trials[trial.number] = optuna.Trial(self.study, stored._trial_id)
+        return self._trials[trial.number]
+
+    def _read(self, trial: FrozenTrial) -> StoredTrial:
+        """Read one trial."""
+        config = {}
+        for name, given in self._space.items():
+            value = trial.params[name]
+            config[name] = value if isinstance(given, Mapping) else _choice(given, value)
+        values = [value for _, value in sorted(trial.intermediate_values.items())]
+        status = cast(Status, trial.user_attrs.get("status", "paused"))
+        return StoredTrial(config, values, status, trial.user_attrs.get("reason", ""))
+
+
+def distribution(given: Any) -> BaseDistribution:
+    """Return Optuna's description of a factor."""
+    if not isinstance(given, Mapping):
+        return CategoricalDistribution([label(value) for value in given])
+    low, high, log = given["low"], given["high"], bool(given.get("log", False))
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def label(value: Any) -> Any:
+    """Return what Optuna stores for a value: itself, or its JSON where it is a list or a mapping."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return json.dumps(value, sort_keys=True)
+
+
+def _choice(values: Sequence[Any], stored: Any) -> Any:
+    """Return the choice that was stored."""
+    return next(value for value in values if label(value) == stored)

@@ -1,0 +1,175 @@
+"""What a search came to: the winner with its interval, importances, plots, and what was dropped and why (no torch)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import optuna
+from scipy.stats import t as student
+
+from bench.records import Record
+from bench.search_store import BUDGET_SPENT, SearchPlan, open_search, plan_of
+from tuner.search import SearchTrial
+
+CONFIDENCE = 0.95
+# Fewer trainings than this say nothing of what matters.
+FEWEST_FOR_IMPORTANCE = 8
+_LISTED_DROPPED = 12
+
+
+@dataclass(frozen=True)
+class FreshRuns:
+    """The winner's values on fresh seeds: their mean and its Student interval (None with fewer than two)."""
+
+    values: tuple[float, ...]
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class SearchStudy:
+    """A search, summed up.
+
+    Args:
+        run: run.json.
+        path: the run's directory.
+        plan: what was asked for.
+        winner: its configuration; None when nothing reported a value.
+        value, epoch: what it reached in the search.
+        fresh: on fresh seeds.
+        epochs_used: of the budget.
+        trials: all of the search, best first.
+        importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
+        plots: files that were written.
+        note: why there are no importances or plots; empty when there are.
+    """
+
+    run: Mapping[str, Any]
+    path: Path
+    plan: SearchPlan
+    winner: dict[str, Any] | None
+    value: float | None
+    epoch: int | None
+    fresh: FreshRuns
+    epochs_used: int
+    trials: list[SearchTrial]
+    importances: dict[str, float]
+    plots: list[Path]
+    note: str = ""
+
+    @property
+    def over(self) -> list[SearchTrial]:
+        """Trials that ended before their last epoch for a reason of their own, the longest first."""
+        ended = [trial for trial in self.trials if trial.status != "finished" and not self._waited(trial)]
+        return sorted(ended, key=lambda trial: -trial.epochs)[:_LISTED_DROPPED]
+
+    @property
+    def waited(self) -> int:
+        """Trials that still waited for their next epoch when the budget was spent."""
+        return sum(map(self._waited, self.trials))
+
+    def _waited(self, trial: SearchTrial) -> bool:
+        return trial.status == "paused" or BUDGET_SPENT in trial.reason
+
+
+def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) -> SearchStudy:
+    """Sum up a search from its directory, and write its plots there."""
+    plan = plan_of(run["spec"])
+    searcher, store = open_search(plan, path)
+    result = searcher.result()
+    best = result.best
+    predicted = store.predicted(searcher)
+    importances, note = _importances(predicted, plan.seed)
+    sign = 1 if plan.maximize else -1
+    ranked = sorted(result.trials, key=lambda t: -max((sign * v for v in t.values), default=-math.inf))
+    return SearchStudy(
+        run=run,
+        path=path,
+        plan=plan,
+        winner=best.config if best else None,
+        value=best.value if best else None,
+        epoch=best.epoch if best else None,
+        fresh=fresh_runs(records, plan),
+        epochs_used=result.epochs_used,
+        trials=ranked,
+        importances=importances,
+        plots=write_plots(predicted, importances, path) if importances else [],
+        note=note,
+    )
+
+
+def fresh_runs(records: Sequence[Record], plan: SearchPlan) -> FreshRuns:
+    """Sum up the winner's re-runs: the best value of the metric in each one's curve.
+
+    Interval of the mean: mean +- t_{0.975, n - 1} s / sqrt(n)
+    """
+    pick = max if plan.maximize else min
+    values = []
+    for record in records:
+        if record.seed not in plan.fresh_seeds:
+            continue
+        known = [value for entry in record.curve if (value := entry.get(plan.metric)) is not None]
+        if known:
+            values.append(pick(known))
+    if not values:
+        return FreshRuns((), None, None, None)
+    if len(values) < 2:
+        return FreshRuns(tuple(values), values[0], None, None)
+    half = float(student.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    middle = mean(values)
+    low, high = middle - half, middle + half
+    if plan.metric.endswith("accuracy"):
+        low, high = max(low, 0.0), min(high, 1.0)
+    return FreshRuns(tuple(values), middle, low, high)
+
+
+def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:
+    """Return each factor's importance (fANOVA), or why there are none."""
+    trials = study.get_trials(deepcopy=False)
+    if len(trials) < FEWEST_FOR_IMPORTANCE:
+        return (
+            {},
+            f"fewer than {FEWEST_FOR_IMPORTANCE} trainings reported a value: too few to say what matters",
+        )
+    if len({trial.value for trial in trials}) == 1:
+        return {}, "all trainings are predicted to end alike"
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator)), ""
+
+
+def write_plots(study: optuna.Study, importances: Mapping[str, float], path: Path) -> list[Path]:
+    """Write parallel coordinates, and the contour of the two most important factors, as PNG and SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
+
+    factors = list(importances)
+    drawings: dict[str, Callable[[], Any]] = {
+        "parallel_coordinate": lambda: plots.plot_parallel_coordinate(study, target_name="end of curve")
+    }
+    if len(factors) > 1:
+        drawings["contour"] = lambda: plots.plot_contour(
+            study, params=factors[:2], target_name="end of curve"
+        )
+    written = []
+    for name, draw in drawings.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna marks its plots experimental
+            figure = draw().figure
+        for suffix in ("png", "svg"):
+            file = path / f"{name}.{suffix}"
+            figure.savefig(file, dpi=120, bbox_inches="tight")
+            written.append(file)
+        pyplot.close(figure)
+    return written

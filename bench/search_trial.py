@@ -1,0 +1,69 @@
+"""One epoch of a search, inside a worker: trainings that wait in its memory go on where they stopped.
+
+A waiting training keeps its model, its optimizer's state and its data in the worker, on the device. One that this
+worker does not have (it was replaced, or the run was resumed) is trained again from the beginning, to the same numbers,
+for the seed is the trial's own; its record says how many epochs were made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+
+from bench.design import Trial
+from bench.records import Record
+from bench.search_step import Advance
+from bench.trial import run_trial, trial_epochs
+from bench.worker import OnProgress, WorkerContext
+
+
+@dataclass
+class _Training:
+    """A training that waits between two epochs."""
+
+    epochs: Generator[dict[str, float | None], str | None, Record]
+    again: int
+    curve: list[dict[str, float | None]] = field(default_factory=list)
+
+
+def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgress) -> Record:
+    """Run a whole trial, or advance one of a search.
+
+    Returns:
+        The trial's record; while it waits for more, one with `paused` in its provenance and the curve so far.
+
+    Raises:
+        Whatever the trial's own code raises: the worker turns it into a record.
+    """
+    if isinstance(step, Trial):
+        return run_trial(step, context, on_progress)
+    waiting: dict[str, _Training] = context.cache.setdefault("waiting", {})
+    training = waiting.pop(step.id, None)
+    if training is None:
+        training = _Training(trial_epochs(step.trial, context, on_progress), again=step.made)
+    record = _advance(training, step)
+    if record is not None:
+        return replace(record, provenance={**record.provenance, **_repeated(training)})
+    waiting[step.id] = training
+    provenance = {"paused": True, **_repeated(training)}
+    return Record(step.id, dict(step.factors), step.seed, "ok", curve=training.curve, provenance=provenance)
+
+
+def _advance(training: _Training, step: Advance) -> Record | None:
+    """Train to the step's epoch; return the record where the training is over."""
+    try:
+        while len(training.curve) < step.epochs:
+            training.curve.append(next(training.epochs))
+        if step.stop:
+            training.epochs.send(step.stop)
+        if len(training.curve) == step.trial.spec.train.epochs:
+            next(training.epochs)
+    except StopIteration as end:
+        record: Record = end.value
+        return record
+    return None
+
+
+def _repeated(training: _Training) -> dict[str, int]:
+    """Say how many epochs were made once more."""
+    return {"epochs_made_again": training.again} if training.again else {}

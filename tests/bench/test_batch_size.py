@@ -1,0 +1,332 @@
+"""`bench batch-size`: the search through real workers under real limits, and what is made of its records."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from bench import batch_size as module
+from bench import cli
+from bench.batch_size import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
+from bench.errors import InputError
+from bench.executors import WorkerExecutor
+from bench.load_spec import load_spec
+from bench.memory_limit import Footprint, MemoryBudget
+from bench.memory_probe import limit_in_force
+from bench.records import Record
+from bench.run_directory import RunDirectory
+from bench.runner import RunPlan, make_plan
+from bench.worker import WorkerContext
+from tuner.batch_size import CPU_OVERHEAD
+from tuner.memory_lines import Line, Moment, StepMemory
+
+MIB = 2**20
+needs_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the address space is limited on Linux alone"
+)
+
+SPEC = """\
+name: small
+data:   {name: spirals, limit: 4000, validation: 500}
+model:  {name: mlp, width: 256, depth: 2}
+train:  {optimizer: adam, base_lr: 0.01, batch_size: 64, epochs: 3}
+factors: {batch_size: [32, 64], optimizer: [momentum, adam]}
+seeds: 2
+limits: {memory: 2GiB}
+"""
+
+
+def encoder_block(input_shape: tuple[int, ...], num_classes: int, width: int, depth: int) -> nn.Module:
+    """An encoder over an image's rows."""
+    _, rows, columns = input_shape
+    layer = nn.TransformerEncoderLayer(columns, 4, width, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+    return nn.Sequential(nn.Flatten(1, 2), encoder, nn.Flatten(), nn.Linear(rows * columns, num_classes))
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def plan_of(spec: Path, limit_bytes: int | None, *overrides: str, **options: Any) -> RunPlan:
+    grid = options.pop("grid", False)
+    loaded = with_limits(
+        load_spec(spec, overrides=overrides), limit_bytes, grid=grid, device=options.get("device")
+    )
+    options = {"memory_bytes": loaded.spec.limits.memory, "device": None, "max_batch": None, **options}
+    return make_plan(loaded, jobs=1, command=[], announce=print, kind=BATCH_SIZE, options=options)
+
+
+def search(plan: RunPlan, results: Path) -> module.BatchSizeStudy:
+    with RunDirectory.create(results, "small", plan.run) as directory:
+        search_batch_sizes(plan, directory, print)
+        return study_batch_sizes(directory.run, directory.records()[0], str(directory.path))
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["batch-size", "--memory-only", *arguments])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_the_spec_is_stripped_to_what_memory_depends_on(spec: Path) -> None:
+    loaded = load_spec(spec)
+    alone = with_limits(loaded, None, grid=False, device=None).spec
+    assert (alone.factors, alone.seeds, alone.limits.memory) == ({}, [0], 2 * 2**30)
+    grid = with_limits(loaded, 5 * MIB, grid=True, device=None).spec
+    assert (list(grid.factors), grid.limits.memory) == (["optimizer"], 5 * MIB)
+
+
+def test_a_limit_is_needed_for_the_device_at_hand(spec: Path) -> None:
+    loaded = load_spec(spec, overrides=["limits.memory=null"])
+    with pytest.raises(InputError, match="--memory: is missing"):
+        with_limits(loaded, None, grid=False, device=None)
+    assert with_limits(loaded, None, grid=False, device="t4").spec.limits.memory is None
+
+
+@needs_linux
+@pytest.mark.slow
+def test_the_command_prints_one_json_object_and_keeps_every_run(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (str(spec), "--memory", "2GiB", "--max", "256", "--json", "--results", str(tmp_path / "r"))
+    code, out, err = run_cli(capsys, *arguments)
+    found = json.loads(out)
+    (configuration,) = found["configurations"]
+    assert code == 0
+    assert "running batch size 256" in err
+    assert (configuration["batch_size"], configuration["bound"], configuration["probes"]) == (
+        256,
+        "samples",
+        1,
+    )
+    (row,) = [row for row in configuration["rows"] if row["probe"]]
+    assert 0 < row["needed_bytes"] < 2**31
+    assert row["error"] == pytest.approx(row["expected_bytes"] / row["needed_bytes"] - 1)
+    records, notes = RunDirectory.open(Path(found["directory"])).records()
+    assert not notes
+    assert [record.factors for record in records] == [{}, {"batch_size": 256}]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["report", found["directory"]])
+    assert not stop.value.code
+    assert "256 is the largest batch that ran in full in 2.00 GiB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--memory", "100kB"), "is less than the weights of the `train` configuration, which take 263 KiB"),
+        (("--memory", "1MiB"), "holds no batch of the `train` configuration; one sample needs at least"),
+        (("--memory", "lots"), "--memory: 'lots' is not a quantity"),
+        (("--memory", "1GiB", "--device", "a100"), "--device: unknown 'a100'; known: a10, a100-40"),
+        (("--memory", "1GiB", "--set", "train.optimizer=adma"), "unknown 'adma'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    results = tmp_path / "r"
+    code, out, err = run_cli(capsys, str(spec), *arguments, "--json", "--results", str(results))
+    assert (code, out) == (2, "")
+    assert complaint in err
+    assert "Traceback" not in err
+
+
+def test_a_device_that_is_not_there_is_predicted_and_said_to_be(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (str(spec), "--device", "t4", "--memory", "16MiB", "--set", "model.width=64")
+    code, out, _ = run_cli(capsys, *arguments, "--results", str(tmp_path / "r"))
+    assert code == 0
+    assert "is predicted to be the largest batch in 16.0 MiB (--memory)." in " ".join(out.split())
+    assert "Nothing was run: NVIDIA T4 16 GB is not there." in " ".join(out.split())
+
+
+class Dying(WorkerExecutor):
+    """A worker that the kernel kills at every probe above 1000 samples."""
+
+    def run(self, trial: Any, on_progress: Any) -> Record:
+        size = trial.factors.get("batch_size", 0)
+        if size > 1000:
+            return Record(trial.id, trial.factors, 0, "out_of_memory", "the worker was killed by the kernel")
+        if size:
+            return Record(trial.id, trial.factors, 0, "ok", values={"needed_bytes": 300.0 * MIB})
+        return super().run(trial, on_progress)
+
+
+def test_the_kill_of_a_probe_is_survived_and_becomes_a_row(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WorkerExecutor", Dying)
+    study = search(plan_of(spec, 512 * MIB), tmp_path)
+    (configuration,) = study.configurations
+    runs = [row for row in configuration.rows if row.probe]
+    assert 1 <= len(runs) <= 4
+    assert {row.status for row in runs if row.batch_size > 1000} == {"out_of_memory"}
+    assert configuration.batch_size is None or configuration.batch_size <= 1000
+
+
+def test_a_probe_that_fails_for_another_reason_ends_the_search(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(WorkerExecutor):
+        def run(self, trial: Any, on_progress: Any) -> Record:
+            if "batch_size" in trial.factors:
+                return Record(trial.id, trial.factors, 0, "failed", "KeyError: 'width'")
+            return super().run(trial, on_progress)
+
+    monkeypatch.setattr(module, "WorkerExecutor", Failing)
+    (configuration,) = search(plan_of(spec, 512 * MIB), tmp_path).configurations
+    assert (configuration.batch_size, configuration.probes) == (None, 1)
+    assert configuration.failure == "KeyError: 'width'"
+
+
+def memory() -> StepMemory:
+    """10 MiB of weights and 1 MiB a sample."""
+    parts = {"parameters": Line(10.0 * MIB, 0), "activations": Line(0, MIB), "data set": Line(0, 0)}
+    return StepMemory((Moment("backward", parts),))
+
+
+def records(*probes: tuple[int, str, float]) -> list[Record]:
+    prediction = {
+        "memory": memory().as_dict(),
+        "samples": 1000,
+        "limit_bytes": 400 * MIB,
+        "limit_source": "--memory",
+        "loading_bytes": 0,
+    }
+    made = [Record("seed=0,prediction", {}, 0, "ok", provenance={"prediction": prediction})]
+    for number, (size, status, needed) in enumerate(probes, start=1):
+        values = {"needed_bytes" if status == "ok" else "wanted_bytes": needed}
+        made.append(Record(f"probe={number}", {"batch_size": size}, 0, status, values=values))  # type: ignore[arg-type]
+    return made
+
+
+RUN: dict[str, Any] = {"spec": {"name": "demo"}, "device": "cpu", "options": {"device": None}}
+
+
+def test_expectations_are_those_from_before_the_run() -> None:
+    made = records((100, "ok", 170.0 * MIB), (200, "ok", 300.0 * MIB), (280, "out_of_memory", 400.0 * MIB))
+    (configuration,) = study_batch_sizes(RUN, made, None).configurations
+    first, second, third = [row for row in configuration.rows if row.probe]
+    assert first.expected_bytes == CPU_OVERHEAD.needed(110 * MIB)
+    assert second.expected_bytes == pytest.approx(18 * MIB + (170 - 18) / 110 * 210 * MIB)
+    # The line through the two runs: 1.3 MiB a MiB, and 27 MiB.
+    assert third.expected_bytes == pytest.approx((27 + 1.3 * 290) * MIB)
+    assert third.error is None
+    assert configuration.overhead is not None
+    assert configuration.overhead.slope == pytest.approx(1.3)
+    assert (configuration.batch_size, configuration.bound) == (200, "memory")
+
+
+def test_sizes_that_were_not_run_have_the_bytes_they_need() -> None:
+    made = records((100, "ok", 170.0 * MIB), (200, "ok", 300.0 * MIB))
+    (configuration,) = study_batch_sizes(RUN, made, None).configurations
+    rows = {row.batch_size: row for row in configuration.rows}
+    assert set(rows) == {
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+        100,
+        128,
+        200,
+        256,
+        512,
+        *([] if 1024 not in rows else [1024]),
+    }
+    assert rows[512].status == "predicted"
+    assert rows[512].expected_bytes == pytest.approx((27 + 1.3 * 522) * MIB)
+
+
+def test_measurements_of_other_kinds_are_left_out() -> None:
+    made = records((100, "ok", 170.0 * MIB))
+    other = dataclasses.replace(made[1], trial="other", provenance={"measurement": "throughput"})
+    assert study_batch_sizes(RUN, [*made, other], None) == study_batch_sizes(RUN, made, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "room", "expected"),
+    [
+        (300 * MIB, None, (300 * MIB, "--memory")),
+        (300 * MIB, 200 * MIB, (200 * MIB, "the container")),
+        (300 * MIB, 400 * MIB, (300 * MIB, "--memory")),
+        (300 * MIB, 0, (0, "the container")),
+        (None, 200 * MIB, (200 * MIB, "the container")),
+    ],
+)
+def test_a_containers_limit_counts_where_it_is_tighter(
+    asked: int | None, room: int | None, expected: tuple[int, str]
+) -> None:
+    memory = MemoryBudget("cpu", room, "container" if room is not None else None, Footprint(2**30, 2**29))
+    assert limit_in_force(asked, WorkerContext(memory=memory), None) == expected
+
+
+def test_a_limit_of_the_shell_counts_from_what_the_process_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (2**30, -1))
+    memory = MemoryBudget("cpu", 2**31, "container", Footprint(2**30 - 50 * MIB, 0))
+    found = limit_in_force(300 * MIB, WorkerContext(memory=memory), None)
+    assert found == (50 * MIB, "the shell (ulimit -v)")
+
+
+def test_a_limit_that_is_used_up_already_is_refused() -> None:
+    with pytest.raises(
+        InputError, match="the container: leaves no memory; the process holds all of it already"
+    ):
+        module.check_room("demo", {"limit_bytes": 0, "limit_source": "the container"}, 10, 20)
+
+
+MODELS: dict[str, tuple[Any, ...]] = {
+    "mlp": (48, "data.name=mnist-like", "model.name=mlp", "model.width=512", "train.optimizer=momentum"),
+    "cnn": (150, "data.name=mnist-like", "model.name=cnn", "model.width=8", "model.depth=2"),
+    "encoder": (150, "data.name=mnist-like", "model.name=null", f"model.factory={__name__}:encoder_block"),
+}
+
+
+@needs_linux
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("model", MODELS)
+def test_the_answer_is_within_5_percent_of_plain_bisection(
+    model: str, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # glibc's heap makes what a process needs differ by a third from run to run. With a fixed threshold every large
+    # tensor is mapped by itself, so there is a truth to compare with.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(MIB))
+    limit_mib, *overrides = MODELS[model]
+    plan = plan_of(spec, limit_mib * MIB, "data.limit=6000", *overrides)
+    (configuration,) = search(plan, tmp_path).configurations
+    found = configuration.batch_size
+    assert found is not None
+    assert configuration.probes <= 4
+
+    def fits(size: int) -> bool:
+        trial = plan.trials[0]
+        section = trial.spec.train.model_copy(update={"batch_size": size})
+        job = dataclasses.replace(
+            trial, spec=trial.spec.model_copy(update={"train": section}), options={"job": "probe"}
+        )
+        executor = WorkerExecutor(plan.setup)
+        try:
+            return executor.run(job, lambda progress: None).status == "ok"
+        finally:
+            executor.close()
+
+    low, high = found, 2 * found
+    while high - low > 0.01 * low:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    assert found >= 0.95 * low

@@ -1,0 +1,149 @@
+"""A search on disk, its spec and its summary."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import InputError
+from bench.load_spec import load_spec
+from bench.records import Record
+from bench.search_store import SearchPlan, SearchStore, label, open_search, plan_of
+from bench.search_study import fresh_runs, study_search
+from tuner.search import Searcher
+
+SPACE: dict[str, Any] = {
+    "base_lr": {"low": 0.001, "high": 1.0, "log": True},
+    "width": {"low": 4, "high": 64},
+    "schedule": [{"name": "cosine", "min_factor": 0.1}, "constant"],
+}
+PLAN = SearchPlan(SPACE, 3, 0, "val_accuracy", 30, False, (1, 2, 3))
+
+
+def value(config: dict[str, Any], epoch: int) -> float:
+    return 0.9 - 0.1 * abs(math.log10(config["base_lr"]) + 1.5) - 0.02 * (3 - epoch)
+
+
+def run(searcher: Searcher, store: SearchStore, epochs: int) -> None:
+    """Search with made-up trainings; those of rate above 0.5 diverge."""
+    for _ in range(epochs):
+        known = len(searcher.trials)
+        trial = searcher.ask()
+        assert trial is not None
+        if trial.number == known:
+            store.begin(trial)
+        diverges = trial.config["base_lr"] > 0.5
+        searcher.tell(trial, None if diverges else value(trial.config, trial.epochs + 1))
+        if not diverges:
+            store.report(trial)
+        for other in searcher.trials:
+            if other.status != "paused" and other.number not in closed(store):
+                store.close(other)
+
+
+def closed(store: SearchStore) -> set[int]:
+    return {trial.number for trial in store.study.get_trials(deepcopy=False) if trial.state.is_finished()}
+
+
+def test_a_search_is_taken_up_as_it_was_left(tmp_path: Path) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    run(searcher, store, 14)
+    again, _ = open_search(PLAN, tmp_path)
+    assert again.epochs_used == 14
+    for old, new in zip(searcher.trials, again.trials, strict=True):
+        assert (old.config, old.values, old.status, old.reason) == (
+            new.config,
+            new.values,
+            new.status,
+            new.reason,
+        )
+    run(again, open_search(PLAN, tmp_path)[1], 6)
+    assert open_search(PLAN, tmp_path)[0].epochs_used == 20
+
+
+def test_values_that_optuna_cannot_hold_are_stored_as_json() -> None:
+    assert label({"name": "cosine", "min_factor": 0.1}) == '{"min_factor": 0.1, "name": "cosine"}'
+    assert [label(v) for v in (1, 0.5, "adam", True, None)] == [1, 0.5, "adam", True, None]
+
+
+def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    run(searcher, store, 30)
+    resolved = {
+        "name": "demo",
+        "design": {"search": {"budget_epochs": 30, "prior": False, "fresh_seeds": 3}},
+        "seeds": [0],
+        "factors": SPACE,
+        "train": {"epochs": 3},
+    }
+    assert plan_of(resolved) == PLAN
+    study = study_search({"spec": resolved}, [], tmp_path)
+    assert study.winner is not None
+    assert max(study.importances, key=lambda name: study.importances[name]) == "base_lr"
+    assert sum(study.importances.values()) == pytest.approx(1)
+    assert {file.name for file in study.plots} == {
+        "parallel_coordinate.png",
+        "parallel_coordinate.svg",
+        "contour.png",
+        "contour.svg",
+    }
+    assert all(file.stat().st_size > 1000 for file in study.plots)
+
+
+def test_the_winners_interval_is_students() -> None:
+    def record(seed: int, values: list[float | None]) -> Record:
+        return Record(f"seed={seed}", {}, seed, "ok", curve=[{"val_accuracy": v} for v in values])
+
+    records = [record(0, [0.99]), record(1, [0.5, 0.90]), record(2, [0.92, 0.91]), record(3, [None, 0.94])]
+    fresh = fresh_runs(records, PLAN)
+    assert fresh.values == (0.90, 0.92, 0.94)
+    assert fresh.mean == pytest.approx(0.92)
+    # t_{0.975, 2} = 4.3027, s = 0.02
+    assert fresh.low == pytest.approx(0.92 - 4.3027 * 0.02 / 3**0.5, abs=1e-5)
+    assert fresh.high == pytest.approx(0.92 + 4.3027 * 0.02 / 3**0.5, abs=1e-5)
+    assert fresh_runs(records[:2], PLAN).low is None
+    assert fresh_runs(records[:1], PLAN).mean is None
+
+
+SPEC = """\
+name: small
+data: {name: digits}
+model: {name: mlp}
+train: {base_lr: 0.1, batch_size: 32, epochs: 2}
+factors:
+  base_lr: {low: 0.01, high: 1.0, log: true}
+design: {search: {budget_epochs: 10}}
+"""
+
+
+def test_a_search_with_a_range_is_read_and_written_back(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    spec = load_spec(tmp_path / "small.yaml", device="cpu").spec
+    plan = plan_of(spec.resolved())
+    assert plan.space == {"base_lr": {"low": 0.01, "high": 1.0, "log": True}}
+    assert (plan.budget_epochs, plan.prior, plan.fresh_seeds, plan.max_epochs) == (10, True, (1, 2, 3), 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("{search: {budget_epochs: 10}}", "grid", "factors.base_lr: a range {low, high} is for design"),
+        ("budget_epochs: 10", "budget: 10", "design.search.budget: unknown key; known: budget_epochs"),
+        ("budget_epochs: 10", "budget_epochs: 0", "design.search.budget_epochs: must be at least 1, is 0"),
+        ("low: 0.01", "low: 2.0", "factors.base_lr: low 2.0 must be below high 1.0"),
+        ("low: 0.01", "low: 0.0", "factors.base_lr: low is 0.0, which has no logarithm"),
+        ("low: 0.01", "lo: 0.01", "factors.base_lr: must be a list of values, or a range {low, high, log}"),
+        ("log: true}", "log: true}\n  batch_size: {low: 1, high: a}", "low and high must be numbers"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_with_its_line(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC.replace(old, new))
+    with pytest.raises(InputError) as error:
+        load_spec(tmp_path / "small.yaml", device="cpu")
+    assert sentence in str(error.value)
+    assert "small.yaml:" in str(error.value)

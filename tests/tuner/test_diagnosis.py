@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.tuner.faulty_runs import FAULTS, HEALTHY_JUDGED_FROM, JUDGED_FROM, Case, healthy, is_as_made, run
+from tuner.diagnosis import FINDINGS, Finding, diagnose
+
+MADE = 12  # runs of each fault that count
+SOUND_RUNS = 60
+QUICK_HEALTHY = (185, 186, 189, 190, 194, 195, 197)  # about a second each
+
+
+def _curve(train: list[float | None], val: list[float | None], **columns: Any) -> list[dict[str, Any]]:
+    """Write a curve of 100 steps an epoch."""
+    return [
+        {
+            "epoch": index + 1,
+            "step": 100 * (index + 1),
+            "train_loss": t,
+            "val_loss": v,
+            "train_accuracy": None,
+            "val_accuracy": None,
+            "lr": 0.1,
+            "grad_norm": 1.0,
+        }
+        | {name: values[index] for name, values in columns.items()}
+        for index, (t, v) in enumerate(zip(train, val, strict=True))
+    ]
+
+
+def _snapshot(epoch: int, loss: float | None = 2.3, **changes: Any) -> dict[str, Any]:
+    """Write what a sound, untrained classifier of 10 classes looks like."""
+    layers = [
+        {"name": "first", "kind": "Linear", "weight_norm": 5.0, "grad_norm": 0.5, "moved": 0.5 * epoch},
+        {"name": "relu", "kind": "relu", "zero_share": 0.5, "dead_share": 0.0},
+        {"name": "middle", "kind": "Linear", "weight_norm": 5.0, "grad_norm": 0.6, "moved": 0.5 * epoch},
+        {"name": "tanh", "kind": "tanh", "saturated_share": 0.05},
+        {"name": "last", "kind": "Linear", "weight_norm": 2.0, "grad_norm": 0.7, "moved": 0.5 * epoch},
+    ]
+    for name, numbers in changes.pop("layers", {}).items():
+        next(layer for layer in layers if layer["name"] == name).update(numbers)
+    return {
+        "epoch": epoch,
+        "samples": 256,
+        "loss": loss,
+        "accuracy": 0.1,
+        "classes": 10,
+        "label_entropy": math.log(10),
+        "label_majority": 0.1,
+        "predicted_majority": 0.3,
+        "input_mean": 0.0,
+        "input_std": 1.0,
+        "input_largest": 3.0,
+        "input_constant": 0.0,
+        "output_std": 0.2,
+        "parameters": 5000,
+        "training_samples": 1000,
+        "layers": layers,
+    } | changes
+
+
+SOUND = [1.0, 0.5, 0.3, 0.2, 0.15, 0.12]
+SOUND_VALIDATION = [0.9, 0.5, 0.35, 0.3, 0.28, 0.27]
+
+
+def _snapshots(losses: list[float], **changes: Any) -> list[dict[str, Any]]:
+    return [_snapshot(epoch, loss, **changes) for epoch, loss in enumerate([2.3, *losses])]
+
+
+def _names(*arguments: Any, **keywords: Any) -> list[str]:
+    return [finding.name for finding in diagnose(*arguments, **keywords)]
+
+
+# ---- rules, on numbers written by hand
+
+
+def test_a_sound_curve_has_no_findings_with_snapshots_and_without() -> None:
+    curve = _curve(SOUND, SOUND_VALIDATION)
+    assert diagnose(curve, initial={"loss": 2.3}) == []
+    assert diagnose(curve, statistics=_snapshots(SOUND), batch_size=32) == []
+    assert diagnose(curve) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"input_std": 0.0, "input_mean": 0.0}, ["input_fault"]),
+        ({"input_std": 80.0, "input_mean": 120.0}, ["input_fault"]),
+        ({"input_std": 1.0, "input_mean": 100.0}, ["input_fault"]),
+        ({"input_std": 0.003}, ["input_fault"]),
+        ({"input_mean": None, "input_std": None}, ["input_fault"]),
+        ({"input_mean": 0.13, "input_std": 0.31}, []),
+        ({"input_mean": 4.9, "input_std": 6.0}, []),
+        ({"label_majority": 1.0, "label_entropy": 0.0}, ["label_fault"]),
+        ({"label_majority": 1.0, "label_entropy": 0.0, "samples": 8}, []),
+    ],
+)
+def test_faults_of_the_data_are_named_first(changes: dict[str, Any], names: list[str]) -> None:
+    assert _names(_curve(SOUND, SOUND_VALIDATION), statistics=_snapshots(SOUND, **changes)) == names
+
+
+@pytest.mark.parametrize(
+    ("layers", "name"),
+    [
+        ({"relu": {"dead_share": 0.9}}, "dead_relus"),
+        ({"tanh": {"saturated_share": 0.8}}, "saturated_units"),
+        ({"first": {"grad_norm": 1e-6}}, "vanishing_gradients"),
+    ],
+)
+def test_signals_that_do_not_pass_a_layer_are_named_with_the_layer(layers: dict[str, Any], name: str) -> None:
+    losses = [2.3] * 6
+    (finding,) = diagnose(_curve(losses, losses), statistics=_snapshots(losses, layers=layers))
+    assert finding.name == name
+    assert next(iter(layers)) in finding.sentence
+    assert finding.confidence == "sure"
+
+
+def test_relus_that_die_while_training_are_told_from_relus_that_were_dead() -> None:
+    losses = [2.3] * 6
+    snapshots = [
+        _snapshot(0),
+        *(_snapshot(e, 2.3, layers={"relu": {"dead_share": 0.95}}) for e in range(1, 7)),
+    ]
+    (finding,) = diagnose(_curve(losses, losses), statistics=snapshots)
+    assert (finding.name, finding.confidence) == ("dead_relus", "likely")
+    assert "before training 0%" in finding.sentence
+
+
+def test_an_untrained_loss_of_many_entropies_is_exploding_and_a_loss_in_other_units_is_not() -> None:
+    curve = _curve(SOUND, SOUND_VALIDATION)
+    exploding = [_snapshot(0, 300.0, output_std=150.0), *_snapshots(SOUND)[1:]]
+    (finding,) = diagnose(curve, statistics=exploding)
+    assert finding.name == "exploding_gradients"
+    assert finding.evidence["untrained_loss"] == 300.0
+    # A loss that is a sum over a batch of 32: large, although the outputs are near 0.
+    summed = [_snapshot(epoch, 32 * loss) for epoch, loss in enumerate([2.3, *SOUND])]
+    assert (
+        diagnose(_curve([32 * t for t in SOUND], [32 * v for v in SOUND_VALIDATION]), statistics=summed) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "diverged"),
+    [
+        ([1.0, None], "the training loss was nan at step 120"),
+        ([1.0, None], None),
+        ([1.0, 30.0], "above 4 times"),
+    ],
+)
+def test_a_training_that_diverged_had_too_high_a_learning_rate(
+    train: list[float | None], diverged: str | None
+) -> None:
+    (finding,) = diagnose(_curve(train, [1.0, None]), initial={"loss": 2.3}, diverged=diverged)
+    assert (finding.name, finding.confidence) == ("learning_rate_too_high", "sure")
+    assert (diverged or "not finite") in finding.sentence
+
+
+@pytest.mark.parametrize(
+    "train", [[5.0, 2.4, 2.3, 2.3, 2.3], [1.5, 2.2, 1.2, 2.4, 1.4, 2.3]], ids=["thrown", "oscillating"]
+)
+def test_too_high_a_learning_rate_shows_in_the_curve_alone(train: list[float]) -> None:
+    assert _names(_curve(train, train), initial={"loss": 2.3}) == ["learning_rate_too_high"]
+
+
+def test_oscillation_counts_only_where_the_learning_rate_is_high() -> None:
+    train = [1.0, 0.6, 1.6, 0.7, 1.7, 0.8, 0.5, 0.3]
+    rates = {"lr": [0.1] * 6 + [0.05, 0.001]}
+    assert _names(_curve(train, train, **rates), initial={"loss": 2.3}) == ["learning_rate_too_high"]
+    rates = {"lr": [0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.1, 0.05]}
+    assert _names(_curve(train, train, **rates), initial={"loss": 2.3}) == []
+
+
+def test_a_loss_that_stays_at_chance_is_explained_by_what_the_weights_did() -> None:
+    losses = [2.3] * 6
+    curve = _curve(losses, losses)
+
+    def moving(moved: float, **changes: Any) -> list[dict[str, Any]]:
+        layers = {name: {"moved": moved} for name in ("first", "middle", "last")}
+        return [_snapshot(epoch, 2.3, layers=layers, **changes) for epoch in range(7)]
+
+    assert _names(curve, statistics=moving(0.01)) == ["learning_rate_too_low"]
+    assert _names(curve, statistics=moving(2.0)) == ["label_fault"]
+    assert _names(curve, statistics=moving(2.0, parameters=50)) == ["underfitting"]
+    assert _names(curve, statistics=moving(60.0)) == ["learning_rate_too_high"]
+    few = [entry | {"step": entry["epoch"] * 10} for entry in curve]
+    assert _names(few, statistics=moving(0.5)) == ["too_few_epochs"]
+    shrinking = _curve(losses, losses, grad_norm=[1.0, 0.1, 0.01, 0.01, 0.01, 0.01])
+    assert _names(shrinking, statistics=moving(0.01)) == ["plateau"]
+
+
+def test_labels_learnt_by_heart_or_by_another_rule_are_a_label_fault() -> None:
+    train = [2.2, 1.8, 1.2, 0.7, 0.3, 0.1]
+    accuracies = {"val_accuracy": [0.1, 0.11, 0.12, 0.1, 0.09, 0.1]}
+    snapshots = [_snapshot(epoch, loss, accuracy=0.95) for epoch, loss in enumerate([2.3, *train])]
+    by_heart = _curve(train, [2.32, 2.4, 2.6, 3.0, 4.0, 5.0], **accuracies)
+    assert _names(by_heart, statistics=snapshots) == ["label_fault"]
+    other_rule = _curve(
+        train, [2.3, 3.0, 4.0, 5.0, 6.0, 7.0], val_accuracy=[0.1, 0.05, 0.02, 0.01, 0.01, 0.01]
+    )
+    (finding,) = diagnose(other_rule, statistics=snapshots)
+    assert (finding.name, finding.confidence) == ("label_fault", "sure")
+    # The same curves with a validation accuracy above chance are plain overfitting.
+    fitted = _curve(train, [2.0, 1.8, 1.9, 2.4, 3.0, 4.0], val_accuracy=[0.3, 0.4, 0.4, 0.4, 0.4, 0.4])
+    assert _names(fitted, statistics=snapshots) == ["overfitting"]
+
+
+def test_overfitting_names_the_epoch_after_which_validation_turns() -> None:
+    train = [1.5, 0.9, 0.5, 0.3, 0.1, 0.05]
+    (finding,) = diagnose(_curve(train, [1.4, 1.1, 0.9, 1.0, 1.3, 1.7]), initial={"loss": 2.3})
+    assert (finding.name, finding.evidence["epoch"]) == ("overfitting", 3)
+    assert "after epoch 3" in finding.sentence
+    assert "epoch 3" in finding.try_next
+    # A small rise while accuracies are fine is none.
+    assert diagnose(_curve(train, [0.6, 0.3, 0.2, 0.2, 0.21, 0.23]), initial={"loss": 2.3}) == []
+
+
+def test_a_loss_that_is_high_and_falls_fast_asks_for_more_epochs_unless_the_schedule_makes_it_fall() -> None:
+    losses = [2.0, 1.7, 1.4, 1.1]
+    assert _names(_curve(losses, losses), initial={"loss": 2.3}) == ["too_few_epochs"]
+    decayed = _curve(losses, losses, lr=[0.1, 0.06, 0.03, 0.001])
+    assert _names(decayed, initial={"loss": 2.3}) == []
+
+
+def test_a_loss_that_creeps_is_told_from_one_that_has_settled_by_the_curve_alone() -> None:
+    creeping = [2.28 - 0.03 * epoch for epoch in range(8)]
+    assert _names(_curve(creeping, creeping), initial={"loss": 2.3}) == ["learning_rate_too_low"]
+    settled = [2.1, 2.0, 2.01, 2.0, 2.01, 2.0, 2.01, 2.0]
+    assert _names(_curve(settled, settled), initial={"loss": 2.3}) == ["underfitting"]
+
+
+def test_noise_is_blamed_where_the_batch_is_far_below_the_noise_scale() -> None:
+    losses = [1.6, 1.3, 1.6, 1.2, 1.5, 1.3]
+    curve = _curve(losses, losses)
+    snapshots = _snapshots(losses)
+    assert _names(curve, statistics=snapshots, noise_scale=500.0, batch_size=2) == ["batch_too_small"]
+    assert "batch_too_small" not in _names(curve, statistics=snapshots, noise_scale=8.0, batch_size=2)
+    noisy = [s | {"gradient_noise": 40.0, "gradient_square": 0.1} for s in snapshots]
+    (finding,) = diagnose(curve, statistics=noisy, batch_size=2)
+    assert finding.evidence["noise_scale"] == pytest.approx(400.0)
+    drowned = [s | {"gradient_noise": 40.0, "gradient_square": -0.1} for s in snapshots]
+    (finding,) = diagnose(curve, statistics=drowned, batch_size=2)
+    assert "noise_scale" not in finding.as_dict()["evidence"]
+    json.dumps(finding.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"curve": []}, "curve: empty"),
+        ({"curve": _curve(SOUND, SOUND), "batch_size": 0}, "batch_size: 0 must be above 0"),
+        ({"curve": _curve(SOUND, SOUND), "noise_scale": -1.0}, "noise_scale: -1.0 must be above 0"),
+    ],
+)
+def test_bad_input_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        diagnose(**arguments)
+
+
+def test_the_diagnosis_needs_no_torch() -> None:
+    code = "import sys, tuner.diagnosis; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# ---- runs that were made to have a fault
+
+
+def _findings(case: Case) -> list[Finding] | None:
+    """Train and diagnose; None where the run did not come out as its kind says."""
+    training = run(case)
+    if not is_as_made(case, training):
+        return None
+    return diagnose(
+        training.curve,
+        statistics=training.statistics,
+        diverged=training.diverged,
+        batch_size=training.samples_per_step,
+        planned_epochs=training.planned_epochs,
+    )
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_one_run_of_each_fault_is_named_rightly(kind: str) -> None:
+    make, expected = FAULTS[kind]
+    every = (_findings(make(seed)) for seed in itertools.count(JUDGED_FROM))
+    found = next(found for found in every if found is not None)
+    assert [finding.name for finding in found[:1]] == [expected]
+
+
+@pytest.mark.parametrize("seed", QUICK_HEALTHY)
+def test_quick_sound_trainings_are_not_accused(seed: int) -> None:
+    found = _findings(healthy(seed))
+    assert found == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", FAULTS)
+def test_nine_in_ten_faults_are_named_rightly(kind: str) -> None:
+    make, expected = FAULTS[kind]
+    every = (_findings(make(seed)) for seed in range(JUDGED_FROM, JUDGED_FROM + 4 * MADE))
+    made = list(itertools.islice((found for found in every if found is not None), MADE))
+    assert len(made) == MADE
+    names = Counter(found[0].name if found else None for found in made)
+    assert names[expected] >= 0.9 * MADE, names
+    assert set(names) <= {None, *FINDINGS}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+def test_at_most_one_sound_training_in_twenty_is_accused() -> None:
+    every = ((seed, _findings(healthy(seed))) for seed in itertools.count(HEALTHY_JUDGED_FROM))
+    sound = list(itertools.islice(((seed, found) for seed, found in every if found is not None), SOUND_RUNS))
+    accused = {seed: [finding.name for finding in found] for seed, found in sound if found}
+    assert len(accused) <= SOUND_RUNS / 20, accused

@@ -1,0 +1,460 @@
+"""The LR range test: what it finds on real data, what it refuses, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tuner.batches import Batches
+from tuner.lr_range import LRRange, lr_range_test
+
+cross_entropy = nn.functional.cross_entropy
+
+
+def sgd(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr)
+
+
+def momentum(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+
+
+def adam(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=lr)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    return torch.tensor(x[order] / 16, dtype=torch.float32), torch.tensor(y[order])
+
+
+@pytest.fixture
+def batches(digits: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    x, y = digits[0][:1280], digits[1][:1280]
+    return list(zip(x.split(32), y.split(32), strict=True))
+
+
+def mlp(activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(64, 64), activation(), nn.Linear(64, 10))
+
+
+def accuracy_after(lr: float, make: Any, activation: Any, digits: tuple[Tensor, Tensor]) -> float:
+    """Train plainly for five epochs of 1,280 samples and test on the others."""
+    x, y = digits
+    model = mlp(activation)
+    optimizer = make(list(model.parameters()), lr)
+    for epoch in range(5):
+        for chosen in torch.randperm(1280, generator=torch.Generator().manual_seed(epoch)).split(32):
+            optimizer.zero_grad()
+            cross_entropy(model(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+    return (model(x[1280:]).argmax(1) == y[1280:]).float().mean().item()
+
+
+@pytest.mark.parametrize(
+    ("make", "activation"),
+    [(momentum, nn.ReLU), (adam, nn.ReLU), (momentum, nn.Sigmoid), (adam, nn.Tanh)],
+    ids=["momentum-relu", "adam-relu", "momentum-sigmoid", "adam-tanh"],
+)
+def test_a_training_at_the_suggestion_comes_near_the_best_of_a_grid(
+    make: Any, activation: Any, digits: tuple[Tensor, Tensor], batches: list[tuple[Tensor, Tensor]]
+) -> None:
+    found = lr_range_test(mlp(activation), make, cross_entropy, batches)
+    assert found.suggestion is not None
+    best = max(accuracy_after(10**e, make, activation, digits) for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0))
+    assert accuracy_after(found.suggestion, make, activation, digits) > best - 0.02
+
+
+def test_the_result_holds_together(batches: list[tuple[Tensor, Tensor]]) -> None:
+    found = lr_range_test(mlp(), momentum, cross_entropy, batches)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.suggestion is not None
+    assert found.interval is not None
+    assert found.low < found.suggestion < found.high
+    assert found.interval[0] <= found.suggestion <= found.interval[1]
+    assert len(found.lrs) == len(found.losses) == len(found.smoothed)
+    assert found.lrs[0] == pytest.approx(1e-7)
+    assert found.lrs[1] / found.lrs[0] == pytest.approx(10 ** (8 / 99))
+    assert len(found.sweeps) == 3
+    assert found.steps_used <= 300
+    assert f"{found.suggestion:.3g}" in found.reason
+
+
+def test_a_wide_linear_layer_under_sgd_stays_below_its_stability_limit() -> None:
+    # For a quadratic loss with the curvature h, gradient descent diverges above 2 / h.
+    torch.manual_seed(0)
+    x = torch.randn(2048, 16)
+    y = x @ torch.randn(16, 1) + 0.1 * torch.randn(2048, 1)
+    curvature = 2 * torch.linalg.eigvalsh(x.T @ x / len(x))[-1].item()
+    found = lr_range_test(
+        nn.Linear(16, 1), sgd, nn.functional.mse_loss, list(zip(x.split(64), y.split(64), strict=True))
+    )
+    assert found.suggestion is not None
+    assert found.divergence_lr is not None
+    assert 0.02 / curvature < found.suggestion < 2 / curvature < found.divergence_lr
+
+
+@pytest.mark.parametrize("mode", ["exponential", "linear"])
+def test_both_modes_sweep_from_end_to_end(mode: Any, batches: list[tuple[Tensor, Tensor]]) -> None:
+    found = lr_range_test(
+        mlp(), sgd, cross_entropy, batches, lr_min=1e-4, lr_max=0.5, steps=21, mode=mode, repeats=1
+    )
+    rates = found.sweeps[0].lrs
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates[-1] == pytest.approx(0.5)
+    steps = np.diff(rates if mode == "linear" else np.log(rates))
+    assert steps == pytest.approx([steps[0]] * 20)
+    assert found.interval is None
+
+
+def test_repeats_see_other_batches_from_the_same_weights(batches: list[tuple[Tensor, Tensor]]) -> None:
+    found = lr_range_test(mlp(), sgd, cross_entropy, batches, lr_max=1e-5, steps=20)
+    model = mlp()
+    losses = {round(cross_entropy(model(x), y).item(), 4) for x, y in batches}
+    # At rates of 1e-5 and less the weights stay what they were.
+    for sweep in found.sweeps:
+        assert {round(loss, 4) for loss in sweep.losses} <= {
+            round(v + d, 4) for v in losses for d in (-1e-4, 0, 1e-4)
+        }
+    assert len({sweep.losses for sweep in found.sweeps}) == 3
+
+
+def test_the_same_seed_gives_the_same_result(batches: list[tuple[Tensor, Tensor]]) -> None:
+    first, again, other = (
+        lr_range_test(mlp(), sgd, cross_entropy, batches, seed=seed, steps=30) for seed in (3, 3, 4)
+    )
+    assert first == again
+    assert first.losses != other.losses
+
+
+# Divergence and what cannot be told.
+
+
+class Exploding(nn.Module):
+    """Its output is `value` once its weight has moved by more than 0.1."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved = self.weight.abs().item() > 0.1
+        return (x.sum() * 0 + 1 - self.weight) * (self.value if moved else 1.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_sweep(value: float) -> None:
+    data = [(torch.zeros(2, 1), torch.zeros(2))]
+    found = lr_range_test(Exploding(value), sgd, lambda output, y: output.abs().sum(), data, repeats=2)
+    assert all(not math.isfinite(sweep.losses[-1]) for sweep in found.sweeps)
+    assert all(map(math.isfinite, found.losses))
+    assert found.divergence_lr == found.sweeps[0].lrs[-1] < 10
+    assert found.steps_used < 200
+
+
+def test_a_loss_that_is_never_finite_gives_no_suggestion() -> None:
+    data = [(torch.ones(2, 1), torch.zeros(2))]
+    found = lr_range_test(nn.Linear(1, 1), sgd, lambda output, y: output.sum() * math.nan, data)
+    assert found.suggestion is found.low is found.high is found.interval is None
+    assert found.lrs == found.losses == ()
+    assert "diverged within the first 1 steps" in found.reason
+    assert found.steps_used == 3
+
+
+def test_rates_too_low_to_move_anything_give_no_suggestion(batches: list[tuple[Tensor, Tensor]]) -> None:
+    found = lr_range_test(mlp(), sgd, cross_entropy, batches, lr_min=1e-9, lr_max=1e-6)
+    assert found.suggestion is None
+    assert "never falls by more than its noise" in found.reason
+
+
+def test_labels_without_meaning_give_no_suggestion() -> None:
+    torch.manual_seed(0)
+    data = [(torch.randn(32, 20), torch.randint(0, 10, (32,))) for _ in range(300)]
+    found = lr_range_test(
+        nn.Linear(20, 10), sgd, lambda z, y: cross_entropy(z, y) + 0 * z.sum(), data, lr_max=0.01
+    )
+    assert found.suggestion is None
+
+
+def test_a_curve_that_still_falls_at_the_end_is_warned_of(batches: list[tuple[Tensor, Tensor]]) -> None:
+    found = lr_range_test(mlp(), adam, cross_entropy, batches, lr_max=5e-3)
+    assert any("still falls at the highest rate, 0.005" in warning for warning in found.warnings)
+
+
+def test_a_curve_that_falls_from_the_start_is_warned_of(batches: list[tuple[Tensor, Tensor]]) -> None:
+    found = lr_range_test(mlp(), adam, cross_entropy, batches, lr_min=0.03)
+    assert any("from the lowest rate" in warning for warning in found.warnings)
+
+
+def test_repeats_that_cannot_differ_are_warned_of() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 4)
+    found = lr_range_test(nn.Linear(4, 2), sgd, cross_entropy, [(x, (x[:, 0] > 0).long())])
+    assert any("same batches in the same order" in warning for warning in found.warnings)
+
+
+# Options.
+
+
+def test_validation_losses_are_judged_where_they_are_given(batches: list[tuple[Tensor, Tensor]]) -> None:
+    x, y = batches[0]
+    found = lr_range_test(mlp(), momentum, cross_entropy, batches[1:], validation=[(x, y)], repeats=2)
+    swept = found.sweeps[0]
+    assert len(swept.lrs) - 1 <= len(swept.validation_losses) <= len(swept.lrs)
+    assert swept.validation_losses[0] == pytest.approx(cross_entropy(mlp()(x), y).item(), abs=1e-4)
+    assert found.suggestion is not None
+
+
+def test_each_parameter_group_is_swept_alone(batches: list[tuple[Tensor, Tensor]]) -> None:
+    def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        weights = [p for p in parameters if p.ndim > 1]
+        biases = [p for p in parameters if p.ndim == 1]
+        return torch.optim.SGD([{"params": weights}, {"params": biases, "lr": 2 * lr}], lr=lr, momentum=0.9)
+
+    found = lr_range_test(mlp(), make, cross_entropy, batches, per_group=True, repeats=2)
+    weights, biases = found.groups
+    assert weights.suggestion == pytest.approx(found.suggestion, rel=1.0)
+    # Biases alone learn next to nothing, in comparison.
+    assert min(biases.losses) > 2 * min(weights.losses)
+    assert found.steps_used == sum(len(s.lrs) for f in (found, weights, biases) for s in f.sweeps)
+
+
+def test_groups_keep_the_ratio_of_their_rates(batches: list[tuple[Tensor, Tensor]]) -> None:
+    seen: list[list[float]] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            seen.append([group["lr"] for group in self.param_groups])
+            return super().step(closure)
+
+    def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        return Watched([{"params": parameters[:1]}, {"params": parameters[1:], "lr": 3 * lr}], lr=lr)
+
+    found = lr_range_test(mlp(), make, cross_entropy, batches, repeats=1, lr_max=0.1, steps=20)
+    assert [first for first, _ in seen] == pytest.approx(list(found.sweeps[0].lrs))
+    assert [other / first for first, other in seen] == pytest.approx([3.0] * 20)
+
+
+def test_accumulated_batches_count_as_one_step(batches: list[tuple[Tensor, Tensor]]) -> None:
+    found = lr_range_test(
+        mlp(), sgd, cross_entropy, batches, accumulation_steps=len(batches), lr_max=1e-6, steps=10, repeats=1
+    )
+    model = mlp()
+    mean = sum(cross_entropy(model(x), y).item() for x, y in batches) / len(batches)
+    assert found.sweeps[0].losses == pytest.approx([mean] * 10, abs=1e-4)
+
+
+def test_a_regression_needs_no_classes() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(640, 3)
+    y = x.sum(1, keepdim=True)
+    data = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+    assert lr_range_test(nn.Linear(3, 1), adam, nn.functional.mse_loss, data).suggestion is not None
+
+
+# No trace.
+
+
+class Noisy(nn.Module):
+    """Normalises, drops out, counts its calls, and has a frozen layer and a buffer that it replaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2))
+        self.head = nn.Linear(32, 10)
+        self.head.bias.requires_grad_(False)
+        self.register_buffer("seen", torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen = self.seen + 1
+        return self.head(self.body(x))
+
+
+class Stream:
+    """Batches drawn from generators of its own, counting its passes."""
+
+    def __init__(self, digits: tuple[Tensor, Tensor]) -> None:
+        self.x, self.y = digits
+        self.torch_generator = torch.Generator().manual_seed(1)
+        self.numpy_generator = np.random.default_rng(1)
+        self.python_generator = random.Random(1)
+        self.passes = 0
+        self.log: list[int] = []
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.passes += 1
+        self.log.append(self.passes)
+        order = torch.randperm(len(self.x), generator=self.torch_generator)
+        self.numpy_generator.random()
+        self.python_generator.random()
+        random.random()
+        np.random.rand()
+        for chosen in order[:640].split(64):
+            yield self.x[chosen], self.y[chosen]
+
+
+def state_of(model: Noisy, stream: Stream) -> list[Any]:
+    return [
+        {name: value.clone() for name, value in model.state_dict().items()},
+        [(p.requires_grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()],
+        [module.training for module in model.modules()],
+        model.calls,
+        torch.get_rng_state(),
+        np.random.get_state()[1].tolist(),
+        random.getstate(),
+        stream.passes,
+        list(stream.log),
+        stream.torch_generator.get_state(),
+        stream.numpy_generator.bit_generator.state,
+        stream.python_generator.getstate(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_num_threads(),
+    ]
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("ending", ["returns", "loss raises", "optimizer raises", "diverges at once"])
+def test_everything_is_put_back(ending: str, digits: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(2)
+    model, stream = Noisy(), Stream(digits)
+    model.body.eval()
+    model.body[3].train()
+    cross_entropy(model(digits[0][:8]), digits[1][:8]).backward()
+    addresses = [(p.data_ptr(), id(p.grad)) for p in model.parameters()]
+    before = state_of(model, stream)
+    calls = 0
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if ending == "loss raises" and calls == 30:
+            raise RuntimeError("on purpose")
+        return cross_entropy(logits, y) * (math.nan if ending == "diverges at once" else 1)
+
+    class Failing(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            if ending == "optimizer raises" and calls > 20:
+                raise RuntimeError("on purpose")
+            return super().step(closure)
+
+    def run() -> LRRange:
+        return lr_range_test(
+            model,
+            lambda p, lr: Failing(p, lr=lr),
+            loss,
+            stream,
+            steps=40,
+            validation=[(digits[0], digits[1])],
+        )
+
+    with torch.no_grad():
+        if "raises" in ending:
+            with pytest.raises(RuntimeError, match="on purpose"):
+                run()
+        else:
+            run()
+    assert calls > 0
+    assert same(before, state_of(model, stream))
+    assert addresses == [(p.data_ptr(), id(p.grad)) for p in model.parameters()]
+
+
+def test_a_shuffling_loader_goes_on_as_if_nothing_had_been(digits: tuple[Tensor, Tensor]) -> None:
+    def loader() -> DataLoader[Any]:
+        data = TensorDataset(digits[0][:320], digits[1][:320])
+        return DataLoader(data, batch_size=32, shuffle=True, generator=torch.Generator().manual_seed(5))
+
+    used, untouched = loader(), loader()
+    lr_range_test(mlp(), sgd, cross_entropy, used, steps=25)
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(used, untouched, strict=True))
+
+
+def test_resident_batches_are_drawn_anew_in_each_pass(digits: tuple[Tensor, Tensor]) -> None:
+    data = Batches(digits[0], digits[1], 64)
+    found = lr_range_test(mlp(), sgd, cross_entropy, data, lr_max=1e-6, steps=20)
+    assert len({loss for sweep in found.sweeps for loss in sweep.losses}) == 60
+
+
+# Bad input.
+
+
+def once() -> Iterator[tuple[Tensor, Tensor]]:
+    yield torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
+
+
+PAIRS = [(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))]
+LINEAR: dict[str, Any] = {
+    "model": nn.Linear(3, 2),
+    "make_optimizer": sgd,
+    "loss_fn": cross_entropy,
+    "batches": PAIRS,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "sentence"),
+    [
+        ({"model": nn.ReLU()}, ValueError, "model: has no parameters"),
+        ({"model": nn.LazyLinear(2)}, ValueError, "has no values yet"),
+        ({"model": abs}, TypeError, "model: is a builtin"),
+        (
+            {"loss_fn": lambda z, y: cross_entropy(z, y, reduction="none")},
+            ValueError,
+            r"loss_fn: gave the shape \(2,\)",
+        ),
+        ({"loss_fn": lambda z, y: 1.0}, TypeError, "loss_fn: gave a float"),
+        ({"loss_fn": lambda z, y: z.detach().sum()}, ValueError, "does not depend on the parameters"),
+        ({"make_optimizer": lambda p, lr: None}, TypeError, "make_optimizer: gave a NoneType"),
+        ({"batches": []}, ValueError, "batches: there is none"),
+        ({"batches": once()}, TypeError, "can be iterated only once"),
+        ({"batches": 3}, TypeError, "batches: int cannot be iterated"),
+        ({"batches": [torch.zeros(2, 3)]}, ValueError, r"is not a pair \(x, y\)"),
+        ({"lr_min": 1.0, "lr_max": 0.1}, ValueError, "lr_min: 1.0 must be below lr_max, 0.1"),
+        ({"lr_min": 0.0}, ValueError, "must be finite and above 0"),
+        ({"lr_max": math.nan}, ValueError, "must be finite and above 0"),
+        ({"steps": 2}, ValueError, "steps: 2 are too few"),
+        ({"repeats": 0}, ValueError, "repeats: 0 must be 1 or more"),
+        ({"mode": "expotential"}, ValueError, "Did you mean 'exponential'"),
+        ({"validation": []}, ValueError, "validation: there are no samples"),
+        ({"seed": -1}, ValueError, "seed: -1 must be 0 or more"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    changes: dict[str, Any], kind: type[Exception], sentence: str
+) -> None:
+    arguments = copy.copy(LINEAR) | changes
+    positional = [arguments.pop(name) for name in ("model", "make_optimizer", "loss_fn", "batches")]
+    with pytest.raises(kind, match=sentence):
+        lr_range_test(*positional, **arguments)
+
+
+def test_frozen_parameters_alone_are_nothing_to_train() -> None:
+    with pytest.raises(ValueError, match="no parameters to train"):
+        lr_range_test(nn.Linear(3, 2).requires_grad_(False), sgd, cross_entropy, PAIRS)

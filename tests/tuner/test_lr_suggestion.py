@@ -1,0 +1,105 @@
+"""What is read off the curves of a sweep, on curves whose shape is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tuner.lr_suggestion import Curve, DivergenceWatch, smoothed, smoothed_both_ways, suggest
+
+
+def falling(
+    lrs: list[float], middle: float = 0.05, steepness: float = 2.0, explosion: float = 3.0
+) -> list[float]:
+    """A loss that falls from 2.3 to 0.3 around `middle` and rises far above it."""
+    return [2.3 - 2 / (1 + (middle / lr) ** steepness) + (lr / explosion) ** 4 for lr in lrs]
+
+
+def rates(steps: int = 100) -> list[float]:
+    return [float(lr) for lr in np.geomspace(1e-7, 10, steps)]
+
+
+def test_smoothing_is_a_weighted_mean_in_float64() -> None:
+    losses = np.random.default_rng(0).normal(2, 1, 50)
+    place = np.arange(50)
+    back = [np.average(losses[: i + 1], weights=0.7 ** (i - place[: i + 1])) for i in range(50)]
+    both = [np.average(losses, weights=0.7 ** abs(place - i)) for i in range(50)]
+    assert smoothed(losses.tolist()) == pytest.approx(back)
+    assert smoothed_both_ways(losses) == pytest.approx(both)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_any_loss_that_is_not_finite_has_diverged_at_once(bad: float) -> None:
+    assert DivergenceWatch().diverged(bad)
+    watch = DivergenceWatch()
+    assert not watch.diverged(1.0)
+    assert watch.diverged(bad)
+
+
+def test_noise_and_a_steady_fall_do_not_diverge() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.3, 400)
+    for level in (2.3, 0.0, -5.0):
+        watch = DivergenceWatch()
+        assert not any(watch.diverged(level + value) for value in noise)
+    watch = DivergenceWatch()
+    assert not any(watch.diverged(math.exp(-step / 20)) for step in range(300))
+
+
+def test_a_loss_that_rises_by_its_own_height_has_diverged() -> None:
+    watch = DivergenceWatch()
+    losses = [2.3] * 20 + [0.5] * 20 + [9.0] * 20
+    first = next(index for index, loss in enumerate(losses) if watch.diverged(loss))
+    assert 40 <= first <= 43
+
+
+def test_a_model_that_is_a_hundred_times_as_sensitive_gets_a_hundredth_of_the_rate() -> None:
+    lrs = rates()
+    for normalised in (False, True):
+        high, low = (
+            suggest(
+                [Curve(lrs, falling(lrs, 0.05 * scale, explosion=3 * scale), diverged=False)],
+                normalised=normalised,
+            ).lr
+            for scale in (1.0, 0.01)
+        )
+        assert high is not None
+        assert low == pytest.approx(high / 100, rel=0.1)
+
+
+def test_a_sudden_fall_leaves_less_room_than_a_wide_one() -> None:
+    lrs = rates()
+    wide, sudden = (suggest([Curve(lrs, falling(lrs, steepness=s), diverged=False)]).lr for s in (1.0, 6.0))
+    assert wide is not None
+    assert sudden is not None
+    assert sudden < wide
+
+
+def test_a_second_fall_after_a_rise_counts_for_nothing() -> None:
+    lrs = rates()
+    once = falling(lrs)
+    twice = [loss if lr < 5 else 0.1 for lr, loss in zip(lrs, once, strict=True)]
+    assert max(once) > 3.5
+    first, second = (suggest([Curve(lrs, losses, diverged=False)]).lr for losses in (once, twice))
+    assert first is not None
+    assert second is not None
+    # Taken to the second fall, at rates above 5, the suggestion would be 2.5.
+    assert first / 1.5 < second < 1.5 * first
+
+
+def test_the_interval_lies_within_the_sweep_and_holds_the_suggestion() -> None:
+    lrs = rates()
+    curves = [Curve(lrs, falling(lrs, middle), diverged=False) for middle in (0.001, 0.05, 2.0)]
+    found = suggest(curves)
+    assert found.lr is not None
+    assert found.interval is not None
+    assert lrs[0] <= found.interval[0] <= found.lr <= found.interval[1] <= lrs[-1]
+    assert any("repeats disagree" in warning for warning in found.warnings)
+
+
+def test_a_loss_that_only_rises_gives_no_suggestion() -> None:
+    lrs = rates()
+    found = suggest([Curve(lrs, [1 + lr for lr in lrs], diverged=False)])
+    assert found.lr is None
+    assert "never falls" in found.reason

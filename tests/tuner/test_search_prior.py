@@ -1,0 +1,97 @@
+"""What earlier runs say: names that are recognised, interpolation, and nothing where nothing is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tuner.search_prior import Prior, known_factor, known_value, shipped_prior
+from tuner.search_space import Space
+
+CHOICES = {"lr": [0.01, 0.1, 1.0], "optimizer": ["sgd", "adam"]}
+# z = 10 lr index + optimizer index + epoch index / 10
+Z = np.array([[[10 * i + j + k / 10 for k in range(4)] for j in range(2)] for i in range(3)])
+
+
+def prior_at(space: Space, config: dict[str, object], share: float = 1.0) -> float:
+    known = Prior(CHOICES, Z).on(space)
+    assert known is not None
+    return float(known.at(known.curves(space.point(config)[None]), share)[0])
+
+
+def test_a_known_configuration_has_its_own_curve() -> None:
+    space = Space({"optimizer": ["adam", "sgd"], "base_lr": [1.0, 0.01]})
+    assert prior_at(space, {"optimizer": "adam", "base_lr": 1.0}) == pytest.approx(21.3)
+    assert prior_at(space, {"optimizer": "sgd", "base_lr": 0.01}, share=0.5) == pytest.approx(0.1)
+
+
+def test_a_learning_rate_between_two_is_interpolated_on_the_log_scale_and_beyond_them_the_nearest() -> None:
+    space = Space({"learning_rate": {"low": 1e-4, "high": 10.0, "log": True}, "optimizer": ["sgd", "adam"]})
+    assert prior_at(space, {"learning_rate": 10**-1.5, "optimizer": "sgd"}) == pytest.approx(5.3)
+    assert prior_at(space, {"learning_rate": 1e-4, "optimizer": "sgd"}) == pytest.approx(0.3)
+    assert prior_at(space, {"learning_rate": 10.0, "optimizer": "adam"}) == pytest.approx(21.3)
+
+
+def test_a_share_between_two_epochs_is_interpolated() -> None:
+    space = Space({"lr": [0.01, 0.1]})
+    assert prior_at(space, {"lr": 0.01}, share=0.625) == pytest.approx(0.5 + 0.15)
+
+
+def test_what_is_not_known_or_not_varied_is_averaged_over() -> None:
+    lr_alone = Space({"lr": [0.1, 1.0], "depth": [1, 2]})
+    assert prior_at(lr_alone, {"lr": 0.1, "depth": 2}) == pytest.approx(10.5 + 0.3)
+    unknown_name = Space({"lr": [0.1, 1.0], "optimizer": ["lion", "adam"]})
+    assert prior_at(unknown_name, {"lr": 0.1, "optimizer": "lion"}) == pytest.approx(10.5 + 0.3)
+    assert prior_at(unknown_name, {"lr": 0.1, "optimizer": "adam"}) == pytest.approx(11.3)
+
+
+def test_a_space_without_known_factors_has_no_prior() -> None:
+    assert Prior(CHOICES, Z).on(Space({"depth": [1, 2], "width": {"low": 8, "high": 64}})) is None
+    assert Prior(CHOICES, Z).on(Space({"lr": ["slow", "fast"]})) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("train.batch_size", "batch_size"),
+        ("learning-rate", "lr"),
+        ("model.activation", "activation"),
+        ("LR scheduler", "schedule"),
+        ("momentum", None),
+        ("weight_decay", None),
+    ],
+)
+def test_factors_are_recognised_by_name(name: str, known: str | None) -> None:
+    assert known_factor(name) == known
+
+
+def test_values_are_recognised_by_name() -> None:
+    assert known_value("AdamW") == "adam"
+    assert known_value({"name": "one_cycle", "pct_start": 0.3}) == "one-cycle"
+    assert known_value("prodigy") is None
+
+
+def test_averaging_does_not_let_a_table_of_larger_values_count_more() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.random((3, 2, 4)), rng.random((3, 2, 4))
+    fractions = Prior.from_tables(CHOICES, [one, other])
+    mixed = Prior.from_tables(CHOICES, [one, 100 * other])
+    np.testing.assert_allclose(fractions.z, mixed.z, atol=1e-9)
+
+
+def test_a_prior_is_read_as_it_was_written(tmp_path: Path) -> None:
+    Prior(CHOICES, Z).save(tmp_path / "prior.npz")
+    read = Prior.load(tmp_path / "prior.npz")
+    assert read.choices == CHOICES
+    np.testing.assert_allclose(read.z, Z, rtol=1e-3)
+
+
+def test_the_shipped_prior_knows_that_adam_wants_smaller_rates_than_sgd() -> None:
+    space = Space({"lr": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0], "optimizer": ["sgd", "momentum", "adam"]})
+    known = shipped_prior().on(space)
+    assert known is not None
+    ends = known.at(known.curves(space.all_points()), 1.0).reshape(7, 3)
+    best = ends.argmax(axis=0)
+    assert best[2] < best[1] < best[0]

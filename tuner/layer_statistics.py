@@ -1,0 +1,352 @@
+"""What happens inside a model: activations, gradients and movement of each layer, looked at off the training clock.
+
+A snapshot is a mapping of JSON numbers. `tuner.diagnosis` reads a training's snapshots; it needs no torch for that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from tuner.batches import Batches
+from tuner.evaluation import LossFunction
+from tuner.precision import autocast
+from tuner.training_step import restored
+
+Snapshot = dict[str, Any]
+
+MOST_LAYERS = 64
+# A unit that is 0 on 64 samples by chance is rare; on 4, what a batch of 1 would give, it is common.
+LEAST_SAMPLES = 64
+MOST_SAMPLES = 256
+# As in an evaluation: without a backward pass, four batches take about the memory of a training step.
+BATCHES_AT_ONCE = 4
+# Weights of a layer whose movement is followed; the relative error of a norm from 512 entries is about 3 %.
+FOLLOWED_WEIGHTS = 512
+# Batches up to this size get their gradient noise measured, where the model is small enough for a second gradient.
+SMALL_BATCH = 8
+MOST_PARAMETERS = 10_000_000
+# Nearer to its ends than this, the slope of a sigmoid or a tanh is below a tenth of its largest.
+SATURATED = 0.95
+
+_RECTIFIERS = ("relu", "relu6")
+# Activation -> (factor, shift) that bring its outputs to -1..1.
+_SQUASHING = {"sigmoid": (2.0, -1.0), "tanh": (1.0, 0.0), "softsign": (1.0, 0.0)}
+
+
+class LayerStatistics:
+    """Looks at a model on the same held samples again and again.
+
+    The samples are the first of epoch 0, as they are trained on: all of the first 256, fewer for batches below 64.
+    The model stays in training mode, so that batch normalisation works as in a step, and runs without gradients.
+
+        moved = |w - w_0| / |w_0|        of up to 512 weights of a layer, evenly spaced; w_0: when this was made
+        gradient_noise = b m / (m - 1) (mean_c |g_c|^2 - |g|^2)        the trace of the gradient's covariance
+        gradient_square = |g|^2 - gradient_noise / (b m)              g: mean of the gradients g_c of m batches of b
+        saturated: |a| > 0.95            with a the output brought to -1..1
+        dead: the unit (feature, or channel) of a rectifier is 0 on every sample and everywhere in the image
+
+    Args:
+        model: not compiled, in training mode; on the batches' device. Of more than 64 layers, 64 evenly spaced are
+            looked at, first and last among them.
+        batches: training data.
+        loss_fn: (logits, labels) -> mean loss.
+        precision: fp32, bf16 or fp16.
+
+    Memory: 512 weights a layer stay; a snapshot needs about what an evaluation does, and with small batches what a
+        step does and one gradient more.
+
+    Source: S. McCandlish et al., "An empirical model of large-batch training" (2018), appendix A.1, for the noise.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> data = Batches(torch.randn(64, 2), torch.arange(64) % 2, batch_size=16)
+        >>> look = LayerStatistics(model, data, loss_fn=nn.functional.cross_entropy, precision="fp32")
+        >>> snapshot = look.snapshot(epoch=0)
+        >>> [(layer["name"], layer["kind"]) for layer in snapshot["layers"]], snapshot["samples"]
+        ([('0', 'Linear'), ('1', 'relu'), ('2', 'Linear')], 64)
+    """
+
+    def __init__(self, model: nn.Module, batches: Batches, *, loss_fn: LossFunction, precision: str) -> None:
+        self._model = model
+        self._batches = batches
+        self._loss_fn = loss_fn
+        self._precision = precision
+        self._autocast = autocast(precision, batches.device)
+        self._watched = _thinned(
+            [(name, module) for name, module in model.named_modules() if _kind(module) is not None]
+        )
+        self._start = {
+            name: _followed(module).clone() for name, module in self._watched if _weight(module) is not None
+        }
+
+    def snapshot(self, epoch: int) -> Snapshot:
+        """Return what the model does now; gradients are those that its parameters hold.
+
+        Args:
+            epoch: epochs that it has been trained for.
+
+        Returns:
+            epoch, samples, parameters, training_samples;
+            classes, label_entropy (nats, corrected for the number of samples) and label_majority (share of the
+            commonest) of the held labels; loss, accuracy and predicted_majority on them;
+            input_mean, input_std, input_largest (of |x|) and input_constant (share of features that never change);
+            output_std (mean over the logits, across samples);
+            gradient_noise and gradient_square, with batches of up to 8 samples and up to 10 million parameters;
+            layers, in the order of their calls: name, kind, mean, std and sample_std of the output; where there are
+            weights also weight_norm, grad_norm and moved; of rectifiers zero_share and dead_share; of sigmoid and
+            tanh saturated_share.
+            A number that is not finite is None, and so is the gradient norm of a layer without a gradient.
+
+        Mutates: nothing; modes, hooks, buffers and torch's random states are put back.
+        """
+        devices = [self._batches.device] if self._batches.device.type == "cuda" else []
+        probes: dict[tuple[str, int], _Probe] = {}
+        outer = _Held()
+        with torch.random.fork_rng(devices=devices), restored(self._model.named_buffers), torch.no_grad():
+            with _hooked(self._watched, probes) as begin_chunk:
+                for x, y in self._chunks():
+                    begin_chunk()
+                    with self._autocast:
+                        logits = self._model(x)
+                        loss = self._loss_fn(logits, y)
+                    outer.add(x, y, logits.float(), loss)
+            layers = [
+                (
+                    name if not call else f"{name} (call {call + 1})",
+                    probe,
+                    {**probe.numbers(), **self._weights(name, call)},
+                )
+                for (name, call), probe in probes.items()
+            ]
+        numbers = _read([outer.numbers(), *(tensors for _, _, tensors in layers)])
+        return {
+            "epoch": epoch,
+            "samples": outer.samples,
+            **outer.label_numbers(),
+            "parameters": sum(parameter.numel() for parameter in self._model.parameters()),
+            "training_samples": self._batches.samples,
+            **numbers[0],
+            **self._noise(),
+            "layers": [
+                {"name": name, "kind": probe.kind, **values}
+                for (name, probe, _), values in zip(layers, numbers[1:], strict=True)
+            ],
+        }
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the held samples, some batches at a time."""
+        size = self._batches.batch_size
+        wanted = min(MOST_SAMPLES, max(LEAST_SAMPLES, BATCHES_AT_ONCE * size))
+        stream = self._batches.epoch(0)
+        left = wanted
+        while left > 0 and (chunk := list(islice(stream, min(BATCHES_AT_ONCE, math.ceil(left / size))))):
+            x, y = (torch.cat(parts)[:left] for parts in zip(*chunk, strict=True))
+            left -= len(y)
+            yield x, y
+
+    def _noise(self) -> dict[str, float | None]:
+        """Measure how much the gradients of single small batches differ."""
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        size = self._batches.batch_size
+        if (
+            size > SMALL_BATCH
+            or sum(map(torch.numel, parameters)) > MOST_PARAMETERS
+            or self._precision == "fp16"
+        ):
+            return {}
+        devices = [self._batches.device] if self._batches.device.type == "cuda" else []
+        squares = []
+        total: list[Tensor] = []
+        with torch.random.fork_rng(devices=devices), restored(self._model.named_buffers):
+            for x, y in islice(self._batches.epoch(0), LEAST_SAMPLES // size):
+                with self._autocast:
+                    loss = self._loss_fn(self._model(x), y)
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                known = [gradient for gradient in gradients if gradient is not None]
+                squares.append(get_total_norm(known).square())
+                total = [a + b for a, b in zip(total, known, strict=True)] if total else known
+        if len(squares) < 2:
+            return {}
+        count = len(squares)
+        (numbers,) = _read(
+            [{"one": torch.stack(squares).mean(), "all": (get_total_norm(total) / count).square()}]
+        )
+        if numbers["one"] is None or numbers["all"] is None:
+            return {"gradient_noise": None, "gradient_square": None}
+        noise = size * count / (count - 1) * (numbers["one"] - numbers["all"])
+        return {"gradient_noise": noise, "gradient_square": numbers["all"] - noise / (size * count)}
+
+    def _weights(self, name: str, call: int) -> dict[str, Tensor | None]:
+        """Return norms of a layer's weights and gradient, and how far it has moved; nothing for other modules."""
+        if name not in self._start or call:
+            return {}
+        module = dict(self._watched)[name]
+        weight, start = _weight(module), self._start[name]
+        assert weight is not None
+        return {
+            "weight_norm": weight.detach().norm(),
+            "grad_norm": None if weight.grad is None else weight.grad.norm(),
+            "moved": (_followed(module) - start).norm() / start.norm(),
+        }
+
+
+class _Probe:
+    """Sums over the chunks of what one call of a module gives."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._chunks: list[dict[str, Tensor]] = []
+        self._alive: Tensor | None = None
+
+    def add(self, output: Tensor) -> None:
+        """Look at a chunk's output."""
+        output = output.detach().float()
+        chunk = {"mean": output.mean(), "std": output.std(), "sample_std": output.std(0).mean()}
+        if self.kind in _RECTIFIERS:
+            positive = output > 0
+            chunk["zero_share"] = 1 - positive.float().mean()
+            alive = positive.any(dim=[d for d in range(output.ndim) if d != _unit_dimension(output)])
+            self._alive = alive if self._alive is None else self._alive | alive
+        elif self.kind in _SQUASHING:
+            factor, shift = _SQUASHING[self.kind]
+            chunk["saturated_share"] = ((output * factor + shift).abs() > SATURATED).float().mean()
+        self._chunks.append(chunk)
+
+    def numbers(self) -> dict[str, Tensor]:
+        """Return means over the chunks, and the share of units that were dead in all."""
+        means = {name: torch.stack([c[name] for c in self._chunks]).mean() for name in self._chunks[0]}
+        return means if self._alive is None else {**means, "dead_share": 1 - self._alive.float().mean()}
+
+
+class _Held:
+    """Inputs, labels and logits of the held samples, as sums over chunks."""
+
+    def __init__(self) -> None:
+        self._chunks: list[dict[str, Tensor]] = []
+        self._labels: list[Tensor] = []
+        self._predicted: list[Tensor] = []
+
+    @property
+    def samples(self) -> int:
+        return sum(map(len, self._labels))
+
+    def add(self, x: Tensor, y: Tensor, logits: Tensor, loss: Tensor) -> None:
+        """Look at a chunk."""
+        x = x.float()
+        self._classes = logits.shape[1]
+        self._chunks.append(
+            {
+                "loss": loss.float(),
+                "accuracy": (logits.argmax(1) == y).float().mean(),
+                "input_mean": x.mean(),
+                "input_std": x.std(),
+                "input_largest": x.abs().max(),
+                "input_constant": (x.amax(0) == x.amin(0)).float().mean(),
+                "output_std": logits.std(0).mean(),
+            }
+        )
+        self._labels.append(y)
+        self._predicted.append(logits.argmax(1))
+
+    def numbers(self) -> dict[str, Tensor]:
+        """Return means over the chunks, weighted by nothing: all but the last are of one size."""
+        return {name: torch.stack([c[name] for c in self._chunks]).mean() for name in self._chunks[0]}
+
+    def label_numbers(self) -> dict[str, float | int]:
+        """Return what the labels and the predictions are like: counted once, on the host."""
+        labels, predicted = (
+            torch.bincount(torch.cat(parts).clamp(min=0), minlength=self._classes).tolist()
+            for parts in (self._labels, self._predicted)
+        )
+        shares = [count / self.samples for count in labels if count]
+        # Miller and Madow: the entropy of n draws is too low by (K - 1) / 2n on average.
+        entropy = -math.fsum(share * math.log(share) for share in shares) + (len(shares) - 1) / (
+            2 * self.samples
+        )
+        return {
+            "classes": self._classes,
+            "label_entropy": min(entropy, math.log(self._classes)),
+            "label_majority": max(shares),
+            "predicted_majority": max(predicted) / self.samples,
+        }
+
+
+@contextmanager
+def _hooked(
+    watched: Sequence[tuple[str, nn.Module]], probes: dict[tuple[str, int], _Probe]
+) -> Iterator[Callable[[], None]]:
+    """Let every watched module's calls be seen by probes; yields what is to be called before each chunk."""
+    calls: dict[str, int] = {}
+
+    def hook(name: str, kind: str) -> Callable[[nn.Module, Any, Any], None]:
+        def see(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point():
+                key = (name, calls.get(name, 0))
+                calls[name] = key[1] + 1
+                probes.setdefault(key, _Probe(kind)).add(output)
+
+        return see
+
+    handles = [module.register_forward_hook(hook(name, _kind(module) or "")) for name, module in watched]
+    try:
+        yield calls.clear
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read(groups: Sequence[Mapping[str, Tensor | None]]) -> list[dict[str, float | None]]:
+    """Bring all numbers to the host at once; the device is waited for here, and only here."""
+    tensors = [tensor.detach().float() for group in groups for tensor in group.values() if tensor is not None]
+    values = iter(torch.stack(tensors).tolist())
+
+    def number(tensor: Tensor | None) -> float | None:
+        value = None if tensor is None else next(values)
+        return value if value is not None and math.isfinite(value) else None
+
+    return [{name: number(tensor) for name, tensor in group.items()} for group in groups]
+
+
+def _kind(module: nn.Module) -> str | None:
+    """Return the class of a layer with weights, or the name of an activation that can be judged; None for others."""
+    if _weight(module) is not None:
+        return type(module).__name__
+    # An activation that stands for several functions says which one by an attribute `name`.
+    name = str(getattr(module, "name", type(module).__name__)).lower()
+    return name if name in _RECTIFIERS or name in _SQUASHING else None
+
+
+def _weight(module: nn.Module) -> nn.Parameter | None:
+    """Return a module's own weight matrix, or None; a norm's scale, a vector, is none."""
+    weight = module._parameters.get("weight")
+    return weight if weight is not None and weight.ndim > 1 else None
+
+
+def _followed(module: nn.Module) -> Tensor:
+    """Return the weights whose movement is followed."""
+    weight = _weight(module)
+    assert weight is not None
+    flat = weight.detach().reshape(-1)
+    return flat[:: math.ceil(len(flat) / FOLLOWED_WEIGHTS)]
+
+
+def _unit_dimension(output: Tensor) -> int:
+    """Return where a unit stands: channels of an image (N, C, H, W), else the last dimension."""
+    return 1 if output.ndim == 4 else output.ndim - 1
+
+
+def _thinned(items: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """Keep at most MOST_LAYERS, evenly spaced, first and last among them."""
+    if len(items) <= MOST_LAYERS:
+        return items
+    last = len(items) - 1
+    return [items[round(place * last / (MOST_LAYERS - 1))] for place in range(MOST_LAYERS)]

@@ -1,0 +1,213 @@
+"""LR range test: which learning rate to begin with, from a few short sweeps that leave no trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import nn
+
+from tuner.evaluation import LossFunction
+from tuner.lr_suggestion import Curve, smoothed, suggest
+from tuner.lr_sweep import (
+    BatchSource,
+    EndlessBatches,
+    MakeOptimizerAt,
+    Mode,
+    StepSettings,
+    Sweep,
+    Sweeper,
+    swept_rates,
+)
+from tuner.parameter import unknown_name
+from tuner.precision import resolve_precision
+from tuner.restore import leaving_no_trace
+
+LEAST_STEPS = 10
+
+
+@dataclass(frozen=True)
+class LRRange:
+    """What an LR range test found.
+
+    Args:
+        suggestion: the rate to train with, or None where the curves do not tell one.
+        low: where a triangular or one-cycle schedule begins; None without a suggestion.
+        high: its peak.
+        lrs: the swept rates, up to where the first of the repeats ended.
+        losses: mean training loss of the repeats at each of `lrs`, before that step's update; all finite.
+        reason: one sentence: how the suggestion comes about, or why there is none.
+        warnings: what the suggestion may suffer from, a sentence each.
+        interval: 95 % interval of the suggestion from the spread of the repeats; None where it cannot be told.
+        divergence_lr: the lowest rate at which a repeat diverged; None where none did.
+        sweeps: each repeat as it was, losses that are not finite included.
+        groups: with `per_group`, the same for each of the optimizer's parameter groups, the others held still.
+    """
+
+    suggestion: float | None
+    low: float | None
+    high: float | None
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    reason: str
+    warnings: tuple[str, ...]
+    interval: tuple[float, float] | None
+    divergence_lr: float | None
+    sweeps: tuple[Sweep, ...]
+    groups: tuple[LRRange, ...] = ()
+
+    @property
+    def smoothed(self) -> list[float]:
+        """The debiased exponential average of `losses`."""
+        return smoothed(self.losses)
+
+    @property
+    def steps_used(self) -> int:
+        """The optimizer's updates and the steps that diverged before one, those of the groups included."""
+        own = sum(len(sweep.lrs) for sweep in self.sweeps)
+        return own + sum(group.steps_used for group in self.groups)
+
+
+def lr_range_test(
+    model: nn.Module,
+    make_optimizer: MakeOptimizerAt,
+    loss_fn: LossFunction,
+    batches: BatchSource,
+    *,
+    lr_min: float = 1e-7,
+    lr_max: float = 10.0,
+    steps: int = 100,
+    mode: Mode = "exponential",
+    repeats: int = 3,
+    validation: BatchSource | None = None,
+    seed: int = 0,
+    per_group: bool = False,
+    accumulation_steps: int = 1,
+    grad_clip: float | None = None,
+    precision: str = "fp32",
+) -> LRRange:
+    """Sweep the learning rate up from `lr_min` until the loss diverges, some times, and suggest one.
+
+    Each repeat starts from the model's weights as they are, with a new optimizer, and goes on in the batches where the
+    last one stopped. `tuner.lr_suggestion` has the rule. At the end everything is as before, after an error too:
+    see `tuner.restore`.
+
+    Args:
+        model: on its device; batches are brought there.
+        make_optimizer: (list of parameters, lr) -> torch optimizer. Groups that it gives other rates than `lr` keep
+            their ratio to it.
+        loss_fn: (model(x), y) -> mean loss of the batch, a scalar.
+        batches: of (x, y), to be iterated again and again: `Batches`, a DataLoader, a list.
+        lr_min: the first rate, above 0.
+        lr_max: the last one, above `lr_min`.
+        steps: rates in a sweep, 10 or more; the rule was made for 100.
+        mode: exponential or linear distances between them.
+        repeats: sweeps, 1 or more; with 1 there is no interval.
+        validation: of (x, y); where given, its mean loss after each update is judged instead of the training loss.
+        seed: of the order of a list of batches, and of what the model draws (dropout); 0 or more.
+        per_group: sweep each parameter group of the optimizer by itself besides, `repeats` times each.
+        accumulation_steps: batches a step.
+        grad_clip: largest total norm of the gradients, or None.
+        precision: auto, fp32, bf16 or fp16, as in training.
+
+    Memory: one copy of parameters and buffers besides what training takes.
+
+    Raises:
+        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range.
+        TypeError: something that is not what its name says, or batches that can be iterated only once.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(512, 8)
+        >>> y = (x @ torch.randn(8, 3)).argmax(1)
+        >>> data = list(zip(x.split(32), y.split(32)))
+        >>> found = lr_range_test(nn.Linear(8, 3), lambda parameters, lr: torch.optim.SGD(parameters, lr=lr),
+        ...                       nn.functional.cross_entropy, data)
+        >>> 0.1 < found.suggestion < 3, found.interval[0] < found.suggestion < found.interval[1]
+        (True, True)
+        >>> found.steps_used <= 300
+        True
+
+    Source: L. N. Smith, "Cyclical learning rates for training neural networks" (2017), section 3.3, for the sweep.
+    """
+    _check(model, lr_min, lr_max, steps, mode, repeats, seed)
+    rates = swept_rates(lr_min, lr_max, steps, mode)
+    device = next(iter(model.parameters()), torch.empty(0)).device
+    settings = StepSettings(accumulation_steps, grad_clip, resolve_precision(precision, device))
+    with leaving_no_trace(model, batches, validation) as put_back:
+        endless = EndlessBatches(batches, device, seed)
+        sweeper = Sweeper(
+            model, make_optimizer, loss_fn, endless, rates, settings=settings, validation=validation
+        )
+
+        def repeat(group: int | None = None) -> list[Sweep]:
+            sweeps = []
+            for index in range(repeats):
+                put_back()
+                _seed_draws(seed + index, device)
+                sweeps.append(sweeper.sweep(group))
+            return sweeps
+
+        whole = repeat()
+        groups = [repeat(index) for index in range(sweeper.groups)] if per_group else []
+        normalised = sweeper.normalises
+    return _found(whole, normalised, tuple(_found(sweeps, normalised) for sweeps in groups))
+
+
+def _found(sweeps: Sequence[Sweep], normalised: bool, groups: tuple[LRRange, ...] = ()) -> LRRange:
+    """Judge the sweeps and put the result together."""
+    suggestion = suggest([_judged(sweep) for sweep in sweeps], normalised=normalised)
+    length = min(sum(map(math.isfinite, sweep.losses)) for sweep in sweeps)
+    losses = (math.fsum(sweep.losses[i] for sweep in sweeps) / len(sweeps) for i in range(length))
+    return LRRange(
+        suggestion=suggestion.lr,
+        low=suggestion.low,
+        high=suggestion.high,
+        lrs=sweeps[0].lrs[:length],
+        losses=tuple(losses),
+        reason=suggestion.reason,
+        warnings=suggestion.warnings,
+        interval=suggestion.interval,
+        divergence_lr=min((s.divergence_lr for s in sweeps if s.divergence_lr is not None), default=None),
+        sweeps=tuple(sweeps),
+        groups=groups,
+    )
+
+
+def _judged(sweep: Sweep) -> Curve:
+    """Return the curve that counts: the validation loss where there is one, else the training loss."""
+    losses = sweep.validation_losses or sweep.losses
+    return Curve(sweep.lrs[: len(losses)], losses, sweep.divergence_lr is not None)
+
+
+def _seed_draws(seed: int, device: torch.device) -> None:
+    """Seed what the model and a DataLoader draw from, and no device that is not in use."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _check(
+    model: nn.Module, lr_min: float, lr_max: float, steps: int, mode: str, repeats: int, seed: int
+) -> None:
+    """Refuse arguments that make no test."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: is a {type(model).__name__}. Give a torch.nn.Module")
+    if not (0 < lr_min < math.inf and 0 < lr_max < math.inf):
+        raise ValueError(f"lr_min and lr_max: {lr_min} and {lr_max} must be finite and above 0")
+    if lr_min >= lr_max:
+        raise ValueError(f"lr_min: {lr_min} must be below lr_max, {lr_max}")
+    if steps < LEAST_STEPS:
+        raise ValueError(
+            f"steps: {steps} are too few to see a curve. Take {LEAST_STEPS} or more; 100 is usual"
+        )
+    if mode not in get_args(Mode):
+        raise ValueError(unknown_name("mode", mode, get_args(Mode)))
+    if repeats < 1:
+        raise ValueError(f"repeats: {repeats} must be 1 or more")
+    if seed < 0:
+        raise ValueError(f"seed: {seed} must be 0 or more")

@@ -1,0 +1,329 @@
+"""What the curves of a learning rate sweep say: one rate, bounds for cyclical schedules, or that they don't tell.
+
+A training must stay below the rate at which it becomes unstable, but a sweep passes each rate in a few steps, so its
+loss diverges late. Let lr_p be the rate at which p percent of the fall to the lowest smoothed loss is made.
+
+    plain gradients (SGD, momentum):      lr_90 min(lr_90 / lr_20 / 20, 1/2)
+    normalised gradients (Adam, RMSprop): lr_70
+
+both times n / 12.4, with n the steps per decade there: a slower sweep falls earlier.
+
+How late a sweep under SGD is shows in the width of its fall: a fall over a wide range began at rates that the model
+takes easily; a sudden one (sigmoid layers leaving their plateau, where gradients are small) began at rates that are
+hardly stable. Steps of normalised gradients are as long on a plateau as anywhere, and the fall alone tells. Chosen on
+18 small workloads: MLPs and CNNs with and without BatchNorm, relu, tanh and sigmoid, two data sets.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+SMOOTHING = 0.7
+# Of a sweep from 1e-7 to 10 in 100 steps, whose smoothing SMOOTHING is; others are smoothed over as many decades.
+_STEPS_PER_DECADE = 99 / 8
+_BEGIN, _END, _MARGIN, _MOST = 0.2, 0.9, 20.0, 0.5
+_END_NORMALISED = 0.7
+# The first steps move the model by next to nothing; their mean is the untrained model's loss.
+_UNTRAINED_SHARE = 0.1
+_LEAST_UNTRAINED = 3
+# The lowest of a hundred smoothed values lies two or three standard errors under their mean by chance.
+_LEAST_FALL_ERRORS = 6.0
+_LEAST_FALL_SHARE = 0.005
+_WATCHED_FROM = 10
+_NOISE_DEVIATIONS = 6.0
+_CONFIDENCE = 0.95
+_LONGEST = 100.0  # keeps exp() finite
+_WIDE = 10.0
+_DIVERGED = 3.0
+# Adam's loss can fall a second time, to a model that its first rise has ruined.
+_RISE = 0.5
+# A cycle stays at its peak for a few steps only, and its mean is about half of it.
+_PEAK = 1.5
+_LEAST_CYCLE = 4.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Losses against increasing rates, and whether the last of them has diverged; only that one may be not finite."""
+
+    lrs: Sequence[float]
+    losses: Sequence[float]
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What the curves say.
+
+    Args:
+        lr: the suggested rate, or None: the curves do not tell.
+        interval: 95 % interval of `lr` from the spread of the curves; None with fewer than two.
+        low: where a triangular or one-cycle schedule begins, below `high`.
+        high: its peak.
+        reason: one sentence.
+        warnings: what the suggestion may suffer from, a sentence each.
+    """
+
+    lr: float | None
+    interval: tuple[float, float] | None
+    low: float | None
+    high: float | None
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+
+class DivergenceWatch:
+    """Tells, loss by loss, when a sweep has diverged: a loss that is not finite, or a rise that is not noise.
+
+        s_i - min_{j<=i} s_j > max(|untrained loss|, its fall so far, 6 standard deviations of the first losses)
+
+    where s is the debiased exponential average. The first ten losses give the scale; until then only a loss that is not
+    finite counts.
+
+    Example:
+        >>> watch = DivergenceWatch()
+        >>> [watch.diverged(loss) for loss in [2.0] * 12 + [float("nan")]][-2:]
+        [False, True]
+    """
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._average = 0.0
+        self._best = math.inf
+
+    def diverged(self, loss: float) -> bool:
+        """Take the next loss and tell whether it, or the curve with it, has diverged."""
+        if not math.isfinite(loss):
+            return True
+        self._losses.append(loss)
+        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
+        smoothed = self._average / (1 - SMOOTHING ** len(self._losses))
+        self._best = min(self._best, smoothed)
+        if len(self._losses) <= _WATCHED_FROM:
+            return False
+        first = self._losses[:_WATCHED_FROM]
+        untrained = float(np.median(first))
+        noise = _NOISE_DEVIATIONS * float(np.std(first))
+        return smoothed - self._best > max(abs(untrained), untrained - self._best, noise)
+
+
+def smoothed(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[float]:
+    """Average exponentially, looking back, without the bias of a start from zero.
+
+        s_i = sum_{j<=i} b^(i-j) l_j / sum_{j<=i} b^(i-j)
+
+    Example:
+        >>> smoothed([4.0, 2.0], smoothing=0.5)
+        [4.0, 2.6666666666666665]
+    """
+    values, average = [], 0.0
+    for count, loss in enumerate(losses, start=1):
+        average = smoothing * average + (1 - smoothing) * loss
+        values.append(average / (1 - smoothing**count))
+    return values
+
+
+def smoothed_both_ways(losses: Sequence[float] | np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
+    """Average exponentially, looking back and ahead, so that the curve does not lag behind its losses.
+
+        s_i = sum_j b^|i-j| l_j / sum_j b^|i-j|
+
+    Example:
+        >>> smoothed_both_ways([1.0, 2.0, 3.0], smoothing=0.5).tolist()[1]
+        2.0
+    """
+    place = np.arange(len(losses))
+    weights = smoothing ** np.abs(place[:, None] - place)
+    return weights @ np.asarray(losses, dtype=np.float64) / weights.sum(1)
+
+
+def suggest(curves: Sequence[Curve], *, normalised: bool = False) -> Suggestion:
+    """Judge the curves of one sweep's repeats together.
+
+    They are averaged up to where the shortest ends. The interval is Student's, from the logarithms of what each curve
+    alone would suggest, cut off at the ends of the sweep.
+
+    Args:
+        curves: at least one, over the same rates.
+        normalised: whether the optimizer's steps are as long for small gradients as for large ones, as Adam's are.
+
+    Example:
+        >>> lrs = [10 ** (-7 + 8 * i / 99) for i in range(100)]
+        >>> losses = [2.3 - 2 / (1 + (0.05 / lr) ** 2) + 5 * lr**2 for lr in lrs]
+        >>> suggestion = suggest([Curve(lrs, losses, diverged=False)])
+        >>> round(suggestion.lr, 3), suggestion.interval
+        (0.02, None)
+        >>> suggest([Curve(lrs, [2.3] * 100, diverged=False)]).reason
+        'the loss never falls by more than its noise: from 2.3 to 2.3 at best'
+    """
+    length = min(len(curve.losses) for curve in curves)
+    if length <= _LEAST_UNTRAINED:
+        return _cannot_tell(f"the loss diverged within the first {length} steps, at the lowest rates")
+    lrs = curves[0].lrs[:length]
+    fall = _find_fall(lrs, np.mean([_bounded(curve)[:length] for curve in curves], axis=0), normalised)
+    if not fall.is_real:
+        ending = " before it diverged" if any(curve.diverged for curve in curves) else " at best"
+        return _cannot_tell(
+            f"the loss never falls by more than its noise: from {fall.untrained:.3g} to {fall.lowest:.3g}{ending}"
+        )
+    lr = fall.suggestion
+    interval = _interval(lr, curves, normalised)
+    high = _PEAK * lr
+    return Suggestion(
+        lr,
+        interval,
+        low=min(fall.begin, high / _LEAST_CYCLE),
+        high=high,
+        reason=fall.sentence,
+        warnings=tuple(_warnings(fall, curves, interval)),
+    )
+
+
+@dataclass(frozen=True)
+class _Fall:
+    """How a curve falls: its levels, their standard error, and the rates where parts of the fall are made."""
+
+    untrained: float
+    lowest: float
+    error: float
+    begin: float
+    end: float
+    steps_per_decade: float
+    normalised: bool
+    from_the_start: bool
+    to_the_end: bool
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the curve falls by more than noise can explain."""
+        fall = self.untrained - self.lowest
+        return fall > max(_LEAST_FALL_ERRORS * self.error, _LEAST_FALL_SHARE * abs(self.untrained))
+
+    @property
+    def suggestion(self) -> float:
+        """The rule of this module."""
+        rate = self.end if self.normalised else self.end * min(self.end / self.begin / _MARGIN, _MOST)
+        return rate * self.steps_per_decade / _STEPS_PER_DECADE
+
+    @property
+    def sentence(self) -> str:
+        """The rule in numbers."""
+        levels = f"of the fall of the loss from {self.untrained:.3g} to {self.lowest:.3g},"
+        speed = self.steps_per_decade / _STEPS_PER_DECADE
+        slower = "" if math.isclose(speed, 1, rel_tol=0.01) else f" x {speed:.3g} for the sweep's speed"
+        if self.normalised:
+            return f"{levels} 70 % is made at {self.end:.3g}{slower}"
+        width = self.end / self.begin
+        share = f"{width:.3g} / {_MARGIN:g}" if width < _MARGIN * _MOST else f"{_MOST:g}"
+        return (
+            f"{levels} 20 % is made at {self.begin:.3g} and 90 % at {self.end:.3g}, {width:.3g} times as high: "
+            f"{self.end:.3g} x {share}{slower} = {self.suggestion:.3g}"
+        )
+
+
+def _bounded(curve: Curve) -> np.ndarray:
+    """Return a curve's losses, those that have exploded set to a bound, so that averages do not spread them."""
+    losses = np.array(curve.losses, dtype=np.float64)
+    losses[~np.isfinite(losses)] = math.inf
+    bound = losses[0] + _DIVERGED * max(abs(losses[0]), losses[0] - losses.min())
+    return np.minimum(losses, bound)
+
+
+def _find_fall(lrs: Sequence[float], losses: np.ndarray, normalised: bool) -> _Fall:
+    """Measure the fall of one curve."""
+    per_decade = (len(lrs) - 1) / math.log10(lrs[-1] / lrs[0])
+    smoothing = SMOOTHING ** (_STEPS_PER_DECADE / per_decade)
+    curve = smoothed_both_ways(losses, smoothing)
+    untrained_steps = max(_LEAST_UNTRAINED, int(_UNTRAINED_SHARE * len(lrs)))
+    untrained = float(np.mean(losses[:untrained_steps]))
+    place = _end_of_fall(curve, untrained)
+    lowest = float(curve[place])
+    # Differences of neighbours know nothing of the fall; their median nothing of the divergence.
+    noise = float(np.median(np.abs(np.diff(losses)))) / (math.sqrt(2) * stats.norm.ppf(0.75))
+    error = noise * math.sqrt(_variance_factor(smoothing) + 1 / untrained_steps)
+    begin, end = (
+        _crossing(lrs, curve[: place + 1], untrained - share * (untrained - lowest))
+        for share in (_BEGIN, _END_NORMALISED if normalised else _END)
+    )
+    after = min(max(1, bisect.bisect_left(lrs, end)), len(lrs) - 1)
+    return _Fall(
+        untrained,
+        lowest,
+        error,
+        begin,
+        end,
+        1 / math.log10(lrs[after] / lrs[after - 1]),
+        normalised,
+        from_the_start=begin <= lrs[untrained_steps - 1],
+        to_the_end=float(curve[-1]) <= lowest + error,
+    )
+
+
+def _end_of_fall(curve: np.ndarray, untrained: float) -> int:
+    """Return where a curve is lowest before it first rises again by half of what it falls at most."""
+    rise = curve - np.minimum.accumulate(curve)
+    risen = np.flatnonzero(rise > _RISE * max(0.0, untrained - curve.min()))
+    return int(np.argmin(curve[: risen[0]] if len(risen) else curve))
+
+
+def _crossing(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
+    """Return the rate at which a curve goes below `level` for the last time, between two steps in log lr."""
+    above = np.flatnonzero(curve > level)
+    if not len(above):
+        return lrs[0]
+    last = int(above[-1])
+    if last + 1 >= len(curve):
+        return lrs[last]
+    part = (curve[last] - level) / (curve[last] - curve[last + 1])
+    return float(lrs[last] * (lrs[last + 1] / lrs[last]) ** part)
+
+
+def _variance_factor(smoothing: float) -> float:
+    """Return the variance of a value smoothed both ways, as a share of one loss's."""
+    # Sums of a two-sided geometric series: (1 + b) / (1 - b) for the weights, the same of b^2 for their squares.
+    squares = (1 + smoothing**2) / (1 - smoothing**2)
+    return squares * ((1 - smoothing) / (1 + smoothing)) ** 2
+
+
+def _interval(lr: float, curves: Sequence[Curve], normalised: bool) -> tuple[float, float] | None:
+    """Return the interval of the suggestion from what each curve alone suggests."""
+    falls = [
+        _find_fall(curve.lrs, _bounded(curve), normalised)
+        for curve in curves
+        if len(curve.losses) > _LEAST_UNTRAINED
+    ]
+    logs = [math.log(fall.suggestion) for fall in falls if fall.is_real]
+    if len(logs) < 2:
+        return None
+    quantile = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(logs) - 1))
+    half = quantile * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
+    # Nothing outside the sweep was looked at.
+    first, last = curves[0].lrs[0], max(curve.lrs[-1] for curve in curves)
+    low, high = lr * math.exp(-min(half, _LONGEST)), lr * math.exp(min(half, _LONGEST))
+    return min(lr, max(low, first)), max(lr, min(high, last))
+
+
+def _warnings(fall: _Fall, curves: Sequence[Curve], interval: tuple[float, float] | None) -> Iterator[str]:
+    """Say what the suggestion may suffer from."""
+    first, last = curves[0].lrs[0], max(curve.lrs[-1] for curve in curves)
+    if fall.from_the_start:
+        yield f"the loss falls from the lowest rate, {first:g}, on; sweep from a lower lr_min"
+    if fall.to_the_end and not any(curve.diverged for curve in curves):
+        yield f"the loss still falls at the highest rate, {last:g}; sweep to a higher lr_max"
+    if fall.suggestion < first:
+        yield f"the suggestion lies below the lowest rate, {first:g}; sweep from a lower lr_min"
+    if interval is not None and interval[1] > _WIDE * interval[0]:
+        yield f"the repeats disagree by a factor of {interval[1] / interval[0]:.3g}; use more of them"
+    if len(curves) > 1 and len({tuple(curve.losses) for curve in curves}) == 1:
+        yield "all repeats saw the same batches in the same order, so the interval says nothing; shuffle the batches"
+
+
+def _cannot_tell(reason: str) -> Suggestion:
+    """Return no suggestion."""
+    return Suggestion(None, None, None, None, reason)

@@ -1,0 +1,303 @@
+"""One sweep of the learning rate: a training step at each rate, from the lowest up, until the loss diverges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tuner.batches import Batches
+from tuner.evaluation import LossFunction
+from tuner.lr_suggestion import DivergenceWatch
+from tuner.precision import autocast
+from tuner.running_loss import RunningLoss
+from tuner.training_step import TrainingStep
+
+Mode = Literal["exponential", "linear"]
+MakeOptimizerAt = Callable[[list[nn.Parameter], float], Optimizer]
+BatchSource = Iterable[tuple[Tensor, Tensor]] | Batches
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What one sweep saw.
+
+    Args:
+        lrs: the rates of the steps that were made, increasing.
+        losses: the training loss of each step's batch, before its update; only the last may be NaN or infinite.
+        validation_losses: after each update, where there is validation data; else empty.
+        divergence_lr: the rate at which the loss left for good, or None where the sweep came to its end.
+    """
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    validation_losses: tuple[float, ...] = ()
+    divergence_lr: float | None = None
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How each step of a sweep is made, as the training will make it.
+
+    Args:
+        accumulation_steps: batches a step, 1 or more.
+        grad_clip: largest total norm of the gradients, or None.
+        precision: fp32, bf16 or fp16.
+    """
+
+    accumulation_steps: int = 1
+    grad_clip: float | None = None
+    precision: str = "fp32"
+
+
+def swept_rates(lr_min: float, lr_max: float, steps: int, mode: Mode) -> list[float]:
+    """Return the rates of a sweep, both ends included.
+
+        exponential:  lr_i = lr_min (lr_max / lr_min)^(i / (steps - 1))
+        linear:       lr_i = lr_min + (lr_max - lr_min) i / (steps - 1)
+
+    Example:
+        >>> [round(lr, 6) for lr in swept_rates(0.001, 1.0, 4, "exponential")]
+        [0.001, 0.01, 0.1, 1.0]
+    """
+    space = np.geomspace if mode == "exponential" else np.linspace
+    return [float(lr) for lr in space(lr_min, lr_max, steps)]
+
+
+class EndlessBatches:
+    """The batches of a source, again and again, each sweep going on where the last one stopped.
+
+    Every sweep so sees other batches, or the same ones in another order. `Batches` draw each epoch anew; a list is
+    shuffled anew for each pass; anything else is taken in the order in which it comes.
+
+    Args:
+        source: to be iterated more than once, of (x, y).
+        device: where the batches are brought, if they are not there.
+        seed: of the shuffling of a list.
+
+    Raises:
+        TypeError: something that cannot be iterated, or only once.
+        ValueError: no batch in it, or one that is not a pair.
+    """
+
+    def __init__(self, source: BatchSource, device: torch.device, seed: int) -> None:
+        if not isinstance(source, (Batches, Iterable)):
+            raise TypeError(
+                f"batches: {type(source).__name__} cannot be iterated. Give a list or a DataLoader"
+            )
+        if isinstance(source, Iterator):
+            raise TypeError(
+                f"batches: {type(source).__name__} can be iterated only once, and the test begins again. "
+                "Give a list or a DataLoader"
+            )
+        self._source = source
+        self._device = device
+        self._random = np.random.default_rng(seed)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches without end."""
+        for index in count():
+            empty = True
+            for batch in self._pass(index):
+                empty = False
+                yield self._pair(batch)
+            if empty:
+                raise ValueError(
+                    "batches: there is none. Give at least one"
+                    if index == 0
+                    else "batches: gave none when iterated again. Give a list or a DataLoader"
+                )
+
+    def _pass(self, index: int) -> Iterable[Any]:
+        """Begin the source again."""
+        if isinstance(self._source, Batches):
+            return self._source.epoch(index)
+        if isinstance(self._source, Sequence):
+            return [self._source[i] for i in self._random.permutation(len(self._source))]
+        return self._source
+
+    def _pair(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Check one batch and bring it to the device."""
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ValueError(f"batches: a {type(batch).__name__} is not a pair (x, y). Give pairs of tensors")
+        x, y = (item.to(self._device) if isinstance(item, Tensor) else item for item in batch)
+        return x, y
+
+
+class Sweeper:
+    """Makes sweeps of one model, one step at each rate; it puts nothing back.
+
+    Args:
+        model: trained, in training mode.
+        make_optimizer: (parameters, lr) -> optimizer; groups that it gives other rates keep their ratio to the first.
+        loss_fn: (model(x), y) -> mean loss, a scalar.
+        batches: endless.
+        rates: increasing.
+        settings: of the steps.
+        validation: evaluated after every step, or None.
+
+    Raises:
+        ValueError, TypeError: nothing to train, or a loss that is not a scalar of the parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        make_optimizer: MakeOptimizerAt,
+        loss_fn: LossFunction,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        rates: Sequence[float],
+        *,
+        settings: StepSettings,
+        validation: BatchSource | None,
+    ) -> None:
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not self._parameters:
+            raise ValueError("model: has no parameters to train. Give a model with parameters")
+        self._model = model
+        self._make_optimizer = make_optimizer
+        self._batches = iter(batches)
+        self._rates = rates
+        self._device = self._parameters[0].device
+        self._settings = settings
+        self._loss = _CheckedLoss(loss_fn)
+        self._validation = validation
+
+    @property
+    def groups(self) -> int:
+        """How many parameter groups the optimizer makes."""
+        return len(self._optimizer().param_groups)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the optimizer's steps are as long for small gradients as for large ones, as Adam's are."""
+        # SGD, and no other of torch's optimizers, has a dampening.
+        return "dampening" not in self._optimizer().param_groups[0]
+
+    def sweep(self, group: int | None = None) -> Sweep:
+        """Make one sweep; with `group`, of that parameter group alone, the others held still.
+
+        Mutates: parameters, buffers, gradients and training mode of the model, and the random states.
+        """
+        optimizer = self._optimizer()
+        ratios = _ratios(optimizer, self._rates[0])
+        step = TrainingStep(
+            self._model,
+            self._parameters,
+            loss_fn=self._loss,
+            accumulation_steps=self._settings.accumulation_steps,
+            grad_clip=self._settings.grad_clip,
+            precision=self._settings.precision,
+            device=self._device,
+        )
+        watch = DivergenceWatch()
+        losses: list[float] = []
+        validation_losses: list[float] = []
+        running = _LossAlone(self._device)
+        for lr in self._rates:
+            for index, (entry, ratio) in enumerate(zip(optimizer.param_groups, ratios, strict=True)):
+                _set_rate(entry, lr * ratio if group in (None, index) else 0.0)
+            self._model.train()
+            running.reset()
+            step.accumulate(self._batches, running)
+            losses.append(running.mean().item())
+            if watch.diverged(losses[-1]):
+                return self._seen(losses, validation_losses, divergence_lr=lr)
+            step.update(optimizer)
+            if self._validation is not None:
+                loss = mean_loss(
+                    self._model, self._validation, self._loss.function, self._device, self._settings.precision
+                )
+                validation_losses.append(loss)
+                if not math.isfinite(validation_losses[-1]):
+                    return self._seen(losses, validation_losses, divergence_lr=lr)
+        return self._seen(losses, validation_losses, divergence_lr=None)
+
+    def _seen(
+        self, losses: Sequence[float], validation_losses: Sequence[float], divergence_lr: float | None
+    ) -> Sweep:
+        """Put a sweep together."""
+        rates = tuple(self._rates[: len(losses)])
+        return Sweep(rates, tuple(losses), tuple(validation_losses), divergence_lr)
+
+    def _optimizer(self) -> Optimizer:
+        """Make an optimizer at the lowest rate, with nothing remembered."""
+        optimizer = self._make_optimizer(list(self._parameters), self._rates[0])
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"make_optimizer: gave a {type(optimizer).__name__}, not a torch.optim.Optimizer. "
+                "Let (parameters, lr) -> optimizer"
+            )
+        return optimizer
+
+
+def mean_loss(
+    model: nn.Module, samples: BatchSource, loss_fn: LossFunction, device: torch.device, precision: str
+) -> float:
+    """Return the mean loss over all samples, in evaluation mode, in which it leaves the model.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+    total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
+    model.eval()
+    with torch.no_grad():
+        for x, y in samples.in_order() if isinstance(samples, Batches) else samples:
+            x, y = x.to(device), y.to(device)
+            with autocast(precision, device):
+                loss = loss_fn(model(x), y)
+            total += loss.double() * len(y)
+            seen += len(y)
+    if not seen:
+        raise ValueError("validation: there are no samples. Give at least one batch or leave it out")
+    return total.item() / seen
+
+
+class _LossAlone(RunningLoss):
+    """A running loss that counts no right predictions, for a model may predict anything."""
+
+    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
+        """Add a batch's mean loss."""
+        self._loss.add_(loss.detach())
+        self._batches += 1
+
+
+class _CheckedLoss:
+    """A loss function whose result is looked at: a scalar that depends on parameters."""
+
+    def __init__(self, function: LossFunction) -> None:
+        self.function = function
+
+    def __call__(self, logits: Any, y: Any) -> Tensor:
+        loss = self.function(logits, y)
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"loss_fn: gave a {type(loss).__name__}, not a tensor. Return the batch's mean loss"
+            )
+        if loss.numel() != 1:
+            raise ValueError(
+                f"loss_fn: gave the shape {tuple(loss.shape)}, not a scalar. Return the batch's mean loss"
+            )
+        if not loss.requires_grad:
+            raise ValueError("loss_fn: the loss does not depend on the parameters. Return one that does")
+        return loss.reshape(())
+
+
+def _ratios(optimizer: Optimizer, lr: float) -> list[float]:
+    """Return what each group's rate is of the rate that was asked for."""
+    return [float(group["lr"]) / lr for group in optimizer.param_groups]
+
+
+def _set_rate(group: dict[str, Any], lr: float) -> None:
+    """Set a group's rate, in place where it is a tensor."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr

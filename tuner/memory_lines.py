@@ -1,0 +1,175 @@
+"""The memory of a training as a function of its batch size: a line for every moment that can be the peak. No torch.
+
+    peak(b) = max over the moments m of a training of (fixed_m + per_sample_m * b)
+
+Every moment has a line of its own, so the prediction is right where another moment takes over as the peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tuner.caching_allocator import Reserved, replay
+
+if TYPE_CHECKING:
+    from tuner.memory_trace import Trace
+
+RESIDENT = "data set"
+
+
+@dataclass(frozen=True)
+class Line:
+    """fixed_bytes + bytes_per_sample * samples."""
+
+    fixed_bytes: float
+    bytes_per_sample: float
+
+    def at(self, samples: float) -> float:
+        """Return the bytes for so many samples."""
+        return self.fixed_bytes + self.bytes_per_sample * samples
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment of a training that can be its peak.
+
+    Args:
+        phase: forward, backward, optimizer, burn-in or evaluation.
+        parts: what is held at that moment: parameters (with buffers), gradients, optimizer state, batch, activations
+            (with all that is temporary), data set.
+    """
+
+    phase: str
+    parts: Mapping[str, Line]
+
+    @cached_property
+    def total(self) -> Line:
+        """The sum of the parts."""
+        lines = self.parts.values()
+        return Line(sum(line.fixed_bytes for line in lines), sum(line.bytes_per_sample for line in lines))
+
+
+@dataclass(frozen=True)
+class MemoryPrediction:
+    """The predicted peak of one batch size.
+
+    Args:
+        batch_size: samples in a forward.
+        peak_bytes: what all tensors hold at the peak; what the allocator and libraries add is not in it.
+        phase: the phase of the peak.
+        parts: what holds it at the peak; they add up to `peak_bytes`.
+        phases: the peak of each phase.
+        method: `traced` on fake tensors, or `measured` on real ones of a few samples.
+        note: why it was measured, or what keeps the prediction from being exact; empty where nothing does.
+    """
+
+    batch_size: int
+    peak_bytes: int
+    phase: str
+    parts: Mapping[str, int]
+    phases: Mapping[str, int]
+    method: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """The memory of a training as a function of the batch size.
+
+    Args:
+        moments: those that are the peak of their phase for some batch size.
+        method: `traced` or `measured`.
+        note: see MemoryPrediction.
+        evaluation_factor: batches that an evaluation takes together.
+        evaluation_samples: the most samples an evaluation can have at once; None: no such bound.
+        traces: the two traces, for the allocator's simulation; None once it was read from a record, or where the
+            traces have different events.
+    """
+
+    moments: tuple[Moment, ...]
+    method: str = "traced"
+    note: str = ""
+    evaluation_factor: int = 1
+    evaluation_samples: int | None = None
+    traces: tuple[Trace, Trace] | None = None
+
+    @property
+    def resident_bytes(self) -> float:
+        """What is held all the time, the data set."""
+        return self.moments[0].parts[RESIDENT].fixed_bytes
+
+    def at(self, batch_size: int) -> MemoryPrediction:
+        """Predict the peak of a batch size, 1 or more."""
+        peaks: dict[str, tuple[float, Moment]] = {}
+        for moment in self.moments:
+            size = moment.total.at(self._samples(moment.phase, batch_size))
+            if moment.phase not in peaks or size > peaks[moment.phase][0]:
+                peaks[moment.phase] = (size, moment)
+        _, peak = max(peaks.values(), key=lambda item: item[0])
+        samples = self._samples(peak.phase, batch_size)
+        parts = {name: round(line.at(samples)) for name, line in peak.parts.items()}
+        return MemoryPrediction(
+            batch_size,
+            sum(parts.values()),
+            peak.phase,
+            parts,
+            {phase: round(size) for phase, (size, _) in peaks.items()},
+            self.method,
+            self.note,
+        )
+
+    def reserved(self, batch_size: int, limit_bytes: int | None = None) -> Reserved | None:
+        """Simulate what CUDA's caching allocator reserves, the data set first; None without traces."""
+        if self.traces is None:
+            return None
+        return replay(self._events(self.traces, round(self.resident_bytes), batch_size), limit_bytes)
+
+    def _events(
+        self, traces: tuple[Trace, Trace], resident: int, batch_size: int
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the events of a training with this batch size."""
+        if resident:
+            yield -1, resident
+        low, high = traces
+        span = high.batch_size - low.batch_size
+        for storage, phase, small, large in zip(low.storages, low.phases, low.bytes, high.bytes, strict=True):
+            # A storage of the training that is freed in the evaluation is found by its number: only its sign counts.
+            samples = self._samples(phase, batch_size)
+            yield storage, round(small + (large - small) * (samples - low.batch_size) / span)
+
+    def _samples(self, phase: str, batch_size: int) -> int:
+        """Return the samples that a phase has at once."""
+        if phase != "evaluation":
+            return batch_size
+        samples = self.evaluation_factor * batch_size
+        return samples if self.evaluation_samples is None else min(samples, self.evaluation_samples)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON object, without the traces."""
+        return {
+            "moments": [
+                {
+                    "phase": moment.phase,
+                    "parts": {
+                        name: [line.fixed_bytes, line.bytes_per_sample] for name, line in moment.parts.items()
+                    },
+                }
+                for moment in self.moments
+            ],
+            "method": self.method,
+            "note": self.note,
+            "evaluation_factor": self.evaluation_factor,
+            "evaluation_samples": self.evaluation_samples,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepMemory:
+        """Rebuild it from its JSON object."""
+        moments = tuple(
+            Moment(item["phase"], {name: Line(*line) for name, line in item["parts"].items()})
+            for item in data["moments"]
+        )
+        return cls(moments, **{key: value for key, value in data.items() if key != "moments"})

@@ -1,0 +1,456 @@
+"""Search: which configuration to train, one epoch at a time, so that few epochs find a good one.
+
+Each decision gives one epoch to the training, new or paused, whose end of curve promises most (see
+`tuner.search_model`). Trainings are paused and resumed, never restarted, and never compared at different points of
+their schedules: a cosine or one-cycle training that lags at half time is judged by how such curves end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from tuner.search_model import (
+    WITH_PRIOR,
+    WITHOUT_PRIOR,
+    CurveModel,
+    GapScale,
+    Observations,
+    gap_scale,
+)
+from tuner.search_pool import Pool
+from tuner.search_prior import Prior, shipped_prior
+from tuner.search_space import Space
+
+Evaluate = Callable[[dict[str, Any], int], Iterator[float]]
+Status = Literal["paused", "finished", "dropped", "diverged", "out_of_memory", "failed"]
+
+# Trainings of one epoch that fill the space before the model decides; with a prior, only once that has proved wrong.
+_START = 8
+# The factors' lengths are fitted anew whenever this many epochs have been told.
+_ADAPT_EVERY = 8
+# A paused training is dropped when winning would take an end this many standard deviations above the predicted.
+_HOPELESS = 5.0
+# Points near this many of the best trainings are looked at in a space that cannot be listed.
+_NEAR = 8
+
+
+@dataclass
+class SearchTrial:
+    """One training of a search.
+
+    Args:
+        number: from 0, in the order of their first epochs.
+        config: factor name -> value.
+        values: the metric after each epoch.
+        status: paused can go on; all others are over.
+        reason: why it is over, in words.
+    """
+
+    number: int
+    config: dict[str, Any]
+    values: list[float] = field(default_factory=list)
+    status: Status = "paused"
+    reason: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that reported a value."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value that a training reported: of which configuration, at which epoch (from 1) of which trial."""
+
+    config: dict[str, Any]
+    value: float
+    epoch: int
+    trial: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of the log: what was decided after so many epochs of budget, about which trial, and why."""
+
+    epochs_used: int
+    action: str
+    trial: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"[{self.epochs_used}] {self.action} trial {self.trial}: {self.why}"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search came to; `best` is None when no training reported a finite value."""
+
+    best: Best | None
+    trials: list[SearchTrial]
+    epochs_used: int
+    log: list[Decision]
+
+
+def search(
+    space: Mapping[str, Any],
+    evaluate: Evaluate,
+    *,
+    max_epochs: int,
+    budget_epochs: int,
+    seed: int = 0,
+    maximize: bool = True,
+    prior: Prior | Literal["shipped"] | None = "shipped",
+    max_paused: int = 128,
+) -> SearchResult:
+    """Find a good configuration within a budget of epochs.
+
+    Args:
+        space: name -> list of choices, or {low, high} with `log: true` for decades. A range between two integers
+            holds the integers.
+        evaluate: (configuration, seed) -> generator of the validation metric after each epoch. It is advanced one
+            epoch at a time, paused between them, and closed when it is dropped. One that raises is a failed trial
+            with its reason; after a MemoryError (or torch's) no training that needs as much memory is begun.
+        max_epochs: epochs of a whole training, 1 or more.
+        budget_epochs: epochs in all, 1 or more; never exceeded. An epoch that raised counts.
+        seed: handed to `evaluate`; equal seeds and equal values lead to equal decisions.
+        maximize: whether a larger value is better.
+        prior: what earlier runs say about factors it knows by name; "shipped", one of your own, or None.
+        max_paused: most trainings that wait paused, 1 or more; the least promising beyond it are dropped.
+
+    Memory:
+        Whatever `max_paused` + 1 generators hold.
+
+    Raises:
+        ValueError: a space, a number of epochs or a budget that cannot be searched.
+
+    Example:
+        >>> def evaluate(config, seed):
+        ...     for epoch in range(1, 5):
+        ...         yield 1 - (config["x"] - 0.3) ** 2 - 0.1 / epoch
+        >>> result = search({"x": {"low": 0.0, "high": 1.0}}, evaluate, max_epochs=4, budget_epochs=40, prior=None)
+        >>> abs(result.best.config["x"] - 0.3) < 0.1, result.best.epoch, result.epochs_used
+        (True, 4, 40)
+    """
+    known = shipped_prior() if prior == "shipped" else prior
+    assert not isinstance(known, str)
+    _check_count("budget_epochs", budget_epochs)
+    _check_count("max_paused", max_paused)
+    searcher = Searcher(
+        space, max_epochs=max_epochs, seed=seed, maximize=maximize, prior=known, max_paused=max_paused
+    )
+    running: dict[int, Iterator[float]] = {}
+    try:
+        while searcher.epochs_used < budget_epochs and (trial := searcher.ask()) is not None:
+            _advance(searcher, trial, running, evaluate, seed)
+            for number in [number for number in running if searcher.trials[number].status != "paused"]:
+                _close(running.pop(number))
+    finally:
+        for generator in running.values():
+            _close(generator)
+    return searcher.result()
+
+
+class Searcher:
+    """Decides which training gets the next epoch: `ask`, train it for one epoch, then `tell`, `end` or `fail`.
+
+    Several trainings may be in flight: ask again before telling.
+
+    Args:
+        space, max_epochs, seed, maximize, max_paused: as for `search`.
+        prior: what earlier runs say, or None.
+
+    Raises:
+        ValueError: as for `search`.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, Any],
+        *,
+        max_epochs: int,
+        seed: int = 0,
+        maximize: bool = True,
+        prior: Prior | None = None,
+        max_paused: int = 128,
+    ) -> None:
+        _check_count("max_epochs", max_epochs)
+        self.space = Space(space)
+        self.max_epochs, self.max_paused = max_epochs, max_paused
+        self.trials: list[SearchTrial] = []
+        self.log: list[Decision] = []
+        self.epochs_used = 0
+        self._sign = 1.0 if maximize else -1.0
+        self._rng = np.random.default_rng(seed)
+        known = prior.on(self.space) if prior is not None else None
+        self._pool = Pool(self.space, known, self._rng)
+        self._start = list(self.space.filling(_START, seed))
+        self._filling = known is None
+        self._in_flight: set[int] = set()
+        self._adapted_at = 0
+
+    def ask(self, elsewhere: Collection[int] = ()) -> SearchTrial | None:
+        """Return the trial to train for one epoch, from where it stands; None when nothing is left to train.
+
+        Args:
+            elsewhere: numbers of paused trials that whoever asks cannot go on with.
+        """
+        while self._filling and self._start:
+            point = self._start.pop(0)
+            if self._pool.is_free(point):
+                return self._begin(point, "one of the points that fill the space")
+        return self._choose(elsewhere)
+
+    def tell(self, trial: SearchTrial, value: float | None) -> None:
+        """Take the metric after one more epoch; None or one that is not finite: the training diverged."""
+        self._spend(trial)
+        if value is None or not math.isfinite(value):
+            self._close(trial, "diverged", f"the metric was {value} after epoch {trial.epochs + 1}")
+            return
+        trial.values.append(float(value))
+        if trial.epochs == 1:
+            self._pool.fits(trial.number)
+        if trial.epochs >= self.max_epochs:
+            self._close(trial, "finished", f"all {self.max_epochs} epochs, the last at {value:.6g}")
+
+    def end(self, trial: SearchTrial) -> None:
+        """Take that the training ended by itself, without another epoch."""
+        self._in_flight.discard(trial.number)
+        if trial.values:
+            self._close(trial, "finished", f"it ended by itself after epoch {trial.epochs}")
+        else:
+            self.epochs_used += 1
+            self._close(trial, "failed", "it ended before it reported a value")
+
+    def fail(self, trial: SearchTrial, reason: str, *, out_of_memory: bool = False) -> None:
+        """Take that the training's next epoch could not be made."""
+        self._spend(trial)
+        if out_of_memory:
+            self._pool.does_not_fit(trial.number)
+        self._close(trial, "out_of_memory" if out_of_memory else "failed", reason)
+
+    def restore(
+        self, config: Mapping[str, Any], values: Sequence[float], status: Status, reason: str
+    ) -> SearchTrial:
+        """Take in a trial of an earlier part of the search, as it stood; its epochs count."""
+        trial = SearchTrial(len(self.trials), dict(config), list(values), status, reason)
+        self.trials.append(trial)
+        self._pool.begin(self.space.point(config))
+        self.epochs_used += trial.epochs + (status in ("diverged", "out_of_memory", "failed"))
+        if trial.values:
+            self._pool.fits(trial.number)
+        if status == "out_of_memory":
+            self._pool.does_not_fit(trial.number)
+        return trial
+
+    def drop(self, trial: SearchTrial, reason: str) -> None:
+        """End a paused trial for a reason of the caller's."""
+        self._close(trial, "dropped", reason)
+
+    def predicted_ends(self) -> dict[int, float]:
+        """Return number -> the value that each trial with an epoch ended at or is predicted to end at."""
+        observed = self._observations()
+        if observed is None:
+            return {}
+        observations, scale = observed
+        numbers = np.array([trial.number for trial in self.trials])
+        share = np.ones(len(numbers))
+        model = self._model(observations)
+        mean, _ = model.predict(self._pool.within(), numbers, prior=self._pool.prior_of(numbers, share))
+        ends = {}
+        for trial in self.trials:
+            if trial.status in ("paused", "dropped"):
+                ends[trial.number] = self._sign * scale.y(float(mean[trial.number]))
+            elif trial.values:
+                ends[trial.number] = trial.values[-1]
+        return ends
+
+    def result(self) -> SearchResult:
+        """Return what is known by now."""
+        best = None
+        for trial in self.trials:
+            for epoch, value in enumerate(trial.values, start=1):
+                if best is None or self._sign * value > self._sign * best.value:
+                    best = Best(trial.config, value, epoch, trial.number)
+        return SearchResult(best, self.trials, self.epochs_used, self.log)
+
+    def _begin(self, point: np.ndarray, why: str) -> SearchTrial:
+        """Begin a training at a point."""
+        trial = SearchTrial(len(self.trials), self.space.configuration(point))
+        self.trials.append(trial)
+        self._pool.begin(self.space.point(trial.config))
+        return self._go(trial, "begin", why)
+
+    def _go(self, trial: SearchTrial, action: str, why: str) -> SearchTrial:
+        """Put a trial in flight."""
+        self._in_flight.add(trial.number)
+        self._note(action, trial, why)
+        return trial
+
+    def _spend(self, trial: SearchTrial) -> None:
+        """Count an epoch of the budget."""
+        self._in_flight.discard(trial.number)
+        self.epochs_used += 1
+
+    def _close(self, trial: SearchTrial, status: Status, reason: str) -> None:
+        """End a trial for good."""
+        trial.status, trial.reason = status, reason
+        self._note(status, trial, reason)
+
+    def _note(self, action: str, trial: SearchTrial, why: str) -> None:
+        self.log.append(Decision(self.epochs_used, action, trial.number, why))
+
+    def _choose(self, elsewhere: Collection[int]) -> SearchTrial | None:
+        """Pick the trial, paused or new, that promises most."""
+        unavailable = self._in_flight.union(elsewhere)
+        paused = [t for t in self.trials if t.status == "paused" and t.number not in unavailable]
+        numbers = np.array([trial.number for trial in paused], dtype=int)
+        look = self._pool.look(numbers, self._leaders())
+        if not len(look.points):
+            return None
+        prior = self._pool.prior_at_end(look)
+        observed = self._observations()
+        if observed is None:
+            score = self._rng.random(len(look.points)) if prior is None else prior
+            return self._take(paused, look.points, int(score.argmax()), "nothing is known yet but the prior")
+        observations, scale = observed
+        model = self._model(observations)
+        index = np.concatenate([numbers, np.full(len(look.points) - len(numbers), -1)])
+        mean, deviation = model.predict(look.across, index, prior=prior)
+        # Draws decide between equals, so that the order of the choices does not.
+        score = mean + model.kernel.optimism * deviation + 1e-12 * self._rng.random(len(mean))
+        chosen = int(score.argmax())
+        self._drop(paused, mean, deviation, score, float(observations.z.max()), chosen, scale)
+        low, middle, high = (
+            self._sign * scale.y(mean[chosen] + side * deviation[chosen]) for side in (-1, 0, 1)
+        )
+        why = (
+            f"predicted to end at {middle:.4g} ({min(low, high):.4g}..{max(low, high):.4g}), "
+            f"best so far {self._sign * scale.best:.4g}"
+        )
+        return self._take(paused, look.points, chosen, why)
+
+    def _take(self, paused: list[SearchTrial], points: np.ndarray, chosen: int, why: str) -> SearchTrial:
+        """Put the chosen trial in flight; the paused ones stand before the new points."""
+        if chosen < len(paused):
+            trial = paused[chosen]
+            return self._go(trial, "resume", f"epoch {trial.epochs + 1}; {why}")
+        return self._begin(points[chosen], why)
+
+    def _drop(
+        self,
+        paused: list[SearchTrial],
+        mean: np.ndarray,
+        deviation: np.ndarray,
+        score: np.ndarray,
+        incumbent: float,
+        chosen: int,
+        scale: GapScale,
+    ) -> None:
+        """Close the paused trials that cannot win, and the least promising beyond `max_paused`."""
+        left = []
+        for index, trial in enumerate(paused):
+            hopeless = mean[index] + _HOPELESS * deviation[index] < incumbent
+            if index != chosen and hopeless:
+                end = self._sign * scale.y(float(mean[index]))
+                self._close(
+                    trial,
+                    "dropped",
+                    f"after epoch {trial.epochs} it is predicted to end at {end:.4g}, {_HOPELESS:g} standard "
+                    f"deviations below the best of {self._sign * scale.best:.4g}",
+                )
+            elif index != chosen:
+                left.append(index)
+        for index in sorted(left, key=lambda index: score[index])[: max(0, len(left) + 1 - self.max_paused)]:
+            self._close(
+                paused[index],
+                "dropped",
+                f"the least promising of more than {self.max_paused} paused trainings",
+            )
+
+    def _leaders(self) -> np.ndarray:
+        """Return the numbers of the best trainings."""
+        known = [trial for trial in self.trials if trial.values]
+        ranked = sorted(known, key=lambda trial: -max(self._sign * value for value in trial.values))
+        return np.array([trial.number for trial in ranked[:_NEAR]], dtype=int)
+
+    def _observations(self) -> tuple[Observations, GapScale] | None:
+        """Return all epochs told so far on the gap scale; None when there is no finite value.
+
+        A training that diverged counts as the worst value seen, from its last epoch to its end.
+        """
+        values = [self._sign * value for trial in self.trials for value in trial.values]
+        if not values:
+            return None
+        scale, worst = gap_scale(np.array(values)), min(values)
+        rows = []
+        for trial in self.trials:
+            curve = [(epoch, self._sign * value) for epoch, value in enumerate(trial.values, start=1)]
+            if trial.status == "diverged":
+                curve += [(epoch, worst) for epoch in sorted({trial.epochs + 1, self.max_epochs})]
+            rows += [(trial.number, epoch / self.max_epochs, value) for epoch, value in curve]
+        number, share, value = map(np.array, zip(*rows, strict=True))
+        prior = self._pool.prior_of(number, share)
+        return Observations(number, share, scale.z(value), prior).thinned(), scale
+
+    def _model(self, observations: Observations) -> CurveModel:
+        """Fit the model, with the prior where it explains what was seen at least as well as the model without it.
+
+        From time to time, the lengths of the factors are fitted too. Where the prior loses, points that fill the space
+        are trained after all.
+        """
+        if self.epochs_used >= self._adapted_at + _ADAPT_EVERY:
+            self._adapted_at = self.epochs_used
+            self._pool.adapt(observations)
+        within = self._pool.within()
+        alone = CurveModel(WITHOUT_PRIOR, within, replace(observations, prior=None))
+        if observations.prior is None:
+            return alone
+        model = CurveModel(WITH_PRIOR, within, observations)
+        if model.log_likelihood >= alone.log_likelihood:
+            return model
+        if not self._filling:
+            self._filling = True
+            self._note("leave the prior", self.trials[-1], "what was seen is more likely without it")
+        return alone
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out: Python's, or torch's by its name (so torch need not be imported)."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"})
+
+
+def _advance(
+    searcher: Searcher, trial: SearchTrial, running: dict[int, Iterator[float]], evaluate: Evaluate, seed: int
+) -> None:
+    """Train one epoch and tell the searcher what came of it."""
+    try:
+        if trial.number not in running:
+            running[trial.number] = iter(evaluate(dict(trial.config), seed))
+        value = next(running[trial.number])
+        number = None if value is None else float(value)
+    except StopIteration:
+        searcher.end(trial)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        searcher.fail(trial, reason, out_of_memory=is_out_of_memory(error))
+    else:
+        searcher.tell(trial, number)
+
+
+def _close(generator: Iterator[float]) -> None:
+    """Close a generator; an iterator of another kind has nothing to close."""
+    close = getattr(generator, "close", None)
+    if close is not None:
+        close()
+
+
+def _check_count(name: str, value: Any) -> None:
+    """Refuse what is not a whole number of 1 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: {value!r} must be a whole number of 1 or more")

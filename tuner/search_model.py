@@ -1,0 +1,259 @@
+"""A Gaussian process over (configuration, epoch): what a training will reach, seen from every epoch of all of them.
+
+The metric is first put on a scale where the last points count, see `gap_scale`. On it the model is
+
+    z(x, e) = offset + b m(x, e) + f(x, e) + g_x(e) + noise
+
+    f     a smooth function of the configuration: main effects (a sum over the factors) and their interplay (a product)
+    g_x   what is particular to one training and shared by its epochs: trial-specific luck
+    m     what earlier runs say (optional), with a coefficient b that the data correct
+
+All of f, g and the offset move smoothly with the epoch (Matern 5/2), so an early epoch says something of the last one.
+That is the idea of freezing and thawing trainings by a predicted end of their curves.
+
+Source: Swersky, Snoek and Adams, "Freeze-thaw Bayesian optimization" (2014), for the idea; Rasmussen and Williams,
+"Gaussian processes for machine learning" (2006), algorithm 2.1, for the equations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+# A gap to the best of this share of the scale counts about as none: the resolution of the scale.
+_RESOLUTION = 0.03
+_SCALE_SHARE = 0.3
+_JITTER = 1e-6
+_OFFSET_LENGTH = 1.5
+# Share of f's variance in the main effects, the rest being their interplay.
+_MAIN_SHARE = 0.1
+# More observations than this are thinned: of a training with many epochs, the first and the last are kept.
+MOST_OBSERVATIONS = 200
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Variances on the gap scale (whose whole range is about 5), and lengths.
+
+    Args:
+        smooth: variance of f.
+        offset, luck, noise: variances of the offset, of g and of the noise at the end of a training.
+        early_noise: what the noise is larger at the beginning, falling to nothing at the end.
+        epochs, luck_epochs: lengths in shares of a training.
+        prior: standard deviation of the coefficient b around `prior_mean`.
+        optimism: standard deviations that a prediction is raised by when the next training is chosen.
+    """
+
+    smooth: float = 1.2
+    offset: float = 1.5
+    luck: float = 0.024
+    noise: float = 0.012
+    early_noise: float = 0.028
+    epochs: float = 0.7
+    luck_epochs: float = 0.7
+    prior: float = 0.4
+    prior_mean: float = 0.7
+    optimism: float = 1.0
+
+
+# Fitted to the tables of bench/search_bench by maximum likelihood; with a prior, less is left to learn.
+WITHOUT_PRIOR = Kernel()
+WITH_PRIOR = Kernel(smooth=0.6, offset=0.4, epochs=0.65, optimism=0.5)
+
+
+@dataclass(frozen=True)
+class GapScale:
+    """z = -log((best - y) / scale + resolution): equal steps for equal factors of the gap to the best."""
+
+    best: float
+    scale: float
+
+    def z(self, y: np.ndarray) -> np.ndarray:
+        """Return z of y, highest where y is best."""
+        return -np.log(np.maximum(self.best - y, 0.0) / self.scale + _RESOLUTION)
+
+    def y(self, z: float) -> float:
+        """Return y of z."""
+        return self.best - self.scale * (math.exp(-z) - _RESOLUTION)
+
+
+def gap_scale(values: np.ndarray) -> GapScale:
+    """Choose the scale for values seen so far, higher is better.
+
+    scale = 0.3 |best|, or the spread between the best and the median where that is larger
+
+    Example:
+        >>> scale = gap_scale(np.array([0.1, 0.9, 0.95]))
+        >>> round(scale.y(float(scale.z(np.array([0.9]))[0])), 6)
+        0.9
+    """
+    best = float(values.max())
+    return GapScale(best, max(_SCALE_SHARE * abs(best), 1e-12) if best else max(float(np.ptp(values)), 1e-12))
+
+
+def matern(distance: np.ndarray) -> np.ndarray:
+    """Matern 5/2 correlation of a distance in lengths."""
+    scaled = math.sqrt(5.0) * distance
+    return (1 + scaled + scaled * scaled / 3) * np.exp(-scaled)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Epochs of trainings, one entry each.
+
+    Args:
+        trial: (n,) int, the training's number.
+        share: (n,) epochs done / epochs of a whole training.
+        z: (n,) the metric on the gap scale.
+        prior: (n,) m, or None.
+    """
+
+    trial: np.ndarray
+    share: np.ndarray
+    z: np.ndarray
+    prior: np.ndarray | None = None
+
+    def thinned(self, most: int = MOST_OBSERVATIONS) -> Observations:
+        """Return at most `most` of them: of each training the first and the last, then the trainings begun last."""
+        if len(self.z) <= most:
+            return self
+        first = np.unique(self.trial, return_index=True)[1]
+        last = len(self.z) - 1 - np.unique(self.trial[::-1], return_index=True)[1]
+        kept = np.union1d(first, last)[-most:]
+        prior = None if self.prior is None else self.prior[kept]
+        return Observations(self.trial[kept], self.share[kept], self.z[kept], prior)
+
+
+class CurveModel:
+    """The posterior of z given some epochs of some trainings.
+
+    Args:
+        kernel: variances and lengths.
+        within: (trials, trials), `configuration_correlation` of the trainings.
+        observations: one or more, ordered by training.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        within: np.ndarray,
+        observations: Observations,
+    ) -> None:
+        trial, share, z, prior = observations.trial, observations.share, observations.z, observations.prior
+        self.kernel = kernel
+        self._trial, self._share, self._prior = trial, share, prior
+        expected = 0.0 if prior is None else kernel.prior_mean * prior
+        self._mean = float(np.mean(z - expected))
+        covariance = kernel.smooth * within[np.ix_(trial, trial)] * _along(share, share, kernel.epochs)
+        covariance += kernel.luck * (trial[:, None] == trial) * _along(share, share, kernel.luck_epochs)
+        covariance += kernel.offset * _along(share, share, _OFFSET_LENGTH)
+        if prior is not None:
+            covariance += kernel.prior**2 * np.outer(prior, prior)
+        covariance[np.diag_indices(len(z))] += kernel.noise + kernel.early_noise * (1 - share) + _JITTER
+        self._factor = np.linalg.cholesky(covariance)
+        self._weights = solve_triangular(
+            self._factor, z - expected - self._mean, lower=True, check_finite=False
+        )
+
+    @property
+    def log_likelihood(self) -> float:
+        """The log marginal likelihood of the observations, up to a constant."""
+        return float(-0.5 * self._weights @ self._weights - np.log(np.diag(self._factor)).sum())
+
+    def predict(
+        self, across: np.ndarray, trial: np.ndarray, share: float = 1.0, prior: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of z, noise left out.
+
+        Args:
+            across: (m, trials), `configuration_correlation` of the points asked for with the trainings.
+            trial: (m,) which training each is; -1 for one that has not begun.
+            share: where on the curve; 1 is the end.
+            prior: (m,) m of each, where the model has a prior.
+        """
+        kernel, at = self.kernel, np.array([share])
+        covariance = kernel.smooth * across[:, self._trial] * _along(at, self._share, kernel.epochs)
+        covariance += kernel.offset * _along(at, self._share, _OFFSET_LENGTH)
+        begun = np.flatnonzero(trial >= 0)
+        covariance[begun] += (
+            kernel.luck * (trial[begun, None] == self._trial) * _along(at, self._share, kernel.luck_epochs)
+        )
+        variance = np.full(len(across), kernel.smooth + kernel.luck + kernel.offset)
+        mean = np.full(len(across), self._mean)
+        if self._prior is not None and prior is not None:
+            covariance += kernel.prior**2 * np.outer(prior, self._prior)
+            variance += kernel.prior**2 * prior * prior
+            mean += kernel.prior_mean * prior
+        solved = solve_triangular(self._factor, covariance.T, lower=True, check_finite=False)
+        variance -= np.einsum("ij,ij->j", solved, solved)
+        return mean + self._weights @ solved, np.sqrt(np.maximum(variance, _JITTER))
+
+
+def configuration_correlation(
+    reach: np.ndarray, is_name: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> np.ndarray:
+    """Return the correlation of f between two sets of points, at one epoch: (left, right).
+
+        0.1 / factors * sum_j k_j + 0.9 prod_j k_j
+
+    k_j: for numbers the Matern correlation at distance / reach, for names 1 where they agree and `reach` elsewhere
+    """
+    total = np.zeros((len(left), len(right)))
+    product = np.ones_like(total)
+    for j, named in enumerate(is_name):
+        apart = np.abs(left[:, j, None] - right[:, j])
+        alike = np.where(apart == 0, 1.0, reach[j]) if named else matern(apart / reach[j])
+        total += alike
+        product *= alike
+    return _MAIN_SHARE / left.shape[1] * total + (1 - _MAIN_SHARE) * product
+
+
+def adapted_reach(
+    kernel: Kernel,
+    is_name: np.ndarray,
+    within: Callable[[np.ndarray], np.ndarray],
+    reach: np.ndarray,
+    usual: np.ndarray,
+    observations: Observations,
+) -> np.ndarray | None:
+    """Take one step for each factor towards the length (or correlation) that explains the observations best.
+
+    A step multiplies a length by 1.5 or the odds of a correlation by 1.5^2, or divides; it is taken where the log
+    likelihood plus a log-normal prior around the kernel's own value rises. None: no step helped.
+    """
+
+    def plausibility(candidate: np.ndarray) -> float:
+        model = CurveModel(kernel, within(candidate), observations)
+        moved = np.where(
+            is_name, (_log_odds(candidate) - _log_odds(usual)) / 1.5, np.log(candidate / usual) / 0.5
+        )
+        return model.log_likelihood - 0.5 * float(moved @ moved)
+
+    best, found = plausibility(reach), reach
+    for j in range(len(reach)):
+        for step in (1.5, 1 / 1.5):
+            candidate = found.copy()
+            odds = candidate[j] / (1 - candidate[j]) * step**2 if is_name[j] else 0.0
+            candidate[j] = odds / (1 + odds) if is_name[j] else candidate[j] * step
+            value = plausibility(candidate)
+            if value > best:
+                best, found = value, candidate
+                break
+    return None if found is reach else found
+
+
+def _log_odds(share: np.ndarray) -> np.ndarray:
+    """Return log(p / (1 - p)), clipped to numbers that are not names' correlations."""
+    inside = np.clip(share, 1e-9, 1 - 1e-9)
+    return np.log(inside / (1 - inside))
+
+
+def _along(left: np.ndarray, right: np.ndarray, length: float) -> np.ndarray:
+    """Matern correlation between all pairs of two vectors, which hold few different values."""
+    rows, row = np.unique(left, return_inverse=True)
+    columns, column = np.unique(right, return_inverse=True)
+    return matern(np.abs(rows[:, None] - columns) / length)[row][:, column]

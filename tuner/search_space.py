@@ -1,0 +1,220 @@
+"""The space of a search: factors with choices or ranges, checked, as coordinates that a model can measure distances in.
+
+A point is a vector with one coordinate a factor. Numbers whose values span a factor of ten or more are measured in
+decades, others as a share of their range; names are numbered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import qmc
+
+# Spaces of choices up to this size are listed in full; of others, this many points are looked at for each decision.
+LISTED = 4096
+SAMPLED = 1024
+_LOG_SPAN = 10.0
+# Significant digits of a number from a range: as many as a person would write, and more than ever matter.
+_DIGITS = 4
+# A point drawn near a good one moves by this share of the range in each ranged factor.
+_NEARBY = 0.08
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One dimension: `values` for a list of choices, else a range from `low` to `high`.
+
+    Args:
+        name: as the caller writes it.
+        values: the choices; empty for a range.
+        is_number: whether distances between its values mean something.
+        low, high: ends of the coordinates.
+        log: coordinates are decades.
+        whole: a range of integers.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    is_number: bool
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """The coordinates of the choices."""
+        if not self.is_number:
+            return np.arange(len(self.values), dtype=float)
+        return np.array([self.coordinate(value) for value in self.values])
+
+    def coordinate(self, value: Any) -> float:
+        """Return a value's coordinate."""
+        if not self.is_number:
+            return float(self.values.index(value))
+        if self.log:
+            return math.log10(value)
+        return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.0
+
+    def value(self, coordinate: float) -> Any:
+        """Return the value at a coordinate: the nearest choice, or the number of a range."""
+        if self.values:
+            return self.values[int(np.abs(self.coordinates - coordinate).argmin())]
+        number = 10.0**coordinate if self.log else self.low + coordinate * (self.high - self.low)
+        if self.whole:
+            return int(min(max(round(number), self.low), self.high))
+        return float(min(max(float(f"{number:.{_DIGITS}g}"), self.low), self.high))
+
+    def spread(self, shares: np.ndarray) -> np.ndarray:
+        """Turn numbers in [0, 1) into coordinates: the choices in equal parts, or the range."""
+        if self.values:
+            return self.coordinates[(shares * len(self.values)).astype(int)]
+        bottom, top = self.coordinate(self.low), self.coordinate(self.high)
+        return self.snap(bottom + shares * (top - bottom))
+
+    def snap(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the coordinates of the values nearest to the given ones."""
+        bottom, top = self.coordinate(self.low), self.coordinate(self.high)
+        clipped = np.clip(coordinates, bottom, top)
+        if not self.whole:
+            return clipped
+        return np.array([self.coordinate(self.value(coordinate)) for coordinate in clipped])
+
+
+class Space:
+    """The factors of a search.
+
+    Args:
+        space: name -> list of choices, or {low, high} and optionally `log: true`; a range between two integers holds
+            the integers.
+
+    Raises:
+        ValueError: no factors, no choices, a choice twice, a range that is empty or whose logarithm does not exist.
+
+    Example:
+        >>> space = Space({"lr": {"low": 1e-4, "high": 1.0, "log": True}, "optimizer": ["sgd", "adam"]})
+        >>> space.configuration(np.array([-2.0, 1.0]))
+        {'lr': 0.01, 'optimizer': 'adam'}
+        >>> Space({"lr": {"low": 0, "high": 1, "log": True}})
+        Traceback (most recent call last):
+        ...
+        ValueError: space.lr: low is 0, which has no logarithm. Give a low above 0, or leave out log
+    """
+
+    def __init__(self, space: Mapping[str, Any]) -> None:
+        if not isinstance(space, Mapping) or not space:
+            raise ValueError("space: has no factors. Give name -> list of choices, or {low, high, log}")
+        self.factors = [_factor(name, given) for name, given in space.items()]
+        self.is_name = np.array([not factor.is_number for factor in self.factors])
+
+    @property
+    def size(self) -> float:
+        """Number of configurations; infinite with a range of real numbers."""
+        return math.prod(_count(factor) for factor in self.factors)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether all configurations can be looked at for each decision."""
+        return self.size <= LISTED
+
+    def configuration(self, point: np.ndarray) -> dict[str, Any]:
+        """Return the values at a point."""
+        return {
+            factor.name: factor.value(coordinate)
+            for factor, coordinate in zip(self.factors, point.tolist(), strict=True)
+        }
+
+    def point(self, configuration: Mapping[str, Any]) -> np.ndarray:
+        """Return the coordinates of a configuration."""
+        return np.array([factor.coordinate(configuration[factor.name]) for factor in self.factors])
+
+    def all_points(self) -> np.ndarray:
+        """Return every point of a listed space, the last factor running fastest."""
+        axes = [
+            factor.coordinates
+            if factor.values
+            else np.array([factor.coordinate(v) for v in range(int(factor.low), int(factor.high) + 1)])
+            for factor in self.factors
+        ]
+        return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+
+    def filling(self, count: int, seed: int) -> np.ndarray:
+        """Return points that fill the space evenly: a scrambled Sobol sequence."""
+        power = max(0, math.ceil(math.log2(max(count, 1))))
+        shares = qmc.Sobol(len(self.factors), seed=np.random.default_rng(seed)).random_base2(power)[:count]
+        return self._spread(shares)
+
+    def sampled(self, rng: np.random.Generator, near: np.ndarray) -> np.ndarray:
+        """Return points to look at: half of them anywhere, half near the given ones."""
+        anywhere = self._spread(rng.random((SAMPLED // 2, len(self.factors))))
+        if not len(near):
+            return anywhere
+        moved = near[rng.integers(len(near), size=SAMPLED // 2)]
+        for j, factor in enumerate(self.factors):
+            if factor.values:
+                redrawn = rng.random(len(moved)) < 1 / len(self.factors)
+                moved[redrawn, j] = factor.spread(rng.random(int(redrawn.sum())))
+            else:
+                width = factor.coordinate(factor.high) - factor.coordinate(factor.low)
+                moved[:, j] = factor.snap(moved[:, j] + rng.normal(0, _NEARBY * width, len(moved)))
+        return np.concatenate([anywhere, moved])
+
+    def _spread(self, shares: np.ndarray) -> np.ndarray:
+        """Turn rows of numbers in [0, 1) into points."""
+        return np.stack([factor.spread(shares[:, j]) for j, factor in enumerate(self.factors)], axis=1)
+
+
+def _count(factor: Factor) -> float:
+    """Number of values of a factor."""
+    if factor.values:
+        return len(factor.values)
+    return factor.high - factor.low + 1 if factor.whole else math.inf
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number (a flag is not)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _factor(name: str, given: Any) -> Factor:
+    """Check one factor."""
+    where = f"space.{name}"
+    if isinstance(given, Mapping):
+        return _range(name, where, given)
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise ValueError(f"{where}: is {given!r}. Give a list of choices, or {{low, high, log}}")
+    if not given:
+        raise ValueError(f"{where}: has no choices. Give one or more")
+    for index, value in enumerate(given):
+        if value in given[:index]:
+            raise ValueError(f"{where}: {value!r} stands twice. Keep one")
+    values = tuple(given)
+    if not all(map(_is_number, values)):
+        return Factor(name, values, False, 0, len(values) - 1)
+    low, high = min(values), max(values)
+    return Factor(name, values, True, low, high, log=low > 0 and high >= _LOG_SPAN * low)
+
+
+def _range(name: str, where: str, given: Mapping[str, Any]) -> Factor:
+    """Check a range."""
+    extra = sorted(set(given) - {"low", "high", "log"})
+    if extra or not {"low", "high"} <= set(given):
+        wrong = f"unknown '{extra[0]}'" if extra else "low and high are needed"
+        raise ValueError(f"{where}: {wrong}; a range has low, high and optionally log. Correct it")
+    low, high, log = given["low"], given["high"], bool(given.get("log", False))
+    if not (_is_number(low) and _is_number(high)):
+        raise ValueError(f"{where}: low {low!r} and high {high!r} must be finite numbers")
+    if not low < high:
+        raise ValueError(
+            f"{where}: low {low!r} is not below high {high!r}. Give a range with something in it"
+        )
+    if log and low <= 0:
+        raise ValueError(
+            f"{where}: low is {low!r}, which has no logarithm. Give a low above 0, or leave out log"
+        )
+    whole = isinstance(low, int) and isinstance(high, int)
+    return Factor(name, (), True, low, high, log=log, whole=whole)

@@ -1,0 +1,224 @@
+"""Samples a second against batch size, with intervals, and where a larger batch stops being faster (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuner.measure import Stopwatch
+
+# With fewer, not even the whole range of the rounds is a 95 % interval of their median.
+LEAST_ROUNDS = 6
+# Of 12 rounds, two at each end may be disturbed and the 95 % interval does not notice.
+ROUNDS = 12
+CONFIDENCE = 0.95
+TOLERANCE = 0.05
+_MOST_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What one batch size was measured to do.
+
+    Args:
+        batch_size: samples in a forward.
+        step_times_s: seconds of a step in each round.
+        step_time_s: their median.
+        samples_per_s: samples of a step over `step_time_s`.
+        low: lower end of the interval of `samples_per_s`.
+        high: upper end.
+    """
+
+    batch_size: int
+    step_times_s: tuple[float, ...]
+    step_time_s: float
+    samples_per_s: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Where throughput has stopped to rise.
+
+    Args:
+        start: the smallest batch size on it.
+        best: the batch size with the highest median.
+        reached: False where only the largest measured size is on it, so that throughput may rise further.
+    """
+
+    start: int
+    best: int
+    reached: bool
+
+
+def measure_step_times(
+    steps: Mapping[int, Callable[[], object]],
+    *,
+    stopwatch: Stopwatch,
+    rounds: int = ROUNDS,
+    round_s: float = 0.05,
+) -> dict[int, list[float]]:
+    """Time training steps at several batch sizes in turn: A B C, A B C, ...
+
+    Drift of the machine so hits all sizes alike. Two steps of each size, from the smallest on, are a burn-in; the
+    second says how many steps make a round of about `round_s`.
+
+    Args:
+        steps: batch size -> what makes one whole step of it: batch, forward, backward, update.
+        stopwatch: paused; of the device that the steps run on.
+        rounds: of each size, 6 or more.
+        round_s: seconds; a step that takes longer is a round by itself.
+
+    Returns:
+        batch size -> seconds of a step in each round.
+
+    Raises:
+        ValueError: nothing to time, or too few rounds.
+
+    Example:
+        >>> from tuner.measure import Stopwatch
+        >>> found = measure_step_times({8: lambda: sum(range(80)), 64: lambda: sum(range(640))},
+        ...                            stopwatch=Stopwatch("cpu"), rounds=6, round_s=1e-4)
+        >>> [(size, len(times)) for size, times in found.items()]
+        [(8, 6), (64, 6)]
+    """
+    if not steps:
+        raise ValueError("steps: there is no batch size to time. Give at least one")
+    if rounds < LEAST_ROUNDS:
+        raise ValueError(f"rounds: {rounds} are too few for an interval. Take {LEAST_ROUNDS} or more")
+    counts = {size: _burn_in(steps[size], stopwatch, round_s) for size in sorted(steps)}
+    earlier = len(stopwatch.laps_s())
+    for _ in range(rounds):
+        for size, count in counts.items():
+            stopwatch.resume()
+            for _ in range(count):
+                steps[size]()
+            stopwatch.lap()
+            stopwatch.pause()
+    laps = stopwatch.laps_s()[earlier:]
+    return {
+        size: [lap / count for lap in laps[place :: len(counts)]]
+        for place, (size, count) in enumerate(counts.items())
+    }
+
+
+def _burn_in(step: Callable[[], object], stopwatch: Stopwatch, round_s: float) -> int:
+    """Make a first and a second step, and return how many fill a round."""
+    step()
+    start_s = stopwatch.now_s()
+    step()
+    step_s = stopwatch.now_s() - start_s
+    return _MOST_STEPS if step_s <= 0 else min(_MOST_STEPS, max(1, math.ceil(round_s / step_s)))
+
+
+def throughput(batch_size: int, step_times_s: Sequence[float], *, accumulation_steps: int = 1) -> Throughput:
+    """Sum up the rounds of one batch size: the median, and its 95 % interval from order statistics.
+
+    Args:
+        batch_size: samples in a forward.
+        step_times_s: seconds of a step in each round, above 0.
+        accumulation_steps: forwards in a step.
+
+    Raises:
+        ValueError: no rounds.
+
+    Example:
+        >>> found = throughput(10, [1.0, 2.0, 2.0, 2.0, 4.0, 5.0])
+        >>> found.step_time_s, found.samples_per_s, found.low, found.high
+        (2.0, 5.0, 2.0, 10.0)
+    """
+    if not step_times_s:
+        raise ValueError(f"step_times_s: batch size {batch_size} has no rounds. Measure some")
+    samples = batch_size * accumulation_steps
+    shortest, longest = median_interval(step_times_s)
+    step_time_s = median(step_times_s)
+    rate = samples / step_time_s
+    return Throughput(
+        batch_size, tuple(step_times_s), step_time_s, rate, samples / longest, samples / shortest
+    )
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of a median, whatever the distribution.
+
+    Of n values in their order, the k-th from below and from above hold the true median between them with probability
+    1 - 2 P(Binomial(n, 1/2) < k); k is the largest that keeps 95 %. With fewer than 6 values no k does, and the
+    interval is their whole range.
+
+    Example:
+        >>> median_interval([5, 1, 9, 3, 7, 2, 8, 4, 6])
+        (2, 8)
+    """
+    ordered = sorted(values)
+    outside, skipped = 0.0, 0
+    while True:
+        outside += 2 * math.comb(len(ordered), skipped) / 2 ** len(ordered)
+        if 1 - outside < CONFIDENCE:
+            break
+        skipped += 1
+    skipped = max(0, skipped - 1)
+    return ordered[skipped], ordered[-1 - skipped]
+
+
+def find_plateau(points: Sequence[Throughput], *, tolerance: float = TOLERANCE) -> Plateau:
+    """Find the smallest batch size that is not known to be slower than the best by more than `tolerance`.
+
+        r_B = median over the rounds of (time of a sample at B / time of a sample at the best size, same round)
+        start = min { B : lower end of the 95 % interval of r_B <= 1 / (1 - tolerance) }
+
+    Rounds are compared with each other, for what slowed the machine down in one slowed all its sizes.
+
+    Args:
+        points: at least one, of different sizes, measured in the same rounds.
+        tolerance: share of the best throughput, in [0, 1).
+
+    Raises:
+        ValueError: no points, rounds that do not match, or a tolerance out of range.
+
+    Example:
+        >>> rates = {16: 500, 32: 800, 64: 970, 128: 1000, 256: 990}
+        >>> find_plateau([throughput(size, [size / rate] * 6) for size, rate in rates.items()])
+        Plateau(start=64, best=128, reached=True)
+    """
+    start = smallest_near_best(points, lambda size: 1.0, tolerance)
+    best = max(points, key=lambda point: point.samples_per_s)
+    return Plateau(start, best.batch_size, start < max(point.batch_size for point in points))
+
+
+def smallest_near_best(
+    points: Sequence[Throughput], samples: Callable[[int], float], tolerance: float
+) -> int:
+    """Return the smallest size that is not known to take more than 1 / (1 - tolerance) of the least time.
+
+    Args:
+        points: at least one, of different sizes, measured in the same rounds.
+        samples: batch size -> samples that are to be seen, up to a factor.
+        tolerance: in [0, 1).
+
+    Raises:
+        ValueError: as `find_plateau`.
+    """
+    if not points:
+        raise ValueError("points: there are none. Measure at least one batch size")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: {tolerance} must be in [0, 1)")
+    if len({len(point.step_times_s) for point in points}) > 1:
+        raise ValueError("points: have different numbers of rounds. Measure them together")
+
+    def times(point: Throughput) -> list[float]:
+        share = samples(point.batch_size) / point.batch_size
+        return [share * step_time_s for step_time_s in point.step_times_s]
+
+    best = times(min(points, key=lambda point: median(times(point))))
+    near = (
+        point.batch_size
+        for point in points
+        if median_interval([own / other for own, other in zip(times(point), best, strict=True)])[0]
+        <= 1 / (1 - tolerance)
+    )
+    return min(near)
