@@ -51,7 +51,7 @@ from kernels.multi_tensor import (
 from kernels.stochastic_rounding import rounded
 
 # Read for every parameter at every step: no Python function in between.
-_IS_CPU = attrgetter("is_cpu")
+_IS_CPU, _DEVICE = attrgetter("is_cpu"), attrgetter("device")
 
 
 @triton.jit
@@ -308,17 +308,17 @@ class FusedAdam(FusedStep, torch.optim.Adam):
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
         """Create missing states and count the step; a row for each different step count."""
-        names = ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
-        states = [self.state[p] for p in params]
-        for name in names:
-            if not all(name in state for state in states):
-                for p in params:
-                    self._create_state(group, p)
-        columns = [params, grads, *([state[name] for state in states] for name in names)]
-        columns += self._masters(params, states)
-        counts = [state["step"] for state in states]
+        names = ("step", "exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
+        states = list(map(self.state.__getitem__, params))
+        try:
+            counts, *moments = ([state[name] for state in states] for name in names)
+        except KeyError:
+            for p in params:
+                self._create_state(group, p)
+            counts, *moments = ([state[name] for state in states] for name in names)
+        columns = [params, grads, *moments, *self._masters(params, states)]
         if self._counts_on_device(group, counts, scale):
-            rows = self._rows_on_device(group, params, scale)
+            rows = self._rows_on_device(group, states, counts, params[0].device, scale)
             return Work(columns, rows, list(range(len(params))))
         if params[0].is_cuda and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
@@ -352,19 +352,26 @@ class FusedAdam(FusedStep, torch.optim.Adam):
             or not all(map(_IS_CPU, counts))
         )
 
-    def _rows_on_device(self, group: Group, params: list[Tensor], scale: LossScale) -> list[Row]:
+    def _rows_on_device(
+        self,
+        group: Group,
+        states: list[dict[str, Any]],
+        counts: list[Tensor],
+        device: torch.device,
+        scale: LossScale,
+    ) -> Tensor:
         """Count the step where it is taken, on the device, and work out the scalars there in fp64."""
-        device = params[0].device
-        for p in params:
-            self.state[p]["step"] = self.state[p]["step"].to(device, non_blocking=True)
-        counts = [self.state[p]["step"] for p in params]
+        if set(map(_DEVICE, counts)) != {device}:
+            counts = [count.to(device, non_blocking=True) for count in counts]
+            for state, count in zip(states, counts, strict=True):
+                state["step"] = count
         torch._foreach_add_(counts, 1.0)
         if scale.found_inf is not None:
             torch._foreach_sub_(
                 counts, [(scale.found_inf.reshape(()) != 0).to(counts[0].dtype)] * len(counts)
             )
-        columns = self._row(group, torch.stack([count.double() for count in counts]))
-        return device_rows(columns, len(params), device)
+        columns = self._row(group, torch.stack(counts).double())
+        return device_rows(columns, len(counts), device)
 
     @staticmethod
     def _row(group: Group, step: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinatio
 from kernels.stochastic_rounding import RandomSource, stochastically_rounded
 
 _NARROW = (torch.float16, torch.bfloat16)
+_GRAD, _LAYOUT, _DEVICE, _DTYPE = map(attrgetter, ("grad", "layout", "device", "dtype"))
 
 Row = Sequence[float] | Tensor
 Group = dict[str, Any]
@@ -55,12 +57,12 @@ class Work:
 
     Args:
         columns: the parameters, their gradients, then each kind of state; one tensor for each parameter in each.
-        rows: scalars of an update, a row for each different one.
+        rows: scalars of an update, a row for each different one; a table where the device worked them out.
         row_of: for each parameter the index of its row.
     """
 
     columns: list[list[Tensor]]
-    rows: list[Row]
+    rows: list[Row] | Tensor
     row_of: list[int]
 
 
@@ -71,15 +73,16 @@ class _Bucket:
         self.columns: list[list[Tensor]] = [[] for _ in range(streams)]
         self.rows: list[Row] = []
         self.row_of: list[int] = []
+        self._row_count = 0
 
     def add(self, work: Work, indices: Sequence[int]) -> None:
         """Take over the parameters of `work` with these indices."""
         whole = len(indices) == len(work.row_of)
-        before = len(self.rows)
         for column, more in zip(self.columns, work.columns, strict=True):
             column += more if whole else [more[i] for i in indices]
-        self.row_of += [work.row_of[i] + before for i in indices]
-        self.rows += work.rows
+        self.row_of += [work.row_of[i] + self._row_count for i in indices]
+        self._row_count += len(work.rows)
+        self.rows += [work.rows] if isinstance(work.rows, Tensor) else work.rows
 
 
 class FusedStep(ABC):
@@ -344,22 +347,27 @@ def _refuse_differentiable(where: str, group: Group) -> None:
 
 def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
     """Return the group's parameters that have a gradient, and these, by device and dtype."""
+    params = group["params"]
+    all_grads = list(map(_GRAD, params))
+    grads = [grad for grad in all_grads if grad is not None]
+    if len(grads) < len(params):
+        params = [p for p, grad in zip(params, all_grads, strict=True) if grad is not None]
+    layouts = list(map(_LAYOUT, grads))
+    if layouts.count(torch.strided) < len(layouts):
+        sparse = next(grad for grad in grads if grad.layout is not torch.strided)
+        raise TypeError(
+            f"{where}: a parameter of shape {tuple(sparse.shape)} has a sparse gradient; "
+            "only dense gradients are known. Use torch.optim.SGD or torch.optim.SparseAdam for it"
+        )
+    devices, dtypes = list(map(_DEVICE, params)), list(map(_DTYPE, params))
     found: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
-    for p in group["params"]:
-        grad = p.grad
-        if grad is None:
-            continue
-        if grad.layout is not torch.strided:
-            raise TypeError(
-                f"{where}: a parameter of shape {tuple(p.shape)} has a sparse gradient; "
-                "only dense gradients are known. Use torch.optim.SGD or torch.optim.SparseAdam for it"
-            )
-        key = (p.device, p.dtype)
-        if key not in found:
-            found[key] = ([], [])
-        params, grads = found[key]
-        params.append(p)
-        grads.append(grad)
+    if params and devices.count(devices[0]) == dtypes.count(dtypes[0]) == len(params):
+        found[devices[0], dtypes[0]] = (params, grads)
+    else:
+        for key, p, grad in zip(zip(devices, dtypes, strict=True), params, grads, strict=True):
+            of_key = found.setdefault(key, ([], []))
+            of_key[0].append(p)
+            of_key[1].append(grad)
     for (_, dtype), (params, _) in found.items():
         if not dtype.is_floating_point:
             raise TypeError(
@@ -379,7 +387,7 @@ def is_on_device(value: float | Tensor) -> bool:
     return isinstance(value, Tensor) and not value.is_cpu
 
 
-def device_rows(columns: Sequence[float | Tensor], count: int, device: torch.device) -> list[Row]:
+def device_rows(columns: Sequence[float | Tensor], count: int, device: torch.device) -> Tensor:
     """Build `count` rows in fp64 on the device from columns: numbers, or tensors of one or `count` elements."""
     # Numbers are filled in by the device: a copy from ordinary host memory cannot be captured in a graph.
     table = [
@@ -388,7 +396,7 @@ def device_rows(columns: Sequence[float | Tensor], count: int, device: torch.dev
         else torch.full((count,), column, dtype=torch.float64, device=device)
         for column in columns
     ]
-    return list(torch.stack(table, dim=1).unbind())
+    return torch.stack(table, dim=1)
 
 
 def working_dtype(param: Tensor) -> torch.dtype:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -206,8 +207,8 @@ class MultiTensorTable:
         self.config = launch_config(dtypes)
         self.vector = 16 // min(dtype.itemsize for dtype in dtypes)
         self.vector_only = True
-        self._sizes: list[int] | None = None
-        self._record_values: tuple[Any, ...] | None = None
+        self._fields: dict[int, list[int]] = {}
+        self._host_records = np.empty((0, 0), np.int64)
         self._row_values: list[tuple[float, ...]] | None = None
         self._chunks = self._records = self._rows = torch.empty(0)
         self._kept_for_graphs: list[Tensor] = []
@@ -219,7 +220,8 @@ class MultiTensorTable:
             columns: the parameters, their gradients, then each kind of state, at most six columns; the streams of each
                 parameter are `is_flat`.
             row_of: for each parameter the index of its scalars in `rows`.
-            rows: the scalars of an update, at most 16 a row: Python floats, or a tensor on the device.
+            rows: the scalars of an update, at most 16 a row: a row of Python floats, or a tensor on the device that
+                holds one row or a table of them.
         """
         self._update_records(columns, row_of)
         self._update_rows(rows)
@@ -233,6 +235,9 @@ class MultiTensorTable:
         **constants: Any,
     ) -> None:
         """Launch `kernel` once, one program a chunk; the tensors are read on the device."""
+        if _is_being_captured(self.device):
+            # Later steps put other tables in their place; the graph reads these at every replay.
+            self._kept_for_graphs += [self._records, self._chunks, self._rows]
         with torch.cuda.device_of(self._records):
             launch(
                 kernel,
@@ -250,23 +255,33 @@ class MultiTensorTable:
             )
 
     def _update_records(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int]) -> None:
-        """Rebuild the records if an address, a size or a row moved, and the chunks if a size did."""
-        addresses = [list(map(Tensor.data_ptr, column)) for column in columns]
-        sizes = list(map(Tensor.numel, columns[0]))
-        values = (addresses, sizes, list(row_of))
-        if values == self._record_values:
+        """Write what changed of the addresses, sizes and rows into the records; list the chunks if a size did."""
+        streams = list(_STREAM_PLACES[: len(columns)])
+        fields = {
+            place: list(map(Tensor.data_ptr, column)) for place, column in zip(streams, columns, strict=True)
+        }
+        fields[_SIZE.value] = list(map(Tensor.numel, columns[0]))
+        fields[_ROW.value] = list(row_of)
+        changed = [place for place, values in fields.items() if values != self._fields.get(place)]
+        if not changed:
             return
-        self._record_values = values
-        records = _records(*values)
-        self._records = self._upload(records)
-        self.vector_only = bool(
-            (records[:, _ALIGNED.value] * (records[:, _SIZE.value] % self.vector == 0)).all()
-        )
-        if sizes != self._sizes:
-            self._sizes = sizes
-            chunks = _chunks(sizes, self.config.block_size)
+        resized = _SIZE.value in changed
+        if resized:
+            width = RECORD_WIDTH.value * (1 + streams[-1] // RECORD_WIDTH.value)
+            self._host_records = np.zeros((len(row_of), width), np.int64)
+            changed = list(fields)
+        records = self._host_records
+        for place in changed:
+            records[:, place] = fields[place]
+        aligned = np.bitwise_or.reduce(records[:, streams], axis=1) % 16 == 0
+        records[:, _ALIGNED.value] = aligned
+        self.vector_only = bool(aligned.all() and not (records[:, _SIZE.value] % self.vector).any())
+        self._records = self._upload(torch.from_numpy(records))
+        if resized:
+            chunks = _chunks(fields[_SIZE.value], self.config.block_size)
             chunks[:, 0] *= records.shape[1] // RECORD_WIDTH.value
             self._chunks = self._upload(chunks)
+        self._fields = fields
 
     def _update_rows(self, rows: Sequence[Any]) -> None:
         """Upload the scalars in one copy; scalars that the device worked out never visit the host."""
@@ -276,33 +291,27 @@ class MultiTensorTable:
                 row if isinstance(row, Tensor) else self._upload(torch.tensor(row, dtype=torch.float64))
                 for row in rows
             ]
-            self._rows = _padded(torch.stack(on_device).float())
+            table = torch.cat([torch.atleast_2d(row) for row in on_device]).float()
+            self._rows = torch.nn.functional.pad(table, (0, ROW_WIDTH.value - table.shape[1]))
         elif rows != self._row_values:
+            padding = (0.0,) * (ROW_WIDTH.value - len(rows[0]))
+            padded = [(*row, *padding) for row in rows]
+            self._rows = self._upload(torch.tensor(padded, dtype=torch.float64).float())
             self._row_values = list(rows)
-            self._rows = self._upload(_padded(torch.tensor(rows, dtype=torch.float64).float()))
 
     def _upload(self, table: Tensor) -> Tensor:
         """Copy a table to the device without waiting; a captured copy reads its source again at every replay."""
         if self.device.type != "cuda":
             return table.to(self.device)
         pinned = table.pin_memory()
-        uploaded = pinned.to(self.device, non_blocking=True)
-        if torch.cuda.is_current_stream_capturing():
-            self._kept_for_graphs += [pinned, uploaded]
-        return uploaded
+        if _is_being_captured(self.device):
+            self._kept_for_graphs.append(pinned)
+        return pinned.to(self.device, non_blocking=True)
 
 
-def _records(addresses: Sequence[Sequence[int]], sizes: Sequence[int], row_of: Sequence[int]) -> Tensor:
-    """Describe each parameter: the addresses of its streams, its size, whether all are on 16 bytes, its row."""
-    places = list(_STREAM_PLACES[: len(addresses)])
-    width = RECORD_WIDTH.value * (1 + places[-1] // RECORD_WIDTH.value)
-    records = torch.zeros(width, len(sizes), dtype=torch.int64)
-    streams = torch.tensor(addresses, dtype=torch.int64)
-    records[places] = streams
-    records[_SIZE.value] = torch.tensor(sizes, dtype=torch.int64)
-    records[_ALIGNED.value] = (streams % 16 == 0).all(dim=0)
-    records[_ROW.value] = torch.tensor(row_of, dtype=torch.int64)
-    return records.t().contiguous()
+def _is_being_captured(device: torch.device) -> bool:
+    """Say whether what is sent to the device goes into a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _chunks(sizes: Sequence[int], block_size: int) -> Tensor:
@@ -311,8 +320,3 @@ def _chunks(sizes: Sequence[int], block_size: int) -> Tensor:
     record = torch.repeat_interleave(torch.arange(len(sizes)), counts)
     first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     return torch.stack([record, torch.arange(len(record)) - first], dim=1).to(torch.int32)
-
-
-def _padded(rows: Tensor) -> Tensor:
-    """Fill the rows up to the width that the kernels step by."""
-    return torch.nn.functional.pad(rows, (0, ROW_WIDTH.value - rows.shape[1]))

@@ -278,16 +278,19 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         """Create missing buffers; a new one takes the gradient whole, so it has a row of its own."""
         columns = [params, grads]
         is_new = [False] * len(params)
-        states = [self.state[p] for p in params] if group["momentum"] != 0 or self.master_weights else []
+        has_states = group["momentum"] != 0 or self.master_weights
+        states = list(map(self.state.__getitem__, params)) if has_states else []
         if group["momentum"] != 0:
-            is_new = [state.get("momentum_buffer") is None for state in states]
+            buffers = [state.get("momentum_buffer") for state in states]
+            is_new = [buffer is None for buffer in buffers]
             if any(is_new):
                 if group["dampening"] != 0 and scale.found_inf is not None and scale.found_inf.item():
                     return Work([[], [], []], [], [])
                 for p, state, new in zip(params, states, is_new, strict=True):
                     if new:
                         state["momentum_buffer"] = self._zeros_like(p)
-            columns.append([state["momentum_buffer"] for state in states])
+                buffers = [state["momentum_buffer"] for state in states]
+            columns.append(buffers)
         columns += self._masters(params, states)
         if group["dampening"] == 0 or not any(is_new):
             return Work(columns, [self._row(group, False, params[0].device)], [0] * len(params))
