@@ -261,7 +261,11 @@ def batch_size(
 )
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1, 100), help="Sweeps.")
 @click.option(
-    "--mode", default="exponential", show_default=True, type=click.Choice(["exponential", "linear"])
+    "--mode",
+    default="exponential",
+    show_default=True,
+    type=click.Choice(["exponential", "linear"]),
+    help="Distances between the rates.",
 )
 @click.option(
     "--validation", is_flag=True, help="Judge the validation loss after each step, not the training loss."
@@ -270,7 +274,7 @@ def batch_size(
     "--confirm/--no-confirm",
     default=True,
     show_default=True,
-    help="Train about an epoch at rates around the suggestion and keep the best.",
+    help="Train about an epoch at the suggestion and at lower rates, and keep the best.",
 )
 @click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not the first alone.")
 @click.option(

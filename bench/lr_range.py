@@ -69,13 +69,13 @@ def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) 
     model = make_model(trial.spec, data.splits)
     batches, validation, _ = make_batches(trial, data, context.device)
     _place(model, batches)
-    on_progress({"phase": "sweeping"})
+    on_progress({"phase": f"sweeping the rate, {options['repeats']} x {options['steps']} steps"})
     found = find_learning_rate(
         trial.spec, model, batches, trial.seed, validation=validation if judge_validation else None, **options
     )
     confirmation = None
     if confirming and found.suggestion is not None:
-        on_progress({"phase": "confirming"})
+        on_progress({"phase": f"training briefly at {found.suggestion:.3g} and below"})
         confirmation = _confirm(trial.spec, model, batches, validation, trial.seed, found.suggestion)
     return _record(trial, context, found, confirmation, time.perf_counter() - started_s)
 
@@ -153,7 +153,7 @@ def _place(model: nn.Module, batches: Batches) -> None:
 def _confirm(
     spec: Spec, model: nn.Module, batches: Batches, validation: Batches, seed: int, suggestion: float
 ) -> Confirmation:
-    """Train for about an epoch at rates around the suggestion."""
+    """Train for about an epoch at the suggestion and below."""
     from tuner.lr_confirm import CANDIDATES, confirm
     from tuner.lr_sweep import StepSettings
     from tuner.precision import resolve_precision

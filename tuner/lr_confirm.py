@@ -1,4 +1,4 @@
-"""Short trainings at a few learning rates around a suggestion: the one that leaves the lowest validation loss."""
+"""Short trainings at a suggested learning rate and below: the one that leaves the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from tuner.evaluation import LossFunction
 from tuner.lr_sweep import BatchSource, EndlessBatches, MakeOptimizerAt, StepSettings, Sweeper, mean_loss
 from tuner.restore import leaving_no_trace
 
-CANDIDATES = (0.25, 0.5, 1.0, 2.0)
+# None above the suggestion: what is ahead after a short training is often too high for a whole one. On digits, twice
+# the suggestion won 7 of 12 short trainings with momentum, and lost up to six points of accuracy by the end.
+CANDIDATES = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)

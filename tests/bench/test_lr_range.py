@@ -150,6 +150,7 @@ def test_the_character_plot_has_its_marks_where_they_belong() -> None:
     assert columns["!"] == {10 + round(math.log10(0.4 / 1e-7) / span * 83)}
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
     tested = study_learning_rates(run_json(FACTORS), records()[-2:]).tested
     paths = draw_all(tested, tmp_path)
@@ -197,6 +198,7 @@ def written_records(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_command_tests_records_draws_and_reports_again(tmp_path: Path) -> None:
     spec = tmp_path / "tiny.yaml"
     spec.write_text(SPEC + "factors: {batch_size: [16, 32]}\n")
@@ -225,6 +227,7 @@ def test_the_command_tests_records_draws_and_reports_again(tmp_path: Path) -> No
     assert written_records(results) == found
 
 
+@pytest.mark.slow
 def test_a_test_that_cannot_tell_is_a_finding(tmp_path: Path) -> None:
     spec = tmp_path / "tiny.yaml"
     spec.write_text(SPEC)
@@ -236,6 +239,7 @@ def test_a_test_that_cannot_tell_is_a_finding(tmp_path: Path) -> None:
     assert "can't tell" in done.output
 
 
+@pytest.mark.slow
 def test_auto_finds_the_rate_before_the_training_and_says_so(tmp_path: Path) -> None:
     spec = tmp_path / "tiny.yaml"
     spec.write_text(SPEC + "factors: {base_lr: [auto, 0.01]}\n")
@@ -252,6 +256,7 @@ def test_auto_finds_the_rate_before_the_training_and_says_so(tmp_path: Path) -> 
     assert "auto lr" in done.output
 
 
+@pytest.mark.slow
 def test_auto_that_cannot_tell_fails_its_trial_with_the_reason(tmp_path: Path) -> None:
     spec = tmp_path / "tiny.yaml"
     spec.write_text(

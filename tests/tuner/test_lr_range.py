@@ -259,6 +259,27 @@ def test_accumulated_batches_count_as_one_step(batches: list[tuple[Tensor, Tenso
     assert found.sweeps[0].losses == pytest.approx([mean] * 10, abs=1e-4)
 
 
+@pytest.mark.parametrize(("width", "expected"), [(8, 1), (4096, 2)])
+def test_small_steps_run_on_one_thread_and_the_number_is_put_back(width: int, expected: int) -> None:
+    seen = []
+
+    def loss_fn(logits: Tensor, y: Tensor) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return cross_entropy(logits, y)
+
+    model = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+    data = [(torch.randn(128, 64), torch.randint(10, (128,)))]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        lr_range_test(model, sgd, loss_fn, data, steps=10, repeats=2)
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert after == 2
+    assert set(seen[1:10]) == {expected}
+
+
 def test_a_regression_needs_no_classes() -> None:
     torch.manual_seed(0)
     x = torch.randn(640, 3)

@@ -76,6 +76,37 @@ def test_a_sudden_fall_leaves_less_room_than_a_wide_one() -> None:
     assert sudden < wide
 
 
+def test_adams_rate_sinks_with_the_depth_of_a_shallow_fall() -> None:
+    lrs = rates()
+    # Losses above a floor fall at the same rates, by a smaller part of the 4.6 and 9.2 that they begin with.
+    shallow, shallower = (
+        suggest(
+            [Curve(lrs, [floor + loss for loss in falling(lrs, explosion=100)], diverged=False)],
+            normalised=True,
+        ).lr
+        for floor in (2.3, 6.9)
+    )
+    assert shallow is not None
+    assert shallower == pytest.approx(shallow / 2)
+
+
+def test_a_fall_that_hardly_shows_in_the_noise_makes_careful() -> None:
+    lrs = rates()
+    noise = np.random.default_rng(2).normal(0, 0.4, len(lrs))
+    for normalised in (False, True):
+        clear, hardly = (
+            suggest(
+                [Curve(lrs, (falling(lrs) + part * noise).tolist(), diverged=False)], normalised=normalised
+            )
+            for part in (0.01, 1.0)
+        )
+        assert clear.lr is not None
+        assert hardly.lr is not None
+        assert hardly.lr < 0.8 * clear.lr
+        assert "for its noise" in hardly.reason
+        assert "for its noise" not in clear.reason
+
+
 def test_a_second_fall_after_a_rise_counts_for_nothing() -> None:
     lrs = rates()
     once = falling(lrs)
