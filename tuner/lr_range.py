@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -154,12 +155,30 @@ def lr_range_test(
         whole = repeat()
         groups = [repeat(index) for index in range(sweeper.groups)] if per_group else []
         normalised = sweeper.normalises
-    return _found(whole, normalised, tuple(_found(sweeps, normalised) for sweeps in groups))
+    size = _weight_size(model)
+    return _found(whole, normalised, size, tuple(_found(sweeps, normalised, size) for sweeps in groups))
 
 
-def _found(sweeps: Sequence[Sweep], normalised: bool, groups: tuple[LRRange, ...] = ()) -> LRRange:
+def _weight_size(model: nn.Module) -> float | None:
+    """Return the root mean square of the weights, the median over the model's matrices; None where it has none.
+
+    Vectors are left out: biases and the scales of norms begin at 0 or 1 whatever the model.
+    """
+    with torch.no_grad():
+        sizes = [
+            float(parameter.float().square().mean().sqrt())
+            for parameter in model.parameters()
+            if parameter.requires_grad and parameter.dim() >= 2 and parameter.numel()
+        ]
+    return statistics.median(sizes) if sizes else None
+
+
+def _found(
+    sweeps: Sequence[Sweep], normalised: bool, weight_size: float | None, groups: tuple[LRRange, ...] = ()
+) -> LRRange:
     """Judge the sweeps and put the result together."""
-    suggestion = suggest([_judged(sweep) for sweep in sweeps], normalised=normalised)
+    curves = [_judged(sweep) for sweep in sweeps]
+    suggestion = suggest(curves, normalised=normalised, weight_size=weight_size)
     length = min(sum(map(math.isfinite, sweep.losses)) for sweep in sweeps)
     losses = (math.fsum(sweep.losses[i] for sweep in sweeps) / len(sweeps) for i in range(length))
     return LRRange(

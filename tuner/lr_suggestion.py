@@ -9,6 +9,9 @@ loss diverges late. Let lr_p be the rate at which p percent of the fall to the l
 both times n / 12.4, with n the steps per decade there: a slower sweep falls earlier; and times min(z / 20, 1), with z
 the fall in standard errors: where it hardly shows, nobody can say how late it is.
 
+Adam moves every weight by about the rate in each step, so its rate stays below half of the weights' own size: above,
+a few steps undo what initialisation and training have made, and a loss that falls once more is another model's.
+
 How late a sweep under SGD is shows in the width of its fall: a fall over a wide range began at rates that the model
 takes easily; a sudden one (sigmoid layers leaving their plateau, where gradients are small) began at rates that are
 hardly stable. Steps of normalised gradients are as long on a plateau as anywhere; there a shallow fall says that the
@@ -32,6 +35,7 @@ _STEPS_PER_DECADE = 99 / 8
 _BEGIN, _END, _MARGIN, _MOST = 0.2, 0.9, 20.0, 0.5
 _END_NORMALISED, _DEEP = 0.7, 0.75
 _CLEAR_ERRORS = 20.0
+_OF_WEIGHT_SIZE = 0.5
 # A shallow fall would seem to begin where noise dips, and so to be wide.
 _BEGIN_ERRORS = 3.0
 # The first steps move the model by next to nothing; their mean is the untrained model's loss.
@@ -148,7 +152,9 @@ def smoothed_both_ways(losses: Sequence[float] | np.ndarray, smoothing: float = 
     return weights @ np.asarray(losses, dtype=np.float64) / weights.sum(1)
 
 
-def suggest(curves: Sequence[Curve], *, normalised: bool = False) -> Suggestion:
+def suggest(
+    curves: Sequence[Curve], *, normalised: bool = False, weight_size: float | None = None
+) -> Suggestion:
     """Judge the curves of one sweep's repeats together.
 
     They are averaged up to where the shortest ends. The interval is Student's, from the logarithms of what each curve
@@ -157,6 +163,7 @@ def suggest(curves: Sequence[Curve], *, normalised: bool = False) -> Suggestion:
     Args:
         curves: at least one, over the same rates.
         normalised: whether the optimizer's steps are as long for small gradients as for large ones, as Adam's are.
+        weight_size: the untrained weights' root mean square, which bounds the rate of normalised steps; None: no bound.
 
     Example:
         >>> lrs = [10 ** (-7 + 8 * i / 99) for i in range(100)]
@@ -171,14 +178,15 @@ def suggest(curves: Sequence[Curve], *, normalised: bool = False) -> Suggestion:
     if length <= _LEAST_UNTRAINED:
         return _cannot_tell(f"the loss diverged within the first {length} steps, at the lowest rates")
     lrs = curves[0].lrs[:length]
-    fall = _find_fall(lrs, np.mean([_bounded(curve)[:length] for curve in curves], axis=0), normalised)
+    most = _OF_WEIGHT_SIZE * weight_size if normalised and weight_size else math.inf
+    fall = _find_fall(lrs, np.mean([_bounded(curve)[:length] for curve in curves], axis=0), normalised, most)
     if not fall.is_real:
         ending = " before it diverged" if any(curve.diverged for curve in curves) else " at best"
         return _cannot_tell(
             f"the loss never falls by more than its noise: from {fall.untrained:.3g} to {fall.lowest:.3g}{ending}"
         )
     lr = fall.suggestion
-    interval = _interval(lr, curves, normalised)
+    interval = _interval(lr, curves, normalised, most)
     high = _PEAK * lr
     return Suggestion(
         lr,
@@ -201,6 +209,7 @@ class _Fall:
     end: float
     steps_per_decade: float
     normalised: bool
+    most: float
     from_the_start: bool
     to_the_end: bool
 
@@ -213,11 +222,16 @@ class _Fall:
     @property
     def suggestion(self) -> float:
         """The rule of this module."""
-        return self.end * self._share * self._speed * self._clarity
+        return min(self.end * self._share * self._speed * self._clarity, self.most)
 
     @property
     def sentence(self) -> str:
         """The rule in numbers."""
+        if self.suggestion == self.most:
+            return (
+                f"the loss falls from {self.untrained:.3g} to {self.lowest:.3g} 70 % of it at {self.end:.3g}; there "
+                f"a step is as long as weights are large: {self.most:.3g} is half of their root mean square"
+            )
         levels = f"of the fall of the loss from {self.untrained:.3g} to {self.lowest:.3g},"
         if self.normalised:
             seen, why = f"70 % is made at {self.end:.3g}", "for its depth"
@@ -266,7 +280,7 @@ def _bounded(curve: Curve) -> np.ndarray:
     return np.minimum(losses, bound)
 
 
-def _find_fall(lrs: Sequence[float], losses: np.ndarray, normalised: bool) -> _Fall:
+def _find_fall(lrs: Sequence[float], losses: np.ndarray, normalised: bool, most: float) -> _Fall:
     """Measure the fall of one curve."""
     per_decade = (len(lrs) - 1) / math.log10(lrs[-1] / lrs[0])
     smoothing = SMOOTHING ** (_STEPS_PER_DECADE / per_decade)
@@ -295,6 +309,7 @@ def _find_fall(lrs: Sequence[float], losses: np.ndarray, normalised: bool) -> _F
         end,
         1 / math.log10(lrs[after] / lrs[after - 1]),
         normalised,
+        most,
         from_the_start=begin <= lrs[untrained_steps - 1],
         to_the_end=float(curve[-1]) <= lowest + error,
     )
@@ -326,10 +341,12 @@ def _variance_factor(smoothing: float) -> float:
     return squares * ((1 - smoothing) / (1 + smoothing)) ** 2
 
 
-def _interval(lr: float, curves: Sequence[Curve], normalised: bool) -> tuple[float, float] | None:
+def _interval(
+    lr: float, curves: Sequence[Curve], normalised: bool, most: float
+) -> tuple[float, float] | None:
     """Return the interval of the suggestion from what each curve alone suggests."""
     falls = [
-        _find_fall(curve.lrs, _bounded(curve), normalised)
+        _find_fall(curve.lrs, _bounded(curve), normalised, most)
         for curve in curves
         if len(curve.losses) > _LEAST_UNTRAINED
     ]

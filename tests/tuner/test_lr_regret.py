@@ -269,13 +269,11 @@ def test_a_suggestion_trains_as_well_as_the_best_rate_of_a_grid(capsys: pytest.C
     assert statistics.mean(outcome.regret("suggestion") for outcome in outcomes) <= 0.4
 
 
-# Unconfirmed, Adam with sigmoid gets three times the best rate: 12 points are lost on average there.
+# Not chosen on these, but for the bound by the weights' size, which MLP sigmoid with Adam asked for.
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
-def test_confirmed_suggestions_hold_on_workloads_that_the_rule_was_not_chosen_on(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_suggestions_hold_on_further_workloads_confirmed_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = judge_all(OTHERS, capsys)
-    for outcome in outcomes:
-        assert outcome.lost("confirmed") == []
-    assert statistics.mean(outcome.regret("confirmed") for outcome in outcomes) <= 0.5
+    for rule in ("suggestion", "confirmed"):
+        assert [outcome.lost(rule) for outcome in outcomes] == [[]] * len(outcomes)
+        assert statistics.mean(outcome.regret(rule) for outcome in outcomes) <= 0.5

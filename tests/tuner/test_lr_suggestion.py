@@ -134,3 +134,14 @@ def test_a_loss_that_only_rises_gives_no_suggestion() -> None:
     found = suggest([Curve(lrs, [1 + lr for lr in lrs], diverged=False)])
     assert found.lr is None
     assert "never falls" in found.reason
+
+
+def test_normalised_steps_stay_below_half_of_the_weights_size() -> None:
+    curves = [Curve(rates(), falling(rates()), diverged=False)]
+    free = suggest(curves, normalised=True).lr
+    assert free is not None
+    bounded = suggest(curves, normalised=True, weight_size=free)
+    assert bounded.lr == pytest.approx(free / 2)
+    assert "root mean square" in bounded.reason
+    assert suggest(curves, normalised=True, weight_size=3 * free).lr == free
+    assert suggest(curves, weight_size=1e-3 * free).lr == suggest(curves).lr
