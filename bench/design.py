@@ -182,9 +182,10 @@ def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 def _varied(spec: Spec) -> dict[str, list[Any]]:
     """The factors that have values, of a range its two ends; null switches a factor off (in a profile)."""
+    given: Mapping[str, Any] = spec.factors
     return {
         key: [values["low"], values["high"]] if isinstance(values, Mapping) else values
-        for key, values in spec.factors.items()
+        for key, values in given.items()
         if values
     }
 

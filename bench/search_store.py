@@ -1,11 +1,13 @@
-"""A search on disk: every trial and every epoch's value in an Optuna study, in the run directory.
+"""A search on disk: every trial and every epoch of its curve in an Optuna study, in the run directory.
 
 Optuna's own tools read it: importances, plots, `optuna-dashboard`. It is also what a resumed search begins with.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.convergence import higher_is_better
@@ -109,6 +111,28 @@ class StoredTrial:
     reason: str
 
 
+class _KernelLock(JournalFileOpenLock):
+    """A lock that the kernel frees when its process dies; Optuna's own stays, and a resumed run would wait for it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        assert self._descriptor is not None
+        descriptor, self._descriptor = self._descriptor, None
+        os.close(descriptor)
+
+
 class SearchStore:
     """The study of one run.
 
@@ -122,7 +146,9 @@ class SearchStore:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._distributions = {name: distribution(given) for name, given in space.items()}
-        backend = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
+        journal = directory / JOURNAL
+        lock = _KernelLock(journal.with_suffix(".lock"))
+        backend = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
         self.study = optuna.create_study(
             storage=backend,
             study_name=STUDY,
@@ -137,14 +163,27 @@ class SearchStore:
 
     def begin(self, trial: SearchTrial) -> None:
         """Note that a trial begins; its number in the study is the search's."""
-        self.study.enqueue_trial({name: label(value) for name, value in trial.config.items()})
-        begun = self.study.ask(self._distributions)
-        assert begun.number == trial.number
-        self._trials[trial.number] = begun
+        # In one write: a process that dies never leaves a trial without its configuration.
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params={name: label(value) for name, value in trial.config.items()},
+                distributions=self._distributions,
+            )
+        )
+        assert len(self.study.get_trials(deepcopy=False)) == trial.number + 1
 
-    def report(self, trial: SearchTrial) -> None:
-        """Note a trial's last epoch."""
-        self._live(trial).report(trial.values[-1], trial.epochs)
+    def report(self, trial: SearchTrial, entry: Mapping[str, float | None]) -> None:
+        """Note a trial's last epoch: the metric, and the epoch's entry of the curve."""
+        live = self._live(trial)
+        # The entry first: an epoch whose value is known then has its entry, whenever the process dies.
+        live.set_user_attr(_entry_name(trial.epochs), dict(entry))
+        live.report(trial.values[-1], trial.epochs)
+
+    def curve(self, trial: SearchTrial) -> list[dict[str, float | None]]:
+        """Return the entries of a trial's curve, as far as it reported values."""
+        noted = self.study.get_trials(deepcopy=False)[trial.number].user_attrs
+        return [noted[_entry_name(epoch)] for epoch in range(1, trial.epochs + 1)]
 
     def close(self, trial: SearchTrial) -> None:
         """Note how a trial ended."""
@@ -153,6 +192,10 @@ class SearchStore:
         live.set_user_attr("reason", trial.reason)
         finished = trial.status == "finished"
         self.study.tell(live, trial.values[-1] if finished else None, _STATES[trial.status])
+
+    def is_closed(self, trial: SearchTrial) -> bool:
+        """Whether the study knows how a trial ended."""
+        return self.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
 
     def predicted(self, searcher: Searcher) -> optuna.Study:
         """Return a study in memory in which every trial has the end that it reached or is predicted to reach."""
@@ -184,6 +227,11 @@ class SearchStore:
         values = [value for _, value in sorted(trial.intermediate_values.items())]
         status = cast(Status, trial.user_attrs.get("status", "paused"))
         return StoredTrial(config, values, status, trial.user_attrs.get("reason", ""))
+
+
+def _entry_name(epoch: int) -> str:
+    """Name the attribute that holds an epoch's entry of the curve."""
+    return f"epoch_{epoch}"
 
 
 def distribution(given: Any) -> BaseDistribution:

@@ -68,16 +68,23 @@ class SearchStudy:
     @property
     def over(self) -> list[SearchTrial]:
         """Trials that ended before their last epoch for a reason of their own, the longest first."""
-        ended = [trial for trial in self.trials if trial.status != "finished" and not self._waited(trial)]
+        ended = [t for t in self.trials if t.status not in ("finished", "paused") and not _left(t)]
         return sorted(ended, key=lambda trial: -trial.epochs)[:_LISTED_DROPPED]
 
     @property
-    def waited(self) -> int:
-        """Trials that still waited for their next epoch when the budget was spent."""
-        return sum(map(self._waited, self.trials))
+    def waiting(self) -> int:
+        """Trials that can go on: of a search that is not over."""
+        return sum(trial.status == "paused" for trial in self.trials)
 
-    def _waited(self, trial: SearchTrial) -> bool:
-        return trial.status == "paused" or BUDGET_SPENT in trial.reason
+    @property
+    def left(self) -> int:
+        """Trials that were dropped only because the budget was spent."""
+        return sum(map(_left, self.trials))
+
+
+def _left(trial: SearchTrial) -> bool:
+    """Whether a trial was dropped only because the budget was spent."""
+    return trial.status == "dropped" and trial.reason == BUDGET_SPENT
 
 
 def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) -> SearchStudy:
@@ -166,7 +173,13 @@ def write_plots(study: optuna.Study, importances: Mapping[str, float], path: Pat
     for name, draw in drawings.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna marks its plots experimental
-            figure = draw().figure
+            axes = draw()
+        figure = axes.figure
+        figure.axes[0].set_title("")
+        if name == "parallel_coordinate":
+            # Optuna's palette ends in white, in which the worst trainings cannot be seen.
+            for lines in [item for each in figure.axes for item in each.collections]:
+                lines.set_cmap("viridis")
         for suffix in ("png", "svg"):
             file = path / f"{name}.{suffix}"
             figure.savefig(file, dpi=120, bbox_inches="tight")

@@ -2,7 +2,8 @@
 
 A waiting training keeps its model, its optimizer's state and its data in the worker, on the device. One that this
 worker does not have (it was replaced, or the run was resumed) is trained again from the beginning, to the same numbers,
-for the seed is the trial's own; its record says how many epochs were made again.
+for the seed is the trial's own; its record says how many epochs were made again. Peak memory is left out of the record
+of a training that shared the worker with others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class _Training:
 
     epochs: Generator[dict[str, float | None], str | None, Record]
     again: int
+    alone: bool = True
     curve: list[dict[str, float | None]] = field(default_factory=list)
 
 
@@ -41,9 +43,11 @@ def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgr
     training = waiting.pop(step.id, None)
     if training is None:
         training = _Training(trial_epochs(step.trial, context, on_progress), again=step.made)
+    training.alone &= not waiting
     record = _advance(training, step)
     if record is not None:
-        return replace(record, provenance={**record.provenance, **_repeated(training)})
+        values = {k: v for k, v in record.values.items() if training.alone or k != "peak_bytes"}
+        return replace(record, values=values, provenance={**record.provenance, **_repeated(training)})
     waiting[step.id] = training
     provenance = {"paused": True, **_repeated(training)}
     return Record(step.id, dict(step.factors), step.seed, "ok", curve=training.curve, provenance=provenance)

@@ -199,8 +199,11 @@ class Searcher:
         Args:
             elsewhere: numbers of paused trials that whoever asks cannot go on with.
         """
+        for trial in self.trials:
+            if trial.status == "paused" and not trial.values and trial.number not in self._in_flight:
+                return self._go(trial, "resume", "it was begun, and interrupted before its first epoch ended")
         while self._filling and self._start:
-            point = self._start.pop(0)
+            point = self.space.point(self.space.configuration(self._start.pop(0)))
             if self._pool.is_free(point):
                 return self._begin(point, "one of the points that fill the space")
         return self._choose(elsewhere)
@@ -316,7 +319,7 @@ class Searcher:
         observed = self._observations()
         if observed is None:
             score = self._rng.random(len(look.points)) if prior is None else prior
-            return self._take(paused, look.points, int(score.argmax()), "nothing is known yet but the prior")
+            return self._take(paused, look.points, int(score.argmax()), "nothing has been reported yet")
         observations, scale = observed
         model = self._model(observations)
         index = np.concatenate([numbers, np.full(len(look.points) - len(numbers), -1)])

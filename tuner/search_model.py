@@ -84,7 +84,7 @@ class GapScale:
 def gap_scale(values: np.ndarray) -> GapScale:
     """Choose the scale for values seen so far, higher is better.
 
-    scale = 0.3 |best|, or the spread between the best and the median where that is larger
+    scale = 0.3 |best|, or the range of the values where the best is 0
 
     Example:
         >>> scale = gap_scale(np.array([0.1, 0.9, 0.95]))

@@ -180,11 +180,11 @@ def train_epochs(
     peak_memory: PeakMemory | None = None,
     layer_statistics: bool = False,
 ) -> Generator[dict[str, float | None], str | None, Training]:
-    """Train as `train` does, pausing after each epoch: yield its entry of the curve, and return the Training at the end.
+    """Train as `train` does, pausing after each epoch: yield its entry of the curve, return the Training at the end.
 
     While it is paused, no clock runs (training, time limit) and others may draw from torch's generators: their states
-    are put back when it goes on. What a pause holds is the model, its gradients, the optimizer's state and the data, all
-    where they are; closing the generator drops them. Sending a reason instead of resuming ends the training early.
+    are put back when it goes on. A pause holds the model, its gradients, the optimizer's state and the data, all where
+    they are; closing the generator drops them. Sending a reason instead of resuming ends the training early.
 
     Args, Mutates, Raises: as for `train`.
 
@@ -325,21 +325,21 @@ class _Loop:
         self.untrained_loss = torch.zeros((), device=self.batches.device)
 
     def run(self) -> Generator[dict[str, float | None], str | None, None]:
-        """Train until the last epoch or a reason to stop, pausing after each epoch that is in the curve."""
+        """Train until the last epoch or a reason to stop, pausing after each epoch that gives none."""
         for epoch in range(1, self.plan.epochs + 1):
             self.train_epoch(epoch)
             if self.diverged:
                 self.curve.append(self.trained(epoch))
             elif not self.stopped_early:
                 self.end_epoch(epoch)
-            if self.curve and self.curve[-1]["epoch"] == epoch:
-                paused_s, generators = self.stopwatch.clock(), GeneratorStates(self.batches.device)
-                stop = yield self.curve[-1]
-                generators.put_back()
-                self.started_s += self.stopwatch.clock() - paused_s
-                if stop and not self.diverged and epoch < self.plan.epochs:
-                    self.stopped_early = stop
             if self.diverged or self.stopped_early:
+                return
+            paused_s, generators = self.stopwatch.clock(), GeneratorStates(self.batches.device)
+            stop = yield self.curve[-1]
+            generators.put_back()
+            self.started_s += self.stopwatch.clock() - paused_s
+            if stop and epoch < self.plan.epochs:
+                self.stopped_early = stop
                 return
 
     def train_epoch(self, epoch: int) -> None:

@@ -34,10 +34,10 @@ def _parts(study: SearchStudy) -> Iterator[RenderableType]:
         yield _importances(study)
     if study.over:
         yield _over(study)
-    if study.waited:
-        yield Text(
-            f"{counted(study.waited, 'training')} still waited for the next epoch when the budget was spent."
-        )
+    if study.left:
+        yield Text(f"{counted(study.left, 'training')} could have gone on when the budget was spent.")
+    if study.waiting:
+        yield Text(f"The search is not over: {counted(study.waiting, 'training')} can go on with --resume.")
     yield Panel(Text(_winner(study)), title="Winner", title_align="left")
     if study.plots:
         yield Text(f"plots: {', '.join(file.name for file in study.plots)} in {study.path}")

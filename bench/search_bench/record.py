@@ -4,7 +4,8 @@
 
 All configurations of a table share the data's order and the initial weights. Those that share batch size and
 activation are trained side by side as one wide network with hand-written gradients: the same numbers up to rounding as
-one by one, in a fifth of the time. `python -m bench.search_bench.record NAME` writes one table (minutes on one core).
+one by one, in a fifth of the time. `python -m bench.search_bench.record NAME` writes one table (minutes on one core),
+and `--prior` the prior that `tuner.search` ships, anew from all tables.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench.search_bench.table import Table
 from bench.workloads.datasets import load, locate
 from bench.workloads.generated import generate
 from tuner import schedules
+from tuner.search_prior import SHIPPED
 
 LRS = tuple(float(f"{10 ** (-4 + half / 2):.4g}") for half in range(9))
 BATCH_SIZES = (16, 32, 64, 128, 256)
@@ -237,9 +239,17 @@ def _gradients(
 def main() -> None:
     """Record the named tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", choices=sorted(WORKLOADS))
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"tables to record: {', '.join(sorted(WORKLOADS))}"
+    )
+    parser.add_argument(
+        "--prior", action="store_true", help="write the shipped prior from the shipped tables"
+    )
     parser.add_argument("--directory", type=Path, default=Path(__file__).parent / "tables")
     arguments = parser.parse_args()
+    unknown = sorted(set(arguments.names) - set(WORKLOADS))
+    if unknown or not (arguments.names or arguments.prior):
+        parser.error(f"unknown table '{unknown[0]}'" if unknown else "name a table, or --prior")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     for name in arguments.names:
@@ -247,6 +257,11 @@ def main() -> None:
         table = record(WORKLOADS[name]())
         table.save(arguments.directory / f"{name}.npz")
         print(f"{name}: {table.summary()} ({time.perf_counter() - start:.0f} s)")
+    if arguments.prior:
+        from bench.search_bench.replay import prior_without
+
+        prior_without(None).save(SHIPPED)
+        print(f"prior: {SHIPPED}")
 
 
 if __name__ == "__main__":

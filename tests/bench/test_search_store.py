@@ -38,7 +38,7 @@ def run(searcher: Searcher, store: SearchStore, epochs: int) -> None:
         diverges = trial.config["base_lr"] > 0.5
         searcher.tell(trial, None if diverges else value(trial.config, trial.epochs + 1))
         if not diverges:
-            store.report(trial)
+            store.report(trial, {"epoch": trial.epochs, "val_accuracy": trial.values[-1]})
         for other in searcher.trials:
             if other.status != "paused" and other.number not in closed(store):
                 store.close(other)

@@ -108,3 +108,14 @@ def test_a_reason_that_is_sent_ends_the_training_there() -> None:
     assert training.epochs == 2
     assert training.test_accuracy is not None
     assert outcome(training) == ("stopped_early", "others promise more")
+
+
+def test_a_training_that_diverged_does_not_pause_as_if_it_could_go_on() -> None:
+    def explosive(parameters: object) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=300.0)  # type: ignore[arg-type]
+
+    turn = train_epochs(model(), explosive, batches(), plan=Plan(epochs=3), validation=batches())
+    with pytest.raises(StopIteration) as end:
+        next(turn)
+    assert end.value.value.diverged
+    assert len(end.value.value.curve) == 1

@@ -1,0 +1,181 @@
+"""A search from the command line: ordinary records, a study, plots, and going on after an interrupt."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.cli import main
+from tests.end_to_end.conftest import Done, environment
+
+pytestmark = pytest.mark.slow
+
+EPOCHS, BUDGET = 3, 12
+SPEC = """\
+name: small-search
+data: {name: spirals, limit: 400, validation: 150}
+model: {name: mlp, width: 16, depth: 1}
+train: {base_lr: 0.1, batch_size: 32, epochs: 3, schedule: one-cycle}
+factors:
+  base_lr: {low: 0.001, high: 1.0, log: true}
+  optimizer: [sgd, adam]
+design: {search: {budget_epochs: 12, fresh_seeds: 2}}
+target: {metric: val_accuracy, at_least: 0.4}
+"""
+# 1,024 samples x 16,384 units x 4 bytes are 64 MiB for each activation; 16 samples take 1 MiB.
+HUNGRY = """\
+name: hungry-search
+data: {name: spirals, limit: 1200, validation: 150}
+model: {name: mlp, width: 16384, depth: 1}
+train: {base_lr: 0.0001, batch_size: 16, epochs: 2, optimizer: sgd}
+factors:
+  batch_size: [16, 1024]
+  base_lr: [0.00003, 0.0001, 0.0003, 0.001]
+design: {search: {budget_epochs: 8, prior: false, fresh_seeds: 1}}
+limits: {memory: 100MiB}
+"""
+
+
+def split(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the records of the search, and those of the winner's fresh seeds."""
+    return [r for r in records if r["seed"] == 0], [r for r in records if r["seed"] != 0]
+
+
+def check(done: Done) -> None:
+    """Hold a finished search of SPEC to its budget, its records to the ordinary, its winner to fresh seeds."""
+    searched, again = split(done.records)
+    assert sum(len(r["curve"]) for r in searched) == BUDGET
+    assert len({r["trial"] for r in done.records}) == len(done.records)
+    assert not any("paused" in r["provenance"] for r in done.records)
+    for record in searched:
+        reached = [e for e in record["curve"] if (e["val_accuracy"] or 0) >= 0.4]
+        if reached and record["status"] != "diverged":
+            assert record["status"] == "ok"
+            assert record["values"]["time_to_target_s"] == pytest.approx(reached[0]["time_s"])
+        else:
+            assert record["status"] in ("missed_target", "stopped_early", "diverged")
+            assert "time_to_target_s" not in record["values"]
+        assert (len(record["curve"]) == EPOCHS) or record["reason"]
+    assert any(r["status"] == "ok" for r in searched)
+
+    winner = max(searched, key=lambda r: max((e["val_accuracy"] or 0 for e in r["curve"]), default=0))
+    best = max(e["val_accuracy"] for e in winner["curve"])
+    assert sorted(r["seed"] for r in again) == [1, 2]
+    assert len({json.dumps(r["factors"], sort_keys=True) for r in again}) == 1
+    (fresh,) = [r for r in searched if r["factors"] == again[0]["factors"]]
+    assert max(e["val_accuracy"] for e in fresh["curve"]) == best
+    assert all(len(r["curve"]) == EPOCHS for r in again)
+
+    words = " ".join(re.sub("[│╭╮╰╯─]", " ", done.out).split())
+    for text in (
+        "Winner",
+        f"{best:.4g}",
+        "on 2 fresh seeds",
+        "95 % interval",
+        "What matters",
+        "12 of 12 epochs",
+    ):
+        assert text in words
+    plots = [
+        done.run_directory / f"{n}.{s}" for n in ("parallel_coordinate", "contour") for s in ("png", "svg")
+    ]
+    assert plots[0].read_bytes().startswith(b"\x89PNG")
+    assert all(file.stat().st_size > 5000 for file in plots)
+
+
+def test_two_workers_share_a_search(tmp_path: Path, bench: Callable[..., Done]) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    done = bench("run", "small.yaml", "--jobs", "2")
+    assert done.code == 0, done.err
+    check(done)
+    assert all(r["provenance"]["timings_shared"] for r in done.records)
+    assert {file.name for file in done.run_directory.glob("worker-*.log")} == {"worker-0.log", "worker-1.log"}
+
+
+def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Callable[..., Done]) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    command = [sys.executable, "-m", "bench", "run", "small.yaml"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline:
+            journals = list(tmp_path.glob("results/*/*/search.journal"))
+            if journals and journals[0].read_text().count("intermediate_value") >= 4:
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail("the search made no four epochs")
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    before = values(journals[0])
+    done = bench("run", "--resume", str(journals[0].parent))
+    assert done.code == 0, done.err
+    made = re.search(r"12 epochs, (\d+) of them made before", done.out)
+    assert made
+    assert int(made[1]) == len(before)
+    check(done)
+    after = values(journals[0])
+    assert len(after) == len(set(after)) == BUDGET
+    assert after[: len(before)] == before
+
+    records = (journals[0].parent / "records.jsonl").read_text()
+    again = bench("run", "--resume", str(journals[0].parent))
+    assert again.code == 0, again.err
+    assert (journals[0].parent / "records.jsonl").read_text() == records
+
+
+def values(journal: Path) -> list[tuple[int, int]]:
+    """Return the (trial, epoch) pairs that a study was told of, in their order."""
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    return [(line["trial_id"], line["step"]) for line in lines if "intermediate_value" in line]
+
+
+def test_a_batch_that_does_not_fit_is_a_row_and_not_tried_again(
+    tmp_path: Path, bench: Callable[..., Done]
+) -> None:
+    (tmp_path / "hungry.yaml").write_text(HUNGRY)
+    done = bench("run", "hungry.yaml")
+    assert done.code == 0, done.err
+    searched, again = split(done.records)
+    (refused,) = [r for r in searched if r["factors"]["batch_size"] == 1024]
+    assert refused["status"] == "out_of_memory"
+    assert "the limit of the spec is 100 MiB" in refused["reason"]
+    assert "out_of_memory: wanted" in done.out
+    assert sum(len(r["curve"]) for r in searched) == 8 - 1
+    assert all(r["status"] in ("ok", "stopped_early") for r in searched if r is not refused)
+    assert [r["factors"]["batch_size"] for r in again] == [16]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "design: {search: {budget_epochs: 12, fresh_seeds: 2}}",
+            "design: grid",
+            "is for design: {search: ...}",
+        ),
+        ("budget_epochs: 12", "budget_epochs: 0", "must be at least 1, is 0"),
+        (SPEC[SPEC.index("factors:") : SPEC.index("design:")], "", "factors"),
+    ],
+)
+def test_a_search_that_cannot_be_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, sentence: str
+) -> None:
+    assert old in SPEC
+    (tmp_path / "small.yaml").write_text(SPEC.replace(old, new))
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(tmp_path / "small.yaml"), "--results", str(tmp_path / "results")])
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
