@@ -28,6 +28,7 @@ from bench.memory_limit import (
     effective_limit,
     measure_footprint,
     memory_limit,
+    settle_footprint,
 )
 from tests.fresh_process import in_fresh_process
 
@@ -84,6 +85,7 @@ def test_a_request_of_unknown_size_wanted_at_least_the_limit(action: Callable[[]
 
 def fill_to_the_limit() -> tuple[int, int]:
     """Take 16 MiB at a time until 200 MiB are exceeded; return what was wanted and what was held."""
+    settle_footprint("cpu")  # a thread that starts inside the limit reserves 64 MiB of it
     held = []
 
     def fill() -> None:
@@ -98,7 +100,7 @@ def fill_to_the_limit() -> tuple[int, int]:
 def test_what_is_held_already_is_part_of_what_was_wanted() -> None:
     wanted_bytes, held_bytes = in_fresh_process(fill_to_the_limit)
     assert 200 * MIB <= wanted_bytes <= 232 * MIB
-    assert 128 * MIB <= held_bytes <= 200 * MIB
+    assert 160 * MIB <= held_bytes <= 200 * MIB
 
 
 @needs_linux
