@@ -1,0 +1,156 @@
+"""Triton's compiler for the CPU: TTIR by Triton's own passes, then C, then a shared object.
+
+`kernel.asm` keeps each stage: "ttir", "c" and "so".
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from triton._C.libtriton import ir, passes
+from triton.backends.compiler import BaseBackend, GPUTarget
+
+from kernels.cpu.toolchain import compile_shared_object, compiler_version, cpu_features, flags
+
+
+@dataclass(frozen=True)
+class CPUOptions:
+    """What a launch or an autotuner's config may set.
+
+    Args:
+        num_warps, num_ctas, num_stages, maxnreg, cluster_dims, launch_cooperative_grid: accepted, without effect: a
+            program runs on one thread.
+        enable_fp_fusion: a * b + c may round once.
+        debug: keep assertions on what the kernel does.
+        The rest is what Triton's front end asks of every backend.
+    """
+
+    num_warps: int = 4
+    num_ctas: int = 1
+    num_stages: int = 1
+    maxnreg: int | None = None
+    cluster_dims: tuple[int, int, int] = (1, 1, 1)
+    launch_cooperative_grid: bool = False
+    launch_pdl: bool = False
+    enable_fp_fusion: bool = True
+    debug: bool = False
+    sanitize_overflow: bool = True
+    arch: str = ""
+    backend_name: str = "cpu"
+    instrumentation_mode: str = ""
+    ir_override: str | None = None
+    extern_libs: tuple[tuple[str, str], ...] = ()
+    supported_fp8_dtypes: tuple[str, ...] = ()
+    deprecated_fp8_dot_operand_dtypes: tuple[str, ...] = ()
+    default_dot_input_precision: str = "ieee"
+    allowed_dot_input_precisions: tuple[str, ...] = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
+    max_num_imprecise_acc_default: int = 0
+
+    def hash(self) -> str:
+        """Tell options apart in Triton's cache."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+
+class CPUBackend(BaseBackend):
+    """What Triton asks of a backend."""
+
+    binary_ext = "so"
+
+    @staticmethod
+    def supports_target(target: GPUTarget) -> bool:
+        return target.backend == "cpu"
+
+    @functools.cache  # noqa: B019 - Triton makes few backends, and asks often
+    def hash(self) -> str:
+        """Tell shared objects apart that do not run or compute alike: compiler, flags, CPU, and this code."""
+        parts = [compiler_version(), *flags(), cpu_features(), str(self.target), _code_version()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def parse_options(self, options: dict[str, Any]) -> CPUOptions:
+        known = {field.name for field in fields(CPUOptions)}
+        given = {name: value for name, value in options.items() if name in known and value is not None}
+        given.setdefault("enable_fp_fusion", _fuses_by_default())
+        given["arch"] = str(self.target.arch)
+        for name, value in given.items():
+            if isinstance(value, list):
+                given[name] = tuple(value)
+        return CPUOptions(**given)
+
+    def add_stages(self, stages: dict[str, Any], options: CPUOptions, language: Any = None) -> None:
+        stages["ttir"] = _make_ttir
+        stages["c"] = _make_c
+        stages["so"] = functools.partial(_make_so, options=options)
+
+    def load_dialects(self, context: Any) -> None:
+        """Triton's own are enough."""
+
+    def get_module_map(self) -> dict[str, ModuleType]:
+        # Imported here: this module is imported in the middle of `import triton`.
+        from triton.language.extra.cuda import libdevice
+
+        return {"triton.language.extra.libdevice": libdevice}
+
+    def get_codegen_implementation(self, options: CPUOptions) -> dict[str, Callable[..., Any]]:
+        return {"min_dot_size": lambda first, second: (1, 1, 1)}
+
+    def pack_metadata(self, metadata: Any) -> Any:
+        return metadata
+
+
+def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
+    """Inline and simplify; block pointers and descriptors become plain pointers."""
+    manager = ir.pass_manager(module.context)
+    manager.enable_debug()
+    passes.common.add_inliner(manager)
+    passes.ttir.add_rewrite_tensor_pointer(manager)
+    passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
+    passes.common.add_canonicalizer(manager)
+    passes.ttir.add_combine(manager)
+    passes.ttir.add_reorder_broadcast(manager)
+    passes.common.add_cse(manager)
+    passes.ttir.add_triton_licm(manager)
+    passes.common.add_symbol_dce(manager)
+    passes.ttir.add_loop_unroll(manager)
+    passes.common.add_canonicalizer(manager)
+    passes.common.add_cse(manager)
+    manager.run(module, "make_ttir")
+    return module
+
+
+def _make_c(module: Any, metadata: dict[str, Any]) -> str:
+    """Lower to C; what is not supported is a CompilationError."""
+    # Imported here: this module is imported in the middle of `import triton`.
+    from kernels.cpu.ir_tree import read_module
+    from kernels.cpu.lowering.module import lower_module
+
+    code = lower_module(read_module(module))
+    metadata["name"] = code.name
+    metadata["shared"] = 0
+    metadata["scratch_bytes"] = code.scratch_bytes
+    return code.text
+
+
+def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
+    return compile_shared_object(source, options.enable_fp_fusion)
+
+
+def _fuses_by_default() -> bool:
+    # Imported here: this module is imported in the middle of `import triton`.
+    from triton import knobs
+
+    return bool(knobs.language.default_fp_fusion)
+
+
+@functools.lru_cache
+def _code_version() -> str:
+    """A hash of this package's code: a kernel is compiled again when its lowering changes."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,26 @@
+"""What cannot be compiled is a CompilationError that names the operation and the Python line."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+
+from triton.compiler.errors import CompilationError
+
+from kernels.cpu.ir_tree import Operation
+
+
+def unsupported(operation: Operation, why: str) -> CompilationError:
+    """Return the error to raise for an operation that has no lowering.
+
+    Args:
+        operation: what cannot be compiled.
+        why: one clause, without a full stop.
+    """
+    message = f"{operation.name} cannot be compiled for the CPU: {why}."
+    if operation.source is None:
+        return CompilationError(None, ast.Pass(), f"{message} In the IR: {operation.line}")
+    file, line, column = operation.source
+    place = ast.Pass(lineno=line, col_offset=max(0, column - 1))
+    source = "".join(linecache.getlines(file)) or None
+    return CompilationError(source, place, f"{file}:{line}: {message}")

@@ -1,0 +1,170 @@
+"""Triton's IR as a tree of Python objects.
+
+Structure, types, operands and locations come from the bindings (`module.walk`). They give neither the value of a
+constant nor an array attribute nor a string, so each operation also carries its line of the printed module, found by
+walking both in the same order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernels.cpu.ir_types import Type
+
+_OPERATION_LINE = re.compile(r'\s*(?:%[\w:, %#$.-]+ = )?"?([a-z_]\w*\.[\w.]+)"?(?=[\s(]|$)')
+_IMPLICIT = ("scf.yield", "builtin.module")
+_SOURCE = re.compile(r'"([^"]+\.py)":(\d+):(\d+)')
+
+
+@dataclass(eq=False)
+class Value:
+    """A value: the result of an operation, or an argument of a block (then it has no producer)."""
+
+    type: Type
+    producer: Operation | None = None
+    place: int = 0
+    users: list[Operation] = field(default_factory=list, repr=False)
+
+
+@dataclass(eq=False)
+class Block:
+    """Operations in order."""
+
+    arguments: list[Value]
+    operations: list[Operation] = field(default_factory=list)
+
+    def walk(self) -> Iterator[Operation]:
+        """Every operation, nested ones before the one that holds them."""
+        for operation in self.operations:
+            for blocks in operation.regions:
+                for block in blocks:
+                    yield from block.walk()
+            yield operation
+
+
+@dataclass(eq=False)
+class Operation:
+    """One operation.
+
+    Args:
+        name: e.g. `arith.addf`.
+        operands, results: its values.
+        regions: the blocks of each region.
+        handle: the bindings' object.
+        order: place in the module, nested operations after the one that holds them.
+        line: its line of the printed module.
+        source: file, line and column of the Python code; None where Triton made it up.
+    """
+
+    name: str
+    operands: list[Value]
+    results: list[Value]
+    regions: list[list[Block]]
+    handle: Any = field(repr=False)
+    order: int = -1
+    line: str = ""
+    source: tuple[str, int, int] | None = None
+
+    @property
+    def result(self) -> Value:
+        """Its only result."""
+        return self.results[0]
+
+    def integer(self, attribute: str) -> int:
+        """An integer attribute."""
+        value = self.handle.get_int_attr(attribute)
+        assert value is not None, f"{self.name} has no {attribute}: {self.line}"
+        return int(value)
+
+    def array(self, attribute: str) -> tuple[int, ...]:
+        """An array attribute, from the printed line."""
+        found = re.search(rf"{attribute} = array<i\d+: ([-\d, ]+)>", self.line)
+        assert found is not None, f"{self.name} has no {attribute}: {self.line}"
+        return tuple(int(item) for item in found[1].split(","))
+
+    def flag(self, attribute: str) -> bool:
+        """A boolean attribute."""
+        return bool(self.handle.get_bool_attr(attribute))
+
+
+def read_module(module: Any) -> list[Operation]:
+    """Return the functions of a module of Triton's bindings."""
+    values: dict[int, Value] = {}
+    blocks: dict[int, Block] = {}
+    blocks_of_region: dict[int, list[Block]] = {}
+
+    def value(handle: Any) -> Value:
+        key = handle.id()
+        if key not in values:
+            values[key] = Value(Type.parse(str(handle.get_type())))
+        return values[key]
+
+    def block(handle: Any) -> Block:
+        key = handle.id()
+        if key not in blocks:
+            arguments = [value(handle.get_argument(i)) for i in range(handle.get_num_arguments())]
+            blocks[key] = Block(arguments)
+            blocks_of_region.setdefault(handle.get_parent().id(), []).append(blocks[key])
+        return blocks[key]
+
+    functions: list[Operation] = []
+
+    def visit(handle: Any) -> None:
+        results = [handle.get_result(i) for i in range(handle.get_num_results())]
+        operation = Operation(
+            name=handle.get_name(),
+            operands=[value(handle.get_operand(i)) for i in range(handle.get_num_operands())],
+            results=[value(result) for result in results],
+            regions=[
+                blocks_of_region.get(handle.get_region(i).id(), []) for i in range(handle.get_num_regions())
+            ],
+            handle=handle,
+            source=_source(results[0].get_loc()) if results else None,
+        )
+        for place, result in enumerate(operation.results):
+            result.producer, result.place = operation, place
+        for operand in operation.operands:
+            operand.users.append(operation)
+        if operation.name == "tt.func":
+            functions.append(operation)
+        if operation.name != "builtin.module":
+            block(handle.get_block()).operations.append(operation)
+
+    module.walk(visit)
+    _add_lines(functions, module.str_nodebug())
+    return functions
+
+
+def _source(location: Any) -> tuple[str, int, int] | None:
+    """The outermost place in Python code that a location names."""
+    places = _SOURCE.findall(str(location))
+    return (places[-1][0], int(places[-1][1]), int(places[-1][2])) if places else None
+
+
+def _add_lines(functions: list[Operation], text: str) -> None:
+    """Give each operation its line; both orders are the same, but that the text leaves empty yields out."""
+    lines = [(match[1], line.strip()) for line in text.splitlines() if (match := _OPERATION_LINE.match(line))]
+    place = 0
+    for order, operation in enumerate(_in_printed_order(functions)):
+        operation.order = order
+        while place < len(lines) and lines[place][0] == "builtin.module":
+            place += 1
+        if place < len(lines) and lines[place][0] == operation.name:
+            operation.line = lines[place][1]
+            place += 1
+        else:
+            missing = f"{operation.name} is not where the printed module has {lines[place : place + 1]}"
+            assert operation.name in _IMPLICIT, missing
+            assert not operation.operands, missing
+
+
+def _in_printed_order(operations: list[Operation]) -> Iterator[Operation]:
+    """Each operation before those that it holds."""
+    for operation in operations:
+        yield operation
+        for blocks in operation.regions:
+            for block in blocks:
+                yield from _in_printed_order(block.operations)

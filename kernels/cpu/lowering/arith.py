@@ -1,0 +1,184 @@
+"""The arith dialect and Triton's own arithmetic, one C expression an operation.
+
+Integers wrap, shifts by the width or more give what an endless shift would, division is guarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.ir_tree import Operation
+from kernels.cpu.ir_types import UNSIGNED
+from kernels.cpu.lowering.constants import literal
+from kernels.cpu.lowering.rule import Rule, narrowed, widened
+
+# In the order of MLIR's CmpIPredicate and CmpFPredicate. {a} {b} are the operands.
+_INTEGER_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "<", "<=", ">", ">=")
+_FIRST_UNSIGNED = 6
+_FLOAT_COMPARISONS = (
+    "0",
+    "({a} == {b})",
+    "({a} > {b})",
+    "({a} >= {b})",
+    "({a} < {b})",
+    "({a} <= {b})",
+    "({a} < {b} || {a} > {b})",
+    "({a} == {a} && {b} == {b})",
+    "(!({a} < {b} || {a} > {b}))",
+    "(!({a} <= {b}))",
+    "(!({a} < {b}))",
+    "(!({a} >= {b}))",
+    "(!({a} > {b}))",
+    "({a} != {b})",
+    "({a} != {a} || {b} != {b})",
+    "1",
+)
+
+
+def _integer_binary(operator: str, on_bits: str) -> Rule:
+    """A wrapping operation; on single bits another operator does it."""
+
+    def rule(operation: Operation, args: Sequence[str]) -> str:
+        result = operation.result.type
+        chosen = on_bits if result.element == "i1" else operator
+        return f"({result.c})({args[0]} {chosen} {args[1]})"
+
+    return rule
+
+
+def _float_binary(template: str) -> Rule:
+    """An operation on two floats, rounded once."""
+
+    def rule(operation: Operation, args: Sequence[str]) -> str:
+        element = operation.result.type.element
+        a, b = (widened(arg, element) for arg in args)
+        return narrowed(template.format(a=a, b=b), element)
+
+    return rule
+
+
+def _division(name: str) -> Rule:
+    """A guarded division or remainder."""
+
+    def rule(operation: Operation, args: Sequence[str]) -> str:
+        element = operation.result.type.element
+        if element == "i1":
+            raise unsupported(operation, "division of single bits")
+        kind, signedness = name.split("_")
+        c = operation.result.type.c
+        called = f"{kind}_{'u' if signedness == 'unsigned' else ''}{element}"
+        return f"({c}){called}({args[0]}, {args[1]})"
+
+    return rule
+
+
+def _shift(kind: str) -> Rule:
+    """Shift left, right with zeros (logical) or right with the sign (arithmetic)."""
+
+    def rule(operation: Operation, args: Sequence[str]) -> str:
+        type_ = operation.result.type
+        c, width = type_.c, type_.width
+        unsigned = UNSIGNED[c]
+        value, count = args[0], f"({unsigned}){args[1]}"
+        if kind == "arithmetic":
+            return f"({c})({value} >> ({count} < {width} ? {count} : {width - 1}))"
+        operator = "<<" if kind == "left" else ">>"
+        return f"({c})({count} < {width} ? ({unsigned}){value} {operator} ({count} & {width - 1}) : 0)"
+
+    return rule
+
+
+def _extreme(operator: str, unsigned: bool) -> Rule:
+    """The smaller or the larger of two integers."""
+
+    def rule(operation: Operation, args: Sequence[str]) -> str:
+        c = operation.result.type.c
+        cast = f"({UNSIGNED[c]})" if unsigned else ""
+        return f"({cast}{args[0]} {operator} {cast}{args[1]} ? {args[0]} : {args[1]})"
+
+    return rule
+
+
+def _compare_integers(operation: Operation, args: Sequence[str]) -> str:
+    predicate = operation.integer("predicate")
+    operand = operation.operands[0].type
+    cast = f"({UNSIGNED[operand.c]})" if predicate >= _FIRST_UNSIGNED else ""
+    if operand.element == "i1" and predicate in (2, 3, 4, 5):
+        cast = "-(int)"  # a set bit is -1 where it is signed
+    return f"({cast}{args[0]} {_INTEGER_COMPARISONS[predicate]} {cast}{args[1]})"
+
+
+def _compare_floats(operation: Operation, args: Sequence[str]) -> str:
+    element = operation.operands[0].type.element
+    a, b = (widened(arg, element) for arg in args)
+    return _FLOAT_COMPARISONS[operation.integer("predicate")].format(a=a, b=b)
+
+
+def _select(operation: Operation, args: Sequence[str]) -> str:
+    return f"({args[0]} ? {args[1]} : {args[2]})"
+
+
+def _negate(operation: Operation, args: Sequence[str]) -> str:
+    element = operation.result.type.element
+    return narrowed(f"(-{widened(args[0], element)})", element)
+
+
+def _high_product(operation: Operation, args: Sequence[str]) -> str:
+    """The upper half of an unsigned product."""
+    type_ = operation.result.type
+    unsigned, wide = (
+        (UNSIGNED[type_.c], "uint64_t") if type_.width == 32 else ("uint64_t", "unsigned __int128")
+    )
+    return f"({type_.c})((({wide})({unsigned}){args[0]} * ({unsigned}){args[1]}) >> {type_.width})"
+
+
+def _clamp(operation: Operation, args: Sequence[str]) -> str:
+    """min(max(x, low), high); NaN becomes low, unless it is to pass."""
+    element = operation.result.type.element
+    x, low, high = (widened(arg, element) for arg in args)
+    if "propagateNan = all" in operation.line:
+        return narrowed(f"({x} < {low} ? {low} : {x} > {high} ? {high} : {x})", element)
+    return narrowed(f"(!({x} >= {low}) ? {low} : {x} > {high} ? {high} : {x})", element)
+
+
+def _constant(operation: Operation, args: Sequence[str]) -> str:
+    return literal(operation)
+
+
+RULES: dict[str, Rule] = {
+    "arith.constant": _constant,
+    "arith.addi": _integer_binary("+", "^"),
+    "arith.subi": _integer_binary("-", "^"),
+    "arith.muli": _integer_binary("*", "&"),
+    "arith.andi": _integer_binary("&", "&"),
+    "arith.ori": _integer_binary("|", "|"),
+    "arith.xori": _integer_binary("^", "^"),
+    "arith.divsi": _division("div_signed"),
+    "arith.divui": _division("div_unsigned"),
+    "arith.remsi": _division("rem_signed"),
+    "arith.remui": _division("rem_unsigned"),
+    "arith.shli": _shift("left"),
+    "arith.shrui": _shift("logical"),
+    "arith.shrsi": _shift("arithmetic"),
+    "arith.minsi": _extreme("<", False),
+    "arith.maxsi": _extreme(">", False),
+    "arith.minui": _extreme("<", True),
+    "arith.maxui": _extreme(">", True),
+    "arith.cmpi": _compare_integers,
+    "arith.cmpf": _compare_floats,
+    "arith.select": _select,
+    "arith.addf": _float_binary("({a} + {b})"),
+    "arith.subf": _float_binary("({a} - {b})"),
+    "arith.mulf": _float_binary("({a} * {b})"),
+    "arith.divf": _float_binary("({a} / {b})"),
+    "arith.negf": _negate,
+    # maxnum and minnum pass over a NaN, maximum and minimum hand it on.
+    "arith.maxnumf": _float_binary("({a} >= {b} || {b} != {b} ? {a} : {b})"),
+    "arith.minnumf": _float_binary("({a} <= {b} || {b} != {b} ? {a} : {b})"),
+    "arith.maximumf": _float_binary("({a} >= {b} || {a} != {a} ? {a} : {b})"),
+    "arith.minimumf": _float_binary("({a} <= {b} || {a} != {a} ? {a} : {b})"),
+    "tt.clampf": _clamp,
+    "tt.mulhiui": _high_product,
+    "tt.precise_divf": _float_binary("({a} / {b})"),
+}

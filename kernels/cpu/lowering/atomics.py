@@ -1,0 +1,126 @@
+"""Atomic updates: one lane after another, each sequentially consistent, whatever order and scope were asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.ir_tree import Operation, Value
+from kernels.cpu.ir_types import UNSIGNED, Type
+from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.rule import narrowed, widened
+
+FUNCTIONS = r"""
+#define ATOMIC(suffix, type)                                                                     \
+  INLINE type atomic_swap_##suffix(type *p, type expected, type wanted) {                        \
+    __atomic_compare_exchange_n(p, &expected, wanted, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+    return expected;                                                                             \
+  }
+ATOMIC(16, uint16_t)
+ATOMIC(32, uint32_t)
+ATOMIC(64, uint64_t)
+"""
+_UPDATES = {
+    "and": "{a} & {b}",
+    "or": "{a} | {b}",
+    "xor": "{a} ^ {b}",
+    "add": "{a} + {b}",
+    "fadd": "{a} + {b}",
+    "max": "{a} > {b} ? {a} : {b}",
+    "min": "{a} < {b} ? {a} : {b}",
+    "umax": "{a} > {b} ? {a} : {b}",
+    "umin": "{a} < {b} ? {a} : {b}",
+    "exch": "{b}",
+}
+
+
+def _update(emitter: Emitter, operation: Operation) -> None:
+    found = re.search(r"tt\.atomic_rmw (\w+),", operation.line)
+    if found is None or found[1] not in _UPDATES:
+        raise unsupported(operation, f"the update is not known; known: {', '.join(_UPDATES)}")
+    kind, type_ = found[1], operation.operands[1].type
+    _check(operation, type_)
+    element = type_.element
+
+    def lane(pointer: str, value: str, result: str) -> None:
+        bits = f"uint{type_.width}_t"
+        cast = f"({UNSIGNED[type_.c]})" if kind in ("umax", "umin") else ""
+        a, b = (
+            f"{cast}{widened(_of_bits(expression, type_), element)}" for expression in ("seen", "further")
+        )
+        emitter.line(f"const {bits} further = {_bits(value, type_)};")
+        emitter.line(f"{bits} *const at = ({bits} *)({pointer});")
+        emitter.line(f"{bits} seen = __atomic_load_n(at, __ATOMIC_SEQ_CST);")
+        with emitter.braces("for (;;)"):
+            updated = narrowed(f"({_UPDATES[kind].format(a=a, b=b)})", element)
+            emitter.line(f"const {type_.c} updated = {updated};")
+            emitter.line(
+                f"const {bits} found = atomic_swap_{type_.width}(at, seen, {_bits('updated', type_)});"
+            )
+            emitter.line("if (found == seen) break;")
+            emitter.line("seen = found;")
+        emitter.line(f"{result} = {_of_bits('seen', type_)};")
+
+    _each_lane(emitter, operation, operation.operands[:2], operation.operands[2:], lane)
+
+
+def _compare_and_swap(emitter: Emitter, operation: Operation) -> None:
+    type_ = operation.operands[1].type
+    _check(operation, type_)
+
+    def lane(pointer: str, expected: str, wanted: str, result: str) -> None:
+        bits = f"uint{type_.width}_t"
+        swapped = f"atomic_swap_{type_.width}(({bits} *)({pointer}), {_bits(expected, type_)}, {_bits(wanted, type_)})"
+        emitter.line(f"{result} = {_of_bits(swapped, type_)};")
+
+    _each_lane(emitter, operation, operation.operands, [], lane)
+
+
+def _each_lane(
+    emitter: Emitter,
+    operation: Operation,
+    operands: list[Value],
+    mask: list[Value],
+    lane: Callable[..., None],
+) -> None:
+    """Emit the update of each lane whose mask is set; others give 0."""
+    emitter.before_effect()
+    result = operation.result
+    if not result.type.is_tile:
+        name = emitter.new_scalar(result)
+        emitter.line(f"{name} = 0;")
+        condition = emitter.scalars[mask[0]] if mask else "1"
+        with emitter.braces(f"if ({condition})"):
+            lane(*(emitter.scalars[operand] for operand in operands), name)
+    else:
+        arrays = [f"{emitter.array_of(operand)}[l]" for operand in operands]
+        masks = [f"{emitter.array_of(operand)}[l]" for operand in mask] or ["1"]
+        emitter.arrays[result] = emitter.new_array(result.type)
+        name = f"{emitter.arrays[result]}[l]"
+        with emitter.braces(f"for (int32_t l = 0; l < {result.type.elements}; ++l)"):
+            emitter.line(f"{name} = 0;")
+            with emitter.braces(f"if ({masks[0]})"):
+                lane(*arrays, name)
+    emitter.done.add(operation)
+
+
+def _check(operation: Operation, type_: Type) -> None:
+    if type_.width not in (16, 32, 64):
+        raise unsupported(operation, f"atomic updates of {type_.width} bits")
+
+
+def _bits(expression: str, type_: Type) -> str:
+    """A value as the unsigned integer of its width."""
+    if type_.element in ("f32", "f64"):
+        return f"bits_of_{type_.element}({expression})"
+    return f"(uint{type_.width}_t)({expression})"
+
+
+def _of_bits(expression: str, type_: Type) -> str:
+    if type_.element in ("f32", "f64"):
+        return f"{type_.element}_of_bits({expression})"
+    return f"({type_.c})({expression})"
+
+
+LOWERINGS: dict[str, Lower] = {"tt.atomic_rmw": _update, "tt.atomic_cas": _compare_and_swap}

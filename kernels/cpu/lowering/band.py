@@ -1,0 +1,366 @@
+"""A band: a loop nest over the lanes of one shape, and everything that is worked out in it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from kernels.cpu.ir_tree import Operation, Value
+from kernels.cpu.lowering.elementwise import RULES
+from kernels.cpu.lowering.shape import VIEWS, Index, linear, viewed
+from kernels.cpu.lowering.state import FunctionState
+
+_VARIABLE = re.compile(r"\bi(\d+)\b")
+Element = tuple[Value, Index]
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Why a band is run: a store, or a tile that an array is to hold.
+
+    Args:
+        order: its place in the program.
+        store: a tt.store.
+        value, target: the tile and the array.
+    """
+
+    order: int
+    store: Operation | None = None
+    value: Value | None = None
+    target: str = ""
+
+
+class Band:
+    """The loop nest.
+
+    Args:
+        shape: its lanes.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.sinks: list[Sink] = []
+
+    @property
+    def last_order(self) -> int:
+        return max((sink.order for sink in self.sinks), default=-1)
+
+    def add(self, sink: Sink) -> None:
+        self.sinks.append(sink)
+
+    def stores_through(self, state: FunctionState, root: object) -> bool:
+        """Say whether a store may go through a root pointer."""
+        stores = [sink.store for sink in self.sinks if sink.store is not None]
+        return any(_may_be_same(state.addresses.root(store.operands[0]), root) for store in stores)
+
+    def conflicts(self, state: FunctionState, further: Sink) -> list[Operation]:
+        """The loads (and stores) that a further store could disturb, or be disturbed by, in another lane."""
+        stores = [sink.store for sink in [*self.sinks, further] if sink.store is not None]
+        loads = [
+            value.producer
+            for value, _ in self._demanded(state, [*self.sinks, further])
+            if value.producer is not None and value.producer.name == "tt.load"
+        ]
+        found = [access for access in loads if any(_disturbs(state, store, access) for store in stores)]
+        earlier = stores[:-1]
+        return found + [store for store in earlier if _disturbs(state, stores[-1], store)]
+
+    def demanded_values(self, state: FunctionState) -> frozenset[Value]:
+        """The tiles that the band works out."""
+        return frozenset(value for value, _ in self._demanded(state, self.sinks))
+
+    def to_keep_first(self, state: FunctionState) -> list[Value]:
+        """The tiles that must be in arrays first: worked out here they would be worked out several times."""
+        found: dict[Value, None] = {}
+        places: dict[Value, Index] = {}
+        whole = {sink.value for sink in self.sinks}
+        for value, index in self._demanded(state, self.sinks):
+            if value.producer is not None and value.producer.name in VIEWS:
+                continue
+            if state.costs.is_cheap(value) or value in state.carried:
+                continue
+            simple = all(place.isdigit() or _VARIABLE.fullmatch(place) for place in index)
+            repeated = self._runs(index) > value.type.elements
+            if not simple or repeated or places.setdefault(value, index) != index:
+                assert value not in whole or index != self._own_index(), "a band would wait for itself"
+                found[value] = None
+        return list(found)
+
+    def emit(self, state: FunctionState) -> None:
+        """Write the loop nest; keep what later operations need of the tiles worked out in it."""
+        nest = _Nest(self, state)
+        demanded = self._demanded(state, self.sinks)
+        for value, _ in demanded:
+            if not state.costs.is_cheap(value) and value.producer is not None:
+                state.done.add(value.producer)
+        state.done.update(sink.store for sink in self.sinks if sink.store is not None)
+        nest.add_masks(demanded)
+        kept: dict[Value, str] = {}
+        kept_anyway = {sink.value for sink in self.sinks}
+        sinks = sorted(self.sinks, key=lambda sink: sink.order)
+        for value, index in sorted(demanded, key=lambda element: _order(state, element[0])):
+            while sinks and sinks[0].store is not None and sinks[0].order < _order(state, value):
+                nest.store(sinks.pop(0).store)
+            nest.define(value, index)
+            if value not in kept_anyway and value not in kept and self._must_keep(state, value):
+                kept[value] = state.new_array(value.type)
+                nest.write(kept[value], value, index)
+        for sink in sinks:
+            if sink.store is not None:
+                nest.store(sink.store)
+            else:
+                assert sink.value is not None
+                nest.write(sink.target, sink.value, self._own_index())
+        nest.write_out()
+        state.arrays.update(kept)
+
+    def _must_keep(self, state: FunctionState, value: Value) -> bool:
+        producer = value.producer
+        if producer is None or producer.name in VIEWS or state.costs.is_cheap(value):
+            return False
+        return state.has_users_left(value)
+
+    def _own_index(self) -> Index:
+        return tuple("0" if size == 1 else f"i{d}" for d, size in enumerate(self.shape))
+
+    def _runs(self, index: Index) -> int:
+        """How often the loop in which an element is worked out runs."""
+        level = _level(index)
+        return math.prod(self.shape[: level + 1])
+
+    def _demanded(self, state: FunctionState, sinks: list[Sink]) -> list[Element]:
+        """Every element of every tile that the sinks need and no array holds."""
+        found: dict[Element, None] = {}
+        waiting: list[Element] = []
+        for sink in sinks:
+            if sink.store is not None:
+                waiting += _accessed(state, sink.store, self._own_index())
+            else:
+                assert sink.value is not None
+                waiting.append((sink.value, self._own_index()))
+        while waiting:
+            element = waiting.pop()
+            value, index = element
+            if value.type.is_tile and value not in state.arrays and element not in found:
+                found[element] = None
+                waiting += _needed(state, value, index)
+        return list(found)
+
+
+def _accessed(state: FunctionState, access: Operation, index: Index) -> list[Element]:
+    """What a load or store needs at an index: the pointer only where it is no affine function of the lanes."""
+    pointer, *others = access.operands
+    needed = [(other, index) for other in others]
+    return needed if state.addresses.affine(pointer, index) else [(pointer, index), *needed]
+
+
+def _needed(state: FunctionState, value: Value, index: Index) -> list[Element]:
+    """The elements that one element of a tile is worked out from."""
+    operation = value.producer
+    if value in state.carried:
+        carried = state.carried[value]
+        return [(carried.first, index), (carried.step, index)]
+    assert operation is not None, "a tile without a producer is in an array"
+    if operation.name in VIEWS:
+        operand, place = viewed(value, index)
+        kept_elsewhere = operation.name == "tt.reshape" and operand in state.arrays
+        return [] if kept_elsewhere else [(operand, place)]
+    if operation.name == "tt.load":
+        return _accessed(state, operation, index)
+    if operation.name == "tt.join":
+        return [(operand, index[:-1]) for operand in operation.operands]
+    return [(operand, index) for operand in operation.operands]
+
+
+def _order(state: FunctionState, value: Value) -> float:
+    """A value's place in the program: behind all that it is worked out from."""
+    if value in state.carried:
+        carried = state.carried[value]
+        return max(_order(state, carried.first), _order(state, carried.step)) + 0.5
+    return value.producer.order if value.producer is not None else -1
+
+
+def _disturbs(state: FunctionState, store: Operation, access: Operation) -> bool:
+    """Say whether a store may touch, in one lane, what another lane's load or store touches."""
+    first, second = store.operands[0], access.operands[0]
+    root = state.addresses.root
+    return first is not second and _may_be_same(root(first), root(second))
+
+
+def _may_be_same(a: object | None, b: object | None) -> bool:
+    """Say whether two roots may be one."""
+    return a is None or b is None or a is b
+
+
+def _level(index: Index) -> int:
+    """The innermost loop that an index depends on; -1 for none."""
+    return max((int(number) for place in index for number in _VARIABLE.findall(place)), default=-1)
+
+
+class _Nest:
+    """The text of a loop nest: lines by the loop that they stand in."""
+
+    def __init__(self, band: Band, state: FunctionState) -> None:
+        self._band = band
+        self._state = state
+        self._loops = [d for d, size in enumerate(band.shape) if size != 1]
+        self._inner = self._loops[-1] if self._loops else -1
+        self._lines: dict[int, list[str]] = {level: [] for level in (-1, *self._loops)}
+        self._names: dict[Element, str] = {}
+        self._limits: dict[str, None] = {}
+        self._masks: dict[Element, str] = {}
+        self._all_within = False
+
+    def add_masks(self, demanded: list[Element]) -> None:
+        """Find the masks that cut the innermost loop short."""
+        if self._inner < 0:
+            return
+        index = self._band._own_index()
+        accesses: list[tuple[Operation, Index]] = [
+            (value.producer, place)
+            for value, place in demanded
+            if value.producer is not None and value.producer.name == "tt.load"
+        ]
+        stores = [sink.store for sink in self._band.sinks if sink.store is not None]
+        accesses += [(store, index) for store in stores]
+        size, inner = self._band.shape[self._inner], f"i{self._inner}"
+        plain: set[Element] = set()
+        for access, place in accesses:
+            mask = _mask(access)
+            if mask is None or not mask.type.is_tile or _level(place) != self._inner:
+                continue
+            limits = self._state.addresses.prefix_limits(mask, place, inner, size)
+            if limits:
+                self._masks[(mask, place)] = "1"
+                self._limits.update(dict.fromkeys(limits))
+                plain.add((mask, place))
+        # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask.
+        masks = {_mask(store) for store in stores}
+        self._all_within = (
+            len(stores) == len(self._band.sinks) and len(plain) == 1 and masks == {mask for mask, _ in plain}
+        )
+
+    def define(self, value: Value, index: Index) -> None:
+        """Work out one element of a tile."""
+        name = self._state.name("t")
+        self._names[(value, index)] = name
+        self._add(index, f"{value.type.c} const {name} = {self._expression(value, index)};", (value, index))
+
+    def write(self, array: str, value: Value, index: Index) -> None:
+        """Keep an element in an array."""
+        self._all_within = False
+        place = linear(index, value.type.dimensions)
+        self._add(index, f"{array}[{place}] = {self._read(value, index)};")
+
+    def store(self, operation: Operation | None) -> None:
+        """Store an element to memory, if its mask is set."""
+        assert operation is not None
+        index = self._band._own_index()
+        mask = _mask(operation)
+        condition = f"if ({self._read(mask, index)}) " if mask is not None else ""
+        target = self._memory(operation.operands[0], index)
+        self._add(index, f"{condition}{target} = {self._read(operation.operands[1], index)};")
+
+    def write_out(self) -> None:
+        """Hand the loops to the state."""
+        state = self._state
+        state.line("{")
+        self._copy(-1, set())
+        for d in self._loops[:-1]:
+            state.line(f"for (int32_t i{d} = 0; i{d} < {self._band.shape[d]}; ++i{d}) {{")
+            self._copy(d, set())
+        if self._loops:
+            self._innermost()
+        state.line("}" * max(1, len(self._loops)))
+
+    def _innermost(self) -> None:
+        """The loop over neighbours: first the lanes whose masks are all set, then the rest."""
+        state, d, size = self._state, self._inner, self._band.shape[self._inner]
+        if not self._limits:
+            state.line(f"#pragma omp simd\nfor (int32_t i{d} = 0; i{d} < {size}; ++i{d}) {{")
+            self._copy(d, set())
+            state.line("}")
+            return
+        first, *others = self._limits
+        limit = first
+        for other in others:
+            limit = f"fewer({limit}, {other})"
+        name = state.name("n")
+        state.line(f"const int32_t {name} = {limit};")
+        state.line(f"#pragma omp simd\nfor (int32_t i{d} = 0; i{d} < {name}; ++i{d}) {{")
+        self._copy(d, set(self._masks))
+        state.line("}")
+        if not self._all_within:
+            state.line(f"for (int32_t i{d} = {name}; i{d} < {size}; ++i{d}) {{")
+            self._copy(d, set())
+            state.line("}")
+
+    def _copy(self, level: int, set_masks: set[Element]) -> None:
+        """Write the lines of one loop, taking some masks for set."""
+        names = {self._names[element] for element in set_masks if element in self._names}
+        for line in self._lines[level]:
+            found = re.match(r"bool const (t\d+) = ", line)
+            self._state.line(f"bool const {found[1]} = 1;" if found and found[1] in names else line)
+
+    def _add(self, index: Index, line: str, element: Element | None = None) -> None:
+        level = _level(index)
+        self._lines[level if level in self._lines else -1].append(line)
+
+    def _read(self, value: Value, index: Index) -> str:
+        """A name or an array's element for one element of a tile, or a scalar's name."""
+        state = self._state
+        if not value.type.is_tile:
+            return state.scalars[value]
+        if value in state.arrays:
+            return f"{state.arrays[value]}[{linear(index, value.type.dimensions)}]"
+        return self._names[(value, index)]
+
+    def _memory(self, pointer: Value, index: Index) -> str:
+        """What one element of a pointer tile points at."""
+        affine = self._state.addresses.affine(pointer, index)
+        if affine is not None and affine.base is not None:
+            return f"{affine.base}[{affine.c()}]"
+        return f"*{self._read(pointer, index)}"
+
+    def _expression(self, value: Value, index: Index) -> str:
+        """How one element of a tile is worked out from others."""
+        operation = value.producer
+        if value in self._state.carried:
+            carried = self._state.carried[value]
+            first, step = self._read(carried.first, index), self._read(carried.step, index)
+            return f"{first} + {step} * ({carried.step.type.c}){carried.count}"
+        assert operation is not None
+        if operation.name in VIEWS:
+            operand, place = viewed(value, index)
+            if operation.name == "tt.reshape" and operand in self._state.arrays:
+                return f"{self._state.arrays[operand]}[{linear(index, value.type.dimensions)}]"
+            return self._read(operand, place)
+        if operation.name == "tt.splat":
+            return self._state.scalars[operation.operands[0]]
+        if operation.name == "tt.make_range":
+            start = re.search(r"start = (\d+)", operation.line)
+            assert start is not None
+            return f"(int32_t)({index[0]} + {start[1]})"
+        if operation.name == "tt.load":
+            return self._loaded(operation, index)
+        if operation.name == "tt.join":
+            first, second = (self._read(operand, index[:-1]) for operand in operation.operands)
+            return f"({index[-1]} == 0 ? {first} : {second})"
+        return RULES[operation.name](
+            operation, [self._read(operand, index) for operand in operation.operands]
+        )
+
+    def _loaded(self, operation: Operation, index: Index) -> str:
+        memory = self._memory(operation.operands[0], index)
+        mask = _mask(operation)
+        if mask is None:
+            return memory
+        other = self._read(operation.operands[2], index) if len(operation.operands) > 2 else "0"
+        return f"({self._read(mask, index)} ? {memory} : {other})"
+
+
+def _mask(access: Operation) -> Value | None:
+    """The mask of a load or store, if it has one."""
+    place = 1 if access.name == "tt.load" else 2
+    return access.operands[place] if len(access.operands) > place else None

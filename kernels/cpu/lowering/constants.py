@@ -1,0 +1,62 @@
+"""Constants: from MLIR's notation to exact C literals."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.ir_tree import Operation
+from kernels.cpu.ir_types import FLOATS
+
+_SPLAT = re.compile(r"dense<([^\[\]>]+)> : ")
+_SCALAR = re.compile(r"arith\.constant (?:\{.*?\} )?(\S+)")
+
+
+def literal(operation: Operation) -> str:
+    """The C literal of an `arith.constant` that is a scalar or holds one value throughout.
+
+    Raises:
+        CompilationError: the elements of the tile differ.
+    """
+    found = _SPLAT.search(operation.line) or _SCALAR.search(operation.line)
+    if found is None or found[1].startswith("dense"):
+        raise unsupported(operation, "the elements of a constant tile differ")
+    text, element = found[1], operation.result.type.element
+    if text in ("true", "false"):
+        return "1" if text == "true" else "0"
+    if element in FLOATS:
+        return _float(text, element)
+    return integer(int(text, 0), operation.result.type.width)
+
+
+def integer(value: int, width: int) -> str:
+    """An integer literal of at least 32 bits."""
+    if width < 64:
+        return f"({value})" if value > -(2**31) else "INT32_MIN"
+    return f"INT64_C({value})" if value > -(2**63) else "INT64_MIN"
+
+
+def _float(text: str, element: str) -> str:
+    """A literal with exactly these bits; fp16 and bf16 as their bits."""
+    if element in ("f16", "bf16"):
+        bits = int(text, 16) if text.startswith("0x") else _short_bits(float(text), element)
+        return f"((uint16_t){bits:#x})"
+    code, bits_code, function = ("<f", "<I", "f32") if element == "f32" else ("<d", "<Q", "f64")
+    bits = int(text, 16) if text.startswith("0x") else _bits(code, bits_code, float(text))
+    value = struct.unpack(code, struct.pack(bits_code, bits))[0]
+    if value != value or value in (float("inf"), float("-inf")):
+        return f"{function}_of_bits({bits:#x}{'u' if element == 'f32' else 'ull'})"
+    return f"({value.hex()}{'f' if element == 'f32' else ''})"
+
+
+def _bits(code: str, bits_code: str, value: float) -> int:
+    """The bits of a value in the format `code`."""
+    return struct.unpack(bits_code, struct.pack(code, value))[0]
+
+
+def _short_bits(value: float, element: str) -> int:
+    """The bits of a value that `element` holds exactly."""
+    if element == "f16":
+        return _bits("<e", "<H", value)
+    return _bits("<f", "<I", value) >> 16

@@ -1,0 +1,216 @@
+"""Loops and branches. Tiles that they carry live in arrays; a tile that a loop only moves on stays an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.ir_tree import Block, Operation, Value
+from kernels.cpu.lowering.addresses import Carried
+from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.shape import VIEWS
+
+
+def _for(emitter: Emitter, operation: Operation) -> None:
+    (body,) = operation.regions[0]
+    _before(emitter, operation)
+    lower, upper, step, *first = operation.operands
+    variable, *carried = body.arguments
+    yielded = body.operations[-1].operands
+    count = emitter.name("k")
+    emitter.line(f"int64_t {count} = 0;")
+    moved = {
+        argument
+        for argument, start, end in zip(carried, first, yielded, strict=True)
+        if _declare_moved(emitter, argument, start, end, count, body)
+    }
+    kept = [argument for argument in carried if argument not in moved]
+    starts = dict(zip(carried, first, strict=True))
+    _begin(emitter, kept, [starts[argument] for argument in kept])
+    c = variable.type.c
+    unsigned = "unsignedCmp" in operation.line
+    low, high, by = (
+        f"(int64_t)({'u' if unsigned else ''}{c}){emitter.scalars[value]}" for value in (lower, upper, step)
+    )
+    name = emitter.scalars[variable] = emitter.name("v")
+    counter = emitter.name("j")
+    with emitter.braces(f"for (int64_t {counter} = {low}; {counter} < {high}; {counter} += {by}, ++{count})"):
+        emitter.line(f"const {c} {name} = ({c}){counter};")
+        emitter.block(body)
+        ends = dict(zip(carried, yielded, strict=True))
+        _assign(emitter, kept, [ends[argument] for argument in kept], body.operations[-1])
+    for argument, result in zip(carried, operation.results, strict=True):
+        if argument in moved:
+            emitter.carried[result] = emitter.carried[argument]
+            emitter.costs.declare_cheap(result)
+        else:
+            _alias(emitter, argument, result)
+    emitter.done.add(operation)
+
+
+def _if(emitter: Emitter, operation: Operation) -> None:
+    _before(emitter, operation)
+    for result in operation.results:
+        _declare(emitter, result)
+    condition = emitter.scalars[operation.operands[0]]
+    for head, blocks in zip((f"if ({condition})", "else"), operation.regions, strict=True):
+        if blocks:
+            with emitter.braces(head):
+                emitter.block(blocks[0])
+                end = blocks[0].operations[-1]
+                _assign(emitter, operation.results, end.operands, end)
+    emitter.done.add(operation)
+
+
+def _while(emitter: Emitter, operation: Operation) -> None:
+    (before,), (after,) = operation.regions
+    _before(emitter, operation)
+    _begin(emitter, before.arguments, operation.operands)
+    for value in (*after.arguments, *operation.results):
+        _declare(emitter, value)
+    condition, *handed_on = before.operations[-1].operands
+    with emitter.braces("for (;;)"):
+        emitter.block(before)
+        _assign(emitter, after.arguments, handed_on, before.operations[-1])
+        emitter.line(f"if (!{emitter.scalars[condition]}) break;")
+        emitter.block(after)
+        end = after.operations[-1]
+        _assign(emitter, before.arguments, end.operands, end)
+    for argument, result in zip(after.arguments, operation.results, strict=True):
+        _copy(emitter, argument, result)
+    emitter.done.add(operation)
+
+
+def _nothing(emitter: Emitter, operation: Operation) -> None:
+    """The operation that holds a yield carries it out."""
+
+
+def _before(emitter: Emitter, operation: Operation) -> None:
+    """Bring to an end what must not be mixed with what the operation holds."""
+    emitter.before_effect()
+    blocks = [block for region in operation.regions for block in region]
+    if any(len(region) > 1 for region in operation.regions):
+        raise unsupported(operation, "a region of several blocks")
+    emitter.keep_for(blocks)
+
+
+def _declare_moved(
+    emitter: Emitter, argument: Value, start: Value, end: Value, count: str, body: Block
+) -> bool:
+    """Recognise a tile that each turn moves on by one and the same step."""
+    move = end.producer
+    if not argument.type.is_tile or move is None or move.name not in ("arith.addi", "tt.addptr"):
+        return False
+    operands = list(move.operands)
+    if move.name == "arith.addi" and operands[1] is argument:
+        operands.reverse()
+    step = operands[1]
+    if operands[0] is not argument or not _is_fixed(step, body):
+        return False
+    if not (emitter.costs.is_cheap(start) and emitter.costs.is_cheap(step)):
+        return False
+    emitter.carried[argument] = Carried(start, step, count)
+    emitter.costs.declare_cheap(argument)
+    return True
+
+
+def _is_fixed(value: Value, body: Block) -> bool:
+    """Say whether a value is the same at each turn: it was made outside, or is a constant."""
+    producer = value.producer
+    if producer is None:
+        return value not in body.arguments
+    if producer.name == "arith.constant" or producer not in set(body.walk()):
+        return True
+    return producer.name in ("tt.splat", *VIEWS) and _is_fixed(producer.operands[0], body)
+
+
+def _begin(emitter: Emitter, arguments: Sequence[Value], first: Sequence[Value]) -> None:
+    """Declare what a loop carries, with its first values."""
+    for argument, value in zip(arguments, first, strict=True):
+        if argument.type.is_tile:
+            emitter.arrays[argument] = emitter.new_array(argument.type)
+            emitter.fill({emitter.arrays[argument]: value})
+        else:
+            emitter.scalar(argument, emitter.scalars[value])
+
+
+def _declare(emitter: Emitter, value: Value) -> None:
+    """Declare a variable or an array that is assigned later."""
+    if value.type.is_tile:
+        emitter.arrays[value] = emitter.new_array(value.type)
+    else:
+        emitter.new_scalar(value)
+
+
+def _assign(emitter: Emitter, targets: Sequence[Value], values: Sequence[Value], end: Operation) -> None:
+    """Assign all at once: a value may be worked out from another target."""
+    emitter.before_effect()
+    emitter.done.add(end)
+    changed = [(target, value) for target, value in zip(targets, values, strict=True) if target is not value]
+    tiles = [(target, value) for target, value in changed if target.type.is_tile]
+    scalars = [(target, value) for target, value in changed if not target.type.is_tile]
+    shapes = {target.type.shape for target, _ in tiles}
+    if len(shapes) == 1 and all(_reads_only_own_lane(emitter, value, targets) for _, value in tiles):
+        emitter.fill({emitter.arrays[target]: value for target, value in tiles})
+    else:
+        copies = {target: emitter.new_array(target.type) for target, _ in tiles}
+        for target, value in tiles:
+            emitter.fill({copies[target]: value})
+        for target, copy in copies.items():
+            _move(emitter, copy, target)
+    names = [emitter.name("v") for _ in scalars]
+    for name, (_, value) in zip(names, scalars, strict=True):
+        emitter.line(f"{value.type.c} const {name} = {emitter.scalars[value]};")
+    for name, (target, _) in zip(names, scalars, strict=True):
+        emitter.line(f"{emitter.scalars[target]} = {name};")
+
+
+def _reads_only_own_lane(emitter: Emitter, value: Value, targets: Sequence[Value]) -> bool:
+    """Say whether a tile is worked out, element by element, from the targets' elements at the same place only."""
+    if value in targets:
+        return False  # a bare copy may be read after its source was overwritten
+    return _is_lanewise(emitter, value, targets)
+
+
+def _is_lanewise(emitter: Emitter, value: Value, targets: Sequence[Value]) -> bool:
+    if not value.type.is_tile or value in emitter.arrays or value.producer is None:
+        return True
+    producer = value.producer
+    if producer.name in VIEWS or producer.name == "tt.join":
+        return not any(_depends(emitter, operand, targets) for operand in producer.operands)
+    return all(_is_lanewise(emitter, operand, targets) for operand in producer.operands)
+
+
+def _depends(emitter: Emitter, value: Value, targets: Sequence[Value]) -> bool:
+    if value in targets:
+        return True
+    if value in emitter.arrays or value.producer is None:
+        return False
+    return any(_depends(emitter, operand, targets) for operand in value.producer.operands)
+
+
+def _alias(emitter: Emitter, argument: Value, result: Value) -> None:
+    """The result is what the loop carried last."""
+    names = emitter.arrays if argument.type.is_tile else emitter.scalars
+    names[result] = names[argument]
+
+
+def _copy(emitter: Emitter, source: Value, target: Value) -> None:
+    if target.type.is_tile:
+        _move(emitter, emitter.arrays[source], target)
+    else:
+        emitter.line(f"{emitter.scalars[target]} = {emitter.scalars[source]};")
+
+
+def _move(emitter: Emitter, source: str, target: Value) -> None:
+    size = target.type.elements * target.type.bytes
+    emitter.line(f"memcpy({emitter.arrays[target]}, {source}, {size});")
+
+
+LOWERINGS: dict[str, Lower] = {
+    "scf.for": _for,
+    "scf.if": _if,
+    "scf.while": _while,
+    "scf.yield": _nothing,
+    "scf.condition": _nothing,
+}

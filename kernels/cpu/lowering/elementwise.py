@@ -1,0 +1,70 @@
+"""All operations that work on each element alone, by one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernels.cpu.ir_tree import Operation, Value
+from kernels.cpu.lowering import arith, casts, math
+from kernels.cpu.lowering.rule import Rule
+
+
+def _moved_pointer(operation: Operation, args: Sequence[str]) -> str:
+    return f"({args[0]} + (int64_t){args[1]})"
+
+
+RULES: dict[str, Rule] = {**arith.RULES, **casts.RULES, **math.RULES, "tt.addptr": _moved_pointer}
+
+# What is cheaper to work out again than to keep in memory.
+_CHEAP = {
+    "arith.constant",
+    "arith.addi",
+    "arith.subi",
+    "arith.muli",
+    "arith.andi",
+    "arith.ori",
+    "arith.xori",
+    "arith.cmpi",
+    "arith.select",
+    "arith.extsi",
+    "arith.extui",
+    "arith.trunci",
+    "arith.sitofp",
+    "arith.uitofp",
+    "tt.addptr",
+    "tt.make_range",
+    "tt.splat",
+    "tt.expand_dims",
+    "tt.broadcast",
+    "tt.trans",
+    "tt.reshape",
+}
+_MOST_OPERATIONS = 24
+
+
+class Costs:
+    """Which values are cheap: few integer operations on ranges and scalars."""
+
+    def __init__(self) -> None:
+        self._costs: dict[Value, int] = {}
+
+    def declare_cheap(self, value: Value) -> None:
+        """Take a value without a producer for a cheap one."""
+        self._costs[value] = 1
+
+    def is_cheap(self, value: Value) -> bool:
+        return self._cost(value) <= _MOST_OPERATIONS
+
+    def _cost(self, value: Value) -> int:
+        """The number of operations of the whole expression; too many where one is dear."""
+        if value not in self._costs:
+            self._costs[value] = self._count(value)
+        return self._costs[value]
+
+    def _count(self, value: Value) -> int:
+        if not value.type.is_tile:
+            return 0
+        producer = value.producer
+        if producer is None or producer.name not in _CHEAP:
+            return _MOST_OPERATIONS + 1
+        return min(_MOST_OPERATIONS + 1, 1 + sum(self._cost(operand) for operand in producer.operands))

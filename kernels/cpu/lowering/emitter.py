@@ -1,0 +1,169 @@
+"""One function on its way to C: its scalars, its arrays, and the loop nest ("band") that is still open.
+
+Scalars become C variables at once. A tile is an expression of the lanes until something needs its elements elsewhere:
+an operation across lanes, control flow, or another loop nest. Then its elements are kept in an array. What stores and
+arrays of one shape need is worked out in one loop nest, so a chain of elementwise operations never leaves registers.
+
+The order of memory accesses: program order through the same root pointer and across barriers, atomics and control
+flow; otherwise each lane keeps its own order, as threads of a GPU do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.ir_tree import Block, Operation, Value
+from kernels.cpu.ir_types import UnsupportedTypeError
+from kernels.cpu.lowering.band import Band, Sink
+from kernels.cpu.lowering.elementwise import RULES
+from kernels.cpu.lowering.scratch import Scratch
+from kernels.cpu.lowering.shape import VIEWS
+from kernels.cpu.lowering.state import FunctionState
+
+Lower = Callable[[Any, Operation], None]
+_LAZY = {"tt.splat", "tt.make_range", "tt.join", *VIEWS}
+_LAST = 1 << 30
+
+
+class Emitter(FunctionState):
+    """Turns the operations of one function into lines of C.
+
+    Args:
+        lowerings: name of an operation -> what emits it, for all that are not elementwise.
+        scratch: where arrays are laid out; shared by the functions of a module.
+    """
+
+    def __init__(self, lowerings: Mapping[str, Lower], scratch: Scratch) -> None:
+        super().__init__(scratch)
+        self._lowerings = lowerings
+        self._band: Band | None = None
+        self._loads: list[Operation] = []
+
+    def block(self, block: Block) -> None:
+        """Emit all operations of a block; what is still open at its end stays open."""
+        for operation in block.operations:
+            try:
+                self._operation(operation)
+            except UnsupportedTypeError as error:
+                raise unsupported(operation, str(error)) from None
+
+    def array_of(self, value: Value) -> str:
+        """Have a tile's elements in an array, and return its name."""
+        self.flush()
+        if value not in self.arrays:
+            self.emit_alone(value)
+        return self.arrays[value]
+
+    def fill(self, targets: Mapping[str, Value]) -> None:
+        """Write the elements of tiles of one shape into given arrays, in one loop nest."""
+        self.flush()
+        band = Band(next(iter(targets.values())).type.dimensions)
+        for array, value in targets.items():
+            band.add(Sink(_LAST, value=value, target=array))
+        self._emit(band)
+
+    def store(self, operation: Operation) -> None:
+        """Add a tile store to the open band, or begin another where lanes could get into each other's way."""
+        sink = Sink(operation.order, store=operation)
+        self._open(operation.operands[0].type.dimensions)
+        assert self._band is not None
+        if self._band.conflicts(self, sink):
+            self.flush()
+            self._open(operation.operands[0].type.dimensions)
+            for load in self._band.conflicts(self, sink):
+                self.emit_alone(load.result)
+        self._band.add(sink)
+
+    def load(self, operation: Operation) -> None:
+        """Note a tile load: it happens where its elements are needed."""
+        self.before_access(operation.operands[0])
+        self._loads.append(operation)
+
+    def before_access(self, pointer: Value) -> None:
+        """Close the band if it stores through the root of `pointer`."""
+        if self._band is not None and self._band.stores_through(self, self.addresses.root(pointer)):
+            self.flush()
+
+    def before_effect(self) -> None:
+        """Close the band and carry out every load that came before: what comes next may write anywhere."""
+        self.flush()
+        self.keep_loads(before=None)
+
+    def keep_loads(self, before: int | None, but: frozenset[Value] = frozenset()) -> None:
+        """Carry out loads that come before an order (None: all so far) and have users left."""
+        for load in list(self._loads):
+            value = load.result
+            if value in self.arrays or not self.has_users_left(value):
+                self._loads.remove(load)
+            elif value not in but and (before is None or load.order < before):
+                self.emit_alone(value)
+                self._loads.remove(load)
+
+    def emit_alone(self, value: Value) -> None:
+        """Keep a tile in an array by a loop nest of its own, ahead of the open band."""
+        if value in self.arrays:
+            return
+        array = self.new_array(value.type)
+        band = Band(value.type.dimensions)
+        band.add(Sink(_LAST, value=value, target=array))
+        self._emit(band)
+        self.arrays[value] = array
+
+    def keep_for(self, blocks: list[Block]) -> None:
+        """Have in arrays what nested blocks need of tiles that are dear to work out again."""
+        self.flush()
+        inside = {operation for block in blocks for operation in block.walk()}
+        for operation in sorted(inside, key=lambda each: each.order):
+            for operand in operation.operands:
+                self._keep_outer(operand, inside)
+
+    def flush(self) -> None:
+        """Emit the open band."""
+        band, self._band = self._band, None
+        if band is not None and band.sinks:
+            self.keep_loads(before=band.last_order, but=band.demanded_values(self))
+            self._emit(band)
+
+    def _operation(self, operation: Operation) -> None:
+        lower = self._lowerings.get(operation.name)
+        if lower is not None:
+            lower(self, operation)
+        elif operation.name in RULES:
+            if not operation.result.type.is_tile:
+                arguments = [self.scalars[operand] for operand in operation.operands]
+                self.scalar(operation.result, RULES[operation.name](operation, arguments))
+                self.done.add(operation)
+            else:
+                _ = operation.result.type.c  # refuses types that have no counterpart
+        elif operation.name not in _LAZY:
+            raise unsupported(operation, "there is no lowering for it")
+
+    def _open(self, shape: tuple[int, ...]) -> None:
+        """Have an open band of this shape."""
+        if self._band is not None and self._band.shape != shape:
+            self.flush()
+        if self._band is None:
+            self._band = Band(shape)
+
+    def _keep_outer(self, value: Value, inside: set[Operation]) -> None:
+        """Keep a tile, or what it is a view of, that was made outside of the nested operations."""
+        producer = value.producer
+        if not value.type.is_tile or value in self.arrays or producer is None or producer in inside:
+            return
+        if producer.name in VIEWS or self.costs.is_cheap(value):
+            for operand in producer.operands:
+                self._keep_outer(operand, inside)
+        else:
+            self.emit_alone(value)
+
+    def _emit(self, band: Band) -> None:
+        """Emit a band, after what it needs to have in arrays."""
+        while True:
+            missing = band.to_keep_first(self)
+            if not missing:
+                break
+            for value in missing:
+                self.emit_alone(value)
+        band.emit(self)

@@ -1,0 +1,35 @@
+"""Loads and stores. Lanes whose mask is clear are never touched."""
+
+from __future__ import annotations
+
+from kernels.cpu.ir_tree import Operation
+from kernels.cpu.lowering.emitter import Emitter, Lower
+
+
+def _load(emitter: Emitter, operation: Operation) -> None:
+    pointer = operation.operands[0]
+    if operation.result.type.is_tile:
+        _ = operation.result.type.c  # refuses types that have no counterpart
+        emitter.load(operation)
+        return
+    emitter.before_access(pointer)
+    memory = f"*{emitter.scalars[pointer]}"
+    if len(operation.operands) > 1:
+        other = emitter.scalars[operation.operands[2]] if len(operation.operands) > 2 else "0"
+        memory = f"({emitter.scalars[operation.operands[1]]} ? {memory} : {other})"
+    emitter.scalar(operation.result, memory)
+    emitter.done.add(operation)
+
+
+def _store(emitter: Emitter, operation: Operation) -> None:
+    if operation.operands[0].type.is_tile:
+        emitter.store(operation)
+        return
+    emitter.before_effect()
+    pointer, value, *mask = (emitter.scalars[operand] for operand in operation.operands)
+    condition = f"if ({mask[0]}) " if mask else ""
+    emitter.line(f"{condition}*{pointer} = {value};")
+    emitter.done.add(operation)
+
+
+LOWERINGS: dict[str, Lower] = {"tt.load": _load, "tt.store": _store}

@@ -1,0 +1,152 @@
+"""A whole module in C: the prelude, its functions, and the entry that runs the grid on threads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.ir_tree import Operation, Value
+from kernels.cpu.lowering import atomics, control, debug, dot, gather, memory, program, reduce
+from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.math import declarations
+from kernels.cpu.lowering.prelude import PRELUDE
+from kernels.cpu.lowering.program import function_name
+from kernels.cpu.lowering.scratch import Scratch
+
+LOWERINGS: dict[str, Lower] = {
+    **memory.LOWERINGS,
+    **program.LOWERINGS,
+    **control.LOWERINGS,
+    **reduce.LOWERINGS,
+    **atomics.LOWERINGS,
+    **dot.LOWERINGS,
+    **gather.LOWERINGS,
+    **debug.LOWERINGS,
+}
+ENTRY = "run"
+_SYMBOL = re.compile(r"tt\.func (public|private) @([\w.$-]+)\(")
+
+_GRID = """
+typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;
+"""
+_ENTRY = """
+const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char *arguments) {{
+  const char *failure = NULL;
+{unpacking}
+  const int64_t programs = (int64_t)x * y * z;
+  #pragma omp parallel num_threads(threads) if (threads > 1)
+  {{
+    {scratch}
+    #pragma omp for schedule(static)
+    for (int64_t i = 0; i < programs; ++i) {{
+      grid_t place = {{{{i % x, i / x % y, i / x / y}}, {{x, y, z}}, &failure}};
+      {call};
+    }}
+    {release}
+  }}
+  return failure;
+}}
+"""
+# Larger scratch does not go on a thread's stack.
+_MOST_ON_STACK = 256 << 10
+
+
+@dataclass(frozen=True)
+class Code:
+    """C for a module.
+
+    Args:
+        name: of the kernel.
+        text: the C code.
+        scratch_bytes: memory that each thread needs for its arrays.
+    """
+
+    name: str
+    text: str
+    scratch_bytes: int
+
+
+def lower_module(functions: list[Operation]) -> Code:
+    """Turn the functions of a module into C.
+
+    Args:
+        functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
+
+    Raises:
+        CompilationError: an operation or a type that has no counterpart.
+    """
+    scratch = Scratch()
+    heads, bodies = [], []
+    kernel: Operation | None = None
+    name = ""
+    for function in functions:
+        found = _SYMBOL.match(function.line)
+        assert found is not None, function.line
+        if found[1] == "public":
+            kernel, name = function, found[2]
+        head = _head(function, found[2])
+        heads.append(f"{head};")
+        bodies.append(f"{head} {{\n{_body(function, scratch)}\n}}")
+    assert kernel is not None, "a module has one public function"
+    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *heads, *bodies]
+    text = "\n".join([*parts, _entry(kernel, name, scratch.bytes)])
+    return Code(name, text, scratch.bytes)
+
+
+def _head(function: Operation, symbol: str) -> str:
+    """The C declaration of a function."""
+    arguments = ["const grid_t *grid", "char *scratch"]
+    for place, argument in enumerate(function.regions[0][0].arguments):
+        arguments.append(f"{argument.type.c} arg{place}")
+    for place, result in enumerate(_returned(function)):
+        arguments.append(f"{result.type.c} *result{place}")
+    return f"static void {function_name(symbol)}({', '.join(arguments)})"
+
+
+def _returned(function: Operation) -> list[Value]:
+    """The values that a function returns, by one of its returns."""
+    returns = (
+        operation
+        for block in function.regions[0]
+        for operation in block.operations
+        if operation.name == "tt.return"
+    )
+    return next((operation.operands for operation in returns), [])
+
+
+def _body(function: Operation, scratch: Scratch) -> str:
+    emitter = Emitter(LOWERINGS, scratch)
+    blocks = function.regions[0]
+    for place, argument in enumerate(blocks[0].arguments):
+        emitter.scalars[argument] = f"arg{place}"
+        emitter.arguments.add(argument)
+    if len(blocks) > 1:
+        raise unsupported(blocks[0].operations[-1], "a return within a branch; put the rest under an `if`")
+    emitter.block(blocks[0])
+    emitter.flush()
+    return "\n".join([*scratch.declarations(), *emitter.lines])
+
+
+def _entry(kernel: Operation, symbol: str, scratch_bytes: int) -> str:
+    """The function that is called from Python: unpack the arguments, run every program of the grid."""
+    unpacking = []
+    offset = 0
+    arguments: list[Value] = kernel.regions[0][0].arguments
+    for place, argument in enumerate(arguments):
+        unpacking.append(f"  {argument.type.c} arg{place};")
+        unpacking.append(f"  memcpy(&arg{place}, arguments + {offset}, sizeof arg{place});")
+        offset += argument.type.bytes
+    names = ["&place", "scratch", *(f"arg{place}" for place in range(len(arguments)))]
+    on_stack = scratch_bytes <= _MOST_ON_STACK
+    if on_stack:
+        allocation = f"char scratch[{max(64, scratch_bytes)}] __attribute__((aligned(64)));"
+    else:
+        allocation = f"char *scratch = aligned_alloc(64, {scratch_bytes});"
+    return _ENTRY.format(
+        entry=ENTRY,
+        unpacking="\n".join(unpacking),
+        scratch=allocation,
+        call=f"{function_name(symbol)}({', '.join(names)})",
+        release="" if on_stack else "free(scratch);",
+    )

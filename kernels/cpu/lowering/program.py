@@ -1,0 +1,85 @@
+"""Where a program is in the grid, functions, calls and branches between blocks."""
+
+from __future__ import annotations
+
+import re
+
+from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.ir_tree import Operation
+from kernels.cpu.lowering.emitter import Emitter, Lower
+
+
+def _program_id(emitter: Emitter, operation: Operation) -> None:
+    emitter.scalar(operation.result, f"grid->place[{operation.integer('axis')}]")
+
+
+def _program_count(emitter: Emitter, operation: Operation) -> None:
+    emitter.scalar(operation.result, f"grid->size[{operation.integer('axis')}]")
+
+
+def _call(emitter: Emitter, operation: Operation) -> None:
+    """A function that was not inlined: Triton lets it take scalars only; results go where pointers say."""
+    emitter.before_effect()
+    callee = re.search(r"@([\w.$-]+)\(", operation.line)
+    assert callee is not None, operation.line
+    arguments = [emitter.scalars[operand] for operand in operation.operands]
+    for result in operation.results:
+        if result.type.is_tile:
+            emitter.arrays[result] = emitter.new_array(result.type)
+            arguments.append(emitter.arrays[result])
+        else:
+            arguments.append(f"&{emitter.new_scalar(result)}")
+    emitter.line(f"{function_name(callee[1])}({', '.join(['grid', 'scratch', *arguments])});")
+    emitter.done.add(operation)
+
+
+def _return(emitter: Emitter, operation: Operation) -> None:
+    emitter.done.add(operation)
+    for place, operand in enumerate(operation.operands):
+        if operand.type.is_tile:
+            size = operand.type.elements * operand.type.bytes
+            emitter.line(f"memcpy(result{place}, {emitter.array_of(operand)}, {size});")
+        else:
+            emitter.line(f"*result{place} = {emitter.scalars[operand]};")
+    emitter.flush()
+    emitter.line("return;")
+
+
+def _assume(emitter: Emitter, operation: Operation) -> None:
+    """A promise to the compiler: nothing to do."""
+
+
+def _barrier(emitter: Emitter, operation: Operation) -> None:
+    """What was stored before is there for what comes after: programs run on one thread."""
+    emitter.before_effect()
+
+
+def _poison(emitter: Emitter, operation: Operation) -> None:
+    if operation.result.type.is_tile:
+        raise unsupported(operation, "a tile without a value")
+    emitter.scalar(operation.result, f"({operation.result.type.c})0")
+
+
+def function_name(symbol: str) -> str:
+    """The C name of a function of the module.
+
+    Example:
+        >>> function_name("add.f32")
+        'tt_add_f32'
+    """
+    return "tt_" + re.sub(r"\W", "_", symbol)
+
+
+LOWERINGS: dict[str, Lower] = {
+    "tt.get_program_id": _program_id,
+    "tt.get_num_programs": _program_count,
+    "tt.call": _call,
+    "tt.return": _return,
+    "tt.reduce.return": _assume,
+    "tt.scan.return": _assume,
+    "llvm.intr.assume": _assume,
+    "gpu.barrier": _barrier,
+    "ttg.barrier": _barrier,
+    "ttg.local_barrier": _barrier,
+    "ub.poison": _poison,
+}

@@ -1,0 +1,82 @@
+"""What is known of one function while it becomes C: its lines, and where each value is to be found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kernels.cpu.ir_tree import Operation, Value
+from kernels.cpu.ir_types import Type
+from kernels.cpu.lowering.addresses import Addresses, Carried
+from kernels.cpu.lowering.elementwise import Costs
+from kernels.cpu.lowering.scratch import Scratch
+from kernels.cpu.lowering.shape import VIEWS
+
+
+class FunctionState:
+    """Lines of C and the names of values.
+
+    Args:
+        scratch: where arrays are laid out; shared by the functions of a module.
+
+    Attributes:
+        scalars: scalar -> C expression.
+        arrays: tile -> the array that holds its elements.
+        carried: tiles that a loop moves on by the same step.
+        arguments: of the function.
+        done: operations on tiles that have been carried out.
+    """
+
+    def __init__(self, scratch: Scratch) -> None:
+        self.lines: list[str] = []
+        self.scalars: dict[Value, str] = {}
+        self.arrays: dict[Value, str] = {}
+        self.carried: dict[Value, Carried] = {}
+        self.done: set[Operation] = set()
+        self.costs = Costs()
+        self.arguments: set[Value] = set()
+        self.addresses = Addresses(self.scalars, self.carried, self.arguments)
+        self._scratch = scratch
+        self._names = 0
+
+    def name(self, prefix: str) -> str:
+        """A name that the function does not have yet."""
+        self._names += 1
+        return f"{prefix}{self._names}"
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    @contextmanager
+    def braces(self, head: str) -> Iterator[None]:
+        """Lines within braces behind `head`."""
+        self.line(f"{head} {{")
+        yield
+        self.line("}")
+
+    def new_array(self, type_: Type) -> str:
+        """Lay out an array for a tile's elements."""
+        name = self.name("a")
+        self._scratch.add(name, type_)
+        return name
+
+    def new_scalar(self, value: Value) -> str:
+        """Declare a C variable for a scalar that is assigned later."""
+        self.scalars[value] = self.name("v")
+        self.line(f"{value.type.c} {self.scalars[value]};")
+        return self.scalars[value]
+
+    def scalar(self, value: Value, expression: str) -> None:
+        """Declare a C variable with its value."""
+        self.scalars[value] = self.name("v")
+        self.line(f"{value.type.c} {self.scalars[value]} = {expression};")
+
+    def has_users_left(self, value: Value) -> bool:
+        """Say whether operations that are not emitted yet need a tile, or a view of it."""
+        for user in value.users:
+            if user.name in VIEWS:
+                if any(self.has_users_left(result) for result in user.results):
+                    return True
+            elif user not in self.done:
+                return True
+        return False

@@ -1,0 +1,150 @@
+"""The backend as Triton and its users meet it: stages, options, cache, autotuner, driver, a missing compiler."""
+
+# Triton: constexprs in capitals (N803), arguments without types (mypy).
+# ruff: noqa: N803
+# mypy: disallow-untyped-defs=False
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from triton.backends import backends
+from triton.backends.compiler import GPUTarget
+
+from kernels.cpu import toolchain, why_not
+from kernels.cpu.compiler import CPUBackend
+from kernels.cpu.driver import CPUDriver, do_bench, refuse_shared_cache
+
+
+@triton.jit
+def scale(x_ptr, y_ptr, n, factor, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < n) * factor + 1.0, mask=i < n)
+
+
+@triton.jit
+def gelu_tanh(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + i, mask=i < n)
+    tl.store(y_ptr + i, x / (1 + tl.exp(-1.5957691 * (x + 0.044715 * x * x * x))), mask=i < n)
+
+
+def assembly(source: str) -> str:
+    """What the compiler makes of a kernel's C code."""
+    command = [toolchain.compiler(), *toolchain.flags(), "-S", "-x", "c", "-", "-o", "-"]
+    return subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
+
+
+def test_asm_keeps_every_stage() -> None:
+    x = torch.randn(100)
+    kernel = scale[(1,)](x, x, 100, 2.0, BLOCK=128)
+    assert "tt.load" in kernel.asm["ttir"]
+    assert "tt_scale" in kernel.asm["c"]
+    assert isinstance(kernel.asm["so"], bytes)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 assembly")
+@pytest.mark.parametrize("jit", [scale, gelu_tanh], ids=["scale", "gelu_tanh"])
+def test_contiguous_accesses_become_vector_accesses_without_a_mask(jit: triton.JITFunction) -> None:
+    x = torch.randn(1000)
+    arguments = (x, torch.empty(1000), 1000, *((2.0,) if jit is scale else ()))
+    text = assembly(jit[(1,)](*arguments, BLOCK=1024).asm["c"])
+    assert re.search(r"\s\w+ps\s+[^%\n]*\(%r\w+.*\),.* %[xyz]mm", text)  # a load of a whole vector
+    assert re.search(r"v?mov[ua]ps\s+%[xyz]mm\d+, [^%]*\(%r", text)  # a store of one
+    assert "vmaskmov" not in text
+    assert "gather" not in text
+
+
+@pytest.mark.skipif(not toolchain.has_vector_math("expf"), reason="glibc has no vector functions here")
+def test_functions_are_called_for_whole_vectors() -> None:
+    x = torch.randn(1000)
+    text = assembly(gelu_tanh[(1,)](x, torch.empty(1000), 1000, BLOCK=1024).asm["c"])
+    assert re.search(r"_ZGV[bcde]N\d+v_expf", text)
+
+
+def test_fused_multiply_add_can_be_turned_off() -> None:
+    x = torch.full((16,), 1 + 2.0**-12)
+    y = torch.empty(16)
+    scale[(1,)](x, y, 16, 1 + 2.0**-12, BLOCK=16, enable_fp_fusion=False)
+    assert torch.equal(y, x * (1 + 2.0**-12) + 1)
+
+
+def test_the_autotuner_tunes_and_restores() -> None:
+    tuned = triton.autotune(
+        [triton.Config({"BLOCK": block}) for block in (128, 1024)], key=["n"], restore_value=["x_ptr"]
+    )(scale)
+    x = torch.randn(5000)
+    expected = x * 2 + 1
+    tuned[lambda meta: (triton.cdiv(5000, meta["BLOCK"]),)](x, x, 5000, 2.0)
+    torch.testing.assert_close(x, expected)
+    assert tuned.best_config.kwargs["BLOCK"] in (128, 1024)
+
+
+def test_heuristics_and_warmup() -> None:
+    chosen = triton.heuristics({"BLOCK": lambda arguments: triton.next_power_of_2(arguments["n"])})(scale)
+    x, y = torch.randn(100), torch.empty(100)
+    chosen[(1,)](x, y, 100, 3.0)
+    torch.testing.assert_close(y, x * 3 + 1)
+    kernel = scale.warmup(torch.float32, torch.float32, 100, 2.0, BLOCK=64, grid=(1,))
+    assert kernel.metadata.name == "scale"
+
+
+def test_a_second_process_takes_the_kernel_from_the_cache(kernel_cache: Path) -> None:
+    x = torch.randn(32)
+    scale[(1,)](x, x, 32, 2.0, BLOCK=32)
+    scale.device_caches.clear()
+    written = {path: path.stat().st_mtime_ns for path in kernel_cache.rglob("scale.so")}
+    assert written
+    scale[(1,)](x, x, 32, 2.0, BLOCK=32)
+    assert {path: path.stat().st_mtime_ns for path in kernel_cache.rglob("scale.so")} == written
+
+
+def test_a_cache_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    with triton.knobs.cache.scope():
+        triton.knobs.cache.dir = str(tmp_path)
+        refuse_shared_cache()
+        os.chmod(tmp_path, 0o777)
+        with pytest.raises(PermissionError, match="chmod go-w"):
+            refuse_shared_cache()
+
+
+def test_the_hash_tells_targets_apart() -> None:
+    one, other = (CPUBackend(GPUTarget("cpu", arch, 1)).hash() for arch in ("a", "b"))
+    assert one != other
+
+
+def test_the_driver_steps_back_where_a_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CPUDriver.is_active()
+    monkeypatch.setattr(backends["nvidia"].driver, "is_active", staticmethod(lambda: True))
+    assert not CPUDriver.is_active()
+    monkeypatch.setenv("TRITON_DEFAULT_BACKEND", "cpu")
+    assert CPUDriver.is_active()
+
+
+def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert why_not() is None
+    toolchain.compiler.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    try:
+        assert why_not() == (
+            "no C compiler on this machine; looked for gcc, clang, cc. Install gcc or clang."
+        )
+        assert not CPUDriver.is_active()
+    finally:
+        toolchain.compiler.cache_clear()
+
+
+def test_the_benchmarker_returns_what_is_asked() -> None:
+    calls: list[int] = []
+    samples = do_bench(lambda: calls.append(1), warmup=0, rep=1, return_mode="all")
+    assert len(samples) == len(calls)
+    low, high = do_bench(lambda: None, warmup=0, rep=1, quantiles=[0.2, 0.8])
+    assert 0 < low <= high

@@ -1,0 +1,93 @@
+"""Lanes whose mask is clear never touch memory: tensors end where a page begins that nobody may touch."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+ROOT = Path(__file__).parents[3]
+_NO_ACCESS, _READ_WRITE = 0, 3
+
+
+@contextmanager
+def guarded(elements: int, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+    """A tensor whose last element is the last before a page that may not be touched."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = mmap.PAGESIZE
+    size = -(-elements * dtype.itemsize // page) * page
+    area = mmap.mmap(-1, size + page)
+    whole = (ctypes.c_char * (size + page)).from_buffer(area)
+    start = ctypes.addressof(whole)
+    guard = ctypes.c_void_p(start + size)
+    assert libc.mprotect(guard, page, _NO_ACCESS) == 0
+    offset = size - elements * dtype.itemsize
+    yield torch.frombuffer(area, dtype=dtype, count=elements, offset=offset)
+    assert libc.mprotect(guard, page, _READ_WRITE) == 0
+
+
+@triton.jit
+def masked_copy(x_ptr, y_ptr, n, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < n), mask=i < n)
+
+
+@triton.jit
+def masked_sum(x_ptr, y_ptr, n, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i = tl.arange(0, BLOCK)
+    tl.store(y_ptr, tl.sum(tl.load(x_ptr + i, mask=i < n, other=0).to(tl.float32), 0))
+
+
+@triton.jit
+def every_third(x_ptr, y_ptr, n, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i = tl.arange(0, BLOCK)
+    mask = (i < n) & (i % 3 == 0)
+    tl.store(y_ptr + i, tl.load(x_ptr + i, mask=mask, other=7), mask=mask)
+
+
+@triton.jit
+def corner(x_ptr, y_ptr, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    mask = (i < rows) & (j < columns)
+    x = tl.load(x_ptr + i * columns + j, mask=mask, other=0)
+    tl.store(y_ptr + i * columns + j, x, mask=mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8, torch.int64], ids=str)
+@pytest.mark.parametrize("elements", [1, 13, 127])
+def test_nothing_beyond_the_mask_is_touched(elements: int, dtype: torch.dtype) -> None:
+    with guarded(elements, dtype) as x, guarded(elements, dtype) as y:
+        x.copy_(torch.arange(elements) % 100)
+        masked_copy[(2,)](x, y, elements, BLOCK=128)
+        assert torch.equal(x, y)
+        total = torch.zeros(1)
+        masked_sum[(1,)](x, total, elements, BLOCK=256)
+        assert total.item() == x.float().sum().item()
+        y.zero_()
+        every_third[(1,)](x, y, elements, BLOCK=256)
+        assert torch.equal(y, torch.where(torch.arange(elements) % 3 == 0, x, torch.zeros_like(x)))
+
+
+def test_nothing_beyond_a_mask_of_two_dimensions_is_touched() -> None:
+    with guarded(5 * 7, torch.float32) as x, guarded(5 * 7, torch.float32) as y:
+        x.copy_(torch.arange(35.0))
+        corner[(1,)](x, y, 5, 7, ROWS=8, COLUMNS=16)
+        assert torch.equal(x, y)
+
+
+def test_the_guard_page_is_one() -> None:
+    code = (
+        "import ctypes, torch\nfrom tests.kernels.cpu.test_masks import guarded\n"
+        "with guarded(8, torch.float32) as x:\n    ctypes.string_at(x.data_ptr(), 64)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode < 0  # killed by a signal
