@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from bench.errors import InputError
 from bench.executors import WorkerExecutor
 from bench.load_spec import load_spec
 from bench.memory_limit import Footprint, MemoryBudget
-from bench.memory_probe import limit_in_force
+from bench.memory_probe import limit_in_force, run_job
 from bench.records import Record
 from bench.run_directory import RunDirectory
 from bench.runner import RunPlan, make_plan
@@ -153,28 +155,26 @@ def test_a_device_that_is_not_there_is_predicted_and_said_to_be(
     assert "Nothing was run: NVIDIA T4 16 GB is not there." in " ".join(out.split())
 
 
-class Dying(WorkerExecutor):
-    """A worker that the kernel kills at every probe above 1000 samples."""
-
-    def run(self, trial: Any, on_progress: Any) -> Record:
-        size = trial.factors.get("batch_size", 0)
-        if size > 1000:
-            return Record(trial.id, trial.factors, 0, "out_of_memory", "the worker was killed by the kernel")
-        if size:
-            return Record(trial.id, trial.factors, 0, "ok", values={"needed_bytes": 300.0 * MIB})
-        return super().run(trial, on_progress)
+def killed_above_300(trial: Any, context: WorkerContext, on_progress: Any) -> Record:
+    """Do what `bench.memory_probe` does, in a worker that SIGKILL ends at every probe of more than 300 samples."""
+    if trial.factors.get("batch_size", 0) > 300:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_job(trial, context, on_progress)
 
 
-def test_the_kill_of_a_probe_is_survived_and_becomes_a_row(
-    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "WorkerExecutor", Dying)
-    study = search(plan_of(spec, 512 * MIB), tmp_path)
-    (configuration,) = study.configurations
+@needs_linux
+def test_the_kill_of_a_probe_is_survived_and_becomes_a_row(spec: Path, tmp_path: Path) -> None:
+    plan = plan_of(spec, 512 * MIB)
+    setup = dataclasses.replace(plan.setup, run_trial=f"{__name__}:killed_above_300")
+    (configuration,) = search(dataclasses.replace(plan, setup=setup), tmp_path).configurations
     runs = [row for row in configuration.rows if row.probe]
-    assert 1 <= len(runs) <= 4
-    assert {row.status for row in runs if row.batch_size > 1000} == {"out_of_memory"}
-    assert configuration.batch_size is None or configuration.batch_size <= 1000
+    killed = [row for row in runs if row.batch_size > 300]
+    assert killed
+    assert len(runs) <= 4
+    assert {row.status for row in killed} == {"out_of_memory"}
+    assert all("SIGKILL" in row.reason for row in killed)
+    survived = [row.batch_size for row in runs if row.status == "ok"]
+    assert configuration.batch_size == max(survived)
 
 
 def test_a_probe_that_fails_for_another_reason_ends_the_search(
