@@ -30,7 +30,7 @@ static: $(VENV)/installed
 
 gpu-check: $(VENV)/installed-test
 	@mkdir -p results
-	$(BIN)/python -m pytest tests/kernels/test_gpu.py -v --junitxml=results/gpu-check.xml
+	$(BIN)/python -m pytest -m gpu -v --junitxml=results/gpu-check.xml
 
 # Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
 search-bench: $(VENV)/installed

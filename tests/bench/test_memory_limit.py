@@ -318,7 +318,7 @@ def test_a_device_limit_is_a_fraction_of_its_memory_over_the_footprint(
         assert fractions[2] == (1.0, "cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_a_real_device_refuses_what_is_over_the_limit() -> None:
     torch.zeros(1, device="cuda")
     budget = MemoryBudget("cuda", 256 * MIB, "spec", measure_footprint("cuda"))

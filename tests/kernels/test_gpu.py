@@ -21,8 +21,7 @@ from kernels.launch import path_of
 from tests.kernels.model_shapes import MODELS
 from tests.kernels.probe_kernels import add_kernel
 
-if not torch.cuda.is_available():
-    pytest.skip("needs a GPU; run `make gpu-check` on a machine with one", allow_module_level=True)
+pytestmark = pytest.mark.gpu
 
 DEVICE = torch.device("cuda")
 

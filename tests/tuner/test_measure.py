@@ -167,7 +167,7 @@ def test_without_proc_the_peak_of_the_whole_process_is_used(monkeypatch: pytest.
     assert resident_bytes() >= 0.9 * now
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_peak_on_cuda_is_the_allocators() -> None:
     memory = PeakMemory("cuda")
     before = memory.peak_bytes()

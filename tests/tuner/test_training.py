@@ -731,7 +731,7 @@ class _NoSyncStopwatch(Stopwatch):
         super().pause()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_on_cuda_no_step_waits_and_the_model_learns(precision: str) -> None:
     x, y = _data(512)
@@ -744,7 +744,7 @@ def test_on_cuda_no_step_waits_and_the_model_learns(precision: str) -> None:
     assert min(training.step_times_s) > 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_on_cuda_a_loss_that_is_not_finite_ends_the_training_within_the_epoch() -> None:
     x, y = _data(6400)
     batches = Batches(x, y, 16, device="cuda")
