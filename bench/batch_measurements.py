@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.batch_size import BatchSizeStudy, ConfigurationStudy, RecordLog
+from bench.batch_size import BatchSizeStudy, ConfigurationStudy
 from bench.design import Trial
 from bench.earlier_runs import RateRun, SizeToTarget, TargetRun
 from bench.executors import WorkerExecutor
+from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
 from bench.runner import RunPlan
@@ -123,34 +124,34 @@ def measure_batch_sizes(
         runs: trainings to a target that are there already; kept with the records.
         rates: LR range tests that are there already; kept too.
     """
-    log = RecordLog(plan, directory)
+    keeper = RecordKeeper(plan.run, directory)
     largest = {_key(configuration.factors): configuration for configuration in study.configurations}
     for trial in plan.trials:
         configuration = largest.get(_key(trial.factors))
         if study.accelerator is None and configuration is not None and configuration.batch_size:
-            _measure(trial, configuration.batch_size, plan, log, announce)
+            _measure(trial, configuration.batch_size, plan, keeper, announce)
         for name, earlier in (("runs", runs), ("rates", rates)):
             if earlier is not None:
-                log.append(trial, _earlier_record(trial, name, earlier))
-    return log.records
+                keeper.keep(_earlier_record(trial, name, earlier), trial.source)
+    return keeper.records
 
 
-def _measure(trial: Trial, largest: int, plan: RunPlan, log: RecordLog, announce: Announce) -> None:
+def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, announce: Announce) -> None:
     """Measure one configuration in one worker."""
     label = configuration_label(trial.factors)
     sizes = measured_sizes(largest)
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
-    executor = WorkerExecutor(setup, log=log.path, hard_timeout_s=plan.hard_timeout_s)
+    executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
     try:
         announce(f"{label}: timing steps at batch sizes {', '.join(map(str, sizes))}")
         job = _job(trial, "throughput", largest, sizes=sizes)
         for record in _throughput_records(trial, executor.run(job, _ignore)):
-            log.append(trial, record)
+            keeper.keep(record, trial.source)
         epochs = _noise_epochs(trial)
         announce(f"{label}: measuring the gradient noise after {', '.join(map(str, epochs))} epochs")
         job = _job(trial, "noise", min(largest, trial.options["train_batch_size"]), noise_epochs=epochs)
         for record in _noise_records(trial, executor.run(job, _ignore), job.spec.train.batch_size):
-            log.append(trial, record)
+            keeper.keep(record, trial.source)
     finally:
         executor.close()
 

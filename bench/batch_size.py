@@ -17,6 +17,7 @@ from bench.design import Trial
 from bench.errors import InputError
 from bench.executors import WorkerExecutor
 from bench.load_spec import LoadedSpec
+from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
 from bench.runner import Kind, RunPlan
@@ -180,22 +181,22 @@ def search_batch_sizes(plan: RunPlan, directory: RunDirectory, announce: Announc
     Raises:
         InputError: what cannot be built, and a limit that holds no batch at all. A run without records is removed.
     """
-    log = RecordLog(plan, directory)
+    keeper = RecordKeeper(plan.run, directory)
     for trial in plan.trials:
         try:
-            _search(trial, plan, log, announce)
+            _search(trial, plan, keeper, announce)
         except InputError:
-            if not log.records:
+            if not keeper.records:
                 directory.remove()
             raise
-    return log.records
+    return keeper.records
 
 
-def _search(trial: Trial, plan: RunPlan, log: RecordLog, announce: Announce) -> None:
+def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announce) -> None:
     """Predict one configuration, then probe it."""
     label = configuration_label(trial.factors)
     announce(f"{label}: loading the data and tracing the model")
-    prediction = _prediction(trial, plan, log)
+    prediction = _prediction(trial, plan, keeper)
     if prediction is None or "simulated" in prediction:
         return
     memory = StepMemory.from_dict(prediction["memory"])
@@ -207,7 +208,7 @@ def _search(trial: Trial, plan: RunPlan, log: RecordLog, announce: Announce) -> 
             f"{label}: running batch size {batch_size}, whose tensors need "
             f"{format_bytes(memory.at(batch_size).peak_bytes)}, under {format_bytes(limit_bytes)}"
         )
-        record = _run_probe(trial, batch_size, limit_bytes, plan, log)
+        record = _run_probe(trial, batch_size, limit_bytes, plan, keeper)
         if record.status not in ("ok", "out_of_memory"):
             raise _ProbeFailedError
         fits = record.status == "ok"
@@ -224,58 +225,34 @@ def _search(trial: Trial, plan: RunPlan, log: RecordLog, announce: Announce) -> 
             overhead=_assumed_overhead(plan.run["device"], prediction),
         )
     except _ProbeFailedError:
-        announce(f"{label}: {log.records[-1].reason}")
+        announce(f"{label}: {keeper.records[-1].reason}")
 
 
 class _ProbeFailedError(Exception):
     """A probe failed for another reason than memory; its record says why."""
 
 
-class RecordLog:
-    """Completes each record and appends it."""
-
-    def __init__(self, plan: RunPlan, directory: RunDirectory) -> None:
-        self.path = directory.path / "worker.log"
-        self.records: list[Record] = []
-        self._directory = directory
-        run = plan.run
-        self._provenance = {
-            "device": run["device"],
-            "device_name": run["machine"].get("device_name"),
-            "torch": run["versions"].get("torch"),
-            "commit": run.get("commit"),
-            "dirty": run.get("dirty"),
-        }
-
-    def append(self, trial: Trial, record: Record) -> Record:
-        """Keep a record."""
-        source = trial.source
-        data = {"data": source.name, "stand_in": source.stand_in} if source else {}
-        complete = dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})
-        self._directory.append(complete)
-        self.records.append(complete)
-        return complete
-
-
-def _prediction(trial: Trial, plan: RunPlan, log: RecordLog) -> dict[str, Any] | None:
+def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> dict[str, Any] | None:
     """Rehearse and predict in a worker without a limit; None when the model cannot be run at all."""
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
     job = dataclasses.replace(trial, id=f"{trial.id},prediction", options={**trial.options, "job": "predict"})
-    executor = WorkerExecutor(setup, log=log.path, hard_timeout_s=plan.hard_timeout_s)
+    executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
     try:
         rehearsal = executor.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if rehearsal.provenance.get("bad_input"):
             raise InputError(f"{plan.run['spec_path']}: {rehearsal.reason}")
-        record = log.append(trial, executor.run(job, _ignore))
+        record = keeper.keep(executor.run(job, _ignore), trial.source)
     finally:
         executor.close()
     return record.provenance.get("prediction")
 
 
-def _run_probe(trial: Trial, batch_size: int, limit_bytes: int, plan: RunPlan, log: RecordLog) -> Record:
+def _run_probe(
+    trial: Trial, batch_size: int, limit_bytes: int, plan: RunPlan, keeper: RecordKeeper
+) -> Record:
     """Run one batch size in a fresh worker under the limit."""
     section = trial.spec.train.model_copy(update={_FACTOR: batch_size})
-    number = sum(_is_probe_of(record, trial.factors) for record in log.records) + 1
+    number = sum(_is_probe_of(record, trial.factors) for record in keeper.records) + 1
     job = dataclasses.replace(
         trial,
         id=f"{trial.id},{_FACTOR}={batch_size},probe={number}",
@@ -284,9 +261,9 @@ def _run_probe(trial: Trial, batch_size: int, limit_bytes: int, plan: RunPlan, l
         options={**trial.options, "job": "probe"},
     )
     setup = dataclasses.replace(plan.setup, limit_bytes=limit_bytes)
-    executor = WorkerExecutor(setup, log=log.path, hard_timeout_s=plan.hard_timeout_s)
+    executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
     try:
-        return log.append(trial, executor.run(job, _ignore))
+        return keeper.keep(executor.run(job, _ignore), trial.source)
     finally:
         executor.close()
 

@@ -24,6 +24,30 @@ FAILED, INTERRUPTED = 1, 130
 WIDTH_WITHOUT_TERMINAL = 100
 
 
+# Options that several commands have.
+_overrides = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value of the spec, e.g. train.base_lr=0.1. May be repeated.",
+)
+_resume = click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Continue the run in DIR, with its options: what is missing is run, nothing twice.",
+)
+_results = click.option(
+    "--results",
+    metavar="DIR",
+    default=Path("results"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where new runs are written.",
+)
+
+
 class Commands(click.Group):
     """The group of commands; for an unknown one it names the known and the closest."""
 
@@ -56,13 +80,7 @@ def commands() -> None:
 
 @commands.command()
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a value of the spec, e.g. train.base_lr=0.1. May be repeated.",
-)
+@_overrides
 @click.option(
     "--jobs",
     default=1,
@@ -70,20 +88,8 @@ def commands() -> None:
     type=click.IntRange(1, 64),
     help="Trials at once. They share the device, so their timings are marked.",
 )
-@click.option(
-    "--resume",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Continue the run in DIR: what is missing is run, nothing twice.",
-)
-@click.option(
-    "--results",
-    metavar="DIR",
-    default=Path("results"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where new runs are written.",
-)
+@_resume
+@_results
 def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path | None, results: Path) -> None:
     """Train every configuration of SPEC and compare them.
 
@@ -145,21 +151,8 @@ def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path |
     "that varied it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a value of the spec, e.g. model.width=64. May be repeated.",
-)
-@click.option(
-    "--results",
-    metavar="DIR",
-    default=Path("results"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where new runs are written.",
-)
+@_overrides
+@_results
 def batch_size(
     spec: Path,
     memory: str | None,
@@ -233,13 +226,7 @@ def batch_size(
 
 @commands.command("lr-range")
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a value of the spec, e.g. train.optimizer=adam. May be repeated.",
-)
+@_overrides
 @click.option(
     "--min",
     "lr_min",
@@ -277,20 +264,8 @@ def batch_size(
     help="Train about an epoch at the suggestion and at lower rates, and keep the best.",
 )
 @click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not the first alone.")
-@click.option(
-    "--resume",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Continue the run in DIR, with its options: what is missing is run, nothing twice.",
-)
-@click.option(
-    "--results",
-    metavar="DIR",
-    default=Path("results"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where new runs are written.",
-)
+@_resume
+@_results
 def lr_range(
     spec: Path | None,
     overrides: tuple[str, ...],

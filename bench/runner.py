@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from bench.design import Trial, baseline, expand
 from bench.errors import InputError
 from bench.executors import Executor, WorkerExecutor, run_all
-from bench.interrupts import interrupts_deferred
 from bench.load_spec import LoadedSpec
 from bench.machine import describe_machine, source_state, usable_cores, versions
+from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
 from bench.spec import Data
@@ -198,12 +198,12 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
         InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
     """
     done, _ = directory.records()
-    recorder = _Recorder(plan, directory, done, display)
+    keeper = RecordKeeper(plan.run, directory, done)
     have = {record.trial for record in done}
     missing = [trial for trial in plan.trials if trial.id not in have]
     display.start(len(plan.trials), len(done), plan.banner)
     if not missing:
-        return recorder.records
+        return keeper.records
     first = make_worker(plan, directory, 0)
     try:
         _rehearse(plan, missing, first, display)
@@ -218,8 +218,8 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     def make_executor(index: int) -> Executor:
         return first if plan.jobs == 1 else make_worker(plan, directory, index)
 
-    run_all(missing, make_executor, recorder, jobs=plan.jobs)
-    return recorder.records
+    run_all(missing, make_executor, _Recorder(plan, keeper, display), jobs=plan.jobs)
+    return keeper.records
 
 
 def rehearse(
@@ -260,24 +260,13 @@ def make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExe
 
 
 class _Recorder:
-    """Listens to the executors: completes each record, appends it, shows it."""
+    """Listens to the executors: keeps each record, shows it."""
 
-    def __init__(self, plan: RunPlan, directory: RunDirectory, done: list[Record], display: Display) -> None:
-        self.records = done
-        self._directory = directory
+    def __init__(self, plan: RunPlan, keeper: RecordKeeper, display: Display) -> None:
+        self._keeper = keeper
         self._display = display
         self._index = {trial.id: index for index, trial in enumerate(plan.trials, start=1)}
         self._sources = {trial.id: trial.source for trial in plan.trials}
-        run = plan.run
-        self._provenance = {
-            "device": run["device"],
-            "device_name": run["machine"].get("device_name"),
-            "torch": run["versions"].get("torch"),
-            "commit": run.get("commit"),
-            "dirty": run.get("dirty"),
-            "jobs": run["jobs"],
-            "timings_shared": run["jobs"] > 1,
-        }
 
     def started(self, trial: Trial) -> None:
         self._display.trial_started(trial.id, self._index[trial.id])
@@ -286,12 +275,7 @@ class _Recorder:
         self._display.trial_progress(trial.id, progress)
 
     def finished(self, trial: Trial, record: Record) -> None:
-        source = self._sources[trial.id]
-        data = {"data": source.name, "stand_in": source.stand_in} if source else {}
-        complete = dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})
-        with interrupts_deferred():  # a trial that is over is kept, whatever comes in this moment
-            self._directory.append(complete)
-            self.records.append(complete)
+        complete = self._keeper.keep(record, self._sources[trial.id])
         self._display.trial_finished(complete, self._index[trial.id])
 
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from bench.design import Trial, make_trial
 from bench.executors import Executor, run_all
-from bench.interrupts import interrupts_deferred
+from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.records import Status as RecordStatus
 from bench.run_directory import RunDirectory
@@ -300,33 +300,24 @@ def _ignore(progress: Progress) -> None:
 
 
 class _Keeper:
-    """Completes records, appends them and says so."""
+    """Keeps each record once and says so."""
 
     def __init__(
         self, plan: RunPlan, directory: RunDirectory, records: list[Record], display: Display
     ) -> None:
-        self.records = records
-        self._directory, self._display = directory, display
-        run, source = plan.run, plan.trials[0].source
-        self._provenance = {
-            "device": run["device"],
-            "device_name": run["machine"].get("device_name"),
-            "torch": run["versions"].get("torch"),
-            "commit": run.get("commit"),
-            "dirty": run.get("dirty"),
-            "jobs": run["jobs"],
-            "timings_shared": run["jobs"] > 1,
-            **({"data": source.name, "stand_in": source.stand_in} if source else {}),
-        }
+        self._keeper = RecordKeeper(plan.run, directory, records)
+        self._source, self._display = plan.trials[0].source, display
+
+    @property
+    def records(self) -> list[Record]:
+        """All records of the run so far."""
+        return self._keeper.records
 
     def keep(self, record: Record, note: str) -> None:
         """Append a record; one that an earlier part of the run appended already stays the only one."""
         if any(record.trial == kept.trial for kept in self.records):
             return
-        complete = dataclasses.replace(record, provenance={**self._provenance, **record.provenance})
-        with interrupts_deferred():
-            self._directory.append(complete)
-            self.records.append(complete)
+        self._keeper.keep(record, self._source)
         if BUDGET_SPENT not in record.reason:
             reason = f": {record.reason}" if record.reason else ""
             self._display.message(f"{note}{record.trial}  {record.status}{reason}")
