@@ -114,6 +114,46 @@ def locate(
 
 
 @triton.jit
+def update_block(
+    records: tl.tensor,
+    chunks: tl.tensor,
+    rows: tl.tensor,
+    grad_scale: tl.tensor,
+    found_inf: tl.tensor,
+    random: tl.tensor,
+    ELEMENTS: tl.constexpr,
+    P: tl.constexpr,
+    G: tl.constexpr,
+    S: tl.constexpr,
+    VARIANT: tl.constexpr,
+    MASTER: tl.constexpr,
+    VECTOR: tl.constexpr,
+    VECTOR_ONLY: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+) -> None:
+    """Update one block of one tensor by ELEMENTS: whole vectors where it is aligned, the rest in small pieces.
+
+    VARIANT is the optimizer's own: momentum or not, amsgrad or not.
+    """
+    record, start, left, aligned, row = locate(records, chunks, rows, found_inf, BLOCK_SIZE)
+    factor = gradient_factor(row, grad_scale)
+    # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
+    vector_end = left // VECTOR * VECTOR
+    if VECTOR_ONLY:
+        ELEMENTS(
+            record, start, 0, vector_end, row, factor, random, P, G, S, VARIANT, MASTER, BLOCK_SIZE, True
+        )
+    else:
+        if aligned:
+            ELEMENTS(
+                record, start, 0, vector_end, row, factor, random, P, G, S, VARIANT, MASTER, BLOCK_SIZE, True
+            )
+        size: tl.constexpr = BLOCK_SIZE // 4
+        for begin in range(tl.where(aligned, vector_end, 0), left, size):
+            ELEMENTS(record, start, begin, left, row, factor, random, P, G, S, VARIANT, MASTER, size, False)
+
+
+@triton.jit
 def stream(
     record: tl.tensor, COLUMN: tl.constexpr, start: tl.tensor, DTYPE: tl.constexpr, ALIGNED: tl.constexpr
 ) -> tl.tensor:

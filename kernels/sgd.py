@@ -39,11 +39,10 @@ from kernels.launch import path_of
 from kernels.multi_tensor import (
     TRITON_TYPES,
     MultiTensorTable,
-    gradient_factor,
-    locate,
     static_case,
     stream,
     unrounded,
+    update_block,
 )
 from kernels.stochastic_rounding import rounded
 
@@ -106,36 +105,23 @@ def sgd_kernel(
     BLOCK_SIZE: tl.constexpr,
 ) -> None:
     """One block of one tensor; a row holds sign, weight decay, momentum, 1 - dampening, nesterov, lr."""
-    record, start, left, aligned, row = locate(records, chunks, rows, found_inf, BLOCK_SIZE)
-    factor = gradient_factor(row, grad_scale)
-    # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
-    vector_end = left // VECTOR * VECTOR
-    if VECTOR_ONLY:
-        _sgd_elements(
-            record, start, 0, vector_end, row, factor, random, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True
-        )
-    else:
-        if aligned:
-            _sgd_elements(
-                record, start, 0, vector_end, row, factor, random, P, G, S, MOMENTUM, MASTER, BLOCK_SIZE, True
-            )
-        for begin in range(tl.where(aligned, vector_end, 0), left, BLOCK_SIZE // 4):
-            _sgd_elements(
-                record,
-                start,
-                begin,
-                left,
-                row,
-                factor,
-                random,
-                P,
-                G,
-                S,
-                MOMENTUM,
-                MASTER,
-                BLOCK_SIZE // 4,
-                False,
-            )
+    update_block(
+        records,
+        chunks,
+        rows,
+        grad_scale,
+        found_inf,
+        random,
+        _sgd_elements,
+        P,
+        G,
+        S,
+        MOMENTUM,
+        MASTER,
+        VECTOR,
+        VECTOR_ONLY,
+        BLOCK_SIZE,
+    )
 
 
 def sgd_row(
