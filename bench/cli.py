@@ -101,7 +101,7 @@ def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path |
     from bench.load_spec import load_spec
     from bench.report.live import Progress
     from bench.runner import TRAINING, make_plan, open_directory, run_trials
-    from bench.search_run import SEARCH, run_search
+    from bench.search.run import SEARCH, run_search
     from bench.spec import SearchDesign
 
     spec, overrides = _what_to_run(spec, overrides, resume)
@@ -174,10 +174,10 @@ def batch_size(
 
     Exit codes: 0 fine, 1 a run failed, 2 bad input, or no batch fits, 130 interrupted.
     """
-    from bench.accelerators import accelerator
-    from bench.batch_measurements import measure_batch_sizes, study_as_dict, study_measurements
-    from bench.batch_size import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
-    from bench.earlier_runs import find_rate_run, find_target_run
+    from bench.batch_size.accelerators import accelerator
+    from bench.batch_size.earlier_runs import find_rate_run, find_target_run
+    from bench.batch_size.measurements import measure_batch_sizes, study_as_dict, study_measurements
+    from bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
     from bench.interrupts import terminate_as_interrupt
     from bench.load_spec import load_spec
     from bench.report.batch_size_plot import save_plots
@@ -449,8 +449,8 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: C
 
         render(summarize(directory.run, records, str(directory.path)), console)
     elif kind == "batch-size":
-        from bench.batch_measurements import study_measurements
-        from bench.batch_size import study_batch_sizes
+        from bench.batch_size.measurements import study_measurements
+        from bench.batch_size.study import study_batch_sizes
         from bench.report.batch_size import render as render_study
         from bench.report.batch_size_plot import save_plots
 
@@ -459,7 +459,7 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: C
         render_study(study, measurements, console, save_plots(study, measurements, directory.path))
     elif kind == "search":
         from bench.report.search import render as render_search
-        from bench.search_study import study_search
+        from bench.search.study import study_search
 
         render_search(study_search(directory.run, records, directory.path), console)
     elif kind == "lr-range":

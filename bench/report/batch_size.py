@@ -14,10 +14,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bench.accelerators import ACCELERATORS
-from bench.batch_measurements import Measurements
-from bench.batch_size import BatchSizeStudy, ConfigurationStudy, SizeRow
-from bench.earlier_runs import TargetRun
+from bench.batch_size.accelerators import ACCELERATORS
+from bench.batch_size.earlier_runs import TargetRun
+from bench.batch_size.measurements import Measurements
+from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from bench.units import format_bytes, format_count, format_seconds
 from bench.wording import configuration_label, counted
 from tuner.throughput import Throughput
@@ -38,8 +38,8 @@ def render(
     """Print for each configuration the recommendation, the table of sizes, and what stands behind them.
 
     Args:
-        study: from `bench.batch_size.study_batch_sizes`.
-        measurements: from `bench.batch_measurements.study_measurements`, one for each configuration.
+        study: from `bench.batch_size.study.study_batch_sizes`.
+        measurements: from `bench.batch_size.measurements.study_measurements`, one for each configuration.
         console: rich console; 100 columns or more.
         pictures: files that show the same.
     """

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.batch_measurements import Measurements
-from bench.batch_size import BatchSizeStudy, ConfigurationStudy
+from bench.batch_size.measurements import Measurements
+from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
 from bench.report.batch_size import relative_times
 from bench.wording import configuration_label
 
@@ -41,7 +41,7 @@ def save_plots(study: BatchSizeStudy, measurements: Sequence[Measurements], dire
     """Draw each configuration into `batch-size.png` and `.svg` (`batch-size-2.png` and so on for the others).
 
     Args:
-        study: from `bench.batch_size.study_batch_sizes`.
+        study: from `bench.batch_size.study.study_batch_sizes`.
         measurements: one for each configuration.
         directory: where the files go.
 

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from bench.search_study import SearchStudy
+from bench.search.study import SearchStudy
 from bench.wording import configuration_label, counted
 
 _BEST = 8

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench.accelerators import ACCELERATORS, accelerator
+from bench.batch_size.accelerators import ACCELERATORS, accelerator
 from bench.errors import InputError
 
 GIB = 2**30

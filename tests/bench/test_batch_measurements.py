@@ -15,9 +15,9 @@ import yaml
 from rich.console import Console
 
 from bench import cli
-from bench.batch_jobs import measure_noise, pair_sizes, time_steps
-from bench.batch_measurements import measured_sizes, study_measurements
-from bench.batch_size import study_batch_sizes
+from bench.batch_size.jobs import measure_noise, pair_sizes, time_steps
+from bench.batch_size.measurements import measured_sizes, study_measurements
+from bench.batch_size.study import study_batch_sizes
 from bench.design import Trial, expand
 from bench.report.batch_size import render
 from bench.run_directory import RunDirectory, find_run

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from torch import nn
 
-from bench import batch_size as module
 from bench import cli
-from bench.batch_size import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
+from bench.batch_size import study as module
+from bench.batch_size.probe import limit_in_force, run_job
+from bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
 from bench.errors import InputError
 from bench.executors import WorkerExecutor
 from bench.load_spec import load_spec
 from bench.memory_limit import Footprint, MemoryBudget
-from bench.memory_probe import limit_in_force, run_job
 from bench.records import Record
 from bench.run_directory import RunDirectory
 from bench.runner import RunPlan, make_plan
@@ -156,7 +156,7 @@ def test_a_device_that_is_not_there_is_predicted_and_said_to_be(
 
 
 def killed_above_300(trial: Any, context: WorkerContext, on_progress: Any) -> Record:
-    """Do what `bench.memory_probe` does, in a worker that SIGKILL ends at every probe of more than 300 samples."""
+    """Do what `bench.batch_size.probe` does, in a worker that SIGKILL ends at every probe of more than 300 samples."""
     if trial.factors.get("batch_size", 0) > 300:
         os.kill(os.getpid(), signal.SIGKILL)
     return run_job(trial, context, on_progress)

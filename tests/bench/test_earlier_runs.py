@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.earlier_runs import find_rate_run, find_target_run, rows_by_size
+from bench.batch_size.earlier_runs import find_rate_run, find_target_run, rows_by_size
 from bench.errors import InputError, RunDirectoryError
 from bench.records import Record
 from bench.run_directory import RunDirectory

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.batch_measurements import Measurements, study_as_dict, study_measurements
-from bench.batch_size import BatchSizeStudy, ConfigurationStudy, SizeRow
-from bench.earlier_runs import RateAtSize, RateRun, SizeToTarget, TargetRun
+from bench.batch_size.earlier_runs import RateAtSize, RateRun, SizeToTarget, TargetRun
+from bench.batch_size.measurements import Measurements, study_as_dict, study_measurements
+from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from bench.records import Record
 from bench.report.batch_size import render
 from bench.report.batch_size_plot import save_plots

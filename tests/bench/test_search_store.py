@@ -11,8 +11,8 @@ import pytest
 from bench.errors import InputError
 from bench.load_spec import load_spec
 from bench.records import Record
-from bench.search_store import SearchPlan, SearchStore, label, open_search, plan_of
-from bench.search_study import fresh_runs, study_search
+from bench.search.store import SearchPlan, SearchStore, label, open_search, plan_of
+from bench.search.study import fresh_runs, study_search
 from tuner.search import Searcher
 
 SPACE: dict[str, Any] = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.design import Trial
 from bench.records import Record
-from bench.search_step import Advance
+from bench.search.step import Advance
 from bench.trial import run_trial, trial_epochs
 from bench.worker import OnProgress, WorkerContext
 

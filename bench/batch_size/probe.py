@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.accelerators import Accelerator, accelerator
 from bench.assembly import (
     EVALUATION_BATCHES,
     OptimizerMaker,
@@ -27,7 +26,8 @@ from bench.assembly import (
     prepare_data,
     rehearse,
 )
-from bench.batch_jobs import measure_noise, time_steps
+from bench.batch_size.accelerators import Accelerator, accelerator
+from bench.batch_size.jobs import measure_noise, time_steps
 from bench.design import Trial
 from bench.memory_limit import measure_footprint, settle_footprint
 from bench.records import Record

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.batch_size import BatchSizeStudy, ConfigurationStudy
+from bench.batch_size.earlier_runs import RateRun, SizeToTarget, TargetRun
+from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
 from bench.design import Trial
-from bench.earlier_runs import RateRun, SizeToTarget, TargetRun
 from bench.executors import WorkerExecutor
 from bench.record_keeper import RecordKeeper
 from bench.records import Record

@@ -15,7 +15,7 @@ import optuna
 from scipy.stats import t as student
 
 from bench.records import Record
-from bench.search_store import BUDGET_SPENT, SearchPlan, open_search, plan_of
+from bench.search.store import BUDGET_SPENT, SearchPlan, open_search, plan_of
 from tuner.search import SearchTrial
 
 CONFIDENCE = 0.95

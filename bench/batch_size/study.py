@@ -33,7 +33,7 @@ from tuner.batch_size import (
 )
 from tuner.memory_lines import StepMemory
 
-BATCH_SIZE = Kind("batch-size", "bench.memory_probe:run_job")
+BATCH_SIZE = Kind("batch-size", "bench.batch_size.probe:run_job")
 _FACTOR = "batch_size"
 
 Announce = Callable[[str], None]

@@ -23,15 +23,15 @@ from bench.records import Record
 from bench.records import Status as RecordStatus
 from bench.run_directory import RunDirectory
 from bench.runner import Display, Kind, RunPlan, make_worker, rehearse
-from bench.search_step import Advance
-from bench.search_store import BUDGET_SPENT, SearchPlan, SearchStore, open_search, plan_of
+from bench.search.step import Advance
+from bench.search.store import BUDGET_SPENT, SearchPlan, SearchStore, open_search, plan_of
 from bench.spec import Spec
 from bench.worker import OnProgress, Progress
 from tuner import convergence
 from tuner.convergence import Target, Training
 from tuner.search import Searcher, SearchTrial
 
-SEARCH = Kind("search", "bench.search_trial:run_step")
+SEARCH = Kind("search", "bench.search.trial:run_step")
 
 # What the entries of a curve alone say of a training.
 _FROM_CURVE = (

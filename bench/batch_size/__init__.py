@@ -1,0 +1,1 @@
+"""`bench batch-size`: the largest batch under a byte limit, what each size is worth, and one recommendation."""
