@@ -187,7 +187,7 @@ class OptimizerMaker:
         return self._last
 
     def path(self, activations: str) -> dict[str, str]:
-        """Say which way the optimizer and the activations took: triton, interpreter or torch."""
+        """Say which way the optimizer and the activations took: triton, triton-cpu, interpreter or torch."""
         return {"optimizer": getattr(self._last, "path", "torch"), "activations": activations}
 
 
@@ -196,7 +196,7 @@ def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> st
 
     What was verified once for a device is not verified again.
     """
-    from kernels.activation import Activation, activation_path
+    from kernels.activations import Activation, activation_path
     from kernels.replace import replace_activations, verify_activation
 
     verified = context.cache.setdefault("verified", set())

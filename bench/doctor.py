@@ -74,6 +74,7 @@ def diagnose(results: Path = Path("results")) -> list[Check]:
         _check_memory,
         _check_memory_limit,
         _check_compiler,
+        _check_fused_kernels,
         _check_cifar10,
         lambda: check_writable("results", results),
         _check_cache,
@@ -224,6 +225,46 @@ def _check_compiler() -> Check:
             return Check("C compiler", "ok", path)
     advice = "Install gcc or clang to use `compile: true` on a CPU."
     return Check("C compiler", "note", "none found", advice)
+
+
+def _check_fused_kernels() -> Check:
+    """Which way `implementation: fused` goes on this machine."""
+    found = versions()
+    if found["torch"] is None or found["triton"] is None:
+        return describe_fused_kernels("torch", "triton is not installed.")
+    import torch
+    from triton import knobs
+
+    from kernels.launch import path_on, why_not_on_cpu
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return describe_fused_kernels(
+        "interpreter" if knobs.runtime.interpret else path_on(device), why_not_on_cpu()
+    )
+
+
+def describe_fused_kernels(path: str, why_not: str | None) -> Check:
+    """Say how the fused kernels run here.
+
+    Args:
+        path: as in `kernels.launch`.
+        why_not: a sentence on why they cannot be compiled for the CPU, or None.
+
+    Example:
+        >>> describe_fused_kernels("torch", "no C compiler on this machine. Install gcc or clang.").state
+        'note'
+    """
+    how = {
+        "triton": "compiled for the GPU (path: triton)",
+        "triton-cpu": "compiled for this CPU (path: triton-cpu)",
+        "interpreter": "interpreted, slowly (path: interpreter)",
+        "torch": "not compiled; they fall back to plain PyTorch (path: torch)",
+    }[path]
+    if path in ("triton", "triton-cpu"):
+        return Check("fused kernels", "ok", how)
+    advice = "Unset TRITON_INTERPRET." if path == "interpreter" else why_not or ""
+    advice = advice[:1].upper() + advice[1:]
+    return Check("fused kernels", "note", how, advice)
 
 
 def _check_cifar10() -> Check:

@@ -1,13 +1,20 @@
-"""Fused kernels: maths on tensors, nothing of training, files or YAML (a leaf: imports neither `tuner` nor `bench`)."""
+"""Fused kernels: maths on tensors, nothing of training, files or YAML (a leaf: imports neither `tuner` nor `bench`).
+
+Names are imported when they are first used: Triton imports `kernels.cpu`, its backend for CPUs, in the middle of
+`import triton`, when nothing here can import Triton yet.
+"""
 
 from __future__ import annotations
 
-from kernels.activation import KERNELS as ACTIVATIONS
-from kernels.activation import Activation, activation
-from kernels.adam import ADAM, ADAMW, FusedAdam, FusedAdamW
-from kernels.kernel import Kernel
-from kernels.replace import replace_activations, verify_activation
-from kernels.sgd import MOMENTUM, SGD, FusedSGD
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kernels.activations import Activation, activation
+    from kernels.adam import FusedAdam, FusedAdamW
+    from kernels.catalog import KERNELS
+    from kernels.replace import replace_activations, verify_activation
+    from kernels.sgd import FusedSGD
 
 __all__ = [
     "KERNELS",
@@ -20,10 +27,26 @@ __all__ = [
     "verify_activation",
 ]
 
-KERNELS: dict[str, Kernel] = {
-    "sgd": SGD,
-    "momentum": MOMENTUM,
-    "adam": ADAM,
-    "adamw": ADAMW,
-    **ACTIVATIONS,
+_HOME = {
+    "KERNELS": "kernels.catalog",
+    "Activation": "kernels.activations",
+    "activation": "kernels.activations",
+    "FusedAdam": "kernels.adam",
+    "FusedAdamW": "kernels.adam",
+    "FusedSGD": "kernels.sgd",
+    "replace_activations": "kernels.replace",
+    "verify_activation": "kernels.replace",
 }
+
+
+def __getattr__(name: str) -> Any:
+    """Import the name's module (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'kernels' has no attribute '{name}'")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

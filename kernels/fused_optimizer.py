@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kernels.launch import Path, path_of
+from kernels.launch import PATHS, Path, path_of
 from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinations
 from kernels.stochastic_rounding import RandomSource, stochastically_rounded
 
@@ -215,15 +215,14 @@ class FusedStep(ABC):
 
     @property
     def path(self) -> Path:
-        """Which way the parameters take: triton, interpreter, or torch.
+        """Which way the parameters take: triton, triton-cpu, interpreter, or torch.
 
         A tensor that no kernel can take (fp64, gaps in its memory, a gradient in another layout) goes by plain PyTorch
         whatever this says.
         """
         params = [p for group in self.param_groups for p in group["params"]]
         paths = {path_of(self._kernel, p.device) for p in params}
-        order: tuple[Path, ...] = ("triton", "interpreter", "torch")
-        return next((path for path in order if path in paths), "torch")
+        return next((path for path in PATHS if path in paths), "torch")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.

@@ -1,12 +1,14 @@
 """The one place that decides which way a kernel takes, and that launches it.
 
 triton        compiled for the GPU that holds the tensors (or recorded, see `kernels.recorder`)
-interpreter   Triton's own interpreter, with TRITON_INTERPRET=1 set before this package is imported: slow and exact
+triton-cpu    compiled for the CPU by `kernels.cpu`, where no GPU is
+interpreter   Triton's own interpreter, with TRITON_INTERPRET=1 set before Triton is imported: slow, to debug kernels
 torch         the plain PyTorch twin, for tensors that no Triton backend can reach
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,9 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from triton.backends import backends
+from triton.runtime import driver
 from triton.runtime.interpreter import InterpretedFunction
 
-Path = Literal["triton", "interpreter", "torch"]
+from kernels.cpu import why_not
+
+Path = Literal["triton", "triton-cpu", "interpreter", "torch"]
+PATHS: tuple[Path, ...] = ("triton", "triton-cpu", "interpreter", "torch")
 
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
 
@@ -37,11 +44,31 @@ def path_of(kernel: Any, device: torch.device) -> Path:
         kernel: a `@triton.jit` function.
         device: where its tensors are.
     """
-    if _recording.get():
-        return "triton"
-    if isinstance(kernel, InterpretedFunction):
+    if not _recording.get() and isinstance(kernel, InterpretedFunction):
         return "interpreter"
-    return "triton" if device.type == "cuda" else "torch"
+    return path_on(device)
+
+
+def path_on(device: torch.device) -> Path:
+    """Say which way kernels take that are not interpreted."""
+    if _recording.get() or device.type == "cuda":
+        return "triton"
+    return "triton-cpu" if device.type == "cpu" and compiles_for_cpu() else "torch"
+
+
+def compiles_for_cpu() -> bool:
+    """Say whether kernels on CPU tensors run compiled: Triton's active driver is the CPU's."""
+    return why_not_on_cpu() is None and isinstance(driver.active, backends["cpu"].driver)
+
+
+@functools.cache
+def why_not_on_cpu() -> str | None:
+    """Return why Triton cannot compile for this machine's CPU, or None where it can; a GPU's driver goes first."""
+    if "cpu" not in backends:
+        return (
+            "Triton does not know its backend for CPUs; `pip install` registers it, a bare checkout does not."
+        )
+    return why_not()
 
 
 def launch(

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernels.activation import Activation, activation, parameter_values, reference
 from kernels.activation_functions import FUNCTIONS
+from kernels.activations import Activation, activation, parameter_values, reference
 
 # torch.nn class -> its name here; a function's parameters are attributes of the same names.
 _NAMES: dict[type[nn.Module], Callable[[Any], str]] = {

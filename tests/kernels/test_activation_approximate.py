@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from kernels.activation import Activation, activation
 from kernels.activation_functions import FUNCTIONS
 from kernels.activation_kernels import forward_case, precision
+from kernels.activations import Activation, activation
 from kernels.gpu_targets import TARGETS, gpu_target
 from kernels.recorder import record_launches
 from kernels.static import _compile, _disassemble

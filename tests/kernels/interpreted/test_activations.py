@@ -11,9 +11,9 @@ import triton.language as tl
 from torch import nn
 from triton.runtime.interpreter import interpreter_builder
 
-from kernels.activation import Activation, _activation, activation, activation_path, reference
 from kernels.activation_functions import FUNCTIONS
 from kernels.activation_kernels import forward_kernel, index_types
+from kernels.activations import Activation, _activation, activation, activation_path, reference
 from kernels.launch import LaunchConfig, launch
 from kernels.replace import replace_activations, verify_activation
 

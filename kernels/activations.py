@@ -120,7 +120,7 @@ class Activation(nn.Module):
 
 
 def activation_path(x: torch.Tensor) -> Path:
-    """Say which way `activation` takes for `x`: triton, interpreter or torch.
+    """Say which way `activation` takes for `x`: triton, triton-cpu, interpreter or torch.
 
     Example:
         >>> activation_path(torch.zeros(1, dtype=torch.float64))
