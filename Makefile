@@ -10,7 +10,7 @@ run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
-import torch
+
+# Test processes beside each other share the cores: threads that wait for each other's time slices cost more than they
+# give. Set before torch is imported, and inherited by the processes that tests start.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
+import torch  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

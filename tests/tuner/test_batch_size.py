@@ -214,6 +214,11 @@ def test_one_run_gives_at_least_the_tensors_own_growth() -> None:
     assert fit_overhead([(100.0, 190.0)], Overhead(40.0, 1.5), failures=1) == Overhead(0.0, 1.9)
 
 
+def test_a_run_needs_at_least_its_tensors_where_a_fitted_line_says_less() -> None:
+    line = Overhead(-100.0, 1.5)
+    assert [line.needed(predicted) for predicted in (10.0, 200.0, 400.0)] == [10.0, 200.0, 500.0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
