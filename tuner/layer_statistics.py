@@ -6,8 +6,7 @@ A snapshot is a mapping of JSON numbers. `tuner.diagnosis` reads a training's sn
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,12 +16,12 @@ from torch.nn.utils import get_total_norm
 
 from tuner.batches import Batches
 from tuner.evaluation import LossFunction
+from tuner.layer_probes import Probe, ProbeKey, thinned, watched_layers, watching, weight_of
 from tuner.precision import autocast
 from tuner.training_step import restored
 
 Snapshot = dict[str, Any]
 
-MOST_LAYERS = 64
 # A unit that is 0 on 64 samples by chance is rare; on 4, what a batch of 1 would give, it is common.
 LEAST_SAMPLES = 64
 MOST_SAMPLES = 256
@@ -33,12 +32,6 @@ FOLLOWED_WEIGHTS = 512
 # Batches up to this size get their gradient noise measured, where the model is small enough for a second gradient.
 SMALL_BATCH = 8
 MOST_PARAMETERS = 10_000_000
-# Nearer to its ends than this, the slope of a sigmoid or a tanh is below a tenth of its largest.
-SATURATED = 0.95
-
-_RECTIFIERS = ("relu", "relu6")
-# Activation -> (factor, shift) that bring its outputs to -1..1.
-_SQUASHING = {"sigmoid": (2.0, -1.0), "tanh": (1.0, 0.0), "softsign": (1.0, 0.0)}
 
 
 class LayerStatistics:
@@ -50,12 +43,10 @@ class LayerStatistics:
         moved = |w - w_0| / |w_0|        of up to 512 weights of a layer, evenly spaced; w_0: when this was made
         gradient_noise = b m / (m - 1) (mean_c |g_c|^2 - |g|^2)        the trace of the gradient's covariance
         gradient_square = |g|^2 - gradient_noise / (b m)              g: mean of the gradients g_c of m batches of b
-        saturated: |a| > 0.95            with a the output brought to -1..1
-        dead: the unit (feature, or channel) of a rectifier is 0 on every sample and everywhere in the image
 
     Args:
-        model: not compiled, in training mode; on the batches' device. Of more than 64 layers, 64 evenly spaced are
-            looked at, first and last among them.
+        model: not compiled, in training mode; on the batches' device. Of more than 64 layers and activation modules,
+            64 evenly spaced are looked at, first and last among them; and so for activations called as functions.
         batches: training data.
         loss_fn: (logits, labels) -> mean loss.
         precision: fp32, bf16 or fp16.
@@ -81,12 +72,10 @@ class LayerStatistics:
         self._loss_fn = loss_fn
         self._precision = precision
         self._autocast = autocast(precision, batches.device)
-        self._watched = _thinned(
-            [(name, module) for name, module in model.named_modules() if _kind(module) is not None]
-        )
-        self._start = {
-            name: _followed(module).clone() for name, module in self._watched if _weight(module) is not None
+        self._weighted = {
+            name: module for name, module in watched_layers(model) if weight_of(module) is not None
         }
+        self._start = {name: _followed(module).clone() for name, module in self._weighted.items()}
 
     def snapshot(self, epoch: int) -> Snapshot:
         """Return what the model does now; gradients are those that its parameters hold.
@@ -103,20 +92,20 @@ class LayerStatistics:
             gradient_noise and gradient_square, with batches of up to 8 samples and up to 10 million parameters;
             layers, in the order of their calls: name, kind, mean, std and sample_std of the output; where there are
             weights also weight_norm, grad_norm and moved; of rectifiers zero_share and dead_share; of sigmoid and
-            tanh saturated_share.
+            tanh saturated_share, see `tuner.layer_probes.Probe`. An activation that a module calls as a function is
+            named after the module, as in `block1.relu`.
             A number that is not finite is None, and so is the gradient norm of a layer without a gradient.
 
         Mutates: nothing; modes, hooks, buffers and torch's random states are put back.
         """
         devices = [self._batches.device] if self._batches.device.type == "cuda" else []
-        probes: dict[tuple[str, int], _Probe] = {}
         outer = _Held()
         with torch.random.fork_rng(devices=devices), restored(self._model.named_buffers), torch.no_grad():
-            with _hooked(self._watched, probes) as begin_chunk:
+            with watching(self._model) as watch:
                 for x, y in self._chunks():
-                    begin_chunk()
                     with self._autocast:
-                        logits = self._model(x)
+                        with watch.forward():
+                            logits = self._model(x)
                         loss = self._loss_fn(logits, y)
                     outer.add(x, y, logits.float(), loss)
             layers = [
@@ -125,7 +114,7 @@ class LayerStatistics:
                     probe,
                     {**probe.numbers(), **self._weights(name, call)},
                 )
-                for (name, call), probe in probes.items()
+                for (name, call), probe in _listed(watch.probes)
             ]
         numbers = _read([outer.numbers(), *(tensors for _, _, tensors in layers)])
         return {
@@ -189,42 +178,14 @@ class LayerStatistics:
         """Return norms of a layer's weights and gradient, and how far it has moved; nothing for other modules."""
         if name not in self._start or call:
             return {}
-        module = dict(self._watched)[name]
-        weight, start = _weight(module), self._start[name]
+        module = self._weighted[name]
+        weight, start = weight_of(module), self._start[name]
         assert weight is not None
         return {
             "weight_norm": weight.detach().norm(),
             "grad_norm": None if weight.grad is None else weight.grad.norm(),
             "moved": (_followed(module) - start).norm() / start.norm(),
         }
-
-
-class _Probe:
-    """Sums over the chunks of what one call of a module gives."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._chunks: list[dict[str, Tensor]] = []
-        self._alive: Tensor | None = None
-
-    def add(self, output: Tensor) -> None:
-        """Look at a chunk's output."""
-        output = output.detach().float()
-        chunk = {"mean": output.mean(), "std": output.std(), "sample_std": output.std(0).mean()}
-        if self.kind in _RECTIFIERS:
-            positive = output > 0
-            chunk["zero_share"] = 1 - positive.float().mean()
-            alive = positive.any(dim=[d for d in range(output.ndim) if d != _unit_dimension(output)])
-            self._alive = alive if self._alive is None else self._alive | alive
-        elif self.kind in _SQUASHING:
-            factor, shift = _SQUASHING[self.kind]
-            chunk["saturated_share"] = ((output * factor + shift).abs() > SATURATED).float().mean()
-        self._chunks.append(chunk)
-
-    def numbers(self) -> dict[str, Tensor]:
-        """Return means over the chunks, and the share of units that were dead in all."""
-        means = {name: torch.stack([c[name] for c in self._chunks]).mean() for name in self._chunks[0]}
-        return means if self._alive is None else {**means, "dead_share": 1 - self._alive.float().mean()}
 
 
 class _Held:
@@ -280,30 +241,6 @@ class _Held:
         }
 
 
-@contextmanager
-def _hooked(
-    watched: Sequence[tuple[str, nn.Module]], probes: dict[tuple[str, int], _Probe]
-) -> Iterator[Callable[[], None]]:
-    """Let every watched module's calls be seen by probes; yields what is to be called before each chunk."""
-    calls: dict[str, int] = {}
-
-    def hook(name: str, kind: str) -> Callable[[nn.Module, Any, Any], None]:
-        def see(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.is_floating_point():
-                key = (name, calls.get(name, 0))
-                calls[name] = key[1] + 1
-                probes.setdefault(key, _Probe(kind)).add(output)
-
-        return see
-
-    handles = [module.register_forward_hook(hook(name, _kind(module) or "")) for name, module in watched]
-    try:
-        yield calls.clear
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _read(groups: Sequence[Mapping[str, Tensor | None]]) -> list[dict[str, float | None]]:
     """Bring all numbers to the host at once; the device is waited for here, and only here."""
     tensors = [tensor.detach().float() for group in groups for tensor in group.values() if tensor is not None]
@@ -316,37 +253,15 @@ def _read(groups: Sequence[Mapping[str, Tensor | None]]) -> list[dict[str, float
     return [{name: number(tensor) for name, tensor in group.items()} for group in groups]
 
 
-def _kind(module: nn.Module) -> str | None:
-    """Return the class of a layer with weights, or the name of an activation that can be judged; None for others."""
-    if _weight(module) is not None:
-        return type(module).__name__
-    # An activation that stands for several functions says which one by an attribute `name`.
-    name = str(getattr(module, "name", type(module).__name__)).lower()
-    return name if name in _RECTIFIERS or name in _SQUASHING else None
-
-
-def _weight(module: nn.Module) -> nn.Parameter | None:
-    """Return a module's own weight matrix, or None; a norm's scale, a vector, is none."""
-    weight = module._parameters.get("weight")
-    return weight if weight is not None and weight.ndim > 1 else None
+def _listed(probes: Mapping[ProbeKey, Probe]) -> list[tuple[ProbeKey, Probe]]:
+    """Return the probes in the order of their calls, those of functions thinned."""
+    functions = set(thinned([key for key, probe in probes.items() if probe.function]))
+    return [(key, probe) for key, probe in probes.items() if not probe.function or key in functions]
 
 
 def _followed(module: nn.Module) -> Tensor:
     """Return the weights whose movement is followed."""
-    weight = _weight(module)
+    weight = weight_of(module)
     assert weight is not None
     flat = weight.detach().reshape(-1)
     return flat[:: math.ceil(len(flat) / FOLLOWED_WEIGHTS)]
-
-
-def _unit_dimension(output: Tensor) -> int:
-    """Return where a unit stands: channels of an image (N, C, H, W), else the last dimension."""
-    return 1 if output.ndim == 4 else output.ndim - 1
-
-
-def _thinned(items: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
-    """Keep at most MOST_LAYERS, evenly spaced, first and last among them."""
-    if len(items) <= MOST_LAYERS:
-        return items
-    last = len(items) - 1
-    return [items[round(place * last / (MOST_LAYERS - 1))] for place in range(MOST_LAYERS)]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.tuner.faulty_runs import FAULTS, HEALTHY_JUDGED_FROM, JUDGED_FROM, Case, healthy, is_as_made, run
-from tuner.diagnosis import FINDINGS, Finding, diagnose
+from tests.tuner.faulty_runs import FAULTS, JUDGED_FROM, Case, healthy, is_as_made, judged_from, run
+from tuner.diagnosis import Finding, diagnose
 
 MADE = 12  # runs of each fault that count
 SOUND_RUNS = 60
-QUICK_HEALTHY = (185, 186, 189, 190, 194, 195, 197)  # about a second each
+QUICK_HEALTHY = (304, 306, 310, 314, 315, 319, 320)  # about a second each
 
 
 def _curve(train: list[float | None], val: list[float | None], **columns: Any) -> list[dict[str, Any]]:
@@ -178,6 +178,24 @@ def test_oscillation_counts_only_where_the_learning_rate_is_high() -> None:
     assert _names(_curve(train, train, **rates), initial={"loss": 2.3}) == []
 
 
+def test_weights_that_went_far_are_thrown_about_unless_all_is_learnt_or_the_model_is_small() -> None:
+    def names(train: list[float], val: list[float], per_root_step: float, **changes: Any) -> list[str]:
+        snapshots = [
+            _snapshot(
+                epoch, loss, layers={"first": {"moved": per_root_step * 10 * math.sqrt(epoch)}}, **changes
+            )
+            for epoch, loss in enumerate([2.3, *train])
+        ]
+        return _names(_curve(train, val), statistics=snapshots)
+
+    high = [1.6, 1.4, 1.2, 1.1, 1.1, 1.1]
+    assert names(high, high, 0.6) == ["learning_rate_too_high"]
+    assert names(high, high, 0.3) == []
+    learnt = [0.8, 0.4, 0.2, 0.1, 0.05, 0.05]
+    assert names(learnt, learnt, 0.6) == []
+    assert names(high, high, 0.6, parameters=50) == ["underfitting"]
+
+
 def test_a_loss_that_stays_at_chance_is_explained_by_what_the_weights_did() -> None:
     losses = [2.3] * 6
     curve = _curve(losses, losses)
@@ -234,6 +252,44 @@ def test_a_loss_that_creeps_is_told_from_one_that_has_settled_by_the_curve_alone
     assert _names(_curve(creeping, creeping), initial={"loss": 2.3}) == ["learning_rate_too_low"]
     settled = [2.1, 2.0, 2.01, 2.0, 2.01, 2.0, 2.01, 2.0]
     assert _names(_curve(settled, settled), initial={"loss": 2.3}) == ["underfitting"]
+
+
+def test_a_small_model_that_has_settled_or_creeps_underfits_and_a_large_one_does_not() -> None:
+    creeping = [1.9, 1.5, 1.25, 1.1, 1.05, 1.0]
+    curve = _curve(creeping, creeping)
+
+    def moving(moved: float, **changes: Any) -> list[dict[str, Any]]:
+        layers = {name: {"moved": moved} for name in ("first", "middle", "last")}
+        return _snapshots(creeping, layers=layers, **changes)
+
+    assert _names(curve, statistics=moving(3.0, parameters=50)) == ["underfitting"]
+    assert _names(curve, statistics=moving(3.0)) == []
+    # Validation that has left the training loss behind is another fault than too small a model.
+    apart = _curve([0.7 * loss for loss in creeping], [1.9, 1.6, 1.5, 1.5, 1.5, 1.5])
+    assert _names(apart, statistics=moving(3.0, parameters=50)) == []
+
+
+def test_a_gap_to_validation_that_only_the_held_samples_show_is_none() -> None:
+    # The held samples happen to be easy: the loss of a whole epoch is that of validation.
+    held = [1.6, 1.3, 1.2, 1.19, 1.18, 1.18]
+    whole = [1.9, 1.7, 1.62, 1.61, 1.6, 1.6]
+    snapshots = _snapshots(held, parameters=50, layers={"first": {"moved": 3.0}})
+    assert _names(_curve(whole, whole), statistics=snapshots) == ["underfitting"]
+
+
+def test_one_or_two_samples_at_a_constant_rate_are_blamed_where_the_loss_has_stopped() -> None:
+    losses = [1.5, 1.35, 1.3, 1.29, 1.29, 1.28]
+    snapshots = _snapshots(losses)
+
+    def names(curve: list[dict[str, Any]], noise_scale: float, batch_size: int) -> list[str]:
+        return _names(curve, statistics=snapshots, noise_scale=noise_scale, batch_size=batch_size)
+
+    constant = _curve(losses, losses)
+    assert names(constant, 400.0, 2) == ["batch_too_small"]
+    assert names(constant, 40.0, 2) == []
+    assert names(constant, 1600.0, 8) == []
+    decayed = _curve(losses, losses, lr=[0.1, 0.1, 0.1, 0.06, 0.02, 0.001])
+    assert names(decayed, 400.0, 2) == []
 
 
 def test_noise_is_blamed_where_the_batch_is_far_below_the_noise_scale() -> None:
@@ -301,29 +357,23 @@ def test_quick_sound_trainings_are_not_accused(seed: int) -> None:
     assert found == []
 
 
-def named_rightly(kind: str) -> tuple[int, Counter[str | None]]:
-    """Diagnose MADE trainings that nobody looked at; return how many were named rightly, and what was said."""
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", FAULTS)
+def test_nine_in_ten_runs_of_each_fault_are_named_rightly(kind: str) -> None:
     make, expected = FAULTS[kind]
-    every = (_findings(make(seed)) for seed in range(JUDGED_FROM, JUDGED_FROM + 4 * MADE))
+    first = judged_from(kind)
+    every = (_findings(make(seed)) for seed in range(first, first + 6 * MADE))
     made = list(itertools.islice((found for found in every if found is not None), MADE))
     assert len(made) == MADE
     names = Counter(found[0].name if found else None for found in made)
-    assert set(names) <= {None, *FINDINGS}
-    return names[expected], names
-
-
-@pytest.mark.exhaustive
-@pytest.mark.timeout(3600)
-def test_nine_in_ten_faults_are_named_rightly_and_most_of_each_kind() -> None:
-    outcomes = {kind: named_rightly(kind) for kind in FAULTS}
-    assert sum(count for count, _ in outcomes.values()) >= 0.9 * MADE * len(FAULTS), outcomes
-    assert min(count for count, _ in outcomes.values()) >= MADE / 2, outcomes
+    assert names[expected] >= 0.9 * MADE, names
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 def test_at_most_one_sound_training_in_twenty_is_accused() -> None:
-    every = ((seed, _findings(healthy(seed))) for seed in itertools.count(HEALTHY_JUDGED_FROM))
+    every = ((seed, _findings(healthy(seed))) for seed in itertools.count(JUDGED_FROM))
     sound = list(itertools.islice(((seed, found) for seed, found in every if found is not None), SOUND_RUNS))
     accused = {seed: [finding.name for finding in found] for seed, found in sound if found}
     assert len(accused) <= SOUND_RUNS / 20, accused

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tuner import layer_statistics
+from tuner import layer_probes
 from tuner.batches import Augment, Batches
 from tuner.convergence import Training
 from tuner.layer_statistics import LayerStatistics, Snapshot
@@ -149,7 +149,7 @@ def test_a_snapshot_is_json_and_what_is_not_finite_is_null() -> None:
 def test_deep_models_are_thinned_and_keep_their_ends() -> None:
     model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(99)), nn.Linear(6, 3))
     names = [layer["name"] for layer in _look(model).snapshot(0)["layers"]]
-    assert len(names) == layer_statistics.MOST_LAYERS
+    assert len(names) == layer_probes.MOST_LAYERS
     assert (names[0], names[-1]) == ("0", "99")
     assert names == sorted(names, key=int)
 

@@ -1,0 +1,148 @@
+"""What the rules read off a training: its curve, the snapshots of its layers, and a few sums of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from tuner.convergence import Curve
+
+# Thresholds that several rules share.
+LEARNT_NOTHING = 0.95  # entropies of the labels
+FEW_STEPS = 100
+STILL = 1.5e-3  # movement of the weights per step
+NEAR = 0.6  # movement below which the weights have stayed near their start
+FLAT = 0.04  # share by which a loss falls over the last third of its epochs
+
+
+@dataclass(frozen=True)
+class Readings:
+    """A training's numbers, and what the rules read off them."""
+
+    curve: Curve
+    snapshots: Sequence[Mapping[str, Any]]
+    initial: Mapping[str, float]
+    diverged: str | None
+    given_noise_scale: float | None
+    batch_size: int | None
+    planned_epochs: int
+
+    def column(self, name: str) -> list[float]:
+        """Return a metric's finite values, epoch by epoch."""
+        return [
+            value for entry in self.curve if (value := entry.get(name)) is not None and math.isfinite(value)
+        ]
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The untrained model's snapshot, or an empty one."""
+        return self.snapshots[0] if self.snapshots else {}
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The last snapshot, or an empty one."""
+        return self.snapshots[-1] if self.snapshots else {}
+
+    @cached_property
+    def entropy(self) -> float | None:
+        """Loss of a blind guess: the labels' entropy, or the untrained loss where that is no cross entropy."""
+        known = self.first.get("label_entropy", self.initial.get("label_entropy", self.initial.get("loss")))
+        loss, classes = self.first.get("loss"), self.first.get("classes", 0)
+        if loss and classes > 1 and (self.first.get("output_std") or math.inf) < 1:
+            # Logits near 0 give a cross entropy of log(classes), whatever the labels.
+            known = known if 0.5 < loss / math.log(classes) < 1.9 else loss
+        return known if known and known > 0 else None
+
+    @cached_property
+    def start_loss(self) -> float | None:
+        """Loss of the untrained model."""
+        return self.first.get("loss", self.initial.get("loss", self.entropy))
+
+    @cached_property
+    def fit(self) -> list[float]:
+        """Training loss at the end of each epoch, in entropies; of fixed samples where there are snapshots."""
+        if self.entropy is None:
+            return []
+        if len(self.snapshots) > 1:
+            losses = [snapshot["loss"] for snapshot in self.snapshots[1:] if snapshot["loss"] is not None]
+        else:
+            losses = self.column("train_loss")
+        return [loss / self.entropy for loss in losses]
+
+    @cached_property
+    def val(self) -> list[float]:
+        """Validation loss in entropies."""
+        return [loss / self.entropy for loss in self.column("val_loss")] if self.entropy else []
+
+    @property
+    def steps(self) -> float:
+        """Updates made."""
+        return self.curve[-1].get("step") or 0
+
+    @cached_property
+    def chance(self) -> float | None:
+        """Accuracy of the best constant guess."""
+        return self.first.get("label_majority", self.initial.get("label_majority"))
+
+    def layers(self, snapshot: Mapping[str, Any], number: str) -> list[tuple[str, float]]:
+        """Return name and number of the layers that have it."""
+        return [
+            (layer["name"], layer[number])
+            for layer in snapshot.get("layers", ())
+            if layer.get(number) is not None
+        ]
+
+    def most(self, snapshot: Mapping[str, Any], number: str) -> tuple[str, float]:
+        """Return the layer with the largest number."""
+        return max(self.layers(snapshot, number), key=lambda item: item[1], default=("", 0.0))
+
+    @cached_property
+    def moved(self) -> list[tuple[float, float]]:
+        """Steps made, and movement of the layer that moved most, at each snapshot after the first."""
+        steps = {entry["epoch"]: entry.get("step") or 0 for entry in self.curve}
+        return [
+            (float(steps.get(snapshot["epoch"], 0)), self.most(snapshot, "moved")[1])
+            for snapshot in self.snapshots[1:]
+        ]
+
+    @cached_property
+    def noise_scale(self) -> float | None:
+        """tr(S) / |G|^2 over the second half of the snapshots, or as given."""
+        if self.given_noise_scale is not None:
+            return self.given_noise_scale
+        seen = [s for s in self.snapshots[1:] if s.get("gradient_noise") is not None]
+        seen = seen[len(seen) // 2 :]
+        if not seen:
+            return None
+        noise = math.fsum(s["gradient_noise"] for s in seen)
+        square = math.fsum(s["gradient_square"] for s in seen)
+        return noise / square if square > 0 else math.inf
+
+    @property
+    def few_parameters(self) -> bool:
+        """Whether the model is known to have less than a parameter for 8 samples."""
+        parameters, samples = self.first.get("parameters"), self.first.get("training_samples")
+        return parameters is not None and samples is not None and parameters < samples / 8
+
+    @property
+    def gap(self) -> float:
+        """How far validation's loss lies above that of the held samples, or of the epoch where that is higher."""
+        epochs = self.column("train_loss")
+        return self.val[-1] - max(self.fit[-1], epochs[-1] / self.entropy if epochs and self.entropy else 0.0)
+
+
+def fall_of(losses: Sequence[float]) -> float:
+    """Return by which share a loss fell over the last third of its epochs."""
+    before = losses[-1 - max(1, len(losses) // 3)] if len(losses) > 1 else losses[-1]
+    return (before - losses[-1]) / before if before else 0.0
+
+
+def mean_change(losses: Sequence[float]) -> float:
+    """Return the mean size of a loss's changes from epoch to epoch, the first third of the epochs left out."""
+    late = losses[len(losses) // 3 :]
+    changes = [abs(b - a) for a, b in pairwise(late)]
+    return sum(changes) / len(changes) if changes else 0.0

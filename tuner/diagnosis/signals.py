@@ -1,0 +1,142 @@
+"""Signals that do not pass the layers: dead and saturated units, exploding and vanishing gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.diagnosis.finding import Finding
+from tuner.diagnosis.readings import Readings
+
+_DEAD = 0.8
+_SATURATED_AT_START = 0.45
+_SATURATED = 0.9
+_EXPLODED_LOSS = 4.0  # in entropies of the labels
+_VANISHED = 1e-4  # first layer's relative gradient over the last's
+
+
+def dead_from_the_start(run: Readings) -> Finding | None:
+    """An untrained layer of rectifiers where most units are 0 for every sample: no gradient passes them."""
+    layer, untrained = run.most(run.first, "dead_share")
+    if untrained < _DEAD:
+        return None
+    return Finding(
+        "dead_relus",
+        f"Before training, {untrained:.0%} of the units of layer {layer} are 0 on every sample.",
+        {"dead_share_untrained": untrained, "dead_share": run.most(run.last, "dead_share")[1]},
+        "Look at the initialisation (biases at 0, He's weights) and at the inputs; or use leaky_relu or a norm.",
+        "sure",
+    )
+
+
+def dead_by_training(run: Readings) -> Finding | None:
+    """A layer of rectifiers that has died since: a step too long takes units where they are never positive."""
+    _, untrained = run.most(run.first, "dead_share")
+    layer, trained = run.most(run.last, "dead_share")
+    if trained < _DEAD or not run.fit or run.fit[-1] < 0.3:
+        return None
+    return Finding(
+        "dead_relus",
+        f"{trained:.0%} of the units of layer {layer} are 0 on every sample; before training {untrained:.0%} were.",
+        {"dead_share_untrained": untrained, "dead_share": trained},
+        "Lower the learning rate, warm it up, or clip the gradients; or use leaky_relu or a norm.",
+    )
+
+
+def saturated_from_the_start(run: Readings) -> Finding | None:
+    """An untrained layer of sigmoids or tanhs at the ends of their range, where the slope is below a tenth.
+
+    Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010).
+    """
+    layer, untrained = run.most(run.first, "saturated_share")
+    if untrained < _SATURATED_AT_START:
+        return None
+    return Finding(
+        "saturated_units",
+        f"Before training, {untrained:.0%} of the outputs of layer {layer} are at the ends of their range, where "
+        "hardly any gradient passes.",
+        {
+            "saturated_share_untrained": untrained,
+            "saturated_share": run.most(run.last, "saturated_share")[1],
+        },
+        "Use smaller initial weights (Xavier's), standardise the inputs, or put a norm before the activation.",
+        "sure",
+    )
+
+
+def saturated_by_training(run: Readings) -> Finding | None:
+    """A layer of sigmoids or tanhs that training has driven to the ends of their range, and that did not learn."""
+    _, untrained = run.most(run.first, "saturated_share")
+    layer, trained = run.most(run.last, "saturated_share")
+    if trained < _SATURATED or not run.fit or run.fit[-1] < 0.5:
+        return None
+    return Finding(
+        "saturated_units",
+        f"{trained:.0%} of the outputs of layer {layer} are at the ends of their range, where hardly any gradient "
+        f"passes; before training it was {untrained:.0%}.",
+        {"saturated_share_untrained": untrained, "saturated_share": trained},
+        "Lower the learning rate, or put a norm before the activation.",
+    )
+
+
+def exploding(run: Readings) -> Finding | None:
+    """An untrained model whose loss is several entropies: its signals grow from layer to layer.
+
+    loss_0 > 4 H(labels)        a sound initialisation gives about H, for its logits are near 0
+    """
+    if not run.first or run.entropy is None:
+        return None
+    loss = run.first.get("loss")
+    growth = (run.first.get("output_std") or math.inf) / (run.first.get("input_std") or 1.0)
+    if loss is not None and (loss < _EXPLODED_LOSS * run.entropy or growth < 2):
+        return None
+    layer, norm = run.most(run.first, "grad_norm")
+    shown = "not finite" if loss is None else f"{loss:.3g}"
+    return Finding(
+        "exploding_gradients",
+        f"Before training the loss is {shown}, where a blind guess has {run.entropy:.3g}: signals grow on their way "
+        f"through the layers, and gradients with them (norm {norm:.3g} in layer {layer}).",
+        {
+            "untrained_loss": math.inf if loss is None else loss,
+            "label_entropy": run.entropy,
+            "grad_norm": norm,
+        },
+        "Use He's or Xavier's initial weights, a norm in each layer, or clip the gradients.",
+        "sure",
+    )
+
+
+def vanishing(run: Readings) -> Finding | None:
+    """Gradients, relative to the weights, that shrink by orders of magnitude from the last layer to the first.
+
+    r = (|g_1| / |w_1|) / (|g_L| / |w_L|)        of the untrained model and of the trained one
+    """
+    if run.fit and run.fit[-1] < 0.3:
+        return None
+    ratios = [
+        ratio for snapshot in (run.first, run.last) if (ratio := _gradient_ratio(run, snapshot)) is not None
+    ]
+    if not ratios or min(ratios[0], max(ratios)) >= _VANISHED:
+        return None
+    return Finding(
+        "vanishing_gradients",
+        f"Relative to its weights, the first layer's gradient is {ratios[0]:.1g} times the last layer's: "
+        "the first layers hardly learn.",
+        {"gradient_ratio_untrained": ratios[0], "gradient_ratio": ratios[-1]},
+        "Use relu or gelu instead of sigmoid, He's or Xavier's initial weights, norms, residual connections, "
+        "or fewer layers.",
+        "sure",
+    )
+
+
+def _gradient_ratio(run: Readings, snapshot: Mapping[str, Any]) -> float | None:
+    """Return the first weighted layer's relative gradient over the last's, or None where it says nothing."""
+    relative = [
+        layer["grad_norm"] / layer["weight_norm"]
+        for layer in snapshot.get("layers", ())
+        if layer.get("grad_norm") is not None and layer.get("weight_norm")
+    ]
+    if len(relative) < 3 or not relative[-1]:
+        return None
+    return relative[0] / relative[-1]
