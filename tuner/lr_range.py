@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import torch
 from torch import nn
 
 from tuner.evaluation import LossFunction
-from tuner.lr_suggestion import Curve, smoothed, suggest
+from tuner.lr_suggestion import Curve, Suggestion, smoothed, suggest
 from tuner.lr_sweep import (
     BatchSource,
     EndlessBatches,
@@ -154,9 +155,10 @@ def lr_range_test(
 
         whole = repeat()
         groups = [repeat(index) for index in range(sweeper.groups)] if per_group else []
-        normalised = sweeper.normalises
-    size = _weight_size(model)
-    return _found(whole, normalised, size, tuple(_found(sweeps, normalised, size) for sweeps in groups))
+        judge = partial(suggest, normalised=sweeper.normalises, usual_lr=sweeper.usual_lr)
+    # Only here the weights are the untrained model's again.
+    judge = partial(judge, weight_size=_weight_size(model))
+    return _found(whole, judge, tuple(_found(sweeps, judge) for sweeps in groups))
 
 
 def _weight_size(model: nn.Module) -> float | None:
@@ -174,11 +176,12 @@ def _weight_size(model: nn.Module) -> float | None:
 
 
 def _found(
-    sweeps: Sequence[Sweep], normalised: bool, weight_size: float | None, groups: tuple[LRRange, ...] = ()
+    sweeps: Sequence[Sweep],
+    judge: Callable[[Sequence[Curve]], Suggestion],
+    groups: tuple[LRRange, ...] = (),
 ) -> LRRange:
     """Judge the sweeps and put the result together."""
-    curves = [_judged(sweep) for sweep in sweeps]
-    suggestion = suggest(curves, normalised=normalised, weight_size=weight_size)
+    suggestion = judge([_judged(sweep) for sweep in sweeps])
     length = min(sum(map(math.isfinite, sweep.losses)) for sweep in sweeps)
     losses = (math.fsum(sweep.losses[i] for sweep in sweeps) / len(sweeps) for i in range(length))
     return LRRange(

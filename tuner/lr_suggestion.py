@@ -3,20 +3,29 @@
 A training must stay below the rate at which it becomes unstable, but a sweep passes each rate in a few steps, so its
 loss diverges late. Let lr_p be the rate at which p percent of the fall to the lowest smoothed loss is made.
 
-    plain gradients (SGD, momentum):      lr_90 min(lr_90 / lr_20 / 20, 1/2)
-    normalised gradients (Adam, RMSprop): lr_70 min(fall / untrained loss / 0.75, 1)
+    plain gradients (SGD, momentum):      lr_50 min(lr_50 / lr_20 / 4.5, 1), and from there towards the usual rate
+    normalised gradients (Adam, RMSprop): lr_p min(fall / untrained loss / 0.5, 1), where the loss has fallen by 35 %
+                                          of the untrained model's, p between 50 and 75
 
 both times n / 12.4, with n the steps per decade there: a slower sweep falls earlier; and times min(z / 20, 1), with z
-the fall in standard errors: where it hardly shows, nobody can say how late it is.
-
-Adam moves every weight by about the rate in each step, so its rate stays below half of the weights' own size: above,
-a few steps undo what initialisation and training have made, and a loss that falls once more is another model's.
+the fall in standard errors: where it hardly shows, nobody can say how late it is. A loss above the untrained model's
+counts as that: what matters of an explosion is where it is, and its height would hide a fall beside it. Small batches
+make SGD jump about while it falls, and training unstable at rates that larger ones stand: let r be the noise within the
+fall as a share of it; where 0.12 / r is less than z / 20, it takes its place, down to 0.4.
 
 How late a sweep under SGD is shows in the width of its fall: a fall over a wide range began at rates that the model
-takes easily; a sudden one (sigmoid layers leaving their plateau, where gradients are small) began at rates that are
-hardly stable. Steps of normalised gradients are as long on a plateau as anywhere; there a shallow fall says that the
-sweep had become unstable before the model had learned. Chosen on 18 small workloads, depth and noise on 29: MLPs and
-CNNs with and without BatchNorm, relu, tanh and sigmoid, two data sets, batches of 16 to 128.
+takes easily; a sudden one (layers leaving a plateau, where gradients are small) began at rates that are hardly stable.
+That leaves open a factor of two or so, and within it other models with such an optimizer are a guide. The rate lr so
+becomes lr (usual / lr)^0.3, at most twice or half of what it was, with usual = 1 - momentum: 0.1 for a momentum of 0.9.
+
+Steps of normalised gradients are as long on a plateau as anywhere, and the sweep falls as fast as it may; how far it
+has come then counts for more than how it came there. A loss that never falls so far says that the sweep had become
+unstable before the model had learned. Adam moves every weight by about the rate in each step, so its rate stays below
+two fifths of the weights' own size: above, a few steps undo what initialisation and training have made, and a loss that
+falls once more is another model's.
+
+Chosen on 39 small workloads: MLPs and CNNs with and without BatchNorm, relu, tanh and sigmoid, 8x8 and 28x28 pixels,
+batches of 16 to 128.
 """
 
 from __future__ import annotations
@@ -32,12 +41,14 @@ from scipy import stats
 SMOOTHING = 0.7
 # Of a sweep from 1e-7 to 10 in 100 steps, whose smoothing SMOOTHING is; others are smoothed over as many decades.
 _STEPS_PER_DECADE = 99 / 8
-_BEGIN, _END, _MARGIN, _MOST = 0.2, 0.9, 20.0, 0.5
-_END_NORMALISED, _DEEP = 0.7, 0.75
+_BEGIN, _END, _MARGIN = 0.2, 0.5, 4.5
+_LEVEL, _LEAST_END, _MOST_END, _DEEP = 0.35, 0.5, 0.75, 0.5
 _CLEAR_ERRORS = 20.0
-_OF_WEIGHT_SIZE = 0.5
+_CALM, _LEAST_CALM = 0.12, 0.4
+_OF_WEIGHT_SIZE = 0.4
+_PULL, _MOST_PULL = 0.3, 2.0
 # A shallow fall would seem to begin where noise dips, and so to be wide.
-_BEGIN_ERRORS = 3.0
+_BEGIN_ERRORS = 6.0
 # The first steps move the model by next to nothing; their mean is the untrained model's loss.
 _UNTRAINED_SHARE = 0.1
 _LEAST_UNTRAINED = 3
@@ -49,7 +60,8 @@ _NOISE_DEVIATIONS = 6.0
 _CONFIDENCE = 0.95
 _LONGEST = 100.0  # keeps exp() finite
 _WIDE = 10.0
-_DIVERGED = 3.0
+# Of single losses; what lies higher is an explosion, and no averaging may spread it.
+_BOUND_DEVIATIONS = 3.0
 # Adam's loss can fall a second time, to a model that its first rise has ruined.
 _RISE = 0.5
 # A cycle stays at its peak for a few steps only, and its mean is about half of it.
@@ -153,7 +165,11 @@ def smoothed_both_ways(losses: Sequence[float] | np.ndarray, smoothing: float = 
 
 
 def suggest(
-    curves: Sequence[Curve], *, normalised: bool = False, weight_size: float | None = None
+    curves: Sequence[Curve],
+    *,
+    normalised: bool = False,
+    weight_size: float | None = None,
+    usual_lr: float | None = None,
 ) -> Suggestion:
     """Judge the curves of one sweep's repeats together.
 
@@ -164,13 +180,14 @@ def suggest(
         curves: at least one, over the same rates.
         normalised: whether the optimizer's steps are as long for small gradients as for large ones, as Adam's are.
         weight_size: the untrained weights' root mean square, which bounds the rate of normalised steps; None: no bound.
+        usual_lr: a rate that models get with such an optimizer, above 0; None: there is none.
 
     Example:
         >>> lrs = [10 ** (-7 + 8 * i / 99) for i in range(100)]
         >>> losses = [2.3 - 2 / (1 + (0.05 / lr) ** 2) + 5 * lr**2 for lr in lrs]
         >>> suggestion = suggest([Curve(lrs, losses, diverged=False)])
         >>> round(suggestion.lr, 3), suggestion.interval
-        (0.02, None)
+        (0.018, None)
         >>> suggest([Curve(lrs, [2.3] * 100, diverged=False)]).reason
         'the loss never falls by more than its noise: from 2.3 to 2.3 at best'
     """
@@ -179,14 +196,15 @@ def suggest(
         return _cannot_tell(f"the loss diverged within the first {length} steps, at the lowest rates")
     lrs = curves[0].lrs[:length]
     most = _OF_WEIGHT_SIZE * weight_size if normalised and weight_size else math.inf
-    fall = _find_fall(lrs, np.mean([_bounded(curve)[:length] for curve in curves], axis=0), normalised, most)
+    optimizer = _Optimizer(normalised, most, usual_lr)
+    fall = _find_fall(lrs, np.mean([_bounded(curve)[:length] for curve in curves], axis=0), optimizer)
     if not fall.is_real:
         ending = " before it diverged" if any(curve.diverged for curve in curves) else " at best"
         return _cannot_tell(
             f"the loss never falls by more than its noise: from {fall.untrained:.3g} to {fall.lowest:.3g}{ending}"
         )
     lr = fall.suggestion
-    interval = _interval(lr, curves, normalised, most)
+    interval = _interval(lr, curves, optimizer)
     high = _PEAK * lr
     return Suggestion(
         lr,
@@ -199,17 +217,27 @@ def suggest(
 
 
 @dataclass(frozen=True)
+class _Optimizer:
+    """What is known of the optimizer: `most` is the highest rate that it may get; see `suggest` for the others."""
+
+    normalised: bool
+    most: float
+    usual_lr: float | None
+
+
+@dataclass(frozen=True)
 class _Fall:
     """How a curve falls: its levels, their standard error, and the rates where parts of the fall are made."""
 
     untrained: float
     lowest: float
     error: float
+    roughness: float
     begin: float
     end: float
+    end_part: float
     steps_per_decade: float
-    normalised: bool
-    most: float
+    optimizer: _Optimizer
     from_the_start: bool
     to_the_end: bool
 
@@ -222,22 +250,23 @@ class _Fall:
     @property
     def suggestion(self) -> float:
         """The rule of this module."""
-        return min(self.end * self._share * self._speed * self._clarity, self.most)
+        return min(self._read_off * self._pull, self.optimizer.most)
 
     @property
     def sentence(self) -> str:
         """The rule in numbers."""
-        if self.suggestion == self.most:
-            return (
-                f"the loss falls from {self.untrained:.3g} to {self.lowest:.3g} 70 % of it at {self.end:.3g}; there "
-                f"a step is as long as weights are large: {self.most:.3g} is half of their root mean square"
-            )
         levels = f"of the fall of the loss from {self.untrained:.3g} to {self.lowest:.3g},"
-        if self.normalised:
-            seen, why = f"70 % is made at {self.end:.3g}", "for its depth"
+        end = f"{100 * self.end_part:.0f} % is made at {self.end:.3g}"
+        if self.suggestion == self.optimizer.most:
+            return (
+                f"{levels} {end}; there a step is as long as weights are large: {self.suggestion:.3g} is "
+                f"{_OF_WEIGHT_SIZE:g} of their root mean square"
+            )
+        if self.optimizer.normalised:
+            seen, why = end, "for its depth"
         else:
             width = self.end / self.begin
-            seen = f"20 % is made at {self.begin:.3g} and 90 % at {self.end:.3g}, {width:.3g} times as high"
+            seen = f"{100 * _BEGIN:.0f} % is made at {self.begin:.3g} and {end}, {width:.3g} times as high"
             why = "for its width"
         factors = [
             f"{value:.3g} {name}"
@@ -245,6 +274,7 @@ class _Fall:
                 (self._share, why),
                 (self._speed, "for the sweep's speed"),
                 (self._clarity, "for its noise"),
+                (self._pull, f"towards the usual {self.optimizer.usual_lr or 0:.3g}"),
             )
             if not math.isclose(value, 1, rel_tol=0.01)
         ]
@@ -252,14 +282,16 @@ class _Fall:
         return f"{levels} {seen}: {product} = {self.suggestion:.3g}" if factors else f"{levels} {seen}"
 
     @property
+    def _read_off(self) -> float:
+        """The rate by the curve alone."""
+        return self.end * self._share * self._speed * self._clarity
+
+    @property
     def _share(self) -> float:
         """What of the rate at the fall's end the training gets, from the fall's shape."""
-        if not self.normalised:
-            return min(self.end / self.begin / _MARGIN, _MOST)
-        # A loss that may be negative or begins at zero has no depth to speak of.
-        return (
-            min((self.untrained - self.lowest) / (_DEEP * self.untrained), 1.0) if self.untrained > 0 else 1.0
-        )
+        if not self.optimizer.normalised:
+            return min(self.end / self.begin / _MARGIN, 1.0)
+        return min(_depth(self.untrained, self.lowest) / _DEEP, 1.0)
 
     @property
     def _speed(self) -> float:
@@ -269,50 +301,86 @@ class _Fall:
     @property
     def _clarity(self) -> float:
         """How far the fall stands out from noise, 1 at most."""
-        return min((self.untrained - self.lowest) / (_CLEAR_ERRORS * self.error), 1.0) if self.error else 1.0
+        clarity = (self.untrained - self.lowest) / (_CLEAR_ERRORS * self.error) if self.error else 1.0
+        if not self.optimizer.normalised and self.roughness:
+            clarity = min(clarity, max(_CALM / self.roughness, _LEAST_CALM))
+        return min(clarity, 1.0)
+
+    @property
+    def _pull(self) -> float:
+        """How far the usual rate draws this one to it; 1 where there is none."""
+        if self.optimizer.usual_lr is None:
+            return 1.0
+        return min(max((self.optimizer.usual_lr / self._read_off) ** _PULL, 1 / _MOST_PULL), _MOST_PULL)
 
 
 def _bounded(curve: Curve) -> np.ndarray:
-    """Return a curve's losses, those that have exploded set to a bound, so that averages do not spread them."""
+    """Return a curve's losses, those above the untrained model's and its noise set to that bound."""
     losses = np.array(curve.losses, dtype=np.float64)
+    seen = losses[np.isfinite(losses)]
     losses[~np.isfinite(losses)] = math.inf
-    bound = losses[0] + _DIVERGED * max(abs(losses[0]), losses[0] - losses.min())
-    return np.minimum(losses, bound)
+    return np.minimum(losses, seen[: _untrained_steps(losses)].mean() + _BOUND_DEVIATIONS * _noise(seen))
 
 
-def _find_fall(lrs: Sequence[float], losses: np.ndarray, normalised: bool, most: float) -> _Fall:
+def _untrained_steps(losses: np.ndarray) -> int:
+    """Return how many of the first steps move the model by next to nothing."""
+    return max(_LEAST_UNTRAINED, int(_UNTRAINED_SHARE * len(losses)))
+
+
+def _noise(losses: np.ndarray) -> float:
+    """Return the standard deviation of single losses about the curve."""
+    # Differences of neighbours know nothing of the fall; their median nothing of the divergence.
+    return float(np.median(np.abs(np.diff(losses)))) / (math.sqrt(2) * float(stats.norm.ppf(0.75)))
+
+
+def _roughness(losses: np.ndarray) -> float:
+    """Return the standard deviation of single losses about a curve that rises or falls evenly."""
+    return float(np.median(np.abs(np.diff(losses, 2)))) / (math.sqrt(6) * float(stats.norm.ppf(0.75)))
+
+
+def _depth(untrained: float, lowest: float) -> float:
+    """Return the fall as a share of the untrained loss."""
+    # A loss that may be negative or begins at zero has no depth to speak of.
+    return (untrained - lowest) / untrained if untrained > 0 else 1.0
+
+
+def _find_fall(lrs: Sequence[float], losses: np.ndarray, optimizer: _Optimizer) -> _Fall:
     """Measure the fall of one curve."""
     per_decade = (len(lrs) - 1) / math.log10(lrs[-1] / lrs[0])
     smoothing = SMOOTHING ** (_STEPS_PER_DECADE / per_decade)
     curve = smoothed_both_ways(losses, smoothing)
-    untrained_steps = max(_LEAST_UNTRAINED, int(_UNTRAINED_SHARE * len(lrs)))
+    untrained_steps = _untrained_steps(losses)
     untrained = float(np.mean(losses[:untrained_steps]))
     place = _end_of_fall(curve, untrained)
     lowest = float(curve[place])
-    # Differences of neighbours know nothing of the fall; their median nothing of the divergence.
-    noise = float(np.median(np.abs(np.diff(losses)))) / (math.sqrt(2) * stats.norm.ppf(0.75))
-    error = noise * math.sqrt(_variance_factor(smoothing) + 1 / untrained_steps)
+    error = _noise(losses) * math.sqrt(_variance_factor(smoothing) + 1 / untrained_steps)
     fall = untrained - lowest
+    end_part = _end_part(untrained, lowest) if optimizer.normalised else _END
     begin, end = (
         _crossing(lrs, curve[: place + 1], untrained - part)
-        for part in (
-            min(max(_BEGIN * fall, _BEGIN_ERRORS * error), fall / 2),
-            (_END_NORMALISED if normalised else _END) * fall,
-        )
+        for part in (min(max(_BEGIN * fall, _BEGIN_ERRORS * error), fall / 2), end_part * fall)
     )
     after = min(max(1, bisect.bisect_left(lrs, end)), len(lrs) - 1)
+    falling = losses[max(0, bisect.bisect_left(lrs, begin) - 1) : place + 2]
     return _Fall(
         untrained,
         lowest,
         error,
+        _roughness(falling) / fall if len(falling) > _LEAST_UNTRAINED and fall > 0 else 0.0,
         begin,
         end,
+        end_part,
         1 / math.log10(lrs[after] / lrs[after - 1]),
-        normalised,
-        most,
+        optimizer,
         from_the_start=begin <= lrs[untrained_steps - 1],
         to_the_end=float(curve[-1]) <= lowest + error,
     )
+
+
+def _end_part(untrained: float, lowest: float) -> float:
+    """Return the part of a fall under normalised gradients that is made where the loss is down by `_LEVEL`."""
+    depth = _depth(untrained, lowest)
+    return min(max(_LEVEL / depth, _LEAST_END), _MOST_END) if depth > 0 else _MOST_END
 
 
 def _end_of_fall(curve: np.ndarray, untrained: float) -> int:
@@ -341,12 +409,10 @@ def _variance_factor(smoothing: float) -> float:
     return squares * ((1 - smoothing) / (1 + smoothing)) ** 2
 
 
-def _interval(
-    lr: float, curves: Sequence[Curve], normalised: bool, most: float
-) -> tuple[float, float] | None:
+def _interval(lr: float, curves: Sequence[Curve], optimizer: _Optimizer) -> tuple[float, float] | None:
     """Return the interval of the suggestion from what each curve alone suggests."""
     falls = [
-        _find_fall(curve.lrs, _bounded(curve), normalised, most)
+        _find_fall(curve.lrs, _bounded(curve), optimizer)
         for curve in curves
         if len(curve.losses) > _LEAST_UNTRAINED
     ]

@@ -187,6 +187,15 @@ class Sweeper:
         # SGD, and no other of torch's optimizers, has a dampening.
         return "dampening" not in self._optimizer().param_groups[0]
 
+    @property
+    def usual_lr(self) -> float | None:
+        """A rate that models get with this optimizer; None where no other models say one."""
+        if self.normalises:
+            return None
+        # Momentum adds up to 1 / (1 - momentum) gradients, and 0.1 is usual with 0.9.
+        momentum = float(self._optimizer().param_groups[0]["momentum"])
+        return 1 - momentum if momentum < 1 else None
+
     def sweep(self, group: int | None = None) -> Sweep:
         """Make one sweep; with `group`, of that parameter group alone, the others held still.
 

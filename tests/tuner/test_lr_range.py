@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -248,6 +249,38 @@ def test_groups_keep_the_ratio_of_their_rates(batches: list[tuple[Tensor, Tensor
     found = lr_range_test(mlp(), make, cross_entropy, batches, repeats=1, lr_max=0.1, steps=20)
     assert [first for first, _ in seen] == pytest.approx(list(found.sweeps[0].lrs))
     assert [other / first for first, other in seen] == pytest.approx([3.0] * 20)
+
+
+@pytest.mark.parametrize(
+    ("make", "usual"),
+    [
+        (sgd, 1.0),
+        (momentum, 0.1),
+        (lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.99, nesterov=True), 0.01),
+        (adam, None),
+        (torch.optim.RMSprop, None),
+    ],
+    ids=["sgd", "momentum", "nesterov", "adam", "rmsprop"],
+)
+def test_the_usual_rate_of_sgd_is_a_tenth_with_a_momentum_of_nine_tenths(
+    make: Any, usual: float | None, batches: list[tuple[Tensor, Tensor]]
+) -> None:
+    reason = lr_range_test(mlp(), make, cross_entropy, batches, repeats=1).reason
+    drawn_to = [float(part) for part in re.findall(r"towards the usual ([0-9.]+)", reason)]
+    assert drawn_to == ([] if usual is None else [pytest.approx(usual)])
+
+
+def test_adams_bound_comes_from_the_untrained_weights(batches: list[tuple[Tensor, Tensor]]) -> None:
+    # Weights of a thousandth: any sweep makes them much larger.
+    model = mlp()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e-3)
+    sizes = [
+        parameter.square().mean().sqrt().item() for parameter in model.parameters() if parameter.ndim == 2
+    ]
+    found = lr_range_test(model, adam, cross_entropy, batches, repeats=1)
+    assert found.suggestion == pytest.approx(0.4 * sum(sizes) / 2)
 
 
 def test_accumulated_batches_count_as_one_step(batches: list[tuple[Tensor, Tensor]]) -> None:

@@ -78,16 +78,59 @@ def test_a_sudden_fall_leaves_less_room_than_a_wide_one() -> None:
 
 def test_adams_rate_sinks_with_the_depth_of_a_shallow_fall() -> None:
     lrs = rates()
-    # Losses above a floor fall at the same rates, by a smaller part of the 4.6 and 9.2 that they begin with.
+    # Losses above a floor fall at the same rates, by a smaller part of the 9.2 and 18.4 that they begin with.
     shallow, shallower = (
         suggest(
             [Curve(lrs, [floor + loss for loss in falling(lrs, explosion=100)], diverged=False)],
             normalised=True,
         ).lr
-        for floor in (2.3, 6.9)
+        for floor in (6.9, 16.1)
     )
     assert shallow is not None
     assert shallower == pytest.approx(shallow / 2)
+
+
+@pytest.mark.parametrize("deepest", [0.1, 0.9, 1.1])
+def test_adams_rate_is_where_a_third_of_the_untrained_loss_is_gone(deepest: float) -> None:
+    # A straight line in log lr, which smoothing leaves as it is: a share p of the fall is made at 10^(4 p - 4).
+    lrs = rates()
+    fallen = np.clip((np.log10(lrs) + 4) / 4, 0, 1)
+    losses = (2.3 - (2.3 - deepest) * fallen).tolist()
+    expected = 10 ** (4 * min(max(0.35 * 2.3 / (2.3 - deepest), 0.5), 0.75) - 4)
+    found = suggest([Curve(lrs, losses, diverged=False)], normalised=True)
+    assert found.lr == pytest.approx(expected, rel=0.05)
+
+
+def test_an_explosion_right_after_a_shallow_fall_does_not_hide_it() -> None:
+    # A deep CNN leaves its plateau, explodes and is dead, all within ten steps: the height of the peak says nothing.
+    lrs = rates()
+    fall = [2.3 - 0.3 / (1 + (0.1 / lr) ** 3) for lr in lrs]
+    noise = np.random.default_rng(3).normal(0, 0.01, len(lrs))
+
+    def with_peak(height: float) -> list[float]:
+        losses = [loss if lr < 0.3 else 2.31 for loss, lr in zip(fall, lrs, strict=True)]
+        losses[sum(lr < 0.3 for lr in lrs)] = height
+        return (np.array(losses) + noise).tolist()
+
+    low, high = (suggest([Curve(lrs, with_peak(height), diverged=False)]) for height in (2.5, 1000.0))
+    assert low.lr is not None
+    assert high.lr == low.lr
+    assert "for its noise" not in high.reason
+    assert suggest([Curve(lrs, [*with_peak(2.5)[:-1], math.inf], diverged=True)]).lr == pytest.approx(
+        low.lr, rel=1e-3
+    )
+
+
+def test_the_usual_rate_draws_suggestions_to_it_by_a_factor_of_two_at_most() -> None:
+    curves = [Curve(rates(), falling(rates()), diverged=False)]
+    free = suggest(curves).lr
+    assert free is not None
+    for usual in (free, 3 * free, free / 3):
+        assert suggest(curves, usual_lr=usual).lr == pytest.approx(free * (usual / free) ** 0.3)
+    assert suggest(curves, usual_lr=1e6 * free).lr == pytest.approx(2 * free)
+    drawn = suggest(curves, usual_lr=1e-6 * free)
+    assert drawn.lr == pytest.approx(free / 2)
+    assert "towards the usual" in drawn.reason
 
 
 def test_a_fall_that_hardly_shows_in_the_noise_makes_careful() -> None:
@@ -105,6 +148,23 @@ def test_a_fall_that_hardly_shows_in_the_noise_makes_careful() -> None:
         assert hardly.lr < 0.8 * clear.lr
         assert "for its noise" in hardly.reason
         assert "for its noise" not in clear.reason
+
+
+def test_sgd_that_jumps_about_while_it_falls_gets_less_and_adam_as_much() -> None:
+    lrs = rates()
+    jumps = np.random.default_rng(4).normal(0, 1, len(lrs)) * (np.array(lrs) > 0.01)
+
+    def suggested(deviation: float, normalised: bool) -> float | None:
+        losses = np.array(falling(lrs, steepness=1.5)) + 0.02 * np.sin(np.arange(len(lrs)))
+        return suggest(
+            [Curve(lrs, (losses + deviation * jumps).tolist(), diverged=False)], normalised=normalised
+        ).lr
+
+    calm, rough = suggested(0.0, False), suggested(0.6, False)
+    assert calm is not None
+    assert rough is not None
+    assert rough < 0.7 * calm
+    assert suggested(0.6, True) == pytest.approx(suggested(0.0, True), rel=0.3)
 
 
 def test_a_second_fall_after_a_rise_counts_for_nothing() -> None:
@@ -136,12 +196,12 @@ def test_a_loss_that_only_rises_gives_no_suggestion() -> None:
     assert "never falls" in found.reason
 
 
-def test_normalised_steps_stay_below_half_of_the_weights_size() -> None:
+def test_normalised_steps_stay_below_two_fifths_of_the_weights_size() -> None:
     curves = [Curve(rates(), falling(rates()), diverged=False)]
     free = suggest(curves, normalised=True).lr
     assert free is not None
     bounded = suggest(curves, normalised=True, weight_size=free)
-    assert bounded.lr == pytest.approx(free / 2)
+    assert bounded.lr == pytest.approx(0.4 * free)
     assert "root mean square" in bounded.reason
     assert suggest(curves, normalised=True, weight_size=3 * free).lr == free
     assert suggest(curves, weight_size=1e-3 * free).lr == suggest(curves).lr
