@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from tuner.evaluation import LossFunction
-from tuner.lr_suggestion import Curve, Suggestion, smoothed, suggest
+from tuner.lr_curve import Curve, smoothed
+from tuner.lr_suggestion import Suggestion, suggest
 from tuner.lr_sweep import (
     BatchSource,
     EndlessBatches,

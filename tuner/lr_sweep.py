@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tuner.batches import Batches
 from tuner.evaluation import LossFunction
-from tuner.lr_suggestion import DivergenceWatch
+from tuner.lr_curve import DivergenceWatch
 from tuner.precision import autocast
 from tuner.running_loss import RunningLoss
 from tuner.training_step import TrainingStep

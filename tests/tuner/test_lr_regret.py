@@ -19,8 +19,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from tuner.lr_confirm import CANDIDATES, confirm
+from tuner.lr_curve import smoothed
 from tuner.lr_range import LRRange, lr_range_test
-from tuner.lr_suggestion import smoothed
 
 SEEDS = range(10)
 GRID_SEEDS = range(20, 23)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from tuner.lr_suggestion import Curve, DivergenceWatch, smoothed, smoothed_both_ways, suggest
+from tuner.lr_curve import Curve, DivergenceWatch, smoothed, smoothed_both_ways
+from tuner.lr_suggestion import suggest
 
 
 def falling(
