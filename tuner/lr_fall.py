@@ -30,7 +30,7 @@ _RISE = 0.5
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What is known of the optimizer: `most` is the highest rate that it may get; see `tuner.lr_suggestion.suggest` for the others."""
+    """What is known of the optimizer: `most` is the highest rate it may get; `tuner.lr_suggestion` says the rest."""
 
     normalised: bool
     most: float
