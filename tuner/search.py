@@ -2,7 +2,9 @@
 
 Each decision gives one epoch to the training, new or paused, whose end of curve promises most (see
 `tuner.search_model`). Trainings are paused and resumed, never restarted, and never compared at different points of
-their schedules: a cosine or one-cycle training that lags at half time is judged by how such curves end.
+their schedules: a cosine or one-cycle training that lags at half time is judged by how such curves end. How much credit
+a doubtful prediction gets, and whether earlier runs are believed, is drawn for each decision: neither a favourite nor
+a prior that misleads holds up a search for long.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from tuner.search_model import (
     CurveModel,
     GapScale,
     Observations,
+    adapted_noise,
     gap_scale,
 )
 from tuner.search_pool import Pool
@@ -31,8 +34,12 @@ Status = Literal["paused", "finished", "dropped", "diverged", "out_of_memory", "
 
 # Trainings of one epoch that fill the space before the model decides; with a prior, only once that has proved wrong.
 _START = 8
-# The factors' lengths are fitted anew whenever this many epochs have been told.
+# The factors' lengths and the noise are fitted anew whenever this many epochs have been told.
 _ADAPT_EVERY = 8
+# The prior is not doubted before this many epochs: the scale follows the best seen, and the first curves stretch it.
+_DOUBT_AFTER = 16
+# Log odds in favour of the prior before anything is seen.
+_PRIOR_ODDS = 1.0
 # A paused training is dropped when winning would take an end this many standard deviations above the predicted.
 _HOPELESS = 5.0
 # Points near this many of the best trainings are looked at in a space that cannot be listed.
@@ -192,6 +199,7 @@ class Searcher:
         self._filling = known is None
         self._in_flight: set[int] = set()
         self._adapted_at = 0
+        self._noise = 1.0
 
     def ask(self, elsewhere: Collection[int] = ()) -> SearchTrial | None:
         """Return the trial to train for one epoch, from where it stands; None when nothing is left to train.
@@ -318,14 +326,17 @@ class Searcher:
         prior = self._pool.prior_at_end(look)
         observed = self._observations()
         if observed is None:
-            score = self._rng.random(len(look.points)) if prior is None else prior
+            score = self._rng.random(len(look.points)) if prior is None else prior[:, 0]
             return self._take(paused, look.points, int(score.argmax()), "nothing has been reported yet")
         observations, scale = observed
-        model = self._model(observations)
+        # Each of the two models decides as often as it is probable.
+        model = self._model(observations, self._rng.random())
         index = np.concatenate([numbers, np.full(len(look.points) - len(numbers), -1)])
         mean, deviation = model.predict(look.across, index, prior=prior)
-        # Draws decide between equals, so that the order of the choices does not.
-        score = mean + model.kernel.optimism * deviation + 1e-12 * self._rng.random(len(mean))
+        # Drawn anew each time: a search neither keeps to its favourites nor to what it knows least. The small draws
+        # decide between equals, so that the order of the choices does not.
+        optimism = 2 * model.kernel.optimism * self._rng.random()
+        score = mean + optimism * deviation + 1e-12 * self._rng.random(len(mean))
         chosen = int(score.argmax())
         self._drop(paused, mean, deviation, score, float(observations.z.max()), chosen, scale)
         low, middle, high = (
@@ -400,26 +411,30 @@ class Searcher:
         prior = self._pool.prior_of(number, share)
         return Observations(number, share, scale.z(value), prior).thinned(), scale
 
-    def _model(self, observations: Observations) -> CurveModel:
-        """Fit the model, with the prior where it explains what was seen at least as well as the model without it.
+    def _model(self, observations: Observations, threshold: float = 0.5) -> CurveModel:
+        """Fit the model without the prior where it is more probable than the threshold, else the one with it.
 
-        From time to time, the lengths of the factors are fitted too. Where the prior loses, points that fill the space
-        are trained after all.
+        From time to time, the lengths of the factors and the noise are fitted too. Once the prior is the less
+        probable, points that fill the space are trained after all.
         """
         if self.epochs_used >= self._adapted_at + _ADAPT_EVERY:
             self._adapted_at = self.epochs_used
-            self._pool.adapt(observations)
+            kernel = WITHOUT_PRIOR if observations.prior is None else WITH_PRIOR
+            self._pool.adapt(kernel.noisier(self._noise), observations)
+            self._noise = adapted_noise(kernel, self._noise, self._pool.within(), observations)
         within = self._pool.within()
-        alone = CurveModel(WITHOUT_PRIOR, within, replace(observations, prior=None))
+        alone = CurveModel(WITHOUT_PRIOR.noisier(self._noise), within, replace(observations, prior=None))
         if observations.prior is None:
             return alone
-        model = CurveModel(WITH_PRIOR, within, observations)
-        if model.log_likelihood >= alone.log_likelihood:
+        model = CurveModel(WITH_PRIOR.noisier(self._noise), within, observations)
+        if len(observations.z) < _DOUBT_AFTER:
             return model
-        if not self._filling:
+        odds = alone.log_likelihood - model.log_likelihood - _PRIOR_ODDS
+        if odds > 0 and not self._filling:
             self._filling = True
-            self._note("leave the prior", self.trials[-1], "what was seen is more likely without it")
-        return alone
+            self._note("doubt the prior", self.trials[-1], "what was seen is more probable without it")
+        probability = 1 / (1 + math.exp(-min(max(odds, -50.0), 50.0)))
+        return alone if probability > threshold else model
 
 
 def is_out_of_memory(error: BaseException) -> bool:

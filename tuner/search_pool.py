@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuner.search_model import (
-    WITH_PRIOR,
-    WITHOUT_PRIOR,
+    Kernel,
     Observations,
     adapted_reach,
     configuration_correlation,
@@ -81,9 +80,8 @@ class Pool:
         """Note that a training was out of memory: a region of the space that is not tried again."""
         self._memory.refused.append(self.points[number])
 
-    def adapt(self, observations: Observations) -> None:
+    def adapt(self, kernel: Kernel, observations: Observations) -> None:
         """Fit the factors' lengths and correlations to what was seen."""
-        kernel = WITHOUT_PRIOR if observations.prior is None else WITH_PRIOR
         reach = adapted_reach(
             kernel, self._space.is_name, self.within, self.reach, self._usual_reach, observations
         )
@@ -173,7 +171,7 @@ def comparable(space: Space, points: np.ndarray) -> np.ndarray:
 # Correlation between two names of a factor, and the length (decades, or shares of a range) of a number.
 _NAMES, _NUMBERS = 0.75, 1.2
 # Lengths in decades and correlations of factors that are known by name, fitted to recorded tables.
-_KNOWN_REACH = {"lr": 0.95, "batch_size": 2.0, "optimizer": 0.9, "activation": 0.7, "schedule": 0.8}
+_KNOWN_REACH = {"lr": 0.85, "batch_size": 1.8, "optimizer": 0.7, "activation": 0.65, "schedule": 0.85}
 
 
 def _usual_reach(space: Space) -> np.ndarray:

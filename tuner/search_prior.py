@@ -1,8 +1,10 @@
 """What earlier runs say of a configuration: pseudo-observations for the search's model, not a verdict.
 
-A prior is a table of mean curves over learning rate x batch size x optimizer x activation x schedule, averaged over
-runs on other data and put on the scale of `tuner.search_model.gap_scale`. It is used where a space has factors that
-it knows by name; its weight is a coefficient that the search's own observations correct, down to none or below.
+A prior holds curves over learning rate x batch size x optimizer x activation x schedule, from runs on other data and
+on the scale of `tuner.search_model.gap_scale`: their mean over the data sets, and the directions in which data sets
+differ from it (a shift of the learning rate, then the principal components of what was recorded). It is used where a
+space has factors that it knows by name. Each of these terms has a coefficient that the search's own observations
+correct: the mean's down to none or below, the others' away from none.
 """
 
 from __future__ import annotations
@@ -41,32 +43,49 @@ _VALUE_NAMES = {
 }
 
 
+# Terms are stored in steps of this.
+_STEP = 1 / 64
+# Most directions that a prior keeps; each is a table as large as the mean.
+_MOST_DEVIATIONS = 5
+
+
 @dataclass(frozen=True)
 class Prior:
-    """Mean curves of earlier runs.
+    """Mean curves of earlier runs, and how runs on one data set differ from them.
 
     Args:
         choices: factor -> its values, in the order of the axes.
-        z: one axis a factor, then one for the epochs; on the gap scale, mean 0.
+        terms: one axis for the terms (the mean, then the deviations), one a factor, then one for the epochs; on the gap
+            scale, the mean around 0.
 
     Example:
-        >>> prior = Prior({"lr": [0.01, 1.0]}, np.array([[0.0, 1.0], [0.0, -1.0]]))
+        >>> prior = Prior({"lr": [0.01, 1.0]}, np.array([[[0.0, 1.0], [0.0, -1.0]]]))
         >>> known = prior.on(Space({"learning_rate": [0.01, 0.1, 1.0]}))
-        >>> known.at(known.curves(np.array([[-2.0], [-1.0], [0.0]])), 1.0).tolist()
+        >>> known.at(known.curves(np.array([[-2.0], [-1.0], [0.0]])), 1.0)[:, 0].tolist()
         [1.0, 0.0, -1.0]
     """
 
     choices: Mapping[str, Sequence[Any]]
-    z: np.ndarray
+    terms: np.ndarray
 
     @classmethod
     def from_tables(cls, choices: Mapping[str, Sequence[Any]], tables: Sequence[np.ndarray]) -> Prior:
-        """Average tables of values (higher is better) whose axes are the choices and then the epochs."""
+        """Sum up tables of values (higher is better) whose axes are the choices and then the epochs."""
         curves = []
         for table in tables:
             z = gap_scale(table.ravel()).z(table)
             curves.append(z - z[..., -1].mean())
-        return cls(choices, np.mean(curves, axis=0))
+        mean = np.mean(curves, axis=0)
+        terms = [mean]
+        if len(choices.get("lr", ())) > 1:
+            terms.append(np.gradient(mean, axis=list(choices).index("lr")))
+        if len(curves) > 1:
+            apart = np.reshape(curves - mean, (len(curves), -1))
+            _, sizes, directions = np.linalg.svd(apart, full_matrices=False)
+            kept = min(len(curves) - 1, _MOST_DEVIATIONS)
+            deviations = sizes[:kept, None] * directions[:kept] / (len(curves) - 1) ** 0.5
+            terms += list(deviations.reshape(kept, *mean.shape))
+        return cls(choices, np.stack(terms))
 
     @classmethod
     def load(cls, path: Path) -> Prior:
@@ -77,12 +96,13 @@ class Prior:
                 for name in stored.files
                 if name.startswith("choice_")
             }
-            return cls(choices, stored["z"].astype(float))
+            return cls(choices, stored["terms"].astype(float))
 
     def save(self, path: Path) -> None:
-        """Write the prior: tens of kilobytes."""
+        """Write the prior, rounded to what the curves' noise leaves sure: tens of kilobytes."""
         factors = {f"choice_{name}": np.array(values) for name, values in self.choices.items()}
-        np.savez_compressed(path, z=self.z.astype(np.float16), **factors)  # type: ignore[arg-type]
+        rounded = (np.round(self.terms / _STEP) * _STEP).astype(np.float16)
+        np.savez_compressed(path, terms=rounded, **factors)  # type: ignore[arg-type]
 
     def on(self, space: Space) -> SpacePrior | None:
         """Return what the prior says of the points of a space; None where it knows none of the factors."""
@@ -90,11 +110,11 @@ class Prior:
         known = [weight for weight in weights if weight is not None]
         if not known:
             return None
-        z = self.z
+        terms = self.terms
         for axis in reversed(range(len(weights))):
             if weights[axis] is None:
-                z = z.mean(axis=axis)
-        return SpacePrior(known, z)
+                terms = terms.mean(axis=1 + axis)
+        return SpacePrior(known, terms)
 
 
 @dataclass(frozen=True)
@@ -124,28 +144,30 @@ class SpacePrior:
     """A prior brought onto the factors of one space."""
 
     axes: list[Axis]
-    z: np.ndarray
+    terms: np.ndarray
 
     def curves(self, points: np.ndarray) -> np.ndarray:
-        """Return the expected curves of points: (points, epochs of the prior)."""
-        curves = np.einsum("pl,l...->p...", self.axes[0].weights(points), self.z)
+        """Return the terms' curves at points: (points, epochs of the prior, terms)."""
+        levels = np.moveaxis(self.terms, 0, -1)
+        curves = np.einsum("pl,l...->p...", self.axes[0].weights(points), levels)
         for axis in self.axes[1:]:
             curves = np.einsum("pl,pl...->p...", axis.weights(points), curves)
         return curves
 
     def at(self, curves: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """Return the curves' values at a share of the training each, or all at one share."""
+        """Return the terms at a share of the training each, or all at one share: (points, terms)."""
         epochs = curves.shape[1]
         place = np.clip(np.broadcast_to(share, len(curves)) * epochs - 1, 0, epochs - 1)
         lower = np.minimum(place.astype(int), max(epochs - 2, 0))
         upper = np.minimum(lower + 1, epochs - 1)
         row = np.arange(len(curves))
-        return curves[row, lower] * (1 - (place - lower)) + curves[row, upper] * (place - lower)
+        part = (place - lower)[:, None]
+        return curves[row, lower] * (1 - part) + curves[row, upper] * part
 
 
 @cache
 def shipped_prior() -> Prior:
-    """Return the prior that ships: mean curves recorded on generated and handwritten digits and on spirals."""
+    """Return the prior that ships: small networks on digits, handwritten and generated, clusters, spirals and more."""
     return Prior.load(SHIPPED)
 
 

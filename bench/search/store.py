@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tuner.convergence import higher_is_better
 from tuner.search import Searcher, SearchTrial, Status
 from tuner.search_prior import shipped_prior
+from tuner.search_space import Factor
 
 JOURNAL = "search.journal"
 # Most trainings that wait in the workers' memory; each holds a model, an optimizer's state and, on a GPU, its data.
@@ -200,12 +201,16 @@ class SearchStore:
     def predicted(self, searcher: Searcher) -> optuna.Study:
         """Return a study in memory in which every trial has the end that it reached or is predicted to reach."""
         study = optuna.create_study(direction=self.study.direction)
+        distributions = {
+            name: _measured(factor, given)
+            for (name, given), factor in zip(self._space.items(), searcher.space.factors, strict=True)
+        }
         for number, value in searcher.predicted_ends().items():
             config = searcher.trials[number].config
             study.add_trial(
                 create_trial(
                     params={name: label(given) for name, given in config.items()},
-                    distributions=self._distributions,
+                    distributions=distributions,
                     value=value,
                 )
             )
@@ -242,6 +247,15 @@ def distribution(given: Any) -> BaseDistribution:
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)
+
+
+def _measured(factor: Factor, given: Any) -> BaseDistribution:
+    """Return Optuna's description of a factor for importances and plots: choices in decades lie on a log axis."""
+    if not (factor.log and factor.values):
+        return distribution(given)
+    if all(isinstance(value, int) for value in factor.values):
+        return IntDistribution(int(factor.low), int(factor.high), log=True)
+    return FloatDistribution(factor.low, factor.high, log=True)
 
 
 def label(value: Any) -> Any:

@@ -16,7 +16,7 @@ Peer = Callable[[Table, int, Prior | None], Iterator[float]]
 
 
 def ours(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
-    """`tuner.search` with a prior from the other tables."""
+    """`tuner.search` with a prior from tables of other data."""
     searcher = Searcher(table.choices, max_epochs=table.epochs, seed=seed, prior=prior)
     while (trial := searcher.ask()) is not None:
         value = float(table.curve(trial.config)[trial.epochs])

@@ -14,7 +14,6 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from bench.search_bench.table import Table
-from bench.workloads.datasets import load, locate
-from bench.workloads.generated import generate
+from bench.search_bench.workloads import WORKLOADS, Workload
 from tuner import schedules
 from tuner.search_prior import SHIPPED
 
@@ -50,82 +48,7 @@ _SLOPE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class Workload:
-    """Training and validation samples, (N, D) float32 and (N,) int64, and the widths of the hidden layers."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-    x_val: torch.Tensor
-    y_val: torch.Tensor
-    hidden: tuple[int, int] = (64, 32)
-
-
-def _normalised(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> Workload:
-    """Flatten, and give the training samples mean 0 and standard deviation 1 over all features together."""
-    flat, flat_val = (a.reshape(len(a), -1).astype(np.float32) for a in (x, x_val))
-    mean, std = flat.mean(), flat.std()
-    return Workload(
-        torch.from_numpy((flat - mean) / std),
-        torch.from_numpy(y.astype(np.int64)),
-        torch.from_numpy((flat_val - mean) / std),
-        torch.from_numpy(y_val.astype(np.int64)),
-    )
-
-
-def strokes(seed: int = 1) -> Workload:
-    """8,000 generated pictures of digits, averaged to 14 x 14 pixels."""
-    x, y, x_val, y_val = generate("mnist-like", seed=seed, n_train=8000, n_test=2000)
-    small, small_val = (
-        a.reshape(len(a), 14, 2, 14, 2).astype(np.float32).mean(axis=(2, 4)) for a in (x, x_val)
-    )
-    return _normalised(small, y, small_val, y_val)
-
-
-def jittered_digits(seed: int = 2) -> Workload:
-    """scikit-learn's 1,797 handwritten digits, drawn several times with shifts and noise; no original in both sets."""
-    arrays = load(locate("digits"))
-    x = np.concatenate([arrays.x_train, arrays.x_test]).reshape(-1, 8, 8).astype(np.float32)
-    y = np.concatenate([arrays.y_train, arrays.y_test])
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(x))
-    held, kept = order[:400], order[400:]
-
-    def drawn(originals: np.ndarray, copies: int) -> tuple[np.ndarray, np.ndarray]:
-        index = np.tile(originals, copies)
-        images = np.pad(x[index], ((0, 0), (1, 1), (1, 1)))
-        shifts = rng.integers(-1, 2, (len(index), 2))
-        moved = np.stack([np.roll(i, tuple(s), (0, 1)) for i, s in zip(images, shifts, strict=True)])
-        moved += rng.normal(0, 0.15 * x.std(), moved.shape)
-        mixed = rng.permutation(len(index))
-        return moved[mixed], y[index][mixed]
-
-    return _normalised(*drawn(kept, 6), *drawn(held, 5))
-
-
-def digits(seed: int = 3) -> Workload:
-    """scikit-learn's digits as they are: 1,297 to train on, 500 held out."""
-    arrays = load(locate("digits"))
-    x = np.concatenate([arrays.x_train, arrays.x_test]).reshape(-1, 64)
-    y = np.concatenate([arrays.y_train, arrays.y_test])
-    order = np.random.default_rng(seed).permutation(len(x))
-    return _normalised(x[order[500:]], y[order[500:]], x[order[:500]], y[order[:500]])
-
-
-def spirals(seed: int = 4) -> Workload:
-    """Three spirals in the plane: 3,600 points to train on, 1,200 held out."""
-    return _normalised(*generate("spirals", seed=seed))
-
-
-WORKLOADS: dict[str, Callable[[], Workload]] = {
-    "digits": digits,
-    "jittered-digits": jittered_digits,
-    "strokes": strokes,
-    "spirals": spirals,
-}
-
-
-def record(workload: Workload, *, epochs: int = EPOCHS, seed: int = 0) -> Table:
+def record(workload: Workload, family: str = "", *, epochs: int = EPOCHS, seed: int = 0) -> Table:
     """Train every configuration and return its validation accuracies.
 
     Memory: one wide network: 81 copies of the weights, three times over (gradients and two moments on top).
@@ -149,7 +72,7 @@ def record(workload: Workload, *, epochs: int = EPOCHS, seed: int = 0) -> Table:
         "activation": list(ACTIVATIONS),
         "schedule": list(SCHEDULES),
     }
-    return Table(choices, correct.reshape(-1, epochs), len(workload.y_val))
+    return Table(choices, correct.reshape(-1, epochs), len(workload.y_val), family)
 
 
 def _train_side_by_side(
@@ -254,13 +177,14 @@ def main() -> None:
     torch.set_flush_denormal(True)
     for name in arguments.names:
         start = time.perf_counter()
-        table = record(WORKLOADS[name]())
+        source = WORKLOADS[name]
+        table = record(source.draw(), source.family)
         table.save(arguments.directory / f"{name}.npz")
         print(f"{name}: {table.summary()} ({time.perf_counter() - start:.0f} s)")
     if arguments.prior:
-        from bench.search_bench.replay import prior_without
+        from bench.search_bench.replay import prior_without_family
 
-        prior_without(None).save(SHIPPED)
+        prior_without_family(None).save(SHIPPED)
         print(f"prior: {SHIPPED}")
 
 

@@ -1,8 +1,8 @@
 """Replay searchers on recorded tables and compare what they cost: `make search-bench`.
 
 The cost is counted in epochs up to the first at which any training reports a value within a margin of the table's best.
-A replay that does not get there within the cap counts as the cap. The prior that a replay uses comes from the other
-tables, never from its own.
+A replay that does not get there within the cap counts as the cap. The prior that a replay uses comes from the tables of
+other families of data: neither from its own table, nor from one that was recorded on related data.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def load_table(name: str) -> Table:
 
 
 @cache
-def prior_without(name: str | None) -> Prior:
-    """Average all shipped tables but one into a prior; None leaves none out."""
-    tables = [load_table(other) for other in table_names() if other != name]
+def prior_without_family(family: str | None) -> Prior:
+    """Sum up the shipped tables but those of one family into a prior; None leaves none out."""
+    tables = [table for table in map(load_table, table_names()) if table.family != family]
     choices = tables[0].choices
     shape = [len(values) for values in choices.values()]
     return Prior.from_tables(choices, [table.accuracies.reshape(*shape, -1) for table in tables])
@@ -81,7 +81,7 @@ def run_one(job: tuple[str, str, int, int]) -> Replay:
     searcher, name, seed, cap = job
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = load_table(name)
-    return replay(PEERS[searcher](table, seed, prior_without(name)), table.best, cap)
+    return replay(PEERS[searcher](table, seed, prior_without_family(table.family)), table.best, cap)
 
 
 def interval(samples: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -124,7 +124,8 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for name in arguments.tables:
-            printed = Printed(title=f"{name}: {load_table(name).summary()}", title_justify="left")
+            title = f"{name} ({load_table(name).family}): {load_table(name).summary()}"
+            printed = Printed(title=title, title_justify="left")
             printed.add_column("searcher", no_wrap=True)
             for margin in MARGINS:
                 printed.add_column(f"epochs to {100 * margin:g} points", justify="right")
@@ -137,8 +138,8 @@ def main() -> None:
             console.print(printed)
     console.print(
         f"{arguments.seeds} seeds; median [95 % bootstrap interval], mean and 90th percentile, with replays not found "
-        f"counted as {arguments.cap} epochs. ms/epoch: the searcher's own CPU time. Priors come from the other tables. "
-        "A searcher that decides alike with every seed is one replay: its interval has no width and says nothing."
+        f"counted as {arguments.cap} epochs. ms/epoch: the searcher's own CPU time. Priors come from tables of other "
+        "families (in brackets)."
     )
 
 

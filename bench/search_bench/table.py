@@ -21,6 +21,7 @@ class Table:
         choices: factor -> its values; the last factor runs fastest.
         correct: (configurations, epochs), right answers on the validation set.
         validation: samples in it.
+        family: tables of one family were recorded on related data, so none of them is news to another.
 
     Example:
         >>> table = Table({"lr": [0.1, 1.0]}, np.array([[5, 9], [6, 7]]), 10)
@@ -31,6 +32,7 @@ class Table:
     choices: dict[str, list[Any]]
     correct: np.ndarray
     validation: int
+    family: str = ""
 
     @property
     def accuracies(self) -> np.ndarray:
@@ -68,8 +70,9 @@ class Table:
 
     def save(self, path: Path) -> None:
         """Write the table, tens of kilobytes."""
-        factors = {f"choice_{name}": np.array(values) for name, values in self.choices.items()}
-        np.savez_compressed(path, correct=self.correct, validation=self.validation, **factors)  # type: ignore[arg-type]
+        stored: dict[str, Any] = {f"choice_{name}": np.array(values) for name, values in self.choices.items()}
+        stored |= {"correct": self.correct, "validation": self.validation, "family": self.family}
+        np.savez_compressed(path, **stored)
 
     @classmethod
     def load(cls, path: Path) -> Table:
@@ -80,7 +83,7 @@ class Table:
                 for name in stored.files
                 if name.startswith("choice_")
             }
-            return cls(choices, stored["correct"], int(stored["validation"]))
+            return cls(choices, stored["correct"], int(stored["validation"]), str(stored["family"]))
 
     def summary(self) -> str:
         """Say how hard the table is."""

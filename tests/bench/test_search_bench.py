@@ -13,10 +13,19 @@ from torch import nn
 
 from bench.search_bench import record as recorder
 from bench.search_bench.peers import PEERS
-from bench.search_bench.record import Workload, record
-from bench.search_bench.replay import interval, load_table, prior_without, replay, summary_row, table_names
+from bench.search_bench.record import record
+from bench.search_bench.replay import (
+    interval,
+    load_table,
+    prior_without_family,
+    replay,
+    summary_row,
+    table_names,
+)
 from bench.search_bench.table import Table
+from bench.search_bench.workloads import WORKLOADS, Workload
 from tuner import schedules
+from tuner.search_prior import Prior, shipped_prior
 
 EPOCHS, BATCH = 2, 16
 
@@ -76,10 +85,10 @@ def test_a_recorded_curve_is_that_of_a_training_by_itself(monkeypatch: pytest.Mo
 
 def test_a_table_is_read_as_it_was_written_and_finds_each_curve(tmp_path: Path) -> None:
     correct = np.arange(24, dtype=np.uint16).reshape(6, 4)
-    table = Table({"lr": [0.1, 1.0], "name": ["a", "b", "c"]}, correct, 50)
+    table = Table({"lr": [0.1, 1.0], "name": ["a", "b", "c"]}, correct, 50, "letters")
     table.save(tmp_path / "table.npz")
     read = Table.load(tmp_path / "table.npz")
-    assert read.choices == table.choices
+    assert (read.choices, read.validation, read.family) == (table.choices, 50, "letters")
     for config, row in zip(read.configurations(), correct, strict=True):
         assert read.curve(config).tolist() == (row / 50).tolist()
 
@@ -104,27 +113,77 @@ def test_interval_of_the_median_holds_the_median_and_narrows() -> None:
     assert np.subtract(*interval(many)[::-1]) < np.subtract(*interval(few)[::-1])
 
 
-def test_a_prior_never_comes_from_the_table_it_is_judged_on() -> None:
-    for name in table_names():
-        others = [load_table(other) for other in table_names() if other != name]
-        shape = [len(values) for values in others[0].choices.values()]
-        from tuner.search_prior import Prior
+def prior_of(tables: list[Table]) -> Prior:
+    shape = [len(values) for values in tables[0].choices.values()]
+    return Prior.from_tables(tables[0].choices, [table.accuracies.reshape(*shape, -1) for table in tables])
 
-        expected = Prior.from_tables(
-            others[0].choices, [other.accuracies.reshape(*shape, -1) for other in others]
-        )
-        np.testing.assert_array_equal(prior_without(name).z, expected.z)
+
+def test_a_prior_never_comes_from_data_related_to_the_table_it_is_judged_on() -> None:
+    assert len({load_table(name).family for name in table_names()}) >= 4
+    for name in table_names():
+        family = load_table(name).family
+        others = [table for table in map(load_table, table_names()) if table.family != family]
+        np.testing.assert_array_equal(prior_without_family(family).terms, prior_of(others).terms)
+
+
+def test_every_table_that_ships_is_of_a_workload_that_can_be_recorded_again() -> None:
+    for name in table_names():
+        table = load_table(name)
+        assert table.family == WORKLOADS[name].family
+        assert table.correct.max() <= table.validation
 
 
 def test_the_shipped_prior_is_that_of_the_shipped_tables() -> None:
-    from tuner.search_prior import shipped_prior
+    np.testing.assert_allclose(shipped_prior().terms, prior_without_family(None).terms, atol=0.01)
 
-    np.testing.assert_allclose(shipped_prior().z, prior_without(None).z, rtol=2e-3, atol=2e-3)
+
+@pytest.mark.parametrize("name", sorted(WORKLOADS))
+def test_a_workload_is_the_same_each_time_and_holds_out_samples_of_its_own(name: str) -> None:
+    one, again = WORKLOADS[name].draw(), WORKLOADS[name].draw()
+    assert torch.equal(one.x, again.x)
+    assert torch.equal(one.y_val, again.y_val)
+    assert abs(float(one.x.mean())) < 1e-3
+    assert float(one.x.std()) == pytest.approx(1, abs=1e-3)
+    assert set(one.y_val.tolist()) <= set(one.y.tolist())
+    assert not {row.tobytes() for row in one.x.numpy()} & {row.tobytes() for row in one.x_val.numpy()}
+
+
+def median_epochs(name: str, prior: Prior | None, seeds: int) -> float:
+    """Median epochs to 0.5 points; not found within 400 counts as 400."""
+    table = load_table(name)
+    searcher = PEERS["tuner.search" if prior else "tuner.search, no prior"]
+    found = [replay(searcher(table, seed, prior), table.best, 400).epochs[0] for seed in range(seeds)]
+    return float(np.median([epochs or 400 for epochs in found]))
+
+
+def test_earlier_runs_on_other_data_lead_to_the_best_in_few_epochs() -> None:
+    for name, bound in (("jittered-digits", 60), ("strokes", 60), ("redrawn-digits", 100)):
+        assert median_epochs(name, prior_without_family(load_table(name).family), seeds=5) <= bound, name
+
+
+def test_earlier_runs_that_mislead_cost_no_more_than_half_as_much_again() -> None:
+    table = load_table("strokes")
+    others = [load_table(name) for name in table_names()]
+    shape = [len(values) for values in table.choices.values()]
+    opposite = Prior.from_tables(
+        table.choices,
+        [1 - other.accuracies.reshape(*shape, -1) for other in others if other.family != table.family],
+    )
+    alone = median_epochs("strokes", None, seeds=3)
+    assert median_epochs("strokes", opposite, seeds=3) <= 1.5 * alone + 2 * table.epochs
+
+
+def test_replays_with_different_seeds_are_different_replays() -> None:
+    table = load_table("strokes")
+    prior = prior_without_family(table.family)
+    told = [tuple(itertools.islice(PEERS["tuner.search"](table, seed, prior), 40)) for seed in (0, 0, 1, 2)]
+    assert told[0] == told[1]
+    assert len(set(told)) == 3
 
 
 @pytest.mark.parametrize("searcher", list(PEERS))
 def test_every_searcher_reports_values_of_the_table_epoch_by_epoch(searcher: str) -> None:
     table = load_table("digits")
-    values = PEERS[searcher](table, 0, prior_without("digits"))
+    values = PEERS[searcher](table, 0, prior_without_family(table.family))
     known = set(table.accuracies.ravel().tolist())
     assert all(next(values) in known for _ in range(24))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from bench.errors import InputError
 from bench.load_spec import load_spec
@@ -91,6 +92,25 @@ def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:
         "contour.svg",
     }
     assert all(file.stat().st_size > 1000 for file in study.plots)
+
+
+def test_choices_that_span_decades_are_drawn_in_decades(tmp_path: Path) -> None:
+    space = {
+        "batch_size": [8, 32, 128],
+        "width": [4, 8],
+        "base_lr": [0.01, 0.3],
+        "schedule": ["cosine", "constant"],
+    }
+    searcher, store = open_search(SearchPlan(space, 3, 0, "val_accuracy", 30, False, (1, 2, 3)), tmp_path)
+    trial = searcher.ask()
+    assert trial is not None
+    store.begin(trial)
+    searcher.tell(trial, 0.5)
+    kinds = store.predicted(searcher).trials[0].distributions
+    assert kinds["batch_size"] == IntDistribution(8, 128, log=True)
+    assert kinds["base_lr"] == FloatDistribution(0.01, 0.3, log=True)
+    assert kinds["width"] == CategoricalDistribution([4, 8])
+    assert kinds["schedule"] == CategoricalDistribution(["cosine", "constant"])
 
 
 def test_the_winners_interval_is_students() -> None:

@@ -9,6 +9,7 @@ from tuner.search_model import (
     CurveModel,
     Kernel,
     Observations,
+    adapted_noise,
     adapted_reach,
     configuration_correlation,
     gap_scale,
@@ -21,7 +22,7 @@ OBSERVATIONS = Observations(
     trial=np.array([0, 0, 1, 2, 2, 2]),
     share=np.array([0.25, 0.5, 0.25, 0.25, 0.5, 1.0]),
     z=np.array([0.3, 0.9, -0.2, 0.5, 1.0, 1.4]),
-    prior=np.array([0.1, 0.5, -0.4, 0.2, 0.6, 1.0]),
+    prior=np.array([[0.1, 0.3], [0.5, 0.2], [-0.4, 0.1], [0.2, -0.5], [0.6, -0.2], [1.0, 0.4]]),
 )
 
 
@@ -30,22 +31,22 @@ def matern(distance: float) -> float:
 
 
 def plain_covariance(
-    kernel: Kernel, a: tuple[int, float, float], b: tuple[int, float, float], points: np.ndarray
+    kernel: Kernel, a: tuple[int, float, list[float]], b: tuple[int, float, list[float]], points: np.ndarray
 ) -> float:
-    """The covariance of z of two (trial, share, prior), noise left out, term by term."""
+    """The covariance of z of two (trial, share, terms of the prior), noise left out, term by term."""
     x, y = points[a[0]], points[b[0]]
     parts = [matern(abs(x[0] - y[0]) / REACH[0]), 1.0 if x[1] == y[1] else REACH[1]]
     apart = abs(a[1] - b[1])
     smooth = kernel.smooth * (0.1 * sum(parts) / 2 + 0.9 * parts[0] * parts[1])
     total = smooth * matern(apart / kernel.epochs) + kernel.offset * matern(apart / 1.5)
     total += kernel.luck * (a[0] == b[0]) * matern(apart / kernel.luck_epochs)
-    return total + kernel.prior**2 * a[2] * b[2]
+    return total + kernel.prior**2 * a[2][0] * b[2][0] + kernel.deviations**2 * a[2][1] * b[2][1]
 
 
 @pytest.mark.parametrize("with_prior", [False, True])
 def test_prediction_is_the_textbook_posterior(with_prior: bool) -> None:
     kernel = Kernel()
-    prior = OBSERVATIONS.prior if with_prior else np.zeros(6)
+    prior = OBSERVATIONS.prior if with_prior else np.zeros((6, 2))
     assert prior is not None
     observed = Observations(
         OBSERVATIONS.trial, OBSERVATIONS.share, OBSERVATIONS.z, prior if with_prior else None
@@ -53,7 +54,7 @@ def test_prediction_is_the_textbook_posterior(with_prior: bool) -> None:
     within = configuration_correlation(REACH, IS_NAME, POINTS, POINTS)
     model = CurveModel(kernel, within, observed)
     points = np.vstack([POINTS, [[0.5, 1.0]]])
-    asked_prior = np.array([0.9, 0.8]) if with_prior else np.zeros(2)
+    asked_prior = np.array([[0.9, -0.3], [0.8, 0.6]]) if with_prior else np.zeros((2, 2))
     across = configuration_correlation(REACH, IS_NAME, points[[1, 3]], POINTS)
     mean, deviation = model.predict(across, np.array([1, -1]), prior=asked_prior if with_prior else None)
 
@@ -61,11 +62,11 @@ def test_prediction_is_the_textbook_posterior(with_prior: bool) -> None:
     noise = kernel.noise + kernel.early_noise * (1 - observed.share) + 1e-6
     covariance = np.array([[plain_covariance(kernel, a, b, points) for b in rows] for a in rows])
     inverse = np.linalg.inv(covariance + np.diag(noise))
-    offset = (observed.z - kernel.prior_mean * prior).mean()
-    for index, asked in enumerate([(1, 1.0, asked_prior[0]), (3, 1.0, asked_prior[1])]):
+    offset = (observed.z - kernel.prior_mean * prior[:, 0]).mean()
+    for index, asked in enumerate([(1, 1.0, asked_prior[0].tolist()), (3, 1.0, asked_prior[1].tolist())]):
         k = np.array([plain_covariance(kernel, asked, row, points) for row in rows])
-        expected = offset + kernel.prior_mean * asked[2]
-        expected += k @ inverse @ (observed.z - kernel.prior_mean * prior - offset)
+        expected = offset + kernel.prior_mean * asked[2][0]
+        expected += k @ inverse @ (observed.z - kernel.prior_mean * prior[:, 0] - offset)
         variance = plain_covariance(kernel, asked, asked, points) - k @ inverse @ k
         assert mean[index] == pytest.approx(expected, rel=1e-9)
         assert deviation[index] == pytest.approx(variance**0.5, rel=1e-6)
@@ -77,7 +78,7 @@ def test_likelihood_is_that_of_the_normal_distribution() -> None:
     kernel = Kernel()
     observed = Observations(OBSERVATIONS.trial, OBSERVATIONS.share, OBSERVATIONS.z)
     model = CurveModel(kernel, configuration_correlation(REACH, IS_NAME, POINTS, POINTS), observed)
-    rows = [(t, s, 0.0) for t, s in zip(observed.trial.tolist(), observed.share.tolist(), strict=True)]
+    rows = [(t, s, [0.0, 0.0]) for t, s in zip(observed.trial.tolist(), observed.share.tolist(), strict=True)]
     covariance = np.array([[plain_covariance(kernel, a, b, POINTS) for b in rows] for a in rows])
     covariance += np.diag(kernel.noise + kernel.early_noise * (1 - observed.share) + 1e-6)
     full = multivariate_normal(np.full(6, observed.z.mean()), covariance).logpdf(observed.z)
@@ -104,6 +105,20 @@ def test_thinning_keeps_the_first_and_the_last_epoch_of_each_training() -> None:
     assert few.trial.tolist() == [0, 0, 1, 1, 2, 2]
     assert few.z.tolist() == [0, 4, 5, 9, 10, 14]
     assert many.thinned(15) is many
+
+
+@pytest.mark.parametrize(("spread", "more"), [(1.0, True), (0.02, False)])
+def test_adapting_finds_how_far_chance_reaches(spread: float, more: bool) -> None:
+    rng = np.random.default_rng(0)
+    points = np.stack([rng.random(40) * 2, np.zeros(40)], axis=1)
+    within = configuration_correlation(REACH, IS_NAME, points, points)
+    z = np.sin(2 * points[:, 0]) + rng.normal(0, spread, 40)
+    observed = Observations(np.arange(40), np.ones(40), z)
+    kernel, factor = Kernel(), 1.0
+    for _ in range(4):
+        factor = adapted_noise(kernel, factor, within, observed)
+    assert (factor > 2) if more else (factor < 0.5)
+    assert kernel.noisier(factor).luck == kernel.luck * factor
 
 
 def test_adapting_finds_that_a_name_does_not_matter() -> None:

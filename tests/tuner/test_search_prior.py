@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tuner.search_model import gap_scale
 from tuner.search_prior import Prior, known_factor, known_value, shipped_prior
 from tuner.search_space import Space
 
-CHOICES = {"lr": [0.01, 0.1, 1.0], "optimizer": ["sgd", "adam"]}
+CHOICES: dict[str, Any] = {"lr": [0.01, 0.1, 1.0], "optimizer": ["sgd", "adam"]}
 # z = 10 lr index + optimizer index + epoch index / 10
 Z = np.array([[[10 * i + j + k / 10 for k in range(4)] for j in range(2)] for i in range(3)])
 
 
 def prior_at(space: Space, config: dict[str, object], share: float = 1.0) -> float:
-    known = Prior(CHOICES, Z).on(space)
+    known = Prior(CHOICES, Z[None]).on(space)
     assert known is not None
-    return float(known.at(known.curves(space.point(config)[None]), share)[0])
+    return float(known.at(known.curves(space.point(config)[None]), share)[0, 0])
 
 
 def test_a_known_configuration_has_its_own_curve() -> None:
@@ -48,8 +50,8 @@ def test_what_is_not_known_or_not_varied_is_averaged_over() -> None:
 
 
 def test_a_space_without_known_factors_has_no_prior() -> None:
-    assert Prior(CHOICES, Z).on(Space({"depth": [1, 2], "width": {"low": 8, "high": 64}})) is None
-    assert Prior(CHOICES, Z).on(Space({"lr": ["slow", "fast"]})) is None
+    assert Prior(CHOICES, Z[None]).on(Space({"depth": [1, 2], "width": {"low": 8, "high": 64}})) is None
+    assert Prior(CHOICES, Z[None]).on(Space({"lr": ["slow", "fast"]})) is None
 
 
 @pytest.mark.parametrize(
@@ -78,20 +80,37 @@ def test_averaging_does_not_let_a_table_of_larger_values_count_more() -> None:
     one, other = rng.random((3, 2, 4)), rng.random((3, 2, 4))
     fractions = Prior.from_tables(CHOICES, [one, other])
     mixed = Prior.from_tables(CHOICES, [one, 100 * other])
-    np.testing.assert_allclose(fractions.z, mixed.z, atol=1e-9)
+    np.testing.assert_allclose(fractions.terms, mixed.terms, atol=1e-9)
+
+
+def test_its_terms_are_the_mean_the_slope_along_the_learning_rate_and_what_sets_the_tables_apart() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.random((3, 2, 4)), rng.random((3, 2, 4))
+    mean, slope, apart = Prior.from_tables(CHOICES, [one, other]).terms
+    scaled = [gap_scale(table.ravel()).z(table) for table in (one, other)]
+    curves = [z - z[..., -1].mean() for z in scaled]
+    np.testing.assert_allclose(mean, (curves[0] + curves[1]) / 2)
+    np.testing.assert_allclose(slope[1], (mean[2] - mean[0]) / 2)
+    np.testing.assert_allclose(np.abs(apart), np.abs(curves[0] - curves[1]) / 2**0.5, atol=1e-12)
+
+
+def test_a_single_table_sets_nothing_apart() -> None:
+    table = np.random.default_rng(0).random((3, 2, 4))
+    assert len(Prior.from_tables(CHOICES, [table]).terms) == 2
+    assert len(Prior.from_tables({"depth": [1, 2, 3], "width": [8, 64]}, [table]).terms) == 1
 
 
 def test_a_prior_is_read_as_it_was_written(tmp_path: Path) -> None:
-    Prior(CHOICES, Z).save(tmp_path / "prior.npz")
+    Prior(CHOICES, np.stack([Z, -Z])).save(tmp_path / "prior.npz")
     read = Prior.load(tmp_path / "prior.npz")
     assert read.choices == CHOICES
-    np.testing.assert_allclose(read.z, Z, rtol=1e-3)
+    np.testing.assert_allclose(read.terms, [Z, -Z], atol=1 / 64)
 
 
 def test_the_shipped_prior_knows_that_adam_wants_smaller_rates_than_sgd() -> None:
     space = Space({"lr": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0], "optimizer": ["sgd", "momentum", "adam"]})
     known = shipped_prior().on(space)
     assert known is not None
-    ends = known.at(known.curves(space.all_points()), 1.0).reshape(7, 3)
+    ends = known.at(known.curves(space.all_points()), 1.0)[:, 0].reshape(7, 3)
     best = ends.argmax(axis=0)
     assert best[2] < best[1] < best[0]
