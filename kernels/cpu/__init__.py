@@ -7,6 +7,9 @@ kernel is compiled.
 
 from __future__ import annotations
 
+# Whoever imports a part of this package first has Triton look for its backends now, while no part is half imported.
+import triton  # noqa: F401
+
 from kernels.cpu.toolchain import why_not
 
 __all__ = ["why_not"]

@@ -108,7 +108,8 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
     manager = ir.pass_manager(module.context)
     manager.enable_debug()
     passes.common.add_inliner(manager)
-    passes.ttir.add_rewrite_tensor_pointer(manager)
+    if hasattr(passes.ttir, "add_rewrite_tensor_pointer"):  # Triton 3.8 has no block pointers
+        passes.ttir.add_rewrite_tensor_pointer(manager)
     passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
     passes.common.add_canonicalizer(manager)
     passes.ttir.add_combine(manager)

@@ -101,15 +101,18 @@ class _Loader:
     def load_binary(
         self, name: str, binary: bytes, shared: int, device: int
     ) -> tuple[Any, Any, int, int, int]:
-        """Write the object to a file that only this user can write, and open it."""
+        """Write the object to a directory that only this user can write to, and open it."""
         from kernels.cpu.launcher import load_function
 
         refuse_shared_cache()
-        with tempfile.NamedTemporaryFile(suffix=".so", prefix=f"{name[:40]}-") as file:
-            file.write(binary)
-            file.flush()
-            library, function = load_function(file.name, "run")
+        with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+            file = Path(directory, f"{name[:40]}.so")
+            file.write_bytes(binary)
+            library, function = load_function(str(file), "run")
         return library, function, 0, 0, 1 << 20
+
+    def unload_module(self, library: Any) -> None:
+        """Nothing: a shared object that was opened stays until the process ends."""
 
 
 def refuse_shared_cache() -> None:

@@ -17,6 +17,9 @@ from kernels.cpu.ir_types import Type
 _OPERATION_LINE = re.compile(r'\s*(?:%[\w:, %#$.-]+ = )?"?([a-z_]\w*\.[\w.]+)"?(?=[\s(]|$)')
 _IMPLICIT = ("scf.yield", "builtin.module")
 _SOURCE = re.compile(r'"([^"]+\.py)":(\d+):(\d+)')
+_LOCATION = re.compile(r"^(#loc\d*) = (loc\(.*\))$", re.MULTILINE)
+_LOCATION_OF_LINE = re.compile(r" loc\((#loc\d*)\)$")
+_SUCCESSOR = re.compile(r"\^bb(\d+)")
 
 
 @dataclass(eq=False)
@@ -53,6 +56,7 @@ class Operation:
         name: e.g. `arith.addf`.
         operands, results: its values.
         regions: the blocks of each region.
+        successors: the blocks that a branch between blocks leads to.
         handle: the bindings' object.
         order: place in the module, nested operations after the one that holds them.
         line: its line of the printed module.
@@ -66,6 +70,7 @@ class Operation:
     handle: Any = field(repr=False)
     order: int = -1
     line: str = ""
+    successors: list[Block] = field(default_factory=list, repr=False)
     source: tuple[str, int, int] | None = None
 
     @property
@@ -122,7 +127,7 @@ def read_module(module: Any) -> list[Operation]:
                 blocks_of_region.get(handle.get_region(i).id(), []) for i in range(handle.get_num_regions())
             ],
             handle=handle,
-            source=_source(results[0].get_loc()) if results else None,
+            source=_source(str(results[0].get_loc())) if results else None,
         )
         for place, result in enumerate(operation.results):
             result.producer, result.place = operation, place
@@ -135,12 +140,17 @@ def read_module(module: Any) -> list[Operation]:
 
     module.walk(visit)
     _add_lines(functions, module.str_nodebug())
+    _add_sources(functions, str(module))
+    for function in functions:
+        _connect(function)
+    for order, operation in enumerate(_in_printed_order(functions)):
+        operation.order = order
     return functions
 
 
-def _source(location: Any) -> tuple[str, int, int] | None:
+def _source(location: str) -> tuple[str, int, int] | None:
     """The outermost place in Python code that a location names."""
-    places = _SOURCE.findall(str(location))
+    places = _SOURCE.findall(location)
     return (places[-1][0], int(places[-1][1]), int(places[-1][2])) if places else None
 
 
@@ -148,8 +158,7 @@ def _add_lines(functions: list[Operation], text: str) -> None:
     """Give each operation its line; both orders are the same, but that the text leaves empty yields out."""
     lines = [(match[1], line.strip()) for line in text.splitlines() if (match := _OPERATION_LINE.match(line))]
     place = 0
-    for order, operation in enumerate(_in_printed_order(functions)):
-        operation.order = order
+    for operation in _in_printed_order(functions):
         while place < len(lines) and lines[place][0] == "builtin.module":
             place += 1
         if place < len(lines) and lines[place][0] == operation.name:
@@ -159,6 +168,44 @@ def _add_lines(functions: list[Operation], text: str) -> None:
             missing = f"{operation.name} is not where the printed module has {lines[place : place + 1]}"
             assert operation.name in _IMPLICIT, missing
             assert not operation.operands, missing
+
+
+def _add_sources(functions: list[Operation], text: str) -> None:
+    """Find where operations without results come from: only the printed module says."""
+    definitions = dict(_LOCATION.findall(text))
+    lines = [
+        line for line in text.splitlines() if _OPERATION_LINE.match(line) and "builtin.module" not in line
+    ]
+    printed = [operation for operation in _in_printed_order(functions) if operation.line]
+    for operation, line in zip(printed, lines, strict=True):
+        named = _LOCATION_OF_LINE.search(line)
+        if operation.source is None and named is not None:
+            operation.source = _source(_spelt_out(named[1], definitions))
+
+
+def _spelt_out(name: str, definitions: dict[str, str]) -> str:
+    """A location with every location that it refers to put in place of its name."""
+    return re.sub(r"#loc\d*", lambda found: _spelt_out(found[0], definitions), definitions.get(name, ""))
+
+
+def _connect(function: Operation) -> None:
+    """Find where branches lead, and sort the blocks so that each comes behind those that lead to it."""
+    (blocks,) = function.regions
+    for block in blocks:
+        end = block.operations[-1]
+        end.successors = [blocks[int(number)] for number in _SUCCESSOR.findall(end.line)]
+    seen: set[Block] = set()
+    left: list[Block] = []
+
+    def visit(block: Block) -> None:
+        seen.add(block)
+        for successor in reversed(block.operations[-1].successors):
+            if successor not in seen:
+                visit(successor)
+        left.append(block)
+
+    visit(blocks[0])
+    blocks[:] = reversed(left)
 
 
 def _in_printed_order(operations: list[Operation]) -> Iterator[Operation]:

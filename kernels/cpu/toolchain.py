@@ -6,9 +6,12 @@ import ctypes
 import functools
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 _CANDIDATES = ("gcc", "clang", "cc")
@@ -27,8 +30,15 @@ _FLAGS = (
 )
 
 
+_MOST_SHOWN = 2000  # characters of what a compiler says
+
+
 class NoCompilerError(RuntimeError):
-    """There is no C compiler that works."""
+    """There is no C compiler."""
+
+
+class CompilerFailedError(RuntimeError):
+    """There is a C compiler, and it did not take the generated code."""
 
 
 def why_not() -> str | None:
@@ -39,32 +49,32 @@ def why_not() -> str | None:
         True
     """
     try:
-        compiler()
+        command()
     except NoCompilerError as error:
         return str(error)
     return None
 
 
 @functools.lru_cache
-def compiler() -> str:
-    """The path of the C compiler: $CC if set, else the first of gcc, clang and cc.
+def command() -> tuple[str, ...]:
+    """The C compiler's path, and the options that $CC has with it: $CC if set, else the first of gcc, clang and cc.
 
     Raises:
         NoCompilerError: none is there.
     """
-    chosen = os.environ.get("CC")
-    for name in (chosen,) if chosen else _CANDIDATES:
+    chosen = shlex.split(os.environ.get("CC", ""))
+    for name, *options in [chosen] if chosen else [[name] for name in _CANDIDATES]:
         if path := shutil.which(name):
-            return path
-    looked_for = f"$CC names '{chosen}'" if chosen else f"looked for {', '.join(_CANDIDATES)}"
+            return (path, *options)
+    looked_for = f"$CC names '{chosen[0]}'" if chosen else f"looked for {', '.join(_CANDIDATES)}"
     raise NoCompilerError(f"no C compiler on this machine; {looked_for}. Install gcc or clang.")
 
 
 @functools.lru_cache
 def compiler_version() -> str:
     """What the compiler says of itself, in one line."""
-    said = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
-    return said.splitlines()[0]
+    said = subprocess.run([*command(), "--version"], capture_output=True, text=True, check=False)
+    return next(iter((said.stdout + said.stderr).splitlines()), command()[0])
 
 
 @functools.lru_cache
@@ -77,12 +87,17 @@ def cpu_features() -> str:
     return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
 
 
-@functools.lru_cache
 def flags() -> tuple[str, ...]:
     """The compiler's flags."""
+    # gcc calls libmvec by the declarations in the code, clang by this flag.
+    by_clang = "clang" in compiler_version() and has_vector_math("expf")
+    return (*_FLAGS, *_flags_for_this_cpu(), *(("-fveclib=libmvec",) if by_clang else ()))
+
+
+def _flags_for_this_cpu() -> tuple[str, ...]:
     target = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     wide = ("-mprefer-vector-width=512",) if "avx512f" in cpu_features().split() else ()
-    return (*_FLAGS, target, *wide)
+    return (target, *wide)
 
 
 @functools.lru_cache
@@ -109,14 +124,34 @@ def compile_shared_object(source: str, fuse_multiply_add: bool) -> bytes:
         fuse_multiply_add: let a * b + c round once, as on a GPU.
 
     Raises:
-        NoCompilerError: no compiler, or it does not take the code.
+        NoCompilerError: there is no compiler.
+        CompilerFailedError: the compiler does not take the code.
     """
-    contraction = "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off"
+    chosen = (*flags(), "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off")
     with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
         code, library = Path(directory, "kernel.c"), Path(directory, "kernel.so")
         code.write_text(source)
-        command = [compiler(), *flags(), contraction, str(code), "-o", str(library), "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NoCompilerError(f"{compiler_version()} failed on generated code: {done.stderr.strip()}")
+        complaint = _compile(code, library, chosen)
+        if complaint is not None:
+            for_any = [flag for flag in chosen if flag not in _flags_for_this_cpu()]
+            if _compile(code, library, for_any) is not None:
+                raise CompilerFailedError(
+                    f"{compiler_version()} ({command()[0]}) failed on generated code: {complaint[:_MOST_SHOWN]}"
+                )
+            warnings.warn(
+                f"{compiler_version()} does not take {' '.join(_flags_for_this_cpu())}; kernels are compiled for any "
+                f"{platform.machine()} instead, and are slower. Install a newer compiler.",
+                stacklevel=2,
+            )
         return library.read_bytes()
+
+
+def _compile(code: Path, library: Path, chosen: Sequence[str]) -> str | None:
+    """Compile a file; return what the compiler said if it failed."""
+    done = subprocess.run(
+        [*command(), *chosen, str(code), "-o", str(library), "-lm"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stderr.strip() if done.returncode else None

@@ -19,9 +19,12 @@ from kernels.cpu.lowering.shape import VIEWS, Index, viewed
 
 _VARIABLE = re.compile(r"i\d+$")
 _INTEGERS = ("i32", "i64")
+DIVISIONS = ("arith.divsi", "arith.remsi")
+_ARITHMETIC = ("arith.addi", "arith.subi", "arith.muli", "arith.extsi", "tt.addptr", *DIVISIONS)
 _SIGNED_COMPARISONS = {2: ("<", 0), 3: ("<", 1), 4: (">", 0), 5: (">", 1)}
 
 Number = int | str  # known while compiling, or a C expression
+Division = tuple[Value, Value, Index]  # dividend and divisor, at an index
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class Addresses:
         scalars: value -> C expression.
         carried: tiles that a loop moves on.
         arguments: of the function.
+
+    Attributes:
+        quotients: divisions of tiles whose quotient is one number for the lanes at hand -> its C name.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Addresses:
         self._scalars = scalars
         self._carried = carried
         self._arguments = arguments
+        self.quotients: dict[Division, str] = {}
 
     def affine(self, value: Value, index: Index) -> Affine | None:
         """The element `index` of a tile of integers or pointers as an affine function of the loops' variables."""
@@ -97,7 +104,11 @@ class Addresses:
         if producer.name == "arith.constant":
             number = _known(producer)
             return None if number is None else Affine(value.type.width, number, {})
+        if producer.name not in _ARITHMETIC:
+            return None
         parts = [self.affine(operand, index) for operand in producer.operands]
+        if producer.name in DIVISIONS:
+            return self._divided(producer, index, *parts)
         return _combined(producer, parts)
 
     def root(self, pointer: Value) -> object | None:
@@ -147,6 +158,23 @@ class Addresses:
             return None
         return [f"prefix({low.c(without=inner)}, {high.c()} + {further}, {size})"]
 
+    def _divided(
+        self, division: Operation, index: Index, a: Affine | None, b: Affine | None
+    ) -> Affine | None:
+        """A quotient or remainder that is the same in all lanes, or in all of the run at hand."""
+        if a is None or b is None or b.coefficients:
+            return None
+        dividend, divisor = division.operands
+        known = self.quotients.get((dividend, divisor, index))
+        if known is not None:
+            quotient = Affine(a.width, known, {})
+        elif a.coefficients:
+            return None
+        else:
+            operands = f"{_text(a.constant, a.width)}, {_text(b.constant, b.width)}"
+            quotient = Affine(a.width, f"div_i{a.width}({operands})", {})
+        return quotient if division.name == "arith.divsi" else _difference(a, _product(quotient, b))
+
     def _scalar(self, value: Value) -> Affine | None:
         name = self._scalars.get(value)
         if name is None:
@@ -162,11 +190,10 @@ class Addresses:
         first, step = self.affine(carried.first, index), self.affine(carried.step, index)
         if first is None or step is None:
             return None
-        count = Affine(step.width, f"(int{step.width}_t){carried.count}", {})
-        travelled = _product(step, count)
-        if travelled is None:
-            return None
-        return _sum(first, _widened(travelled) if first.base else travelled)
+        if first.base:
+            step = _widened(step)  # a pointer goes further than a number of 32 bits
+        travelled = _product(step, Affine(step.width, f"(int{step.width}_t){carried.count}", {}))
+        return None if travelled is None else _sum(first, travelled)
 
 
 def _known(constant: Operation) -> int | None:
@@ -195,8 +222,7 @@ def _combined(operation: Operation, parts: list[Affine | None]) -> Affine | None
     if operation.name == "tt.addptr":
         return _sum(a, _widened(b)) if a.base else None
     if operation.name == "arith.subi":
-        minus = _product(b, Affine(b.width, -1, {}))
-        return None if minus is None else _sum(a, minus)
+        return _difference(a, b)
     if operation.name == "arith.muli":
         return _product(a, b)
     return None
@@ -219,6 +245,11 @@ def _sum(a: Affine, b: Affine) -> Affine:
     for variable, factor in b.coefficients.items():
         coefficients[variable] = _plus(coefficients.get(variable, 0), factor, a.width)
     return Affine(a.width, _plus(a.constant, b.constant, a.width), coefficients, a.base or b.base)
+
+
+def _difference(a: Affine, b: Affine | None) -> Affine | None:
+    minus = None if b is None else _product(b, Affine(b.width, -1, {}))
+    return None if minus is None else _sum(a, minus)
 
 
 def _product(a: Affine, b: Affine) -> Affine | None:

@@ -16,6 +16,7 @@ from kernels.cpu.lowering.rule import Rule, narrowed, widened
 # In the order of MLIR's CmpIPredicate and CmpFPredicate. {a} {b} are the operands.
 _INTEGER_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "<", "<=", ">", ">=")
 _FIRST_UNSIGNED = 6
+_SIGNED_BIT = "-(int)"  # a set bit is -1 where it is signed
 _FLOAT_COMPARISONS = (
     "0",
     "({a} == {b})",
@@ -94,8 +95,20 @@ def _extreme(operator: str, unsigned: bool) -> Rule:
 
     def rule(operation: Operation, args: Sequence[str]) -> str:
         c = operation.result.type.c
-        cast = f"({UNSIGNED[c]})" if unsigned else ""
+        cast = f"({UNSIGNED[c]})" if unsigned else _SIGNED_BIT if c == "bool" else ""
         return f"({cast}{args[0]} {operator} {cast}{args[1]} ? {args[0]} : {args[1]})"
+
+    return rule
+
+
+def _extreme_float(function: str) -> Rule:
+    """The smaller or the larger of two floats, by a function of the prelude."""
+
+    def rule(operation: Operation, args: Sequence[str]) -> str:
+        element = operation.result.type.element
+        held = "f64" if element == "f64" else "f32"
+        a, b = (widened(arg, element) for arg in args)
+        return narrowed(f"{function}_{held}({a}, {b})", element)
 
     return rule
 
@@ -105,7 +118,7 @@ def _compare_integers(operation: Operation, args: Sequence[str]) -> str:
     operand = operation.operands[0].type
     cast = f"({UNSIGNED[operand.c]})" if predicate >= _FIRST_UNSIGNED else ""
     if operand.element == "i1" and predicate in (2, 3, 4, 5):
-        cast = "-(int)"  # a set bit is -1 where it is signed
+        cast = _SIGNED_BIT
     return f"({cast}{args[0]} {_INTEGER_COMPARISONS[predicate]} {cast}{args[1]})"
 
 
@@ -176,8 +189,8 @@ RULES: dict[str, Rule] = {
     # maxnum and minnum pass over a NaN, maximum and minimum hand it on.
     "arith.maxnumf": _float_binary("({a} >= {b} || {b} != {b} ? {a} : {b})"),
     "arith.minnumf": _float_binary("({a} <= {b} || {b} != {b} ? {a} : {b})"),
-    "arith.maximumf": _float_binary("({a} >= {b} || {a} != {a} ? {a} : {b})"),
-    "arith.minimumf": _float_binary("({a} <= {b} || {a} != {a} ? {a} : {b})"),
+    "arith.maximumf": _extreme_float("maximum"),
+    "arith.minimumf": _extreme_float("minimum"),
     "tt.clampf": _clamp,
     "tt.mulhiui": _high_product,
     "tt.precise_divf": _float_binary("({a} / {b})"),

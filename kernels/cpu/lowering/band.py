@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kernels.cpu.ir_tree import Operation, Value
+from kernels.cpu.lowering.addresses import DIVISIONS
 from kernels.cpu.lowering.elementwise import RULES
+from kernels.cpu.lowering.runs import Quotient, are_long, begin_run, find_quotients, one_number_each
 from kernels.cpu.lowering.shape import VIEWS, Index, linear, viewed
 from kernels.cpu.lowering.state import FunctionState
 
@@ -46,13 +49,16 @@ class Band:
     def last_order(self) -> int:
         return max((sink.order for sink in self.sinks), default=-1)
 
+    @property
+    def stores(self) -> list[Operation]:
+        return [sink.store for sink in self.sinks if sink.store is not None]
+
     def add(self, sink: Sink) -> None:
         self.sinks.append(sink)
 
     def stores_through(self, state: FunctionState, root: object) -> bool:
         """Say whether a store may go through a root pointer."""
-        stores = [sink.store for sink in self.sinks if sink.store is not None]
-        return any(_may_be_same(state.addresses.root(store.operands[0]), root) for store in stores)
+        return any(_may_be_same(state.addresses.root(store.operands[0]), root) for store in self.stores)
 
     def conflicts(self, state: FunctionState, further: Sink) -> list[Operation]:
         """The loads (and stores) that a further store could disturb, or be disturbed by, in another lane."""
@@ -65,6 +71,10 @@ class Band:
         found = [access for access in loads if any(_disturbs(state, store, access) for store in stores)]
         earlier = stores[:-1]
         return found + [store for store in earlier if _disturbs(state, stores[-1], store)]
+
+    def takes(self, state: FunctionState, shape: tuple[int, ...], sinks: list[Sink]) -> bool:
+        """Say whether arrays of a shape can be filled here, beside the stores."""
+        return shape == self.shape and not any(self.conflicts(state, sink) for sink in sinks)
 
     def demanded_values(self, state: FunctionState) -> frozenset[Value]:
         """The tiles that the band works out."""
@@ -89,31 +99,32 @@ class Band:
 
     def emit(self, state: FunctionState) -> None:
         """Write the loop nest; keep what later operations need of the tiles worked out in it."""
-        nest = _Nest(self, state)
-        demanded = self._demanded(state, self.sinks)
+        demanded = sorted(self._demanded(state, self.sinks), key=lambda element: _order(state, element[0]))
         for value, _ in demanded:
             if not state.costs.is_cheap(value) and value.producer is not None:
                 state.done.add(value.producer)
-        state.done.update(sink.store for sink in self.sinks if sink.store is not None)
-        nest.add_masks(demanded)
-        kept: dict[Value, str] = {}
-        kept_anyway = {sink.value for sink in self.sinks}
-        sinks = sorted(self.sinks, key=lambda sink: sink.order)
-        for value, index in sorted(demanded, key=lambda element: _order(state, element[0])):
-            while sinks and sinks[0].store is not None and sinks[0].order < _order(state, value):
-                nest.store(sinks.pop(0).store)
-            nest.define(value, index)
-            if value not in kept_anyway and value not in kept and self._must_keep(state, value):
-                kept[value] = state.new_array(value.type)
-                nest.write(kept[value], value, index)
-        for sink in sinks:
-            if sink.store is not None:
-                nest.store(sink.store)
-            else:
-                assert sink.value is not None
-                nest.write(sink.target, sink.value, self._own_index())
-        nest.write_out()
-        state.arrays.update(kept)
+        state.done.update(self.stores)
+        kept = self._arrays_to_keep(state, demanded)
+        nest = _Nest(self, state, demanded, kept)
+        quotients = nest.quotients()
+        if quotients:
+            condition = are_long(quotients)
+            state.line(f"if ({condition})" if condition else "")
+            nest.write(quotients)
+            state.line("else" if condition else "")
+        if not quotients or are_long(quotients):
+            nest.write([])
+        state.arrays.update({value: array for (value, _), array in kept.items()})
+
+    def _arrays_to_keep(self, state: FunctionState, demanded: list[Element]) -> dict[Element, str]:
+        """New arrays for the tiles that are worked out here and needed again."""
+        kept: dict[Element, str] = {}
+        known = {sink.value for sink in self.sinks}
+        for value, index in demanded:
+            if value not in known and self._must_keep(state, value):
+                known.add(value)
+                kept[value, index] = state.new_array(value.type)
+        return kept
 
     def _must_keep(self, state: FunctionState, value: Value) -> bool:
         producer = value.producer
@@ -199,61 +210,100 @@ def _level(index: Index) -> int:
 
 
 class _Nest:
-    """The text of a loop nest: lines by the loop that they stand in."""
+    """The text of a loop nest: lines by the loop that they stand in.
 
-    def __init__(self, band: Band, state: FunctionState) -> None:
+    Args:
+        elements: what is worked out, in program order.
+        kept: those that are written to arrays.
+    """
+
+    def __init__(
+        self, band: Band, state: FunctionState, elements: list[Element], kept: dict[Element, str]
+    ) -> None:
         self._band = band
         self._state = state
+        self._elements = elements
+        self._kept = kept
         self._loops = [d for d, size in enumerate(band.shape) if size != 1]
         self._inner = self._loops[-1] if self._loops else -1
-        self._lines: dict[int, list[str]] = {level: [] for level in (-1, *self._loops)}
+        self._lines: dict[int, list[str]] = {}
         self._names: dict[Element, str] = {}
         self._limits: dict[str, None] = {}
-        self._masks: dict[Element, str] = {}
-        self._all_within = False
-
-    def add_masks(self, demanded: list[Element]) -> None:
-        """Find the masks that cut the innermost loop short."""
-        if self._inner < 0:
-            return
-        index = self._band._own_index()
-        accesses: list[tuple[Operation, Index]] = [
-            (value.producer, place)
-            for value, place in demanded
-            if value.producer is not None and value.producer.name == "tt.load"
-        ]
-        stores = [sink.store for sink in self._band.sinks if sink.store is not None]
-        accesses += [(store, index) for store in stores]
-        size, inner = self._band.shape[self._inner], f"i{self._inner}"
-        plain: set[Element] = set()
-        for access, place in accesses:
-            mask = _mask(access)
-            if mask is None or not mask.type.is_tile or _level(place) != self._inner:
-                continue
-            limits = self._state.addresses.prefix_limits(mask, place, inner, size)
-            if limits:
-                self._masks[(mask, place)] = "1"
-                self._limits.update(dict.fromkeys(limits))
-                plain.add((mask, place))
+        self._masks: set[Element] = set()
+        self._find_masks()
+        masks = {_mask(store) for store in band.stores}
         # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask.
-        masks = {_mask(store) for store in stores}
         self._all_within = (
-            len(stores) == len(self._band.sinks) and len(plain) == 1 and masks == {mask for mask, _ in plain}
+            len(band.stores) == len(band.sinks)
+            and not kept
+            and len(self._masks) == 1
+            and masks == {mask for mask, _ in self._masks}
         )
 
-    def define(self, value: Value, index: Index) -> None:
-        """Work out one element of a tile."""
-        name = self._state.name("t")
-        self._names[(value, index)] = name
-        self._add(index, f"{value.type.c} const {name} = {self._expression(value, index)};", (value, index))
+    def quotients(self) -> list[Quotient]:
+        """The quotients that cut the innermost loop into runs."""
+        pointers = [(access.operands[0], index) for access, index in self._accesses()]
+        return find_quotients(self._state, self._elements, pointers, f"i{self._inner}")
 
-    def write(self, array: str, value: Value, index: Index) -> None:
-        """Keep an element in an array."""
-        self._all_within = False
+    def write(self, quotients: list[Quotient]) -> None:
+        """Hand the loops to the state, the innermost one cut into runs by quotients, if there are any."""
+        self._names = {element: self._state.name("t") for element in self._elements}
+        with one_number_each(self._state, quotients):
+            self._fill()
+        state = self._state
+        state.line("{")
+        self._copy(-1, set())
+        for d in self._loops[:-1]:
+            state.line(f"for (int32_t i{d} = 0; i{d} < {self._band.shape[d]}; ++i{d}) {{")
+            self._copy(d, set())
+        if self._loops:
+            self._innermost(quotients)
+        state.line("}" * max(1, len(self._loops)))
+
+    def _find_masks(self) -> None:
+        """Find the masks that cut the innermost loop short."""
+        size, inner = self._band.shape[self._inner] if self._loops else 1, f"i{self._inner}"
+        for access, index in self._accesses():
+            mask = _mask(access)
+            if mask is None or not mask.type.is_tile or not self._loops or _level(index) != self._inner:
+                continue
+            limits = self._state.addresses.prefix_limits(mask, index, inner, size)
+            if limits:
+                self._masks.add((mask, index))
+                self._limits.update(dict.fromkeys(limits))
+
+    def _accesses(self) -> Iterator[tuple[Operation, Index]]:
+        """The loads and stores, and at which index."""
+        for value, index in self._elements:
+            if value.producer is not None and value.producer.name == "tt.load":
+                yield value.producer, index
+        for store in self._band.stores:
+            yield store, self._band._own_index()
+
+    def _fill(self) -> None:
+        """Write the lines of every loop."""
+        self._lines = {level: [] for level in (-1, *self._loops)}
+        sinks = sorted(self._band.sinks, key=lambda sink: sink.order)
+        for value, index in self._elements:
+            while sinks and sinks[0].store is not None and sinks[0].order < _order(self._state, value):
+                self._store(sinks.pop(0).store)
+            name = self._names[value, index]
+            self._add(index, f"{value.type.c} const {name} = {self._expression(value, index)};")
+            if (value, index) in self._kept:
+                self._keep(self._kept[value, index], value, index)
+        for sink in sinks:
+            if sink.store is not None:
+                self._store(sink.store)
+            else:
+                assert sink.value is not None
+                self._keep(sink.target, sink.value, self._band._own_index())
+
+    def _keep(self, array: str, value: Value, index: Index) -> None:
+        """Write an element to an array."""
         place = linear(index, value.type.dimensions)
         self._add(index, f"{array}[{place}] = {self._read(value, index)};")
 
-    def store(self, operation: Operation | None) -> None:
+    def _store(self, operation: Operation | None) -> None:
         """Store an element to memory, if its mask is set."""
         assert operation is not None
         index = self._band._own_index()
@@ -262,39 +312,33 @@ class _Nest:
         target = self._memory(operation.operands[0], index)
         self._add(index, f"{condition}{target} = {self._read(operation.operands[1], index)};")
 
-    def write_out(self) -> None:
-        """Hand the loops to the state."""
-        state = self._state
-        state.line("{")
-        self._copy(-1, set())
-        for d in self._loops[:-1]:
-            state.line(f"for (int32_t i{d} = 0; i{d} < {self._band.shape[d]}; ++i{d}) {{")
-            self._copy(d, set())
-        if self._loops:
-            self._innermost()
-        state.line("}" * max(1, len(self._loops)))
-
-    def _innermost(self) -> None:
+    def _innermost(self, quotients: list[Quotient]) -> None:
         """The loop over neighbours: first the lanes whose masks are all set, then the rest."""
-        state, d, size = self._state, self._inner, self._band.shape[self._inner]
+        size = str(self._band.shape[self._inner])
         if not self._limits:
-            state.line(f"#pragma omp simd\nfor (int32_t i{d} = 0; i{d} < {size}; ++i{d}) {{")
-            self._copy(d, set())
-            state.line("}")
+            self._lanes("0", size, set(), quotients)
             return
         first, *others = self._limits
         limit = first
         for other in others:
             limit = f"fewer({limit}, {other})"
-        name = state.name("n")
-        state.line(f"const int32_t {name} = {limit};")
-        state.line(f"#pragma omp simd\nfor (int32_t i{d} = 0; i{d} < {name}; ++i{d}) {{")
-        self._copy(d, set(self._masks))
-        state.line("}")
+        name = self._state.name("n")
+        self._state.line(f"const int32_t {name} = {limit};")
+        self._lanes("0", name, self._masks, quotients)
         if not self._all_within:
-            state.line(f"for (int32_t i{d} = {name}; i{d} < {size}; ++i{d}) {{")
-            self._copy(d, set())
-            state.line("}")
+            self._lanes(name, size, set(), quotients)
+
+    def _lanes(self, begin: str, end: str, set_masks: set[Element], quotients: list[Quotient]) -> None:
+        """Some lanes of the innermost loop, all of which have some masks set; run after run, if there are quotients."""
+        state, i = self._state, f"i{self._inner}"
+        if quotients:
+            first, last = state.name("b"), state.name("e")
+            state.line(f"for (int32_t {first} = {begin}, {last}; {first} < {end}; {first} = {last}) {{")
+            state.line(f"{last} = {begin_run(state, quotients, i, first, end)};")
+            begin, end = first, last
+        state.line(f"#pragma omp simd\nfor (int32_t {i} = {begin}; {i} < {end}; ++{i}) {{")
+        self._copy(self._inner, set_masks)
+        state.line("}}" if quotients else "}")
 
     def _copy(self, level: int, set_masks: set[Element]) -> None:
         """Write the lines of one loop, taking some masks for set."""
@@ -303,7 +347,7 @@ class _Nest:
             found = re.match(r"bool const (t\d+) = ", line)
             self._state.line(f"bool const {found[1]} = 1;" if found and found[1] in names else line)
 
-    def _add(self, index: Index, line: str, element: Element | None = None) -> None:
+    def _add(self, index: Index, line: str) -> None:
         level = _level(index)
         self._lines[level if level in self._lines else -1].append(line)
 
@@ -329,8 +373,13 @@ class _Nest:
         if value in self._state.carried:
             carried = self._state.carried[value]
             first, step = self._read(carried.first, index), self._read(carried.step, index)
-            return f"{first} + {step} * ({carried.step.type.c}){carried.count}"
+            number = "int64_t" if carried.first.type.is_pointer else carried.step.type.c
+            return f"{first} + {step} * ({number}){carried.count}"
         assert operation is not None
+        if operation.name in DIVISIONS:
+            same = self._state.addresses.affine(value, index)
+            if same is not None:
+                return f"({value.type.c})({same.c()})"
         if operation.name in VIEWS:
             operand, place = viewed(value, index)
             if operation.name == "tt.reshape" and operand in self._state.arrays:

@@ -23,13 +23,17 @@ def _truncate_float(operation: Operation, args: Sequence[str]) -> str:
 
 
 def _convert_float(operation: Operation, args: Sequence[str]) -> str:
-    """tt.fp_to_fp between types of C: fp8 is not among them."""
+    """tt.fp_to_fp between the floats that are known: fp8 is not among them."""
     for value in (operation.operands[0], operation.result):
         if value.type.element not in FLOATS:
             raise unsupported(operation, f"values of type {value.type.element}")
+    source, target = operation.operands[0].type, operation.result.type
     if "rounding = rtz" in operation.line:
-        raise unsupported(operation, "rounding towards zero")
-    if operation.operands[0].type.width > operation.result.type.width:
+        if target.element not in SHORT_FLOATS:
+            raise unsupported(operation, f"rounding towards zero to {target.element}")
+        wide = f"odd_f32_of_f64({args[0]})" if source.element == "f64" else widened(args[0], source.element)
+        return f"{target.element}_of_f32_towards_zero({wide})"
+    if source.width > target.width:
         return _truncate_float(operation, args)
     return _extend_float(operation, args)
 

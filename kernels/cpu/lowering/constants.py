@@ -20,7 +20,7 @@ def literal(operation: Operation) -> str:
         CompilationError: the elements of the tile differ.
     """
     found = _SPLAT.search(operation.line) or _SCALAR.search(operation.line)
-    if found is None or found[1].startswith("dense"):
+    if found is None or found[1].startswith(("dense", '"')):
         raise unsupported(operation, "the elements of a constant tile differ")
     text, element = found[1], operation.result.type.element
     if text in ("true", "false"):

@@ -36,9 +36,10 @@ def _for(emitter: Emitter, operation: Operation) -> None:
     counter = emitter.name("j")
     with emitter.braces(f"for (int64_t {counter} = {low}; {counter} < {high}; {counter} += {by}, ++{count})"):
         emitter.line(f"const {c} {name} = ({c}){counter};")
-        emitter.block(body)
-        ends = dict(zip(carried, yielded, strict=True))
-        _assign(emitter, kept, [ends[argument] for argument in kept], body.operations[-1])
+        with emitter.branch():
+            emitter.block(body)
+            ends = dict(zip(carried, yielded, strict=True))
+            assign(emitter, kept, [ends[argument] for argument in kept], body.operations[-1])
     for argument, result in zip(carried, operation.results, strict=True):
         if argument in moved:
             emitter.carried[result] = emitter.carried[argument]
@@ -51,14 +52,14 @@ def _for(emitter: Emitter, operation: Operation) -> None:
 def _if(emitter: Emitter, operation: Operation) -> None:
     _before(emitter, operation)
     for result in operation.results:
-        _declare(emitter, result)
+        declare(emitter, result)
     condition = emitter.scalars[operation.operands[0]]
     for head, blocks in zip((f"if ({condition})", "else"), operation.regions, strict=True):
         if blocks:
-            with emitter.braces(head):
+            with emitter.braces(head), emitter.branch():
                 emitter.block(blocks[0])
                 end = blocks[0].operations[-1]
-                _assign(emitter, operation.results, end.operands, end)
+                assign(emitter, operation.results, end.operands, end)
     emitter.done.add(operation)
 
 
@@ -67,15 +68,17 @@ def _while(emitter: Emitter, operation: Operation) -> None:
     _before(emitter, operation)
     _begin(emitter, before.arguments, operation.operands)
     for value in (*after.arguments, *operation.results):
-        _declare(emitter, value)
+        declare(emitter, value)
     condition, *handed_on = before.operations[-1].operands
     with emitter.braces("for (;;)"):
-        emitter.block(before)
-        _assign(emitter, after.arguments, handed_on, before.operations[-1])
-        emitter.line(f"if (!{emitter.scalars[condition]}) break;")
-        emitter.block(after)
-        end = after.operations[-1]
-        _assign(emitter, before.arguments, end.operands, end)
+        with emitter.branch():
+            emitter.block(before)
+            assign(emitter, after.arguments, handed_on, before.operations[-1])
+            emitter.line(f"if (!{emitter.scalars[condition]}) break;")
+        with emitter.branch():
+            emitter.block(after)
+            end = after.operations[-1]
+            assign(emitter, before.arguments, end.operands, end)
     for argument, result in zip(after.arguments, operation.results, strict=True):
         _copy(emitter, argument, result)
     emitter.done.add(operation)
@@ -101,6 +104,8 @@ def _declare_moved(
     move = end.producer
     if not argument.type.is_tile or move is None or move.name not in ("arith.addi", "tt.addptr"):
         return False
+    if argument.type.element == "i1":
+        return False  # whose sum is no sum
     operands = list(move.operands)
     if move.name == "arith.addi" and operands[1] is argument:
         operands.reverse()
@@ -134,7 +139,7 @@ def _begin(emitter: Emitter, arguments: Sequence[Value], first: Sequence[Value])
             emitter.scalar(argument, emitter.scalars[value])
 
 
-def _declare(emitter: Emitter, value: Value) -> None:
+def declare(emitter: Emitter, value: Value) -> None:
     """Declare a variable or an array that is assigned later."""
     if value.type.is_tile:
         emitter.arrays[value] = emitter.new_array(value.type)
@@ -142,17 +147,20 @@ def _declare(emitter: Emitter, value: Value) -> None:
         emitter.new_scalar(value)
 
 
-def _assign(emitter: Emitter, targets: Sequence[Value], values: Sequence[Value], end: Operation) -> None:
+def assign(emitter: Emitter, targets: Sequence[Value], values: Sequence[Value], end: Operation) -> None:
     """Assign all at once: a value may be worked out from another target."""
-    emitter.before_effect()
     emitter.done.add(end)
     changed = [(target, value) for target, value in zip(targets, values, strict=True) if target is not value]
     tiles = [(target, value) for target, value in changed if target.type.is_tile]
     scalars = [(target, value) for target, value in changed if not target.type.is_tile]
     shapes = {target.type.shape for target, _ in tiles}
     if len(shapes) == 1 and all(_reads_only_own_lane(emitter, value, targets) for _, value in tiles):
-        emitter.fill({emitter.arrays[target]: value for target, value in tiles})
+        stored = (operand for store in emitter.pending_stores for operand in store.operands)
+        joining = all(_is_lanewise(emitter, operand, targets) for operand in stored)
+        emitter.fill({emitter.arrays[target]: value for target, value in tiles}, joining)
+        emitter.before_effect()
     else:
+        emitter.before_effect()
         copies = {target: emitter.new_array(target.type) for target, _ in tiles}
         for target, value in tiles:
             emitter.fill({copies[target]: value})

@@ -6,7 +6,7 @@ import json
 import re
 
 from kernels.cpu.ir_tree import Operation
-from kernels.cpu.ir_types import SHORT_FLOATS, Type
+from kernels.cpu.ir_types import SHORT_FLOATS, UNSIGNED, Type
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.rule import widened
 
@@ -64,9 +64,9 @@ def _format(name: str, type_: Type, hexadecimal: bool, signed: bool) -> tuple[st
         return "%f", f"(double){widened(name, type_.element)}"
     if not type_.is_integer:
         return "%f", f"(double){name}"
-    if hexadecimal:
-        return "0x%llx", f"(unsigned long long){name}"
-    return ("%lld", f"(long long){name}") if signed else ("%llu", f"(unsigned long long){name}")
+    if signed and not hexadecimal:
+        return "%lld", f"(long long){name}"
+    return "0x%llx" if hexadecimal else "%llu", f"(unsigned long long)({UNSIGNED[type_.c]}){name}"
 
 
 LOWERINGS: dict[str, Lower] = {"tt.assert": _assert, "tt.print": _print}

@@ -56,13 +56,27 @@ class Emitter(FunctionState):
             self.emit_alone(value)
         return self.arrays[value]
 
-    def fill(self, targets: Mapping[str, Value]) -> None:
-        """Write the elements of tiles of one shape into given arrays, in one loop nest."""
+    def fill(self, targets: Mapping[str, Value], joining: bool = False) -> None:
+        """Write the elements of tiles of one shape into given arrays, in one loop nest.
+
+        Args:
+            targets: array -> what it is to hold.
+            joining: in that of the stores before, where the lanes do not get into each other's way.
+        """
+        shape = next(iter(targets.values())).type.dimensions
+        sinks = [Sink(_LAST, value=value, target=array) for array, value in targets.items()]
+        band = self._band
+        if not (joining and band is not None and band.takes(self, shape, sinks)):
+            self.flush()
+            self._band = band = Band(shape)
+        for sink in sinks:
+            band.add(sink)
         self.flush()
-        band = Band(next(iter(targets.values())).type.dimensions)
-        for array, value in targets.items():
-            band.add(Sink(_LAST, value=value, target=array))
-        self._emit(band)
+
+    @property
+    def pending_stores(self) -> list[Operation]:
+        """The stores of the open band."""
+        return [] if self._band is None else self._band.stores
 
     def store(self, operation: Operation) -> None:
         """Add a tile store to the open band, or begin another where lanes could get into each other's way."""

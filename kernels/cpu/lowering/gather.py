@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kernels.cpu.ir_tree import Operation
+from kernels.cpu.ir_types import UNSIGNED
 from kernels.cpu.lowering.emitter import Emitter, Lower
 
 
@@ -18,7 +19,7 @@ def _gather(emitter: Emitter, operation: Operation) -> None:
     values, places = emitter.array_of(source), emitter.array_of(indices)
     target = emitter.arrays[operation.result] = emitter.new_array(operation.result.type)
     with emitter.braces(f"for (int32_t l = 0; l < {indices.type.elements}; ++l)"):
-        emitter.line(f"const uint64_t at = (uint64_t){places}[l] % {size};")
+        emitter.line(f"const uint64_t at = (uint64_t)({UNSIGNED[indices.type.c]}){places}[l] % {size};")
         emitter.line(f"{target}[l] = {values}[(l / {inner * taken} * {size} + at) * {inner} + l % {inner}];")
     emitter.done.add(operation)
 
@@ -32,7 +33,8 @@ def _histogram(emitter: Emitter, operation: Operation) -> None:
     emitter.line(f"memset({target}, 0, {bins.elements * bins.bytes});")
     counted = f" && {masks[0]}[l]" if masks else ""
     with emitter.braces(f"for (int32_t l = 0; l < {source.type.elements}; ++l)"):
-        emitter.line(f"if ((uint64_t){values}[l] < {bins.elements}{counted}) {target}[{values}[l]] += 1;")
+        emitter.line(f"const uint64_t at = ({UNSIGNED[source.type.c]}){values}[l];")
+        emitter.line(f"if (at < {bins.elements}{counted}) {target}[at] += 1;")
     emitter.done.add(operation)
 
 

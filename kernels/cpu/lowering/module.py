@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering import atomics, control, debug, dot, gather, memory, program, reduce
+from kernels.cpu.lowering import atomics, branches, control, debug, dot, gather, memory, program, reduce
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.prelude import PRELUDE
-from kernels.cpu.lowering.program import function_name
+from kernels.cpu.lowering.program import function_name, programs_worth_a_thread
 from kernels.cpu.lowering.scratch import Scratch
 
 LOWERINGS: dict[str, Lower] = {
     **memory.LOWERINGS,
     **program.LOWERINGS,
     **control.LOWERINGS,
+    **branches.LOWERINGS,
     **reduce.LOWERINGS,
     **atomics.LOWERINGS,
     **dot.LOWERINGS,
@@ -35,7 +35,9 @@ const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char
   const char *failure = NULL;
 {unpacking}
   const int64_t programs = (int64_t)x * y * z;
-  #pragma omp parallel num_threads(threads) if (threads > 1)
+  /* One thread or all: libgomp ends the threads that a smaller team leaves over, and begins them anew. */
+  const int32_t team = programs < {few} ? 1 : threads;
+  #pragma omp parallel num_threads(team) if (team > 1)
   {{
     {scratch}
     #pragma omp for schedule(static)
@@ -90,7 +92,7 @@ def lower_module(functions: list[Operation]) -> Code:
         bodies.append(f"{head} {{\n{_body(function, scratch)}\n}}")
     assert kernel is not None, "a module has one public function"
     parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *heads, *bodies]
-    text = "\n".join([*parts, _entry(kernel, name, scratch.bytes)])
+    text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
     return Code(name, text, scratch.bytes)
 
 
@@ -121,14 +123,12 @@ def _body(function: Operation, scratch: Scratch) -> str:
     for place, argument in enumerate(blocks[0].arguments):
         emitter.scalars[argument] = f"arg{place}"
         emitter.arguments.add(argument)
-    if len(blocks) > 1:
-        raise unsupported(blocks[0].operations[-1], "a return within a branch; put the rest under an `if`")
-    emitter.block(blocks[0])
+    branches.emit_blocks(emitter, blocks)
     emitter.flush()
     return "\n".join([*scratch.declarations(), *emitter.lines])
 
 
-def _entry(kernel: Operation, symbol: str, scratch_bytes: int) -> str:
+def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int) -> str:
     """The function that is called from Python: unpack the arguments, run every program of the grid."""
     unpacking = []
     offset = 0
@@ -145,6 +145,7 @@ def _entry(kernel: Operation, symbol: str, scratch_bytes: int) -> str:
         allocation = f"char *scratch = aligned_alloc(64, {scratch_bytes});"
     return _ENTRY.format(
         entry=ENTRY,
+        few=few,
         unpacking="\n".join(unpacking),
         scratch=allocation,
         call=f"{function_name(symbol)}({', '.join(names)})",

@@ -40,6 +40,18 @@ INLINE uint16_t f16_of_f32(float x) {
   uint32_t finite = u < 0x38800000u ? tiny : normal;
   return (uint16_t)((u >= 0x47800000u ? special : finite) | sign);
 }
+/* The larger and the smaller of two floats: NaN is handed on, and -0 is smaller than 0. */
+#define EXTREMES(held, type, bits)                                                                   \
+  INLINE type maximum_##held(type a, type b) {                                                       \
+    type larger = a > b || a != a ? a : b;                                                           \
+    return a == b ? held##_of_bits(bits_of_##held(a) & bits_of_##held(b)) : larger;                  \
+  }                                                                                                  \
+  INLINE type minimum_##held(type a, type b) {                                                       \
+    type smaller = a < b || a != a ? a : b;                                                          \
+    return a == b ? held##_of_bits(bits_of_##held(a) | bits_of_##held(b)) : smaller;                 \
+  }
+EXTREMES(f32, float, uint32_t)
+EXTREMES(f64, double, uint64_t)
 /* Rounded to odd: what is lost stays visible in the last bit, so that a second rounding comes out right. */
 INLINE float odd_f32_of_f64(double x) {
   float y = (float)x;
@@ -47,6 +59,14 @@ INLINE float odd_f32_of_f64(double x) {
   if ((double)y == x || x != x) return y;
   u -= fabs((double)y) > fabs(x);
   return f32_of_bits(u | 1u);
+}
+INLINE uint16_t f16_of_f32_towards_zero(float x) {
+  uint16_t h = f16_of_f32(x);
+  return (uint16_t)(h - (fabsf(f32_of_f16(h)) > fabsf(x)));
+}
+INLINE uint16_t bf16_of_f32_towards_zero(float x) {
+  uint16_t h = bf16_of_f32(x);
+  return (uint16_t)(h - (fabsf(f32_of_bf16(h)) > fabsf(x)));
 }
 INLINE double odd_f64_of_i64(int64_t x) {
   bool large = x >= ((int64_t)1 << 53) || x <= -((int64_t)1 << 53);
@@ -95,4 +115,10 @@ INLINE int64_t prefix(int64_t start, int64_t end, int64_t size) {
   return left < 0 ? 0 : left > size ? size : left;
 }
 INLINE int64_t fewer(int64_t a, int64_t b) { return a < b ? a : b; }
+/* Lanes from here on that share a quotient, where `at`, what is divided, grows by 1 from lane to lane; never across
+   2^31, where numbers of 32 bits wrap around. */
+INLINE int64_t lanes_left(int64_t at, int64_t quotient, int64_t divisor) {
+  const int64_t unwrapped = at <= INT32_MAX ? (int64_t)INT32_MAX + 1 - at : INT64_MAX;
+  return at >= 0 && divisor > 0 ? fewer(divisor - (at - quotient * divisor), unwrapped) : 1;
+}
 """

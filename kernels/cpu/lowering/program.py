@@ -8,6 +8,10 @@ from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Operation
 from kernels.cpu.lowering.emitter import Emitter, Lower
 
+_REPEATING = {"scf.for", "scf.while", "cf.br", "cf.cond_br", "tt.dot"}
+# To begin and end a parallel region takes 1 to 5 microseconds, and an elementwise kernel 1 a few thousand lanes.
+_LANES_OF_A_REGION = 8192
+
 
 def _program_id(emitter: Emitter, operation: Operation) -> None:
     emitter.scalar(operation.result, f"grid->place[{operation.integer('axis')}]")
@@ -68,6 +72,20 @@ def function_name(symbol: str) -> str:
         'tt_add_f32'
     """
     return "tt_" + re.sub(r"\W", "_", symbol)
+
+
+def programs_worth_a_thread(functions: list[Operation]) -> int:
+    """The least programs of a grid that are worth running on several threads, to judge by their largest tile.
+
+    A kernel that loops may do any amount of work, so two of its programs are.
+    """
+    operations = [
+        operation for function in functions for block in function.regions[0] for operation in block.walk()
+    ]
+    if any(operation.name in _REPEATING for operation in operations):
+        return 2
+    lanes = max((result.type.elements for operation in operations for result in operation.results), default=1)
+    return max(2, -(-_LANES_OF_A_REGION // lanes))
 
 
 LOWERINGS: dict[str, Lower] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kernels.cpu.ir_tree import Operation, Value
+from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
 from kernels.cpu.lowering.elementwise import Costs
@@ -25,6 +25,7 @@ class FunctionState:
         carried: tiles that a loop moves on by the same step.
         arguments: of the function.
         done: operations on tiles that have been carried out.
+        labels: of the blocks that are still to come.
     """
 
     def __init__(self, scratch: Scratch) -> None:
@@ -33,6 +34,7 @@ class FunctionState:
         self.arrays: dict[Value, str] = {}
         self.carried: dict[Value, Carried] = {}
         self.done: set[Operation] = set()
+        self.labels: dict[Block, str] = {}
         self.costs = Costs()
         self.arguments: set[Value] = set()
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)
@@ -53,6 +55,16 @@ class FunctionState:
         self.line(f"{head} {{")
         yield
         self.line("}")
+
+    @contextmanager
+    def branch(self, own: Block | None = None) -> Iterator[None]:
+        """Lines that may not run: arrays filled there are forgotten, but those of values that the block `own` makes."""
+        known = set(self.arrays)
+        yield
+        made = set(own.operations) if own is not None else set()
+        for value in set(self.arrays) - known:
+            if value.producer not in made:
+                del self.arrays[value]
 
     def new_array(self, type_: Type) -> str:
         """Lay out an array for a tile's elements."""

@@ -5,15 +5,11 @@
 # mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
 import triton
 import triton.language as tl
-from triton.compiler.errors import CompilationError
-from triton.language.extra import libdevice
 
 
 @triton.jit
@@ -182,45 +178,6 @@ def test_a_failed_assertion_is_raised_by_the_launch() -> None:
 
 
 @triton.jit
-def told(x_ptr):
-    tl.device_print("x is", tl.load(x_ptr + tl.arange(0, 2)))
-
-
-def test_print(capfd: pytest.CaptureFixture[str]) -> None:
-    told[(1,)](torch.tensor([3, 5], dtype=torch.int32))
-    assert re.findall(r"pid \(0, 0, 0\) idx \((\d)\) ?x is: ?(\d)", capfd.readouterr().out) == [
-        ("0", "3"),
-        ("1", "5"),
-    ]
-
-
-@triton.jit
-def of_libdevice(x_ptr, y_ptr, SIZE: tl.constexpr):
-    i = tl.arange(0, SIZE)
-    x = tl.load(x_ptr + i)
-    tl.store(y_ptr + i, libdevice.tanh(x) + libdevice.pow(tl.abs(x), 1.5) + libdevice.rsqrt(x * x + 1))
-
-
-def test_functions_of_libdevice() -> None:
-    x, y = torch.randn(256), torch.zeros(256)
-    of_libdevice[(1,)](x, y, SIZE=256)
-    torch.testing.assert_close(y, torch.tanh(x) + x.abs() ** 1.5 + torch.rsqrt(x * x + 1))
-
-
-@triton.jit
-def by_assembly(x_ptr, SIZE: tl.constexpr):
-    i = tl.arange(0, SIZE)
-    x = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [tl.load(x_ptr + i)], tl.int32, True, 1)
-    tl.store(x_ptr + i, x)
-
-
-def test_what_is_not_supported_names_the_operation_and_the_line() -> None:
-    line = by_assembly.starting_line_number + 3
-    with pytest.raises(CompilationError, match=rf"test_language.py:{line}: tt.elementwise_inline_asm cannot"):
-        by_assembly[(1,)](torch.zeros(16, dtype=torch.int32), SIZE=16)
-
-
-@triton.jit
 def rounded(x_ptr, half_ptr, bfloat_ptr, SIZE: tl.constexpr):
     i = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     x = tl.load(x_ptr + i)
@@ -323,3 +280,28 @@ def places(y_ptr):
     x, y, z = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     at = (z * tl.num_programs(1) + y) * tl.num_programs(0) + x
     tl.store(y_ptr + at, x + 10 * y + 100 * z)
+
+
+@triton.jit
+def rows_beyond_the_largest_integer(x_ptr, y_ptr, start, COLUMNS: tl.constexpr, SIZE: tl.constexpr):
+    i = tl.arange(0, SIZE)
+    place = start + i
+    row = place // COLUMNS
+    column = place % COLUMNS
+    last = 2147483647 // COLUMNS
+    within = (row > last - 2) & (row <= last)
+    tl.store(y_ptr + i, tl.load(x_ptr + (row - last + 1) * COLUMNS + column, mask=within, other=-1.0))
+
+
+@pytest.mark.parametrize("columns", [48, 64])
+def test_quotients_of_integers_that_wrap_around_within_a_tile(columns: int) -> None:
+    start, size = 2**31 - 100, 256
+    x, y = torch.arange(2.0 * columns), torch.empty(size)
+    rows_beyond_the_largest_integer[(1,)](x, y, start, COLUMNS=columns, SIZE=size)
+    last = (2**31 - 1) // columns
+
+    def read(place: int) -> float:
+        row, column = divmod(place, columns)
+        return float((row - last + 1) * columns + column) if last - 2 < row and place < 2**31 else -1.0
+
+    assert y.tolist() == [read(start + lane) for lane in range(size)]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,24 +11,9 @@ import torch
 import triton
 import triton.language as tl
 
+from tests.kernels.cpu.guard_pages import guarded
+
 ROOT = Path(__file__).parents[3]
-_NO_ACCESS, _READ_WRITE = 0, 3
-
-
-@contextmanager
-def guarded(elements: int, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-    """A tensor whose last element is the last before a page that may not be touched."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    page = mmap.PAGESIZE
-    size = -(-elements * dtype.itemsize // page) * page
-    area = mmap.mmap(-1, size + page)
-    whole = (ctypes.c_char * (size + page)).from_buffer(area)
-    start = ctypes.addressof(whole)
-    guard = ctypes.c_void_p(start + size)
-    assert libc.mprotect(guard, page, _NO_ACCESS) == 0
-    offset = size - elements * dtype.itemsize
-    yield torch.frombuffer(area, dtype=dtype, count=elements, offset=offset)
-    assert libc.mprotect(guard, page, _READ_WRITE) == 0
 
 
 @triton.jit
@@ -84,10 +65,11 @@ def test_nothing_beyond_a_mask_of_two_dimensions_is_touched() -> None:
         assert torch.equal(x, y)
 
 
-def test_the_guard_page_is_one() -> None:
+@pytest.mark.parametrize("place", ["data_ptr() + 64", "data_ptr() - 4"])
+def test_the_guard_pages_are_guarded(place: str) -> None:
     code = (
-        "import ctypes, torch\nfrom tests.kernels.cpu.test_masks import guarded\n"
-        "with guarded(8, torch.float32) as x:\n    ctypes.string_at(x.data_ptr(), 64)\n"
+        "import ctypes, torch\nfrom tests.kernels.cpu.guard_pages import guarded\n"
+        f"with guarded(8, torch.float32, at_start={'-' in place}) as x:\n    ctypes.string_at(x.{place}, 1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode < 0  # killed by a signal

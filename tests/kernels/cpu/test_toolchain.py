@@ -1,0 +1,159 @@
+"""Compilers that are missing, others, old or broken: by scripts that stand for them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from kernels.cpu import toolchain, why_not
+from kernels.cpu.driver import CPUDriver
+from kernels.cpu.toolchain import CompilerFailedError, NoCompilerError, compile_shared_object
+
+CODE = "int answer(void) { return 42; }"
+
+
+@pytest.fixture(autouse=True)
+def forgotten_compiler() -> Iterator[None]:
+    """The compiler is looked for again in each test, and after it."""
+
+    def forget() -> None:
+        toolchain.command.cache_clear()
+        toolchain.compiler_version.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def real() -> str:
+    return toolchain.command()[0]
+
+
+def pretend(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that is a script; it keeps its arguments in a file beside it."""
+    file = folder / name
+    file.write_text(f'#!/bin/sh\necho "$@" >> {folder}/arguments\n{script}\n')
+    file.chmod(0o755)
+    monkeypatch.setenv("CC", str(file))
+    toolchain.command.cache_clear()
+    toolchain.compiler_version.cache_clear()
+    return folder / "arguments"
+
+
+def answer(folder: Path, binary: bytes) -> int:
+    file = folder / "answer.so"
+    file.write_bytes(binary)
+    return int(ctypes.CDLL(str(file)).answer())
+
+
+def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert why_not() == "no C compiler on this machine; looked for gcc, clang, cc. Install gcc or clang."
+    assert not CPUDriver.is_active()
+    with pytest.raises(NoCompilerError, match="no C compiler"):
+        compile_shared_object(CODE, True)
+
+
+def test_a_compiler_of_ones_own_choice_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler -m64")
+    assert why_not() == "no C compiler on this machine; $CC names 'no-such-compiler'. Install gcc or clang."
+
+
+def test_options_of_the_environment_are_kept(
+    monkeypatch: pytest.MonkeyPatch, real: str, tmp_path: Path
+) -> None:
+    arguments = pretend(tmp_path, "wrapper", f'exec {real} "$@"', monkeypatch)
+    monkeypatch.setenv("CC", f"{tmp_path}/wrapper -DCHOSEN=1")
+    toolchain.command.cache_clear()
+    assert answer(tmp_path, compile_shared_object(CODE, True)) == 42
+    assert arguments.read_text().splitlines()[-1].startswith("-DCHOSEN=1 -std=gnu11 -O3")
+
+
+def test_clang_gets_its_own_flag_for_vector_functions(
+    monkeypatch: pytest.MonkeyPatch, real: str, tmp_path: Path
+) -> None:
+    script = f"""
+case "$1" in --version) echo "Debian clang version 17.0.6"; exit;; esac
+for each; do shift; case $each in -fveclib=*) ;; *) set -- "$@" "$each";; esac; done
+exec {real} "$@"
+"""
+    arguments = pretend(tmp_path, "clang", script, monkeypatch)
+    assert toolchain.compiler_version() == "Debian clang version 17.0.6"
+    assert ("-fveclib=libmvec" in toolchain.flags()) == toolchain.has_vector_math("expf")
+    assert answer(tmp_path, compile_shared_object(CODE, False)) == 42
+    assert "-ffp-contract=off" in arguments.read_text()
+    assert "-ffast-math" not in arguments.read_text()
+
+
+def test_an_old_compiler_that_does_not_know_this_cpu_compiles_for_any(
+    monkeypatch: pytest.MonkeyPatch, real: str, tmp_path: Path
+) -> None:
+    script = f'case "$*" in *=native*) echo "bad value native" >&2; exit 1;; esac\nexec {real} "$@"'
+    pretend(tmp_path, "old", script, monkeypatch)
+    with pytest.warns(UserWarning, match="does not take -m.*=native.*slower"):
+        binary = compile_shared_object(CODE, True)
+    assert answer(tmp_path, binary) == 42
+    assert why_not() is None
+
+
+def test_a_compiler_that_fails_is_not_a_missing_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = 'case "$1" in --version) echo "cc 1.0"; exit;; esac\necho "cannot find -lgomp" >&2; exit 1'
+    pretend(tmp_path, "broken", script, monkeypatch)
+    with pytest.raises(CompilerFailedError, match=r"cc 1.0 \(.*broken\) failed on .* cannot find -lgomp"):
+        compile_shared_object(CODE, True)
+
+
+@triton.jit
+def plus_one(x_ptr, n, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x_ptr + i, tl.load(x_ptr + i, mask=i < n) + 1, mask=i < n)
+
+
+def _launch(number: int, ready: Path, results: Path) -> None:
+    """What one process does: wait for the others, compile, launch, and write what it got."""
+    torch.set_num_threads(1)
+    (ready / str(number)).touch()
+    while len(list(ready.iterdir())) < PROCESSES:
+        pass
+    for block in (32, 64):
+        x = torch.arange(100.0)
+        plus_one[(triton.cdiv(100, block),)](x, 100, BLOCK=block)
+        assert torch.equal(x, torch.arange(100.0) + 1)
+    (results / str(number)).touch()
+
+
+PROCESSES = 8
+
+
+def test_many_processes_share_one_empty_cache(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("cache", "ready", "results")]
+    for folder in folders:
+        folder.mkdir(mode=0o755)
+    cache, ready, results = folders
+    children = []
+    with triton.knobs.cache.scope():
+        triton.knobs.cache.dir = str(cache)
+        for number in range(PROCESSES):
+            child = os.fork()
+            if child == 0:
+                try:
+                    _launch(number, ready, results)
+                finally:
+                    os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+    assert len(list(results.iterdir())) == PROCESSES
+    assert len(list(cache.rglob("plus_one.so"))) == 2
+    assert not [path for path in cache.rglob("tmp.*") if path.is_file()]
+    shutil.rmtree(cache)
