@@ -25,6 +25,7 @@ from kernels.cpu import why_not
 Path = Literal["triton", "triton-cpu", "interpreter", "torch"]
 PATHS: tuple[Path, ...] = ("triton", "triton-cpu", "interpreter", "torch")
 
+_CPU = torch.device("cpu")
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 
@@ -73,7 +74,7 @@ def why_not_on_cpu() -> str | None:
 
 def launch(
     kernel: Any, grid: tuple[int, ...], *arguments: Any, config: LaunchConfig, **constants: Any
-) -> None:
+) -> Any:
     """Launch `kernel` on `grid` programs; nothing is launched on an empty grid.
 
     Args:
@@ -82,16 +83,50 @@ def launch(
         arguments: tensors and numbers, in the kernel's order.
         config: the launch config.
         constants: the kernel's other constexprs.
+
+    Returns: what Triton compiled; None where nothing was launched, or by the interpreter.
     """
     if 0 in grid:
-        return
-    kernel[grid](
+        return None
+    return kernel[grid](
         *arguments,
         BLOCK_SIZE=config.block_size,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
         **constants,
     )
+
+
+class RepeatedLaunch:
+    """A launch that is made at every step, with tensors of the same dtypes.
+
+    On a CPU Triton's binder, which looks at every argument of every launch, takes nearly all of a launch's time on the
+    host. What it found the first time is kept here: dtypes, and which addresses are multiples of 16.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._compiled: Any = None
+        self._constants: tuple[None, ...] = ()
+
+    def __call__(
+        self,
+        kernel: Any,
+        programs: int,
+        *tensors: torch.Tensor | None,
+        config: LaunchConfig,
+        **constants: Any,
+    ) -> None:
+        """Launch, as `launch` does."""
+        specialised = [t if t is None else (t.dtype, t.data_ptr() % 16) for t in tensors]
+        key = (kernel, driver.active, config, constants, specialised)
+        if self._compiled is not None and key == self._key and path_on(_CPU) == "triton-cpu":
+            self._compiled[programs, 1, 1](*tensors, *self._constants)
+            return
+        compiled = launch(kernel, (programs,), *tensors, config=config, **constants)
+        if path_of(kernel, _CPU) == "triton-cpu":
+            self._key, self._compiled = key, compiled
+            self._constants = (None,) * (len(kernel.arg_names) - len(tensors))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ Addresses are compared at every step: gradients move, `p.data` is swapped, state
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
 
@@ -24,7 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.kernel import StaticCase
-from kernels.launch import LaunchConfig, launch
+from kernels.launch import LaunchConfig, RepeatedLaunch
 
 RECORD_WIDTH = tl.constexpr(8)
 ROW_WIDTH = tl.constexpr(16)
@@ -252,6 +253,7 @@ class MultiTensorTable:
         self._row_values: list[tuple[float, ...]] | None = None
         self._chunks = self._records = self._rows = torch.empty(0)
         self._kept_for_graphs: list[Tensor] = []
+        self._launch = RepeatedLaunch()
 
     def update(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int], rows: Sequence[Any]) -> None:
         """Bring the tables in line with this step's tensors and scalars.
@@ -278,10 +280,12 @@ class MultiTensorTable:
         if _is_being_captured(self.device):
             # Later steps put other tables in their place; the graph reads these at every replay.
             self._kept_for_graphs += [self._records, self._chunks, self._rows]
-        with torch.cuda.device_of(self._records):
-            launch(
+        if not len(self._chunks):
+            return
+        with nullcontext() if self.device.type == "cpu" else torch.cuda.device_of(self._records):
+            self._launch(
                 kernel,
-                (len(self._chunks),),
+                len(self._chunks),
                 self._records,
                 self._chunks,
                 self._rows,
@@ -334,9 +338,9 @@ class MultiTensorTable:
             table = torch.cat([torch.atleast_2d(row) for row in on_device]).float()
             self._rows = torch.nn.functional.pad(table, (0, ROW_WIDTH.value - table.shape[1]))
         elif rows != self._row_values:
-            padding = (0.0,) * (ROW_WIDTH.value - len(rows[0]))
-            padded = [(*row, *padding) for row in rows]
-            self._rows = self._upload(torch.tensor(padded, dtype=torch.float64).float())
+            padded = np.zeros((len(rows), ROW_WIDTH.value), np.float32)
+            padded[:, : len(rows[0])] = rows
+            self._rows = self._upload(torch.from_numpy(padded))
             self._row_values = list(rows)
 
     def _upload(self, table: Tensor) -> Tensor:

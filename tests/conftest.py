@@ -11,7 +11,7 @@ import pytest
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
-import torch  # noqa: E402
+import torch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,14 +35,18 @@ Bound = Literal["memory", "samples", "nothing fits"]
 
 @dataclass(frozen=True)
 class Overhead:
-    """needed = offset_bytes + slope * predicted, and never less than predicted: a negative offset holds further up."""
+    """needed = offset_bytes + slope * predicted."""
 
     offset_bytes: float
     slope: float
 
     def needed(self, predicted_bytes: float) -> float:
         """Return the bytes that a run needs whose tensors need `predicted_bytes`."""
-        return max(predicted_bytes, self.offset_bytes + self.slope * predicted_bytes)
+        return self.offset_bytes + self.slope * predicted_bytes
+
+    def needed_at_least(self, predicted_bytes: float) -> float:
+        """Return the same far from what was measured: a negative offset can't make a run need less than its tensors."""
+        return max(predicted_bytes, self.needed(predicted_bytes))
 
 
 # More than what was seen on CPUs (a median of 1.31 and up to 1.73, with some tens of MiB for libraries), so that the

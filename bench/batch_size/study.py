@@ -393,7 +393,7 @@ def _unrun_rows(
     wanted = {2**exponent for exponent in range(int(math.log2(max(1, prediction["samples"]))) + 1)}
     for size in sorted(wanted | ({simulated["batch_size"]} if simulated else set()) - {0}):
         predicted = float(memory.at(size).peak_bytes)
-        expected = overhead.needed(predicted) if overhead else None
+        expected = overhead.needed_at_least(predicted) if overhead else None
         if size not in sizes:
             rows.append(SizeRow(size, "predicted", predicted, expected))
         if prediction["limit_bytes"] and (expected or predicted) > 2 * prediction["limit_bytes"]:

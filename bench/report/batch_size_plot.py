@@ -105,7 +105,7 @@ def _memory(axes: Axes, configuration: ConfigurationStudy) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:.2g}")
     rows = configuration.rows
     line = configuration.overhead
-    needs = [line.needed(row.predicted_bytes) if line else row.predicted_bytes for row in rows]
+    needs = [line.needed_at_least(row.predicted_bytes) if line else row.predicted_bytes for row in rows]
     axes.plot(
         [row.batch_size for row in rows],
         [need / _MIB for need in needs],

@@ -216,7 +216,7 @@ def test_one_run_gives_at_least_the_tensors_own_growth() -> None:
 
 def test_a_run_needs_at_least_its_tensors_where_a_fitted_line_says_less() -> None:
     line = Overhead(-100.0, 1.5)
-    assert [line.needed(predicted) for predicted in (10.0, 200.0, 400.0)] == [10.0, 200.0, 500.0]
+    assert [line.needed_at_least(predicted) for predicted in (10.0, 200.0, 400.0)] == [10.0, 200.0, 500.0]
 
 
 @pytest.mark.parametrize(

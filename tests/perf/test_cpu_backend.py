@@ -1,0 +1,228 @@
+"""The kernels compiled for the CPU against PyTorch's own, in pairs, on one thread and on all.
+
+`make perf` runs the rounds and prints them; an ordinary test run only proves that both sides do the same work.
+"""
+
+# Triton: constexprs in capitals (N803), arguments without types (mypy).
+# ruff: noqa: N803
+# mypy: disallow-untyped-defs=False
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from kernels import FusedAdam, FusedAdamW, FusedSGD
+from kernels.activations import activation, reference
+from kernels.adam import adam_kernel
+from kernels.launch import why_not_on_cpu
+from tests.kernels.model_shapes import MODELS
+
+pytestmark = pytest.mark.skipif(why_not_on_cpu() is not None, reason="no kernel is compiled for this CPU")
+
+_ROUNDS = 15
+_LEAST_S = 0.02  # of one side in one round
+_SMALL: Sequence[tuple[int, ...]] = [(1000,), (7, 11)]
+_TENSORS: dict[str, Sequence[tuple[int, ...]]] = {
+    "10^4": [(10**4,)],
+    "10^6": [(10**6,)],
+    "1.6*10^7": [(16 * 10**6,)],
+    "resnet50": MODELS["resnet50"],
+}
+_OPTIMIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "adam": (FusedAdam, torch.optim.Adam, {}),
+    "adamw": (FusedAdamW, torch.optim.AdamW, {}),
+    "sgd": (FusedSGD, torch.optim.SGD, {"lr": 0.01}),
+    "momentum": (FusedSGD, torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
+}
+Side = Callable[[], object]
+
+
+@triton.jit
+def copy(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < n), mask=i < n)
+
+
+@pytest.fixture(params=[1, 2], ids=["one-thread", "two-threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+class Race:
+    """Times sides in turns, first to last and last to first, so that a drift of the machine hits all alike.
+
+    Args:
+        sides: ours first.
+    """
+
+    def __init__(self, sides: dict[str, Side]) -> None:
+        self._sides = sides
+        self._times_s: dict[str, list[float]] = {name: [] for name in sides}
+        self._calls: dict[str, int] = {}
+
+    def run_and_say(
+        self, benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], title: str
+    ) -> None:
+        """Time the rounds, once where nothing is timed, and print medians and ratios."""
+        for name, side in self._sides.items():
+            side()  # compiles
+            self._calls[name] = max(1, int(_LEAST_S / _seconds(side, 1))) if benchmark.enabled else 1
+        benchmark.pedantic(self._round, rounds=_ROUNDS if benchmark.enabled else 1)
+        if benchmark.enabled:
+            with capsys.disabled():
+                print(f"\n{title}: {self._result()}")
+
+    def _result(self) -> str:
+        ours, *others = self._sides
+        parts = [f"{1e3 * statistics.median(self._times_s[ours]):.3f} ms"]
+        for other in others:
+            pairs = zip(self._times_s[other], self._times_s[ours], strict=True)
+            ratios = [theirs / mine for theirs, mine in pairs]
+            parts.append(
+                f"{other} {1e3 * statistics.median(self._times_s[other]):.3f}: {statistics.median(ratios):.2f} times "
+                f"[{min(ratios):.2f}..{max(ratios):.2f}]"
+            )
+        return ", ".join(parts)
+
+    def _round(self) -> None:
+        for names in (list(self._sides), list(reversed(self._sides))):
+            for name in names:
+                calls = self._calls[name]
+                self._times_s[name].append(_seconds(self._sides[name], calls) / calls)
+
+
+def _seconds(side: Side, calls: int) -> float:
+    start_s = time.perf_counter()
+    for _ in range(calls):
+        side()
+    return time.perf_counter() - start_s
+
+
+def _parameters(shapes: Sequence[tuple[int, ...]]) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    return parameters
+
+
+@pytest.mark.parametrize("tensors", _TENSORS)
+@pytest.mark.parametrize("name", _OPTIMIZERS)
+def test_a_step_against_fused_and_foreach(
+    benchmark: BenchmarkFixture, name: str, tensors: str, threads: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fused_class, torch_class, options = _OPTIMIZERS[name]
+    shapes = _TENSORS[tensors] if benchmark.enabled else _SMALL
+    optimizers = {
+        "ours": fused_class(_parameters(shapes), **options),
+        "fused": torch_class(_parameters(shapes), fused=True, **options),
+        "foreach": torch_class(_parameters(shapes), foreach=True, **options),
+    }
+    assert optimizers["ours"].path == "triton-cpu"
+    sides: dict[str, Side] = {key: optimizer.step for key, optimizer in optimizers.items()}
+    Race(sides).run_and_say(benchmark, capsys, f"{name}, {tensors}, threads {threads}")
+    if not benchmark.enabled:  # as many steps on each side
+        ours, fused = (optimizers[key].param_groups[0]["params"] for key in ("ours", "fused"))
+        torch.testing.assert_close(ours, fused, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "tanh", "sigmoid"])
+def test_bias_and_activation_against_eager_and_compiled(
+    benchmark: BenchmarkFixture, name: str, direction: str, threads: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, columns = (2048, 3072) if benchmark.enabled else (5, 96)
+    x, bias, dy = torch.randn(rows, columns), torch.randn(columns), torch.randn(rows, columns)
+
+    def eager(x: Tensor, bias: Tensor) -> Tensor:
+        return reference(x, name, bias)
+
+    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "ours": lambda x, bias: activation(x, name, bias),
+        "eager": eager,
+    }
+    if benchmark.enabled:
+        functions["compiled"] = torch.compile(eager)
+    if direction == "forward":
+        sides: dict[str, Side] = {key: partial(f, x, bias) for key, f in functions.items()}
+    else:
+        sides = {key: _backward(f, x, bias, dy) for key, f in functions.items()}
+    Race(sides).run_and_say(
+        benchmark, capsys, f"bias + {name}, {direction}, {rows} x {columns}, threads {threads}"
+    )
+    torch.testing.assert_close(sides["ours"](), sides["eager"](), rtol=1e-4, atol=1e-3)
+
+
+def _backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, bias: Tensor, dy: Tensor) -> Side:
+    """Return what works out the gradients of input and bias."""
+    leaves = [x.clone().requires_grad_(), bias.clone().requires_grad_()]
+    y = function(*leaves)
+    return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
+
+
+@pytest.mark.parametrize("elements", [10**6, 10**7], ids=["4-MB", "40-MB"])
+def test_a_copy_against_torch(
+    benchmark: BenchmarkFixture, elements: int, threads: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elements = elements if benchmark.enabled else 1000
+    x = torch.randn(elements)
+    ours, theirs = torch.empty_like(x), torch.empty_like(x)
+    grid = (triton.cdiv(elements, 4096),)
+    sides: dict[str, Side] = {
+        "ours": lambda: copy[grid](x, ours, elements, BLOCK=4096),
+        "copy_": lambda: theirs.copy_(x),
+    }
+    Race(sides).run_and_say(benchmark, capsys, f"copy, {elements} elements, threads {threads}")
+    assert torch.equal(ours, theirs)
+
+
+def test_a_launch(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = torch.randn(16), torch.zeros(16)
+    compiled = copy[(1,)](x, y, 16, BLOCK=16)
+    run, function, metadata = compiled.run, compiled.function, compiled.packed_metadata
+    sides: dict[str, Side] = {
+        "ours": lambda: run(1, 1, 1, 0, function, metadata, None, None, None, x, y, 16, 16),
+        "with Triton's binder": lambda: copy[(1,)](x, y, 16, BLOCK=16),
+    }
+    Race(sides).run_and_say(benchmark, capsys, "a launch of 16 elements")
+    assert torch.equal(x, y)
+
+
+def test_the_way_to_a_kernel(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """From Python to a launch: everything, and with the shared object in Triton's cache."""
+    parameters = _parameters([(1000,)])
+    folders = (tmp_path / str(place) for place in itertools.count())
+
+    def launch_in(folder: Path) -> None:
+        adam_kernel.device_caches.clear()
+        triton.knobs.cache.dir = str(folder)
+        FusedAdam(parameters).step()
+
+    with triton.knobs.cache.scope():
+        launch_in(
+            warm := next(folders)
+        )  # what is worked out once a process: the compiler's version, a hash of our code
+        sides: dict[str, Side] = {
+            "from the cache": lambda: launch_in(warm),
+            "compiled": lambda: launch_in(next(folders)),
+        }
+        Race(sides).run_and_say(benchmark, capsys, "the Adam kernel, from the cache")
+    adam_kernel.device_caches.clear()
+    assert all(torch.isfinite(parameter).all() for parameter in parameters)
