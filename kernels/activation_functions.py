@@ -188,7 +188,7 @@ def _normal_cdf(x, PRECISION: tl.constexpr):
     Approximate: sigmoid(x p(x^2)), where p makes it the distribution function to 1.1e-4 of its value from x = -5 on. On
     AMD the division makes it dearer than erf.
     """
-    if PRECISION == "approximate" and _backend() != "hip":
+    if PRECISION == "approximate" and _backend() != "hip" and _backend() != "cpu":
         square = x * x
         series = 4.5150613914e-6 + square * (-1.2166439944e-7 + square * 1.2770117185e-9)
         series = -2.7297300634e-4 + square * (-7.2177026595e-5 + square * series)

@@ -83,7 +83,12 @@ def activation(
     if activation_path(x) == "torch":
         return reference(x, name, bias, bias_dim=bias_dim, **parameters)
     values = parameter_values(name, parameters)
-    return _activation(x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
+    fields = (x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
+    if not _is_eager(x, bias):
+        return _activation(*fields)
+    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+        return _Eagerly.apply(*fields)
+    return _forward(*fields)
 
 
 class Activation(nn.Module):
@@ -442,18 +447,47 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) 
     ctx.save_for_backward(output if from_output else x, None if from_output else bias)
 
 
-def _differentiate(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """Gradients of x and bias."""
+def _differentiate(
+    ctx: Any, dy: torch.Tensor, backward: Any = None, backward_with_sums: Any = None
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of x and bias, by the registered operators or what is given in their place."""
     saved, bias = ctx.saved_tensors
     if ctx.needs_input_grad[1] and _sums_by_kernel(saved, ctx.call):
-        dx, sums = _activation_backward_with_sums(dy, saved, bias, *ctx.call)
+        dx, sums = (backward_with_sums or _activation_backward_with_sums)(dy, saved, bias, *ctx.call)
         return dx, sums.to(ctx.bias_dtype), None, None, None, None
-    dx = _activation_backward(dy, saved, bias, *ctx.call)
+    dx = (backward or _activation_backward)(dy, saved, bias, *ctx.call)
     dbias = None
     if ctx.needs_input_grad[1]:
         others = [dim for dim in range(dx.dim()) if dim != ctx.call.bias_dim]
         dbias = dx.to(ctx.bias_dtype) if not others else dx.sum(others, dtype=ctx.bias_dtype)
     return dx, dbias, None, None, None, None
+
+
+class _Eagerly(torch.autograd.Function):
+    """The registered operator without the dispatcher, whose several layers of Python cost more than a small tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> torch.Tensor:
+        y = _forward(*inputs)
+        _save_for_backward(ctx, inputs, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if torch.is_grad_enabled():  # to be differentiated again: the operators know how
+            return _differentiate(ctx, dy)
+        return _differentiate(ctx, dy, _backward, _backward_with_sums)
+
+
+def _is_eager(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    """Say whether nobody traces, transforms or intercepts operators: plain tensors, and no mode."""
+    plain = all(tensor is None or type(tensor) in (torch.Tensor, nn.Parameter) for tensor in (x, bias))
+    return (
+        plain
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and torch.utils._python_dispatch._get_current_dispatch_mode() is None
+    )
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:

@@ -5,6 +5,8 @@ The kernels' own arithmetic is tested in `interpreted/test_activations.py`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -317,3 +319,37 @@ def test_one_launch_forward_one_backward_whatever_the_length(name: str) -> None:
     assert [launch.kernel for launch in recording.launches] == ["forward_kernel", "backward_kernel"] * 3
     # Lengths that 16 does not divide differ in the value of `tail` alone, which is not specialised on.
     assert len(recording.compilations) == 2
+
+
+def test_the_eager_way_gives_the_operators_values_and_gradients() -> None:
+    x, bias, dy = sample(6, 5), sample(5, seed=1), torch.randn(6, 5)
+    ours, theirs = (function(x, "silu", bias) for function in (activation, operator))
+    assert torch.equal(ours, theirs)
+    inputs = (x, bias)
+    for one, other in zip(
+        torch.autograd.grad(ours, inputs, dy), torch.autograd.grad(theirs, inputs, dy), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_the_eager_way_can_be_differentiated_twice() -> None:
+    x = sample(7).double().float().requires_grad_()
+    first = torch.autograd.grad(activation(x, "tanh").sum(), x, create_graph=True)[0]
+    (second,) = torch.autograd.grad(first.sum(), x)
+    t = torch.tanh(x.detach().double())
+    torch.testing.assert_close(second.double(), -2 * t * (1 - t * t), rtol=1e-5, atol=1e-6)
+
+
+def test_modes_see_the_operator() -> None:
+    seen = []
+
+    class Listen(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> object:
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    with Listen():
+        activation(sample(4), "relu")
+    assert "fusetune.activation.default" in seen
+    with torch._subclasses.FakeTensorMode() as mode:
+        assert activation(mode.from_tensor(torch.zeros(2, 3)), "relu").shape == (2, 3)
