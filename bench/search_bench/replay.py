@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Printed
 
@@ -27,6 +28,7 @@ from tuner.search_prior import Prior
 MARGINS = (0.005, 0.01)
 CAP = 600
 _RESAMPLES = 2000
+_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -120,26 +122,26 @@ def main() -> None:
     parser.add_argument("--cap", type=int, default=CAP, help="epochs after which a replay is given up")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     arguments = parser.parse_args()
-    console = Console(width=140)
+    console = Console(width=_WIDTH)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for name in arguments.tables:
             title = f"{name} ({load_table(name).family}): {load_table(name).summary()}"
-            printed = Printed(title=title, title_justify="left")
+            printed = Printed(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
             printed.add_column("searcher", no_wrap=True)
             for margin in MARGINS:
-                printed.add_column(f"epochs to {100 * margin:g} points", justify="right")
+                printed.add_column(f"to {100 * margin:g} points", justify="right")
                 for column in ("mean", "p90", "found"):
                     printed.add_column(column, justify="right")
-            printed.add_column("ms/epoch", justify="right")
+            printed.add_column("own ms", justify="right")
             for searcher in arguments.searchers:
                 jobs = [(searcher, name, seed, arguments.cap) for seed in seeds]
                 printed.add_row(*summary_row(searcher, list(pool.map(run_one, jobs)), arguments.cap))
             console.print(printed)
     console.print(
-        f"{arguments.seeds} seeds; median [95 % bootstrap interval], mean and 90th percentile, with replays not found "
-        f"counted as {arguments.cap} epochs. ms/epoch: the searcher's own CPU time. Priors come from tables of other "
-        "families (in brackets)."
+        f"{arguments.seeds} seeds. Epochs until a training is within so many points of the table's best: median [95 % "
+        f"bootstrap interval], mean and 90th percentile, with replays not found counted as {arguments.cap}. own ms: "
+        "the searcher's CPU time an epoch. Priors come from tables of other families (in brackets)."
     )
 
 
