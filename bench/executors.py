@@ -414,17 +414,22 @@ class _Parallel:
     def _work(self, executor: Executor) -> None:
         """Take trials until there are none; runs in the executor's thread."""
         try:
-            while not self._stopping.is_set():
-                try:
-                    trial = self._trials.get_nowait()
-                except queue.Empty:
-                    break
-                self._run_one(executor, trial)
+            try:
+                self._run_all(executor)
+            finally:
+                executor.close()
         except BaseException as error:
             self._calls.put(functools.partial(_raise, error))
         finally:
-            executor.close()
             self._calls.put(self._leave)
+
+    def _run_all(self, executor: Executor) -> None:
+        while not self._stopping.is_set():
+            try:
+                trial = self._trials.get_nowait()
+            except queue.Empty:
+                return
+            self._run_one(executor, trial)
 
     def _run_one(self, executor: Executor, trial: Any) -> None:
         """Run one trial and wait until the listener has dealt with its record."""

@@ -98,7 +98,11 @@ def open_search(plan: SearchPlan, directory: Path) -> tuple[Searcher, SearchStor
     )
     store = SearchStore(directory, plan.space, maximize=plan.maximize)
     for stored in store.stored():
-        searcher.restore(stored.config, stored.values, stored.status, stored.reason)
+        status, reason = stored.status, stored.reason
+        if status == "paused" and len(stored.values) >= plan.max_epochs:
+            # The process died after the last epoch, before it noted the end.
+            status, reason = "finished", f"all {plan.max_epochs} epochs, the last at {stored.values[-1]:.6g}"
+        searcher.restore(stored.config, stored.values, status, reason)
     return searcher, store
 
 
@@ -158,6 +162,15 @@ class SearchStore:
         )
         self._trials: dict[int, optuna.Trial] = {}
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the search was concluded: its winner stands, and nothing more is trained for it."""
+        return bool(self.study.user_attrs.get("over"))
+
+    def conclude(self) -> None:
+        """Note that the search is over."""
+        self.study.set_user_attr("over", True)
+
     def stored(self) -> list[StoredTrial]:
         """Return the trials of an earlier part of the run, in the order in which they began."""
         return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
@@ -183,20 +196,30 @@ class SearchStore:
 
     def curve(self, trial: SearchTrial) -> list[dict[str, float | None]]:
         """Return the entries of a trial's curve, as far as it reported values."""
-        noted = self.study.get_trials(deepcopy=False)[trial.number].user_attrs
+        noted = self._stored(trial).user_attrs
         return [noted[_entry_name(epoch)] for epoch in range(1, trial.epochs + 1)]
+
+    def repeats(self, trial: SearchTrial) -> int:
+        """Return how many of a trial's epochs were made once more, for the worker that had made them was gone."""
+        return cast(int, self._stored(trial).user_attrs.get("epochs_made_again", 0))
+
+    def add_repeats(self, trial: SearchTrial, epochs: int) -> None:
+        """Note that epochs of a trial were made once more."""
+        if epochs:
+            self._live(trial).set_user_attr("epochs_made_again", self.repeats(trial) + epochs)
 
     def close(self, trial: SearchTrial) -> None:
         """Note how a trial ended."""
         live = self._live(trial)
-        live.set_user_attr("status", trial.status)
+        # The reason first: a status that is known then has it, whenever the process dies.
         live.set_user_attr("reason", trial.reason)
+        live.set_user_attr("status", trial.status)
         finished = trial.status == "finished"
         self.study.tell(live, trial.values[-1] if finished else None, _STATES[trial.status])
 
     def is_closed(self, trial: SearchTrial) -> bool:
         """Whether the study knows how a trial ended."""
-        return self.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
+        return self._stored(trial).state.is_finished()
 
     def predicted(self, searcher: Searcher) -> optuna.Study:
         """Return a study in memory in which every trial has the end that it reached or is predicted to reach."""
@@ -219,9 +242,12 @@ class SearchStore:
     def _live(self, trial: SearchTrial) -> optuna.Trial:
         """Return Optuna's handle of a trial, also of one from an earlier part of the run."""
         if trial.number not in self._trials:
-            stored = self.study.get_trials(deepcopy=False)[trial.number]
-            self._trials[trial.number] = optuna.Trial(self.study, stored._trial_id)
+            self._trials[trial.number] = optuna.Trial(self.study, self._stored(trial)._trial_id)
         return self._trials[trial.number]
+
+    def _stored(self, trial: SearchTrial) -> FrozenTrial:
+        """Return a trial as the study has it."""
+        return self.study.get_trials(deepcopy=False)[trial.number]
 
     def _read(self, trial: FrozenTrial) -> StoredTrial:
         """Read one trial."""

@@ -104,7 +104,7 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) 
         winner=best.config if best else None,
         value=best.value if best else None,
         epoch=best.epoch if best else None,
-        fresh=fresh_runs(records, plan),
+        fresh=fresh_runs(records, plan, best.config if best else None),
         epochs_used=result.epochs_used,
         trials=ranked,
         importances=importances,
@@ -113,15 +113,15 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) 
     )
 
 
-def fresh_runs(records: Sequence[Record], plan: SearchPlan) -> FreshRuns:
-    """Sum up the winner's re-runs: the best value of the metric in each one's curve.
+def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str, Any] | None) -> FreshRuns:
+    """Sum up the winner's re-runs, and no other configuration's: the best value of the metric in each one's curve.
 
     Interval of the mean: mean +- t_{0.975, n - 1} s / sqrt(n)
     """
     pick = max if plan.maximize else min
     values = []
     for record in records:
-        if record.seed not in plan.fresh_seeds:
+        if record.seed not in plan.fresh_seeds or winner is None or not _is_of(record, winner):
             continue
         known = [value for entry in record.curve if (value := entry.get(plan.metric)) is not None]
         if known:
@@ -136,6 +136,14 @@ def fresh_runs(records: Sequence[Record], plan: SearchPlan) -> FreshRuns:
     if plan.metric.endswith("accuracy"):
         low, high = max(low, 0.0), min(high, 1.0)
     return FreshRuns(tuple(values), middle, low, high)
+
+
+def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
+    """Whether a record is a configuration's; in records, a choice that is a mapping with a name alone is that name."""
+    known = record.factors
+    return known.keys() == config.keys() and all(
+        value == known[name] or value == {"name": known[name]} for name, value in config.items()
+    )
 
 
 def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:

@@ -2,8 +2,8 @@
 
 A waiting training keeps its model, its optimizer's state and its data in the worker, on the device. One that this
 worker does not have (it was replaced, or the run was resumed) is trained again from the beginning, to the same numbers,
-for the seed is the trial's own; its record says how many epochs were made again. Peak memory is left out of the record
-of a training that shared the worker with others.
+for the seed is the trial's own; that step's record says how many epochs were made again. It is not trained again
+only to be ended. Peak memory is left out of the record of a training that shared the worker with others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.design import Trial
 from bench.records import Record
 from bench.search.step import Advance
 from bench.trial import run_trial, trial_epochs
-from bench.worker import OnProgress, WorkerContext
+from bench.worker import OnProgress, WorkerContext, record_without_result
 
 
 @dataclass
@@ -23,7 +23,6 @@ class _Training:
     """A training that waits between two epochs."""
 
     epochs: Generator[dict[str, float | None], str | None, Record]
-    again: int
     alone: bool = True
     curve: list[dict[str, float | None]] = field(default_factory=list)
 
@@ -32,7 +31,8 @@ def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgr
     """Run a whole trial, or advance one of a search.
 
     Returns:
-        The trial's record; while it waits for more, one with `paused` in its provenance and the curve so far.
+        The trial's record; while it waits for more, one with `paused` in its provenance and the curve so far; a
+        failed one where a training is to be ended that does not wait here.
 
     Raises:
         Whatever the trial's own code raises: the worker turns it into a record.
@@ -41,15 +41,19 @@ def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgr
         return run_trial(step, context, on_progress)
     waiting: dict[str, _Training] = context.cache.setdefault("waiting", {})
     training = waiting.pop(step.id, None)
+    behind = step.made - (len(training.curve) if training else 0)
+    if behind and step.stop:
+        return record_without_result(step, "failed", "it does not wait in this worker")
     if training is None:
-        training = _Training(trial_epochs(step.trial, context, on_progress), again=step.made)
+        training = _Training(trial_epochs(step.trial, context, on_progress))
+    repeats = {"epochs_made_again": behind} if behind else {}
     training.alone &= not waiting
     record = _advance(training, step)
     if record is not None:
         values = {k: v for k, v in record.values.items() if training.alone or k != "peak_bytes"}
-        return replace(record, values=values, provenance={**record.provenance, **_repeated(training)})
+        return replace(record, values=values, provenance={**record.provenance, **repeats})
     waiting[step.id] = training
-    provenance = {"paused": True, **_repeated(training)}
+    provenance = {"paused": True, **repeats}
     return Record(step.id, dict(step.factors), step.seed, "ok", curve=training.curve, provenance=provenance)
 
 
@@ -66,8 +70,3 @@ def _advance(training: _Training, step: Advance) -> Record | None:
         record: Record = end.value
         return record
     return None
-
-
-def _repeated(training: _Training) -> dict[str, int]:
-    """Say how many epochs were made once more."""
-    return {"epochs_made_again": training.again} if training.again else {}

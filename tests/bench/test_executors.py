@@ -543,6 +543,16 @@ def test_an_executor_that_breaks_is_an_error_not_a_silent_gap(jobs: int) -> None
     assert len([entry for entry in log if entry.startswith("close")]) == jobs
 
 
+@pytest.mark.timeout(20)
+def test_an_executor_that_cannot_be_closed_is_told_and_nobody_waits_for_it() -> None:
+    class Stuck(ScriptedExecutor):
+        def close(self) -> None:
+            raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        run_all(["a", "b"], lambda index: Stuck(index, []), Diary(), jobs=2)
+
+
 def test_fewer_than_one_job_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         run_all(["a"], lambda index: ScriptedExecutor(index, []), Diary(), jobs=0)

@@ -65,6 +65,34 @@ def test_a_search_is_taken_up_as_it_was_left(tmp_path: Path) -> None:
     assert open_search(PLAN, tmp_path)[0].epochs_used == 20
 
 
+def test_a_training_whose_end_was_not_noted_any_more_is_finished(tmp_path: Path) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    trial = searcher.ask()
+    assert trial is not None
+    store.begin(trial)
+    for epoch in range(1, PLAN.max_epochs + 1):
+        searcher.tell(trial, 0.5 + 0.1 * epoch)
+        store.report(trial, {"epoch": epoch, "val_accuracy": trial.values[-1]})
+    # Killed here: the study has all epochs, and not yet how the trial ended.
+    again, _ = open_search(PLAN, tmp_path)
+    assert again.epochs_used == PLAN.max_epochs
+    assert (again.trials[0].status, again.trials[0].reason) == ("finished", "all 3 epochs, the last at 0.8")
+
+
+def test_a_search_that_was_concluded_stays_so_and_counts_repeated_epochs(tmp_path: Path) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    run(searcher, store, 3)
+    paused = next(trial for trial in searcher.trials if trial.status == "paused")
+    store.add_repeats(paused, 2)
+    store.add_repeats(paused, 3)
+    assert not store.is_over
+    store.conclude()
+    again = open_search(PLAN, tmp_path)[1]
+    assert again.is_over
+    assert again.repeats(paused) == 5
+    assert sum(map(again.repeats, searcher.trials)) == 5
+
+
 def test_values_that_optuna_cannot_hold_are_stored_as_json() -> None:
     assert label({"name": "cosine", "min_factor": 0.1}) == '{"min_factor": 0.1, "name": "cosine"}'
     assert [label(v) for v in (1, 0.5, "adam", True, None)] == [1, 0.5, "adam", True, None]
@@ -118,14 +146,28 @@ def test_the_winners_interval_is_students() -> None:
         return Record(f"seed={seed}", {}, seed, "ok", curve=[{"val_accuracy": v} for v in values])
 
     records = [record(0, [0.99]), record(1, [0.5, 0.90]), record(2, [0.92, 0.91]), record(3, [None, 0.94])]
-    fresh = fresh_runs(records, PLAN)
+    fresh = fresh_runs(records, PLAN, {})
     assert fresh.values == (0.90, 0.92, 0.94)
     assert fresh.mean == pytest.approx(0.92)
     # t_{0.975, 2} = 4.3027, s = 0.02
     assert fresh.low == pytest.approx(0.92 - 4.3027 * 0.02 / 3**0.5, abs=1e-5)
     assert fresh.high == pytest.approx(0.92 + 4.3027 * 0.02 / 3**0.5, abs=1e-5)
-    assert fresh_runs(records[:2], PLAN).low is None
-    assert fresh_runs(records[:1], PLAN).mean is None
+    assert fresh_runs(records[:2], PLAN, {}).low is None
+    assert fresh_runs(records[:1], PLAN, {}).mean is None
+
+
+def test_re_runs_of_another_configuration_are_no_part_of_the_interval() -> None:
+    def record(seed: int, schedule: str, value: float) -> Record:
+        factors = {"base_lr": 0.1, "schedule": schedule}
+        return Record(
+            f"schedule={schedule},seed={seed}", factors, seed, "ok", curve=[{"val_accuracy": value}]
+        )
+
+    records = [record(1, "constant", 0.5), record(1, "cosine", 0.9), record(2, "cosine", 0.92)]
+    winner = {"base_lr": 0.1, "schedule": {"name": "cosine"}}
+    assert fresh_runs(records, PLAN, winner).values == (0.9, 0.92)
+    assert fresh_runs(records, PLAN, {**winner, "base_lr": 0.2}).values == ()
+    assert fresh_runs(records, PLAN, None).values == ()
 
 
 SPEC = """\

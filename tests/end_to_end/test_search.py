@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from bench.cli import main
+from bench.search.store import open_search, plan_of
+from bench.search.study import FEWEST_FOR_IMPORTANCE
 from tests.end_to_end.conftest import Done, environment
 
 pytestmark = pytest.mark.slow
@@ -44,6 +46,54 @@ factors:
 design: {search: {budget_epochs: 8, prior: false, fresh_seeds: 1}}
 limits: {memory: 100MiB}
 """
+# The third model that a process trains is there while two others wait; in a re-run, an earlier seed is on disk.
+STRIKING = """\
+import os
+import signal
+from pathlib import Path
+
+from torch import nn
+
+trained = set()
+
+
+class Net(nn.Sequential):
+    strikes = ""
+
+    def forward(self, x):
+        if self.training:
+            trained.add(id(self))
+            if self.strikes == "worker" and len(trained) == 3:
+                strike(os.getpid())
+            if self.strikes == "run" and any('"seed":1,' in f.read_text() for f in Path().glob(RECORDS)):
+                strike(os.getppid())
+        return super().forward(x)
+
+
+RECORDS = "results/*/*/records.jsonl"
+
+
+def strike(process):
+    try:
+        Path("struck").mkdir()
+    except FileExistsError:
+        return
+    os.kill(process, signal.SIGKILL)
+
+
+def build(input_shape, num_classes, strikes):
+    net = Net(nn.Linear(input_shape[0], 16), nn.ReLU(), nn.Linear(16, num_classes))
+    net.strikes = strikes
+    return net
+"""
+
+
+def write_striking(directory: Path, strikes: str) -> None:
+    """Write SPEC with a model that once kills its worker, or the whole run."""
+    (directory / "striking.py").write_text(STRIKING)
+    model = f"{{factory: 'striking:build', strikes: {strikes}}}"
+    spec = SPEC.replace("{name: mlp, width: 16, depth: 1}", model)
+    (directory / "small.yaml").write_text(spec.replace("fresh_seeds: 2", "fresh_seeds: 2, prior: false"))
 
 
 def split(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -68,6 +118,12 @@ def check(done: Done) -> None:
         assert (len(record["curve"]) == EPOCHS) or record["reason"]
     assert any(r["status"] == "ok" for r in searched)
 
+    # What was trained again came to the numbers that the decisions went by.
+    study, _ = open_search(plan_of(done.run["spec"]), done.run_directory)
+    for trial in study.trials:
+        (record,) = [r for r in searched if r["factors"] == trial.config]
+        assert [e["val_accuracy"] for e in record["curve"]][: trial.epochs] == trial.values
+
     winner = max(searched, key=lambda r: max((e["val_accuracy"] or 0 for e in r["curve"]), default=0))
     best = max(e["val_accuracy"] for e in winner["curve"])
     assert sorted(r["seed"] for r in again) == [1, 2]
@@ -77,15 +133,12 @@ def check(done: Done) -> None:
     assert all(len(r["curve"]) == EPOCHS for r in again)
 
     words = " ".join(re.sub("[│╭╮╰╯─]", " ", done.out).split())
-    for text in (
-        "Winner",
-        f"{best:.4g}",
-        "on 2 fresh seeds",
-        "95 % interval",
-        "What matters",
-        "12 of 12 epochs",
-    ):
+    for text in ("Winner", f"{best:.4g}", "on 2 fresh seeds", "95 % interval", "12 of 12 epochs"):
         assert text in words
+    if len(searched) < FEWEST_FOR_IMPORTANCE:
+        assert "too few to say what matters" in words
+        return
+    assert "What matters" in words
     plots = [
         done.run_directory / f"{n}.{s}" for n in ("parallel_coordinate", "contour") for s in ("png", "svg")
     ]
@@ -110,7 +163,7 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             journals = list(tmp_path.glob("results/*/*/search.journal"))
-            if journals and journals[0].read_text().count("intermediate_value") >= 4:
+            if journals and journals[0].read_text().count('"intermediate_value":') >= 4:
                 break
             time.sleep(0.02)
         else:
@@ -133,6 +186,49 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
     again = bench("run", "--resume", str(journals[0].parent))
     assert again.code == 0, again.err
     assert (journals[0].parent / "records.jsonl").read_text() == records
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_trainings_that_waited_in_a_killed_worker_are_trained_again(
+    tmp_path: Path, bench: Callable[..., Done], jobs: str
+) -> None:
+    write_striking(tmp_path, "worker")
+    done = bench("run", "small.yaml", "--jobs", jobs)
+    assert (tmp_path / "struck").exists()
+    assert done.code == 0, done.err
+    check(done)
+    words = " ".join(done.out.split())
+    for text in (
+        "(the worker was killed by the kernel (SIGKILL), most likely for memory",
+        "2 trainings that waited in its memory will be trained again from the start, if chosen",
+    ):
+        assert text in words
+    assert re.search("worker [01] was replaced: ", words)
+    searched, _ = split(done.records)
+    assert not any(r["status"] in ("out_of_memory", "failed") for r in searched)
+    # Those that waited were chosen again, or stand in the records as lost.
+    again = sum(r["provenance"].get("epochs_made_again", 0) for r in searched)
+    lost = [r for r in searched if "the worker that trained it is gone" in r["reason"]]
+    assert again + len(lost) >= 2
+    if again:
+        assert f"{again} epoch{'s' * (again > 1)} made again" in words
+
+
+def test_a_run_that_is_killed_between_fresh_seeds_goes_on_with_the_same_winner(
+    tmp_path: Path, bench: Callable[..., Done]
+) -> None:
+    write_striking(tmp_path, "run")
+    killed = bench("run", "small.yaml")
+    assert killed.code == -signal.SIGKILL
+    before = killed.records
+    told = values(killed.run_directory / "search.journal")
+    assert [r["seed"] for r in before if r["seed"]] == [1]
+    done = bench("run", "--resume", str(killed.run_directory))
+    assert done.code == 0, done.err
+    check(done)
+    assert done.records[: len(before)] == before
+    assert len(done.records) == len(before) + 1
+    assert values(done.run_directory / "search.journal") == told
 
 
 def values(journal: Path) -> list[tuple[int, int]]:

@@ -1,0 +1,80 @@
+"""Records of trainings whose worker is gone, put together from the search's study: it has the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import cast
+
+from bench.design import Trial
+from bench.records import Record, Status
+from bench.search.state import SearchState
+from bench.search.store import BUDGET_SPENT
+from tuner import convergence
+from tuner.convergence import Target, Training
+from tuner.search import SearchTrial
+
+# What the entries of a curve alone say of a training.
+_FROM_CURVE = (
+    "epochs",
+    "best_val_accuracy",
+    "best_val_loss",
+    "final_val_accuracy",
+    "final_val_loss",
+    "final_train_accuracy",
+    "final_train_loss",
+    "steps_to_target",
+    "epochs_to_target",
+    "samples_to_target",
+    "time_to_target_s",
+)
+_GONE = "put together from the search's study, for the worker that trained it is gone"
+
+
+def records_from_study(state: SearchState, source: Trial, have: Collection[str]) -> Iterator[Record]:
+    """End every training of a search that is over, and yield the records of those that have none.
+
+    Args:
+        state: the search.
+        source: a trial that has the data's source.
+        have: ids of the trials that have a record.
+    """
+    for searched in state.searcher.trials:
+        if searched.status == "paused":
+            state.searcher.drop(searched, BUDGET_SPENT)
+        if not state.store.is_closed(searched):
+            state.store.close(searched)
+        trial = state.trial(searched.config, state.plan.seed, source)
+        if trial.id not in have:
+            yield state.with_repeats(searched, record_of_curve(trial, searched, state.store.curve(searched)))
+
+
+def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[dict[str, float | None]]) -> Record:
+    """Return the record of a training of which the curve is left; what only its worker knew is absent."""
+    status: str = searched.status
+    reason, numbers = searched.reason, {}
+    if status not in ("out_of_memory", "failed"):
+        target = Target(**trial.spec.target.model_dump()) if trial.spec.target else None
+        training = Training(
+            curve,
+            step_times_s=[],
+            samples_per_step=0,
+            planned_epochs=trial.spec.train.epochs,
+            first_step_s=0.0,
+            evaluation_s=0.0,
+            peak_bytes=0,
+            diverged=reason if status == "diverged" else None,
+            stopped_early=f"dropped: {reason}" if status == "dropped" else None,
+        )
+        status, reason = convergence.outcome(training, target)
+        known = convergence.values(training, target)
+        numbers = {name: known[name] for name in _FROM_CURVE if name in known}
+    return Record(
+        trial.id,
+        trial.factors,
+        trial.seed,
+        cast(Status, status),
+        f"{reason}; {_GONE}" if reason else _GONE,
+        numbers,
+        curve=curve,
+        provenance={"from_study": True},
+    )

@@ -1,0 +1,230 @@
+"""The workers of a search: each makes one epoch after another; what they share, and what becomes of one that is lost.
+
+A training waits between two epochs in the memory of the worker that made the last one. When that process is gone, the
+training is with nobody: it is trained again from its start once it is chosen, by any worker, to the same numbers. Its
+epochs count once in the budget, and those that were made again are counted apart, in the study and in its record.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from bench.design import Trial
+from bench.executors import Executor
+from bench.records import Record
+from bench.search.state import SearchState
+from bench.search.step import Advance
+from bench.search.store import BUDGET_SPENT
+from bench.wording import counted
+from bench.worker import OnProgress, Progress
+from tuner.search import SearchTrial
+
+# How often a worker that has nothing to do looks whether the others have left something.
+_POLL_S = 0.2
+
+
+@dataclass
+class LentWorker:
+    """An executor that stays open for others."""
+
+    worker: Executor
+
+    @property
+    def process_id(self) -> int | None:
+        """The worker's process."""
+        return cast("int | None", getattr(self.worker, "process_id", None))
+
+    def run(self, trial: Any, on_progress: OnProgress) -> Record:
+        return self.worker.run(trial, on_progress)
+
+    def cancel(self) -> None:
+        self.worker.cancel()
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+class Shared:
+    """What all executors share, under one lock: the searcher, the study, records of trials that are over, and news."""
+
+    def __init__(self, state: SearchState, source: Trial, epochs: int) -> None:
+        self.state = state
+        self.changed = threading.Condition()
+        self.over: queue.SimpleQueue[Record] = queue.SimpleQueue()
+        self.news: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._source = source
+        self._epochs_left = epochs
+        # Which worker holds a waiting trial; trials of an earlier part of the run are with nobody.
+        self._holder: dict[int, int] = {}
+        self._in_flight: set[int] = set()
+
+    def next_step(self, worker: int, is_cancelled: Callable[[], bool]) -> tuple[SearchTrial, Advance] | None:
+        """Decide what a worker does next; None when nothing is left to train."""
+        with self.changed:
+            self._epochs_left -= 1
+            known = len(self.state.searcher.trials)
+            trial = self._ask(worker)
+            while trial is None and self._in_flight and not is_cancelled():
+                self.changed.wait(_POLL_S)
+                trial = self._ask(worker)
+            if trial is None:
+                self._epochs_left = 0
+                return None
+            if trial.number >= known:
+                self.state.store.begin(trial)
+            self._holder[trial.number] = worker
+            self._in_flight.add(trial.number)
+            return trial, self._advance(trial, trial.epochs + 1)
+
+    def to_end(self, worker: int, *, last: bool) -> list[tuple[SearchTrial, Advance]]:
+        """Return the trials that were dropped and wait in a worker's memory, to be ended there.
+
+        Args:
+            worker: whose.
+            last: this worker gets no more epochs: once all are given out, drop whatever waits in it.
+        """
+        with self.changed:
+            searcher = self.state.searcher
+            mine = [searcher.trials[number] for number, holder in self._holder.items() if holder == worker]
+            if last and self._epochs_left <= 0:
+                for trial in mine:
+                    if trial.status == "paused":
+                        searcher.drop(trial, BUDGET_SPENT)
+            steps = []
+            for trial in mine:
+                if trial.status == "dropped":
+                    del self._holder[trial.number]
+                    self.state.store.close(trial)
+                    steps.append((trial, self._advance(trial, trial.epochs, stop=f"dropped: {trial.reason}")))
+            self.changed.notify_all()
+            return steps
+
+    def take(self, trial: SearchTrial, record: Record) -> bool:
+        """Tell the searcher what an epoch came to; return whether the budget has paid for it."""
+        with self.changed:
+            searcher, store = self.state.searcher, self.state.store
+            used = searcher.epochs_used
+            store.add_repeats(trial, record.provenance.get("epochs_made_again", 0))
+            paused = bool(record.provenance.get("paused"))
+            if record.status in ("out_of_memory", "failed"):
+                searcher.fail(trial, record.reason, out_of_memory=record.status == "out_of_memory")
+            elif len(record.curve) > trial.epochs:
+                entry = record.curve[trial.epochs]
+                diverged = record.status == "diverged" and len(record.curve) == trial.epochs + 1
+                searcher.tell(trial, None if diverged else entry.get(self.state.plan.metric))
+                if trial.status in ("paused", "finished"):
+                    store.report(trial, entry)
+            if not paused and trial.status == "paused":
+                searcher.end(trial)
+            self._in_flight.discard(trial.number)
+            if trial.status != "paused":
+                store.close(trial)
+                del self._holder[trial.number]
+                if not paused:
+                    self.keep(trial, record)
+            spent = searcher.epochs_used > used
+            if not spent:
+                self._epochs_left += 1
+            self.changed.notify_all()
+            return spent
+
+    def keep(self, trial: SearchTrial, record: Record) -> None:
+        """Have the record of a trial that is over kept, by whoever listens."""
+        self.over.put(self.state.with_repeats(trial, record))
+
+    def lose(self, worker: int, but: SearchTrial, why: str) -> bool:
+        """Note that a worker was replaced; return whether others than one trial waited in its memory."""
+        with self.changed:
+            held = [number for number, holder in self._holder.items() if holder == worker]
+            lost = [number for number in held if number != but.number]
+            for number in lost:
+                del self._holder[number]
+            if lost:
+                self.news.put(
+                    f"worker {worker} was replaced: {why}; {counted(len(lost), 'training')} that waited in its memory "
+                    "will be trained again from the start, if chosen"
+                )
+            return bool(lost)
+
+    def _ask(self, worker: int) -> SearchTrial | None:
+        """Ask the searcher; what waits in another worker is trained again here only if there is nothing else."""
+        elsewhere = [number for number, holder in self._holder.items() if holder != worker]
+        trial = self.state.searcher.ask(elsewhere)
+        if trial is None and elsewhere and not self._in_flight:
+            trial = self.state.searcher.ask()
+        return trial
+
+    def _advance(self, trial: SearchTrial, epochs: int, stop: str = "") -> Advance:
+        """Make the job for a worker."""
+        made = self.state.trial(trial.config, self.state.plan.seed, self._source)
+        return Advance(made, epochs, stop, made=trial.epochs)
+
+
+@dataclass
+class SearchExecutor:
+    """Makes one epoch of the search for each call of `run`, in a worker of its own."""
+
+    shared: Shared
+    worker: Executor
+    index: int
+    process: int | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, trial: int, on_progress: OnProgress) -> Record:
+        """Make the next epoch; `trial` only counts the budget."""
+        try:
+            return self._run(trial, on_progress)
+        except BaseException:
+            self.ended.set()
+            raise
+
+    def cancel(self) -> None:
+        self.ended.set()
+        self.worker.cancel()
+
+    def close(self) -> None:
+        try:
+            if not self.ended.is_set():
+                self._end_dropped(_ignore, last=True)
+        finally:
+            self.worker.close()
+
+    def _run(self, trial: int, on_progress: OnProgress) -> Record:
+        """Decide, train, tell."""
+        self._end_dropped(on_progress, last=False)
+        while (decided := self.shared.next_step(self.index, self.ended.is_set)) is not None:
+            chosen, step = decided
+            record, others_waited = self._run_step(chosen, step, on_progress)
+            if others_waited and record.status == "out_of_memory":
+                # What waited there held memory too: only alone does a training show whether it fits.
+                record, _ = self._run_step(chosen, step, on_progress)
+            # A worker that was killed to cancel the run says nothing of its training. One that ended by itself, before
+            # another epoch, leaves this epoch to others.
+            if self.ended.is_set() or self.shared.take(chosen, record):
+                return record
+        return Record(f"epoch {trial}", {}, 0, "ok", reason="nothing is left to train")
+
+    def _run_step(self, trial: SearchTrial, step: Advance, on_progress: OnProgress) -> tuple[Record, bool]:
+        """Let the worker make a step; also return whether that found others lost with the worker's process."""
+        record = self.worker.run(step, on_progress)
+        before, self.process = self.process, getattr(self.worker, "process_id", None)
+        if before is None or before == self.process:
+            return record, False
+        why = record.reason if self.process is None else "its process died between two epochs"
+        return record, self.shared.lose(self.index, trial, why)
+
+    def _end_dropped(self, on_progress: OnProgress, *, last: bool) -> None:
+        """Let the worker end what was dropped and waits in its memory, and make the records."""
+        for trial, step in self.shared.to_end(self.index, last=last):
+            record, _ = self._run_step(trial, step, on_progress)
+            # Where the worker is not the one that trained it, or died of it, the study still has the curve.
+            if record.status not in ("failed", "out_of_memory"):
+                self.shared.keep(trial, record)
+
+
+def _ignore(progress: Progress) -> None:
+    """What is ended tells nothing more."""
