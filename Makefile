@@ -22,7 +22,7 @@ perf: $(VENV)/installed-test
 
 # The tests that take many minutes: every kernel for every GPU that the gate knows, ten thousand steps, and the like.
 exhaustive: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m exhaustive $(ONLY)
+	$(BIN)/python -m pytest -m exhaustive -n auto --maxprocesses 4 $(ONLY)
 
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
 fuzz: $(VENV)/installed-test
