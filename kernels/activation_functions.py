@@ -33,6 +33,16 @@ _NORMAL_DENSITY_AT_0 = tl.constexpr(0.3989422804014327)
 # gelu_tanh's 2 * sqrt(2 / pi), and the same times 0.044715.
 _GELU_LINEAR = tl.constexpr(1.5957691216057308)
 _GELU_CUBIC = tl.constexpr(0.07135481627260025)
+# ln(2) cut after 10 bits, whose product with a short integer is exact in fp32, and the rest.
+_LN2_HIGH = tl.constexpr(0.693359375)
+_LN2_LOW = tl.constexpr(-2.1219444005469057e-4)
+# In fp32 the last bit of 1.5 * 2^23 is worth 1: a sum with it is rounded to an integer, which its last bits hold.
+_ROUNDER = tl.constexpr(12582912.0)
+_2_TO_64_BITS = tl.constexpr((127 + 64) << 23)
+_2_TO_MINUS_64 = tl.constexpr(2.0**-64)
+# Bits of 14.5 and 10.75: from there on e^(-x^2 / 2), and what gelu_tanh has in its place, are 0 in fp32.
+_LAST_OF_GELU = tl.constexpr(0x41680000)
+_LAST_OF_GELU_TANH = tl.constexpr(0x412C0000)
 _MOST = torch.finfo(torch.float32).max
 
 
@@ -63,10 +73,9 @@ def _exp(x, PRECISION: tl.constexpr):
 
     Rounding x * log2(e) alone costs 14 ulp at x = -12 and 60 at -80. For fp32 add back what that rounding lost,
     found by an exact product of 12-bit halves (no fused multiply-add needed, so the interpreter agrees with the GPU).
-    The C library's exponential is right as it is.
     """
     if _backend() == "cpu":
-        result = tl.exp(x)
+        result = _exp_times_2_to_64(tl.where(x < -104.0, -104.0, x)) * _2_TO_MINUS_64  # e^-104 is 0 in fp32
     elif PRECISION == "fp32":
         x = tl.maximum(x, -110.0, propagate_nan=tl.PropagateNan.ALL)  # e^-110 is 0; -inf would give inf - inf
         high = (x.to(tl.int32, bitcast=True) & -4096).to(tl.float32, bitcast=True)
@@ -80,15 +89,30 @@ def _exp(x, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def _exp_times_2_to_64(x):
+    """2^64 e^x for -106 <= x <= 0, to 1.2 ulp: with the factor it is a normal number throughout.
+
+    For a CPU: its lanes stay in registers, where a call of the C library's vector exponential spills them all. gcc
+    would work out twice what follows a second clamp, so there is at most one, in the caller.
+    """
+    shifted = x * _LOG2E + _ROUNDER
+    integer = shifted - _ROUNDER
+    r = (x - integer * _LN2_HIGH) - integer * _LN2_LOW
+    series = 0.04166839 + r * (0.0083687167 + r * 0.00138145988)
+    series = 1.0 + r * (1.0 + r * (0.49999994 + r * (0.16666521 + r * series)))
+    return series * ((shifted.to(tl.int32, bitcast=True) << 23) + _2_TO_64_BITS).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _fast_exp(x):
-    """e^x to 2^-20 where it is not tiny."""
-    return tl.exp2(x * _LOG2E)
+    """e^x for x <= 0 (on a GPU any x), to 2^-20 where it is not tiny."""
+    return _exp(x, PRECISION="fp32") if _backend() == "cpu" else tl.exp2(x * _LOG2E)
 
 
 @triton.jit
 def _sigmoid(x, PRECISION: tl.constexpr):
     """1 / (1 + e^-x)."""
-    if PRECISION == "fp32":
+    if PRECISION == "fp32" or _backend() == "cpu":
         decay = _exp(-tl.abs(x), PRECISION)
         result = tl.where(x < 0.0, decay, 1.0) / (1.0 + decay)
     else:
@@ -182,13 +206,43 @@ def _silu_slope(x, dy, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def _magnitude_up_to(x, LAST: tl.constexpr):
+    """|x|, at most the number with the bits LAST, which it is for NaN too: one instruction of integers."""
+    return tl.minimum(tl.abs(x).to(tl.int32, bitcast=True), LAST).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _scaled_gauss(x):
+    """2^64 e^(-x^2 / 2), and |x|, at most 14.5."""
+    magnitude = _magnitude_up_to(x, _LAST_OF_GELU)
+    return _exp_times_2_to_64(magnitude * magnitude * -0.5), magnitude
+
+
+@triton.jit
+def _cdf_by_gauss(x, gauss, magnitude):
+    """The distribution function from `_scaled_gauss`: no cancellation for negative x; a number where x is NaN.
+
+    What the exponential leaves of it is a quotient of polynomials, to 2^-24 (1 + x^2 / 2) of its value. Rounding x^2
+    costs the exponential as much.
+    """
+    above = 0.33989013 + magnitude * (0.10698743 + magnitude * 0.01411845)
+    below = 0.893007 + magnitude * (0.26776552 + magnitude * 0.035402177)
+    quotient = (0.5 + magnitude * above) / (1.0 + magnitude * (1.4776622 + magnitude * below))
+    tail = gauss * _2_TO_MINUS_64 * quotient
+    return tl.where(x < 0.0, tail, 1.0 - tail)
+
+
+@triton.jit
 def _normal_cdf(x, PRECISION: tl.constexpr):
-    """(1 + erf(x / sqrt(2))) / 2; cancels for negative x, as PyTorch's does.
+    """(1 + erf(x / sqrt(2))) / 2; cancels for negative x, as PyTorch's does. On a CPU `_cdf_by_gauss`.
 
     Approximate: sigmoid(x p(x^2)), where p makes it the distribution function to 1.1e-4 of its value from x = -5 on. On
     AMD the division makes it dearer than erf.
     """
-    if PRECISION == "approximate" and _backend() != "hip" and _backend() != "cpu":
+    if _backend() == "cpu":
+        gauss, magnitude = _scaled_gauss(x)
+        result = _cdf_by_gauss(x, gauss, magnitude)
+    elif PRECISION == "approximate" and _backend() != "hip":
         square = x * x
         series = 4.5150613914e-6 + square * (-1.2166439944e-7 + square * 1.2770117185e-9)
         series = -2.7297300634e-4 + square * (-7.2177026595e-5 + square * series)
@@ -207,9 +261,15 @@ def _gelu(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _gelu_slope(x, dy, PRECISION: tl.constexpr):
-    """dy (cdf(x) + x pdf(x))."""
-    density = _NORMAL_DENSITY_AT_0 * tl.exp2(x * x * (-0.5 * _LOG2E))
-    return dy * (_normal_cdf(x, PRECISION) + x * density)
+    """dy (cdf(x) + x pdf(x)); on a CPU both by one exponential."""
+    if _backend() == "cpu":
+        gauss, magnitude = _scaled_gauss(x)
+        cdf = _cdf_by_gauss(x, gauss, magnitude)
+        density = gauss * (_NORMAL_DENSITY_AT_0 * _2_TO_MINUS_64)
+    else:
+        density = _NORMAL_DENSITY_AT_0 * tl.exp2(x * x * (-0.5 * _LOG2E))
+        cdf = _normal_cdf(x, PRECISION)
+    return dy * (cdf + x * density)
 
 
 @triton.jit
@@ -218,7 +278,20 @@ def _gelu_tanh(x, PRECISION: tl.constexpr):
 
     Rounding u costs more than the fast exponential does, so the exact one would buy nothing.
     """
-    return x * _fast_sigmoid(x * (_GELU_LINEAR + _GELU_CUBIC * (x * x)), PRECISION)
+    if _backend() == "cpu":
+        decay = _gelu_tanh_decay(x)
+        result = x * (tl.where(x < 0.0, decay, 1.0) / (1.0 + decay))
+    else:
+        result = x * _fast_sigmoid(x * (_GELU_LINEAR + _GELU_CUBIC * (x * x)), PRECISION)
+    return result
+
+
+@triton.jit
+def _gelu_tanh_decay(x):
+    """e^-|2u| for a CPU; a number where x is NaN."""
+    magnitude = _magnitude_up_to(x, _LAST_OF_GELU_TANH)
+    argument = magnitude * (_GELU_LINEAR + _GELU_CUBIC * (magnitude * magnitude))
+    return _exp_times_2_to_64(-argument) * _2_TO_MINUS_64
 
 
 @triton.jit
@@ -226,7 +299,7 @@ def _gelu_tanh_slope(x, dy, PRECISION: tl.constexpr):
     """dy (s + x s (1 - s) 2u'), s = sigmoid(2u); s (1 - s) from e^-|2u|, because 1 - s cancels."""
     square = x * x
     argument = x * (_GELU_LINEAR + _GELU_CUBIC * square)
-    decay = _fast_exp(-tl.abs(argument))
+    decay = _gelu_tanh_decay(x) if _backend() == "cpu" else _fast_exp(-tl.abs(argument))
     inverse = _divide(1.0, 1.0 + decay, PRECISION)
     s = tl.where(argument < 0.0, decay, 1.0) * inverse
     return dy * (s + x * (decay * inverse * inverse) * (_GELU_LINEAR + 3.0 * _GELU_CUBIC * square))

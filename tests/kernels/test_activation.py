@@ -353,3 +353,60 @@ def test_modes_see_the_operator() -> None:
     assert "fusetune.activation.default" in seen
     with torch._subclasses.FakeTensorMode() as mode:
         assert activation(mode.from_tensor(torch.zeros(2, 3)), "relu").shape == (2, 3)
+
+
+def compiled_on_a_cpu(x: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """y and dy/dx of the kernels compiled for the CPU."""
+    if activation_path(x) != "triton-cpu":
+        pytest.skip("no kernel is compiled for this CPU")
+    x = x.clone().requires_grad_()
+    y = activation(x, name)
+    return y.detach(), torch.autograd.grad(y, x, torch.ones_like(y))[0]
+
+
+def fp32_units(exact: torch.Tensor) -> torch.Tensor:
+    """The last fp32 place of each value; subnormal values share one."""
+    return exact.abs().clamp_min(2.0**-126).log2().floor().exp2() * 2.0**-23
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest"), [("sigmoid", -110), ("silu", -87), ("tanh", -110), ("softplus", -110), ("elu", -110)]
+)
+def test_values_on_a_cpu_hold_four_ulp(name: str, lowest: float) -> None:
+    x = torch.linspace(lowest, 110, 50_001)
+    y, _ = compiled_on_a_cpu(x, name)
+    exact = reference(x.double(), name)
+    assert ((y.double() - exact).abs() / fp32_units(exact)).max() <= 4
+
+
+def test_gelu_on_a_cpu_keeps_the_negative_tail_that_pytorch_loses() -> None:
+    x = torch.linspace(-13, 0, 50_001)[:-1]
+    y, _ = compiled_on_a_cpu(x, "gelu")
+    exact = 0.5 * x.double() * torch.special.erfc(x.double() * -(0.5**0.5))
+    # Rounding x^2 costs the exponential as many units as x^2 is large.
+    allowed = exact.abs() * (3 + x.double().square()) * 2.0**-23
+    assert ((y.double() - exact).abs() <= allowed).all()
+    assert ((F.gelu(x).double() - exact).abs() > allowed).any()
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_slopes_on_a_cpu_are_no_worse_than_pytorchs_or_four_units(name: str) -> None:
+    x = torch.linspace(-20, 20, 50_001)
+    _, ours = compiled_on_a_cpu(x, name)
+    exact, theirs = (
+        torch.autograd.grad(reference(leaf, name).sum(), leaf)[0]
+        for leaf in (x.double().requires_grad_(), x.clone().requires_grad_())
+    )
+    error, others = ((slope.double() - exact).abs().max() for slope in (ours, theirs))
+    assert error <= max(4 * 2.0**-23, float(others))
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "mish"])
+def test_what_is_not_finite_on_a_cpu_is_pytorchs(name: str) -> None:
+    x = torch.tensor([float("nan"), float("inf"), float("-inf"), 3e38, -3e38, 1e-45, -1e-45, 0.0] * 3)
+    y, slope = compiled_on_a_cpu(x, name)
+    wide = x.clone().requires_grad_()
+    expected = reference(wide, name)
+    torch.testing.assert_close(y, expected.detach(), equal_nan=True)
+    (expected_slope,) = torch.autograd.grad(expected.sum(), wide)
+    torch.testing.assert_close(slope, expected_slope, equal_nan=True)
