@@ -14,9 +14,11 @@ Bytes per fp32 parameter: 28 (p, g, m, v read; p, m, v written), 36 with amsgrad
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -50,7 +52,7 @@ from kernels.multi_tensor import (
 from kernels.stochastic_rounding import rounded
 
 # Read for every parameter at every step: no Python function in between.
-_IS_CPU, _DEVICE = attrgetter("is_cpu"), attrgetter("device")
+_IS_CPU, _DEVICE, _DTYPE = map(attrgetter, ("is_cpu", "device", "dtype"))
 
 
 @triton.jit
@@ -249,7 +251,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         >>> optimizer = FusedAdam([p], lr=0.5)
         >>> p.grad = torch.tensor([3.0, -3.0])
         >>> optimizer.step()
-        >>> p.tolist()
+        >>> [round(value, 6) for value in p.tolist()]
         [0.5, 2.5]
 
     Source: Kingma and Ba 2015, "Adam", algorithm 1; Reddi et al. 2018, "On the Convergence of Adam and Beyond".
@@ -311,11 +313,37 @@ class FusedAdam(FusedStep, torch.optim.Adam):
                 f"{type(self).__name__}: a CUDA graph is being captured with capturable=False; every replay would "
                 "count the same step. Pass capturable=True"
             )
-        values = _count(states, counts)
+        # Only a place to look: the counter compares addresses itself.
+        values = self._counters.setdefault(id(params[0]), _Counter()).count(states, counts)
+        if values.count(values[0]) == len(values):
+            return Work(columns, [self._row(group, values[0])], [0] * len(values))
         different = sorted(set(values))
         host_rows: list[Row] = [self._row(group, value) for value in different]
         place = {value: index for index, value in enumerate(different)}
         return Work(columns, host_rows, [place[value] for value in values])
+
+    def _ready_states(self, group: Group, params: list[Tensor]) -> list[list[Tensor]] | None:
+        """Return the moments if all states are there and the parameters have been counted together, on the host."""
+        counter = self._counters.get(id(params[0]))
+        if counter is None or group["capturable"] or is_on_device(group["lr"]):
+            return None
+        states = list(map(self.state.__getitem__, params))
+        try:
+            moments = [[state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]]
+            if group["amsgrad"]:
+                moments.append([state["max_exp_avg_sq"] for state in states])
+            return moments if counter.counts_alike([state["step"] for state in states]) else None
+        except KeyError:
+            return None
+
+    def _next_row(self, group: Group, params: list[Tensor]) -> Sequence[float]:
+        """Count the step and return the group's scalars."""
+        return self._row(group, self._counters[id(params[0])].count_alike())
+
+    @cached_property
+    def _counters(self) -> dict[int, _Counter]:
+        """The counters by the identity of their first parameter; a copy of the optimizer makes its own."""
+        return {}
 
     def _create_state(self, group: Group, p: Tensor) -> None:
         """Create what torch's Adam keeps for a parameter, if it is missing."""
@@ -462,22 +490,57 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
         )
 
 
-def _count(states: Sequence[dict[str, Any]], counts: list[Tensor]) -> list[float]:
-    """Add one to the step counts on the host and return them.
+class _Counter:
+    """The step counts of a group on the host, side by side in one array.
 
-    The counts of a group lie side by side in one tensor, whose elements are the `step` of torch's format: one addition
-    instead of one a parameter. Counts that lie elsewhere (loaded, or of a late gradient) are brought together.
+    Its elements are the `step` of torch's format: one addition instead of one a parameter. Counts that lie elsewhere
+    (loaded, or of a late gradient) are brought together. The array is kept, so nothing else can come to its addresses.
     """
-    first = counts[0]
-    end = first.data_ptr() + first.itemsize * len(counts)
-    if list(map(Tensor.data_ptr, counts)) == list(range(first.data_ptr(), end, first.itemsize)):
-        together = first.as_strided((len(counts),), (1,))
-    else:
+
+    def __init__(self) -> None:
+        self._dtype: torch.dtype | None = None
+        self._addresses: list[int] = []
+        self._values = np.empty(0)
+
+    def count(self, states: Sequence[dict[str, Any]], counts: list[Tensor]) -> list[float]:
+        """Add one to the counts and return them.
+
+        Mutates: the states whose counts are brought together.
+        """
+        if not self._holds(counts):
+            self._bring_together(states, counts)
+        # By NumPy: a fifth of the time that torch takes to add one.
+        self._values += 1
+        return self._values.tolist()
+
+    def counts_alike(self, counts: list[Tensor]) -> bool:
+        """Say whether these are the counts that are kept here, all of one value."""
+        values = self._values.tolist()
+        return self._holds(counts) and values.count(values[0]) == len(values)
+
+    def count_alike(self) -> float:
+        """Add one to the counts, which are all of one value, and return it."""
+        self._values += 1
+        return float(self._values[0])
+
+    def _holds(self, counts: list[Tensor]) -> bool:
+        """Say whether these are the counts that are kept here."""
+        return (
+            list(map(Tensor.data_ptr, counts)) == self._addresses
+            and list(map(_DTYPE, counts)).count(self._dtype) == len(counts)
+            and all(map(_IS_CPU, counts))
+        )
+
+    def _bring_together(self, states: Sequence[dict[str, Any]], counts: list[Tensor]) -> None:
+        """Give every state an element of one new tensor in place of its count."""
         together = torch.stack(counts)
-        for state, count in zip(states, together.unbind(), strict=True):
+        together = together.to(torch.promote_types(together.dtype, torch.float32))
+        counts = list(together.unbind())
+        for state, count in zip(states, counts, strict=True):
             state["step"] = count
-    together += 1
-    return together.tolist()
+        self._dtype = together.dtype
+        self._addresses = list(map(Tensor.data_ptr, counts))
+        self._values = together.numpy()
 
 
 def adam_constants(dtypes: Sequence[torch.dtype], master: bool = False) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from kernels.launch import PATHS, Path, path_of
-from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinations
+from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinations, is_being_captured
 from kernels.stochastic_rounding import RandomSource, stochastically_rounded
 
 _NARROW = (torch.float16, torch.bfloat16)
@@ -39,16 +41,15 @@ class LossScale:
 
     def on(self, device: torch.device) -> LossScale:
         """Return the same with both tensors on `device`."""
-        return LossScale(*(t if t is None else t.to(device, non_blocking=True) for t in self._both))
+        if self.is_idle:
+            return self
+        both = (self.grad_scale, self.found_inf)
+        return LossScale(*(t if t is None else t.to(device, non_blocking=True) for t in both))
 
     @property
     def is_idle(self) -> bool:
         """Whether no scaler takes part in this step."""
-        return self._both == (None, None)
-
-    @property
-    def _both(self) -> tuple[Tensor | None, Tensor | None]:
-        return self.grad_scale, self.found_inf
+        return self.grad_scale is None and self.found_inf is None
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,42 @@ class _Bucket:
         self.rows += [work.rows] if isinstance(work.rows, Tensor) else work.rows
 
 
+@dataclass(frozen=True)
+class _SingleLaunch:
+    """What the tensors of a step were that took one launch: contiguous, on one device, each group with one row.
+
+    A later step whose tensors are the same in all this needs no sorting. Nothing is known by identity: every step reads
+    parameters, gradients, states and hyperparameters again, and compares addresses.
+
+    Args:
+        lengths: for each group with gradients how many tensors each of its columns has.
+        dtypes, elements: of all tensors: group by group, column by column.
+        addresses: of the same, when the table was last brought in line with them.
+        row_of: as in `Work`.
+        constants: the kernel's own constexprs.
+    """
+
+    device: torch.device
+    table: MultiTensorTable
+    lengths: list[list[int]]
+    dtypes: list[torch.dtype]
+    elements: list[int]
+    addresses: list[int]
+    row_of: list[int]
+    constants: dict[str, Any]
+
+    def fits(self, lengths: list[list[int]], tensors: list[Tensor]) -> bool:
+        """Say whether these tensors differ from the remembered ones in their addresses at most."""
+        return (
+            lengths == self.lengths
+            and list(map(_LAYOUT, tensors)).count(torch.strided) == len(tensors)
+            and list(map(_DTYPE, tensors)) == self.dtypes
+            and list(map(_DEVICE, tensors)).count(self.device) == len(tensors)
+            and list(map(Tensor.numel, tensors)) == self.elements
+            and all(map(Tensor.is_contiguous, tensors))
+        )
+
+
 class FusedStep(ABC):
     """The `step` of a fused optimizer; stands before one of torch's optimizers in the list of bases.
 
@@ -107,6 +144,7 @@ class FusedStep(ABC):
     state: Any
     master_weights: bool = False
     _random_source: RandomSource | None = None
+    _single_launch: _SingleLaunch | None = None
 
     def __init__(
         self,
@@ -135,6 +173,14 @@ class FusedStep(ABC):
     @abstractmethod
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
         """Create the missing states, count the step and work out its scalars."""
+
+    @abstractmethod
+    def _ready_states(self, group: Group, params: list[Tensor]) -> list[list[Tensor]] | None:
+        """Return the columns of states, masters aside; None where `_begin` has more to do than count. Reads only."""
+
+    @abstractmethod
+    def _next_row(self, group: Group, params: list[Tensor]) -> Sequence[float]:
+        """Count the step of parameters whose states are ready, and work out their scalars."""
 
     @abstractmethod
     def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
@@ -168,7 +214,7 @@ class FusedStep(ABC):
 
     def _masters(self, params: list[Tensor], states: list[dict[str, Any]]) -> list[list[Tensor]]:
         """Return the column of masters, the missing ones created; no column where there are none."""
-        if not self._keeps_master(params[0].dtype):
+        if not self.master_weights or not self._keeps_master(params[0].dtype):
             return []
         for p, state in zip(params, states, strict=True):
             if "master" not in state:
@@ -238,19 +284,24 @@ class FusedStep(ABC):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.no_grad():
-            self._update()
+        if not self._repeat():
+            with torch.no_grad():
+                self._update()
         return loss
 
     def _update(self) -> None:
         """Do one step: what kernels can take is gathered over all groups, the rest goes at once."""
         scale = LossScale(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        self._single_launch = None
+        works: list[Work] = []
+        where = type(self).__name__
         buckets: dict[tuple[Any, ...], _Bucket] = {}
         for group in self.param_groups:
-            _refuse_differentiable(type(self).__name__, group)
-            for (device, _), (params, grads) in _with_gradient(type(self).__name__, group).items():
+            _refuse_differentiable(where, group)
+            for (device, _), (params, grads) in _with_gradient(where, group).items():
                 here = scale.on(device)
                 work = self._begin(group, params, grads, here)
+                works.append(work)
                 combinations = flat_combinations(work.columns)
                 if path_of(self._kernel, device) != "torch":
                     self._gather(work, combinations, device, here, buckets)
@@ -261,6 +312,67 @@ class FusedStep(ABC):
                     self._plain_steps(work, range(len(work.row_of)), here)
         for (device, *dtypes), bucket in buckets.items():
             self._launch(device, dtypes, bucket, scale.on(device))
+        if len(buckets) == 1:
+            ((key, bucket),) = buckets.items()
+            self._remember(works, bucket.row_of, self._tables[key], self._constants(key[1:]))
+
+    def _remember(
+        self, works: list[Work], row_of: list[int], table: MultiTensorTable, constants: dict[str, Any]
+    ) -> None:
+        """Keep what lets the next step be repeated, if it can be."""
+        if self.master_weights or self._random_source is not None:
+            return
+        tensors = [tensor for work in works for column in work.columns for tensor in column]
+        if any(len(work.rows) != 1 for work in works) or not all(map(Tensor.is_contiguous, tensors)):
+            return
+        if len(row_of) == sum(len(work.row_of) for work in works):
+            self._single_launch = _SingleLaunch(
+                table.device,
+                table,
+                [list(map(len, work.columns)) for work in works],
+                list(map(_DTYPE, tensors)),
+                list(map(Tensor.numel, tensors)),
+                [],
+                row_of,
+                constants,
+            )
+
+    def _repeat(self) -> bool:
+        """Do the step with one launch as the last one, if nothing but addresses and scalars changed; say whether."""
+        last = self._single_launch
+        if last is None or self.master_weights or self._random_source is not None:
+            return False
+        if getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None:
+            return False
+        if path_of(self._kernel, last.device) == "torch" or is_being_captured(last.device):
+            return False
+        tensors: list[Tensor] = []
+        parts: list[tuple[Group, list[list[Tensor]]]] = []
+        for group in self.param_groups:
+            params, grads = _params_and_grads(group)
+            if params:
+                states = self._ready_states(group, params)
+                if states is None or group["differentiable"]:
+                    return False
+                columns = [params, grads, *states]
+                parts.append((group, columns))
+                for column in columns:
+                    tensors += column
+        if not last.fits([list(map(len, columns)) for _, columns in parts], tensors):
+            return False
+        rows = [self._next_row(group, columns[0]) for group, columns in parts]
+        addresses = list(map(Tensor.data_ptr, tensors))
+        if addresses == last.addresses:
+            last.table.update_rows(rows)
+        else:
+            by_column = zip(*(columns for _, columns in parts), strict=True)
+            last.table.update([list(chain.from_iterable(column)) for column in by_column], last.row_of, rows)
+            last.addresses[:] = addresses
+        if not last.table.launch_again():
+            last.table.launch(self._kernel, **last.constants)
+        for _, columns in parts:
+            torch.autograd.graph.increment_version(columns[0])
+        return True
 
     def _gather(
         self,
@@ -272,10 +384,13 @@ class FusedStep(ABC):
     ) -> None:
         """Sort the parameters by device and dtypes; what no kernel can take is updated now."""
         for dtypes, indices in combinations.items():
-            if dtypes is not None and TRITON_TYPES.keys() >= set(dtypes):
-                buckets.setdefault((device, *dtypes), _Bucket(len(dtypes))).add(work, indices)
-            else:
+            if dtypes is None or not all(map(TRITON_TYPES.__contains__, dtypes)):
                 self._plain_steps(work, indices, scale)
+                continue
+            key = (device, *dtypes)
+            if key not in buckets:
+                buckets[key] = _Bucket(len(dtypes))
+            buckets[key].add(work, indices)
 
     def _plain_steps(self, work: Work, indices: Sequence[int], scale: LossScale) -> None:
         """Update the parameters with these indices with plain PyTorch."""
@@ -286,11 +401,10 @@ class FusedStep(ABC):
         self, device: torch.device, dtypes: Sequence[torch.dtype], bucket: _Bucket, scale: LossScale
     ) -> None:
         """Update all tensors of one device and dtype combination in one launch."""
-        tables: dict[tuple[Any, ...], MultiTensorTable] = self.__dict__.setdefault("_tables", {})
         key = (device, *dtypes)
-        if key not in tables:
-            tables[key] = MultiTensorTable(dtypes, device)
-        table = tables[key]
+        if key not in self._tables:
+            self._tables[key] = MultiTensorTable(dtypes, device)
+        table = self._tables[key]
         table.update(bucket.columns, bucket.row_of, bucket.rows)
         source = self._source_for(dtypes[0])
         random = None if source is None else source.count(device)
@@ -299,6 +413,11 @@ class FusedStep(ABC):
             source.advance(device)
         # Kernels write behind autograd's back.
         torch.autograd.graph.increment_version(bucket.columns[0])
+
+    @cached_property
+    def _tables(self) -> dict[tuple[Any, ...], MultiTensorTable]:
+        """The tables by device and dtypes; a copy of the optimizer makes its own."""
+        return {}
 
     def _fits_torch_step(self, work: Work, combinations: Mapping[Any, Sequence[int]]) -> bool:
         """Say whether torch's fused CPU kernel is right for these tensors.
@@ -344,13 +463,19 @@ def _refuse_differentiable(where: str, group: Group) -> None:
         )
 
 
-def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
-    """Return the group's parameters that have a gradient, and these, by device and dtype."""
+def _params_and_grads(group: Group) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the group's parameters that have a gradient, and these."""
     params = group["params"]
     all_grads = list(map(_GRAD, params))
     grads = [grad for grad in all_grads if grad is not None]
     if len(grads) < len(params):
         params = [p for p, grad in zip(params, all_grads, strict=True) if grad is not None]
+    return params, grads
+
+
+def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
+    """Return the group's parameters that have a gradient, and these, by device and dtype."""
+    params, grads = _params_and_grads(group)
     layouts = list(map(_LAYOUT, grads))
     if layouts.count(torch.strided) < len(layouts):
         sparse = next(grad for grad in grads if grad.layout is not torch.strided)

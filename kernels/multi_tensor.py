@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ _ALIGNED = tl.constexpr(6)
 _ROW = tl.constexpr(7)
 _STREAM_PLACES = (0, 1, 2, 3, 4, 8)
 _DTYPE = attrgetter("dtype")
+_NO_DEVICE = nullcontext()
 
 TRITON_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
@@ -208,18 +209,30 @@ def flat_combinations(
         >>> flat_combinations([[x, x], [x, x.t().contiguous().t()]])
         {(torch.float32, torch.float32): [0], None: [1]}
     """
-    elements = list(map(Tensor.numel, columns[0]))
-    dtypes = [set(map(_DTYPE, column)) for column in columns]
-    if all(len(each) == 1 for each in dtypes) and all(
-        all(map(Tensor.is_contiguous, column)) and list(map(Tensor.numel, column)) == elements
-        for column in columns
-    ):
-        return {tuple(dtype for each in dtypes for dtype in each): range(len(elements))}
+    alike = _dtypes_if_alike(columns)
+    if alike:
+        return {alike: range(len(columns[0]))}
     found: dict[tuple[torch.dtype, ...] | None, Any] = {}
     for i, streams in enumerate(zip(*columns, strict=True)):
         key = tuple(tensor.dtype for tensor in streams) if is_flat(streams) else None
         found.setdefault(key, []).append(i)
     return found
+
+
+def _dtypes_if_alike(columns: Sequence[Sequence[Tensor]]) -> tuple[torch.dtype, ...]:
+    """Return the dtypes of the columns where all tensors are contiguous and each column has one dtype, else nothing."""
+    elements = list(map(Tensor.numel, columns[0]))
+    found = []
+    for column in columns:
+        dtypes = list(map(_DTYPE, column))
+        if (
+            dtypes.count(dtypes[0] if dtypes else None) != len(elements)
+            or not all(map(Tensor.is_contiguous, column))
+            or list(map(Tensor.numel, column)) != elements
+        ):
+            return ()
+        found += dtypes[:1]
+    return tuple(found)
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -250,8 +263,12 @@ class MultiTensorTable:
         self.vector_only = True
         self._fields: dict[int, list[int]] = {}
         self._host_records = np.empty((0, 0), np.int64)
+        self._host_rows = np.empty((0, 0), np.float32)
         self._row_values: list[tuple[float, ...]] | None = None
+        # Kernels on the CPU are done when their launch returns: they read the host's arrays, rewritten where they lie.
+        self._reads_host = device.type == "cpu"
         self._chunks = self._records = self._rows = torch.empty(0)
+        self._launched: tuple[Any, ...] | None = None
         self._kept_for_graphs: list[Tensor] = []
         self._launch = RepeatedLaunch()
 
@@ -266,7 +283,7 @@ class MultiTensorTable:
                 holds one row or a table of them.
         """
         self._update_records(columns, row_of)
-        self._update_rows(rows)
+        self.update_rows(rows)
 
     def launch(
         self,
@@ -277,15 +294,17 @@ class MultiTensorTable:
         **constants: Any,
     ) -> None:
         """Launch `kernel` once, one program a chunk; the tensors are read on the device."""
-        if _is_being_captured(self.device):
+        if is_being_captured(self.device):
             # Later steps put other tables in their place; the graph reads these at every replay.
             self._kept_for_graphs += [self._records, self._chunks, self._rows]
-        if not len(self._chunks):
+        self._launched = None
+        programs = len(self._chunks)
+        if not programs:
             return
-        with nullcontext() if self.device.type == "cpu" else torch.cuda.device_of(self._records):
+        with _NO_DEVICE if self._reads_host else torch.cuda.device_of(self._records):
             self._launch(
                 kernel,
-                len(self._chunks),
+                programs,
                 self._records,
                 self._chunks,
                 self._rows,
@@ -297,6 +316,13 @@ class MultiTensorTable:
                 VECTOR_ONLY=self.vector_only,
                 **constants,
             )
+        if self._reads_host and grad_scale is None and found_inf is None and random is None:
+            self._launched = (self._records, self._chunks, self._rows, self.vector_only)
+
+    def launch_again(self) -> bool:
+        """Launch as the last time, if only what the tables hold has changed since; say whether that was done."""
+        tables = (self._records, self._chunks, self._rows, self.vector_only)
+        return self._launched is not None and all(map(is_, self._launched, tables)) and self._launch.again()
 
     def _update_records(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int]) -> None:
         """Write what changed of the addresses, sizes and rows into the records; list the chunks if a size did."""
@@ -317,20 +343,28 @@ class MultiTensorTable:
         records = self._host_records
         for place in changed:
             records[:, place] = fields[place]
-        aligned = np.bitwise_or.reduce(records[:, streams], axis=1) % 16 == 0
-        records[:, _ALIGNED.value] = aligned
-        self.vector_only = bool(aligned.all() and not (records[:, _SIZE.value] % self.vector).any())
-        self._records = self._upload(torch.from_numpy(records))
+        still_aligned = not any(address % 16 for place in changed for address in fields[place])
+        if resized or not self.vector_only or not still_aligned:
+            aligned = np.bitwise_or.reduce(records[:, streams], axis=1) % 16 == 0
+            records[:, _ALIGNED.value] = aligned
+            self.vector_only = bool(aligned.all() and not (records[:, _SIZE.value] % self.vector).any())
+        if resized or not self._reads_host:
+            self._records = self._upload(torch.from_numpy(records))
         if resized:
             chunks = _chunks(fields[_SIZE.value], self.config.block_size)
             chunks[:, 0] *= records.shape[1] // RECORD_WIDTH.value
             self._chunks = self._upload(chunks)
         self._fields = fields
 
-    def _update_rows(self, rows: Sequence[Any]) -> None:
-        """Upload the scalars in one copy; scalars that the device worked out never visit the host."""
-        if any(isinstance(row, Tensor) for row in rows):
+    def update_rows(self, rows: Sequence[Any]) -> None:
+        """Bring the scalars alone in line with this step; those of a device never visit the host.
+
+        Args:
+            rows: as in `update`, and as many as then.
+        """
+        if any([isinstance(row, Tensor) for row in rows]):  # noqa: C419  a generator costs more than a short list
             self._row_values = None
+            self._host_rows = np.empty((0, 0), np.float32)
             on_device = [
                 row if isinstance(row, Tensor) else self._upload(torch.tensor(row, dtype=torch.float64))
                 for row in rows
@@ -338,9 +372,13 @@ class MultiTensorTable:
             table = torch.cat([torch.atleast_2d(row) for row in on_device]).float()
             self._rows = torch.nn.functional.pad(table, (0, ROW_WIDTH.value - table.shape[1]))
         elif rows != self._row_values:
-            padded = np.zeros((len(rows), ROW_WIDTH.value), np.float32)
-            padded[:, : len(rows[0])] = rows
-            self._rows = self._upload(torch.from_numpy(padded))
+            resized = len(rows) != len(self._host_rows)
+            if resized:
+                self._host_rows = np.zeros((len(rows), ROW_WIDTH.value), np.float32)
+            self._host_rows.fill(0)
+            self._host_rows[:, : len(rows[0])] = rows
+            if resized or not self._reads_host:
+                self._rows = self._upload(torch.from_numpy(self._host_rows))
             self._row_values = list(rows)
 
     def _upload(self, table: Tensor) -> Tensor:
@@ -348,12 +386,12 @@ class MultiTensorTable:
         if self.device.type != "cuda":
             return table.to(self.device)
         pinned = table.pin_memory()
-        if _is_being_captured(self.device):
+        if is_being_captured(self.device):
             self._kept_for_graphs.append(pinned)
         return pinned.to(self.device, non_blocking=True)
 
 
-def _is_being_captured(device: torch.device) -> bool:
+def is_being_captured(device: torch.device) -> bool:
     """Say whether what is sent to the device goes into a CUDA graph."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 

@@ -283,6 +283,19 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         rows = [self._row(group, first, params[0].device) for first in (False, True)]
         return Work(columns, rows, [int(new) for new in is_new])
 
+    def _ready_states(self, group: Group, params: list[Tensor]) -> list[list[Tensor]] | None:
+        """Return the buffers if every parameter has one."""
+        if is_on_device(group["lr"]) or is_on_device(group["weight_decay"]):
+            return None
+        if group["momentum"] == 0:
+            return []
+        buffers = [self.state[p].get("momentum_buffer") for p in params]
+        return None if any(buffer is None for buffer in buffers) else [buffers]
+
+    def _next_row(self, group: Group, params: list[Tensor]) -> Sequence[float]:
+        """Return the group's scalars."""
+        return self._row(group, False, params[0].device)  # type: ignore[return-value]
+
     def _row(self, group: Group, first: bool, device: torch.device) -> Row:
         """Return the group's scalars; a tensor when one of them is on a device."""
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")

@@ -7,6 +7,8 @@ import inspect
 import io
 import pickle
 import sys
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -410,3 +412,305 @@ def test_gradients_that_move_are_followed(fused_class: Any, torch_class: Any, op
             optimizer.step()
             (table,) = optimizer._tables.values()
             assert table._records[:, 1].tolist() == [p.grad.data_ptr() for p in params]
+
+
+Change = Callable[[Any, Any], None]
+
+
+def _each_state(optimizer: Any, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Replace one kind of state of every parameter."""
+    for state in optimizer.state.values():
+        if name in state:
+            state[name] = function(state[name])
+
+
+def _swap_data(optimizer: Any, params: Any) -> None:
+    for p in params:
+        p.data = p.data.flip(-1).clone() if p.dim() else p.data + 1
+
+
+def _transpose_in_place(optimizer: Any, params: Any) -> None:
+    params[4].data = params[4].data.t().contiguous().t()
+
+
+def _widen(optimizer: Any, params: Any) -> None:
+    for p in params:
+        p.data, p.grad = p.data.double(), None
+        for name, value in optimizer.state[p].items():
+            optimizer.state[p][name] = value if name == "step" else value.double()
+
+
+def _widen_one_where_it_lies(optimizer: Any, params: Any) -> None:
+    p = params[3]
+    p.grad = None
+    for tensor in (p, *(value for name, value in optimizer.state[p].items() if name != "step")):
+        tensor.data = tensor.data.double()
+
+
+def _load(optimizer: Any, params: Any) -> None:
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+def _load_half_as_many_steps(optimizer: Any, params: Any) -> None:
+    saved = copy.deepcopy(optimizer.state_dict())
+    for state in saved["state"].values():
+        if "step" in state:
+            state["step"] = state["step"] / 2
+    optimizer.load_state_dict(saved)
+
+
+def _copy_states(optimizer: Any, params: Any) -> None:
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            state[name] = value.clone()
+
+
+def _swap_states_of_two(optimizer: Any, params: Any) -> None:
+    params[3].data, params[4].data = params[3].data[:1].clone(), params[4].data
+    optimizer.state[params[3]], optimizer.state[params[2]] = (
+        optimizer.state[params[2]],
+        optimizer.state[params[3]],
+    )
+    for name, value in optimizer.state[params[2]].items():
+        if name != "step":
+            optimizer.state[params[2]][name] = value[:1].clone()
+
+
+def _swap_data_of_states(optimizer: Any, params: Any) -> None:
+    for state in optimizer.state.values():
+        for value in state.values():
+            value.data = value.data * 2
+
+
+def _forget_a_state(optimizer: Any, params: Any) -> None:
+    optimizer.state.pop(params[3])
+
+
+def _count_on_in_place(optimizer: Any, params: Any) -> None:
+    _each_state(optimizer, "step", lambda step: step.add_(7))
+
+
+def _count_one_on_in_place(optimizer: Any, params: Any) -> None:
+    optimizer.state[params[3]].get("step", torch.zeros(())).add_(7)
+
+
+def _count_in_fp64(optimizer: Any, params: Any) -> None:
+    _each_state(optimizer, "step", torch.Tensor.double)
+
+
+def _count_elsewhere(optimizer: Any, params: Any) -> None:
+    _each_state(optimizer, "step", lambda step: step + 3)
+
+
+def _add_a_group(optimizer: Any, params: Any) -> None:
+    params.append(torch.nn.Parameter(torch.linspace(-1, 1, 50)))
+    optimizer.add_param_group({"params": [params[-1]], "lr": 0.003})
+
+
+def _regroup(optimizer: Any, params: Any) -> None:
+    first, second = optimizer.param_groups
+    second["params"].insert(0, first["params"].pop())
+
+
+def _empty_a_group(optimizer: Any, params: Any) -> None:
+    optimizer.param_groups[0]["params"].clear()
+
+
+def _remove_a_group(optimizer: Any, params: Any) -> None:
+    optimizer.param_groups.pop(0)
+
+
+def _new_hyperparameters(optimizer: Any, params: Any) -> None:
+    for group in optimizer.param_groups:
+        group.update(lr=0.02, weight_decay=0.1, maximize=True)
+        group.update({"betas": (0.8, 0.95), "eps": 1e-3} if "betas" in group else {"dampening": 0.5})
+
+
+def _lr_as_tensor(optimizer: Any, params: Any) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(0.004, dtype=torch.float64).float()
+
+
+def _another_algorithm(optimizer: Any, params: Any) -> None:
+    """Let Adam's first group begin to keep a maximum, and SGD's do without its buffers."""
+    group = optimizer.param_groups[0]
+    group.update({"amsgrad": True} if "amsgrad" in group else {"momentum": 0.0})
+    if "amsgrad" in group:  # torch begins to keep it in a first step only
+        for p in group["params"]:
+            optimizer.state[p].setdefault("max_exp_avg_sq", torch.zeros_like(p))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _swap_data,
+        _transpose_in_place,
+        _widen,
+        _widen_one_where_it_lies,
+        _load,
+        _load_half_as_many_steps,
+        _copy_states,
+        _swap_states_of_two,
+        _swap_data_of_states,
+        _forget_a_state,
+        _count_on_in_place,
+        _count_one_on_in_place,
+        _count_in_fp64,
+        _count_elsewhere,
+        _add_a_group,
+        _regroup,
+        _empty_a_group,
+        _remove_a_group,
+        _new_hyperparameters,
+        _lr_as_tensor,
+        _another_algorithm,
+    ],
+)
+@pairs
+def test_whatever_changes_between_steps_is_followed(
+    fused_class: Any, torch_class: Any, options: Any, change: Change, cpu_path: str
+) -> None:
+    ours = parameters(torch.float32)
+    both = [ours, copies(ours)]
+    optimizers: list[Any] = [
+        cls([{"params": params[:3]}, {"params": params[3:], "lr": 0.005}], **options)
+        for cls, params in zip((fused_class, torch_class), both, strict=True)
+    ]
+
+    def steps(begin: int, end: int) -> None:
+        for step in range(begin, end):
+            set_gradients(step, *both)
+            for optimizer in optimizers:
+                optimizer.step()
+
+    steps(0, 3)
+    assert (optimizers[0]._single_launch is not None) == (cpu_path == "triton-cpu")
+    for optimizer, params in zip(optimizers, both, strict=True):
+        change(optimizer, params)
+    steps(3, 6)
+    assert largest_error(*both) < 2e-5
+    assert not any(torch.equal(p, q) for p, q in zip(ours[3:], parameters(torch.float32)[3:], strict=False))
+
+
+def _in_place(step: int, params: Any) -> None:
+    for p in params:
+        p.grad *= -0.5
+
+
+def _some_missing(step: int, params: Any) -> None:
+    for p in params[step % 2 :: 2]:
+        p.grad = None
+
+
+def _all_missing_once(step: int, params: Any) -> None:
+    for p in params if step == 3 else ():
+        p.grad = None
+
+
+def _another_layout(step: int, params: Any) -> None:
+    params[4].grad = params[4].grad.t().contiguous().t()
+
+
+def _expanded(step: int, params: Any) -> None:
+    params[5].grad = params[5].grad[:1].expand_as(params[5])
+
+
+def _misaligned(step: int, params: Any) -> None:
+    params[5].grad = torch.cat([params[5].grad[:1], params[5].grad])[1:]
+
+
+@pytest.mark.parametrize(
+    "gradients", [_in_place, _some_missing, _all_missing_once, _another_layout, _expanded, _misaligned]
+)
+@pairs
+def test_whatever_gradients_turn_into_is_followed(
+    fused_class: Any, torch_class: Any, options: Any, gradients: Callable[[int, Any], None]
+) -> None:
+    ours = parameters(torch.float32)
+    both = [ours, copies(ours)]
+    optimizers = [
+        cls(params, **options) for cls, params in zip((fused_class, torch_class), both, strict=True)
+    ]
+    for step in range(8):
+        if step < 3 or step == 6 or gradients is not _in_place:
+            set_gradients(step, *both)
+        for optimizer, params in zip(optimizers, both, strict=True):
+            if step >= 3:
+                gradients(step, params)
+            optimizer.step()
+    assert largest_error(*both) < 2e-5
+
+
+@pairs
+def test_a_scaler_may_come_and_go(fused_class: Any, torch_class: Any, options: Any) -> None:
+    ours = parameters(torch.float32)
+    theirs = copies(ours)
+    optimizers: list[Any] = [fused_class(ours, **options), torch_class(theirs, **options)]
+    for step in range(8):
+        set_gradients(step, ours, theirs)
+        scaled, skipped = step in (3, 5), step == 5
+        if scaled:
+            optimizers[0].grad_scale, optimizers[0].found_inf = (
+                torch.tensor(4.0),
+                torch.tensor(float(skipped)),
+            )
+            for p in ours:
+                p.grad *= 4
+        optimizers[0].step()
+        if scaled:
+            del optimizers[0].grad_scale, optimizers[0].found_inf
+        if not skipped:
+            optimizers[1].step()
+    assert largest_error(ours, theirs) < 2e-5
+
+
+@pairs
+def test_a_learning_rate_tensor_is_read_at_every_step(
+    fused_class: Any, torch_class: Any, options: Any
+) -> None:
+    ours = parameters(torch.float32)
+    theirs = copies(ours)
+    lr = torch.tensor(0.01, dtype=torch.float64)
+    optimizers: list[Any] = [fused_class(ours, **{**options, "lr": lr}), torch_class(theirs, **options)]
+    for step in range(6):
+        set_gradients(step, ours, theirs)
+        lr.fill_(0.01 * (step + 1))
+        optimizers[1].param_groups[0]["lr"] = 0.01 * (step + 1)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert largest_error(ours, theirs) < 2e-5
+
+
+@pairs
+def test_gradients_and_states_that_were_dropped_are_freed(
+    fused_class: Any, torch_class: Any, options: Any
+) -> None:
+    params = [torch.nn.Parameter(torch.ones(8)) for _ in range(2)]
+    optimizer = fused_class(params, **options)
+    for step in range(3):
+        set_gradients(step, params)
+        optimizer.step()
+    dropped = [weakref.ref(p.grad) for p in params]
+    dropped += [weakref.ref(v) for p in params for k, v in optimizer.state[p].items() if k != "step"]
+    optimizer.zero_grad(set_to_none=True)
+    optimizer.state.clear()
+    assert [ref() for ref in dropped] == [None] * len(dropped)
+
+
+@pairs
+def test_memory_that_empty_tensors_gave_back_is_not_written(
+    fused_class: Any, torch_class: Any, options: Any
+) -> None:
+    p: Any = torch.nn.Parameter(torch.ones(8))
+    optimizer = fused_class([p], **options)
+    for _ in range(3):
+        p.grad = torch.ones(8)
+        optimizer.step()
+    former = p.data
+    p.data, p.grad = torch.empty(0), None
+    optimizer.state.clear()
+    p.grad = torch.empty(0)
+    expected = former.clone()
+    for _ in range(4):
+        optimizer.step()
+    assert torch.equal(former, expected)

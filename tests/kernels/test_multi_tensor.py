@@ -88,6 +88,7 @@ def test_nothing_is_uploaded_when_nothing_moved(monkeypatch: pytest.MonkeyPatch)
     table = MultiTensorTable([torch.float32], CPU)
     uploads: list[tuple[int, ...]] = []
     upload = table._upload
+    monkeypatch.setattr(table, "_reads_host", False)  # as a GPU does not
     monkeypatch.setattr(table, "_upload", lambda t: (uploads.append(tuple(t.shape)), upload(t))[1])
     table.update(tensors, [0, 0], [(1.0,)])
     assert uploads == [(2, 8), (3, 2), (1, 16)]
@@ -139,3 +140,23 @@ def test_scalar_path_is_compiled_in_only_where_a_tensor_needs_it(sizes: list[int
     with record_launches("sm_90") as recording:
         FusedSGD(params).step()
     assert [launch.constants["VECTOR_ONLY"] for launch in recording.launches] == [vector_only]
+
+
+def test_on_a_cpu_moved_tensors_and_new_scalars_are_written_where_the_tables_lie() -> None:
+    a, b = torch.zeros(9), torch.zeros(9)
+    table = MultiTensorTable([torch.float32], CPU)
+    table.update([[a]], [0], [(1.0, 2.0)])
+    records, rows = table._records, table._rows
+    table.update([[b]], [0], [(3.0,)])
+    assert table._records is records
+    assert table._rows is rows
+    assert records[0, 0].item() == b.data_ptr()
+    assert rows[0, :2].tolist() == [3.0, 0.0]
+
+
+def test_on_a_cpu_scalars_that_a_device_worked_out_leave_the_hosts_alone() -> None:
+    table = table_of(torch.zeros(9))
+    table.update([[torch.zeros(9)]], [0], [torch.tensor([5.0])])
+    assert table._rows[0, 0].item() == 5.0
+    table.update([[torch.zeros(9)]], [0], [(1.0,)])
+    assert table._rows[0, 0].item() == 1.0

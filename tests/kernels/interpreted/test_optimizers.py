@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-import kernels.multi_tensor
+import kernels.launch
 from kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD
 from kernels.adam import adam_constants, adam_kernel
 from kernels.multi_tensor import MultiTensorTable
@@ -43,13 +43,13 @@ cases = pytest.mark.parametrize(("fused_class", "torch_class", "options"), CASES
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Record the programs of every launch."""
     seen: list[int] = []
-    real = kernels.multi_tensor.launch
+    real = kernels.launch.launch
 
     def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
         seen.append(grid[0])
         real(kernel, grid, *arguments, **options)
 
-    monkeypatch.setattr(kernels.multi_tensor, "launch", launch)
+    monkeypatch.setattr(kernels.launch, "launch", launch)
     return seen
 
 
