@@ -80,7 +80,7 @@ def activation(
         2019 (section 5.2); gated pairs, Shazeer 2020 (section 2); relu_squared, So et al. 2021 (section 3.1).
     """
     _check(x, name, bias, bias_dim)
-    if activation_path(x) == "torch":
+    if activation_path(x) == "torch" or _is_transformed():
         return reference(x, name, bias, bias_dim=bias_dim, **parameters)
     values = parameter_values(name, parameters)
     fields = (x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
@@ -479,13 +479,17 @@ class _Eagerly(torch.autograd.Function):
         return _differentiate(ctx, dy, _backward, _backward_with_sums)
 
 
+def _is_transformed() -> bool:
+    """Say whether torch.func's grad, vmap or the like are at work; they refuse operators with own gradients."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 def _is_eager(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    """Say whether nobody traces, transforms or intercepts operators: plain tensors, and no mode."""
+    """Say whether nobody traces or intercepts operators: plain tensors, and no mode."""
     plain = all(tensor is None or type(tensor) in (torch.Tensor, nn.Parameter) for tensor in (x, bias))
     return (
         plain
         and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
         and torch.utils._python_dispatch._get_current_dispatch_mode() is None
     )
 

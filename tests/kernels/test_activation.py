@@ -410,3 +410,10 @@ def test_what_is_not_finite_on_a_cpu_is_pytorchs(name: str) -> None:
     torch.testing.assert_close(y, expected.detach(), equal_nan=True)
     (expected_slope,) = torch.autograd.grad(expected.sum(), wide)
     torch.testing.assert_close(slope, expected_slope, equal_nan=True)
+
+
+@pytest.mark.usefixtures("cpu_path")
+def test_function_transforms_differentiate_it() -> None:
+    x = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
+    slope = torch.func.grad(lambda row: activation(row, "relu").sum())
+    assert torch.func.vmap(slope)(x).tolist() == [[0.0, 1.0], [1.0, 0.0]]
