@@ -29,7 +29,12 @@ from kernels.adam import adam_kernel
 from kernels.launch import why_not_on_cpu
 from tests.kernels.model_shapes import MODELS
 
-pytestmark = pytest.mark.skipif(why_not_on_cpu() is not None, reason="no kernel is compiled for this CPU")
+
+@pytest.fixture(autouse=True)
+def compiler() -> None:
+    """Without one there is nothing to time."""
+    assert why_not_on_cpu() is None, why_not_on_cpu()
+
 
 _ROUNDS = 15
 _LEAST_S = 0.02  # of one side in one round
