@@ -23,7 +23,7 @@ import triton.language as tl
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD
+from kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD
 from kernels.activations import activation, reference
 from kernels.adam import adam_kernel
 from kernels.launch import why_not_on_cpu
@@ -162,6 +162,7 @@ def test_bias_and_activation_against_eager_and_compiled(
         "eager": eager,
     }
     if benchmark.enabled:
+        torch._dynamo.reset()  # compiled functions share one code object, which is compiled anew a few times only
         functions["compiled"] = torch.compile(eager)
     if direction == "forward":
         sides: dict[str, Side] = {key: partial(f, x, bias) for key, f in functions.items()}
@@ -194,6 +195,35 @@ def test_a_copy_against_torch(
     }
     Race(sides).run_and_say(benchmark, capsys, f"copy, {elements} elements, threads {threads}")
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "name", ["sgd", "momentum", "adam", "relu", "relu_backward", "hardswish", "hardswish_backward", "reglu"]
+)
+def test_a_kernels_bandwidth_against_a_tuned_copy_of_the_same_bytes(
+    benchmark: BenchmarkFixture, name: str, threads: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel = KERNELS[name]
+    elements = 8_000_000 if benchmark.enabled else 1000
+    inputs = kernel.make_inputs(elements, torch.float32, torch.device("cpu"), 0)
+    moved = kernel.bytes_moved(inputs)
+    x = torch.randn(moved // 8)  # read once and written once, 4 bytes each
+    copies = {block: torch.empty_like(x) for block in (1024, 4096, 16384, 65536)}
+
+    def tuned(block: int) -> None:
+        copy[(triton.cdiv(len(x), block),)](x, copies[block], len(x), BLOCK=block)
+
+    for block in copies:
+        tuned(block)
+    best = min(copies, key=lambda block: min(_seconds(partial(tuned, block), 1) for _ in range(5)))
+    sides: dict[str, Side] = {
+        "ours": lambda: kernel.fused(**inputs),
+        f"copy (block {best})": partial(tuned, best),
+        "copy_": lambda: copies[best].copy_(x),
+    }
+    title = f"{name}, {elements} elements, {moved / 1e6:.0f} MB, threads {threads}"
+    Race(sides).run_and_say(benchmark, capsys, title)
+    assert torch.equal(copies[best], x)
 
 
 def test_a_launch(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:

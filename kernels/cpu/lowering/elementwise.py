@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering import arith, casts, math
+from kernels.cpu.lowering.addresses import DIVISIONS
 from kernels.cpu.lowering.rule import Rule
 
 
@@ -39,6 +40,8 @@ _CHEAP = {
     "tt.trans",
     "tt.reshape",
 }
+# Quotients: a loop that works them out falls into runs of lanes that share them, see `runs`; from memory it would not.
+_OPERATIONS_OF_A_DIVISION = 6
 _MOST_OPERATIONS = 24
 
 
@@ -65,6 +68,7 @@ class Costs:
         if not value.type.is_tile:
             return 0
         producer = value.producer
-        if producer is None or producer.name not in _CHEAP:
+        if producer is None or producer.name not in {*_CHEAP, *DIVISIONS}:
             return _MOST_OPERATIONS + 1
-        return min(_MOST_OPERATIONS + 1, 1 + sum(self._cost(operand) for operand in producer.operands))
+        own = _OPERATIONS_OF_A_DIVISION if producer.name in DIVISIONS else 1
+        return min(_MOST_OPERATIONS + 1, own + sum(self._cost(operand) for operand in producer.operands))

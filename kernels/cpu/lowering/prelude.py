@@ -40,15 +40,18 @@ INLINE uint16_t f16_of_f32(float x) {
   uint32_t finite = u < 0x38800000u ? tiny : normal;
   return (uint16_t)((u >= 0x47800000u ? special : finite) | sign);
 }
-/* The larger and the smaller of two floats: NaN is handed on, and -0 is smaller than 0. */
+/* The larger and the smaller of two floats: NaN is handed on, and -0 is smaller than 0. In bits, for two of them one
+   after the other would become branches, which don't vectorise. */
 #define EXTREMES(held, type, bits)                                                                   \
   INLINE type maximum_##held(type a, type b) {                                                       \
-    type larger = a > b || a != a ? a : b;                                                           \
-    return a == b ? held##_of_bits(bits_of_##held(a) & bits_of_##held(b)) : larger;                  \
+    bits larger = a > b || a != a ? bits_of_##held(a) : bits_of_##held(b);                           \
+    bits equal = -(bits)(a == b);                                                                    \
+    return held##_of_bits(larger & (bits_of_##held(a) | ~equal));                                    \
   }                                                                                                  \
   INLINE type minimum_##held(type a, type b) {                                                       \
-    type smaller = a < b || a != a ? a : b;                                                          \
-    return a == b ? held##_of_bits(bits_of_##held(a) | bits_of_##held(b)) : smaller;                 \
+    bits smaller = a < b || a != a ? bits_of_##held(a) : bits_of_##held(b);                          \
+    bits equal = -(bits)(a == b);                                                                    \
+    return held##_of_bits(smaller | (bits_of_##held(a) & equal));                                    \
   }
 EXTREMES(f32, float, uint32_t)
 EXTREMES(f64, double, uint64_t)
