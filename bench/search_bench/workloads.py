@@ -146,6 +146,27 @@ def teacher(seed: int = 10) -> Workload:
     return _normalised(x[2000:], y[2000:], x[:2000], y[:2000])
 
 
+def textures(seed: int = 11) -> Workload:
+    """8,000 generated colour pictures of ten textures, averaged to 8 x 8 pixels."""
+    x, y, x_val, y_val = generate("cifar10-like", seed=seed, n_train=6000, n_test=2000)
+    small, small_val = (
+        a.reshape(len(a), 3, 8, 4, 8, 4).astype(np.float32).mean(axis=(3, 5)) for a in (x, x_val)
+    )
+    return _normalised(small, y, small_val, y_val)
+
+
+def tones(seed: int = 12) -> Workload:
+    """64 samples of a noisy sound, to be told by its pitch, one of eight, whatever its phase and overtone."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 8, 8000)
+    time = np.arange(64) / 64
+    phase, overtone = rng.uniform(0, 2 * np.pi, (2, 8000, 1))
+    turns = 2 * np.pi * (3 + y[:, None]) * time
+    strength = rng.uniform(0, 1, (8000, 1))
+    x = np.sin(turns + phase) + strength * np.sin(2 * turns + overtone) + rng.normal(0, 0.7, (8000, 64))
+    return _normalised(x[2000:], y[2000:], x[:2000], y[:2000])
+
+
 @dataclass(frozen=True)
 class Source:
     """How to draw a workload, and the family that it belongs to."""
@@ -163,4 +184,6 @@ WORKLOADS: dict[str, Source] = {
     "spirals": Source(spirals, "spirals"),
     "strokes": Source(strokes, "strokes"),
     "teacher": Source(teacher, "teacher"),
+    "textures": Source(textures, "textures"),
+    "tones": Source(tones, "tones"),
 }
