@@ -25,8 +25,9 @@ CLOSE = 0.975
 STEPS_DOWN = (0.955, 0.9, 0.75)
 # After one run the offset is still a guess; this much of it is believed.
 BELIEVED_OFFSET = 0.75
-# The least slope of the line, relative to proportional: two runs close together say little about it.
-LEAST_SLOPE = 0.5
+# The least slope of the line, relative to proportional: two runs close together say little about it, and where the
+# need stops growing for a while (blocks that get large enough to be mapped by themselves) it goes on afterwards.
+LEAST_SLOPE = 0.7
 # Without a bound on the batch size: no model has a batch of more samples.
 LARGEST = 2**40
 

@@ -8,7 +8,6 @@ import math
 import resource
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from bench.assembly import (
 from bench.batch_size.accelerators import Accelerator, accelerator
 from bench.batch_size.jobs import measure_noise, time_steps
 from bench.design import Trial
-from bench.memory_limit import measure_footprint, settle_footprint
+from bench.memory_limit import address_space_peak, measure_footprint, settle_footprint
 from bench.records import Record
 from bench.worker import OnProgress, WorkerContext
 from tuner.batch_size import largest_predicted, on_grid
@@ -237,20 +236,21 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
     if spec.train.implementation == "fused":
         fuse_activations(spec, model, context)
     plan = dataclasses.replace(make_plan(spec, len(batches)), epochs=1)
-    loading_peak_bytes = _address_space_peak_bytes()
     peak_memory = PeakMemory(context.device, footprint_bytes=resident_before_bytes)
-    training = train(
-        model,
-        OptimizerMaker(spec),
-        FirstBatches(batches, PROBE_STEPS * spec.train.accumulation_steps),
-        plan=plan,
-        validation=FirstBatches(validation, 1),
-        test=FirstBatches(test, 1),
-        peak_memory=peak_memory,
-    )
+    with address_space_peak() as address_space_peak_bytes:
+        training = train(
+            model,
+            OptimizerMaker(spec),
+            FirstBatches(batches, PROBE_STEPS * spec.train.accumulation_steps),
+            plan=plan,
+            validation=FirstBatches(validation, 1),
+            test=FirstBatches(test, 1),
+            peak_memory=peak_memory,
+        )
+        mapped_bytes = address_space_peak_bytes()
     values = {
         "peak_bytes": float(training.peak_bytes),
-        "needed_bytes": float(_needed_bytes(context, training.peak_bytes, loading_peak_bytes)),
+        "needed_bytes": float(_needed_bytes(context, training.peak_bytes, mapped_bytes)),
     }
     if context.memory.limit_bytes is not None:
         values["limit_bytes"] = float(context.memory.limit_bytes)
@@ -265,29 +265,22 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
     return Record(trial.id, trial.factors, trial.seed, status, reason, values, samples, provenance=provenance)  # type: ignore[arg-type]
 
 
-def _needed_bytes(context: WorkerContext, peak_bytes: int, loading_peak_bytes: int) -> int:
+def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int) -> int:
     """Return the least limit under which the training would have run: what the limit counts, at its peak.
 
-    Loading may take more address space than a training on small batches, and its peak cannot be forgotten; the resident
-    peak can, and is the same but for some MiB.
+    On a CPU under a limit that is the address space. The resident set is another thing: it grows too when a library's
+    page is read for the first time, and by what the heap kept of the start-up.
+
+    Args:
+        context: the worker's device and limit.
+        peak_bytes: what the training reports.
+        mapped_bytes: the most address space that the process had in it; 0: not known.
     """
     if context.device.startswith("cuda"):
         return torch.cuda.max_memory_reserved(context.device)
-    if not context.memory.enforced:
+    if not context.memory.enforced or not mapped_bytes:
         return peak_bytes
-    address_space_peak_bytes = _address_space_peak_bytes()
-    growth_bytes = max(0, address_space_peak_bytes - context.memory.footprint.address_space_bytes)
-    return growth_bytes if address_space_peak_bytes > loading_peak_bytes else min(growth_bytes, peak_bytes)
-
-
-def _address_space_peak_bytes() -> int:
-    """Return the most address space that this process has had; 0 where the system does not say."""
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        name, _, value = line.partition(":")
-        if name == "VmPeak":
-            return 1024 * int(value.split()[0])
-    return 0
+    return max(0, mapped_bytes - context.memory.footprint.address_space_bytes)
 
 
 JOBS: dict[str, Callable[[Trial, WorkerContext], Record]] = {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import mmap
 import os
+import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,12 @@ from torch import nn
 
 from bench import cli
 from bench.batch_size import study as module
-from bench.batch_size.probe import limit_in_force, run_job
+from bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
 from bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
 from bench.errors import InputError
 from bench.executors import WorkerExecutor
 from bench.load_spec import load_spec
-from bench.memory_limit import Footprint, MemoryBudget
+from bench.memory_limit import Footprint, MemoryBudget, address_space_peak, measure_footprint, memory_limit
 from bench.records import Record
 from bench.run_directory import RunDirectory
 from bench.runner import RunPlan, make_plan
@@ -283,6 +286,43 @@ def test_a_limit_of_the_shell_counts_from_what_the_process_holds(monkeypatch: py
     assert found == (50 * MIB, "the shell (ulimit -v)")
 
 
+@needs_linux
+def test_the_address_space_of_a_block_shows_below_an_earlier_peak() -> None:
+    mmap.mmap(-1, 512 * MIB).close()
+    before = measure_footprint("cpu")
+    with memory_limit(MemoryBudget(limit_bytes=200 * MIB, footprint=before)):
+        with address_space_peak() as peak_bytes:
+            mmap.mmap(-1, 100 * MIB).close()
+            grown = peak_bytes() - before.address_space_bytes
+            # The room is what it was: the block's own limit is neither wider nor narrower.
+            mmap.mmap(-1, 190 * MIB).close()
+            with pytest.raises(OSError, match="Cannot allocate"):
+                mmap.mmap(-1, 210 * MIB)
+        ceiling, _ = resource.getrlimit(resource.RLIMIT_AS)
+    assert 100 * MIB <= grown < 102 * MIB
+    assert ceiling == before.address_space_bytes + 200 * MIB
+
+
+@needs_linux
+def test_a_limit_that_cannot_be_raised_leaves_the_peak_unknown() -> None:
+    script = (
+        "import mmap, resource; from bench.memory_limit import *; mmap.mmap(-1, 2**29).close();"
+        "size = measure_footprint('cpu').address_space_bytes + 2**26;"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "with address_space_peak() as peak_bytes:\n"
+        "    print(peak_bytes(), resource.getrlimit(resource.RLIMIT_AS)[0] == size)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True"]
+
+
+@needs_linux
+@pytest.mark.parametrize(("mapped_bytes", "expected"), [(1050 * MIB, 50 * MIB), (0, 56 * MIB)])
+def test_a_probe_needs_what_the_limit_counts_not_what_is_resident(mapped_bytes: int, expected: int) -> None:
+    memory = MemoryBudget("cpu", 200 * MIB, "spec", Footprint(1000 * MIB, 0))
+    assert _needed_bytes(WorkerContext(memory=memory), 56 * MIB, mapped_bytes) == expected
+
+
 def test_a_limit_that_is_used_up_already_is_refused() -> None:
     with pytest.raises(
         InputError, match="the container: leaves no memory; the process holds all of it already"
@@ -304,7 +344,8 @@ def test_the_answer_is_within_5_percent_of_plain_bisection(
     model: str, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # glibc's heap makes what a process needs differ by a third from run to run. With a fixed threshold every large
-    # tensor is mapped by itself, so there is a truth to compare with.
+    # tensor is mapped by itself. What is left is some 4 MiB of small blocks that find holes in the heap in one process
+    # of four: a twelfth of the MLP's limit. So the truth to compare with is what most of three processes do.
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(MIB))
     limit_mib, *overrides = MODELS[model]
     plan = plan_of(spec, limit_mib * MIB, "data.limit=6000", *overrides)
@@ -314,6 +355,10 @@ def test_the_answer_is_within_5_percent_of_plain_bisection(
     assert configuration.probes <= 4
 
     def fits(size: int) -> bool:
+        first, second = runs(size), runs(size)
+        return first if first == second else runs(size)
+
+    def runs(size: int) -> bool:
         trial = plan.trials[0]
         section = trial.spec.train.model_copy(update={"batch_size": size})
         job = dataclasses.replace(

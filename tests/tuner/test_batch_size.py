@@ -27,7 +27,10 @@ MIB = 2**20
 
 @dataclass
 class Machine:
-    """Runs batches: what a size needs is a line over the prediction, bent by `curve` and blurred by `noise`."""
+    """Runs batches: what a size needs is a line over the prediction, bent by `curve` and blurred by `noise`.
+
+    Up to 0.6 of the line's largest size it is more, by up to `dropped` of the limit, as a heap with holes takes.
+    """
 
     limit_bytes: float
     fixed_bytes: float
@@ -36,6 +39,7 @@ class Machine:
     slope: float = 1.3
     curve: float = 0.0
     noise: float = 0.0
+    dropped: float = 0.0
     seed: int = 0
     killed: bool = False
     runs: list[int] = field(default_factory=list)
@@ -45,7 +49,9 @@ class Machine:
 
     def smooth(self, size: int) -> float:
         predicted = self.predict(size)
-        return (self.offset_bytes + self.slope * predicted) * (1 + self.curve * predicted / self.limit_bytes)
+        line = (self.offset_bytes + self.slope * predicted) * (1 + self.curve * predicted / self.limit_bytes)
+        share = size / (0.6 * (self.limit_bytes / self.slope - self.fixed_bytes) / self.per_sample_bytes)
+        return line + (self.dropped * self.limit_bytes * share if share < 1 else 0.0)
 
     def needs(self, size: int) -> float:
         blur = random.Random(f"{self.seed}:{size}").uniform(-self.noise, self.noise)
@@ -128,6 +134,7 @@ def shares(count: int, **changes: float) -> list[float]:
         ({"noise": 0.02}, 0.93, 0.7),
         ({"curve": 0.1}, 0.97, 0.85),
         ({"curve": -0.1}, 0.93, 0.85),
+        ({"dropped": 0.1, "noise": 0.01}, 0.85, 0.7),
     ],
     ids=str,
 )
