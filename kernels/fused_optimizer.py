@@ -27,6 +27,9 @@ from kernels.stochastic_rounding import RandomSource, stochastically_rounded
 
 _NARROW = (torch.float16, torch.bfloat16)
 _GRAD, _LAYOUT, _DEVICE, _DTYPE = map(attrgetter, ("grad", "layout", "device", "dtype"))
+_IS_CPU = attrgetter("is_cpu")
+
+_increment_version = torch.autograd.graph.increment_version
 
 Row = Sequence[float] | Tensor
 Group = dict[str, Any]
@@ -110,16 +113,36 @@ class _SingleLaunch:
     row_of: list[int]
     constants: dict[str, Any]
 
-    def fits(self, lengths: list[list[int]], tensors: list[Tensor]) -> bool:
-        """Say whether these tensors differ from the remembered ones in their addresses at most."""
-        return (
-            lengths == self.lengths
-            and list(map(_LAYOUT, tensors)).count(torch.strided) == len(tensors)
-            and list(map(_DTYPE, tensors)) == self.dtypes
-            and list(map(_DEVICE, tensors)).count(self.device) == len(tensors)
-            and list(map(Tensor.numel, tensors)) == self.elements
-            and all(map(Tensor.is_contiguous, tensors))
-        )
+    @cached_property
+    def on_cpu(self) -> bool:
+        """Whether the device is the CPU."""
+        return self.device.type == "cpu"
+
+    def addresses_if_alike(self, lengths: list[list[int]], tensors: list[Tensor]) -> list[int] | None:
+        """Return the tensors' addresses if they differ from the remembered ones in these at most."""
+        try:
+            alike = (
+                lengths == self.lengths
+                and list(map(_DTYPE, tensors)) == self.dtypes
+                and self._are_here(tensors)
+                and list(map(Tensor.numel, tensors)) == self.elements
+                and all(map(Tensor.is_contiguous, tensors))
+            )
+            if not alike:
+                return None
+            addresses = list(map(Tensor.data_ptr, tensors))
+        except RuntimeError:  # only strided tensors have an address
+            return None
+        # Empty tensors lie at 0, and so says a nested one.
+        if 0 in addresses and list(map(_LAYOUT, tensors)).count(torch.strided) < len(tensors):
+            return None
+        return addresses
+
+    def _are_here(self, tensors: list[Tensor]) -> bool:
+        """Say whether all tensors are on the device."""
+        if self.on_cpu:  # one device object less for each tensor
+            return all(map(_IS_CPU, tensors))
+        return list(map(_DEVICE, tensors)).count(self.device) == len(tensors)
 
 
 class FusedStep(ABC):
@@ -179,7 +202,7 @@ class FusedStep(ABC):
         """Return the columns of states, masters aside; None where `_begin` has more to do than count. Reads only."""
 
     @abstractmethod
-    def _next_row(self, group: Group, params: list[Tensor]) -> Sequence[float]:
+    def _next_row(self, group: Group, params: list[Tensor]) -> tuple[float, ...]:
         """Count the step of parameters whose states are ready, and work out their scalars."""
 
     @abstractmethod
@@ -307,7 +330,7 @@ class FusedStep(ABC):
                     self._gather(work, combinations, device, here, buckets)
                 elif here.is_idle and self._fits_torch_step(work, combinations):
                     self._torch_step(group, work)
-                    torch.autograd.graph.increment_version(params)
+                    _increment_version(params)
                 else:
                     self._plain_steps(work, range(len(work.row_of)), here)
         for (device, *dtypes), bucket in buckets.items():
@@ -342,11 +365,16 @@ class FusedStep(ABC):
         last = self._single_launch
         if last is None or self.master_weights or self._random_source is not None:
             return False
-        if getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None:
+        own = self.__dict__  # a getattr of what is not there costs an exception
+        if own.get("grad_scale") is not None or own.get("found_inf") is not None:
             return False
-        if path_of(self._kernel, last.device) == "torch" or is_being_captured(last.device):
+        table = last.table
+        if not table.is_steady() and (
+            path_of(self._kernel, last.device) == "torch" or is_being_captured(last.device)
+        ):
             return False
         tensors: list[Tensor] = []
+        lengths: list[list[int]] = []
         parts: list[tuple[Group, list[list[Tensor]]]] = []
         for group in self.param_groups:
             params, grads = _params_and_grads(group)
@@ -356,22 +384,23 @@ class FusedStep(ABC):
                     return False
                 columns = [params, grads, *states]
                 parts.append((group, columns))
+                lengths.append(list(map(len, columns)))
                 for column in columns:
                     tensors += column
-        if not last.fits([list(map(len, columns)) for _, columns in parts], tensors):
+        addresses = last.addresses_if_alike(lengths, tensors)
+        if addresses is None:
             return False
         rows = [self._next_row(group, columns[0]) for group, columns in parts]
-        addresses = list(map(Tensor.data_ptr, tensors))
         if addresses == last.addresses:
-            last.table.update_rows(rows)
+            table.update_host_rows(rows)
         else:
             by_column = zip(*(columns for _, columns in parts), strict=True)
-            last.table.update([list(chain.from_iterable(column)) for column in by_column], last.row_of, rows)
+            table.update([list(chain.from_iterable(column)) for column in by_column], last.row_of, rows)
             last.addresses[:] = addresses
-        if not last.table.launch_again():
-            last.table.launch(self._kernel, **last.constants)
+        if not table.launch_again():
+            table.launch(self._kernel, **last.constants)
         for _, columns in parts:
-            torch.autograd.graph.increment_version(columns[0])
+            _increment_version(columns[0])
         return True
 
     def _gather(
@@ -412,7 +441,7 @@ class FusedStep(ABC):
         if source is not None:
             source.advance(device)
         # Kernels write behind autograd's back.
-        torch.autograd.graph.increment_version(bucket.columns[0])
+        _increment_version(bucket.columns[0])
 
     @cached_property
     def _tables(self) -> dict[tuple[Any, ...], MultiTensorTable]:
@@ -503,11 +532,15 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
 
 def host_value(value: float | Tensor) -> float:
     """Read a hyperparameter that is a number or a one-element tensor."""
+    if type(value) is float:
+        return value
     return float(value.item()) if isinstance(value, Tensor) else float(value)
 
 
 def is_on_device(value: float | Tensor) -> bool:
     """Say whether reading the value would make the host wait for a device."""
+    if type(value) is float:
+        return False
     return isinstance(value, Tensor) and not value.is_cpu
 
 

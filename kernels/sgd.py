@@ -290,11 +290,18 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         if group["momentum"] == 0:
             return []
         buffers = [self.state[p].get("momentum_buffer") for p in params]
-        return None if any(buffer is None for buffer in buffers) else [buffers]
+        return None if any([b is None for b in buffers]) else [buffers]  # noqa: C419  a generator costs more
 
-    def _next_row(self, group: Group, params: list[Tensor]) -> Sequence[float]:
+    def _next_row(self, group: Group, params: list[Tensor]) -> tuple[float, ...]:
         """Return the group's scalars."""
-        return self._row(group, False, params[0].device)  # type: ignore[return-value]
+        return sgd_row(  # type: ignore[return-value]
+            host_value(group["lr"]),
+            group["momentum"],
+            group["dampening"],
+            host_value(group["weight_decay"]),
+            group["nesterov"],
+            group["maximize"],
+        )
 
     def _row(self, group: Group, first: bool, device: torch.device) -> Row:
         """Return the group's scalars; a tensor when one of them is on a device."""

@@ -35,6 +35,9 @@ Path = tuple[int, ...]
 def make_launcher(source: Any, metadata: Any) -> Callable[..., None]:
     """Return what Triton calls to launch a kernel that it has just compiled or loaded.
 
+    Its `bind` packs the arguments once, for launches whose arguments are always the same: it takes the grid, the
+    function, whether one thread is enough, and the arguments, which the caller keeps alive, and returns what launches.
+
     Args:
         source: Triton's source of the kernel: its signature is argument name -> type.
         metadata: of the compiled kernel.
@@ -86,6 +89,16 @@ def launch(x, y, z, stream, function, metadata, launch_metadata, enter_hook, exi
         raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
     if exit_hook is not None:
         exit_hook(launch_metadata)
+
+def bind(x, y, z, function, alone, {names}):
+    packed = pack({", ".join(values)})
+    def again():
+        failure = function(x, y, z, 1 if alone else threads(), packed)
+        if failure is not None:
+            raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
+    return again
+
+launch.bind = bind
 """
     scope: dict[str, Any] = {
         "Tensor": torch.Tensor,

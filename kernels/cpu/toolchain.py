@@ -23,13 +23,16 @@ _FLAGS = (
     "-fno-trapping-math",
     "-fwrapv",
     "-fno-strict-aliasing",
-    "-fopenmp",
     "-fPIC",
     "-shared",
     "-w",
 )
+# gcc: no copy of a loop with shorter vectors for its last lanes. Blocks are multiples of vectors, and for fp16 and bf16
+# the copies can take half of the time of a compilation.
+_ONE_LENGTH = "--param=vect-epilogues-nomask=0"
 
-
+# What loops call that are cut into runs along a row, which end anywhere: there the copies pay.
+_RUNS = "lanes_left("
 _MOST_SHOWN = 2000  # characters of what a compiler says
 
 
@@ -89,9 +92,35 @@ def cpu_features() -> str:
 
 def flags() -> tuple[str, ...]:
     """The compiler's flags."""
-    # gcc calls libmvec by the declarations in the code, clang by this flag.
-    by_clang = "clang" in compiler_version() and has_vector_math("expf")
-    return (*_FLAGS, *_flags_for_this_cpu(), *(("-fveclib=libmvec",) if by_clang else ()))
+    own: tuple[str, ...]
+    if not is_clang():
+        own = ("-fopenmp", _ONE_LENGTH)
+    else:
+        # gcc calls libmvec by the declarations in the code, clang by this flag.
+        vector_math = ("-fveclib=libmvec",) if has_vector_math("expf") else ()
+        own = ("-fopenmp" if _has_openmp() else "-fopenmp-simd", *vector_math)
+    return (*_FLAGS, *own, *_flags_for_this_cpu())
+
+
+def is_clang() -> bool:
+    """Say whether the compiler is clang."""
+    return "clang" in compiler_version()
+
+
+@functools.lru_cache
+def _has_openmp() -> bool:
+    """Say whether programs with threads can be linked; clang's library for them is often a package of its own."""
+    with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+        code = Path(directory, "empty.c")
+        code.write_text("int nothing;\n")
+        if _compile(code, code.with_suffix(".so"), ["-fopenmp", "-fPIC", "-shared"]) is None:
+            return True
+        if _compile(code, code.with_suffix(".so"), ["-fPIC", "-shared"]) is None:
+            warnings.warn(
+                f"{compiler_version()} finds no OpenMP library; kernels run on one thread. Install libomp-dev, or gcc.",
+                stacklevel=2,
+            )
+    return False
 
 
 def _flags_for_this_cpu() -> tuple[str, ...]:
@@ -128,6 +157,8 @@ def compile_shared_object(source: str, fuse_multiply_add: bool) -> bytes:
         CompilerFailedError: the compiler does not take the code.
     """
     chosen = (*flags(), "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off")
+    if source.count(_RUNS) > 1:  # beside its definition
+        chosen = tuple(flag for flag in chosen if flag != _ONE_LENGTH)
     with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
         code, library = Path(directory, "kernel.c"), Path(directory, "kernel.so")
         code.write_text(source)

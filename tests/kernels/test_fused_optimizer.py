@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import triton
 
 from kernels import FusedAdam, FusedAdamW, FusedSGD
 from kernels.recorder import record_launches
@@ -373,21 +374,8 @@ def test_a_parameter_written_by_hand_wins_over_its_master(
 
 def calls_of_a_step(optimizer: Any) -> int:
     """Count the functions that Python code calls in a step, the third, which launches on a stand-in."""
-    calls = 0
-
-    def count(_: Any, event: str, __: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
     with record_launches():
-        optimizer.step()
-        optimizer.step()
-        sys.setprofile(count)
-        try:
-            optimizer.step()
-        finally:
-            sys.setprofile(None)
-    return calls
+        return counted(optimizer.step)
 
 
 @pairs
@@ -400,6 +388,94 @@ def test_a_step_calls_few_functions_for_each_parameter(
         return calls_of_a_step(fused_class(params, **options))
 
     assert (calls(128) - calls(8)) / 120 <= 10
+
+
+@pytest.mark.parametrize("cpu_path", ["triton-cpu"], indirect=True)
+@pairs
+def test_a_repeated_step_of_one_tensor_calls_few_functions(
+    fused_class: Any, torch_class: Any, options: Any, cpu_path: str
+) -> None:
+    def calls(cls: Any, **more: Any) -> int:
+        p = torch.nn.Parameter(torch.zeros(100))
+        p.grad = torch.ones(100)
+        optimizer = cls([p], **options, **more)
+        return counted(optimizer.step)
+
+    # Both go through torch's wrapper of a step, which is the greater part of ours.
+    assert calls(fused_class) <= min(110, calls(torch_class, fused=True))
+
+
+def counted(step: Callable[[], object]) -> int:
+    """Count the functions that Python code calls in the third of three steps."""
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    step()
+    step()
+    sys.setprofile(count)
+    try:
+        step()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("cpu_path", ["triton-cpu"], indirect=True)
+@pairs
+def test_whoever_listens_to_launches_is_told_of_repeated_ones(
+    fused_class: Any, torch_class: Any, options: Any, cpu_path: str
+) -> None:
+    params = parameters(torch.float32)
+    optimizer = fused_class(params, **options)
+    run(optimizer, params, 3)
+    told: list[str] = []
+
+    def hear(metadata: Any) -> None:
+        told.append(metadata.get()["name"])
+
+    triton.knobs.runtime.launch_enter_hook.add(hear)
+    try:
+        optimizer.step()
+    finally:
+        triton.knobs.runtime.launch_enter_hook.remove(hear)
+    optimizer.step()
+    assert told == [optimizer._kernel.__name__]
+
+
+@pytest.mark.parametrize("cpu_path", ["triton-cpu"], indirect=True)
+@pytest.mark.parametrize(("elements", "expected"), [(10_000, 1), (40_000, 2)])
+@pairs
+def test_a_small_step_wakes_no_thread(
+    fused_class: Any,
+    torch_class: Any,
+    options: Any,
+    elements: int,
+    expected: int,
+    cpu_path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    p = torch.nn.Parameter(torch.zeros(elements))
+    p.grad = torch.ones(elements)
+    optimizer = fused_class([p], **options)
+    optimizer.step()
+    (table,) = optimizer._tables.values()
+    compiled = table._launch._compiled
+    threads: list[int] = []
+
+    def function(x: int, y: int, z: int, count: int, packed: bytes) -> None:
+        threads.append(count)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        monkeypatch.setattr(compiled, "function", function)
+        optimizer.step()
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [expected]
 
 
 @pairs

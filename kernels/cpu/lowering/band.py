@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering.addresses import DIVISIONS
 from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.runs import Quotient, are_long, begin_run, find_quotients, one_number_each
+from kernels.cpu.lowering.runs import (
+    LEAST_LANES,
+    Quotient,
+    are_long,
+    begin_run,
+    find_quotients,
+    one_number_each,
+)
 from kernels.cpu.lowering.shape import VIEWS, Index, linear, viewed
 from kernels.cpu.lowering.state import FunctionState
 
@@ -241,7 +248,9 @@ class _Nest:
         )
 
     def quotients(self) -> list[Quotient]:
-        """The quotients that cut the innermost loop into runs."""
+        """The quotients that cut the innermost loop into runs: none where it is short itself, as of a tail."""
+        if not self._loops or self._band.shape[self._inner] < LEAST_LANES:
+            return []
         pointers = [(access.operands[0], index) for access, index in self._accesses()]
         return find_quotients(self._state, self._elements, pointers, f"i{self._inner}")
 

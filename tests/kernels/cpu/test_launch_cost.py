@@ -48,3 +48,29 @@ def test_a_launch_is_one_python_function_and_four_calls_out_of_it() -> None:
     assert in_python == 1  # the one that was written for the signature
     # The shared object itself is called besides: a profiler does not see ctypes.
     assert in_c == Counter(data_ptr=2, get_num_threads=1, pack=1)
+
+
+def test_a_bound_launch_packs_nothing_and_follows_the_number_of_threads() -> None:
+    x, y = torch.ones(100), torch.empty(100)
+    compiled = scale[(1,)](x, y, 100, 2.0, BLOCK=128)
+    seen: list[tuple[int, bytes]] = []
+
+    def function(gx: int, gy: int, gz: int, threads: int, packed: bytes) -> None:
+        seen.append((threads, packed))
+        compiled.function(gx, gy, gz, threads, packed)
+
+    arguments = (x, y, 100, 2.0, 128)
+    anew, alone = (compiled.run.bind(1, 1, 1, function, one, *arguments) for one in (False, True))
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            anew()
+            alone()
+    finally:
+        torch.set_num_threads(before)
+    assert [threads for threads, _ in seen] == [1, 1, 2, 1]
+    assert seen[0][1] is seen[2][1]
+    x.fill_(3)
+    alone()
+    assert torch.equal(y, 2 * x)

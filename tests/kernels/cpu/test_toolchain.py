@@ -18,19 +18,29 @@ from kernels.cpu.driver import CPUDriver
 from kernels.cpu.toolchain import CompilerFailedError, NoCompilerError, compile_shared_object
 
 CODE = "int answer(void) { return 42; }"
+# How many threads run the region: each adds 1.
+COUNT = """
+int count(int threads) {
+  int found = 0;
+  #pragma omp parallel num_threads(threads) reduction(+ : found)
+  ++found;
+  return found;
+}
+"""
 
 
 @pytest.fixture(autouse=True)
 def forgotten_compiler() -> Iterator[None]:
     """The compiler is looked for again in each test, and after it."""
 
-    def forget() -> None:
-        toolchain.command.cache_clear()
-        toolchain.compiler_version.cache_clear()
-
     forget()
     yield
     forget()
+
+
+def forget() -> None:
+    for known in (toolchain.command, toolchain.compiler_version, toolchain._has_openmp):
+        known.cache_clear()
 
 
 @pytest.fixture
@@ -44,8 +54,7 @@ def pretend(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatc
     file.write_text(f'#!/bin/sh\necho "$@" >> {folder}/arguments\n{script}\n')
     file.chmod(0o755)
     monkeypatch.setenv("CC", str(file))
-    toolchain.command.cache_clear()
-    toolchain.compiler_version.cache_clear()
+    forget()
     return folder / "arguments"
 
 
@@ -93,6 +102,27 @@ exec {real} "$@"
     assert answer(tmp_path, compile_shared_object(CODE, False)) == 42
     assert "-ffp-contract=off" in arguments.read_text()
     assert "-ffast-math" not in arguments.read_text()
+
+
+def test_clang_without_openmp_runs_kernels_on_one_thread(
+    monkeypatch: pytest.MonkeyPatch, real: str, tmp_path: Path
+) -> None:
+    script = f"""
+case "$*" in
+  --version) echo "Debian clang version 17.0.6"; exit;;
+  *"-fopenmp "*) echo "ld: cannot find -lomp" >&2; exit 1;;
+esac
+for each; do shift; case $each in -fveclib=*) ;; *) set -- "$@" "$each";; esac; done
+exec {real} "$@"
+"""
+    pretend(tmp_path, "clang", script, monkeypatch)
+    with pytest.warns(
+        UserWarning, match="finds no OpenMP library; kernels run on one thread. Install libomp"
+    ):
+        binary = compile_shared_object(COUNT, True)
+    file = tmp_path / "count.so"
+    file.write_bytes(binary)
+    assert ctypes.CDLL(str(file)).count(3) == 1
 
 
 def test_an_old_compiler_that_does_not_know_this_cpu_compiles_for_any(
