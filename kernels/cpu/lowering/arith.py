@@ -5,12 +5,13 @@ Integers wrap, shifts by the width or more give what an endless shift would, div
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation
+from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.ir_types import UNSIGNED
-from kernels.cpu.lowering.constants import literal
+from kernels.cpu.lowering.constants import decimal, literal
 from kernels.cpu.lowering.rule import Rule, narrowed, widened
 
 # In the order of MLIR's CmpIPredicate and CmpFPredicate. {a} {b} are the operands.
@@ -102,15 +103,35 @@ def _extreme(operator: str, unsigned: bool) -> Rule:
 
 
 def _extreme_float(function: str) -> Rule:
-    """The smaller or the larger of two floats, by a function of the prelude."""
+    """The smaller or the larger of two floats: by a function of the prelude, or one comparison with a known number."""
+    beyond, zero_that_wins = ("<", 1.0) if function == "maximum" else (">", -1.0)
 
     def rule(operation: Operation, args: Sequence[str]) -> str:
         element = operation.result.type.element
         held = "f64" if element == "f64" else "f32"
         a, b = (widened(arg, element) for arg in args)
+        for x, bound, value in ((a, b, operation.operands[1]), (b, a, operation.operands[0])):
+            number = _known_number(value)
+            if number is None:
+                continue
+            # A NaN is handed on, for it compares as false. Equal to zero are both zeros: the bound is taken for them if
+            # it is the one that wins, and x itself if not.
+            keeps_equal = number == 0 and math.copysign(1.0, number) != zero_that_wins
+            comparison = beyond if keeps_equal else f"{beyond}="
+            return narrowed(f"({x} {comparison} {bound} ? {bound} : {x})", element)
         return narrowed(f"{function}_{held}({a}, {b})", element)
 
     return rule
+
+
+def _known_number(value: Value) -> float | None:
+    """The number that a constant holds throughout; None where that is not known, or not a number."""
+    producer = value.producer
+    if producer is not None and producer.name == "tt.splat":
+        producer = producer.operands[0].producer
+    if producer is None or producer.name != "arith.constant":
+        return None
+    return decimal(producer)
 
 
 def _compare_integers(operation: Operation, args: Sequence[str]) -> str:

@@ -30,6 +30,15 @@ def literal(operation: Operation) -> str:
     return integer(int(text, 0), operation.result.type.width)
 
 
+def decimal(operation: Operation) -> float | None:
+    """The number of an `arith.constant` that is written in decimals; None for bits (NaN, infinity) and mixed tiles."""
+    found = _SPLAT.search(operation.line) or _SCALAR.search(operation.line)
+    try:
+        return float(found[1]) if found is not None else None
+    except ValueError:
+        return None
+
+
 def integer(value: int, width: int) -> str:
     """An integer literal of at least 32 bits."""
     if width < 64:
