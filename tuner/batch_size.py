@@ -187,7 +187,8 @@ def largest_predicted(need: Callable[[int], float], limit_bytes: float, max_batc
 def fit_overhead(points: Sequence[tuple[float, float]], assumed: Overhead, *, failures: int = 0) -> Overhead:
     """Return the line through what was measured.
 
-        two runs:   slope = (needed_2 - needed_1) / (predicted_2 - predicted_1)    of the smallest and the largest
+        two runs:   slope = (needed_2 - needed_1) / (predicted_2 - predicted_1)    of the smallest and the largest, and
+                    at least 1: a byte more of tensors needs a byte
                     offset = needed_2 - slope * predicted_2
         one run:    offset = 3/4 of the assumed one, slope = (needed - offset) / predicted, and at least 1
                     (offset = 0 once a run has failed, which shows that the assumption was too kind)
@@ -205,7 +206,7 @@ def fit_overhead(points: Sequence[tuple[float, float]], assumed: Overhead, *, fa
         return assumed
     (x_low, y_low), (x_high, y_high) = min(points), max(points)
     if x_high > x_low and y_high > y_low:
-        slope = max((y_high - y_low) / (x_high - x_low), LEAST_SLOPE * y_high / x_high)
+        slope = max((y_high - y_low) / (x_high - x_low), LEAST_SLOPE * y_high / x_high, 1.0)
         return Overhead(y_high - slope * x_high, slope)
     offset = 0.0 if failures else BELIEVED_OFFSET * assumed.offset_bytes
     slope = max(1.0, (y_high - offset) / x_high)

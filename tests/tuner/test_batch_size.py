@@ -237,3 +237,10 @@ def test_a_run_needs_at_least_its_tensors_where_a_fitted_line_says_less() -> Non
 def test_bad_input_is_one_sentence(arguments: dict[str, int], complaint: str) -> None:
     with pytest.raises(ValueError, match=f"{complaint} must be 1 or more"):
         largest_batch(float, lambda size: Probe(size, True, size), **arguments)  # type: ignore[arg-type]
+
+
+def test_a_further_byte_of_tensors_needs_at_least_a_byte() -> None:
+    """The small run's heap had holes: the line through both runs would lead to sizes whose tensors alone don't fit."""
+    line = fit_overhead([(24.0 * MIB, 31.7 * MIB), (39.8 * MIB, 41.4 * MIB)], CPU_OVERHEAD)
+    assert line.slope == 1
+    assert line.needed(39.8 * MIB) == pytest.approx(41.4 * MIB)
