@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint perf search-bench exhaustive fuzz static gpu-check schema clean
+.PHONY: run test lint perf search-bench exhaustive compilers fuzz static gpu-check schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -23,6 +23,10 @@ perf: $(VENV)/installed-test
 # The tests that take many minutes: every kernel for every GPU that the gate knows, ten thousand steps, and the like.
 exhaustive: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m exhaustive -n auto --maxprocesses 4 $(ONLY)
+
+# The CPU backend by other compilers: needs clang, libomp, aarch64-linux-gnu-gcc and its C library's headers.
+compilers: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m compilers
 
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
 fuzz: $(VENV)/installed-test

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import errno
 import math
-import mmap
 import platform
 import re
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,32 +234,6 @@ def _address_space_limit(ceiling_bytes: int) -> Iterator[None]:
 
 
 @contextmanager
-def address_space_peak() -> Iterator[Callable[[], int]]:
-    """Yield a function that returns the most address space this process has had inside the block; 0: not known.
-
-    The kernel keeps the peak of the whole life (VmPeak), which importing and loading leave above what is mapped now,
-    and an equal peak of later work would not show. So what lies between is filled with a reservation that nobody
-    touches, and a limit that is in force is raised by as much: the block has the room that it had.
-    """
-    peak, size = (_status_bytes(name) for name in ("VmPeak", "VmSize"))
-    gap = peak - size
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    raised = soft if soft == resource.RLIM_INFINITY else soft + gap
-    if not size or (hard != resource.RLIM_INFINITY and raised > hard):
-        yield lambda: 0
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (raised, hard))
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    reservation = mmap.mmap(-1, gap, flags=flags, prot=0) if gap else None
-    try:
-        yield lambda: _status_bytes("VmPeak") - gap
-    finally:
-        if reservation is not None:
-            reservation.close()
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-@contextmanager
 def _device_limit(device: str, ceiling_bytes: int) -> Iterator[None]:
     """Cap what torch's caching allocator takes of the CUDA device inside the block."""
     import torch
@@ -378,15 +351,6 @@ def _process_bytes() -> tuple[int, int]:
         return 0, 0
     page = resource.getpagesize()
     return int(pages[0]) * page, int(pages[5]) * page
-
-
-def _status_bytes(name: str) -> int:
-    """Return a size that /proc/self/status gives in kB; 0 where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
 
 
 def _one_line(message: BaseException | str) -> str:

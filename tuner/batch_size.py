@@ -25,9 +25,6 @@ CLOSE = 0.975
 STEPS_DOWN = (0.955, 0.9, 0.75)
 # After one run the offset is still a guess; this much of it is believed.
 BELIEVED_OFFSET = 0.75
-# The least slope of the line, relative to proportional: two runs close together say little about it, and where the
-# need stops growing for a while (blocks that get large enough to be mapped by themselves) it goes on afterwards.
-LEAST_SLOPE = 0.7
 # Without a bound on the batch size: no model has a batch of more samples.
 LARGEST = 2**40
 
@@ -206,7 +203,7 @@ def fit_overhead(points: Sequence[tuple[float, float]], assumed: Overhead, *, fa
         return assumed
     (x_low, y_low), (x_high, y_high) = min(points), max(points)
     if x_high > x_low and y_high > y_low:
-        slope = max((y_high - y_low) / (x_high - x_low), LEAST_SLOPE * y_high / x_high, 1.0)
+        slope = max(1.0, (y_high - y_low) / (x_high - x_low))
         return Overhead(y_high - slope * x_high, slope)
     offset = 0.0 if failures else BELIEVED_OFFSET * assumed.offset_bytes
     slope = max(1.0, (y_high - offset) / x_high)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,40 @@ class PeakMemory:
         return max(0, _resident_peak_bytes() - self._footprint_bytes)
 
 
+@contextmanager
+def address_space_peak() -> Iterator[Callable[[], int | None]]:
+    """Yield a function that returns the most address space this process has had inside the block; None: not known.
+
+    The kernel keeps the peak of the whole life (VmPeak), which importing and loading leave above what is mapped now,
+    and a lower peak of later work would not show. So what lies between is filled with a reservation that nobody
+    touches, and a limit that is in force is raised by as much: the block has the room that it had. Where there is no
+    /proc, or a hard limit forbids to raise it, nothing is known.
+
+    Example:
+        >>> with address_space_peak() as peak_bytes:
+        ...     mapped = mmap.mmap(-1, 2**26)
+        ...     peak_bytes() is None or peak_bytes() > 2**26
+        True
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    gap = _status_bytes("VmPeak") - _status_bytes("VmSize") if _STATUS.exists() else 0
+    raised = soft if soft == resource.RLIM_INFINITY else soft + gap
+    if not _STATUS.exists() or (hard != resource.RLIM_INFINITY and raised > hard):
+        yield lambda: None
+        return
+    reservation = None
+    resource.setrlimit(resource.RLIMIT_AS, (raised, hard))
+    try:
+        if gap:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+            reservation = mmap.mmap(-1, gap, flags=flags, prot=0)
+        yield lambda: _status_bytes("VmPeak") - gap
+    finally:
+        if reservation is not None:
+            reservation.close()
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def resident_bytes() -> int:
     """Return the bytes of main memory that the process holds now (where there is no /proc: has held at most).
 
@@ -166,7 +202,7 @@ def _status_bytes(field: str) -> int:
         name, _, value = line.partition(":")
         if name == field:
             return 1024 * int(value.split()[0])
-    raise RuntimeError(f"{_STATUS} has no {field}; this kernel does not account resident memory")
+    raise RuntimeError(f"{_STATUS} has no {field}; this kernel does not account it")
 
 
 def _max_rss_bytes() -> int:

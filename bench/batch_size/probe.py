@@ -28,12 +28,12 @@ from bench.assembly import (
 from bench.batch_size.accelerators import Accelerator, accelerator
 from bench.batch_size.jobs import measure_noise, time_steps
 from bench.design import Trial
-from bench.memory_limit import address_space_peak, measure_footprint, settle_footprint
+from bench.memory_limit import measure_footprint, settle_footprint
 from bench.records import Record
 from bench.worker import OnProgress, WorkerContext
 from tuner.batch_size import largest_predicted, on_grid
 from tuner.batches import Batches
-from tuner.measure import PeakMemory, resident_bytes
+from tuner.measure import PeakMemory, address_space_peak, resident_bytes
 from tuner.memory import trace_memory
 from tuner.memory_lines import StepMemory
 from tuner.memory_trace import StepWork
@@ -265,7 +265,7 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
     return Record(trial.id, trial.factors, trial.seed, status, reason, values, samples, provenance=provenance)  # type: ignore[arg-type]
 
 
-def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int) -> int:
+def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int | None) -> int:
     """Return the least limit under which the training would have run: what the limit counts, at its peak.
 
     On a CPU under a limit that is the address space. The resident set is another thing: it grows too when a library's
@@ -274,11 +274,11 @@ def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int) ->
     Args:
         context: the worker's device and limit.
         peak_bytes: what the training reports.
-        mapped_bytes: the most address space that the process had in it; 0: not known.
+        mapped_bytes: the most address space that the process had in it; None: not known.
     """
     if context.device.startswith("cuda"):
         return torch.cuda.max_memory_reserved(context.device)
-    if not context.memory.enforced or not mapped_bytes:
+    if not context.memory.enforced or mapped_bytes is None:
         return peak_bytes
     return max(0, mapped_bytes - context.memory.footprint.address_space_bytes)
 

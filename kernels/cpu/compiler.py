@@ -134,11 +134,12 @@ def _make_c(module: Any, metadata: dict[str, Any]) -> str:
     metadata["name"] = code.name
     metadata["shared"] = 0
     metadata["scratch_bytes"] = code.scratch_bytes
+    metadata["has_runs"] = code.has_runs
     return code.text
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
-    return compile_shared_object(source, options.enable_fp_fusion)
+    return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
 
 
 def _fuses_by_default() -> bool:

@@ -30,9 +30,6 @@ _FLAGS = (
 # gcc: no copy of a loop with shorter vectors for its last lanes. Blocks are multiples of vectors, and for fp16 and bf16
 # the copies can take half of the time of a compilation.
 _ONE_LENGTH = "--param=vect-epilogues-nomask=0"
-
-# What loops call that are cut into runs along a row, which end anywhere: there the copies pay.
-_RUNS = "lanes_left("
 _MOST_SHOWN = 2000  # characters of what a compiler says
 
 
@@ -145,19 +142,20 @@ def has_vector_math(function: str) -> bool:
     return hasattr(library, f"_ZGVbN{lanes}{arguments}_{function}")
 
 
-def compile_shared_object(source: str, fuse_multiply_add: bool) -> bytes:
+def compile_shared_object(source: str, fuse_multiply_add: bool, ends_anywhere: bool = False) -> bytes:
     """Compile C to a shared object.
 
     Args:
         source: the C code.
         fuse_multiply_add: let a * b + c round once, as on a GPU.
+        ends_anywhere: its loops are cut into runs of any length, so that what is left over is worth vectors too.
 
     Raises:
         NoCompilerError: there is no compiler.
         CompilerFailedError: the compiler does not take the code.
     """
     chosen = (*flags(), "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off")
-    if source.count(_RUNS) > 1:  # beside its definition
+    if ends_anywhere:
         chosen = tuple(flag for flag in chosen if flag != _ONE_LENGTH)
     with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
         code, library = Path(directory, "kernel.c"), Path(directory, "kernel.so")

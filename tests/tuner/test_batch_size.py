@@ -134,7 +134,7 @@ def shares(count: int, **changes: float) -> list[float]:
         ({"noise": 0.02}, 0.93, 0.7),
         ({"curve": 0.1}, 0.97, 0.85),
         ({"curve": -0.1}, 0.93, 0.85),
-        ({"dropped": 0.1, "noise": 0.01}, 0.85, 0.7),
+        ({"dropped": 0.1, "noise": 0.01}, 0.95, 0.7),
     ],
     ids=str,
 )

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import itertools
+import mmap
+import resource
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from tests.fresh_process import in_fresh_process
 from tuner import measure
-from tuner.measure import PeakMemory, Stopwatch, resident_bytes
+from tuner.measure import PeakMemory, Stopwatch, address_space_peak, resident_bytes
 
 MIB = 2**20
 
@@ -173,3 +176,57 @@ def test_peak_on_cuda_is_the_allocators() -> None:
     before = memory.peak_bytes()
     torch.ones(16 * MIB // 4, device="cuda")
     assert memory.peak_bytes() == before + 16 * MIB
+
+
+needs_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the address space is accounted on Linux alone"
+)
+
+
+def map_and_free(mebibytes: int) -> None:
+    mmap.mmap(-1, mebibytes * MIB).close()
+
+
+def peak_below_an_earlier_one() -> None:
+    map_and_free(512)
+    held = measure._status_bytes("VmSize")
+    resource.setrlimit(resource.RLIMIT_AS, (held + 200 * MIB, resource.RLIM_INFINITY))
+    with address_space_peak() as peak_bytes:
+        map_and_free(100)
+        grown = peak_bytes() - held
+        # The room is what it was: the block's own limit is neither wider nor narrower.
+        map_and_free(190)
+        with pytest.raises(OSError, match="Cannot allocate"):
+            map_and_free(210)
+    assert 100 * MIB <= grown < 102 * MIB
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == held + 200 * MIB
+
+
+def peak_under_a_hard_limit() -> None:
+    map_and_free(512)
+    ceiling = measure._status_bytes("VmSize") + 64 * MIB
+    resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
+    with address_space_peak() as peak_bytes:
+        assert peak_bytes() is None
+        assert resource.getrlimit(resource.RLIMIT_AS)[0] == ceiling
+
+
+def peak_where_nothing_can_be_reserved() -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    map_and_free(512)
+    before = measure._status_bytes("VmSize") + 2**34
+    resource.setrlimit(resource.RLIMIT_AS, (before, resource.RLIM_INFINITY))
+    measure.mmap.mmap = refuse  # type: ignore[assignment, misc]
+    with pytest.raises(OSError, match="Cannot allocate"), address_space_peak():
+        pass
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == before
+
+
+@needs_linux
+@pytest.mark.parametrize(
+    "case", [peak_below_an_earlier_one, peak_under_a_hard_limit, peak_where_nothing_can_be_reserved]
+)
+def test_the_address_space_of_a_block(case: Callable[[], None]) -> None:
+    in_fresh_process(case)

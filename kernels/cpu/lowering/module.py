@@ -62,11 +62,13 @@ class Code:
         name: of the kernel.
         text: the C code.
         scratch_bytes: memory that each thread needs for its arrays.
+        has_runs: loops are cut into runs of lanes, which end anywhere.
     """
 
     name: str
     text: str
     scratch_bytes: int
+    has_runs: bool
 
 
 def lower_module(functions: list[Operation]) -> Code:
@@ -81,7 +83,7 @@ def lower_module(functions: list[Operation]) -> Code:
     scratch = Scratch()
     heads, bodies = [], []
     kernel: Operation | None = None
-    name = ""
+    name, has_runs = "", False
     for function in functions:
         found = _SYMBOL.match(function.line)
         assert found is not None, function.line
@@ -89,11 +91,13 @@ def lower_module(functions: list[Operation]) -> Code:
             kernel, name = function, found[2]
         head = _head(function, found[2])
         heads.append(f"{head};")
-        bodies.append(f"{head} {{\n{_body(function, scratch)}\n}}")
+        emitter = _emitted(function, scratch)
+        has_runs |= emitter.has_runs
+        bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
     parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *heads, *bodies]
     text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
-    return Code(name, text, scratch.bytes)
+    return Code(name, text, scratch.bytes, has_runs)
 
 
 def _head(function: Operation, symbol: str) -> str:
@@ -117,7 +121,8 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _body(function: Operation, scratch: Scratch) -> str:
+def _emitted(function: Operation, scratch: Scratch) -> Emitter:
+    """A function's lines."""
     emitter = Emitter(LOWERINGS, scratch)
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
@@ -125,7 +130,7 @@ def _body(function: Operation, scratch: Scratch) -> str:
         emitter.arguments.add(argument)
     branches.emit_blocks(emitter, blocks)
     emitter.flush()
-    return "\n".join([*scratch.declarations(), *emitter.lines])
+    return emitter
 
 
 def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int) -> str:

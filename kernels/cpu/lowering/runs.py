@@ -80,6 +80,7 @@ def are_long(quotients: Sequence[Quotient]) -> str:
 
 def begin_run(state: FunctionState, quotients: Sequence[Quotient], inner: str, first: str, end: str) -> str:
     """Emit the quotients of the run from lane `first` on, and return a C expression of the lane behind its last."""
+    state.has_runs = True
     for each in quotients:
         at = state.name("at")
         c = f"int{each.width}_t"

@@ -26,6 +26,7 @@ class FunctionState:
         arguments: of the function.
         done: operations on tiles that have been carried out.
         labels: of the blocks that are still to come.
+        has_runs: loops were cut into runs of lanes, see `runs`.
     """
 
     def __init__(self, scratch: Scratch) -> None:
@@ -35,6 +36,7 @@ class FunctionState:
         self.carried: dict[Value, Carried] = {}
         self.done: set[Operation] = set()
         self.labels: dict[Block, str] = {}
+        self.has_runs = False
         self.costs = Costs()
         self.arguments: set[Value] = set()
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)

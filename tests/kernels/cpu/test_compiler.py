@@ -22,6 +22,7 @@ from triton.backends.compiler import GPUTarget
 from kernels.cpu import toolchain
 from kernels.cpu.compiler import CPUBackend
 from kernels.cpu.driver import CPUDriver, do_bench, refuse_shared_cache
+from tests.kernels.cpu.compiled_code import assembly
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,12 +38,6 @@ def gelu_tanh(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + i, mask=i < n)
     tl.store(y_ptr + i, x / (1 + tl.exp(-1.5957691 * (x + 0.044715 * x * x * x))), mask=i < n)
-
-
-def assembly(source: str) -> str:
-    """What the compiler makes of a kernel's C code."""
-    command = [*toolchain.command(), *toolchain.flags(), "-S", "-x", "c", "-", "-o", "-"]
-    return subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
 
 
 def test_asm_keeps_every_stage() -> None:

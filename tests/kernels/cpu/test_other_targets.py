@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels.cpu import toolchain
-from tests.kernels.cpu.test_shipped_vectorised import compiled
+from tests.kernels.cpu.compiled_code import assembly, forget_compiler, shipped_c
 
 NAMES = ("add", "adam", "silu")
 
@@ -33,56 +32,44 @@ def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """The C of a kernel in fp32, as on a machine without x86's vector functions."""
     monkeypatch.setattr("kernels.cpu.lowering.math.has_vector_math", lambda function: False)
     if request.param != "add":
-        return compiled(request.param)
+        return shipped_c(request.param)
     x = torch.randn(1000)
     add.device_caches.clear()
     return str(add[(1,)](x, x, torch.empty(1000), 1000, BLOCK=1024).asm["c"])
 
 
-def loops(command: list[str], code: str) -> list[str]:
-    """The loops without a branch inside in what a compiler makes of C code."""
-    wanted = [flag for flag in toolchain.flags() if flag not in toolchain._flags_for_this_cpu()]
-    whole = [*command, *wanted, "-ffp-contract=fast", "-S", "-x", "c", "-", "-o", "-"]
-    done = subprocess.run(whole, input=code, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = re.finditer(r"(?m)^(\.L\w+):.*\n((?:\s+.*\n)+?)\s+(?:j\w+|b\.?\w+|cbn?z\s.*)\s+\1\b", done.stdout)
-    return [match[2] for match in found]
+@pytest.fixture
+def compiler_for_arm(code: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The compiler in use, once the code is there."""
+    monkeypatch.setenv("CC", "aarch64-linux-gnu-gcc")
+    forget_compiler()
+    yield
+    monkeypatch.undo()
+    forget_compiler()
 
 
-def takes(command: list[str]) -> bool:
-    done = subprocess.run(
-        [*command, "-S", "-x", "c", "/dev/null", "-o", "/dev/null"], capture_output=True, check=False
-    )
-    return done.returncode == 0
-
-
-def has_all(loop: str, patterns: tuple[str, ...]) -> bool:
-    return all(re.search(pattern, loop) for pattern in patterns)
+def has_loop(code: str, target: list[str], *patterns: str) -> bool:
+    """Say whether the assembly for a target has a loop without a branch inside that has all of some instructions."""
+    options = [flag for flag in toolchain.flags() if flag not in toolchain._flags_for_this_cpu()]
+    text = assembly(code, [*options, "-ffp-contract=fast", *target])
+    loops = re.finditer(r"(?m)^(\.L\w+):.*\n((?:\s+.*\n)+?)\s+(?:j\w+|b\.?\w+|cbn?z\s.*)\s+\1\b", text)
+    return any(all(re.search(pattern, loop[2]) for pattern in patterns) for loop in loops)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs a compiler for x86")
 @pytest.mark.parametrize("code", NAMES, indirect=True)
 def test_avx_512_takes_16_lanes_at_once(code: str) -> None:
-    command = [*toolchain.command(), "-march=x86-64-v4", "-mprefer-vector-width=512"]
-    if not takes(command):
-        pytest.skip(f"{toolchain.compiler_version()} does not know x86-64-v4")
+    target = ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"]
     load = r"v\w+ps\s+[^%\n]*\(%r.*\),.*%zmm"
     arithmetic = r"v(?:add|mul|sub|fn?m(?:add|sub)\d+)ps\s.*%zmm"
     store = r"vmov[ua]ps\s+%zmm\d+, [^%\n]*\(%r"
-    assert any(has_all(loop, (load, arithmetic, store)) for loop in loops(command, code))
+    assert has_loop(code, target, load, arithmetic, store)
 
 
+@pytest.mark.compilers
+@pytest.mark.usefixtures("compiler_for_arm")
 @pytest.mark.parametrize("code", NAMES, indirect=True)
 def test_neon_takes_4_lanes_at_once(code: str) -> None:
-    if platform.machine() == "aarch64":
-        command = list(toolchain.command())
-    else:
-        if shutil.which("aarch64-linux-gnu-gcc") is None:
-            pytest.skip("no compiler for ARM: install gcc-aarch64-linux-gnu and libc6-dev-arm64-cross")
-        if toolchain.is_clang():
-            pytest.skip("the flags are clang's, the compiler for ARM is gcc")
-        command = ["aarch64-linux-gnu-gcc"]
-    command.append("-march=armv8-a")
     load, store = r"ld[rp]\s+q\d+", r"st[rp]\s+q\d+"
     arithmetic = r"f(?:add|mul|sub|ml[as])\s+v\d+\.4s"
-    assert any(has_all(loop, (load, arithmetic, store)) for loop in loops(command, code))
+    assert has_loop(code, ["-march=armv8-a"], load, arithmetic, store)

@@ -16,6 +16,7 @@ import triton.language as tl
 from kernels.cpu import toolchain, why_not
 from kernels.cpu.driver import CPUDriver
 from kernels.cpu.toolchain import CompilerFailedError, NoCompilerError, compile_shared_object
+from tests.kernels.cpu.compiled_code import forget_compiler
 
 CODE = "int answer(void) { return 42; }"
 # How many threads run the region: each adds 1.
@@ -33,14 +34,9 @@ int count(int threads) {
 def forgotten_compiler() -> Iterator[None]:
     """The compiler is looked for again in each test, and after it."""
 
-    forget()
+    forget_compiler()
     yield
-    forget()
-
-
-def forget() -> None:
-    for known in (toolchain.command, toolchain.compiler_version, toolchain._has_openmp):
-        known.cache_clear()
+    forget_compiler()
 
 
 @pytest.fixture
@@ -54,7 +50,7 @@ def pretend(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatc
     file.write_text(f'#!/bin/sh\necho "$@" >> {folder}/arguments\n{script}\n')
     file.chmod(0o755)
     monkeypatch.setenv("CC", str(file))
-    forget()
+    forget_compiler()
     return folder / "arguments"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import platform
 import re
-import subprocess
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu import toolchain
+from tests.kernels.cpu.compiled_code import assembly
 
 reads_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 assembly")
 
@@ -101,20 +100,13 @@ def in_place(x_ptr, y_ptr, TURNS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(y_ptr + i, total)
 
 
-def assembly(kernel: triton.compiler.CompiledKernel) -> str:
-    """What the compiler makes of a kernel's C code."""
-    command = [*toolchain.command(), *toolchain.flags(), "-S", "-x", "c", "-", "-o", "-"]
-    done = subprocess.run(command, input=kernel.asm["c"], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
 @reads_x86
 def test_along_a_row_what_a_remainder_addresses_is_loaded_by_vectors() -> None:
     x, row = torch.randn(4096), torch.randn(384)
     y = torch.empty_like(x)
     kernel = add_row[(4,)](x, row, y, 4096, COLUMNS=384, BLOCK=1024)
     assert torch.equal(y, x + row.repeat(11)[:4096])
-    text = assembly(kernel)
+    text = assembly(kernel.asm["c"])
     assert "gather" not in text
     assert not re.search(r"v?divp[sd]", text)  # one division a run, none a lane
     assert re.search(r"v?addps\s+\(%r\w+,%r\w+.*\), %[xyz]mm", text)
@@ -199,7 +191,7 @@ def test_products_of_tiles_of_any_shape(
 @reads_x86
 def test_a_product_keeps_its_sums_in_registers() -> None:
     a, b, c = (torch.randn(32, 32) for _ in range(3))
-    text = assembly(product[(1,)](a, b, c, WIDE=tl.float32, ROWS=32, DEPTH=32, COLUMNS=32))
+    text = assembly(product[(1,)](a, b, c, WIDE=tl.float32, ROWS=32, DEPTH=32, COLUMNS=32).asm["c"])
     bodies = re.findall(r"(?m)^\.L\w+:.*\n((?:[ \t].*\n)+?)\tj", text)
     multiplying = [body for body in bodies if len(re.findall(r"(?:fn?madd|mulp)\w+\s", body)) >= 8]
     assert multiplying

@@ -1,0 +1,62 @@
+"""What becomes of a kernel on the CPU: its C, and the assembly and remarks that a compiler makes of that."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from kernels import KERNELS
+from kernels.activation_kernels import backward_kernel, forward_kernel
+from kernels.adam import adam_kernel
+from kernels.cpu import toolchain
+from kernels.sgd import sgd_kernel
+
+_FUNCTIONS: tuple[Any, ...] = (forward_kernel, backward_kernel, adam_kernel, sgd_kernel)
+
+
+def shipped_c(name: str) -> str:
+    """The C that a shipped kernel becomes in fp32."""
+    for function in _FUNCTIONS:
+        function.device_caches.clear()
+    KERNELS[name].fused(**KERNELS[name].make_inputs(4096, torch.float32, torch.device("cpu"), 0))
+    found = [
+        kernel.asm["c"]
+        for function in _FUNCTIONS
+        for caches in function.device_caches.values()
+        for kernel in caches[0].values()
+    ]
+    assert len(found) == 1
+    return str(found[0])
+
+
+def forget_compiler() -> None:
+    """Have the compiler looked for again: $CC has changed."""
+    for known in (toolchain.command, toolchain.compiler_version, toolchain._has_openmp):
+        known.cache_clear()
+
+
+def assembly(c: str, options: Sequence[str] | None = None) -> str:
+    """What the compiler in use makes of C code, with its own flags or others."""
+    return _compile(c, toolchain.flags() if options is None else options, "-").stdout
+
+
+def vectorised_lines(c: str) -> set[int]:
+    """The lines of C at which the compiler in use says that it vectorised a loop."""
+    option, words = (
+        ("-Rpass=loop-vectorize", "remark: vectorized loop")
+        if toolchain.is_clang()
+        else ("-fopt-info-vec-optimized", "optimized: loop vectorized")
+    )
+    said = _compile(c, [*toolchain.flags(), option], "/dev/null").stderr
+    return set(map(int, re.findall(rf":(\d+):\d+: {words}", said)))
+
+
+def _compile(c: str, options: Sequence[str], output: str) -> subprocess.CompletedProcess[str]:
+    command = [*toolchain.command(), *options, "-S", "-x", "c", "-", "-o", output]
+    done = subprocess.run(command, input=c, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
