@@ -369,7 +369,7 @@ class FusedStep(ABC):
         if own.get("grad_scale") is not None or own.get("found_inf") is not None:
             return False
         table = last.table
-        if not table.is_steady() and (
+        if not table.can_repeat() and (
             path_of(self._kernel, last.device) == "torch" or is_being_captured(last.device)
         ):
             return False

@@ -143,7 +143,7 @@ class RepeatedLaunch:
         if compiled is not None and path_of(kernel, _CPU) == "triton-cpu":
             self._key, self._driver, self._compiled = key, driver.active, compiled
 
-    def is_steady(self) -> bool:
+    def can_repeat(self) -> bool:
         """Say whether the last launch was one on the CPU, by the driver that is still Triton's."""
         return bool(self._key) and driver.active is self._driver
 
@@ -152,7 +152,7 @@ class RepeatedLaunch:
 
         It can on a CPU only.
         """
-        if not self.is_steady():
+        if not self.can_repeat():
             return False
         if _someone_listens():
             self._compiled[self._programs, 1, 1](*self._arguments)

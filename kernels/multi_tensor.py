@@ -338,9 +338,9 @@ class MultiTensorTable:
             and self._launch.again()
         )
 
-    def is_steady(self) -> bool:
+    def can_repeat(self) -> bool:
         """Say whether the last launch was one on the CPU, by the driver that is still Triton's."""
-        return self._launch.is_steady()
+        return self._launch.can_repeat()
 
     def _update_records(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int]) -> None:
         """Write what changed of the addresses, sizes and rows into the records; list the chunks if a size did."""

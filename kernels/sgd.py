@@ -124,6 +124,22 @@ def sgd_kernel(
     )
 
 
+_SCALARS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+
+
+def _host_row(group: Group, first: bool = False) -> tuple[float, ...]:
+    """Return a group's scalars where all are on the host. Written out: a dict would take as long as all the rest."""
+    return sgd_row(  # type: ignore[return-value]
+        host_value(group["lr"]),
+        group["momentum"],
+        group["dampening"],
+        host_value(group["weight_decay"]),
+        group["nesterov"],
+        group["maximize"],
+        first,
+    )
+
+
 def sgd_row(
     lr: float | Tensor,
     momentum: float = 0.0,
@@ -294,23 +310,14 @@ class FusedSGD(FusedStep, torch.optim.SGD):
 
     def _next_row(self, group: Group, params: list[Tensor]) -> tuple[float, ...]:
         """Return the group's scalars."""
-        return sgd_row(  # type: ignore[return-value]
-            host_value(group["lr"]),
-            group["momentum"],
-            group["dampening"],
-            host_value(group["weight_decay"]),
-            group["nesterov"],
-            group["maximize"],
-        )
+        return _host_row(group)
 
     def _row(self, group: Group, first: bool, device: torch.device) -> Row:
         """Return the group's scalars; a tensor when one of them is on a device."""
-        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
-        values = {name: group[name] for name in names}
-        if is_on_device(values["lr"]) or is_on_device(values["weight_decay"]):
+        if is_on_device(group["lr"]) or is_on_device(group["weight_decay"]):
+            values = {name: group[name] for name in _SCALARS}
             return device_rows(sgd_row(**values, first=first), 1, device)[0]
-        values |= {name: host_value(values[name]) for name in ("lr", "weight_decay")}
-        return sgd_row(**values, first=first)  # type: ignore[return-value]
+        return _host_row(group, first)
 
     def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
         """Return the kernel's constexprs: the dtypes of the streams, whether there are a buffer and a master."""

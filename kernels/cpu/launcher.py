@@ -90,10 +90,10 @@ def launch(x, y, z, stream, function, metadata, launch_metadata, enter_hook, exi
     if exit_hook is not None:
         exit_hook(launch_metadata)
 
-def bind(x, y, z, function, alone, {names}):
+def bind(x, y, z, function, one_thread, {names}):
     packed = pack({", ".join(values)})
     def again():
-        failure = function(x, y, z, 1 if alone else threads(), packed)
+        failure = function(x, y, z, 1 if one_thread else threads(), packed)
         if failure is not None:
             raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
     return again

@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering.addresses import DIVISIONS
 from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.runs import (
-    LEAST_LANES,
-    Quotient,
-    are_long,
-    begin_run,
-    find_quotients,
-    one_number_each,
-)
+from kernels.cpu.lowering.runs import Quotient, are_long, begin_run, find_quotients, one_number_each
 from kernels.cpu.lowering.shape import VIEWS, Index, linear, viewed
 from kernels.cpu.lowering.state import FunctionState
 
@@ -248,11 +241,10 @@ class _Nest:
         )
 
     def quotients(self) -> list[Quotient]:
-        """The quotients that cut the innermost loop into runs: none where it is short itself, as of a tail."""
-        if not self._loops or self._band.shape[self._inner] < LEAST_LANES:
-            return []
+        """The quotients that cut the innermost loop into runs."""
         pointers = [(access.operands[0], index) for access, index in self._accesses()]
-        return find_quotients(self._state, self._elements, pointers, f"i{self._inner}")
+        lanes = self._band.shape[self._inner] if self._loops else 1
+        return find_quotients(self._state, self._elements, pointers, f"i{self._inner}", lanes)
 
     def write(self, quotients: list[Quotient]) -> None:
         """Hand the loops to the state, the innermost one cut into runs by quotients, if there are any."""

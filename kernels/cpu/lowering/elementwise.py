@@ -39,6 +39,7 @@ _CHEAP = {
     "tt.broadcast",
     "tt.trans",
     "tt.reshape",
+    *DIVISIONS,
 }
 # Quotients: a loop that works them out falls into runs of lanes that share them, see `runs`; from memory it would not.
 _OPERATIONS_OF_A_DIVISION = 6
@@ -68,7 +69,7 @@ class Costs:
         if not value.type.is_tile:
             return 0
         producer = value.producer
-        if producer is None or producer.name not in {*_CHEAP, *DIVISIONS}:
+        if producer is None or producer.name not in _CHEAP:
             return _MOST_OPERATIONS + 1
         own = _OPERATIONS_OF_A_DIVISION if producer.name in DIVISIONS else 1
         return min(_MOST_OPERATIONS + 1, own + sum(self._cost(operand) for operand in producer.operands))

@@ -18,7 +18,7 @@ from kernels.cpu.lowering.shape import Index
 from kernels.cpu.lowering.state import FunctionState
 
 # The beginning of a run costs about as much as dividing and gathering in this many lanes.
-LEAST_LANES = 32
+_LEAST_LANES = 32
 Element = tuple[Value, Index]
 
 
@@ -42,7 +42,7 @@ class Quotient:
 
 
 def find_quotients(
-    state: FunctionState, elements: Iterable[Element], pointers: Iterable[Element], inner: str
+    state: FunctionState, elements: Iterable[Element], pointers: Iterable[Element], inner: str, lanes: int
 ) -> list[Quotient]:
     """Find the divisions by which the innermost lanes fall into runs; none if no access becomes contiguous by them.
 
@@ -50,7 +50,10 @@ def find_quotients(
         elements: what the loop nest works out, in program order.
         pointers: the elements of pointers that it loads from or stores to.
         inner: the variable of its innermost loop.
+        lanes: of that loop; a short one, as of a tail, is not cut.
     """
+    if lanes < _LEAST_LANES:
+        return []
     addresses = state.addresses
     scattered = [element for element in pointers if addresses.affine(*element) is None]
     found: list[Quotient] = []
@@ -75,7 +78,7 @@ def one_number_each(state: FunctionState, quotients: Sequence[Quotient]) -> Iter
 def are_long(quotients: Sequence[Quotient]) -> str:
     """A C condition: the runs are worth their beginnings. Empty where that is known."""
     open_ = [each.divisor for each in quotients if isinstance(each.divisor, str)]
-    return " && ".join(f"{divisor} >= {LEAST_LANES}" for divisor in open_)
+    return " && ".join(f"{divisor} >= {_LEAST_LANES}" for divisor in open_)
 
 
 def begin_run(state: FunctionState, quotients: Sequence[Quotient], inner: str, first: str, end: str) -> str:
@@ -103,6 +106,6 @@ def _quotient(state: FunctionState, value: Value, index: Index, inner: str) -> Q
     by = divisor.constant
     if isinstance(by, str) and any(name in by for name in state.addresses.quotients.values()):
         return None  # known within a run only: too late to tell whether runs are long
-    if dividend.coefficients.get(inner) != 1 or (isinstance(by, int) and by < LEAST_LANES):
+    if dividend.coefficients.get(inner) != 1 or (isinstance(by, int) and by < _LEAST_LANES):
         return None
     return Quotient(state.name("q"), key, dividend, by, dividend.width)
