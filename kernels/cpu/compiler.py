@@ -120,7 +120,10 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
     passes.ttir.add_loop_unroll(manager)
     passes.common.add_canonicalizer(manager)
     passes.common.add_cse(manager)
-    manager.run(module, "make_ttir")
+    if "str" in (manager.run.__doc__ or ""):  # from Triton 3.6 on, passes that are printed have a name
+        manager.run(module, "make_ttir")
+    else:
+        manager.run(module)
     return module
 
 

@@ -1,8 +1,8 @@
 """Triton's IR as a tree of Python objects.
 
 Structure, types, operands and locations come from the bindings (`module.walk`). They give neither the value of a
-constant nor an array attribute nor a string, so each operation also carries its line of the printed module, found by
-walking both in the same order.
+constant nor an array attribute nor a string, nor before Triton 3.7 an integer, so each operation also carries its line
+of the printed module, found by walking both in the same order.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ _SOURCE = re.compile(r'"([^"]+\.py)":(\d+):(\d+)')
 _LOCATION = re.compile(r"^(#loc\d*) = (loc\(.*\))$", re.MULTILINE)
 _LOCATION_OF_LINE = re.compile(r" loc\((#loc\d*)\)$")
 _SUCCESSOR = re.compile(r"\^bb(\d+)")
+_GRID_AXES = "xyz"
+_AXIS = re.compile(r"axis = (?P<number>\d+) : i32|get_(?:program_id|num_programs) (?P<letter>[xyz])")
+_PREDICATE = re.compile(r"arith\.cmp[if] (\w+),")
 
 
 @dataclass(eq=False)
@@ -78,11 +81,19 @@ class Operation:
         """Its only result."""
         return self.results[0]
 
-    def integer(self, attribute: str) -> int:
-        """An integer attribute."""
-        value = self.handle.get_int_attr(attribute)
-        assert value is not None, f"{self.name} has no {attribute}: {self.line}"
-        return int(value)
+    @property
+    def axis(self) -> int:
+        """The dimension of the tile or of the grid that it works along."""
+        found = _AXIS.search(self.line)
+        assert found is not None, f"{self.name} has no axis: {self.line}"
+        return _GRID_AXES.index(found["letter"]) if found["letter"] else int(found["number"])
+
+    @property
+    def predicate(self) -> str:
+        """How a comparison compares, in MLIR's words: slt, ult, oeq, une and so on."""
+        found = _PREDICATE.search(self.line)
+        assert found is not None, f"{self.name} has no predicate: {self.line}"
+        return found[1]
 
     def array(self, attribute: str) -> tuple[int, ...]:
         """An array attribute, from the printed line."""

@@ -303,19 +303,17 @@ def test_a_platform_that_cannot_enforce_a_limit_says_so(monkeypatch: pytest.Monk
 def test_a_device_limit_is_a_fraction_of_its_memory_over_the_footprint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fractions: list[tuple[float, str]] = []
+    fractions: list[tuple[float, int]] = []
     total = SimpleNamespace(total_memory=1000 * MIB)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: total)
-    monkeypatch.setattr(
-        torch.cuda,
-        "set_per_process_memory_fraction",
-        lambda fraction, device: fractions.append((fraction, device)),
-    )
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *call: fractions.append(call), raising=False)
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
     with memory_limit(MemoryBudget("cuda", 200 * MIB, "spec", Footprint(device_bytes=50 * MIB))):
-        assert fractions == [(0.25, "cuda")]
-    assert fractions[1:] == [(1.0, "cuda")]
-    with memory_limit(MemoryBudget("cuda", 5000 * MIB, "spec")):
-        assert fractions[2] == (1.0, "cuda")
+        assert fractions == [(0.25, 3)]
+    assert fractions[1:] == [(1.0, 3)]
+    with memory_limit(MemoryBudget("cuda:1", 5000 * MIB, "spec")):
+        assert fractions[2] == (1.0, 1)
 
 
 @pytest.mark.gpu

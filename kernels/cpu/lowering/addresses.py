@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"i\d+$")
 _INTEGERS = ("i32", "i64")
 DIVISIONS = ("arith.divsi", "arith.remsi")
 _ARITHMETIC = ("arith.addi", "arith.subi", "arith.muli", "arith.extsi", "tt.addptr", *DIVISIONS)
-_SIGNED_COMPARISONS = {2: ("<", 0), 3: ("<", 1), 4: (">", 0), 5: (">", 1)}
+_SIGNED_COMPARISONS = {"slt": ("<", 0), "sle": ("<", 1), "sgt": (">", 0), "sge": (">", 1)}
 
 Number = int | str  # known while compiling, or a C expression
 Division = tuple[Value, Value, Index]  # dividend and divisor, at an index
@@ -143,9 +143,9 @@ class Addresses:
         if producer.name == "arith.andi":
             parts = [self.prefix_limits(operand, index, inner, size) for operand in producer.operands]
             return None if None in parts else [limit for part in parts for limit in part or ()]
-        if producer.name != "arith.cmpi" or producer.integer("predicate") not in _SIGNED_COMPARISONS:
+        if producer.name != "arith.cmpi" or producer.predicate not in _SIGNED_COMPARISONS:
             return None
-        direction, further = _SIGNED_COMPARISONS[producer.integer("predicate")]
+        direction, further = _SIGNED_COMPARISONS[producer.predicate]
         low, high = (self.affine(operand, index) for operand in producer.operands)
         if direction == ">":
             low, high = high, low

@@ -14,28 +14,29 @@ from kernels.cpu.ir_types import UNSIGNED
 from kernels.cpu.lowering.constants import decimal, literal
 from kernels.cpu.lowering.rule import Rule, narrowed, widened
 
-# In the order of MLIR's CmpIPredicate and CmpFPredicate. {a} {b} are the operands.
-_INTEGER_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "<", "<=", ">", ">=")
-_FIRST_UNSIGNED = 6
+# By MLIR's names. Of two integers, s and u say whether they are signed; of two floats, o and u (ordered, unordered) say
+# what a NaN gives: false or true. {a} {b} are the operands.
+_EQUALITIES = {"eq": "==", "ne": "!="}
+_ORDERS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _SIGNED_BIT = "-(int)"  # a set bit is -1 where it is signed
-_FLOAT_COMPARISONS = (
-    "0",
-    "({a} == {b})",
-    "({a} > {b})",
-    "({a} >= {b})",
-    "({a} < {b})",
-    "({a} <= {b})",
-    "({a} < {b} || {a} > {b})",
-    "({a} == {a} && {b} == {b})",
-    "(!({a} < {b} || {a} > {b}))",
-    "(!({a} <= {b}))",
-    "(!({a} < {b}))",
-    "(!({a} >= {b}))",
-    "(!({a} > {b}))",
-    "({a} != {b})",
-    "({a} != {a} || {b} != {b})",
-    "1",
-)
+_FLOAT_COMPARISONS = {
+    "false": "0",
+    "oeq": "({a} == {b})",
+    "ogt": "({a} > {b})",
+    "oge": "({a} >= {b})",
+    "olt": "({a} < {b})",
+    "ole": "({a} <= {b})",
+    "one": "({a} < {b} || {a} > {b})",
+    "ord": "({a} == {a} && {b} == {b})",
+    "ueq": "(!({a} < {b} || {a} > {b}))",
+    "ugt": "(!({a} <= {b}))",
+    "uge": "(!({a} < {b}))",
+    "ult": "(!({a} >= {b}))",
+    "ule": "(!({a} > {b}))",
+    "une": "({a} != {b})",
+    "uno": "({a} != {a} || {b} != {b})",
+    "true": "1",
+}
 
 
 def _integer_binary(operator: str, on_bits: str) -> Rule:
@@ -135,18 +136,19 @@ def _known_number(value: Value) -> float | None:
 
 
 def _compare_integers(operation: Operation, args: Sequence[str]) -> str:
-    predicate = operation.integer("predicate")
+    predicate = operation.predicate
+    if predicate in _EQUALITIES:
+        return f"({args[0]} {_EQUALITIES[predicate]} {args[1]})"
+    signedness, order = predicate[0], _ORDERS[predicate[1:]]
     operand = operation.operands[0].type
-    cast = f"({UNSIGNED[operand.c]})" if predicate >= _FIRST_UNSIGNED else ""
-    if operand.element == "i1" and predicate in (2, 3, 4, 5):
-        cast = _SIGNED_BIT
-    return f"({cast}{args[0]} {_INTEGER_COMPARISONS[predicate]} {cast}{args[1]})"
+    cast = f"({UNSIGNED[operand.c]})" if signedness == "u" else _SIGNED_BIT if operand.element == "i1" else ""
+    return f"({cast}{args[0]} {order} {cast}{args[1]})"
 
 
 def _compare_floats(operation: Operation, args: Sequence[str]) -> str:
     element = operation.operands[0].type.element
     a, b = (widened(arg, element) for arg in args)
-    return _FLOAT_COMPARISONS[operation.integer("predicate")].format(a=a, b=b)
+    return _FLOAT_COMPARISONS[operation.predicate].format(a=a, b=b)
 
 
 def _select(operation: Operation, args: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from kernels.cpu.lowering.emitter import Emitter, Lower
 def _gather(emitter: Emitter, operation: Operation) -> None:
     """Indices out of range are taken into it: on a GPU they give anything."""
     source, indices = operation.operands
-    axis = operation.integer("axis")
+    axis = operation.axis
     shape = source.type.dimensions
     inner, size = math.prod(shape[axis + 1 :]), shape[axis]
     taken = indices.type.dimensions[axis]

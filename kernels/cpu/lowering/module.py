@@ -25,7 +25,7 @@ LOWERINGS: dict[str, Lower] = {
     **debug.LOWERINGS,
 }
 ENTRY = "run"
-_SYMBOL = re.compile(r"tt\.func (public|private) @([\w.$-]+)\(")
+_SYMBOL = re.compile(r'tt\.func (public|private) @"?([^"\s]+?)"?\((?:%|\))')
 
 _GRID = """
 typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;

@@ -14,18 +14,17 @@ _LANES_OF_A_REGION = 8192
 
 
 def _program_id(emitter: Emitter, operation: Operation) -> None:
-    emitter.scalar(operation.result, f"grid->place[{operation.integer('axis')}]")
+    emitter.scalar(operation.result, f"grid->place[{operation.axis}]")
 
 
 def _program_count(emitter: Emitter, operation: Operation) -> None:
-    emitter.scalar(operation.result, f"grid->size[{operation.integer('axis')}]")
+    emitter.scalar(operation.result, f"grid->size[{operation.axis}]")
 
 
 def _call(emitter: Emitter, operation: Operation) -> None:
     """A function that was not inlined: Triton lets it take scalars only; results go where pointers say."""
     emitter.before_effect()
-    callee = re.search(r"@([\w.$-]+)\(", operation.line)
-    assert callee is not None, operation.line
+    callee = operation.handle.get_flat_symbol_ref_attr("callee")
     arguments = [emitter.scalars[operand] for operand in operation.operands]
     for result in operation.results:
         if result.type.is_tile:
@@ -33,7 +32,7 @@ def _call(emitter: Emitter, operation: Operation) -> None:
             arguments.append(emitter.arrays[result])
         else:
             arguments.append(f"&{emitter.new_scalar(result)}")
-    emitter.line(f"{function_name(callee[1])}({', '.join(['grid', 'scratch', *arguments])});")
+    emitter.line(f"{function_name(callee)}({', '.join(['grid', 'scratch', *arguments])});")
     emitter.done.add(operation)
 
 
@@ -65,13 +64,13 @@ def _poison(emitter: Emitter, operation: Operation) -> None:
 
 
 def function_name(symbol: str) -> str:
-    """The C name of a function of the module.
+    """The C name of a function of the module; what C does not take becomes its number.
 
     Example:
         >>> function_name("add.f32")
-        'tt_add_f32'
+        'tt_add_2ef32'
     """
-    return "tt_" + re.sub(r"\W", "_", symbol)
+    return "tt_" + re.sub(r"\W", lambda found: f"_{ord(found[0]):x}", symbol)
 
 
 def programs_worth_a_thread(functions: list[Operation]) -> int:

@@ -13,7 +13,7 @@ _LANES = 64
 
 def _reduce(emitter: Emitter, operation: Operation) -> None:
     shape = operation.operands[0].type.dimensions
-    axis = operation.integer("axis")
+    axis = operation.axis
     outer, size, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     sources = [emitter.array_of(operand) for operand in operation.operands]
     emitter.flush()
@@ -85,7 +85,7 @@ def _across_rows(
 
 def _scan(emitter: Emitter, operation: Operation) -> None:
     shape = operation.operands[0].type.dimensions
-    axis = operation.integer("axis")
+    axis = operation.axis
     outer, size, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     (block,) = operation.regions[0]
     sources = [emitter.array_of(operand) for operand in operation.operands]

@@ -29,7 +29,7 @@ def linear(index: Index, shape: Sequence[int]) -> str:
 
 
 def _expanded(operation: Operation, index: Index, place: int) -> Index:
-    axis = operation.integer("axis")
+    axis = operation.axis
     return index[:axis] + index[axis + 1 :]
 
 
