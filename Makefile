@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint perf search-bench exhaustive compilers fuzz static gpu-check schema clean
+.PHONY: run test lint perf search-bench exhaustive compilers fuzz static gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -36,9 +36,13 @@ fuzz: $(VENV)/installed-test
 static: $(VENV)/installed
 	$(BIN)/python -m kernels.static
 
+# On a machine with a GPU: is everything right there? And how fast, beside PyTorch's own?
 gpu-check: $(VENV)/installed-test
 	@mkdir -p results
 	$(BIN)/python -m pytest -m gpu -v --junitxml=results/gpu-check.xml
+
+gpu-perf: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m gpu tests/perf --benchmark-enable --benchmark-disable-gc -s
 
 # Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
 search-bench: $(VENV)/installed

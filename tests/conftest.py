@@ -1,4 +1,4 @@
-"""What needs a GPU is marked `gpu`: skipped, with the reason, where there is none; `make gpu-check` runs it alone."""
+"""What needs a GPU is marked `gpu`, and `make gpu-check` runs it alone; all other tests see none, even where one is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import torch
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPU from tests that are not about one: what they expect of devices and paths is the same everywhere."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["HIP_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

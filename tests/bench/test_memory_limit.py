@@ -307,7 +307,9 @@ def test_a_device_limit_is_a_fraction_of_its_memory_over_the_footprint(
     total = SimpleNamespace(total_memory=1000 * MIB)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: total)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *call: fractions.append(call), raising=False)
+    monkeypatch.setattr(
+        torch._C, "_cuda_setMemoryFraction", lambda *call: fractions.append(call), raising=False
+    )
     monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
     with memory_limit(MemoryBudget("cuda", 200 * MIB, "spec", Footprint(device_bytes=50 * MIB))):
         assert fractions == [(0.25, 3)]

@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +26,7 @@ from kernels.activations import activation, reference
 from kernels.adam import adam_kernel
 from kernels.launch import why_not_on_cpu
 from tests.kernels.model_shapes import MODELS
+from tests.perf.race import Race, Side, seconds
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +35,6 @@ def compiler() -> None:
     assert why_not_on_cpu() is None, why_not_on_cpu()
 
 
-_ROUNDS = 15
-_LEAST_S = 0.02  # of one side in one round
 _SMALL: Sequence[tuple[int, ...]] = [(1000,), (7, 11)]
 _TENSORS: dict[str, Sequence[tuple[int, ...]]] = {
     "10^4": [(10**4,)],
@@ -51,7 +48,6 @@ _OPTIMIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "sgd": (FusedSGD, torch.optim.SGD, {"lr": 0.01}),
     "momentum": (FusedSGD, torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
 }
-Side = Callable[[], object]
 
 
 @triton.jit
@@ -66,56 +62,6 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
-
-
-class Race:
-    """Times sides in turns, first to last and last to first, so that a drift of the machine hits all alike.
-
-    Args:
-        sides: ours first.
-    """
-
-    def __init__(self, sides: dict[str, Side]) -> None:
-        self._sides = sides
-        self._times_s: dict[str, list[float]] = {name: [] for name in sides}
-        self._calls: dict[str, int] = {}
-
-    def run_and_say(
-        self, benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], title: str
-    ) -> None:
-        """Time the rounds, once where nothing is timed, and print medians and ratios."""
-        for name, side in self._sides.items():
-            side()  # compiles
-            self._calls[name] = max(1, int(_LEAST_S / _seconds(side, 1))) if benchmark.enabled else 1
-        benchmark.pedantic(self._round, rounds=_ROUNDS if benchmark.enabled else 1)
-        if benchmark.enabled:
-            with capsys.disabled():
-                print(f"\n{title}: {self._result()}")
-
-    def _result(self) -> str:
-        ours, *others = self._sides
-        parts = [f"{1e3 * statistics.median(self._times_s[ours]):.3f} ms"]
-        for other in others:
-            pairs = zip(self._times_s[other], self._times_s[ours], strict=True)
-            ratios = [theirs / mine for theirs, mine in pairs]
-            parts.append(
-                f"{other} {1e3 * statistics.median(self._times_s[other]):.3f}: {statistics.median(ratios):.2f} times "
-                f"[{min(ratios):.2f}..{max(ratios):.2f}]"
-            )
-        return ", ".join(parts)
-
-    def _round(self) -> None:
-        for names in (list(self._sides), list(reversed(self._sides))):
-            for name in names:
-                calls = self._calls[name]
-                self._times_s[name].append(_seconds(self._sides[name], calls) / calls)
-
-
-def _seconds(side: Side, calls: int) -> float:
-    start_s = time.perf_counter()
-    for _ in range(calls):
-        side()
-    return time.perf_counter() - start_s
 
 
 def _parameters(shapes: Sequence[tuple[int, ...]]) -> list[torch.nn.Parameter]:
@@ -222,7 +168,7 @@ def test_a_kernels_bandwidth_against_a_tuned_copy_of_the_same_bytes(
     blocks = (1024, 4096, 16384, 65536)
     for block in blocks:
         tuned(block)
-    best = min(blocks, key=lambda block: min(_seconds(partial(tuned, block), 1) for _ in range(5)))
+    best = min(blocks, key=lambda block: min(seconds(partial(tuned, block), 1) for _ in range(5)))
     sides: dict[str, Side] = {
         "ours": lambda: kernel.fused(**inputs),
         f"copy (block {best})": partial(tuned, best),

@@ -1,0 +1,138 @@
+"""The kernels on a GPU against PyTorch's own, in pairs: `make gpu-perf` prints them.
+
+Without timing, as in `make gpu-check`, each shows once that both sides do the same work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kernels import FusedAdam, FusedAdamW, FusedSGD, activation, replace_activations
+from kernels.activations import reference
+from tests.kernels.model_shapes import MODELS
+from tests.perf.race import Race, Side
+
+pytestmark = pytest.mark.gpu
+
+DEVICE = torch.device("cuda")
+_TENSORS: dict[str, Sequence[tuple[int, ...]]] = {
+    "10^4": [(10**4,)],
+    "resnet50": MODELS["resnet50"],
+    "gpt2-124m": MODELS["gpt2-124m"],
+}
+_OPTIMIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "adam": (FusedAdam, torch.optim.Adam, {}),
+    "adamw": (FusedAdamW, torch.optim.AdamW, {}),
+    "sgd": (FusedSGD, torch.optim.SGD, {"lr": 0.01}),
+    "momentum": (FusedSGD, torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
+}
+
+
+def _parameters(shapes: Sequence[tuple[int, ...]]) -> list[nn.Parameter]:
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(shape, generator=generator, device=DEVICE)) for shape in shapes]
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator, device=DEVICE)
+    return parameters
+
+
+@pytest.mark.parametrize("tensors", _TENSORS)
+@pytest.mark.parametrize("name", _OPTIMIZERS)
+def test_a_step_against_fused_and_foreach(
+    benchmark: BenchmarkFixture, name: str, tensors: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fused_class, torch_class, options = _OPTIMIZERS[name]
+    optimizers = {
+        "ours": fused_class(_parameters(_TENSORS[tensors]), **options),
+        "fused": torch_class(_parameters(_TENSORS[tensors]), fused=True, **options),
+        "foreach": torch_class(_parameters(_TENSORS[tensors]), foreach=True, **options),
+    }
+    assert optimizers["ours"].path == "triton"
+    sides: dict[str, Side] = {key: optimizer.step for key, optimizer in optimizers.items()}
+    Race(sides).run_and_say(benchmark, capsys, f"{name}, {tensors}")
+    if not benchmark.enabled:  # as many steps on each side
+        ours, fused = (optimizers[key].param_groups[0]["params"] for key in ("ours", "fused"))
+        torch.testing.assert_close(ours, fused, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["gelu", "silu"])
+def test_bias_and_activation_against_eager_and_compiled(
+    benchmark: BenchmarkFixture,
+    name: str,
+    dtype: torch.dtype,
+    direction: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows, columns = (16384, 4096) if benchmark.enabled else (5, 96)
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    x, dy = torch.randn((2, rows, columns), generator=generator, device=DEVICE).to(dtype)
+    bias = torch.randn(columns, generator=generator, device=DEVICE).to(dtype)
+
+    def eager(x: Tensor, bias: Tensor) -> Tensor:
+        return reference(x, name, bias)
+
+    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "ours": lambda x, bias: activation(x, name, bias),
+        "eager": eager,
+    }
+    if benchmark.enabled:
+        torch._dynamo.reset()  # compiled functions share one code object, which is compiled anew a few times only
+        functions["compiled"] = torch.compile(eager)
+    if direction == "forward":
+        sides: dict[str, Side] = {key: partial(f, x, bias) for key, f in functions.items()}
+    else:
+        sides = {key: _backward(f, x, bias, dy) for key, f in functions.items()}
+    Race(sides).run_and_say(benchmark, capsys, f"bias + {name}, {direction}, {dtype}, {rows} x {columns}")
+    if dtype == torch.float32:
+        torch.testing.assert_close(sides["ours"](), sides["eager"](), rtol=1e-4, atol=1e-3)
+
+
+def _backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, bias: Tensor, dy: Tensor) -> Side:
+    """Return what works out the gradients of input and bias."""
+    leaves = [x.clone().requires_grad_(), bias.clone().requires_grad_()]
+    y = function(*leaves)
+    return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
+
+
+def test_a_step_of_a_small_model(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    """Here the host is what takes time."""
+    x = torch.randn(64, 64, device=DEVICE)
+    y = torch.randint(10, (64,), device=DEVICE)
+
+    def trained(fused_optimizer: bool, fused_activations: bool) -> Callable[[], Tensor]:
+        torch.manual_seed(0)
+        layers = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)]
+        model = nn.Sequential(*layers).to(DEVICE)
+        if fused_activations:
+            replace_activations(model)
+        optimizer = (FusedAdam if fused_optimizer else torch.optim.Adam)(model.parameters())
+
+        def step() -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    sides = {
+        "ours": trained(True, True),
+        "fused activations only": trained(False, True),
+        "fused optimizer only": trained(True, False),
+        "torch": trained(False, False),
+    }
+    Race(dict(sides)).run_and_say(benchmark, capsys, "a step of a small model")
+    if not benchmark.enabled:
+        losses = torch.stack([side() for side in sides.values()])
+        torch.testing.assert_close(losses, losses[-1].expand(4), rtol=1e-4, atol=1e-4)
