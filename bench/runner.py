@@ -157,6 +157,7 @@ def make_plan(
         threads=max(1, usable_cores() // jobs) if jobs > 1 else None,
         jobs=jobs,
         import_paths=(str(spec_path.parent.resolve()),),
+        libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
     )
     limit_s = spec.limits.trial_time
     hard_timeout_s = None if limit_s is None else HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S

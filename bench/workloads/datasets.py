@@ -77,6 +77,11 @@ class Source:
         """Whether this is another data set than the spec names."""
         return self.name != self.wanted
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Modules that loading it imports, of which nothing else has need."""
+        return ("sklearn.datasets",) if self.name == "digits" and not self.is_factory else ()
+
     def announcement(self) -> str | None:
         """What a person must know before training and over every report; None for the real thing."""
         if not self.stand_in:

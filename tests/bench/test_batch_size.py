@@ -43,6 +43,13 @@ seeds: 2
 limits: {memory: 2GiB}
 """
 
+DIGITS = """\
+name: small
+data:  {name: digits, validation: 300}
+model: {name: linear}
+train: {optimizer: sgd, base_lr: 0.01, batch_size: 64, epochs: 1}
+"""
+
 
 def encoder_block(input_shape: tuple[int, ...], num_classes: int, width: int, depth: int) -> nn.Module:
     """An encoder over an image's rows."""
@@ -94,6 +101,20 @@ def test_a_limit_is_needed_for_the_device_at_hand(spec: Path) -> None:
     with pytest.raises(InputError, match="--memory: is missing"):
         with_limits(loaded, None, grid=False, device=None)
     assert with_limits(loaded, None, grid=False, device="t4").spec.limits.memory is None
+
+
+@needs_linux
+def test_the_libraries_that_load_the_data_are_no_part_of_what_a_batch_needs(spec: Path) -> None:
+    # scikit-learn alone maps more than the limit.
+    spec.write_text(DIGITS)
+    plan = plan_of(spec, 32 * MIB, job="probe")
+    executor = WorkerExecutor(plan.setup)
+    try:
+        record = executor.run(plan.trials[0], lambda progress: None)
+    finally:
+        executor.close()
+    assert record.status == "ok", record.reason
+    assert record.values["needed_bytes"] < 32 * MIB
 
 
 @needs_linux
