@@ -23,6 +23,8 @@ from bench.stats import Configuration, Spread, Summary
 from bench.units import METRICS, format_bytes, format_metric, format_seconds
 
 BAR_WIDTH = 30
+# A bar is this long from 1.1 on: a gain of a few percent, all there is, would look like much.
+_LEAST_OF_A_FULL_BAR = math.log(1.1)
 _MOST_RATES = 4
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
 _DIM = "dim"
@@ -395,12 +397,12 @@ def _measured(name: str, value: str, interval: str) -> Text:
 
 
 def _bars(time: Estimate, steps: Estimate, step_time: Estimate, steps_share: float | None) -> Table:
-    """Draw the three ratios as bars of length |log|; a ratio under 1, a loss, is drawn light."""
+    """Draw the three ratios as bars of length |log|; a ratio under 1, a loss, is drawn light. 1.00x has no parts."""
     shares = ["", "", ""]
-    if steps_share is not None:
+    if steps_share is not None and wording.ratio_text(time.value) != wording.ratio_text(1):
         shares = ["", f"{100 * steps_share:.0f} % of it", f"{100 * (1 - steps_share):.0f} % of it"]
     ratios = [time, steps, step_time]
-    longest = max(abs(math.log(ratio.value)) for ratio in ratios) or 1.0
+    longest = max(_LEAST_OF_A_FULL_BAR, *(abs(math.log(ratio.value)) for ratio in ratios))
     grid = Table.grid(padding=_GAP)
     grid.add_column()
     grid.add_column(justify="right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import re
 import subprocess
@@ -16,7 +17,9 @@ import pytest
 from rich.console import Console
 
 from bench.records import Record
+from bench.report import terminal
 from bench.report.terminal import render
+from bench.significance import Estimate
 from bench.stats import Summary, summarize
 from bench.units import format_metric
 
@@ -277,6 +280,24 @@ def test_colour_adds_nothing_but_colour() -> None:
     assert "\x1b[" in text
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert [line.rstrip() for line in plain.splitlines()] == printed(every_status(), 100).splitlines()
+
+
+def gain_lines(time_ratio: float) -> list[str]:
+    """The bars of a gain that is half of fewer steps, half of faster steps."""
+    root = math.sqrt(time_ratio)
+    grid = terminal._bars(*(Estimate(r, None, None, 2, 1.0) for r in (time_ratio, root, root)), 0.5)
+    console = Console(width=100, no_color=True)
+    with console.capture() as capture:
+        console.print(grid)
+    return capture.get().splitlines()
+
+
+def test_a_gain_that_prints_as_none_has_no_parts_and_a_small_one_no_long_bar() -> None:
+    assert [line.count("█") for line in gain_lines(4.0)] == [terminal.BAR_WIDTH, 15, 15]
+    assert all("50 % of it" in line for line in gain_lines(4.0)[1:])
+    assert max(line.count("█") for line in gain_lines(1.02)) < terminal.BAR_WIDTH / 2
+    assert max(line.count("█") for line in gain_lines(1.004)) <= 1
+    assert not any("of it" in line for line in gain_lines(1.004))
 
 
 def test_square_brackets_in_a_reason_are_printed_not_taken_for_markup() -> None:
