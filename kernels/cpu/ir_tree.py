@@ -1,8 +1,8 @@
 """Triton's IR as a tree of Python objects.
 
 Structure, types, operands and locations come from the bindings (`module.walk`). They give neither the value of a
-constant nor an array attribute nor a string, nor before Triton 3.7 an integer, so each operation also carries its line
-of the printed module, found by walking both in the same order.
+constant nor an array attribute nor (before Triton 3.7) an integer, so each operation also carries its line of the
+printed module, found by walking both in the same order.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from triton._C.libtriton import ir
 
 from kernels.cpu.ir_types import Type
 
@@ -23,6 +25,28 @@ _SUCCESSOR = re.compile(r"\^bb(\d+)")
 _GRID_AXES = "xyz"
 _AXIS = re.compile(r"axis = (?P<number>\d+) : i32|get_(?:program_id|num_programs) (?P<letter>[xyz])")
 _PREDICATE = re.compile(r"arith\.cmp[if] (\w+),")
+_PREDICATES = {
+    "arith.cmpi": ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"],
+    "arith.cmpf": [
+        "false",
+        "oeq",
+        "ogt",
+        "oge",
+        "olt",
+        "ole",
+        "one",
+        "ord",
+        "ueq",
+        "ugt",
+        "uge",
+        "ult",
+        "ule",
+        "une",
+        "uno",
+        "true",
+    ],
+}
+_BINDINGS_GIVE_INTEGERS = hasattr(ir.operation, "get_int_attr")  # since Triton 3.7
 
 
 @dataclass(eq=False)
@@ -84,6 +108,8 @@ class Operation:
     @property
     def axis(self) -> int:
         """The dimension of the tile or of the grid that it works along."""
+        if _BINDINGS_GIVE_INTEGERS:
+            return int(self.handle.get_int_attr("axis"))
         found = _AXIS.search(self.line)
         assert found is not None, f"{self.name} has no axis: {self.line}"
         return _GRID_AXES.index(found["letter"]) if found["letter"] else int(found["number"])
@@ -91,6 +117,8 @@ class Operation:
     @property
     def predicate(self) -> str:
         """How a comparison compares, in MLIR's words: slt, ult, oeq, une and so on."""
+        if _BINDINGS_GIVE_INTEGERS:
+            return _PREDICATES[self.name][self.handle.get_int_attr("predicate")]
         found = _PREDICATE.search(self.line)
         assert found is not None, f"{self.name} has no predicate: {self.line}"
         return found[1]
