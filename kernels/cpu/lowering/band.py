@@ -232,12 +232,13 @@ class _Nest:
         self._masks: set[Element] = set()
         self._find_masks()
         masks = {_mask(store) for store in band.stores}
-        # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask.
+        # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask, and
+        # tiles that are kept for such stores.
         self._all_within = (
             len(band.stores) == len(band.sinks)
-            and not kept
             and len(self._masks) == 1
             and masks == {mask for mask, _ in self._masks}
+            and all(_is_for_stores_under(state, value, masks) for value, _ in kept)
         )
 
     def quotients(self) -> list[Quotient]:
@@ -408,6 +409,20 @@ class _Nest:
             return memory
         other = self._read(operation.operands[2], index) if len(operation.operands) > 2 else "0"
         return f"({self._read(mask, index)} ? {memory} : {other})"
+
+
+def _is_for_stores_under(state: FunctionState, value: Value, masks: set[Value | None]) -> bool:
+    """Say whether a tile is needed in lanes alone that store under one of the masks: lane by lane, and nowhere else."""
+    for user in value.users:
+        if user in state.done:
+            continue
+        if user.name == "tt.store":
+            pointer, stored, *rest = user.operands
+            if _mask(user) not in masks or stored is not value or value in (pointer, *rest):
+                return False
+        elif user.name not in RULES or not _is_for_stores_under(state, user.result, masks):
+            return False
+    return True
 
 
 def _mask(access: Operation) -> Value | None:

@@ -73,3 +73,33 @@ def test_the_guard_pages_are_guarded(place: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode < 0  # killed by a signal
+
+
+@triton.jit
+def two_stores(x_ptr, y_ptr, z_ptr, total_ptr, n, SUMMED: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i = tl.arange(0, BLOCK)
+    mask = i < n
+    y = tl.exp(tl.load(x_ptr + i, mask=mask, other=0.0))
+    tl.store(y_ptr + i, y, mask=mask)
+    tl.debug_barrier()
+    tl.store(z_ptr + i, 2 * y, mask=mask)
+    if SUMMED:
+        tl.store(total_ptr, tl.sum(y, 0))
+
+
+@pytest.mark.parametrize("elements", [1, 13, 127, 128])
+def test_a_tile_for_masked_stores_alone_is_worked_out_in_their_lanes_alone(elements: int) -> None:
+    with guarded(elements, torch.float32) as x, guarded(elements, torch.float32) as y:
+        x.copy_(torch.linspace(-2, 2, elements))
+        z, total = torch.full((256,), 5.0), torch.zeros(1)
+        loops = {}
+        for summed in (False, True):
+            kernel = two_stores[(1,)](x, y, z, total, elements, SUMMED=summed, BLOCK=256)
+            loops[summed] = kernel.asm["c"].count("#pragma omp simd")
+            torch.testing.assert_close(y, x.exp(), rtol=1e-6, atol=0)
+            torch.testing.assert_close(z[:elements], 2 * x.exp(), rtol=1e-6, atol=0)
+            assert (z[elements:] == 5).all()
+        # e^0 is 1 in the lanes beyond the mask: a sum needs them, so there they are worked out, in a loop more.
+        assert total.item() == pytest.approx(x.exp().sum().item() + 256 - elements, rel=1e-5)
+        assert loops[False] == 2
+        assert loops[True] > 3

@@ -38,7 +38,7 @@ def test_every_loop_over_neighbours_is_vectorised(name: str) -> None:
         for text, lines in loops(c)
         if not re.search(r"\*t\d+", text) and not re.match(r"for \(int32_t i0 = n\d+;", text)
     ]
-    # Gated ones store two gradients, in a nest each; what is left of the first is kept for the second.
-    assert len(neighbours) >= (3 if name in ("swiglu_backward", "geglu_backward", "reglu_backward") else 1)
+    # Gated ones store two gradients, in a nest each.
+    assert len(neighbours) >= (2 if name in ("swiglu_backward", "geglu_backward", "reglu_backward") else 1)
     reported = vectorised_lines(c)
     assert all(reported.intersection(lines) for lines in neighbours)
