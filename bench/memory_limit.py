@@ -239,10 +239,9 @@ def _device_limit(device: str, ceiling_bytes: int) -> Iterator[None]:
     import torch
 
     total = torch.cuda.get_device_properties(device).total_memory
+    # "cuda" alone means the current device everywhere but in `set_per_process_memory_fraction`.
     index = torch.device(device).index
-    if (
-        index is None
-    ):  # "cuda" alone means the current one everywhere but in `set_per_process_memory_fraction`
+    if index is None:
         index = torch.cuda.current_device()
     torch.cuda.set_per_process_memory_fraction(min(1.0, ceiling_bytes / total), index)
     try:
