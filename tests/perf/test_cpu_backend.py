@@ -9,10 +9,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,11 +20,11 @@ import triton.language as tl
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD
-from kernels.activations import activation, reference
+from kernels import KERNELS, FusedAdam
 from kernels.adam import adam_kernel
 from kernels.launch import why_not_on_cpu
 from tests.kernels.model_shapes import MODELS
+from tests.perf.competitors import OPTIMIZERS, bias_and_activation, optimizers, parameters
 from tests.perf.race import Race, Side, seconds
 
 
@@ -41,12 +40,6 @@ _TENSORS: dict[str, Sequence[tuple[int, ...]]] = {
     "10^6": [(10**6,)],
     "1.6*10^7": [(16 * 10**6,)],
     "resnet50": MODELS["resnet50"],
-}
-_OPTIMIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "adam": (FusedAdam, torch.optim.Adam, {}),
-    "adamw": (FusedAdamW, torch.optim.AdamW, {}),
-    "sgd": (FusedSGD, torch.optim.SGD, {"lr": 0.01}),
-    "momentum": (FusedSGD, torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
 }
 
 
@@ -64,31 +57,18 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def _parameters(shapes: Sequence[tuple[int, ...]]) -> list[torch.nn.Parameter]:
-    generator = torch.Generator().manual_seed(0)
-    parameters = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
-    for parameter in parameters:
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
-    return parameters
-
-
 @pytest.mark.parametrize("tensors", _TENSORS)
-@pytest.mark.parametrize("name", _OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_against_fused_and_foreach(
     benchmark: BenchmarkFixture, name: str, tensors: str, threads: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fused_class, torch_class, options = _OPTIMIZERS[name]
     shapes = _TENSORS[tensors] if benchmark.enabled else _SMALL
-    optimizers = {
-        "ours": fused_class(_parameters(shapes), **options),
-        "fused": torch_class(_parameters(shapes), fused=True, **options),
-        "foreach": torch_class(_parameters(shapes), foreach=True, **options),
-    }
-    assert optimizers["ours"].path == "triton-cpu"
-    sides: dict[str, Side] = {key: optimizer.step for key, optimizer in optimizers.items()}
-    Race(sides).run_and_say(benchmark, capsys, f"{name}, {tensors}, threads {threads}")
+    sides = optimizers(name, shapes, "cpu")
+    assert sides["ours"].path == "triton-cpu"
+    steps: dict[str, Side] = {key: optimizer.step for key, optimizer in sides.items()}
+    Race(steps).run_and_say(benchmark, capsys, f"{name}, {tensors}, threads {threads}")
     if not benchmark.enabled:  # as many steps on each side
-        ours, fused = (optimizers[key].param_groups[0]["params"] for key in ("ours", "fused"))
+        ours, fused = (sides[key].param_groups[0]["params"] for key in ("ours", "fused"))
         torch.testing.assert_close(ours, fused, rtol=1e-5, atol=1e-6)
 
 
@@ -99,32 +79,11 @@ def test_bias_and_activation_against_eager_and_compiled(
 ) -> None:
     rows, columns = (2048, 3072) if benchmark.enabled else (5, 96)
     x, bias, dy = torch.randn(rows, columns), torch.randn(columns), torch.randn(rows, columns)
-
-    def eager(x: Tensor, bias: Tensor) -> Tensor:
-        return reference(x, name, bias)
-
-    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "ours": lambda x, bias: activation(x, name, bias),
-        "eager": eager,
-    }
-    if benchmark.enabled:
-        torch._dynamo.reset()  # compiled functions share one code object, which is compiled anew a few times only
-        functions["compiled"] = torch.compile(eager)
-    if direction == "forward":
-        sides: dict[str, Side] = {key: partial(f, x, bias) for key, f in functions.items()}
-    else:
-        sides = {key: _backward(f, x, bias, dy) for key, f in functions.items()}
+    sides = bias_and_activation(name, direction, x, bias, dy, compiled=benchmark.enabled)
     Race(sides).run_and_say(
         benchmark, capsys, f"bias + {name}, {direction}, {rows} x {columns}, threads {threads}"
     )
     torch.testing.assert_close(sides["ours"](), sides["eager"](), rtol=1e-4, atol=1e-3)
-
-
-def _backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, bias: Tensor, dy: Tensor) -> Side:
-    """Return what works out the gradients of input and bias."""
-    leaves = [x.clone().requires_grad_(), bias.clone().requires_grad_()]
-    y = function(*leaves)
-    return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
 
 
 @pytest.mark.parametrize("elements", [10**6, 10**7], ids=["4-MB", "40-MB"])
@@ -195,22 +154,21 @@ def test_the_way_to_a_kernel(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """From Python to a launch: everything, and with the shared object in Triton's cache."""
-    parameters = _parameters([(1000,)])
+    small = parameters([(1000,)], "cpu")
     folders = (tmp_path / str(place) for place in itertools.count())
 
     def launch_in(folder: Path) -> None:
         adam_kernel.device_caches.clear()
         triton.knobs.cache.dir = str(folder)
-        FusedAdam(parameters).step()
+        FusedAdam(small).step()
 
     with triton.knobs.cache.scope():
-        launch_in(
-            warm := next(folders)
-        )  # what is worked out once a process: the compiler's version, a hash of our code
+        warm = next(folders)
+        launch_in(warm)  # what is worked out once a process: the compiler's version, a hash of our code
         sides: dict[str, Side] = {
             "from the cache": lambda: launch_in(warm),
             "compiled": lambda: launch_in(next(folders)),
         }
         Race(sides).run_and_say(benchmark, capsys, "the Adam kernel, from the cache")
     adam_kernel.device_caches.clear()
-    assert all(torch.isfinite(parameter).all() for parameter in parameters)
+    assert all(torch.isfinite(parameter).all() for parameter in small)

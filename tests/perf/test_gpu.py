@@ -6,8 +6,6 @@ Without timing, as in `make gpu-check`, each shows once that both sides do the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -15,9 +13,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD, activation, replace_activations
-from kernels.activations import reference
+from kernels import FusedAdam, replace_activations
 from tests.kernels.model_shapes import MODELS
+from tests.perf.competitors import OPTIMIZERS, bias_and_activation, optimizers
 from tests.perf.race import Race, Side
 
 pytestmark = pytest.mark.gpu
@@ -28,38 +26,19 @@ _TENSORS: dict[str, Sequence[tuple[int, ...]]] = {
     "resnet50": MODELS["resnet50"],
     "gpt2-124m": MODELS["gpt2-124m"],
 }
-_OPTIMIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "adam": (FusedAdam, torch.optim.Adam, {}),
-    "adamw": (FusedAdamW, torch.optim.AdamW, {}),
-    "sgd": (FusedSGD, torch.optim.SGD, {"lr": 0.01}),
-    "momentum": (FusedSGD, torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
-}
-
-
-def _parameters(shapes: Sequence[tuple[int, ...]]) -> list[nn.Parameter]:
-    generator = torch.Generator(DEVICE).manual_seed(0)
-    parameters = [nn.Parameter(torch.randn(shape, generator=generator, device=DEVICE)) for shape in shapes]
-    for parameter in parameters:
-        parameter.grad = torch.randn(parameter.shape, generator=generator, device=DEVICE)
-    return parameters
 
 
 @pytest.mark.parametrize("tensors", _TENSORS)
-@pytest.mark.parametrize("name", _OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_against_fused_and_foreach(
     benchmark: BenchmarkFixture, name: str, tensors: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fused_class, torch_class, options = _OPTIMIZERS[name]
-    optimizers = {
-        "ours": fused_class(_parameters(_TENSORS[tensors]), **options),
-        "fused": torch_class(_parameters(_TENSORS[tensors]), fused=True, **options),
-        "foreach": torch_class(_parameters(_TENSORS[tensors]), foreach=True, **options),
-    }
-    assert optimizers["ours"].path == "triton"
-    sides: dict[str, Side] = {key: optimizer.step for key, optimizer in optimizers.items()}
-    Race(sides).run_and_say(benchmark, capsys, f"{name}, {tensors}")
+    sides = optimizers(name, _TENSORS[tensors], "cuda")
+    assert sides["ours"].path == "triton"
+    steps: dict[str, Side] = {key: optimizer.step for key, optimizer in sides.items()}
+    Race(steps).run_and_say(benchmark, capsys, f"{name}, {tensors}")
     if not benchmark.enabled:  # as many steps on each side
-        ours, fused = (optimizers[key].param_groups[0]["params"] for key in ("ours", "fused"))
+        ours, fused = (sides[key].param_groups[0]["params"] for key in ("ours", "fused"))
         torch.testing.assert_close(ours, fused, rtol=1e-5, atol=1e-6)
 
 
@@ -77,31 +56,10 @@ def test_bias_and_activation_against_eager_and_compiled(
     generator = torch.Generator(DEVICE).manual_seed(0)
     x, dy = torch.randn((2, rows, columns), generator=generator, device=DEVICE).to(dtype)
     bias = torch.randn(columns, generator=generator, device=DEVICE).to(dtype)
-
-    def eager(x: Tensor, bias: Tensor) -> Tensor:
-        return reference(x, name, bias)
-
-    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "ours": lambda x, bias: activation(x, name, bias),
-        "eager": eager,
-    }
-    if benchmark.enabled:
-        torch._dynamo.reset()  # compiled functions share one code object, which is compiled anew a few times only
-        functions["compiled"] = torch.compile(eager)
-    if direction == "forward":
-        sides: dict[str, Side] = {key: partial(f, x, bias) for key, f in functions.items()}
-    else:
-        sides = {key: _backward(f, x, bias, dy) for key, f in functions.items()}
+    sides = bias_and_activation(name, direction, x, bias, dy, compiled=benchmark.enabled)
     Race(sides).run_and_say(benchmark, capsys, f"bias + {name}, {direction}, {dtype}, {rows} x {columns}")
     if dtype == torch.float32:
         torch.testing.assert_close(sides["ours"](), sides["eager"](), rtol=1e-4, atol=1e-3)
-
-
-def _backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, bias: Tensor, dy: Tensor) -> Side:
-    """Return what works out the gradients of input and bias."""
-    leaves = [x.clone().requires_grad_(), bias.clone().requires_grad_()]
-    y = function(*leaves)
-    return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
 
 
 def test_a_step_of_a_small_model(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
