@@ -12,25 +12,33 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
+from torch._C import _are_functorch_transforms_active, _len_torch_dispatch_stack
+from torch.compiler import is_compiling
+from triton.runtime import driver
 
 from kernels.activation_functions import FUNCTIONS, ActivationFunction
 from kernels.activation_kernels import (
     DTYPES,
     backward_case,
     backward_kernel,
-    backward_rows_kernel,
     forward_case,
     forward_kernel,
-    index_types,
-    launch_config,
-    precision,
+)
+from kernels.activation_launch import (
+    Call,
+    EagerCall,
+    backward_with_sums,
+    empty_gradient,
+    empty_result,
+    laid_out_like,
+    launch_over,
 )
 from kernels.kernel import Kernel, StaticCase
-from kernels.launch import Path, launch, path_of
+from kernels.launch import Path, path_of
 
 
 def activation(
@@ -79,16 +87,18 @@ def activation(
     Source: gelu, Hendrycks and Gimpel 2016; silu, Elfwing et al. 2017; mish, Misra 2019; hardswish, Howard et al.
         2019 (section 5.2); gated pairs, Shazeer 2020 (section 2); relu_squared, So et al. 2021 (section 3.1).
     """
+    if _is_eager(x, bias):
+        eager = _eager_call(x, name, bias, bias_dim, approximate)
+        if eager is not None:
+            floats = tuple(parameter_values(name, parameters)) if parameters else eager.defaults
+            if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+                return _Eagerly.apply(x, bias, eager, floats)
+            return eager.forward(x, bias, floats)
     _check(x, name, bias, bias_dim)
     if activation_path(x) == "torch" or _is_transformed():
         return reference(x, name, bias, bias_dim=bias_dim, **parameters)
     values = parameter_values(name, parameters)
-    fields = (x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
-    if not _is_eager(x, bias):
-        return _activation(*fields)
-    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
-        return _Eagerly.apply(*fields)
-    return _forward(*fields)
+    return _activation(x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
 
 
 class Activation(nn.Module):
@@ -155,7 +165,7 @@ def reference(
         >>> reference(torch.tensor([-1.0, 2.0]), "relu")
         tensor([0., 2.])
     """
-    return _torch_forward(x, bias, _Call(name, bias_dim, parameter_values(name, parameters)))
+    return _torch_forward(x, bias, Call(name, bias_dim, parameter_values(name, parameters)))
 
 
 def parameter_values(name: str, given: Mapping[str, float]) -> list[float]:
@@ -184,15 +194,6 @@ def parameter_values(name: str, given: Mapping[str, float]) -> list[float]:
             )
         values.append(value)
     return values
-
-
-class _Call(NamedTuple):
-    """What a call says beside its tensors: the last arguments of the registered operators."""
-
-    name: str
-    bias_dim: int
-    parameters: list[float]
-    approximate: bool = False
 
 
 def _row(name: str) -> ActivationFunction:
@@ -239,64 +240,7 @@ def _with_bias(x: torch.Tensor, bias: torch.Tensor | None, bias_dim: int) -> tor
     return x + bias.view(shape)
 
 
-def _empty_result(x: torch.Tensor, row: ActivationFunction) -> torch.Tensor:
-    """The output: in x's layout where that is dense; contiguous for a gated pair."""
-    if row.gated:
-        return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
-    return torch.empty_like(x)
-
-
-def _empty_gradient(saved: torch.Tensor, row: ActivationFunction) -> torch.Tensor:
-    """The gradient of x: in the layout of the output; contiguous for a gated pair."""
-    return saved.new_empty(saved.shape) if row.gated else torch.empty_like(saved)
-
-
-def _laid_out_like(tensor: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
-    """`tensor`, copied if its strides are not those of `dense`: the slow path of gaps and mismatches."""
-    if tensor.stride() == dense.stride():
-        return tensor
-    return torch.empty_like(dense, dtype=tensor.dtype).copy_(tensor)
-
-
-def _launch(
-    kernel: Any,
-    tensors: tuple[torch.Tensor | None, ...],
-    dense: torch.Tensor,
-    whole: torch.Tensor,
-    bias: torch.Tensor | None,
-    call: _Call,
-    **functions: Any,
-) -> None:
-    """Launch over the elements of `dense`; `whole` is the tensor whose dimension `bias_dim` has the bias."""
-    row = FUNCTIONS[call.name]
-    config = launch_config(dense.dtype, row.gated and kernel is backward_kernel)
-    tail = dense.numel() % 16
-    n = dense.numel() - tail
-    # Neither a length nor a stride is 0 where anything is launched, except a stride of a dimension of size 1.
-    channels, inner = (1, 1) if bias is None else (bias.shape[0], max(1, whole.stride(call.bias_dim)))
-    half = dense.shape[-1] if row.gated else 1
-    programs = -(-n // config.block_size) or int(tail > 0)
-    with torch.cuda.device_of(dense):  # Triton launches on the current GPU, which need not be the tensor's
-        launch(
-            kernel,
-            (programs,),
-            *tensors,
-            n,
-            tail,
-            channels,
-            inner,
-            half,
-            tuple(call.parameters),
-            config=config,
-            GATED=row.gated,
-            PRECISION=precision(row, dense.dtype, call.approximate),
-            HAS_TAIL=tail > 0,
-            **index_types(whole.numel(), max(channels, inner, half)),
-            **functions,
-        )
-
-
-def _torch_forward(x: torch.Tensor, bias: torch.Tensor | None, call: _Call) -> torch.Tensor:
+def _torch_forward(x: torch.Tensor, bias: torch.Tensor | None, call: Call) -> torch.Tensor:
     """The twin of the forward kernel, by PyTorch's own functions."""
     row, dtype = FUNCTIONS[call.name], x.dtype
     x = _with_bias(x, bias, call.bias_dim)
@@ -309,7 +253,7 @@ def _torch_forward(x: torch.Tensor, bias: torch.Tensor | None, call: _Call) -> t
 
 
 def _torch_backward(
-    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, call: _Call
+    dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, call: Call
 ) -> torch.Tensor:
     """The twin of the backward kernel, by PyTorch's own backward functions."""
     row, dtype = FUNCTIONS[call.name], saved.dtype
@@ -324,14 +268,14 @@ def _torch_backward(
 
 def _forward(x: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any) -> torch.Tensor:
     """Run the forward kernel, or its twin where no kernel can run."""
-    call = _Call(*call_fields)
+    call = Call(*call_fields)
     row = FUNCTIONS[call.name]
-    y = _empty_result(x, row)
+    y = empty_result(x, row)
     if activation_path(x) == "torch":
-        return _laid_out_like(_torch_forward(x, bias, call), y)
-    x = x.contiguous() if row.gated else _laid_out_like(x, y)
+        return laid_out_like(_torch_forward(x, bias, call), y)
+    x = x.contiguous() if row.gated else laid_out_like(x, y)
     bias = None if bias is None else bias.contiguous()
-    _launch(forward_kernel, (x, bias, y), y, x, bias, call, VALUE=row.value)
+    launch_over(forward_kernel, (x, bias, y), y, x, bias, call)
     return y
 
 
@@ -339,23 +283,19 @@ def _backward(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any
 ) -> torch.Tensor:
     """Run the backward kernel, or its twin where no kernel can run."""
-    call = _Call(*call_fields)
+    call = Call(*call_fields)
     row = FUNCTIONS[call.name]
-    dx = _empty_gradient(saved, row)
+    dx = empty_gradient(saved, row)
     if activation_path(saved) == "torch":
-        return _laid_out_like(_torch_backward(dy, saved, bias, call), dx)
-    saved = _laid_out_like(saved, dx)
-    dy = dy.contiguous() if row.gated else _laid_out_like(dy, dx)
+        return laid_out_like(_torch_backward(dy, saved, bias, call), dx)
+    saved = laid_out_like(saved, dx)
+    dy = dy.contiguous() if row.gated else laid_out_like(dy, dx)
     bias = None if bias is None else bias.contiguous()
-    _launch(backward_kernel, (dy, saved, bias, dx), dy, dx, bias, call, VALUE=row.value, SLOPE=row.slope)
+    launch_over(backward_kernel, (dy, saved, bias, dx), dy, dx, bias, call)
     return dx
 
 
-# Rows whose gradients one program adds up: few partial sums, and enough programs for many threads.
-_ROWS_OF_A_SUM = 64
-
-
-def _sums_by_kernel(saved: torch.Tensor, call: _Call) -> bool:
+def _sums_by_kernel(saved: torch.Tensor, call: Call) -> bool:
     """Say whether the bias's gradient comes from the kernel that works out dx: on a CPU, along plain rows.
 
     It saves reading dx again: a third of the traffic of a backward pass.
@@ -367,33 +307,8 @@ def _sums_by_kernel(saved: torch.Tensor, call: _Call) -> bool:
 def _backward_with_sums(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the backward kernel that adds up dx over all rows, in a fixed order."""
-    call = _Call(*call_fields)
-    row = FUNCTIONS[call.name]
-    dx = torch.empty_like(saved)
-    columns = saved.shape[-1]
-    rows = saved.numel() // columns
-    groups = -(-rows // _ROWS_OF_A_SUM)
-    sums = torch.zeros((groups, columns), dtype=torch.float32)
-    config = launch_config(saved.dtype, False)
-    launch(
-        backward_rows_kernel,
-        (groups,),
-        _laid_out_like(dy, dx),
-        saved,
-        None if bias is None else bias.contiguous(),
-        dx,
-        sums,
-        rows,
-        columns,
-        tuple(call.parameters),
-        config=config,
-        SLOPE=row.slope,
-        PRECISION=precision(row, saved.dtype, call.approximate),
-        POSITION=index_types(saved.numel(), 1)["POSITION"],
-        ROWS=_ROWS_OF_A_SUM,
-    )
-    return dx, sums.sum(0)
+    """Run the backward kernel that adds up dx over all rows."""
+    return backward_with_sums(dy, saved, bias, Call(*call_fields))
 
 
 _CALL_SCHEMA = "str name, int bias_dim, float[] parameters, bool approximate"
@@ -421,14 +336,14 @@ _activation_backward_with_sums = torch.library.custom_op(
 
 @_activation.register_fake
 def _(x: torch.Tensor, bias: torch.Tensor | None, name: str, *call_fields: Any) -> torch.Tensor:
-    return _empty_result(x, FUNCTIONS[name])
+    return empty_result(x, FUNCTIONS[name])
 
 
 @_activation_backward.register_fake
 def _(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, name: str, *call_fields: Any
 ) -> torch.Tensor:
-    return _empty_gradient(saved, FUNCTIONS[name])
+    return empty_gradient(saved, FUNCTIONS[name])
 
 
 @_activation_backward_with_sums.register_fake
@@ -441,7 +356,7 @@ def _(
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     """Keep the least that backward needs; the bias only where the input is what is kept."""
     x, bias, *call_fields = inputs
-    ctx.call = _Call(*call_fields)
+    ctx.call = Call(*call_fields)
     ctx.bias_dtype = None if bias is None else bias.dtype
     from_output = FUNCTIONS[ctx.call.name].saves == "output"
     ctx.save_for_backward(output if from_output else x, None if from_output else bias)
@@ -463,41 +378,85 @@ def _differentiate(
     return dx, dbias, None, None, None, None
 
 
+_EAGER_CALLS: dict[Any, EagerCall] = {}
+_MANY_CALLS = 1024
+
+
+def _eager_call(
+    x: torch.Tensor, name: str, bias: torch.Tensor | None, bias_dim: int, approximate: bool
+) -> EagerCall | None:
+    """The call for such tensors; None where they must be copied first, or where no kernel is launched.
+
+    Raises: as `activation`.
+    """
+    if x.dtype not in DTYPES:
+        return None
+    of_bias = None if bias is None else (bias.dtype, bias.device, bias.shape, bias.stride())
+    key = (name, approximate, bias_dim, x.dtype, x.device, x.shape, x.stride(), of_bias)
+    known = _EAGER_CALLS.get(key)
+    if known is not None and known.driver is driver.active:
+        return known
+    _check(x, name, bias, bias_dim)
+    call = Call(name, bias_dim % max(1, x.dim()), parameter_values(name, {}), approximate)
+    read_in_place = x.is_contiguous() if FUNCTIONS[name].gated else torch.empty_like(x).stride() == x.stride()
+    launched = activation_path(x) in ("triton", "triton-cpu") and x.numel() > 0
+    if not (launched and read_in_place and (bias is None or bias.is_contiguous())):
+        return None
+    if len(_EAGER_CALLS) >= _MANY_CALLS:
+        _EAGER_CALLS.clear()
+    made = _EAGER_CALLS[key] = EagerCall(x, bias, call)
+    return made
+
+
 class _Eagerly(torch.autograd.Function):
     """The registered operator without the dispatcher, whose several layers of Python cost more than a small tensor."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> torch.Tensor:
-        y = _forward(*inputs)
-        _save_for_backward(ctx, inputs, y)
+    def forward(
+        ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, eager: EagerCall, floats: tuple[float, ...]
+    ) -> torch.Tensor:
+        y = eager.forward(x, bias, floats)
+        ctx.eager, ctx.floats = eager, floats
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        if eager.saves_output:
+            ctx.save_for_backward(y, None)
+        else:
+            ctx.save_for_backward(x, bias)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        if torch.is_grad_enabled():  # to be differentiated again: the operators know how
-            return _differentiate(ctx, dy)
-        return _differentiate(ctx, dy, _backward, _backward_with_sums)
+        again = torch.is_grad_enabled()  # to be differentiated again: the operators know how
+        if not again and not ctx.needs_input_grad[1] and ctx.eager.takes(dy):
+            return ctx.eager.backward(dy, *ctx.saved_tensors, ctx.floats), None, None, None
+        ctx.call = ctx.eager.call._replace(parameters=list(ctx.floats))
+        operators = () if again else (_backward, _backward_with_sums)
+        return *_differentiate(ctx, dy, *operators)[:2], None, None
 
 
 def _is_transformed() -> bool:
     """Say whether torch.func's grad, vmap or the like are at work; they refuse operators with own gradients."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    return not is_compiling() and _are_functorch_transforms_active()
+
+
+_PLAIN = (torch.Tensor, nn.Parameter)
 
 
 def _is_eager(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    """Say whether nobody traces or intercepts operators: plain tensors, and no mode."""
-    plain = all(tensor is None or type(tensor) in (torch.Tensor, nn.Parameter) for tensor in (x, bias))
+    """Say whether nobody traces, transforms or intercepts operators: plain tensors, and no mode."""
     return (
-        plain
-        and not torch.compiler.is_compiling()
-        and torch.utils._python_dispatch._get_current_dispatch_mode() is None
+        not is_compiling()
+        and type(x) in _PLAIN
+        and (bias is None or type(bias) in _PLAIN)
+        and not _are_functorch_transforms_active()
+        and not _len_torch_dispatch_stack()
     )
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     """The second derivative needs all that the first one had."""
     dy, saved, bias, *call_fields = inputs
-    ctx.call = _Call(*call_fields)
+    ctx.call = Call(*call_fields)
     ctx.save_for_backward(dy, saved, bias)
 
 
@@ -569,7 +528,7 @@ def _kernel(name: str, backward: bool) -> Kernel:
     """The entry of one function's forward or backward kernel."""
     row = FUNCTIONS[name]
 
-    call = _Call(name, -1, parameter_values(name, {}))
+    call = Call(name, -1, parameter_values(name, {}))
 
     def fused(x: torch.Tensor, dy: torch.Tensor | None = None) -> torch.Tensor:
         return _forward(x, None, *call) if dy is None else _backward(dy, x, None, *call)

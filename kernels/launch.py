@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from triton import knobs
 from triton.backends import backends
+from triton.compiler import CompiledKernel
 from triton.runtime import driver
 from triton.runtime.interpreter import InterpretedFunction
 
@@ -26,7 +27,6 @@ from kernels.cpu import why_not
 Path = Literal["triton", "triton-cpu", "interpreter", "torch"]
 PATHS: tuple[Path, ...] = ("triton", "triton-cpu", "interpreter", "torch")
 
-_CPU = torch.device("cpu")
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 
@@ -98,12 +98,113 @@ def launch(
     )
 
 
+class PreparedLaunch:
+    """A launch whose grid, integers and constexprs are settled; tensors and floats come with each call.
+
+    Triton's binder, which looks at every argument of every launch, takes nearly all of a launch's time on the host,
+    and more of it the more constexprs a kernel has. What it compiled is kept here by what it can depend on beside what
+    is settled: Triton's driver, the tensors' dtypes, and which addresses are multiples of 16.
+
+    Args:
+        kernel: a `@triton.jit` function whose `path_of` is not torch. It takes BLOCK_SIZE as a constexpr, and its
+            arguments are tensors, integers, one tuple of floats, constexprs, in this order.
+        programs: number of programs on the only axis, at least 1.
+        integers: the integer arguments.
+        config: the launch config.
+        constants: the kernel's other constexprs.
+    """
+
+    def __init__(
+        self, kernel: Any, programs: int, integers: tuple[int, ...], config: LaunchConfig, **constants: Any
+    ) -> None:
+        self._kernel, self._programs, self._integers = kernel, programs, integers
+        self._config, self._constants = config, constants
+        self._driver: Any = None
+        self._kept: dict[Any, Callable[..., None]] = {}
+
+    def __call__(self, tensors: tuple[torch.Tensor | None, ...], floats: tuple[float, ...]) -> None:
+        """Launch, as `launch` does.
+
+        Args:
+            tensors: the kernel's first arguments; always on the same device.
+            floats: the tuple of floats; always as many.
+        """
+        kept = self._kept and self._kept.get(tuple(map(_specialised, tensors)))
+        if not kept or driver.active is not self._driver or self._kernel.pre_run_hooks:
+            self._launch_by_binder(tensors, floats)
+        else:
+            kept(*tensors, *self._integers, floats)
+
+    def _launch_by_binder(self, tensors: tuple[torch.Tensor | None, ...], floats: tuple[float, ...]) -> None:
+        """Launch by Triton's own way, and keep what it compiled where nothing else could make it compile anew."""
+        compiled = launch(
+            self._kernel,
+            (self._programs,),
+            *tensors,
+            *self._integers,
+            floats,
+            config=self._config,
+            **self._constants,
+        )
+        if not isinstance(compiled, CompiledKernel):
+            return
+        if driver.active is not self._driver:
+            self._kept.clear()
+            self._driver = driver.active
+        constexprs = (None,) * (len(self._kernel.arg_names) - len(tensors) - len(self._integers) - 1)
+        keep = _KEEPERS.get(_backend_of(compiled))
+        if keep is not None:
+            kept = keep(compiled, self._programs, constexprs)
+            self._kept[tuple(map(_specialised, tensors))] = kept
+
+
+def _keep_on_cuda(
+    compiled: CompiledKernel, programs: int, constexprs: tuple[None, ...]
+) -> Callable[..., None]:
+    """A launch on the current stream."""
+
+    def kept(*arguments: Any) -> None:
+        compiled[programs, 1, 1](*arguments, *constexprs)
+
+    return kept
+
+
+def _keep_on_cpu(
+    compiled: CompiledKernel, programs: int, constexprs: tuple[None, ...]
+) -> Callable[..., None]:
+    """A launch that asks for no stream, and no metadata where nobody listens."""
+    no_hooks = (None, None, None)
+    before = (programs, 1, 1, 0, compiled.function, compiled.packed_metadata, *no_hooks)
+    run = compiled.run
+
+    def kept(*arguments: Any) -> None:
+        if _someone_listens():
+            compiled[programs, 1, 1](*arguments, *constexprs)
+        else:
+            run(*before, *arguments, *constexprs)
+
+    return kept
+
+
+# Of the backends that look at a tensor's dtype and address alone; AMD's asks for the size of its storage too.
+_KEEPERS = {"cpu": _keep_on_cpu, "cuda": _keep_on_cuda}
+
+
+def _backend_of(compiled: CompiledKernel) -> str:
+    """What it was compiled for: cpu, cuda or hip."""
+    return str(compiled.metadata.target.backend)
+
+
+def _specialised(tensor: torch.Tensor | None) -> Any:
+    """What Triton compiles a kernel for, of a tensor."""
+    return None if tensor is None else (tensor.dtype, tensor.data_ptr() % 16 == 0)
+
+
 class RepeatedLaunch:
     """A launch that is made at every step, with tensors of the same dtypes.
 
-    On a CPU Triton's binder, which looks at every argument of every launch, takes nearly all of a launch's time on the
-    host. What it found the first time is kept here: dtypes, and which addresses are multiples of 16. A launch on the
-    very same tensors is kept whole, its arguments packed.
+    What Triton's binder found the first time is kept, as in `PreparedLaunch`. On a CPU a launch on the very same
+    tensors is kept whole, its arguments packed.
     """
 
     def __init__(self) -> None:
@@ -131,21 +232,22 @@ class RepeatedLaunch:
             programs: on the only axis.
             one_thread: on a CPU, do not wake other threads for what `again` launches.
         """
-        specialised = [t if t is None else (t.dtype, t.data_ptr() % 16) for t in tensors]
+        specialised = [*map(_specialised, tensors)]
         key = (kernel, driver.active, config, constants, specialised)
         self._arguments = (*tensors, *[None] * (len(kernel.arg_names) - len(tensors)))
         self._programs, self._one_thread, self._bound = programs, one_thread, None
         if key == self._key:
-            self.again()
+            if not self.again():
+                self._compiled[programs, 1, 1](*self._arguments)
             return
         self._key = ()
         compiled = launch(kernel, (programs,), *tensors, config=config, **constants)
-        if compiled is not None and path_of(kernel, _CPU) == "triton-cpu":
+        if isinstance(compiled, CompiledKernel) and _backend_of(compiled) in _KEEPERS:
             self._key, self._driver, self._compiled = key, driver.active, compiled
 
     def can_repeat(self) -> bool:
         """Say whether the last launch was one on the CPU, by the driver that is still Triton's."""
-        return bool(self._key) and driver.active is self._driver
+        return bool(self._key) and _backend_of(self._compiled) == "cpu" and driver.active is self._driver
 
     def again(self) -> bool:
         """Launch as the last time, on the same tensors, which lie where they lay; say whether that can be done.

@@ -73,7 +73,7 @@ def _launcher(kernel: str, types: Sequence[Any]) -> Callable[..., None]:
         name = f"a{path[0]}" + "".join(f"[{step}]" for step in path[1:])
         if type_.startswith("*"):
             values.append(
-                f"{name}.data_ptr() if type({name}) is Tensor and {name}.is_cpu else address({name})"
+                f"{name}.data_ptr() if type({name}) in plain and {name}.is_cpu else address({name})"
             )
         elif type_ == "bf16":
             values.append(f"bf16_bits({name})")
@@ -101,10 +101,10 @@ def bind(x, y, z, function, one_thread, {names}):
 launch.bind = bind
 """
     scope: dict[str, Any] = {
-        "Tensor": torch.Tensor,
         "address": address,
         "bf16_bits": _bf16_bits,
         "kernel": kernel,
+        "plain": (torch.Tensor, torch.nn.Parameter),
         "pack": struct.Struct(f"={code}").pack,
         "threads": torch.get_num_threads,
     }

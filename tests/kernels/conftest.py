@@ -11,7 +11,7 @@ import triton
 from triton.backends import Backend, backends
 from triton.runtime import driver
 
-from kernels import launch
+from kernels import activations, launch
 from kernels.cpu.compiler import CPUBackend
 from kernels.cpu.driver import CPUDriver
 
@@ -41,6 +41,7 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let kernels on CPU tensors fall back to plain PyTorch."""
     torch._dynamo.reset()  # a compiled graph keeps the path that it was traced with
     monkeypatch.setattr(launch, "why_not_on_cpu", lambda: "no C compiler")
+    monkeypatch.setattr(activations, "_EAGER_CALLS", {})  # those that were worked out with one
 
 
 @pytest.fixture(params=["triton-cpu", "torch"])

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD
+from kernels import FusedAdam, FusedAdamW, FusedSGD, replace_activations
 from kernels.activations import activation, reference
 from tests.perf.race import Side
 
@@ -65,3 +66,40 @@ def _backward(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, bias: Ten
     leaves = [x.clone().requires_grad_(), bias.clone().requires_grad_()]
     y = function(*leaves)
     return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
+
+
+def steps_of_a_small_model(device: str) -> dict[str, Callable[[], Tensor]]:
+    """Training steps of one small model, by our kernels in full, in part, and by torch; each returns its loss."""
+    generator = torch.Generator(device).manual_seed(0)
+    x = torch.randn(64, 64, generator=generator, device=device)
+    y = torch.randint(10, (64,), generator=generator, device=device)
+
+    def trained(fused_optimizer: bool, fused_activations: bool) -> Callable[[], Tensor]:
+        torch.manual_seed(0)
+        layers = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)]
+        model = nn.Sequential(*layers).to(device)
+        if fused_activations:
+            replace_activations(model)
+        optimizer = (FusedAdam if fused_optimizer else torch.optim.Adam)(model.parameters())
+
+        def step() -> Tensor:
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    return {
+        "ours": trained(True, True),
+        "fused activations only": trained(False, True),
+        "fused optimizer only": trained(True, False),
+        "torch": trained(False, False),
+    }
+
+
+def assert_same_loss(steps: dict[str, Callable[[], Tensor]]) -> None:
+    """All sides have made as many steps, and are at the same loss."""
+    losses = torch.stack([step().detach() for step in steps.values()])
+    torch.testing.assert_close(losses, losses[-1].expand(len(steps)), rtol=1e-4, atol=1e-4)

@@ -20,11 +20,20 @@ import triton.language as tl
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from kernels import KERNELS, FusedAdam
+from kernels import KERNELS, FusedAdam, activation
+from kernels.activation_functions import FUNCTIONS
+from kernels.activation_kernels import forward_kernel, index_types, launch_config
 from kernels.adam import adam_kernel
-from kernels.launch import why_not_on_cpu
+from kernels.launch import launch, why_not_on_cpu
 from tests.kernels.model_shapes import MODELS
-from tests.perf.competitors import OPTIMIZERS, bias_and_activation, optimizers, parameters
+from tests.perf.competitors import (
+    OPTIMIZERS,
+    assert_same_loss,
+    bias_and_activation,
+    optimizers,
+    parameters,
+    steps_of_a_small_model,
+)
 from tests.perf.race import Race, Side, seconds
 
 
@@ -172,3 +181,47 @@ def test_the_way_to_a_kernel(
         Race(sides).run_and_say(benchmark, capsys, "the Adam kernel, from the cache")
     adam_kernel.device_caches.clear()
     assert all(torch.isfinite(parameter).all() for parameter in small)
+
+
+def test_a_call_of_an_activation(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = torch.randn(16), torch.zeros(16)
+    row = FUNCTIONS["silu"]
+
+    def bound() -> Tensor:
+        launch(
+            forward_kernel,
+            (1,),
+            x,
+            None,
+            y,
+            16,
+            0,
+            1,
+            1,
+            1,
+            (),
+            config=launch_config(x.dtype, False),
+            VALUE=row.value,
+            GATED=False,
+            PRECISION="fp32",
+            HAS_TAIL=False,
+            **index_types(16, 1),
+        )
+        return y
+
+    sides: dict[str, Side] = {
+        "ours": lambda: activation(x, "silu"),
+        "its launch by Triton's binder": bound,
+        "torch": lambda: torch.nn.functional.silu(x),
+    }
+    Race(sides).run_and_say(benchmark, capsys, "silu of 16 elements")
+    assert torch.equal(bound(), activation(x, "silu"))
+
+
+def test_a_step_of_a_small_model(
+    benchmark: BenchmarkFixture, threads: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = steps_of_a_small_model("cpu")
+    Race(dict(sides)).run_and_say(benchmark, capsys, f"a step of a small model, threads {threads}")
+    if not benchmark.enabled:
+        assert_same_loss(sides)

@@ -5,17 +5,20 @@ Without timing, as in `make gpu-check`, each shows once that both sides do the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from kernels import FusedAdam, replace_activations
 from tests.kernels.model_shapes import MODELS
-from tests.perf.competitors import OPTIMIZERS, bias_and_activation, optimizers
+from tests.perf.competitors import (
+    OPTIMIZERS,
+    assert_same_loss,
+    bias_and_activation,
+    optimizers,
+    steps_of_a_small_model,
+)
 from tests.perf.race import Race, Side
 
 pytestmark = pytest.mark.gpu
@@ -64,33 +67,7 @@ def test_bias_and_activation_against_eager_and_compiled(
 
 def test_a_step_of_a_small_model(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
     """Here the host is what takes time."""
-    x = torch.randn(64, 64, device=DEVICE)
-    y = torch.randint(10, (64,), device=DEVICE)
-
-    def trained(fused_optimizer: bool, fused_activations: bool) -> Callable[[], Tensor]:
-        torch.manual_seed(0)
-        layers = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)]
-        model = nn.Sequential(*layers).to(DEVICE)
-        if fused_activations:
-            replace_activations(model)
-        optimizer = (FusedAdam if fused_optimizer else torch.optim.Adam)(model.parameters())
-
-        def step() -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return step
-
-    sides = {
-        "ours": trained(True, True),
-        "fused activations only": trained(False, True),
-        "fused optimizer only": trained(True, False),
-        "torch": trained(False, False),
-    }
+    sides = steps_of_a_small_model("cuda")
     Race(dict(sides)).run_and_say(benchmark, capsys, "a step of a small model")
     if not benchmark.enabled:
-        losses = torch.stack([side() for side in sides.values()])
-        torch.testing.assert_close(losses, losses[-1].expand(4), rtol=1e-4, atol=1e-4)
+        assert_same_loss(sides)
