@@ -6,30 +6,32 @@ The builders stand in `bench.workloads`; a test holds the two together. Schedule
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One name: a line for people and the spec's keys that apply to it."""
+    """One name: a line for people, and the spec's keys that apply to it with what stands for each that is left out."""
 
     summary: str
-    parameters: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 MODELS: dict[str, Entry] = {
     "linear": Entry("softmax regression on the flattened input"),
     "mlp": Entry(
         "`depth` hidden layers of `width` units (2 x 128)",
-        ("width", "depth", "activation", "norm", "dropout"),
+        {"width": 128, "depth": 2, "activation": "relu", "norm": "none", "dropout": 0.0},
     ),
     "cnn": Entry(
         "`depth` stages of 3x3 convolutions, widths doubling from `width` (3 stages from 32)",
-        ("width", "depth", "activation", "norm", "dropout"),
+        {"width": 32, "depth": 3, "activation": "relu", "norm": "batch", "dropout": 0.0},
     ),
     "resnet9": Entry(
         "David Page's ResNet-9: `width` 64, `depth` residual blocks in each of two stages (1)",
-        ("width", "depth", "activation", "norm", "dropout"),
+        {"width": 64, "depth": 1, "activation": "relu", "norm": "batch", "dropout": 0.0},
     ),
 }
 
@@ -56,30 +58,24 @@ ACTIVATIONS: dict[str, Entry] = {
 
 # Parameters have PyTorch's names and, where a spec gives none, PyTorch's defaults;
 # `momentum` and `nesterov` are torch.optim.SGD with a momentum of 0.9 unless the spec says otherwise.
-_IMPLEMENTATION = ("foreach", "fused")
+_ALL: dict[str, Any] = {"weight_decay": 0, "maximize": False, "foreach": None}
+_WITH_FUSED = {**_ALL, "fused": None}
+_ADAM = {"betas": [0.9, 0.999], "eps": 1e-8, "amsgrad": False, **_WITH_FUSED}
 OPTIMIZERS: dict[str, Entry] = {
-    "sgd": Entry("torch.optim.SGD without momentum", ("weight_decay", "maximize", *_IMPLEMENTATION)),
+    "sgd": Entry("torch.optim.SGD without momentum", _WITH_FUSED),
     "momentum": Entry(
         "torch.optim.SGD, momentum 0.9",
-        ("momentum", "dampening", "nesterov", "weight_decay", "maximize", *_IMPLEMENTATION),
+        {"momentum": 0.9, "dampening": 0, "nesterov": False, **_WITH_FUSED},
     ),
-    "nesterov": Entry(
-        "torch.optim.SGD, momentum 0.9, nesterov",
-        ("momentum", "weight_decay", "maximize", *_IMPLEMENTATION),
-    ),
-    "adam": Entry(
-        "torch.optim.Adam", ("betas", "eps", "weight_decay", "amsgrad", "maximize", *_IMPLEMENTATION)
-    ),
-    "adamw": Entry(
-        "torch.optim.AdamW", ("betas", "eps", "weight_decay", "amsgrad", "maximize", *_IMPLEMENTATION)
-    ),
+    "nesterov": Entry("torch.optim.SGD, momentum 0.9, nesterov", {"momentum": 0.9, **_WITH_FUSED}),
+    "adam": Entry("torch.optim.Adam", _ADAM),
+    "adamw": Entry("torch.optim.AdamW", {**_ADAM, "weight_decay": 0.01}),
     "rmsprop": Entry(
-        "torch.optim.RMSprop",
-        ("alpha", "eps", "weight_decay", "momentum", "centered", "maximize", "foreach"),
+        "torch.optim.RMSprop", {"alpha": 0.99, "eps": 1e-8, "momentum": 0, "centered": False, **_ALL}
     ),
     "adagrad": Entry(
         "torch.optim.Adagrad",
-        ("lr_decay", "eps", "weight_decay", "initial_accumulator_value", "maximize", *_IMPLEMENTATION),
+        {"lr_decay": 0, "eps": 1e-10, "initial_accumulator_value": 0, **_WITH_FUSED},
     ),
 }
 
@@ -88,7 +84,7 @@ DATASETS: dict[str, Entry] = {
     "digits": Entry(
         "scikit-learn's handwritten digits: 1,797 real 8x8 scans, a stratified fifth held for the test"
     ),
-    "npz": Entry("your own arrays x_train, y_train, x_test, y_test in one .npz file", ("path",)),
+    "npz": Entry("your own arrays x_train, y_train, x_test, y_test in one .npz file", {"path": None}),
     "cifar10-like": Entry("generated: 50,000 + 10,000 colour textures, 32x32, 10 classes"),
     "mnist-like": Entry("generated: 60,000 + 10,000 grey strokes, 28x28, 10 classes"),
     "spirals": Entry("generated: 3,600 + 1,200 points of three interleaved spirals, 2 features"),

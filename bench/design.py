@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from bench.catalog import MODELS, OPTIMIZERS, Entry
 from bench.errors import InputError, closest
-from bench.spec import OPTIMIZER_OPTIONS, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
+from bench.spec import OwnCode, RandomDesign, Schedule, SearchDesign, Spec
 from bench.workloads.datasets import Source
 from bench.yaml_source import KeyPath
 
@@ -67,12 +67,17 @@ def expand(spec: Spec) -> list[Trial]:
 
 
 def baseline(spec: Spec) -> dict[str, Any]:
-    """Return the configuration that the spec's own sections describe, as factor name -> value."""
+    """Return the configuration that the spec's own sections describe, as factor name -> value.
+
+    What they leave out has its default's value; None where that depends on another factor, or is not a value.
+    """
     values: dict[str, Any] = {}
     for key in _varied(spec):
         value: Any = spec
         for part in factor_path(key, spec):
             value = value.get(part) if isinstance(value, Mapping) else getattr(value, str(part), None)
+        if value is None and None not in _varied(spec)[key]:
+            value = _default(spec, *factor_path(key, spec))
         if isinstance(value, Schedule):
             # A factor's bare name means the schedule as `train` has it, see `_applied`.
             value = value.name if value.name in _varied(spec)[key] else value.model_dump()
@@ -161,23 +166,38 @@ def finding_text(finding: Any) -> str:
 def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find parameters that no optimizer or model in play takes: they would be dropped silently."""
     keys = {factor_path(key, spec): key for key in _varied(spec)}
-    varied = {path: _varied(spec)[key] for path, key in keys.items()}
-    tables: list[tuple[str, str, dict[str, Entry], list[Any], tuple[str, ...]]] = [
-        ("train", "optimizer", OPTIMIZERS, [spec.train.optimizer], OPTIMIZER_OPTIONS),
-    ]
-    if spec.model.factory is None:
-        options = tuple(dict.fromkeys(key for entry in MODELS.values() for key in entry.parameters))
-        tables.append(("model", "name", MODELS, [spec.model.name], options))
-    for section, field, table, named, options in tables:
-        in_play = [*named, *varied.get((section, field), [])]
-        taken = {option for name in in_play for option in table[str(name)].parameters}
+    for section, (table, in_play) in _in_play(spec).items():
+        taken = {option for name in in_play for option in table[name].parameters}
+        options = dict.fromkeys(option for entry in table.values() for option in entry.parameters)
         for option in options:
             given = getattr(getattr(spec, section), option) is not None
-            if (given or (section, option) in varied) and option not in taken:
+            if (given or (section, option) in keys) and option not in taken:
                 path: KeyPath = (section, option) if given else ("factors", keys[(section, option)])
                 known = ", ".join(sorted(taken)) or "none"
-                names = ", ".join(dict.fromkeys(map(str, in_play)))
+                names = ", ".join(in_play)
                 yield path, f"{names} does not take it; parameters known for {names}: {known}. Remove it"
+
+
+def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
+    """The sections whose parameters depend on a name: its table, and the names that trials have there."""
+    varied = {factor_path(key, spec): values for key, values in _varied(spec).items()}
+
+    def names(section: str, field: str) -> list[str]:
+        own = getattr(getattr(spec, section), field)
+        return [*dict.fromkeys(map(str, [own, *varied.get((section, field), [])]))]
+
+    found = {"train": (OPTIMIZERS, names("train", "optimizer"))}
+    if spec.model.factory is None:
+        found["model"] = (MODELS, names("model", "name"))
+    return found
+
+
+def _default(spec: Spec, section: str | int, *path: str | int) -> Any:
+    """What stands for a parameter that is left out, where all optimizers or models in play agree on it."""
+    table, in_play = _in_play(spec).get(str(section), ({}, []))
+    defaults = [table[name].parameters.get(str(path[0])) for name in in_play]
+    agreed = len(path) == 1 and defaults and all(value == defaults[0] for value in defaults)
+    return defaults[0] if agreed else None
 
 
 def _varied(spec: Spec) -> dict[str, list[Any]]:

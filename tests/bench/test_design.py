@@ -97,7 +97,30 @@ def test_the_baseline_is_trains_own_configuration() -> None:
     own = {"name": "one-cycle", "pct_start": 0.25}
     assert baseline(spec(factors={"schedule": ["cosine", "constant"]})) == {"schedule": own}
     assert baseline(spec(factors={"schedule": ["cosine", "one-cycle"]})) == {"schedule": "one-cycle"}
-    assert baseline(spec(factors={"model.depth": [1, 2]})) == {"model.depth": None}
+
+
+def test_what_a_spec_leaves_out_is_its_default_by_name() -> None:
+    """So that one-at-a-time does not train the same thing as `default` and as `relu`, and a report finds it."""
+    varied = {"activation": ["relu", "gelu"], "width": [16, 128], "weight_decay": [0.0, 0.1]}
+    start = {"activation": "relu", "width": 128, "weight_decay": 0.0}
+    for model in ({"name": "mlp"}, {"name": "mlp", "activation": None}):
+        assert baseline(spec(model=model, factors=varied)) == start
+    trials = expand(spec(model={"name": "mlp"}, factors=varied, design="one-at-a-time", seeds=[0]))
+    assert [trial.factors for trial in trials if trial.factors == start] == [start]
+    assert len(trials) == 1 + 3
+
+
+def test_a_default_that_depends_on_another_factor_has_no_name() -> None:
+    varied = {"optimizer": ["momentum", "adamw"], "weight_decay": [0.0, 0.1]}
+    assert baseline(spec(factors=varied))["weight_decay"] is None  # adamw's is 0.01
+    varied = {"model.name": ["mlp", "cnn"], "norm": ["batch", "none"], "dropout": [0, 0.5]}
+    start = baseline(spec(factors=varied))
+    assert start["norm"] is None
+    assert start["dropout"] == 0
+    own = {"factory": "my.models:make"}
+    assert baseline(spec(model=own, factors={"model.width": [1, 2]})) == {"model.width": None}
+    assert baseline(spec(factors={"dropout": [None, 0.5]})) == {"dropout": None}
+    assert baseline(spec(factors={"train.grad_clip": [1.0, 2.0]})) == {"train.grad_clip": None}
 
 
 def test_designs_that_never_end_are_refused() -> None:

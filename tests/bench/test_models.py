@@ -39,8 +39,8 @@ def test_catalog_and_builders_agree() -> None:
     assert set(models._BUILDERS) == set(MODELS)
     for name, builder in models._BUILDERS.items():
         taken = inspect.signature(builder).parameters.values()
-        options = {parameter.name for parameter in taken if parameter.kind == parameter.KEYWORD_ONLY}
-        assert options == set(MODELS[name].parameters)
+        options = {each.name: each.default for each in taken if each.kind == each.KEYWORD_ONLY}
+        assert options == MODELS[name].parameters
     assert set(FUNCTIONS) == set(ACTIVATIONS) == set(models._ACTIVATIONS)
 
 

@@ -111,6 +111,13 @@ def test_catalog_and_builder_agree() -> None:
     assert set(optimizers._OPTIMIZERS) == set(OPTIMIZERS)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_catalogs_defaults_are_those_of_the_optimizer(name: str) -> None:
+    defaults = build_optimizer(name, parameters_to_fit(), lr=0.1).defaults
+    for option, value in OPTIMIZERS[name].parameters.items():
+        assert defaults[option] == (tuple(value) if isinstance(value, list) else value), option
+
+
 def test_none_stands_for_the_default() -> None:
     optimizer = build_optimizer("momentum", parameters_to_fit(), lr=0.1, momentum=None, foreach=None)
     assert optimizer.defaults["momentum"] == 0.9
