@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint perf search-bench exhaustive compilers fuzz static gpu-check gpu-perf schema clean
+.PHONY: run test lint perf search-bench exhaustive compilers libraries fuzz static gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -27,6 +27,11 @@ exhaustive: $(VENV)/installed-test
 # The CPU backend by other compilers: needs clang, libomp, aarch64-linux-gnu-gcc and its C library's headers.
 compilers: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m compilers
+
+# Other libraries' kernels by the CPU backend, as they are.
+libraries: $(VENV)/installed-test
+	$(BIN)/python -m pip install -q --no-deps liger-kernel==0.8.5 fla-core==0.6.0 flash-linear-attention==0.6.0 einops
+	$(BIN)/python -m pytest -m libraries
 
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
 fuzz: $(VENV)/installed-test
