@@ -296,7 +296,7 @@ def named(path: str) -> Function:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_flash_linear_attention(name: str) -> None:
-    pytest.importorskip("fla")
+    pytest.importorskip("fla.ops.gla")
     ours, loop, order, heads_first, inputs = ATTENTIONS[name]
     function, plain = named(ours), named(loop)
 
