@@ -18,6 +18,7 @@ from kernels import KERNELS, FusedAdamW, FusedSGD, activation
 from kernels.activation_functions import FUNCTIONS
 from kernels.activations import reference
 from kernels.launch import path_of
+from tests.kernels.binder import binder_runs
 from tests.kernels.model_shapes import MODELS
 from tests.kernels.probe_kernels import add_kernel
 
@@ -86,6 +87,37 @@ def trainable(model: str, seed: int = 0) -> list[torch.nn.Parameter]:
 
 def test_kernels_take_the_triton_path() -> None:
     assert path_of(add_kernel, DEVICE) == "triton"
+
+
+def test_what_was_launched_before_is_launched_without_the_binder() -> None:
+    """On two streams, aligned and not, and with the gradients on the stream of their forward pass."""
+    memory = torch.randn(4097, device=DEVICE)
+    weight = torch.nn.Parameter(torch.randn(4096, device=DEVICE))
+    optimizer = FusedSGD([weight], lr=0.1, momentum=0.9)
+    side = torch.cuda.Stream()
+
+    def step(offset: int, stream: torch.cuda.Stream) -> None:
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            x = memory[offset : offset + 4096]
+            scaled = (x * weight).detach().requires_grad_()
+            y = activation(scaled, "silu")
+            (dx,) = torch.autograd.grad(y.sum(), scaled)
+            exact = scaled.detach().double().requires_grad_()
+            wanted = torch.nn.functional.silu(exact)
+            torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-6)
+            (wanted_dx,) = torch.autograd.grad(wanted.sum(), exact)
+            torch.testing.assert_close(dx.double(), wanted_dx, rtol=1e-5, atol=1e-6)
+            activation(x, "relu")
+            weight.grad = dx
+            optimizer.step()
+        torch.cuda.current_stream().wait_stream(stream)
+
+    for offset in (0, 1, 0):
+        step(offset, torch.cuda.current_stream())
+    for offset in (0, 1):
+        for stream in (torch.cuda.current_stream(), side):
+            assert binder_runs(lambda: step(offset, stream)) == 0  # noqa: B023 - called at once
 
 
 @pytest.mark.parametrize("model", MODELS)

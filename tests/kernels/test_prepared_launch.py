@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,25 +14,9 @@ from torch import nn
 from kernels import FusedSGD, activation, replace_activations
 from kernels.activation_functions import FUNCTIONS
 from kernels.recorder import record_launches
+from tests.kernels.binder import binder_runs
 
 pytestmark = pytest.mark.usefixtures("cpu_driver")
-
-
-def binder_runs(work: Callable[[], Any]) -> int:
-    """How often Triton binds a kernel's arguments during `work`."""
-    runs = 0
-    run = triton.runtime.jit.JITFunction.run.__code__
-
-    def count(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal runs
-        runs += event == "call" and frame.f_code is run
-
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return runs
 
 
 def training_step(kind: type[torch.optim.Optimizer]) -> Callable[[], Any]:
