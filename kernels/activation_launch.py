@@ -7,7 +7,6 @@ than an allocation and a launch, and small tensors are all about what a call cos
 from __future__ import annotations
 
 import functools
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from kernels.activation_kernels import (
     launch_config,
     precision,
 )
-from kernels.launch import PreparedLaunch
+from kernels.launch import PreparedLaunch, on_device_of
 
 
 class Call(NamedTuple):
@@ -63,8 +62,7 @@ def launch_over(
 ) -> None:
     """Launch over the elements of `dense`; `whole` is the tensor whose dimension `bias_dim` has the bias."""
     if dense.numel():
-        # Triton launches on the current GPU, which need not be the tensor's.
-        with torch.cuda.device_of(dense):
+        with on_device_of(dense):
             _prepared_for(kernel, dense, whole, bias, call)(tensors, tuple(call.parameters))
 
 
@@ -163,14 +161,13 @@ class EagerCall:
         self.saves_output = row.saves == "output"
         self._shape = y.shape if row.gated else None
         self._strides = y.stride()
-        self._guard = torch.cuda.device_of if x.is_cuda else _no_guard
         self._forward = _prepared_for(forward_kernel, y, x, bias, call)
         self._backward = _prepared_for(backward_kernel, y, x, None if self.saves_output else bias, call)
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None, floats: tuple[float, ...]) -> torch.Tensor:
         """Run the forward kernel."""
         y = torch.empty_like(x) if self._shape is None else x.new_empty(self._shape)
-        with self._guard(x):
+        with on_device_of(x):
             self._forward((x, bias, y), floats)
         return y
 
@@ -183,14 +180,6 @@ class EagerCall:
     ) -> torch.Tensor:
         """Run the backward kernel on a `dy` that it `takes`."""
         dx = torch.empty_like(saved)
-        with self._guard(saved):
+        with on_device_of(saved):
             self._backward((dy, saved, bias, dx), floats)
         return dx
-
-
-_NO_GUARD = nullcontext()
-
-
-def _no_guard(x: torch.Tensor) -> nullcontext[None]:
-    """What `torch.cuda.device_of` is where no GPU holds the tensor."""
-    return _NO_GUARD

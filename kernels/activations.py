@@ -387,7 +387,7 @@ def _eager_call(
 ) -> EagerCall | None:
     """The call for such tensors; None where they must be copied first, or where no kernel is launched.
 
-    Raises: as `activation`.
+    Raises: as `activation`, where it is not None.
     """
     if x.dtype not in DTYPES:
         return None
@@ -396,12 +396,14 @@ def _eager_call(
     known = _EAGER_CALLS.get(key)
     if known is not None and known.driver is driver.active:
         return known
-    _check(x, name, bias, bias_dim)
-    call = Call(name, bias_dim % max(1, x.dim()), parameter_values(name, {}), approximate)
-    read_in_place = x.is_contiguous() if FUNCTIONS[name].gated else torch.empty_like(x).stride() == x.stride()
-    launched = activation_path(x) in ("triton", "triton-cpu") and x.numel() > 0
-    if not (launched and read_in_place and (bias is None or bias.is_contiguous())):
+    if activation_path(x) not in ("triton", "triton-cpu") or not x.numel():
         return None
+    _check(x, name, bias, bias_dim)
+    dense = torch.empty_like(x, device="meta")
+    read_in_place = x.is_contiguous() if FUNCTIONS[name].gated else x.stride() == dense.stride()
+    if not read_in_place or (bias is not None and not bias.is_contiguous()):
+        return None
+    call = Call(name, bias_dim % max(1, x.dim()), parameter_values(name, {}), approximate)
     if len(_EAGER_CALLS) >= _MANY_CALLS:
         _EAGER_CALLS.clear()
     made = _EAGER_CALLS[key] = EagerCall(x, bias, call)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -96,6 +96,14 @@ def launch(
         num_stages=config.num_stages,
         **constants,
     )
+
+
+def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+    """Make the tensor's GPU the current one: Triton launches on that, which need not be the tensor's."""
+    return torch.cuda.device_of(tensor) if tensor.is_cuda else _NO_GPU
+
+
+_NO_GPU: AbstractContextManager[Any] = nullcontext()
 
 
 class PreparedLaunch:
@@ -209,6 +217,7 @@ class RepeatedLaunch:
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
+        self._kernel: Any = None
         self._driver: Any = None
         self._compiled: Any = None
         self._programs = 0
@@ -236,18 +245,23 @@ class RepeatedLaunch:
         key = (kernel, driver.active, config, constants, specialised)
         self._arguments = (*tensors, *[None] * (len(kernel.arg_names) - len(tensors)))
         self._programs, self._one_thread, self._bound = programs, one_thread, None
-        if key == self._key:
+        if key == self._key and not kernel.pre_run_hooks:
             if not self.again():
                 self._compiled[programs, 1, 1](*self._arguments)
             return
         self._key = ()
         compiled = launch(kernel, (programs,), *tensors, config=config, **constants)
         if isinstance(compiled, CompiledKernel) and _backend_of(compiled) in _KEEPERS:
-            self._key, self._driver, self._compiled = key, driver.active, compiled
+            self._key, self._kernel, self._driver, self._compiled = key, kernel, driver.active, compiled
 
     def can_repeat(self) -> bool:
-        """Say whether the last launch was one on the CPU, by the driver that is still Triton's."""
-        return bool(self._key) and _backend_of(self._compiled) == "cpu" and driver.active is self._driver
+        """Say whether the last launch was one on the CPU, by the driver that is still Triton's, and without hooks."""
+        return (
+            bool(self._key)
+            and _backend_of(self._compiled) == "cpu"
+            and driver.active is self._driver
+            and not self._kernel.pre_run_hooks
+        )
 
     def again(self) -> bool:
         """Launch as the last time, on the same tensors, which lie where they lay; say whether that can be done.

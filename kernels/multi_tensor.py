@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
 
@@ -26,7 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.kernel import StaticCase
-from kernels.launch import LaunchConfig, RepeatedLaunch
+from kernels.launch import LaunchConfig, RepeatedLaunch, on_device_of
 
 RECORD_WIDTH = tl.constexpr(8)
 ROW_WIDTH = tl.constexpr(16)
@@ -35,7 +34,6 @@ _ALIGNED = tl.constexpr(6)
 _ROW = tl.constexpr(7)
 _STREAM_PLACES = (0, 1, 2, 3, 4, 8)
 _DTYPE = attrgetter("dtype")
-_NO_DEVICE = nullcontext()
 # On a CPU fewer elements are updated before another thread has woken up. torch's kernels draw the line here too.
 _WORTH_A_THREAD = 32768
 _ZEROS = (0.0,) * ROW_WIDTH.value
@@ -306,7 +304,7 @@ class MultiTensorTable:
         programs = len(self._chunks)
         if not programs:
             return
-        with _NO_DEVICE if self._reads_host else torch.cuda.device_of(self._records):
+        with on_device_of(self._records):
             self._launch(
                 kernel,
                 programs,

@@ -10,6 +10,7 @@ import pytest
 import torch
 import triton
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from kernels import FusedSGD, activation, replace_activations
 from kernels.activation_functions import FUNCTIONS
@@ -153,6 +154,32 @@ def test_a_hook_before_a_kernels_runs_is_called() -> None:
     finally:
         forward_kernel.pre_run_hooks.clear()
     assert seen == [64]
+
+
+def test_a_hook_before_an_optimizers_kernel_runs_is_called_at_every_step() -> None:
+    weight = nn.Parameter(torch.ones(64))
+    optimizer = FusedSGD([weight], lr=0.1)
+    weight.grad = torch.ones(64)
+    for _ in range(3):
+        optimizer.step()
+    kernel, seen = optimizer._kernel, []
+    kernel.add_pre_run_hook(lambda *_, **__: seen.append(len(seen)))
+    try:
+        optimizer.step()
+        optimizer.step()
+    finally:
+        kernel.pre_run_hooks.clear()
+    optimizer.step()
+    assert seen == [0, 1]
+    torch.testing.assert_close(weight.detach(), torch.full((64,), 0.4))
+
+
+def test_a_tensor_that_must_be_copied_first_costs_no_allocation_to_find_out() -> None:
+    x = torch.randn(1000, 20)[:, ::2]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        y = activation(x, "relu")
+    taken = sum(max(0, event.self_cpu_memory_usage) for event in profiled.events())
+    assert taken == 2 * y.numel() * 4  # the copy and the result
 
 
 def test_forward_before_and_backward_after_a_change_of_driver() -> None:

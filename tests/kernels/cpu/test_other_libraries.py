@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -185,100 +186,63 @@ SLOTS, SLOT_GATES = normal(1, TIME, HEADS, 16, seed=6), F.logsigmoid(normal(1, T
 NARROW = [QUERY[..., :16].contiguous(), KEY[..., :16].contiguous(), VALUE]
 RNN = [normal(2, TIME, 64, seed=8), F.logsigmoid(normal(2, TIME, 64, seed=9))]
 
-# Function, its plain loop, the order of the loop's arguments, whether the loop has heads before time, the inputs.
-ATTENTIONS: dict[str, tuple[str, str, list[int], bool, list[Tensor]]] = {
-    "gla": (
-        "gla.fused_recurrent_gla",
-        "gla.naive.naive_recurrent_gla",
-        [],
-        False,
-        [QUERY, KEY, VALUE, GATES],
+
+@dataclass(frozen=True)
+class Recurrence:
+    """A function of flash-linear-attention, and the plain loop that it ships for it.
+
+    Args:
+        function, loop: below `fla.ops`.
+        inputs: of the function, in its order.
+        order: where the loop's arguments stand among them.
+        heads_first: the loop has heads before time.
+    """
+
+    function: str
+    loop: str
+    inputs: list[Tensor]
+    order: tuple[int, ...] = ()
+    heads_first: bool = False
+
+
+_GLA, _SIMPLE_GLA = "gla.naive.naive_recurrent_gla", "simple_gla.naive.naive_recurrent_simple_gla"
+_RETENTION, _DELTA = "retention.naive.naive_retention", "delta_rule.naive.delta_rule_recurrence"
+_GATED_DELTA = "gated_delta_rule.naive.naive_recurrent_gated_delta_rule"
+_PLAIN = [QUERY, KEY, VALUE]
+_UNIT = [QUERY, UNIT_KEY, VALUE]
+RECURRENCES = {
+    "gla": Recurrence("gla.fused_recurrent_gla", _GLA, [*_PLAIN, GATES]),
+    "gla in chunks": Recurrence("gla.chunk_gla", _GLA, [*_PLAIN, GATES]),
+    "simple gla in chunks": Recurrence("simple_gla.chunk_simple_gla", _SIMPLE_GLA, [*_PLAIN, GATE]),
+    "simple gla in parallel": Recurrence("simple_gla.parallel_simple_gla", _SIMPLE_GLA, [*_PLAIN, GATE]),
+    "retention in chunks": Recurrence("retention.chunk_retention", _RETENTION, _PLAIN, heads_first=True),
+    "retention in parallel": Recurrence("retention.parallel_retention", _RETENTION, _PLAIN, heads_first=True),
+    "delta rule": Recurrence(
+        "delta_rule.fused_recurrent_delta_rule", _DELTA, [*_UNIT, BETA], heads_first=True
     ),
-    "gla in chunks": (
-        "gla.chunk_gla",
-        "gla.naive.naive_recurrent_gla",
-        [],
-        False,
-        [QUERY, KEY, VALUE, GATES],
+    "delta rule in chunks, bf16": Recurrence(
+        "delta_rule.chunk_delta_rule", _DELTA, [*_UNIT, BETA], heads_first=True
     ),
-    "simple gla in chunks": (
-        "simple_gla.chunk_simple_gla",
-        "simple_gla.naive.naive_recurrent_simple_gla",
-        [],
-        False,
-        [QUERY, KEY, VALUE, GATE],
+    "gated delta rule in chunks, bf16": Recurrence(
+        "gated_delta_rule.chunk_gated_delta_rule", _GATED_DELTA, [*_UNIT, GATE, BETA], order=(0, 1, 2, 4, 3)
     ),
-    "simple gla in parallel": (
-        "simple_gla.parallel_simple_gla",
-        "simple_gla.naive.naive_recurrent_simple_gla",
-        [],
-        False,
-        [QUERY, KEY, VALUE, GATE],
+    "kda in chunks, bf16": Recurrence(
+        "kda.chunk_kda", "kda.naive.naive_recurrent_kda", [*_UNIT, GATES, BETA]
     ),
-    "retention in chunks": (
-        "retention.chunk_retention",
-        "retention.naive.naive_retention",
-        [],
-        True,
-        [QUERY, KEY, VALUE],
+    "slots in chunks": Recurrence(
+        "gsa.chunk_gsa", "gsa.naive.naive_recurrent_gsa", [*_PLAIN, SLOTS, SLOT_GATES]
     ),
-    "retention in parallel": (
-        "retention.parallel_retention",
-        "retention.naive.naive_retention",
-        [],
-        True,
-        [QUERY, KEY, VALUE],
-    ),
-    "delta rule": (
-        "delta_rule.fused_recurrent_delta_rule",
-        "delta_rule.naive.delta_rule_recurrence",
-        [],
-        True,
-        [QUERY, UNIT_KEY, VALUE, BETA],
-    ),
-    "delta rule in chunks, bf16": (
-        "delta_rule.chunk_delta_rule",
-        "delta_rule.naive.delta_rule_recurrence",
-        [],
-        True,
-        [QUERY, UNIT_KEY, VALUE, BETA],
-    ),
-    "gated delta rule in chunks, bf16": (
-        "gated_delta_rule.chunk_gated_delta_rule",
-        "gated_delta_rule.naive.naive_recurrent_gated_delta_rule",
-        [0, 1, 2, 4, 3],
-        False,
-        [QUERY, UNIT_KEY, VALUE, GATE, BETA],
-    ),
-    "kda in chunks, bf16": (
-        "kda.chunk_kda",
-        "kda.naive.naive_recurrent_kda",
-        [],
-        False,
-        [QUERY, UNIT_KEY, VALUE, GATES, BETA],
-    ),
-    "slots in chunks": (
-        "gsa.chunk_gsa",
-        "gsa.naive.naive_recurrent_gsa",
-        [],
-        False,
-        [QUERY, KEY, VALUE, SLOTS, SLOT_GATES],
-    ),
-    "based": ("based.parallel_based", "based.naive.naive_parallel_based", [], True, NARROW),
-    "hgrn in chunks": ("hgrn.chunk_hgrn", "hgrn.naive.naive_recurrent_hgrn", [], False, RNN),
-    "forgetting": (
+    "based": Recurrence("based.parallel_based", "based.naive.naive_parallel_based", NARROW, heads_first=True),
+    "hgrn in chunks": Recurrence("hgrn.chunk_hgrn", "hgrn.naive.naive_recurrent_hgrn", RNN),
+    "forgetting": Recurrence(
         "forgetting_attn.parallel_forgetting_attn",
         "forgetting_attn.naive.naive_forgetting_attn",
-        [],
-        False,
-        [QUERY, KEY, VALUE, GATE],
+        [*_PLAIN, GATE],
     ),
-    "stickbreaking": (
+    "stickbreaking": Recurrence(
         "stickbreaking_attn.parallel_stickbreaking_attn",
         "stickbreaking_attn.naive.naive_stickbreaking_attn",
-        [],
-        False,
-        [QUERY, KEY, VALUE],
+        _PLAIN,
     ),
 }
 
@@ -294,19 +258,19 @@ def named(path: str) -> Function:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize("name", RECURRENCES)
 def test_flash_linear_attention(name: str) -> None:
     pytest.importorskip("fla.ops.gla")
-    ours, loop, order, heads_first, inputs = ATTENTIONS[name]
-    function, plain = named(ours), named(loop)
+    case = RECURRENCES[name]
+    function, plain = named(case.function), named(case.loop)
 
     def wanted(*tensors: Tensor) -> Tensor:
-        arranged = [tensors[place] for place in order] if order else list(tensors)
-        if heads_first:
+        arranged = [tensors[place] for place in case.order] if case.order else list(tensors)
+        if case.heads_first:
             return first(plain(*(x.transpose(1, 2) for x in arranged))).transpose(1, 2)
         return first(plain(*arranged))
 
     dtype, tolerance = (torch.bfloat16, 0.02) if name.endswith("bf16") else (torch.float32, 1e-5)
-    inputs = [x.to(dtype) for x in inputs]
+    inputs = [x.to(dtype) for x in case.inputs]
     exact = values_and_gradients(wanted, [x.float() for x in inputs])
     assert_alike(values_and_gradients(lambda *x: first(function(*x)), inputs), exact, tolerance)
