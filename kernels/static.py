@@ -12,13 +12,15 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, NoReturn, TextIO, cast
 
 import triton
 from rich.console import Console
@@ -267,31 +269,59 @@ def _keep_source_lines(
     return None
 
 
+# A forked process inherits the locks that other threads held at that moment, and may wait for one forever.
+_LONGEST_S = 100.0
+_FORKS = 2
+
+
 def _stderr_of_child(work: Callable[[], object]) -> str:
     """Do `work` in a forked process and return all that it and its own children print on stderr.
 
-    LLVM ends the whole process on some errors, and after others goes on to return code that does nothing.
+    LLVM ends the whole process on some errors, and after others goes on to return code that does nothing. A child that
+    does not end is killed, and another one forked.
     """
-    with tempfile.TemporaryFile("w+") as file:
-        child = os.fork()
-        if child == 0:
-            os.dup2(file.fileno(), 2)
-            sys.stderr = file
-            status = 1
-            try:
-                work()
-                status = 0
-            except BaseException as error:
-                print(f"{type(error).__name__}: {error}", file=file)
-            finally:
-                file.flush()
-                os._exit(status)
-        _, ended = os.waitpid(child, 0)
-        file.seek(0)
-        printed = file.read().strip()
-    if ended and not printed:
-        return f"nothing, but the compiler ended with status {os.waitstatus_to_exitcode(ended)}"
-    return printed
+    for _ in range(_FORKS):
+        with tempfile.TemporaryFile("w+") as file:
+            child = os.fork()
+            if child == 0:
+                _work_and_exit(work, file)
+            ended = _wait(child)
+            file.seek(0)
+            printed = file.read().strip()
+        if ended is None:
+            continue
+        if ended and not printed:
+            return f"nothing, but the compiler ended with status {os.waitstatus_to_exitcode(ended)}"
+        return printed
+    return f"nothing, but the compiler had not ended after {_LONGEST_S:g} s, {_FORKS} times"
+
+
+def _work_and_exit(work: Callable[[], object], file: IO[str]) -> NoReturn:
+    """Do the work in the child, with its stderr in the file."""
+    os.dup2(file.fileno(), 2)
+    sys.stderr = cast("TextIO", file)
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=file)
+    finally:
+        file.flush()
+        os._exit(status)
+
+
+def _wait(child: int) -> int | None:
+    """Return the status with which a child ended; None, and it is killed, where it took too long."""
+    until = time.monotonic() + _LONGEST_S
+    while time.monotonic() < until:
+        done, ended = os.waitpid(child, os.WNOHANG)
+        if done:
+            return ended
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
 
 
 def _disassemble(cubin: bytes) -> str:

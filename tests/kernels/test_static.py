@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -271,3 +272,21 @@ def test_an_unknown_case_is_an_error(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         static.main(["--case", "ad-fp32"])
     assert "unknown 'ad-fp32'; known: add-bf16, add-fp32" in capsys.readouterr().err
+
+
+def test_a_child_that_waits_forever_is_killed_and_forked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As one does that was forked while another thread held a lock."""
+    monkeypatch.setattr(static, "_LONGEST_S", 0.5)
+    begun = tmp_path / "begun"
+
+    def hangs_at_first() -> None:
+        if not begun.exists():
+            begun.touch()
+            time.sleep(1000)
+
+    assert static._stderr_of_child(hangs_at_first) == ""
+    assert begun.exists()
+    said = static._stderr_of_child(lambda: time.sleep(1000))
+    assert said == "nothing, but the compiler had not ended after 0.5 s, 2 times"
