@@ -127,28 +127,35 @@ def test_on_cuda_laps_are_events_that_are_waited_for_once_when_read(monkeypatch:
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget an earlier peak")
 
 
+# The blocks are large beside what a resident set moves by without the process's doing: the kernel may take back pages
+# of libraries that have not been used for a while (megabytes, on a machine with work beside), and it counts by batches.
+def peak_after_earlier_work() -> int | None:
+    earlier = torch.ones(1024 * MIB // 4)
+    del earlier
+    memory = PeakMemory()
+    later = torch.ones(256 * MIB // 4)
+    del later
+    return memory.peak_bytes() if memory.resets else None
+
+
 @needs_linux
 def test_peak_is_that_of_what_happened_since_and_not_of_earlier_work() -> None:
-    large = torch.ones(48 * MIB // 4)
-    del large
-    memory = PeakMemory()
-    if not memory.resets:
+    peak_bytes = in_fresh_process(peak_after_earlier_work)
+    if peak_bytes is None:
         pytest.skip("this kernel does not let a process reset its peak")
-    small = torch.ones(16 * MIB // 4)
-    del small
-    assert 15 * MIB < memory.peak_bytes() < 32 * MIB
+    assert 224 * MIB < peak_bytes < 512 * MIB
 
 
 def peak_over_a_footprint_before_the_data() -> int:
     footprint_bytes = resident_bytes()
-    kept = torch.ones(16 * MIB // 4)
+    kept = torch.ones(256 * MIB // 4)
     peak_bytes = PeakMemory(footprint_bytes=footprint_bytes).peak_bytes()
     assert kept.numel()
     return peak_bytes
 
 
 def test_peak_counts_from_the_footprint_that_is_given() -> None:
-    assert 15 * MIB < in_fresh_process(peak_over_a_footprint_before_the_data) < 32 * MIB
+    assert 224 * MIB < in_fresh_process(peak_over_a_footprint_before_the_data) < 512 * MIB
 
 
 def test_peak_is_never_negative() -> None:

@@ -329,11 +329,15 @@ def test_a_training_that_just_ends_in_time_is_not_stopped() -> None:
     assert (training.steps, training.stopped_early) == (4, None)
 
 
+class KnownPeak(PeakMemory):
+    """What a caller began to watch before the training; a watch that the training began would not know this peak."""
+
+    def peak_bytes(self) -> int:
+        return 123_456_789_000
+
+
 def test_peak_memory_is_reported_from_where_the_caller_began() -> None:
-    memory = PeakMemory()
-    ballast = torch.ones(2**23)
-    training = _train(_mlp(), peak_memory=memory)
-    assert training.peak_bytes >= ballast.numel() * 4 * 0.95
+    assert _train(_mlp(), peak_memory=KnownPeak()).peak_bytes == 123_456_789_000
 
 
 # ---- no wait for the device inside a step
