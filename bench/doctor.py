@@ -75,6 +75,7 @@ def diagnose(results: Path = Path("results")) -> list[Check]:
         _check_memory_limit,
         _check_compiler,
         _check_fused_kernels,
+        _check_kernel_cache,
         _check_cifar10,
         lambda: check_writable("results", results),
         _check_cache,
@@ -265,6 +266,38 @@ def describe_fused_kernels(path: str, why_not: str | None) -> Check:
     advice = "Unset TRITON_INTERPRET." if path == "interpreter" else why_not or ""
     advice = advice[:1].upper() + advice[1:]
     return Check("fused kernels", "note", how, advice)
+
+
+def _check_kernel_cache() -> Check:
+    """Where kernels compiled for the CPU are kept."""
+    found = versions()
+    if found["torch"] is None or found["triton"] is None:
+        return Check("kernel cache", "note", "unknown without triton")
+    from triton import knobs
+
+    from kernels.cpu.cache import settled, why_not_in
+
+    directory = Path(knobs.cache.dir)
+    return describe_kernel_cache(directory, why_not_in(directory), settled())
+
+
+def describe_kernel_cache(directory: Path, why_not: str | None, settled: Path | None) -> Check:
+    """Say where kernels compiled for the CPU are kept, and why not in Triton's cache.
+
+    Args:
+        directory: Triton's cache.
+        why_not: a clause on why kernels cannot be kept there, or None.
+        settled: where they are kept; None: in a temporary directory.
+
+    Example:
+        >>> describe_kernel_cache(Path("/a"), "/a cannot be written", None).state
+        'note'
+    """
+    if why_not is None:
+        return Check("kernel cache", "ok", str(directory))
+    where = f"in {settled}" if settled else "in a temporary directory, so every process compiles them anew"
+    detail = f"{why_not}; kernels for the CPU are kept {where}"
+    return Check("kernel cache", "note", detail, "Set TRITON_CACHE_DIR to a directory of your own.")
 
 
 def _check_cifar10() -> Check:

@@ -16,6 +16,7 @@ from typing import Any
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
+from kernels.cpu import cache
 from kernels.cpu.toolchain import compile_shared_object, compiler_version, cpu_features, flags
 
 
@@ -24,10 +25,11 @@ class CPUOptions:
     """What a launch or an autotuner's config may set.
 
     Args:
-        num_warps, num_ctas, num_stages, maxnreg, cluster_dims, launch_cooperative_grid: accepted, without effect: a
-            program runs on one thread.
+        num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
+        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
+        arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
         The rest is what Triton's front end asks of every backend.
     """
 
@@ -40,6 +42,7 @@ class CPUOptions:
     launch_pdl: bool = False
     enable_fp_fusion: bool = True
     debug: bool = False
+    arguments_overlap: bool = False
     sanitize_overflow: bool = True
     arch: str = ""
     backend_name: str = "cpu"
@@ -73,6 +76,8 @@ class CPUBackend(BaseBackend):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def parse_options(self, options: dict[str, Any]) -> CPUOptions:
+        """Read a launch's options; Triton asks before it opens its cache, which is looked at here for that reason."""
+        cache.settle()
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", _fuses_by_default())
@@ -84,7 +89,7 @@ class CPUBackend(BaseBackend):
 
     def add_stages(self, stages: dict[str, Any], options: CPUOptions, language: Any = None) -> None:
         stages["ttir"] = _make_ttir
-        stages["c"] = _make_c
+        stages["c"] = functools.partial(_make_c, options=options)
         stages["so"] = functools.partial(_make_so, options=options)
 
     def load_dialects(self, context: Any) -> None:
@@ -127,21 +132,23 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
     return module
 
 
-def _make_c(module: Any, metadata: dict[str, Any]) -> str:
+def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
     """Lower to C; what is not supported is a CompilationError."""
     # Imported here: this module is imported in the middle of `import triton`.
     from kernels.cpu.ir_tree import read_module
     from kernels.cpu.lowering.module import lower_module
 
-    code = lower_module(read_module(module))
+    code = lower_module(read_module(module), options.arguments_overlap)
     metadata["name"] = code.name
-    metadata["shared"] = 0
+    metadata["shared"] = max(1, code.scratch_bytes)  # host code divides by it
     metadata["scratch_bytes"] = code.scratch_bytes
     metadata["has_runs"] = code.has_runs
+    metadata["apart"] = code.apart
     return code.text
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
+    cache.close(metadata["hash"])  # before Triton writes the shared object there
     return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import stat
 import sys
 import tempfile
 import time
@@ -15,10 +14,12 @@ from typing import Any
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
+from kernels.cpu.cache import refuse_shared
 from kernels.cpu.toolchain import why_not
 
 _CACHE_BYTES = 64 << 20  # more than the last level of cache of one CPU, mostly
 _ENOUGH_MS = 100.0
+_REGISTERS = 1 << 16
 _C_TYPES = {
     "i1": "int8_t",
     "u1": "int8_t",
@@ -39,11 +40,9 @@ class CPUDriver(DriverBase):
         # Imported here: this module is imported in the middle of `import triton`.
         import torch
 
-        from kernels.cpu.launcher import make_launcher
-
         super().__init__()
-        self.utils = _Loader()
-        self.launcher_cls = make_launcher
+        self.utils = _Loader(torch.get_num_threads)
+        self.launcher_cls = _launcher
         self._torch = torch
 
     @classmethod
@@ -76,7 +75,7 @@ class CPUDriver(DriverBase):
         return 0
 
     def get_device_interface(self) -> Any:
-        return self._torch.cpu
+        return _DeviceInterface(self._torch.cpu)
 
     def get_benchmarker(self) -> Callable[..., Any]:
         return do_bench
@@ -88,13 +87,70 @@ class CPUDriver(DriverBase):
         cache.zero_()
 
 
-class _Loader:
-    """Opens shared objects."""
+def _launcher(source: Any, metadata: Any) -> Callable[..., None]:
+    """What Triton asks for just before it has a kernel loaded: here alone it says which kernel that is."""
+    # Imported here: this module is imported in the middle of `import triton`.
+    from kernels.cpu.launcher import make_launcher
 
-    def get_device_properties(self, device: int) -> dict[str, int]:
+    refuse_shared(metadata.hash)
+    return make_launcher(source, metadata)
+
+
+class _Event:
+    """A point in time, as `torch.cuda.Event` is one: nothing here runs behind the caller's back."""
+
+    def __init__(self, enable_timing: bool = False, **_: Any) -> None:
+        self._at = 0.0
+
+    def record(self, stream: Any = None) -> None:
+        self._at = time.perf_counter()
+
+    def elapsed_time(self, end: _Event) -> float:
+        """Milliseconds from here to `end`."""
+        return (end._at - self._at) * 1e3
+
+    def query(self) -> bool:
+        return True
+
+    def wait(self, stream: Any = None) -> None:
+        """It has happened."""
+
+    def synchronize(self) -> None:
+        """It has happened."""
+
+
+class _DeviceInterface:
+    """`torch.cpu`, with events that keep time: torch's own cannot be made."""
+
+    Event = _Event
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+class _Loader:
+    """Opens shared objects.
+
+    Args:
+        threads: says how many threads run programs.
+    """
+
+    def __init__(self, threads: Callable[[], int]) -> None:
+        self._threads = threads
+
+    def get_device_properties(self, device: int | None) -> dict[str, int]:
+        """What kernels' host code reads to choose a grid: a thread is a multiprocessor.
+
+        Memory bounds what a program may use. Registers bound nothing, for a thread runs its programs one by one: there
+        are as many as a GPU's multiprocessor has, and `load_binary` says that a program takes one.
+        """
         return {
-            "max_shared_mem": 1 << 30,
-            "multiprocessor_count": os.cpu_count() or 1,
+            "max_shared_mem": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "max_num_regs": _REGISTERS,
+            "multiprocessor_count": self._threads(),
             "warpSize": 1,
         }
 
@@ -104,35 +160,14 @@ class _Loader:
         """Write the object to a directory that only this user can write to, and open it."""
         from kernels.cpu.launcher import load_function
 
-        refuse_shared_cache()
         with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
             file = Path(directory, f"{name[:40]}.so")
             file.write_bytes(binary)
             library, function = load_function(str(file), "run")
-        return library, function, 0, 0, 1 << 20
+        return library, function, 1, 0, 1 << 20
 
     def unload_module(self, library: Any) -> None:
         """Nothing: a shared object that was opened stays until the process ends."""
-
-
-def refuse_shared_cache() -> None:
-    """Raise if others can write where Triton keeps compiled kernels: they could have us run anything.
-
-    Raises:
-        PermissionError: the directory belongs to another user, or group or others may write to it.
-    """
-    from triton import knobs
-
-    directory = Path(knobs.cache.dir)
-    if not directory.exists():
-        return
-    status = directory.stat()
-    mine = status.st_uid in (os.getuid(), 0)
-    if not mine or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(
-            f"{directory}: others can write to Triton's cache, and compiled kernels are loaded from it. "
-            f"Run `chmod go-w` on it, or set TRITON_CACHE_DIR to a directory of your own."
-        )
 
 
 def do_bench(

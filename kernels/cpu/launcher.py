@@ -7,11 +7,16 @@ packs them is written for each signature, because a loop over arguments would co
 from __future__ import annotations
 
 import ctypes
+import functools
+import math
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+
+from kernels.cpu.toolchain import has_threads
 
 _FORMATS = {
     "i1": "?",
@@ -29,7 +34,7 @@ _FORMATS = {
     "f32": "f",
     "fp64": "d",
 }
-Path = tuple[int, ...]
+_MOST_PROGRAMS = (1 << 31) - 1  # along one axis; the shared object counts all of them in 64 bits
 
 
 def make_launcher(source: Any, metadata: Any) -> Callable[..., None]:
@@ -42,7 +47,9 @@ def make_launcher(source: Any, metadata: Any) -> Callable[..., None]:
         source: Triton's source of the kernel: its signature is argument name -> type.
         metadata: of the compiled kernel.
     """
-    return _launcher(metadata.name, list(source.signature.values()))
+    cooperative = getattr(metadata, "launch_cooperative_grid", False)
+    for_overlaps = functools.cache(functools.partial(_compiled_for_overlaps, source, metadata))
+    return _launcher(metadata.name, source.signature, cooperative, metadata.apart, for_overlaps)
 
 
 def address(argument: Any) -> int:
@@ -60,38 +67,81 @@ def address(argument: Any) -> int:
             raise ValueError(
                 f"a pointer argument is on {device}; kernels compiled for the CPU take tensors on the CPU. Move it."
             )
-        return int(argument.data_ptr())
+        pointer = int(argument.data_ptr())
+        if not pointer and argument.numel():
+            raise ValueError(
+                f"a pointer argument has no memory: a {type(argument).__name__} of {argument.numel()} elements whose "
+                f"address is 0. A fake tensor has none, nor has one whose storage was freed."
+            )
+        return pointer
     raise TypeError(f"a pointer argument must be a tensor or an address; got {type(argument).__name__}.")
 
 
-def _launcher(kernel: str, types: Sequence[Any]) -> Callable[..., None]:
-    """Write the launch function for arguments of these types."""
-    leaves = [(path, type_) for path, type_ in _leaves(types) if type_ != "constexpr"]
-    code = "".join(_format(kernel, type_) for _, type_ in leaves)
-    values = []
-    for path, type_ in leaves:
-        name = f"a{path[0]}" + "".join(f"[{step}]" for step in path[1:])
-        if type_.startswith("*"):
-            values.append(
-                f"{name}.data_ptr() if type({name}) in plain and {name}.is_cpu else address({name})"
-            )
-        elif type_ == "bf16":
-            values.append(f"bf16_bits({name})")
-        else:
-            values.append(name)
-    names = ", ".join(f"a{i}" for i in range(len(types)))
+def _compiled_for_overlaps(source: Any, metadata: Any) -> Any:
+    """The kernel compiled with nothing taken for granted about what its arguments have in common."""
+    # Imported here: this module is imported in the middle of `import triton`.
+    import triton
+
+    from kernels.cpu.compiler import CPUOptions
+
+    options = {field.name: getattr(metadata, field.name) for field in fields(CPUOptions)}
+    return triton.compile(source, metadata.target, {**options, "arguments_overlap": True})
+
+
+def _launcher(
+    kernel: str,
+    signature: Mapping[Any, Any],
+    cooperative: bool,
+    apart: Sequence[tuple[int, int, bool]],
+    for_overlaps: Callable[[], Any],
+) -> Callable[..., None]:
+    """Write the launch function for arguments of these types.
+
+    Args:
+        apart: what the code takes for granted of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
+        for_overlaps: gives the kernel for launches where that does not hold.
+    """
+    leaves: list[_Leaf] = []
+    for place, (name, type_) in enumerate(signature.items()):
+        leaves += _leaves(f"a{place}", str(name), type_)
+    pointers = sorted({place for first, second, _ in apart for place in (first, second)})
+    addresses = "".join(f"    p{place} = {leaves[place].value}\n" for place in pointers)
+    written = [f"p{place}" if place in pointers else leaf.value for place, leaf in enumerate(leaves)]
+    values = f"({''.join(f'{value}, ' for value in written)})"
+    names = ", ".join(f"a{i}" for i in range(len(signature)))
+    overlap = _overlap(leaves, pointers, apart)
+    # An argument's own conversion is exact or an error; what it does not take is looked at one by one.
+    packing = f"""
+    try:
+        packed = pack{values}
+    except (OverflowError, StructError):
+        packed = pack(*fitted({values}))
+"""
     text = f"""
 def launch(x, y, z, stream, function, metadata, launch_metadata, enter_hook, exit_hook, {names}):
+    if {"True" if cooperative else "(x | y | z) >> 21"}:
+        check_grid(x, y, z)
     if enter_hook is not None:
         enter_hook(launch_metadata)
-    failure = function(x, y, z, threads(), pack({", ".join(values)}))
-    if failure is not None:
-        raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
+{addresses}
+{packing}
+    if {overlap}:
+        other = for_overlaps()
+        other.run(x, y, z, stream, other.function, other.packed_metadata, None, None, None, {names})
+    else:
+        failure = function(x, y, z, threads(), packed)
+        if failure is not None:
+            raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
     if exit_hook is not None:
         exit_hook(launch_metadata)
 
 def bind(x, y, z, function, one_thread, {names}):
-    packed = pack({", ".join(values)})
+    check_grid(x, y, z)
+{addresses}
+{packing}
+    if {overlap}:
+        other = for_overlaps()
+        return other.run.bind(x, y, z, other.function, one_thread, {names})
     def again():
         failure = function(x, y, z, 1 if one_thread else threads(), packed)
         if failure is not None:
@@ -101,24 +151,157 @@ def bind(x, y, z, function, one_thread, {names}):
 launch.bind = bind
 """
     scope: dict[str, Any] = {
+        "StructError": struct.error,
         "address": address,
         "bf16_bits": _bf16_bits,
+        "check_grid": functools.partial(_check_grid, kernel, cooperative),
+        "fitted": functools.partial(_fitted, kernel, leaves),
+        "for_overlaps": for_overlaps,
+        "meet": functools.partial(_meet, apart),
+        "room_behind": _room_behind,
         "kernel": kernel,
         "plain": (torch.Tensor, torch.nn.Parameter),
-        "pack": struct.Struct(f"={code}").pack,
+        "pack": struct.Struct("=" + "".join(_format(kernel, leaf.type) for leaf in leaves)).pack,
         "threads": torch.get_num_threads,
     }
     exec(text, scope)
     return scope["launch"]
 
 
-def _leaves(types: Sequence[Any], path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """The types of all arguments, tuples opened, with the way to each."""
-    for place, type_ in enumerate(types):
-        if isinstance(type_, (tuple, list)):
-            yield from _leaves(type_, (*path, place))
-        else:
-            yield (*path, place), type_
+@dataclass(frozen=True)
+class _Leaf:
+    """A number that the kernel takes.
+
+    Args:
+        name: of the argument, and its place where that is a tuple.
+        type: in Triton's words.
+        value: the Python expression for it in the launch function.
+        tensor: that of the tensor, where it is a pointer.
+    """
+
+    name: str
+    type: str
+    value: str
+    tensor: str = ""
+
+
+def _leaves(variable: str, name: str, type_: Any) -> Iterator[_Leaf]:
+    """What an argument becomes: tuples are opened, and a tensor descriptor is its parts.
+
+    Args:
+        variable: the Python expression for the argument in the launch function.
+    """
+    if isinstance(type_, (tuple, list)):
+        for place, inner in enumerate(type_):
+            yield from _leaves(f"{variable}[{place}]", f"{name}[{place}]", inner)
+    elif type_.startswith("tensordesc"):
+        yield from _parts(variable, name, type_)
+    elif type_.startswith("*"):
+        # A tensor without memory has the address 0.
+        plain = f"type({variable}) in plain and {variable}.is_cpu and {variable}.data_ptr()"
+        yield _Leaf(name, type_, f"{plain} or address({variable})", variable)
+    elif type_ == "bf16":
+        yield _Leaf(name, type_, f"bf16_bits({variable})")
+    elif type_ != "constexpr":
+        yield _Leaf(name, type_, variable)
+
+
+def _parts(variable: str, name: str, type_: str) -> Iterator[_Leaf]:
+    """The parts of a tensor descriptor as Triton's rewrite_tensor_descriptor_to_pointer has them.
+
+    Its front end hands shape and strides on a second time, for what the kernel itself does with them.
+    """
+    rank = type_[type_.index("[") :].count(",") + 1
+    yield from _leaves(f"{variable}.base", name, "*")
+    for shape in ("i64", "i32"):
+        yield from (_Leaf(f"{name}.shape[{i}]", shape, f"{variable}.shape[{i}]") for i in range(rank))
+        yield from (_Leaf(f"{name}.strides[{i}]", "i64", f"{variable}.strides[{i}]") for i in range(rank))
+        if shape == "i64":
+            yield _Leaf(f"{name}.padding", "i1", f'{variable}.padding == "nan"')
+            yield _Leaf(f"{name}.round_f32_to_tf32", "i1", f"{variable}.round_f32_to_tf32")
+
+
+def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[tuple[int, int, bool]]) -> str:
+    """The Python condition that arguments have memory in common that were taken to have none."""
+    if not apart:
+        return "False"
+    ends = {}
+    for place in pointers:
+        tensor = leaves[place].tensor
+        room = f"({tensor}.untyped_storage().nbytes() if type({tensor}) in plain else room_behind({tensor}))"
+        ends[place] = f"(e{place} := p{place} + {room})"
+    # First the whole storages: what lies in different ones, and so nearly every launch, needs no closer look.
+    near = []
+    for first, second, _ in apart:
+        end_of_first, end_of_second = (ends.pop(place, f"e{place}") for place in (first, second))
+        near.append(f"(p{first} < {end_of_second}) & (p{second} < {end_of_first})")
+    tensors = "".join(f"{place}: (p{place}, {leaves[place].tensor}), " for place in pointers)
+    return f"({' | '.join(f'({each})' for each in near)}) and meet({{{tensors}}})"
+
+
+def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[int, Any]]) -> bool:
+    """Whether tensors have memory in common that were taken to have none.
+
+    Args:
+        tensors: place -> address and tensor.
+    """
+    ranges = {place: (start, start + _extent(tensor)) for place, (start, tensor) in tensors.items()}
+    for first, second, if_equal in apart:
+        (start, end), (other_start, other_end) = ranges[first], ranges[second]
+        if start < other_end and other_start < end and not (if_equal and start == other_start):
+            return True
+    return False
+
+
+def _room_behind(argument: Any) -> int:
+    """The most bytes from an argument's address on that may be its own; of a bare address nothing is known."""
+    return int(argument.untyped_storage().nbytes()) if isinstance(argument, torch.Tensor) else 1
+
+
+def _extent(argument: Any) -> int:
+    """The bytes from the first to the last element of an argument."""
+    if not isinstance(argument, torch.Tensor):
+        return 1
+    if not argument.numel():
+        return 0
+    steps = sum((size - 1) * step for size, step in zip(argument.shape, argument.stride(), strict=True))
+    return (steps + 1) * argument.element_size()
+
+
+def _check_grid(kernel: str, cooperative: bool, x: int, y: int, z: int) -> None:
+    """Raise if a grid cannot be run as it is."""
+    if not all(0 <= size <= _MOST_PROGRAMS for size in (x, y, z)) or x * y * z >= 1 << 63:
+        raise ValueError(
+            f"{kernel}: a grid of {x} x {y} x {z} programs; each size must be from 0 to {_MOST_PROGRAMS}, and all "
+            f"programs together fewer than 2^63."
+        )
+    threads = torch.get_num_threads() if has_threads() else 1
+    if cooperative and x * y * z > threads:
+        raise ValueError(
+            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them "
+            f"and {threads} threads. Launch fewer programs, or raise the number by torch.set_num_threads."
+        )
+
+
+def _fitted(kernel: str, leaves: Sequence[_Leaf], values: Sequence[Any]) -> list[Any]:
+    """The values with floats beyond the range of their type made infinite, as C's conversion makes them.
+
+    Raises:
+        ValueError: a value that its type does not hold.
+    """
+    fitted = []
+    for leaf, value in zip(leaves, values, strict=True):
+        code = _format(kernel, leaf.type)
+        try:
+            struct.pack(f"={code}", value)
+        except (OverflowError, struct.error) as error:
+            if code not in "efd" or not isinstance(error, OverflowError):
+                raise ValueError(
+                    f"{kernel}: the argument {leaf.name} is {value!r}, which its type {leaf.type} does not hold."
+                ) from None
+            value = math.inf if value > 0 else -math.inf
+        fitted.append(value)
+    return fitted
 
 
 def _format(kernel: str, type_: str) -> str:
@@ -136,7 +319,7 @@ def _format(kernel: str, type_: str) -> str:
 
 def _bf16_bits(value: float) -> int:
     """The bits of the nearest bf16."""
-    return int(torch.tensor(value, dtype=torch.bfloat16).view(torch.int16).item()) & 0xFFFF
+    return int(torch.tensor(value, dtype=torch.float64).bfloat16().view(torch.int16).item()) & 0xFFFF
 
 
 def load_function(path: str, symbol: str) -> tuple[Any, Any]:

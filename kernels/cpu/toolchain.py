@@ -52,7 +52,23 @@ def why_not() -> str | None:
         command()
     except NoCompilerError as error:
         return str(error)
-    return None
+    return _why_it_fails()
+
+
+@functools.lru_cache
+def _why_it_fails() -> str | None:
+    """Return what the compiler says where it cannot even make a shared object of one line, or None where it can."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+            code = Path(directory, "empty.c")
+            code.write_text("int nothing;\n")
+            complaint = _compile(code, code.with_suffix(".so"), ["-fPIC", "-shared"])
+    except OSError as error:
+        return f"there is no directory for temporary files ({error}). Set TMPDIR to one."
+    if complaint is None:
+        return None
+    said = " ".join(complaint.split())[:_MOST_SHOWN]
+    return f"the C compiler {shlex.join(command())} fails on one line of C: {said}. Install gcc or clang, or set $CC."
 
 
 @functools.lru_cache
@@ -60,9 +76,12 @@ def command() -> tuple[str, ...]:
     """The C compiler's path, and the options that $CC has with it: $CC if set, else the first of gcc, clang and cc.
 
     Raises:
-        NoCompilerError: none is there.
+        NoCompilerError: none is there, or $CC cannot be read.
     """
-    chosen = shlex.split(os.environ.get("CC", ""))
+    try:
+        chosen = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise NoCompilerError(f"$CC is no command: {os.environ['CC']!r} has {str(error).lower()}.") from None
     for name, *options in [chosen] if chosen else [[name] for name in _CANDIDATES]:
         if path := shutil.which(name):
             return (path, *options)
@@ -73,7 +92,10 @@ def command() -> tuple[str, ...]:
 @functools.lru_cache
 def compiler_version() -> str:
     """What the compiler says of itself, in one line."""
-    said = subprocess.run([*command(), "--version"], capture_output=True, text=True, check=False)
+    try:
+        said = subprocess.run([*command(), "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return command()[0]
     return next(iter((said.stdout + said.stderr).splitlines()), command()[0])
 
 
@@ -102,6 +124,11 @@ def flags() -> tuple[str, ...]:
 def is_clang() -> bool:
     """Say whether the compiler is clang."""
     return "clang" in compiler_version()
+
+
+def has_threads() -> bool:
+    """Say whether kernels run on several threads."""
+    return not is_clang() or _has_openmp()
 
 
 @functools.lru_cache
@@ -177,10 +204,11 @@ def compile_shared_object(source: str, fuse_multiply_add: bool, ends_anywhere: b
 
 def _compile(code: Path, library: Path, chosen: Sequence[str]) -> str | None:
     """Compile a file; return what the compiler said if it failed."""
-    done = subprocess.run(
-        [*command(), *chosen, str(code), "-o", str(library), "-lm"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stderr.strip() if done.returncode else None
+    arguments = [*command(), *chosen, str(code), "-o", str(library), "-lm"]
+    try:
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
+    if done.returncode == 0 and library.exists():
+        return None
+    return done.stderr.strip() or f"exit status {done.returncode}, no file and no word"

@@ -10,18 +10,20 @@ coefficient is 1. Offsets are taken not to wrap around within one tile: where th
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering.constants import integer
+from kernels.cpu.lowering.constants import c_string, integer
 from kernels.cpu.lowering.shape import VIEWS, Index, viewed
 
 _VARIABLE = re.compile(r"i\d+$")
 _INTEGERS = ("i32", "i64")
 DIVISIONS = ("arith.divsi", "arith.remsi")
 _ARITHMETIC = ("arith.addi", "arith.subi", "arith.muli", "arith.extsi", "tt.addptr", *DIVISIONS)
-_SIGNED_COMPARISONS = {"slt": ("<", 0), "sle": ("<", 1), "sgt": (">", 0), "sge": (">", 1)}
+_SIGNED_COMPARISONS = {"slt": ("<", False), "sle": ("<", True), "sgt": (">", False), "sge": (">", True)}
+_C_TYPES = {32: "int32_t", 64: "int64_t"}
+_MOST_LANES = 1 << 20  # of a tile, in Triton
 
 Number = int | str  # known while compiling, or a C expression
 Division = tuple[Value, Value, Index]  # dividend and divisor, at an index
@@ -36,12 +38,14 @@ class Affine:
         constant: what every lane has in common.
         coefficients: loop variable -> its factor.
         base: C expression of the pointer that the rest is an offset of; None for a number.
+        may_have_wrapped: it holds a sum of 32 bits that differs from lane to lane, widened after it was made.
     """
 
     width: int
     constant: Number
     coefficients: Mapping[str, Number]
     base: str | None = None
+    may_have_wrapped: bool = False
 
     def c(self, without: str = "") -> str:
         """A C expression of 64 bits, leaving out the variable `without`."""
@@ -53,6 +57,22 @@ class Affine:
         if self.constant != 0 or not terms:
             terms.insert(0, f"(int64_t){_text(self.constant, 64)}")
         return " + ".join(terms)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where lanes cease to have a mask set.
+
+    Args:
+        count: C expression of the lanes, from the first on, that have it set.
+        wraps: C condition: the sum that is compared wraps around within the lanes, and the mask may be set again behind
+            those. Empty: never.
+        complaint: C string that says so.
+    """
+
+    count: str
+    wraps: str = ""
+    complaint: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,18 +90,18 @@ class Addresses:
     Args:
         scalars: value -> C expression.
         carried: tiles that a loop moves on.
-        arguments: of the function.
+        arguments: of the function -> which it is.
 
     Attributes:
         quotients: divisions of tiles whose quotient is one number for the lanes at hand -> its C name.
     """
 
     def __init__(
-        self, scalars: Mapping[Value, str], carried: Mapping[Value, Carried], arguments: Container[Value]
+        self, scalars: Mapping[Value, str], carried: Mapping[Value, Carried], arguments: Mapping[Value, int]
     ) -> None:
         self._scalars = scalars
         self._carried = carried
-        self._arguments = arguments
+        self.arguments = arguments
         self.quotients: dict[Division, str] = {}
 
     def affine(self, value: Value, index: Index) -> Affine | None:
@@ -111,7 +131,7 @@ class Addresses:
             return self._divided(producer, index, *parts)
         return _combined(producer, parts)
 
-    def root(self, pointer: Value) -> object | None:
+    def root(self, pointer: Value) -> Value | None:
         """What a pointer grows from: an argument or an operation. None: anything."""
         while True:
             producer = pointer.producer
@@ -120,18 +140,56 @@ class Addresses:
             elif producer is not None and producer.name in ("tt.addptr", "tt.splat", "tt.bitcast", *VIEWS):
                 pointer = producer.operands[0]
             elif producer is None:
-                return pointer if pointer in self._arguments else None
+                return pointer if pointer in self.arguments else None
             else:
                 return pointer if producer.name == "tt.int_to_ptr" else None
 
-    def prefix_limits(self, mask: Value, index: Index, inner: str, size: int) -> list[str] | None:
-        """Limits below all of which the innermost lanes have the mask set, and clear from the least of them on.
+    def is_one_to_one(self, pointer: Value) -> bool:
+        """Whether lanes of a tile of pointers have an element each; strides known at launch only are taken to be so."""
+        variables = [f"i{d}" for d in range(len(pointer.type.dimensions))]
+        sizes = dict(zip(variables, pointer.type.dimensions, strict=True))
+        at = self.affine(pointer, tuple("0" if size == 1 else name for name, size in sizes.items()))
+        if at is None:
+            return False
+        factors = {name: at.coefficients.get(name, 0) for name, size in sizes.items() if size != 1}
+        known = sorted((abs(factor), name) for name, factor in factors.items() if isinstance(factor, int))
+        reach = 0  # of the lanes whose factors are smaller
+        for factor, name in known:
+            if factor <= reach:
+                return False
+            reach += factor * (sizes[name] - 1)
+        return True
+
+    def is_same_place(self, first: Value, second: Value) -> bool:
+        """Whether two pointers, or tiles of them, lie equally far from their roots in every lane."""
+        while first is not second:
+            one, other = first.producer, second.producer
+            if first.type.element != second.type.element or first.type.dimensions != second.type.dimensions:
+                return False
+            if one is None or other is None:
+                return one is other and first in self.arguments and second in self.arguments
+            if one.name != other.name or one.name not in (
+                "tt.addptr",
+                "tt.splat",
+                "tt.broadcast",
+                "tt.expand_dims",
+            ):
+                return False
+            if one.name == "tt.addptr" and one.operands[1] is not other.operands[1]:
+                return False
+            if one.name == "tt.expand_dims" and one.axis != other.axis:
+                return False
+            first, second = one.operands[0], other.operands[0]
+        return True
+
+    def prefix_limits(self, mask: Value, index: Index, inner: str, size: int) -> list[Limit] | None:
+        """Limits below all of which the innermost lanes have the mask set.
 
         None: the mask is of another kind. Limits depend on the outer loops' variables only.
         """
         producer = mask.producer
         if not mask.type.is_tile:
-            return [f"({self._scalars[mask]} ? {size} : 0)"]
+            return [Limit(f"({self._scalars[mask]} ? {size} : 0)")]
         if producer is None:
             return None
         if producer.name in VIEWS:
@@ -145,18 +203,41 @@ class Addresses:
             return None if None in parts else [limit for part in parts for limit in part or ()]
         if producer.name != "arith.cmpi" or producer.predicate not in _SIGNED_COMPARISONS:
             return None
-        direction, further = _SIGNED_COMPARISONS[producer.predicate]
-        low, high = (self.affine(operand, index) for operand in producer.operands)
+        direction, or_equal = _SIGNED_COMPARISONS[producer.predicate]
+        low, high = (self._compared(operand, index) for operand in producer.operands)
         if direction == ">":
             low, high = high, low
         if low is None or high is None or high.coefficients.get(inner, 0) != 0:
             return None
+        start, end = (f"({_C_TYPES[side.width]})({side.c(without=inner)})" for side in (low, high))
         lanes = low.coefficients.get(inner, 0)
         if lanes == 0:
-            return [f"({low.c()} < {high.c()} + {further} ? {size} : 0)"]
+            return [Limit(f"({start} {'<=' if or_equal else '<'} {end} ? {size} : 0)")]
         if lanes != 1:
             return None
-        return [f"prefix({low.c(without=inner)}, {high.c()} + {further}, {size})"]
+        outer = any(factor != 0 for variable, factor in low.coefficients.items() if variable != inner)
+        is_known = isinstance(low.constant, int) and not outer and low.constant < 1 << 30
+        count = f"prefix_i{low.width}({start}, {end}, {or_equal:d}, {size})"
+        if is_known:
+            return [Limit(count)]
+        complaint = (
+            f"{_place(producer)}: what a mask compares, a sum of {low.width} bits, wraps around within a tile"
+        )
+        text = c_string(complaint.encode().decode("latin-1"))
+        return [Limit(count, f"wraps_i{low.width}({start}, {size})", text)]
+
+    def _compared(self, value: Value, index: Index) -> Affine | None:
+        """A side of a comparison, in the width that its sums are made in; None: they may wrap around in another way."""
+        producer = value.producer
+        while producer is not None and producer.name in VIEWS:
+            value, index = viewed(value, index)
+            producer = value.producer
+        if producer is not None and producer.name == "arith.extsi":
+            inside = self._compared(producer.operands[0], index)
+            if inside is not None and inside.width == 32:
+                return inside
+        found = self.affine(value, index)
+        return None if found is None or found.may_have_wrapped else found
 
     def _divided(
         self, division: Operation, index: Index, a: Affine | None, b: Affine | None
@@ -196,6 +277,11 @@ class Addresses:
         return None if travelled is None else _sum(first, travelled)
 
 
+def _place(operation: Operation) -> str:
+    """Where an operation stands: the Python line, or what it looks like where Triton made it up."""
+    return f"{operation.source[0]}:{operation.source[1]}" if operation.source else operation.line
+
+
 def _known(constant: Operation) -> int | None:
     """The integer that a constant has throughout, if it has one."""
     found = re.search(r"(?:dense<|arith\.constant )(-?\d+)[> ]", constant.line)
@@ -232,8 +318,12 @@ def _widened(a: Affine) -> Affine:
     """Extended to 64 bits by its sign."""
     if a.width == 64:
         return a
+    numbers = (a.constant, *a.coefficients.values())
+    largest = sum(abs(each) for each in numbers if isinstance(each, int)) * _MOST_LANES
+    is_small = all(isinstance(each, int) for each in numbers) and largest < 1 << 31
     return replace(
         a,
+        may_have_wrapped=bool(a.coefficients) and not is_small,
         width=64,
         constant=a.constant if isinstance(a.constant, int) else f"(int64_t){a.constant}",
         coefficients={k: f if isinstance(f, int) else f"(int64_t){f}" for k, f in a.coefficients.items()},
@@ -244,7 +334,8 @@ def _sum(a: Affine, b: Affine) -> Affine:
     coefficients = dict(a.coefficients)
     for variable, factor in b.coefficients.items():
         coefficients[variable] = _plus(coefficients.get(variable, 0), factor, a.width)
-    return Affine(a.width, _plus(a.constant, b.constant, a.width), coefficients, a.base or b.base)
+    wrapped = a.may_have_wrapped or b.may_have_wrapped
+    return Affine(a.width, _plus(a.constant, b.constant, a.width), coefficients, a.base or b.base, wrapped)
 
 
 def _difference(a: Affine, b: Affine | None) -> Affine | None:
@@ -265,6 +356,7 @@ def _product(a: Affine, b: Affine) -> Affine | None:
         a.width,
         _times(a.constant, factor, a.width),
         {variable: _times(each, factor, a.width) for variable, each in a.coefficients.items()},
+        may_have_wrapped=a.may_have_wrapped,
     )
 
 

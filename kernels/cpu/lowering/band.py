@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering.addresses import DIVISIONS
+from kernels.cpu.lowering.addresses import DIVISIONS, Limit
 from kernels.cpu.lowering.elementwise import RULES
 from kernels.cpu.lowering.runs import Quotient, are_long, begin_run, find_quotients, one_number_each
 from kernels.cpu.lowering.shape import VIEWS, Index, linear, viewed
@@ -56,19 +56,25 @@ class Band:
     def add(self, sink: Sink) -> None:
         self.sinks.append(sink)
 
-    def stores_through(self, state: FunctionState, root: object) -> bool:
-        """Say whether a store may go through a root pointer."""
-        return any(_may_be_same(state.addresses.root(store.operands[0]), root) for store in self.stores)
+    def may_store_to(self, state: FunctionState, pointer: Value) -> bool:
+        """Say whether a store may go to what a pointer points at."""
+        return any(
+            state.overlaps.may_meet(state.addresses, store.operands[0], pointer) for store in self.stores
+        )
 
     def conflicts(self, state: FunctionState, further: Sink) -> list[Operation]:
         """The loads (and stores) that a further store could disturb, or be disturbed by, in another lane."""
         stores = [sink.store for sink in [*self.sinks, further] if sink.store is not None]
-        loads = [
-            value.producer
-            for value, _ in self._demanded(state, [*self.sinks, further])
-            if value.producer is not None and value.producer.name == "tt.load"
+        loads: dict[Operation, bool] = {}
+        for value, index in self._demanded(state, [*self.sinks, further]):
+            if value.producer is not None and value.producer.name == "tt.load":
+                known = loads.get(value.producer, True)
+                loads[value.producer] = known and index == self._own_index()
+        found = [
+            load
+            for load, in_own_lane in loads.items()
+            if any(_disturbs(state, store, load, in_own_lane) for store in stores)
         ]
-        found = [access for access in loads if any(_disturbs(state, store, access) for store in stores)]
         earlier = stores[:-1]
         return found + [store for store in earlier if _disturbs(state, stores[-1], store)]
 
@@ -192,16 +198,16 @@ def _order(state: FunctionState, value: Value) -> float:
     return value.producer.order if value.producer is not None else -1
 
 
-def _disturbs(state: FunctionState, store: Operation, access: Operation) -> bool:
-    """Say whether a store may touch, in one lane, what another lane's load or store touches."""
+def _disturbs(state: FunctionState, store: Operation, access: Operation, in_own_lane: bool = True) -> bool:
+    """Say whether a store may touch, in one lane, what another lane's load or store touches.
+
+    Args:
+        in_own_lane: a lane needs the element of the access that has its own index.
+    """
     first, second = store.operands[0], access.operands[0]
-    root = state.addresses.root
-    return first is not second and _may_be_same(root(first), root(second))
-
-
-def _may_be_same(a: object | None, b: object | None) -> bool:
-    """Say whether two roots may be one."""
-    return a is None or b is None or a is b
+    if first is second:
+        return not (in_own_lane and state.addresses.is_one_to_one(first))
+    return state.overlaps.may_meet(state.addresses, first, second, in_own_lane)
 
 
 def _level(index: Index) -> int:
@@ -228,7 +234,7 @@ class _Nest:
         self._inner = self._loops[-1] if self._loops else -1
         self._lines: dict[int, list[str]] = {}
         self._names: dict[Element, str] = {}
-        self._limits: dict[str, None] = {}
+        self._limits: dict[Limit, None] = {}
         self._masks: set[Element] = set()
         self._find_masks()
         masks = {_mask(store) for store in band.stores}
@@ -320,15 +326,20 @@ class _Nest:
         if not self._limits:
             self._lanes("0", size, set(), quotients)
             return
+        state = self._state
         first, *others = self._limits
-        limit = first
+        count = first.count
         for other in others:
-            limit = f"fewer({limit}, {other})"
-        name = self._state.name("n")
-        self._state.line(f"const int32_t {name} = {limit};")
+            count = f"fewer({count}, {other.count})"
+        name = state.name("n")
+        state.line(f"const int32_t {name} = {count};")
         self._lanes("0", name, self._masks, quotients)
         if not self._all_within:
             self._lanes(name, size, set(), quotients)
+        for limit in self._limits:
+            if self._all_within and limit.wraps:
+                # To be able to go on would take another copy of the loop, for what no kernel does on purpose.
+                state.line(f"if ({limit.wraps}) *grid->failure = {limit.complaint};")
 
     def _lanes(self, begin: str, end: str, set_masks: set[Element], quotients: list[Quotient]) -> None:
         """Some lanes of the innermost loop, all of which have some masks set; run after run, if there are quotients."""
@@ -404,6 +415,8 @@ class _Nest:
 
     def _loaded(self, operation: Operation, index: Index) -> str:
         memory = self._memory(operation.operands[0], index)
+        if operation.flag("isVolatile"):
+            memory = f"*(volatile {operation.result.type.c} *)&{memory}"
         mask = _mask(operation)
         if mask is None:
             return memory

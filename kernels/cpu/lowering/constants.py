@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import struct
 
 from kernels.cpu.diagnostics import unsupported
@@ -11,6 +12,7 @@ from kernels.cpu.ir_types import FLOATS
 
 _SPLAT = re.compile(r"dense<([^\[\]>]+)> : ")
 _SCALAR = re.compile(r"arith\.constant (?:\{.*?\} )?(\S+)")
+_PLAIN = frozenset(string.ascii_letters + string.digits + string.punctuation + " ") - {'"', "\\", "?"}
 
 
 def literal(operation: Operation) -> str:
@@ -44,6 +46,15 @@ def integer(value: int, width: int) -> str:
     if width < 64:
         return f"({value})" if value > -(2**31) else "INT32_MIN"
     return f"INT64_C({value})" if value > -(2**63) else "INT64_MIN"
+
+
+def c_string(message: str) -> str:
+    """A C string of bytes, given as the characters of the same numbers.
+
+    All but letters, digits, blanks and plain marks are octal, which ends after three digits, where hexadecimal would
+    take in the digits that follow; so are question marks, two of which may begin a trigraph.
+    """
+    return '"' + "".join(each if each in _PLAIN else f"\\{ord(each):03o}" for each in message) + '"'
 
 
 def _float(text: str, element: str) -> str:

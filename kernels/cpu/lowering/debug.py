@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from kernels.cpu.ir_tree import Operation
 from kernels.cpu.ir_types import SHORT_FLOATS, UNSIGNED, Type
+from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.rule import widened
 
+_ESCAPE = re.compile(r"\\(\\|[0-9A-F]{2})")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -51,9 +52,12 @@ def _print(emitter: Emitter, operation: Operation) -> None:
 def _text(operation: Operation) -> str:
     """The operation's message as a C string."""
     found = _STRING.search(operation.line.partition("tt.")[2])
-    raw = found[1] if found else ""
-    unescaped = re.sub(r"\\([0-9A-F]{2})", lambda match: chr(int(match[1], 16)), raw)
-    return json.dumps(unescaped)
+    return c_string(_ESCAPE.sub(_unescaped, found[1]) if found else "")
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    """What an escape of the printed IR stands for: a backslash, or one byte of UTF-8."""
+    return "\\" if escape[1] == "\\" else chr(int(escape[1], 16))
 
 
 def _format(name: str, type_: Type, hexadecimal: bool, signed: bool) -> tuple[str, str]:

@@ -5,7 +5,8 @@ an operation across lanes, control flow, or another loop nest. Then its elements
 arrays of one shape need is worked out in one loop nest, so a chain of elementwise operations never leaves registers.
 
 The order of memory accesses: program order through the same root pointer and across barriers, atomics and control
-flow; otherwise each lane keeps its own order, as threads of a GPU do.
+flow; otherwise each lane keeps its own order, as threads of a GPU do. Where that takes for granted that two pointer
+arguments have no memory in common, it is noted, and launches look (see `overlaps`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import UnsupportedTypeError
 from kernels.cpu.lowering.band import Band, Sink
 from kernels.cpu.lowering.elementwise import RULES
+from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
 from kernels.cpu.lowering.shape import VIEWS
 from kernels.cpu.lowering.state import FunctionState
@@ -33,10 +35,11 @@ class Emitter(FunctionState):
     Args:
         lowerings: name of an operation -> what emits it, for all that are not elementwise.
         scratch: where arrays are laid out; shared by the functions of a module.
+        overlaps: what the function's pointer arguments may have in common.
     """
 
-    def __init__(self, lowerings: Mapping[str, Lower], scratch: Scratch) -> None:
-        super().__init__(scratch)
+    def __init__(self, lowerings: Mapping[str, Lower], scratch: Scratch, overlaps: Overlaps) -> None:
+        super().__init__(scratch, overlaps)
         self._lowerings = lowerings
         self._band: Band | None = None
         self._loads: list[Operation] = []
@@ -96,8 +99,8 @@ class Emitter(FunctionState):
         self._loads.append(operation)
 
     def before_access(self, pointer: Value) -> None:
-        """Close the band if it stores through the root of `pointer`."""
-        if self._band is not None and self._band.stores_through(self, self.addresses.root(pointer)):
+        """Close the band if it stores to what `pointer` may point at."""
+        if self._band is not None and self._band.may_store_to(self, pointer):
             self.flush()
 
     def before_effect(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Operation
+from kernels.cpu.lowering.libdevice import EXPRESSIONS, FUNCTIONS
 from kernels.cpu.lowering.rule import Rule, narrowed, widened
 from kernels.cpu.toolchain import has_vector_math
 
@@ -37,13 +38,13 @@ _MATH = {
 # fmt: off
 _LIBDEVICE = (
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos",
-    "cosh", "cospi", "erf", "erfc", "exp", "exp10", "exp2", "expm1", "fabs", "fdim", "floor", "fma",
+    "cosh", "erf", "erfc", "exp", "exp10", "exp2", "expm1", "fabs", "fdim", "floor", "fma",
     "fmax", "fmin", "fmod", "hypot", "lgamma", "log", "log10", "log1p", "log2", "nearbyint",
     "nextafter", "pow", "remainder", "rint", "round", "rsqrt", "sin", "sinh", "sqrt", "tan", "tanh",
     "tgamma", "trunc",
 )
 # fmt: on
-_NOT_IN_C = {"rsqrt", "cospi"}
+_NOT_IN_C = {"rsqrt"}
 _BY_BUILTIN = {"floor", "ceil", "trunc", "sqrt", "fabs", "fma", "rint", "nearbyint", "copysign"}
 _TWO_OPERANDS = {"pow", "atan2", "hypot"}
 
@@ -97,13 +98,15 @@ def _extern(operation: Operation, args: Sequence[str]) -> str:
     """A function of libdevice, by its counterpart in C."""
     symbol = operation.handle.get_str_attr("symbol")
     name = symbol.removeprefix("__nv_").removesuffix("f") if symbol != "__nv_erf" else "erf"
+    if symbol in EXPRESSIONS:
+        return f"({EXPRESSIONS[symbol].format(*args)})"
     element = operation.result.type.element
     if symbol == f"__nv_{name}{'f' if element == 'f32' else ''}" and name in _LIBDEVICE:
-        if name == "rsqrt":
-            return _reciprocal_root(operation, args)
-        if name not in _NOT_IN_C:
-            return _call(name)(operation, args)
-    raise unsupported(operation, f"the function {symbol} is not known; known: {', '.join(_LIBDEVICE)}")
+        return _reciprocal_root(operation, args) if name == "rsqrt" else _call(name)(operation, args)
+    others = (each.removeprefix("__nv_") for each in EXPRESSIONS)
+    raise unsupported(
+        operation, f"the function {symbol} is not known; known: {', '.join(sorted({*_LIBDEVICE, *others}))}"
+    )
 
 
 def declarations() -> str:
@@ -115,7 +118,7 @@ def declarations() -> str:
             if has_vector_math(function):
                 arguments = ", ".join([c] * (2 if name in _TWO_OPERANDS else 1))
                 lines.append(f'__attribute__((simd("notinbranch"))) {c} {function}({arguments});')
-    return "\n".join([*lines, _POWERS])
+    return "\n".join([*lines, _POWERS, FUNCTIONS])
 
 
 RULES: dict[str, Rule] = {

@@ -11,9 +11,13 @@ def _load(emitter: Emitter, operation: Operation) -> None:
     if operation.result.type.is_tile:
         _ = operation.result.type.c  # refuses types that have no counterpart
         emitter.load(operation)
+        if operation.flag("isVolatile"):
+            emitter.before_effect()  # it happens now, each time
         return
     emitter.before_access(pointer)
     memory = f"*{emitter.scalars[pointer]}"
+    if operation.flag("isVolatile"):
+        memory = f"*(volatile {operation.result.type.c} *){emitter.scalars[pointer]}"
     if len(operation.operands) > 1:
         other = emitter.scalars[operation.operands[2]] if len(operation.operands) > 2 else "0"
         memory = f"({emitter.scalars[operation.operands[1]]} ? {memory} : {other})"

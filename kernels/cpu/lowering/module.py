@@ -9,6 +9,7 @@ from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering import atomics, branches, control, debug, dot, gather, memory, program, reduce
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.math import declarations
+from kernels.cpu.lowering.overlaps import Apart, Overlaps
 from kernels.cpu.lowering.prelude import PRELUDE
 from kernels.cpu.lowering.program import function_name, programs_worth_a_thread
 from kernels.cpu.lowering.scratch import Scratch
@@ -63,19 +64,22 @@ class Code:
         text: the C code.
         scratch_bytes: memory that each thread needs for its arrays.
         has_runs: loops are cut into runs of lanes, which end anywhere.
+        apart: what is taken for granted about the kernel's pointer arguments, see `overlaps`.
     """
 
     name: str
     text: str
     scratch_bytes: int
     has_runs: bool
+    apart: tuple[Apart, ...]
 
 
-def lower_module(functions: list[Operation]) -> Code:
+def lower_module(functions: list[Operation], arguments_overlap: bool = False) -> Code:
     """Turn the functions of a module into C.
 
     Args:
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
+        arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
 
     Raises:
         CompilationError: an operation or a type that has no counterpart.
@@ -84,6 +88,7 @@ def lower_module(functions: list[Operation]) -> Code:
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
+    apart: list[Apart] = []
     for function in functions:
         found = _SYMBOL.match(function.line)
         assert found is not None, function.line
@@ -91,13 +96,15 @@ def lower_module(functions: list[Operation]) -> Code:
             kernel, name = function, found[2]
         head = _head(function, found[2])
         heads.append(f"{head};")
-        emitter = _emitted(function, scratch)
+        # What a function is called with is not looked at by launches.
+        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"))
+        apart += emitter.overlaps.apart
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
     parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *heads, *bodies]
     text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
-    return Code(name, text, scratch.bytes, has_runs)
+    return Code(name, text, scratch.bytes, has_runs, tuple(apart))
 
 
 def _head(function: Operation, symbol: str) -> str:
@@ -121,13 +128,13 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(function: Operation, scratch: Scratch) -> Emitter:
+def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitter:
     """A function's lines."""
-    emitter = Emitter(LOWERINGS, scratch)
+    emitter = Emitter(LOWERINGS, scratch, overlaps)
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
         emitter.scalars[argument] = f"arg{place}"
-        emitter.arguments.add(argument)
+        emitter.arguments[argument] = place
     branches.emit_blocks(emitter, blocks)
     emitter.flush()
     return emitter

@@ -112,12 +112,19 @@ SHORT_DIVISION(i8, int8_t, uint8_t)
 SHORT_DIVISION(i16, int16_t, uint16_t)
 SHORT_DIVISION(i32, int32_t, uint32_t)
 
-/* Lanes from the first on for which start + lane < end. */
-INLINE int64_t prefix(int64_t start, int64_t end, int64_t size) {
-  int64_t left = end - start;
+INLINE int64_t fewer(int64_t a, int64_t b) { return a < b ? a : b; }
+/* Lanes, from the first on, for which start + lane < end (or =), at most until the sum wraps around. */
+INLINE int64_t prefix_i32(int32_t start, int64_t end, bool or_equal, int64_t size) {
+  int64_t left = fewer(end, INT32_MAX + (int64_t)!or_equal) + or_equal - start;
   return left < 0 ? 0 : left > size ? size : left;
 }
-INLINE int64_t fewer(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t prefix_i64(int64_t start, int64_t end, bool or_equal, int64_t size) {
+  if (start > end || (start == end && !or_equal)) return 0;
+  uint64_t left = (uint64_t)end - (uint64_t)start;
+  return left >= (uint64_t)size ? size : (int64_t)left + or_equal;
+}
+INLINE bool wraps_i32(int32_t start, int32_t size) { return start > INT32_MAX - (size - 1); }
+INLINE bool wraps_i64(int64_t start, int32_t size) { return start > INT64_MAX - (size - 1); }
 /* Lanes from here on that share a quotient, where `at`, what is divided, grows by 1 from lane to lane; never across
    2^31, where numbers of 32 bits wrap around. */
 INLINE int64_t lanes_left(int64_t at, int64_t quotient, int64_t divisor) {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 from kernels.cpu.ir_tree import Block, Operation
+from kernels.cpu.lowering.commutative import is_commutative
 from kernels.cpu.lowering.emitter import Emitter, Lower
 
 # Partial results that a reduction along neighbours keeps: four vectors of 512 bits of fp32 hide the latency of an add.
 _LANES = 64
+# Neighbours that are combined two by two: few enough to stay in the first level of cache.
+_STRETCH = 256
 
 
 def _reduce(emitter: Emitter, operation: Operation) -> None:
@@ -34,30 +37,69 @@ def _reduce(emitter: Emitter, operation: Operation) -> None:
 def _along_neighbours(
     emitter: Emitter, operation: Operation, sources: list[str], targets: list[str], outer: int, size: int
 ) -> None:
-    """Many partial results side by side, then halves onto halves."""
-    lanes = min(size, _LANES)
+    """Many partial results side by side, then halves onto halves; two by two where the order may matter."""
     (block,) = operation.regions[0]
     with emitter.braces(f"for (int32_t o = 0; o < {outer}; ++o)"):
-        partial = []
-        for operand, source in zip(operation.operands, sources, strict=True):
-            partial.append(emitter.name("p"))
-            emitter.line(f"{operand.type.c} {partial[-1]}[{lanes}];")
-            emitter.line(
-                f"for (int32_t l = 0; l < {lanes}; ++l) {partial[-1]}[l] = {source}[o * {size} + l];"
-            )
-        own = [f"{name}[l]" for name in partial]
-        if size > lanes:
-            with emitter.braces(f"for (int32_t j = {lanes}; j < {size}; j += {lanes})"):
-                emitter.line("#pragma omp simd")
-                with emitter.braces(f"for (int32_t l = 0; l < {lanes}; ++l)"):
-                    further = [f"{source}[o * {size} + j + l]" for source in sources]
-                    combine(emitter, block, own, further, own)
-        with emitter.braces(f"for (int32_t w = {lanes // 2}; w > 0; w /= 2)"):
-            emitter.line("#pragma omp simd")
-            with emitter.braces("for (int32_t l = 0; l < w; ++l)"):
-                combine(emitter, block, own, [f"{name}[l + w]" for name in partial], own)
+        if is_commutative(block):
+            partial = _halves_onto_halves(emitter, operation, sources, size)
+        else:
+            partial = _neighbours_onto_neighbours(emitter, operation, sources, size)
         for target, name in zip(targets, partial, strict=True):
             emitter.line(f"{target.format('o')} = {name}[0];")
+
+
+def _halves_onto_halves(emitter: Emitter, operation: Operation, sources: list[str], size: int) -> list[str]:
+    """Reduce one row into the first elements of arrays, and return these."""
+    lanes = min(size, _LANES)
+    (block,) = operation.regions[0]
+    partial = _partial(emitter, operation, lanes)
+    own = [f"{name}[l]" for name in partial]
+    for name, source in zip(partial, sources, strict=True):
+        emitter.line(f"for (int32_t l = 0; l < {lanes}; ++l) {name}[l] = {source}[o * {size} + l];")
+    if size > lanes:
+        with emitter.braces(f"for (int32_t j = {lanes}; j < {size}; j += {lanes})"):
+            emitter.line("#pragma omp simd")
+            with emitter.braces(f"for (int32_t l = 0; l < {lanes}; ++l)"):
+                further = [f"{source}[o * {size} + j + l]" for source in sources]
+                combine(emitter, block, own, further, own)
+    with emitter.braces(f"for (int32_t w = {lanes // 2}; w > 0; w /= 2)"):
+        emitter.line("#pragma omp simd")
+        with emitter.braces("for (int32_t l = 0; l < w; ++l)"):
+            combine(emitter, block, own, [f"{name}[l + w]" for name in partial], own)
+    return partial
+
+
+def _neighbours_onto_neighbours(
+    emitter: Emitter, operation: Operation, sources: list[str], size: int
+) -> list[str]:
+    """The same in order: always two neighbours to one within a stretch of the row, then stretch after stretch."""
+    stretch = min(size, _STRETCH)
+    (block,) = operation.regions[0]
+    total, partial = _partial(emitter, operation, 1), _partial(emitter, operation, stretch)
+    with emitter.braces(f"for (int32_t j = 0; j < {size}; j += {stretch})"):
+        for name, source in zip(partial, sources, strict=True):
+            emitter.line(f"for (int32_t l = 0; l < {stretch}; ++l) {name}[l] = {source}[o * {size} + j + l];")
+        with emitter.braces(f"for (int32_t w = {stretch // 2}; w > 0; w /= 2)"):
+            # Lanes only write behind what is still to be read.
+            emitter.line("#pragma omp simd")
+            with emitter.braces("for (int32_t l = 0; l < w; ++l)"):
+                left, right = ([f"{name}[2 * l + {side}]" for name in partial] for side in (0, 1))
+                combine(emitter, block, left, right, [f"{name}[l]" for name in partial])
+        done, next_ = ([f"{name}[0]" for name in names] for names in (total, partial))
+        with emitter.braces("if (j == 0)"):
+            for into, value in zip(done, next_, strict=True):
+                emitter.line(f"{into} = {value};")
+        with emitter.braces("else"):
+            combine(emitter, block, done, next_, done)
+    return total
+
+
+def _partial(emitter: Emitter, operation: Operation, elements: int) -> list[str]:
+    """Declare an array for each operand."""
+    names = [emitter.name("p") for _ in operation.operands]
+    for operand, name in zip(operation.operands, names, strict=True):
+        emitter.line(f"{operand.type.c} {name}[{elements}];")
+    return names
 
 
 def _across_rows(

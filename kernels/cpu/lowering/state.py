@@ -9,6 +9,7 @@ from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
 from kernels.cpu.lowering.elementwise import Costs
+from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
 from kernels.cpu.lowering.shape import VIEWS
 
@@ -23,13 +24,14 @@ class FunctionState:
         scalars: scalar -> C expression.
         arrays: tile -> the array that holds its elements.
         carried: tiles that a loop moves on by the same step.
-        arguments: of the function.
+        arguments: of the function -> which it is.
         done: operations on tiles that have been carried out.
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
+        overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
     """
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: Scratch, overlaps: Overlaps) -> None:
         self.lines: list[str] = []
         self.scalars: dict[Value, str] = {}
         self.arrays: dict[Value, str] = {}
@@ -37,8 +39,9 @@ class FunctionState:
         self.done: set[Operation] = set()
         self.labels: dict[Block, str] = {}
         self.has_runs = False
+        self.overlaps = overlaps
         self.costs = Costs()
-        self.arguments: set[Value] = set()
+        self.arguments: dict[Value, int] = {}
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)
         self._scratch = scratch
         self._names = 0

@@ -35,7 +35,12 @@ def shipped_c(name: str) -> str:
 
 def forget_compiler() -> None:
     """Have the compiler looked for again: $CC has changed."""
-    for known in (toolchain.command, toolchain.compiler_version, toolchain._has_openmp):
+    for known in (
+        toolchain.command,
+        toolchain.compiler_version,
+        toolchain._has_openmp,
+        toolchain._why_it_fails,
+    ):
         known.cache_clear()
 
 

@@ -43,11 +43,12 @@ def calls_of_a_launch() -> tuple[Counter[str], int]:
     return in_c, in_python
 
 
-def test_a_launch_is_one_python_function_and_four_calls_out_of_it() -> None:
+def test_a_launch_is_one_python_function_and_eight_calls_out_of_it() -> None:
     in_c, in_python = calls_of_a_launch()
     assert in_python == 1  # the one that was written for the signature
-    # The shared object itself is called besides: a profiler does not see ctypes.
-    assert in_c == Counter(data_ptr=2, get_num_threads=1, pack=1)
+    # Storages are asked for to see that they do not overlap. The shared object itself is called besides: a profiler
+    # does not see ctypes.
+    assert in_c == Counter(data_ptr=2, untyped_storage=2, nbytes=2, get_num_threads=1, pack=1)
 
 
 def test_a_bound_launch_packs_nothing_and_follows_the_number_of_threads() -> None:

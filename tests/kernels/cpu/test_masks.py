@@ -103,3 +103,60 @@ def test_a_tile_for_masked_stores_alone_is_worked_out_in_their_lanes_alone(eleme
         assert total.item() == pytest.approx(x.exp().sum().item() + 256 - elements, rel=1e-5)
         assert loops[False] == 2
         assert loops[True] > 3
+
+
+@triton.jit
+def where_mask(x_ptr, y_ptr, z_ptr, factor, end, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    """The sum that is compared wraps around from row to row, and the first store is made in every lane."""
+    i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    x = tl.load(x_ptr + i * COLUMNS + j, mask=i * factor + j < end, other=-1)
+    tl.store(y_ptr + i * COLUMNS + j, x)
+    tl.store(z_ptr + i * COLUMNS + j, x, mask=i * factor < end)
+
+
+@triton.jit
+def stored_where(y_ptr, start, end, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i = tl.arange(0, BLOCK)
+    tl.store(y_ptr + i, 1, mask=start + i < end)
+
+
+@triton.jit
+def loaded_where(x_ptr, y_ptr, start, end, WIDE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    i = tl.arange(0, BLOCK)
+    place = start + i
+    if WIDE:
+        place = place.to(tl.int64) * 1
+    tl.store(y_ptr + i, tl.load(x_ptr + i, mask=place <= end, other=0))
+
+
+@pytest.mark.parametrize("factor", [-1103515245, 1103515245, 2**31 - 5, 7])
+@pytest.mark.parametrize("end", [0, 1000, 2**31 - 1, -(2**31)])
+def test_sums_that_wrap_around_are_compared_as_they_are(factor: int, end: int) -> None:
+    rows, columns = 8, 16
+    x, y, z = torch.rand(rows, columns), torch.zeros(rows, columns), torch.zeros(rows, columns)
+    where_mask[(1,)](x, y, z, factor, end, ROWS=rows, COLUMNS=columns)
+    i, j = torch.arange(rows, dtype=torch.int32)[:, None], torch.arange(columns, dtype=torch.int32)
+    in_row = i * torch.tensor(factor, dtype=torch.int32)
+    want = torch.where(in_row + j < end, x, -1.0)
+    assert torch.equal(y, want)
+    assert torch.equal(z, torch.where(in_row < end, want, 0.0))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("end", [-1, 2**31 - 1, -(2**31), 5, 2**31 - 4])
+@pytest.mark.parametrize("start", [2**31 - 8, -(2**31), 0, 2**31 - 16])
+def test_sums_that_wrap_around_within_a_tile_are_compared_as_they_are(
+    start: int, end: int, wide: bool
+) -> None:
+    x, y = torch.rand(16), torch.zeros(16)
+    loaded_where[(1,)](x, y, start, end, WIDE=wide, BLOCK=16)
+    place = torch.tensor(start, dtype=torch.int32) + torch.arange(16, dtype=torch.int32)
+    assert torch.equal(y, torch.where(place <= end, x, 0.0))
+
+
+def test_a_store_under_a_mask_that_is_set_again_is_refused_by_its_line() -> None:
+    y = torch.zeros(16, dtype=torch.int32)
+    with pytest.raises(AssertionError, match=r"test_masks\.py:\d+: .* wraps around within a tile"):
+        stored_where[(1,)](y, 2**31 - 8, 0, BLOCK=16)
+    stored_where[(1,)](y, 2**31 - 16, 2**31 - 8, BLOCK=16)
+    assert y.tolist() == [1] * 8 + [0] * 8

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -371,3 +372,38 @@ def test_atomic_updates_of_every_type(dtype: torch.dtype) -> None:
     assert np.array_equal(y[0].numpy(), np.maximum(7, each.max(0)))
     assert np.array_equal(y[1].numpy(), np.minimum(7, each.min(0)))
     assert np.array_equal(y[2].numpy(), 7 + each.sum(0, dtype=each.dtype))
+
+
+@triton.jit
+def wait_for(flag, gone_by):
+    if tl.program_id(0) == 0:
+        tl.atomic_xchg(flag, 1)
+    else:
+        while tl.load(flag, volatile=True) == 0:
+            pass
+        tl.store(gone_by, 1)
+
+
+@triton.jit
+def wait_for_all(flags, gone_by):
+    i = tl.arange(0, 4)
+    if tl.program_id(0) == 0:
+        tl.atomic_add(flags + i, 1)
+    else:
+        while tl.sum(tl.load(flags + i, volatile=True), 0) < 4:
+            pass
+        tl.store(gone_by, 1)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kernel", [wait_for, wait_for_all])
+def test_a_volatile_load_sees_what_another_thread_stores(kernel: Any) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(100):
+            flags, gone_by = torch.zeros(4, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+            kernel[(2,)](flags, gone_by)
+            assert gone_by.item() == 1
+    finally:
+        torch.set_num_threads(threads)

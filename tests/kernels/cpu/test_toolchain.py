@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels import FusedSGD
 from kernels.cpu import toolchain, why_not
 from kernels.cpu.driver import CPUDriver
 from kernels.cpu.toolchain import CompilerFailedError, NoCompilerError, compile_shared_object
+from kernels.launch import why_not_on_cpu
 from tests.kernels.cpu.compiled_code import forget_compiler
 
 CODE = "int answer(void) { return 42; }"
@@ -137,6 +140,70 @@ def test_a_compiler_that_fails_is_not_a_missing_one(monkeypatch: pytest.MonkeyPa
     pretend(tmp_path, "broken", script, monkeypatch)
     with pytest.raises(CompilerFailedError, match=r"cc 1.0 \(.*broken\) failed on .* cannot find -lgomp"):
         compile_shared_object(CODE, True)
+
+
+def test_a_command_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "gcc '")
+    assert why_not() == '$CC is no command: "gcc \'" has no closing quotation.'
+    assert not CPUDriver.is_active()
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 0", "exit status 0, no file and no word"),
+        ("exit 1", "exit status 1, no file and no word"),
+        (
+            "echo \"gcc: fatal error: cannot execute 'as'\" >&2; exit 1",
+            "gcc: fatal error: cannot execute 'as'",
+        ),
+    ],
+)
+def test_a_compiler_that_compiles_nothing_is_found_out_in_advance(
+    script: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend(tmp_path, "broken", script, monkeypatch)
+    assert why_not() == (
+        f"the C compiler {tmp_path}/broken fails on one line of C: {said}. Install gcc or clang, or set $CC."
+    )
+    assert not CPUDriver.is_active()
+    with pytest.raises(CompilerFailedError, match=re.escape(said)):
+        compile_shared_object(CODE, True)
+
+
+def test_a_file_that_is_no_program_is_found_out_in_advance(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "text"
+    file.write_text("no program\n")
+    file.chmod(0o755)
+    monkeypatch.setenv("CC", str(file))
+    assert "fails on one line of C" in str(why_not())
+    assert "Exec format error" in str(why_not())
+
+
+def test_a_compiler_is_tried_once(monkeypatch: pytest.MonkeyPatch, real: str, tmp_path: Path) -> None:
+    arguments = pretend(tmp_path, "wrapper", f'exec {real} "$@"', monkeypatch)
+    assert why_not() is None
+    assert why_not() is None
+    assert len(arguments.read_text().splitlines()) == 1
+
+
+def test_optimizers_go_by_torch_where_the_compiler_is_broken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend(tmp_path, "broken", "exit 1", monkeypatch)
+    why_not_on_cpu.cache_clear()
+    try:
+        assert "broken fails on one line of C" in str(why_not_on_cpu())
+        parameter = torch.nn.Parameter(torch.ones(4))
+        parameter.grad = torch.ones(4)
+        optimizer = FusedSGD([parameter], lr=0.5)
+        optimizer.step()
+        assert optimizer.path == "torch"
+        assert parameter.tolist() == [0.5] * 4
+    finally:
+        why_not_on_cpu.cache_clear()
 
 
 @triton.jit

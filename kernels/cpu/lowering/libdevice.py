@@ -1,0 +1,111 @@
+"""Functions of libdevice that C has by other names, or by an expression."""
+
+from __future__ import annotations
+
+# sinpi and cospi: x less the nearest multiple of 1/2 is exact. normcdf: what the argument of erfc loses by rounding is
+# made good by erfc's slope. Conversions: what PTX does beyond the range, and with NaN.
+FUNCTIONS = r"""
+INLINE double nv_sinpi(double x) {
+  const double halves = rint(2 * fmod(x, 2.0)), left = 3.141592653589793 * (fmod(x, 2.0) - 0.5 * halves);
+  const int32_t quarter = (int32_t)halves & 3;
+  const double y = quarter & 1 ? cos(left) : sin(left);
+  return x == 0 || x != x ? x : x - x != 0 ? NAN : quarter & 2 ? -y : y;
+}
+INLINE double nv_cospi(double x) {
+  const double halves = rint(2 * fmod(x, 2.0)), left = 3.141592653589793 * (fmod(x, 2.0) - 0.5 * halves);
+  const int32_t quarter = (int32_t)halves & 3;
+  const double y = quarter & 1 ? sin(left) : cos(left);
+  return x - x != 0 ? NAN : quarter == 1 || quarter == 2 ? -y : y;
+}
+INLINE double nv_normcdf(double x) {
+  const double root = 0.7071067811865476, rest = -4.833646656726457e-17;
+  const double t = -x * root, lost = -(fma(x, root, t) + x * rest);
+  const double y = erfc(t), slope = -1.1283791670955126 * exp(-t * t);
+  return x < -40 ? 0 : x > 40 ? 1 : 0.5 * (y + slope * lost);
+}
+#define NV_TO_INTEGER(from, type, to, integer, low, high, beyond_low, beyond_high, of_nan) \
+  INLINE integer nv_##from##_to_##to(type x) {                                             \
+    return x != x ? (integer)(of_nan) : x < low ? (integer)(beyond_low) :                  \
+           x >= high ? (integer)(beyond_high) : (integer)x;                                \
+  }
+NV_TO_INTEGER(f32, float, i32, int32_t, -0x1p31f, 0x1p31f, INT32_MIN, INT32_MAX, 0)
+NV_TO_INTEGER(f32, float, u32, uint32_t, 0.0f, 0x1p32f, 0, UINT32_MAX, 0)
+NV_TO_INTEGER(f32, float, i64, int64_t, -0x1p63f, 0x1p63f, INT64_MIN, INT64_MAX, INT64_MIN)
+NV_TO_INTEGER(f32, float, u64, uint64_t, 0.0f, 0x1p64f, 0, UINT64_MAX, INT64_MIN)
+NV_TO_INTEGER(f64, double, i32, int32_t, -0x1p31, 0x1p31, INT32_MIN, INT32_MAX, INT32_MIN)
+NV_TO_INTEGER(f64, double, u32, uint32_t, 0.0, 0x1p32, 0, UINT32_MAX, INT32_MIN)
+NV_TO_INTEGER(f64, double, i64, int64_t, -0x1p63, 0x1p63, INT64_MIN, INT64_MAX, INT64_MIN)
+NV_TO_INTEGER(f64, double, u64, uint64_t, 0.0, 0x1p64, 0, UINT64_MAX, INT64_MIN)
+"""
+
+# Symbol -> the C expression of its operands. Integers come and go as signed ones.
+EXPRESSIONS = {
+    "__nv_isnanf": "({0} != {0})",
+    "__nv_isnand": "({0} != {0})",
+    "__nv_isinff": "(fabsf({0}) == INFINITY)",
+    "__nv_isinfd": "(fabs({0}) == INFINITY)",
+    "__nv_finitef": "(fabsf({0}) < INFINITY)",
+    "__nv_isfinited": "(fabs({0}) < INFINITY)",
+    "__nv_signbitf": "(int32_t)(bits_of_f32({0}) >> 31)",
+    "__nv_signbitd": "(int32_t)(bits_of_f64({0}) >> 63)",
+    "__nv_saturatef": "({0} > 0.0f ? {0} < 1.0f ? {0} : 1.0f : 0.0f)",
+    "__nv_float_as_int": "(int32_t)bits_of_f32({0})",
+    "__nv_float_as_uint": "(int32_t)bits_of_f32({0})",
+    "__nv_int_as_float": "f32_of_bits((uint32_t){0})",
+    "__nv_uint_as_float": "f32_of_bits((uint32_t){0})",
+    "__nv_double_as_longlong": "(int64_t)bits_of_f64({0})",
+    "__nv_longlong_as_double": "f64_of_bits((uint64_t){0})",
+    "__nv_clz": "({0} == 0 ? 32 : __builtin_clz((uint32_t){0}))",
+    "__nv_clzll": "({0} == 0 ? 64 : __builtin_clzll((uint64_t){0}))",
+    "__nv_popc": "__builtin_popcount((uint32_t){0})",
+    "__nv_popcll": "__builtin_popcountll((uint64_t){0})",
+    "__nv_ffs": "__builtin_ffs({0})",
+    "__nv_ffsll": "__builtin_ffsll({0})",
+    "__nv_mulhi": "(int32_t)((int64_t){0} * {1} >> 32)",
+    "__nv_umulhi": "(int32_t)((uint64_t)(uint32_t){0} * (uint32_t){1} >> 32)",
+    "__nv_mul64hi": "(int64_t)((__int128){0} * {1} >> 64)",
+    "__nv_umul64hi": "(int64_t)((unsigned __int128)(uint64_t){0} * (uint64_t){1} >> 64)",
+    # The fast functions are as good as the others here.
+    "__nv_fast_cosf": "cosf({0})",
+    "__nv_fast_exp10f": "exp10f({0})",
+    "__nv_fast_expf": "masked_expf({0})",
+    "__nv_fast_fdividef": "({0} / {1})",
+    "__nv_fast_log10f": "log10f({0})",
+    "__nv_fast_log2f": "log2f({0})",
+    "__nv_fast_logf": "logf({0})",
+    "__nv_fast_powf": "powf({0}, {1})",
+    "__nv_fast_sinf": "sinf({0})",
+    "__nv_fast_tanf": "tanf({0})",
+    # Sums and products by name are left out: C may fuse them, which these forbid. Quotients and roots it cannot.
+    "__nv_fdiv_rn": "({0} / {1})",
+    "__nv_ddiv_rn": "({0} / {1})",
+    "__nv_frcp_rn": "(1.0f / {0})",
+    "__nv_drcp_rn": "(1.0 / {0})",
+    "__nv_fsqrt_rn": "sqrtf({0})",
+    "__nv_dsqrt_rn": "sqrt({0})",
+    "__nv_fmaf_rn": "fmaf({0}, {1}, {2})",
+    "__nv_fma_rn": "fma({0}, {1}, {2})",
+    "__nv_rcbrtf": "(float)(1.0 / cbrt({0}))",
+    "__nv_rcbrt": "(1.0 / cbrt({0}))",
+    "__nv_sinpif": "(float)nv_sinpi({0})",
+    "__nv_sinpi": "nv_sinpi({0})",
+    "__nv_cospif": "(float)nv_cospi({0})",
+    "__nv_cospi": "nv_cospi({0})",
+    "__nv_normcdff": "(float)nv_normcdf({0})",
+    "__nv_normcdf": "nv_normcdf({0})",
+    "__nv_int2float_rn": "(float){0}",
+    "__nv_uint2float_rn": "(float)(uint32_t){0}",
+    "__nv_ll2float_rn": "(float){0}",
+    "__nv_ull2float_rn": "(float)(uint64_t){0}",
+    "__nv_int2double_rn": "(double){0}",
+    "__nv_uint2double_rn": "(double)(uint32_t){0}",
+    "__nv_ll2double_rn": "(double){0}",
+    "__nv_ull2double_rn": "(double)(uint64_t){0}",
+    "__nv_double2float_rn": "(float){0}",
+    **{
+        f"__nv_{c}2{integer}_{mode}": f"nv_{element}_to_{to}({function}{'f' if c == 'float' else ''}({{0}}))"
+        for c, element in (("float", "f32"), ("double", "f64"))
+        for integer, to in (("int", "i32"), ("uint", "u32"), ("ll", "i64"), ("ull", "u64"))
+        for mode, function in (("rn", "rint"), ("rz", "trunc"), ("rd", "floor"), ("ru", "ceil"))
+    },
+}

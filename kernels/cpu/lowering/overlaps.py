@@ -1,0 +1,55 @@
+"""What pointers may have in common.
+
+Two pointer arguments are taken to have no memory in common, so that a chain from loads to stores stays in registers.
+Where code relies on it, launches look whether it is so (see `launcher`): if not, the kernel is compiled again with
+nothing taken for granted. In place, with each lane writing what it alone has read, nothing goes wrong either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kernels.cpu.ir_tree import Value
+    from kernels.cpu.lowering.addresses import Addresses
+
+# Two arguments by their numbers, the smaller first, and whether they may be one and the same pointer all the same.
+Apart = tuple[int, int, bool]
+
+
+@dataclass
+class Overlaps:
+    """The pointer arguments of one function.
+
+    Args:
+        any_may: any two of them may have memory in common.
+    """
+
+    any_may: bool
+    _apart: dict[tuple[int, int], bool] = field(default_factory=dict)
+
+    @property
+    def apart(self) -> list[Apart]:
+        """The arguments that were taken to have no memory in common."""
+        return [(first, second, if_equal) for (first, second), if_equal in self._apart.items()]
+
+    def may_meet(self, addresses: Addresses, first: Value, second: Value, in_own_lane: bool = True) -> bool:
+        """Say whether two pointers, or tiles of them, may point at the same memory in different lanes.
+
+        Args:
+            in_own_lane: the elements that a lane uses of both are at the same index.
+        """
+        a, b = addresses.root(first), addresses.root(second)
+        if a is None or b is None or a is b:
+            return True
+        if a not in addresses.arguments or b not in addresses.arguments:
+            return False  # one comes out of a table of pointers, which holds what is nowhere else
+        if self.any_may:
+            return True
+        one, other = sorted((addresses.arguments[a], addresses.arguments[b]))
+        lane_by_lane = (
+            in_own_lane and addresses.is_same_place(first, second) and addresses.is_one_to_one(first)
+        )
+        self._apart[one, other] = self._apart.get((one, other), True) and lane_by_lane
+        return False
