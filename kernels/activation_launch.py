@@ -52,6 +52,17 @@ def laid_out_like(tensor: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(dense, dtype=tensor.dtype).copy_(tensor)
 
 
+def lies_in_memory(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor of some elements has its values at its address.
+
+    A negation that is put off (`is_neg`) is in no kernel's view; zeros without memory and wrappers lie at 0.
+    """
+    try:
+        return not tensor.is_neg() and tensor.data_ptr() != 0
+    except RuntimeError:  # a tensor without memory, of vmap's for one, may refuse to say where it lies
+        return False
+
+
 def launch_over(
     kernel: Any,
     tensors: tuple[torch.Tensor | None, ...],
@@ -161,6 +172,7 @@ class EagerCall:
         self.saves_output = row.saves == "output"
         self._shape = y.shape if row.gated else None
         self._strides = y.stride()
+        self._saved_strides = y.stride() if self.saves_output else x.stride()
         self._forward = _prepared_for(forward_kernel, y, x, bias, call)
         self._backward = _prepared_for(backward_kernel, y, x, None if self.saves_output else bias, call)
 
@@ -171,14 +183,22 @@ class EagerCall:
             self._forward((x, bias, y), floats)
         return y
 
-    def takes(self, dy: torch.Tensor) -> bool:
-        """Say whether the backward kernel can read `dy` where it lies, by the driver that ran forward."""
-        return dy.stride() == self._strides and driver.active is self.driver
+    def takes(self, dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None) -> bool:
+        """Say whether the backward kernel can read these where they lie, by the driver that ran forward.
+
+        What was saved may come back in another layout: hooks for saved tensors give what they like.
+        """
+        return (
+            dy.stride() == self._strides
+            and saved.stride() == self._saved_strides
+            and (bias is None or bias.is_contiguous())
+            and driver.active is self.driver
+        )
 
     def backward(
         self, dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, floats: tuple[float, ...]
     ) -> torch.Tensor:
-        """Run the backward kernel on a `dy` that it `takes`."""
+        """Run the backward kernel on what it `takes`."""
         dx = torch.empty_like(saved)
         with on_device_of(saved):
             self._backward((dy, saved, bias, dx), floats)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._C import _are_functorch_transforms_active, _len_torch_dispatch_stack
+from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 from triton.runtime import driver
 
@@ -36,6 +37,7 @@ from kernels.activation_launch import (
     empty_result,
     laid_out_like,
     launch_over,
+    lies_in_memory,
 )
 from kernels.kernel import Kernel, StaticCase
 from kernels.launch import Path, path_of
@@ -362,15 +364,27 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) 
     ctx.save_for_backward(output if from_output else x, None if from_output else bias)
 
 
-def _differentiate(
-    ctx: Any, dy: torch.Tensor, backward: Any = None, backward_with_sums: Any = None
+def _differentiate(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of x and bias, by the registered operators."""
+    return _gradients(ctx, dy, *ctx.saved_tensors)
+
+
+def _gradients(
+    ctx: Any,
+    dy: torch.Tensor,
+    saved: torch.Tensor,
+    bias: torch.Tensor | None,
+    backward: Any = _activation_backward,
+    backward_with_sums: Any = _activation_backward_with_sums,
 ) -> tuple[torch.Tensor | None, ...]:
     """Gradients of x and bias, by the registered operators or what is given in their place."""
-    saved, bias = ctx.saved_tensors
-    if ctx.needs_input_grad[1] and _sums_by_kernel(saved, ctx.call):
-        dx, sums = (backward_with_sums or _activation_backward_with_sums)(dy, saved, bias, *ctx.call)
+    if _is_transformed():  # a batch of dy, or a dy with a tangent: only PyTorch's own functions carry them on
+        dx = _torch_backward(dy, saved, bias, ctx.call)
+    elif ctx.needs_input_grad[1] and _sums_by_kernel(saved, ctx.call):
+        dx, sums = backward_with_sums(dy, saved, bias, *ctx.call)
         return dx, sums.to(ctx.bias_dtype), None, None, None, None
-    dx = (backward or _activation_backward)(dy, saved, bias, *ctx.call)
+    else:
+        dx = backward(dy, saved, bias, *ctx.call)
     dbias = None
     if ctx.needs_input_grad[1]:
         others = [dim for dim in range(dx.dim()) if dim != ctx.call.bias_dim]
@@ -394,6 +408,8 @@ def _eager_call(
     of_bias = None if bias is None else (bias.dtype, bias.device, bias.shape, bias.stride())
     key = (name, approximate, bias_dim, x.dtype, x.device, x.shape, x.stride(), of_bias)
     known = _EAGER_CALLS.get(key)
+    if not lies_in_memory(x) or not (bias is None or lies_in_memory(bias)):
+        return None
     if known is not None and known.driver is driver.active:
         return known
     if activation_path(x) not in ("triton", "triton-cpu") or not x.numel():
@@ -428,30 +444,41 @@ class _Eagerly(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        again = torch.is_grad_enabled()  # to be differentiated again: the operators know how
-        if not again and not ctx.needs_input_grad[1] and ctx.eager.takes(dy):
-            return ctx.eager.backward(dy, *ctx.saved_tensors, ctx.floats), None, None, None
+        saved, bias = ctx.saved_tensors  # once: checkpointing gives them no second time
+        directly = (
+            not torch.is_grad_enabled()  # to be differentiated again: the operators know how
+            and _is_eager(dy, saved)
+            and lies_in_memory(dy)
+            and lies_in_memory(saved)
+            and (bias is None or lies_in_memory(bias))
+        )
+        if directly and not ctx.needs_input_grad[1] and ctx.eager.takes(dy, saved, bias):
+            return ctx.eager.backward(dy, saved, bias, ctx.floats), None, None, None
         ctx.call = ctx.eager.call._replace(parameters=list(ctx.floats))
-        operators = () if again else (_backward, _backward_with_sums)
-        return *_differentiate(ctx, dy, *operators)[:2], None, None
+        functions = (_backward, _backward_with_sums) if directly else ()
+        return *_gradients(ctx, dy, saved, bias, *functions)[:2], None, None
 
 
 def _is_transformed() -> bool:
-    """Say whether torch.func's grad, vmap or the like are at work; they refuse operators with own gradients."""
-    return not is_compiling() and _are_functorch_transforms_active()
+    """Say whether torch.func's grad, vmap or the like are at work, or forward-mode differentiation.
+
+    They refuse operators with own gradients, or lose tangents in them.
+    """
+    return not is_compiling() and (_are_functorch_transforms_active() or forward_ad._current_level >= 0)
 
 
 _PLAIN = (torch.Tensor, nn.Parameter)
 
 
-def _is_eager(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    """Say whether nobody traces, transforms or intercepts operators: plain tensors, and no mode."""
+def _is_eager(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:
+    """Say whether nobody traces, transforms or intercepts operators: plain tensors, no mode, no dual level."""
     return (
         not is_compiling()
-        and type(x) in _PLAIN
-        and (bias is None or type(bias) in _PLAIN)
+        and type(tensor) in _PLAIN
+        and (other is None or type(other) in _PLAIN)
         and not _are_functorch_transforms_active()
         and not _len_torch_dispatch_stack()
+        and forward_ad._current_level < 0  # whether a tensor has a tangent need not be asked
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -127,14 +128,15 @@ class _SingleLaunch:
                 and self._are_here(tensors)
                 and list(map(Tensor.numel, tensors)) == self.elements
                 and all(map(Tensor.is_contiguous, tensors))
+                and not any(map(Tensor.is_neg, tensors))
             )
             if not alike:
                 return None
             addresses = list(map(Tensor.data_ptr, tensors))
         except RuntimeError:  # only strided tensors have an address
             return None
-        # Empty tensors lie at 0, and so says a nested one.
-        if 0 in addresses and list(map(_LAYOUT, tensors)).count(torch.strided) < len(tensors):
+        # Empty tensors lie at 0, and so say nested ones, zeros without memory, and wrappers.
+        if 0 in addresses and not all(map(_lies_in_memory, tensors)):
             return None
         return addresses
 
@@ -325,7 +327,7 @@ class FusedStep(ABC):
                 here = scale.on(device)
                 work = self._begin(group, params, grads, here)
                 works.append(work)
-                combinations = flat_combinations(work.columns)
+                combinations = _combinations(work.columns)
                 if path_of(self._kernel, device) != "torch":
                     self._gather(work, combinations, device, here, buckets)
                 elif here.is_idle and self._fits_torch_step(work, combinations):
@@ -528,6 +530,32 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
                 f"known. Use {where.replace('Fused', 'torch.optim.')} for it"
             )
     return found
+
+
+def _lies_in_memory(tensor: Tensor) -> bool:
+    """Say whether the values lie at the tensor's address: no negation is put off, and it is no wrapper or the like."""
+    try:
+        at_address = tensor.data_ptr() != 0 or (tensor.layout is torch.strided and not tensor.numel())
+    except RuntimeError:  # a tensor without memory may refuse to say where it lies
+        return False
+    return at_address and not tensor.is_neg()
+
+
+def _combinations(columns: Sequence[Sequence[Tensor]]) -> Mapping[Any, Sequence[int]]:
+    """Sort parameters as `flat_combinations` does; those with a tensor that no kernel can read come under None too."""
+    found = flat_combinations(columns)
+    tensors = list(chain.from_iterable(columns))
+    with suppress(RuntimeError):  # by C functions alone: this is asked at every step that is no repeated one
+        if all(map(Tensor.data_ptr, tensors)) and not any(map(Tensor.is_neg, tensors)):
+            return found
+    if all(map(_lies_in_memory, tensors)):
+        return found
+    unread = {
+        i for i, streams in enumerate(zip(*columns, strict=True)) if not all(map(_lies_in_memory, streams))
+    }
+    plain = sorted(unread.union(found.get(None, ())))
+    kept = {key: [i for i in indices if i not in unread] for key, indices in found.items() if key is not None}
+    return {None: plain, **{key: left for key, left in kept.items() if left}}
 
 
 def host_value(value: float | Tensor) -> float:

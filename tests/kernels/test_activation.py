@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils.checkpoint import checkpoint
 
 from kernels.activation_functions import FUNCTIONS
 from kernels.activations import (
@@ -420,3 +423,190 @@ def test_function_transforms_differentiate_it() -> None:
     x = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
     slope = torch.func.grad(lambda row: activation(row, "relu").sum())
     assert torch.func.vmap(slope)(x).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def tangents_and_slopes(
+    name: str, dtype: torch.dtype, function: Any, requires_grad: bool
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The result and its tangent; and the gradients of the sum of both, if they are asked for."""
+    x, bias = sample(3, 6).detach().to(dtype), sample(6, seed=1).detach().to(dtype)
+    directions = [sample(3, 6, seed=2).detach().to(dtype), sample(6, seed=3).detach().to(dtype)]
+    leaves = [tensor.requires_grad_(requires_grad) for tensor in (x, bias)]
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(*pair) for pair in zip(leaves, directions, strict=True)]
+        y, tangent = forward_ad.unpack_dual(function(duals[0], name, duals[1]))
+    gradients = torch.autograd.grad((y + tangent).sum(), leaves) if requires_grad else ()
+    return [y.detach(), tangent.detach()], [gradient.detach() for gradient in gradients]
+
+
+@pytest.mark.usefixtures("cpu_path")
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_tangents_are_those_of_float64_and_have_gradients(name: str, requires_grad: bool) -> None:
+    ours, gradients = tangents_and_slopes(name, torch.float32, activation, requires_grad)
+    exact, exact_gradients = tangents_and_slopes(name, torch.float64, reference, requires_grad)
+    assert len(gradients) == 2 * requires_grad
+    for one, other in zip([*ours, *gradients], [*exact, *exact_gradients], strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("cpu_path")
+def test_forward_mode_follows_a_tangent_wherever_it_comes_from() -> None:
+    x, direction = torch.linspace(-2, 2, 6), torch.linspace(1, 3, 6)
+    slope = 1 - torch.tanh(x.double()) ** 2
+    close: Any = {"rtol": 1e-5, "atol": 1e-6}
+    (jacobian,) = torch.autograd.functional.jacobian(
+        lambda a: activation(a, "tanh"), (x,), vectorize=True, strategy="forward-mode"
+    )
+    torch.testing.assert_close(jacobian.double(), torch.diag(slope), **close)
+    with forward_ad.dual_level():  # of the bias alone
+        y = activation(torch.zeros(2, 6), "tanh", forward_ad.make_dual(x, direction))
+        tangent = forward_ad.unpack_dual(y).tangent
+        torch.testing.assert_close(tangent.double(), (slope * direction).expand(2, 6), **close)
+    gaps = torch.stack([x, x], dim=1)[:, 0]
+    with forward_ad.dual_level():  # of what is copied first
+        tangent = forward_ad.unpack_dual(activation(forward_ad.make_dual(gaps, direction), "tanh")).tangent
+        torch.testing.assert_close(tangent.double(), slope * direction, **close)
+
+
+@pytest.mark.usefixtures("cpu_path")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gradient_may_have_a_tangent_or_be_a_batch(name: str) -> None:
+    x, bias = sample(3, 6), sample(6, seed=1)
+    for function in (activation, operator):
+        y = function(x, name, bias)
+        dy, direction = torch.randn_like(y), torch.randn_like(y)
+
+        def backward(dy: torch.Tensor, y: torch.Tensor = y, **options: Any) -> tuple[torch.Tensor, ...]:
+            return torch.autograd.grad(y, (x, bias), dy, retain_graph=True, **options)
+
+        one, other = backward(dy), backward(direction)
+        found: list[torch.Tensor] = []
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(dy, direction)
+            if name in ("mish", "silu", "swiglu"):  # as PyTorch's own functions do
+                with pytest.raises(NotImplementedError, match=r"forward AD with aten::(mish|silu)_backward"):
+                    backward(dual)
+            else:
+                found += [t for gradient in backward(dual) for t in forward_ad.unpack_dual(gradient)]
+        # Backward is linear in dy: its tangent is the gradient of the direction.
+        pairs = [tensor for pair in zip(one, other, strict=True) for tensor in pair]
+        expected = pairs if found else []
+        batch = torch.stack([dy, direction])
+        for batched in (backward(batch, is_grads_batched=True), torch.func.vmap(backward)(batch)):
+            found += [tensor for gradients in batched for tensor in gradients]
+            expected = expected + pairs
+        for left, right in zip(found, expected, strict=True):
+            torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+
+
+def negated(values: torch.Tensor) -> torch.Tensor:
+    """The same values by torch's lazy negative bit."""
+    result = torch._neg_view(-values.detach())
+    assert result.is_neg()
+    return result
+
+
+@pytest.mark.usefixtures("cpu_path")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_negation_that_torch_puts_off_is_read(name: str) -> None:
+    x, bias = sample(4, 6).detach(), sample(6, seed=1).detach()
+    dy = torch.randn_like(activation(x, name))
+    for kind in [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]:
+        found = []
+        for lazily in (kind, (False, False, False)):
+            given = [
+                negated(tensor) if lazy else tensor.clone()
+                for tensor, lazy in zip((x, bias, dy), lazily, strict=True)
+            ]
+            for wanted in (given[:1], given[:2]):
+                leaves = [tensor.detach().requires_grad_() for tensor in wanted]
+                assert [leaf.is_neg() for leaf in leaves] == [tensor.is_neg() for tensor in wanted]
+                y = activation(leaves[0], name, leaves[1] if len(leaves) == 2 else given[1])
+                found += [y.detach(), *torch.autograd.grad(y, leaves, given[2])]
+        for one, other in zip(found[: len(found) // 2], found[len(found) // 2 :], strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.usefixtures("cpu_path")
+def test_the_imaginary_part_of_a_conjugate_is_read() -> None:
+    z = torch.complex(torch.randn(8), torch.randn(8))
+    x = z.conj().imag
+    assert x.is_neg()
+    torch.testing.assert_close(activation(x, "silu"), F.silu(x))
+
+
+@pytest.mark.usefixtures("cpu_path")
+def test_tensors_without_memory_of_their_own_are_computed_by_torchs_rules() -> None:
+    x = torch.randn(6)
+    zeros, wide = torch._efficientzerotensor(6), torch.ones(2, 6)
+    assert torch.equal(activation(zeros, "sigmoid"), torch.full((6,), 0.5))
+    torch.testing.assert_close(activation(wide, "silu", zeros), F.silu(wide))
+    functional = torch._to_functional_tensor(x)
+    y = torch._from_functional_tensor(activation(functional, "tanh"))
+    torch.testing.assert_close(y, torch.tanh(x))
+
+
+@pytest.mark.usefixtures("cpu_path")
+def test_gradients_without_memory_of_their_own_are_read() -> None:
+    x = sample(6)
+    (slope,) = torch.autograd.grad(torch.tanh(x).sum(), x)
+    (dx,) = torch.autograd.grad(activation(x, "tanh"), x, torch._efficientzerotensor(6))
+    assert not dx.any()
+    dy = TwoTensor(torch.ones(6), torch.full((6,), 2.0))
+    (dx,) = torch.autograd.grad(activation(x, "tanh"), x, dy)
+    torch.testing.assert_close(dx.a, slope)
+    torch.testing.assert_close(dx.b, 2 * slope)
+
+
+def test_a_mode_around_backward_alone_sees_the_operator() -> None:
+    seen = []
+
+    class Listen(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> object:
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    x = sample(4)
+    y = activation(x, "relu")
+    with Listen():
+        torch.autograd.grad(y, x, torch.ones(4))
+    assert "fusetune.activation_backward.default" in seen
+
+
+@pytest.mark.usefixtures("cpu_path")
+@pytest.mark.parametrize("name", ["silu", "tanh", "swiglu"])
+def test_what_was_saved_may_come_back_in_another_layout(name: str) -> None:
+    """As from `save_on_cpu` with pinned memory, which keeps no strides."""
+    x = sample(2, 4, 5, 6).detach().to(memory_format=torch.channels_last).requires_grad_()
+    bias = sample(6, seed=1).detach()
+    dy = torch.randn_like(activation(x, name))
+
+    def unpacked(saved: torch.Tensor) -> torch.Tensor:
+        if saved.dim() == 1:
+            return torch.stack([saved, saved], dim=1)[:, 0]
+        return saved.transpose(1, 2).contiguous().transpose(1, 2)
+
+    found = []
+    for unpack in (unpacked, torch.Tensor.contiguous, negated, lambda saved: saved):
+        for given in (bias, bias.clone().requires_grad_()):
+            with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, unpack):
+                y = activation(x, name, given)
+                gradients = torch.autograd.grad(y, [x, given] if given.requires_grad else [x], dy)
+            found.append(gradients)
+    for gradients in found:
+        for one, other in zip(gradients, found[-1], strict=False):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.usefixtures("cpu_path")
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_checkpointing_gives_the_same_gradients(use_reentrant: bool) -> None:
+    def gradients(run: Any) -> list[Any]:
+        x, bias = sample(4, 6), sample(6, seed=1)
+        run(lambda x, b: activation(activation(x, "silu", b), "tanh"), x, bias).sum().backward()
+        return [x.grad, bias.grad]
+
+    checkpointed = gradients(lambda f, *inputs: checkpoint(f, *inputs, use_reentrant=use_reentrant))
+    for one, other in zip(checkpointed, gradients(lambda f, *inputs: f(*inputs)), strict=True):
+        assert torch.equal(one, other)

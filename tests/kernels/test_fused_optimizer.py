@@ -156,6 +156,36 @@ def test_any_layout_is_updated_right(fused_class: Any, torch_class: Any, options
     assert largest_error(ours, theirs) < 1e-5
 
 
+@pytest.mark.parametrize("more", [{}, {"master_weights": True}, {"stochastic_rounding": True}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pairs
+def test_a_negation_that_torch_puts_off_is_read_and_written(
+    fused_class: Any, torch_class: Any, options: Any, dtype: torch.dtype, more: Any
+) -> None:
+    if more.get("stochastic_rounding") and dtype != torch.bfloat16:
+        pytest.skip("rounds bf16 parameters only")
+    wide = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+    ours = [torch.nn.Parameter(torch._neg_view(row.clone())) for row in wide[:2]]
+    ours.append(torch.nn.Parameter(wide[2].clone()))
+    memories = [p.data._neg_view() for p in ours[:2]]
+    theirs = [torch.nn.Parameter(p.detach().double().clone()) for p in ours]
+    optimizers = [fused_class(ours, **options, **more), torch_class(theirs, **options)]
+    for step in range(5):
+        set_gradients(step, ours, theirs)
+        for p, q in zip(ours[1:], theirs[1:], strict=True):
+            q.grad = p.grad.double()
+            p.grad = torch._neg_view(-p.grad)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert [p.is_neg() for p in ours] == [True, True, False]
+    for p, memory in zip(ours, memories, strict=False):
+        assert not memory.is_neg()
+        assert torch.equal(p, -memory)
+    eps = torch.finfo(dtype).eps
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p.double(), q, rtol=20 * eps, atol=20 * eps + 1e-6)
+
+
 @pairs
 def test_closure_is_called_with_autograd_on_and_its_loss_returned(
     fused_class: Any, torch_class: Any, options: Any
@@ -523,6 +553,16 @@ def _widen_one_where_it_lies(optimizer: Any, params: Any) -> None:
         tensor.data = tensor.data.double()
 
 
+def _negate_lazily(optimizer: Any, params: Any) -> None:
+    """Give the same values another way: parameters and states with torch's negative bit."""
+    for tensor in (
+        params[3],
+        *(value for name, value in optimizer.state[params[4]].items() if name != "step"),
+    ):
+        tensor.data = torch._neg_view(-tensor.data)
+        assert tensor.is_neg()
+
+
 def _load(optimizer: Any, params: Any) -> None:
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
 
@@ -621,6 +661,7 @@ def _another_algorithm(optimizer: Any, params: Any) -> None:
     [
         _swap_data,
         _transpose_in_place,
+        _negate_lazily,
         _widen,
         _widen_one_where_it_lies,
         _load,
@@ -695,8 +736,32 @@ def _misaligned(step: int, params: Any) -> None:
     params[5].grad = torch.cat([params[5].grad[:1], params[5].grad])[1:]
 
 
+def _negated_lazily(step: int, params: Any) -> None:
+    for p in params[step % 2 :: 2]:
+        p.grad = torch._neg_view(p.grad)
+
+
+def _negated_lazily_with_gaps(step: int, params: Any) -> None:
+    params[5].grad = torch._neg_view(torch.stack([params[5].grad] * 2, dim=-1)[..., 0])
+
+
+def _zeros_without_memory(step: int, params: Any) -> None:
+    params[3].grad = torch._efficientzerotensor(params[3].shape)
+
+
 @pytest.mark.parametrize(
-    "gradients", [_in_place, _some_missing, _all_missing_once, _another_layout, _expanded, _misaligned]
+    "gradients",
+    [
+        _in_place,
+        _some_missing,
+        _all_missing_once,
+        _another_layout,
+        _expanded,
+        _misaligned,
+        _negated_lazily,
+        _negated_lazily_with_gaps,
+        _zeros_without_memory,
+    ],
 )
 @pairs
 def test_whatever_gradients_turn_into_is_followed(
