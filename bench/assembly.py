@@ -63,6 +63,8 @@ def rehearse(trial: Trial, context: WorkerContext) -> Record:
         model = make_model(spec, data.splits)
         check_output(model, validation, data.splits.num_classes)
         make_plan(spec, len(batches))
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise InputError("model: the model has no parameters to train. Use one that has")
         OptimizerMaker(spec)(model.parameters())
         resolve_precision(spec.train.precision, context.device)
     except (InputError, ValueError) as error:

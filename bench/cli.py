@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bench.records import Record
     from bench.run_directory import RunDirectory
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 WIDTH_WITHOUT_TERMINAL = 100
 
 
@@ -205,15 +206,19 @@ def batch_size(
         }
         loaded = with_limits(loaded, limit_bytes, grid=grid, device=device)
         options["memory_bytes"] = loaded.spec.limits.memory
+        options["memory_source"] = "the spec" if limit_bytes is None else "--memory"
         command = ["bench", *sys.argv[1:]]
         plan = make_plan(loaded, jobs=1, command=command, announce=announce, kind=BATCH_SIZE, options=options)
         with open_directory(plan, results, None, announce) as directory:
             for line in plan.banner:
                 announce(line)
-            records = search_batch_sizes(plan, directory, announce)
-            study = study_batch_sizes(directory.run, records, str(directory.path))
-            if not memory_only:
-                records += measure_batch_sizes(plan, directory, study, announce, target_run, rate_run)
+            try:
+                records = search_batch_sizes(plan, directory, announce)
+                study = study_batch_sizes(directory.run, records, str(directory.path))
+                if not memory_only:
+                    records += measure_batch_sizes(plan, directory, study, announce, target_run, rate_run)
+            except KeyboardInterrupt:
+                _batch_size_interrupted(directory)
             if as_json:
                 measurements = study_measurements(study, records)
                 save_plots(study, measurements, directory.path)
@@ -221,7 +226,8 @@ def batch_size(
                 click.echo(json.dumps(content, allow_nan=False))
             else:
                 _print_report(directory, records, make_console())
-    sys.exit(exit_code(records))
+    nothing_fits = not any(configuration.batch_size for configuration in study.configurations)
+    sys.exit(exit_code(records) or (BAD_INPUT if nothing_fits else 0))
 
 
 @commands.command("lr-range")
@@ -261,7 +267,8 @@ def batch_size(
     "--confirm/--no-confirm",
     default=True,
     show_default=True,
-    help="Train about an epoch at the suggestion and at lower rates, and keep the best.",
+    help="Train about an epoch at the suggestion, at lower rates and, where the sweep says too little, at higher ones, "
+    "and keep the best.",
 )
 @click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not the first alone.")
 @_resume
@@ -293,6 +300,10 @@ def lr_range(
         earlier = RunDirectory.open(resume).run["options"]
         all_seeds = bool(earlier.get("all_seeds"))
         options = {key: earlier.get(key, value) for key, value in options.items()}
+    for name in ("lr_min", "lr_max"):
+        if not math.isfinite(options[name]):
+            option = name.removeprefix("lr_")
+            raise InputError(f"--{option}: {options[name]:g} must be finite. Give a rate above 0")
     if options["lr_min"] >= options["lr_max"]:
         raise InputError(f"--min: {options['lr_min']:g} must be below --max, {options['lr_max']:g}")
     spec, overrides = _what_to_run(spec, overrides, resume)
@@ -475,6 +486,23 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: C
         raise InputError(
             f"{directory.path}: a run of the kind '{kind}' is newer than this program. Update fusetune"
         )
+
+
+def _batch_size_interrupted(directory: RunDirectory) -> NoReturn:
+    """Say what is known of the batch sizes by now and where it lies, and end."""
+    from bench.batch_size.study import study_batch_sizes
+    from bench.report.batch_size import known_so_far
+
+    records, _ = directory.records()
+    if not records:
+        directory.remove()
+        click.echo("interrupted; no batch size had been run.", err=True)
+        sys.exit(INTERRUPTED)
+    path = shlex.quote(str(directory.path))
+    known = known_so_far(study_batch_sizes(directory.run, records, str(directory.path)))
+    click.echo(f"interrupted; {known}. What was run is in {path}", err=True)
+    click.echo(f"See it with: python -m bench report {path}", err=True)
+    sys.exit(INTERRUPTED)
 
 
 def _interrupted(directory: RunDirectory, command: str = "run") -> NoReturn:

@@ -6,6 +6,7 @@ An executor turns a trial into a record, whatever happens; `run_all` feeds trial
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import multiprocessing
 import multiprocessing.connection
@@ -49,6 +50,8 @@ _LONGEST_TAIL = 400
 _TAIL_LINES = 3
 _TAIL_BYTES = 64 * 2**10
 _CRASH = "Fatal Python error"
+# In the provenance of a record whose worker SIGKILL ended though no memory limit says why: anybody may have sent it.
+UNEXPLAINED_KILL = "unexplained_kill"
 
 
 class Executor(Protocol):
@@ -204,10 +207,13 @@ class WorkerExecutor:
             return record_without_result(trial, "failed", _with_tail(lost.reason, printed))
         code = worker.process.exitcode
         shortage = classify_text(printed, worker.memory, worker.growth_bytes)
-        if code == -signal.SIGKILL:
+        killed = code == -signal.SIGKILL
+        if killed:
             shortage = worker.killed_by_kernel(kills_before)
         if shortage is not None:
-            return record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
+            record = record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
+            unexplained = killed and not worker.explains_kill(kills_before)
+            return dataclasses.replace(record, provenance={UNEXPLAINED_KILL: True}) if unexplained else record
         return record_without_result(trial, "failed", _with_tail(_describe_exit(code), printed))
 
 
@@ -230,7 +236,8 @@ class _Worker:
         # Without this, a program that ends before it closes its executor would wait for the worker for ever.
         atexit.register(self.kill)
         theirs.close()
-        self.memory = MemoryBudget(setup.device, setup.limit_bytes, "spec" if setup.limit_bytes else None)
+        source = setup.limit_source if setup.limit_bytes else None
+        self.memory = MemoryBudget(setup.device, setup.limit_bytes, source)
         self._ready = False
         self._resident_at_start_bytes = 0
         self._peak_resident_bytes = 0
@@ -246,7 +253,17 @@ class _Worker:
         kills = oom_kill_count()
         if kills is not None and kills_before is not None and kills > kills_before:
             cause += f"; its count of such kills rose from {kills_before} to {kills}"
-        return OutOfMemory(self.growth_bytes, False, self.memory.limit_bytes, self.memory.source, cause)
+        # Pages of libraries that became resident are in the growth; under a limit that holds it can't have had more.
+        most = self.memory.limit_bytes if self.memory.enforced else None
+        held_bytes = self.growth_bytes if most is None else min(self.growth_bytes, most)
+        return OutOfMemory(held_bytes, False, self.memory.limit_bytes, self.memory.source, cause)
+
+    def explains_kill(self, kills_before: int | None) -> bool:
+        """Tell whether SIGKILL came from the kernel for memory: by its own count, else by a container's limit."""
+        kills = oom_kill_count()
+        if kills is None or kills_before is None:
+            return self.memory.source == "container"
+        return kills > kills_before
 
     def run(
         self,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LR_RANGE = Kind("lr-range", "bench.lr_range:run_lr_range")
 # A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
 _NO_FACTORS = (("train", "base_lr"), ("train", "schedule"))
+# A suggestion known less well than this is no point for a fit.
+MOST_SPREAD = 30.0
 _LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
 
 
@@ -75,8 +77,8 @@ def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) 
     )
     confirmation = None
     if confirming and found.suggestion is not None:
-        on_progress({"phase": f"training briefly at {found.suggestion:.3g} and below"})
-        confirmation = _confirm(trial.spec, model, batches, validation, trial.seed, found.suggestion)
+        on_progress({"phase": f"training briefly around {found.suggestion:.3g}"})
+        confirmation = _confirm(trial.spec, model, batches, validation, trial.seed, found)
     return _record(trial, context, found, confirmation, time.perf_counter() - started_s)
 
 
@@ -151,10 +153,10 @@ def _place(model: nn.Module, batches: Batches) -> None:
 
 
 def _confirm(
-    spec: Spec, model: nn.Module, batches: Batches, validation: Batches, seed: int, suggestion: float
+    spec: Spec, model: nn.Module, batches: Batches, validation: Batches, seed: int, found: LRRange
 ) -> Confirmation:
-    """Train for about an epoch at the suggestion and below."""
-    from tuner.lr_confirm import CANDIDATES, confirm
+    """Train for about an epoch at rates around the suggestion."""
+    from tuner.lr_confirm import candidates, confirm
     from tuner.lr_sweep import StepSettings
     from tuner.precision import resolve_precision
 
@@ -169,8 +171,9 @@ def _confirm(
         _loss(spec),
         batches,
         validation,
-        [factor * suggestion for factor in CANDIDATES],
+        candidates(found),
         steps=min(max(epoch, _LEAST_CONFIRM_STEPS), _MOST_CONFIRM_STEPS),
+        suggested=found.suggestion,
         seed=seed,
         settings=settings,
     )
@@ -323,12 +326,22 @@ def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LR
 def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
     """Fit one group, or say what is missing."""
     # Without confirmation the rate is a smooth function of the curve; confirmed ones come in steps of 2.
+    suggested = [record for record in records if "range_lr" in record.values]
     points = [
-        (int(record.factors[key]), record.values["range_lr"])
-        for record in records
-        if "range_lr" in record.values
+        (int(record.factors[key]), record.values["range_lr"]) for record in suggested if _is_known(record)
     ]
-    sizes = {size for size, _ in points}
-    if len(sizes) < LEAST_SIZES:
-        return f"{len(sizes)} batch sizes with a suggestion; an exponent with an interval needs {LEAST_SIZES}"
-    return fit_lr_scaling([size for size, _ in points], [lr for _, lr in points])
+    left_out = len(suggested) - len(points)
+    if len({size for size, _ in points}) < LEAST_SIZES:
+        sizes = len({record.factors[key] for record in suggested})
+        known = f", {left_out} tests left out as known to no factor of {MOST_SPREAD:g}" if left_out else ""
+        return (
+            f"{sizes} batch sizes with a suggestion{known}; an exponent with an interval needs {LEAST_SIZES}"
+        )
+    scaling = fit_lr_scaling([size for size, _ in points], [lr for _, lr in points])
+    return dataclasses.replace(scaling, left_out=left_out)
+
+
+def _is_known(record: Record) -> bool:
+    """Whether the ends of the suggestion's interval, where it has one, differ by no more than a line can use."""
+    low, high = (record.values.get(f"lr_interval_{end}") for end in ("low", "high"))
+    return low is None or high is None or high <= MOST_SPREAD * low

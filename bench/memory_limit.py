@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from bench.machine import ContainerMemory
 from bench.units import format_bytes, parse_bytes
 
-LimitSource = Literal["spec", "container"]
+# Who set a limit; anything else, such as `--memory`, is its own name.
+SOURCE_NAMES = {"spec": "the spec", "container": "the container", "shell": "the shell (ulimit -v)"}
 
 # Kept free of a container's limit for what grows outside the trial: the parent process, page tables, pipes.
 CONTAINER_RESERVE_BYTES = 64 * 2**20
@@ -40,8 +40,12 @@ _OUT_OF_MEMORY_TEXTS = (
     "could not create a memory object",
     "Cannot allocate memory",
 )
-# These have other causes too (a limit on processes, a broken library), so they count only under a memory limit.
+# These have other causes too (a limit on processes, a broken library), so they count only under a memory limit. The
+# first two begin every message with which oneDNN creates or runs something (dnnl.hpp): its status is out_of_memory, but
+# the message does not say so.
 _UNDER_A_LIMIT_TEXTS = (
+    "could not create a",
+    "could not execute ",
     "can't start new thread",
     "Thread creation failed",
     "pthread_create failed",
@@ -74,13 +78,13 @@ class MemoryBudget:
     Args:
         device: `cpu` or `cuda`.
         limit_bytes: the limit over the footprint; None: no limit.
-        source: who set the limit: the spec or the container; None without a limit.
+        source: who set the limit: `spec`, `container`, `shell` or a name; None without a limit.
         footprint: what was held at start-up.
     """
 
     device: str = "cpu"
     limit_bytes: int | None = None
-    source: LimitSource | None = None
+    source: str | None = None
     footprint: Footprint = Footprint()
 
     @property
@@ -109,7 +113,7 @@ class OutOfMemory:
     wanted_bytes: int
     exact: bool
     limit_bytes: int | None
-    source: LimitSource | None
+    source: str | None
     cause: str
 
     @property
@@ -125,7 +129,8 @@ class OutOfMemory:
             wanted = f"wanted {'' if self.exact else 'at least '}{format_bytes(self.wanted_bytes)}"
         limit = "no limit was set"
         if self.limit_bytes is not None:
-            limit = f"the limit of the {self.source} is {format_bytes(self.limit_bytes)}"
+            source = SOURCE_NAMES.get(self.source or "spec", self.source)
+            limit = f"the limit of {source} is {format_bytes(self.limit_bytes)}"
         return f"{wanted}, {limit} ({self.cause})"
 
     @property
@@ -143,9 +148,14 @@ def why_not_enforced(device: str) -> str:
 
 
 def effective_limit(
-    spec_limit: int | None, container: ContainerMemory | None, *, jobs: int = 1
-) -> tuple[int | None, LimitSource | None]:
-    """Return the limit that counts and who set it: the tighter one of the spec's and the container's.
+    spec_limit: int | None,
+    container: ContainerMemory | None,
+    *,
+    jobs: int = 1,
+    asked_by: str = "spec",
+    shell_bytes: int | None = None,
+) -> tuple[int | None, str | None]:
+    """Return the limit that counts and who set it: the tightest of the spec's, the container's and the shell's.
 
     The container's limit is what is left of it now, less a reserve of 64 MiB, shared by the workers. Call this in the
     worker once its footprint is settled, so that the footprint counts as in use.
@@ -155,6 +165,8 @@ def effective_limit(
         container: the container's memory, or None where it has no limit (or the trial runs on a GPU, whose memory
             the container does not limit).
         jobs: workers that share the container.
+        asked_by: who set `spec_limit`.
+        shell_bytes: what the shell's limit leaves of the address space, see `address_space_left`; None: no limit.
 
     Example:
         >>> effective_limit(None, None)
@@ -164,11 +176,18 @@ def effective_limit(
         >>> effective_limit(2**28, ContainerMemory(limit_bytes=2**30, in_use_bytes=2**28))
         (268435456, 'spec')
     """
+    limits = [(spec_limit, asked_by), (shell_bytes, "shell")]
     if container is not None:
         share = max(0, container.available_bytes - CONTAINER_RESERVE_BYTES) // jobs
-        if spec_limit is None or share < spec_limit:
-            return share, "container"
-    return (None, None) if spec_limit is None else (spec_limit, "spec")
+        limits.append((share, "container"))
+    there = [(limit, source) for limit, source in limits if limit is not None]
+    return min(there, key=lambda item: item[0]) if there else (None, None)
+
+
+def address_space_left(footprint: Footprint) -> int | None:
+    """Return what the shell's limit on the address space (ulimit -v) leaves over a footprint; None: no limit."""
+    ceiling, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if ceiling == resource.RLIM_INFINITY else max(0, ceiling - footprint.address_space_bytes)
 
 
 def settle_footprint(device: str) -> None:

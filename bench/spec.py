@@ -116,12 +116,14 @@ def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         return handler(value)
     if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
         raise _wrong(f"must be a list of values, or a range {{low, high, log}}, is {value!r}")
-    low, high = value["low"], value["high"]
+    low, high, log = value["low"], value["high"], value.get("log", False)
+    if not isinstance(log, bool):
+        raise _wrong(f"log must be true or false, is {log!r}")
     if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high)):
         raise _wrong(f"low and high must be numbers, are {low!r} and {high!r}")
     if not low < high:
         raise _wrong(f"low {low!r} must be below high {high!r}")
-    if value.get("log") and low <= 0:
+    if log and low <= 0:
         raise _wrong(f"low is {low!r}, which has no logarithm. Give a low above 0, or leave out log")
     return value
 

@@ -96,9 +96,10 @@ def _parse(text: str | float, units: dict[str, float] | dict[str, int], default:
             known = ", ".join(units)
             raise ValueError(f"{text!r} is not a quantity; known units: {known}. Write it like {example}")
         value, factor = float(match.group(1)), float(units[unit.lower()])
-    if not math.isfinite(value) or value <= 0:
+    quantity = value * factor
+    if not math.isfinite(quantity) or quantity <= 0:
         raise ValueError(f"{text!r} must be finite and above 0. Write it like {example}")
-    return value * factor
+    return quantity
 
 
 def format_bytes(value: float) -> str:

@@ -27,7 +27,9 @@ from typing import Any, Protocol
 from bench.errors import BenchError
 from bench.machine import container_memory
 from bench.memory_limit import (
+    Footprint,
     MemoryBudget,
+    address_space_left,
     classify,
     effective_limit,
     measure_footprint,
@@ -64,6 +66,7 @@ class WorkerSetup:
         run_trial: `package.module:function`, called as `run_trial(trial, context, on_progress)`; returns a Record.
         device: `cpu` or `cuda`.
         limit_bytes: the spec's memory limit, or None.
+        limit_source: who set it.
         threads: torch's intra-op threads, or None for torch's own choice.
         jobs: how many workers run at once; they share a container's memory.
         import_paths: directories from which factories can be imported, besides the current one.
@@ -74,6 +77,7 @@ class WorkerSetup:
     run_trial: str
     device: str = "cpu"
     limit_bytes: int | None = None
+    limit_source: str = "spec"
     threads: int | None = None
     jobs: int = 1
     import_paths: tuple[str, ...] = ()
@@ -140,13 +144,21 @@ def make_context(setup: WorkerSetup) -> WorkerContext:
     for library in setup.libraries:
         importlib.import_module(library)
     on_cpu = not setup.device.startswith("cuda")
-    if setup.limit_bytes is not None or (on_cpu and container_memory() is not None):
+    shell_limits = on_cpu and address_space_left(Footprint()) is not None
+    if setup.limit_bytes is not None or (on_cpu and container_memory() is not None) or shell_limits:
         settle_footprint(setup.device)
         release_memory(setup.device)
     # Read again: the footprint is part of what the container has in use.
     container = container_memory() if on_cpu else None
-    limit, source = effective_limit(setup.limit_bytes, container, jobs=setup.jobs)
-    memory = MemoryBudget(setup.device, limit, source, measure_footprint(setup.device))
+    footprint = measure_footprint(setup.device)
+    limit, source = effective_limit(
+        setup.limit_bytes,
+        container,
+        jobs=setup.jobs,
+        asked_by=setup.limit_source,
+        shell_bytes=address_space_left(footprint) if on_cpu else None,
+    )
+    memory = MemoryBudget(setup.device, limit, source, footprint)
     return WorkerContext(setup.device, memory, setup.threads, setup.jobs)
 
 

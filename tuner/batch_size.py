@@ -5,7 +5,8 @@ What a run needs is taken as a straight line over what its tensors need:
     needed(b) = offset + slope * predicted(b)
 
 The offset is what libraries keep, the slope what allocators waste. Both are unknown before the first run, roughly known
-after it and measured after the second. Every size that is returned has been run in full under the limit.
+after it and measured after the second. Where a run that failed, or the third that fits, took more than the line allows,
+a term in predicted(b)^2 is added. Every size that is returned has been run in full under the limit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ CLOSE = 0.975
 STEPS_DOWN = (0.955, 0.9, 0.75)
 # After one run the offset is still a guess; this much of it is believed.
 BELIEVED_OFFSET = 0.75
+# By more than this above or below the line, a run asks for a curve: needs scatter by less.
+BENT = 0.05
+# The last run's step from the largest size that fits, if a curve says how far it may be.
+LAST_STEP = 0.9
+# So many samples run if anything does.
+A_FEW = 8
 # Without a bound on the batch size: no model has a batch of more samples.
 LARGEST = 2**40
 
@@ -33,14 +40,15 @@ Bound = Literal["memory", "samples", "nothing fits"]
 
 @dataclass(frozen=True)
 class Overhead:
-    """needed = offset_bytes + slope * predicted."""
+    """needed = offset_bytes + slope * predicted + curve * predicted^2."""
 
     offset_bytes: float
     slope: float
+    curve: float = 0.0
 
     def needed(self, predicted_bytes: float) -> float:
         """Return the bytes that a run needs whose tensors need `predicted_bytes`."""
-        return self.offset_bytes + self.slope * predicted_bytes
+        return self.offset_bytes + (self.slope + self.curve * predicted_bytes) * predicted_bytes
 
     def needed_at_least(self, predicted_bytes: float) -> float:
         """Return the same far from what was measured: a negative offset can't make a run need less than its tensors."""
@@ -62,12 +70,14 @@ class Probe:
         fits: whether it ran in full: steps, optimizer and evaluation.
         needed_bytes: the peak where it fits; else a lower bound of it, or None where nobody saw it.
         reason: why it does not fit.
+        broken: whether it failed for another reason than memory, as far as anybody knows.
     """
 
     batch_size: int
     fits: bool
     needed_bytes: int | None = None
     reason: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,8 +118,9 @@ def largest_batch(
 
     The first run is of a size that fits even with the assumed overhead. Its need, taken as proportional to the
     prediction, gives the second, which still errs on the small side; the line through both gives the third. After a
-    failure the search goes on between the largest size that fitted and the smallest that did not. It ends when
-    another run could gain less than 2.5 %.
+    failure the search goes on between the largest size that fitted and the smallest that did not, and below what the
+    bytes of the failed run leave room for. After a run that broke, for a reason that is not known to be memory, one of
+    a few samples shows whether anything runs. The search ends when another run could gain less than 2.5 %.
 
     Sizes are whole below 1024 samples, multiples of 8 below 4096 and of 32 from there, which costs less than 1 %;
     `max_batch` itself is tried too.
@@ -136,7 +147,7 @@ def largest_batch(
     for name, value in (("limit_bytes", limit_bytes), ("max_batch", max_batch), ("max_probes", max_probes)):
         if value is not None and value < 1:
             raise ValueError(f"{name}: {value} must be 1 or more")
-    search = _Search(predict, limit_bytes, max_batch or LARGEST, overhead)
+    search = _Search(predict, limit_bytes, max_batch or LARGEST, overhead, max_probes)
     while len(search.probes) < max_probes:
         size = search.next_size()
         if size is None:
@@ -181,26 +192,69 @@ def largest_predicted(need: Callable[[int], float], limit_bytes: float, max_batc
     return fits
 
 
-def fit_overhead(points: Sequence[tuple[float, float]], assumed: Overhead, *, failures: int = 0) -> Overhead:
-    """Return the line through what was measured.
+def fit_overhead(
+    points: Sequence[tuple[float, float]],
+    assumed: Overhead,
+    *,
+    failures: int = 0,
+    bounds: Sequence[tuple[float, float]] = (),
+) -> Overhead:
+    """Return the line through what was measured, or the parabola where the points ask for one.
 
         two runs:   slope = (needed_2 - needed_1) / (predicted_2 - predicted_1)    of the smallest and the largest, and
                     at least 1: a byte more of tensors needs a byte
                     offset = needed_2 - slope * predicted_2
         one run:    offset = 3/4 of the assumed one, slope = (needed - offset) / predicted, and at least 1
                     (offset = 0 once a run has failed, which shows that the assumption was too kind)
+        a parabola  through the smallest and the largest run, or the offset and the only one, and a failed run that
+                    wanted 5 % more than the line says; or through three runs of which the middle one is 5 % below it
 
     Args:
         points: (predicted bytes, needed bytes) of each run that fitted.
         assumed: the answer where there are none.
         failures: how many runs did not fit.
+        bounds: (predicted bytes, bytes that it needs at least) of those where somebody saw them.
 
     Example:
         >>> fit_overhead([(100.0, 150.0), (200.0, 270.0)], CPU_OVERHEAD)
-        Overhead(offset_bytes=30.0, slope=1.2)
+        Overhead(offset_bytes=30.0, slope=1.2, curve=0.0)
+        >>> fit_overhead([(1.0, 3.0), (2.0, 5.0)], Overhead(0.0, 1.5), failures=1, bounds=[(4.0, 12.0)])
+        Overhead(offset_bytes=2.0, slope=0.5, curve=0.5)
     """
     if not points:
         return assumed
+    line = _fit_line(points, assumed, failures)
+    ordered = sorted(points)
+    start = (0.0, BELIEVED_OFFSET * assumed.offset_bytes)
+    low = ordered[0] if ordered[-1][0] > ordered[0][0] else start
+    exceeded = [bound for bound in bounds if bound[1] > (1 + BENT) * line.needed(bound[0])]
+    curves = [_parabola(low, ordered[-1], bound) for bound in exceeded]
+    if exceeded and low is not start:
+        # What the failed run wanted is a lower bound; three points that are no bounds may bend more.
+        curves.append(_parabola(start, low, ordered[-1]))
+    curves += [
+        _parabola(low, point, ordered[-1])
+        for point in ordered[1:-1]
+        if point[0] > low[0] and point[1] < (1 - BENT) * line.needed(point[0])
+    ]
+    return max([line, *curves], key=lambda overhead: overhead.curve)
+
+
+def _parabola(low: tuple[float, float], middle: tuple[float, float], high: tuple[float, float]) -> Overhead:
+    """Return the parabola through three points, or one that rises from 0 on through the last two."""
+    (x_0, y_0), (x_1, y_1), (x_2, y_2) = low, middle, high
+    if not x_0 < x_1 < x_2:
+        return Overhead(0.0, 1.0)
+    first, second = (y_1 - y_0) / (x_1 - x_0), (y_2 - y_1) / (x_2 - x_1)
+    curve = (second - first) / (x_2 - x_0)
+    slope = first - curve * (x_0 + x_1)
+    if slope < 0:
+        slope, curve = 0.0, (y_2 - y_1) / (x_2**2 - x_1**2)
+    return Overhead(y_1 - (slope + curve * x_1) * x_1, slope, curve)
+
+
+def _fit_line(points: Sequence[tuple[float, float]], assumed: Overhead, failures: int) -> Overhead:
+    """Return the line of `fit_overhead`."""
     (x_low, y_low), (x_high, y_high) = min(points), max(points)
     if x_high > x_low and y_high > y_low:
         slope = max(1.0, (y_high - y_low) / (x_high - x_low))
@@ -214,9 +268,15 @@ class _Search:
     """What is known so far, and what to run next."""
 
     def __init__(
-        self, predict: Callable[[int], float], limit_bytes: int, max_batch: int, overhead: Overhead
+        self,
+        predict: Callable[[int], float],
+        limit_bytes: int,
+        max_batch: int,
+        overhead: Overhead,
+        max_probes: int,
     ) -> None:
         self.probes: list[Probe] = []
+        self._max_probes = max_probes
         self._predict = predict
         self._limit_bytes = limit_bytes
         self._max_batch = max_batch
@@ -242,7 +302,7 @@ class _Search:
             return None
         if failed is not None:
             return self._between(best, failed)
-        if len(fitting) > 1 and best >= CLOSE * self._allowed(self._limit_bytes):
+        if best >= CLOSE * self._allowed(self._limit_bytes):
             return None
         size = self._allowed(self._limit_bytes * (1 - MARGIN))
         return size if size > best else None
@@ -278,16 +338,31 @@ class _Search:
 
     def _below(self, failed: int) -> int | None:
         """Return a size far below the smallest that failed, while nothing has fitted."""
-        if failed == 1:
+        broken = sum(probe.broken for probe in self.probes)
+        if failed == 1 or broken > 1:
             return None
-        return max(1, on_grid(failed // 2 ** len(self.probes)))
+        if broken:
+            return min(A_FEW, failed // 2)
+        # A line from nothing through what the failed run wanted; a curve that bends upwards stays below it.
+        wanted_bytes = max(self._limit_bytes, *(probe.needed_bytes or 0 for probe in self.probes[-1:]))
+        room = self._limit_bytes / wanted_bytes
+        return max(1, on_grid(int(failed * min(0.5 ** len(self.probes), room))))
 
     def _between(self, best: int, failed: int) -> int | None:
         """Return a size between the largest that fitted and the smallest that failed; None where they are close."""
         if best >= CLOSE * failed:
             return None
+        broken = [probe.batch_size for probe in self.probes if probe.broken]
+        if failed in broken:
+            # Bytes say nothing of why: try the half, then a quarter.
+            size = on_grid(failed // 2 ** len(broken))
+            size = size if size > best else on_grid((best + failed) // 2)
+            return size if size > best else None
         down = STEPS_DOWN[min(max(1, self._failures_in_a_row()), len(STEPS_DOWN)) - 1] * failed
         size = min(self._allowed(self._limit_bytes * (1 - MARGIN)), on_grid(int(down)))
+        if self._overhead().curve and len(self.probes) == self._max_probes - 1:
+            # The last run, by a curve that what failed bounds on one side only.
+            size = on_grid(int(best + LAST_STEP * (size - best)))
         if size <= best:
             size = on_grid((best + failed) // 2)
         return size if size > best else None
@@ -309,7 +384,13 @@ class _Search:
             for probe in self._fitting
             if probe.needed_bytes is not None
         ]
-        return fit_overhead(points, self._assumed, failures=sum(not probe.fits for probe in self.probes))
+        failed = [probe for probe in self.probes if not probe.fits]
+        bounds = [
+            (self._predict(probe.batch_size), float(probe.needed_bytes))
+            for probe in failed
+            if probe.needed_bytes
+        ]
+        return fit_overhead(points, self._assumed, failures=len(failed), bounds=bounds)
 
     def _largest(self, overhead: Overhead, limit_bytes: float) -> int:
         """Return the largest size on the grid that `overhead` allows; the bound itself is on the grid."""

@@ -1,4 +1,4 @@
-"""Short trainings at a suggested learning rate and below: the one that leaves the lowest validation loss."""
+"""Short trainings around a suggested learning rate: the one that leaves the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from torch import nn
 
 from tuner.evaluation import LossFunction
+from tuner.lr_range import LRRange
 from tuner.lr_sweep import BatchSource, EndlessBatches, MakeOptimizerAt, StepSettings, Sweeper, mean_loss
 from tuner.restore import leaving_no_trace
 
-# None above the suggestion: what is ahead after a short training is often too high for a whole one. On digits, twice
-# the suggestion won 7 of 12 short trainings with momentum, and lost up to six points of accuracy by the end.
-CANDIDATES = (0.25, 0.5, 1.0)
+# What is ahead after a short training is often too high for a whole one. On digits, twice the suggestion won 7 of 12
+# short trainings with momentum, and lost up to six points of accuracy by the end. Rates above are tried only where the
+# sweep saw little more than what the model bears, and have to win clearly.
+_BELOW, _ABOVE = (0.25, 0.5, 1.0), (2.0, 4.0)
+_CLEARLY = 0.8
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ def confirm(
     lrs: Sequence[float],
     *,
     steps: int,
+    suggested: float | None = None,
     seed: int = 0,
     settings: StepSettings | None = None,
 ) -> Confirmation:
@@ -51,6 +55,7 @@ def confirm(
         validation: of (x, y); evaluated after each training.
         lrs: increasing, at least one.
         steps: of each training, 1 or more.
+        suggested: a rate above this one is kept only if its loss is a fifth below the best of the lower ones.
         seed: of the order of a list of batches.
         settings: of each step.
 
@@ -74,5 +79,26 @@ def confirm(
             diverged = sweeper.sweep().divergence_lr is not None
             loss = math.inf if diverged else mean_loss(model, validation, loss_fn, device, settings.precision)
             losses.append(loss if math.isfinite(loss) else math.inf)
-    best = min(range(len(losses)), key=losses.__getitem__)
-    return Confirmation(lrs[best] if math.isfinite(losses[best]) else None, tuple(lrs), tuple(losses))
+    return Confirmation(_best(lrs, losses, suggested), tuple(lrs), tuple(losses))
+
+
+def candidates(found: LRRange) -> list[float]:
+    """Return the rates to confirm a suggestion with: a quarter and half of it, itself, and more where the curve allows.
+
+    Twice and four times as much is tried where the suggestion rests on the highest rate that the model bears alone, and
+    up to that.
+    """
+    if found.suggestion is None:
+        return []
+    most = found.suggestion if found.edge is None else max(found.suggestion, found.edge)
+    return [lr for factor in (*_BELOW, *_ABOVE) if (lr := factor * found.suggestion) <= most]
+
+
+def _best(lrs: Sequence[float], losses: Sequence[float], suggested: float | None) -> float | None:
+    """Return the rate with the lowest loss, or None where all diverged; higher ones than `suggested` must be clear."""
+    best, least = None, math.inf
+    for lr, loss in zip(lrs, losses, strict=True):
+        above = suggested is not None and lr > suggested and best is not None
+        if loss < (_CLEARLY * least if above else least):
+            best, least = lr, loss
+    return best

@@ -24,8 +24,11 @@ _BEGIN_ERRORS = 6.0
 # The lowest of a hundred smoothed values lies two or three standard errors under their mean by chance.
 _LEAST_FALL_ERRORS = 6.0
 _LEAST_FALL_SHARE = 0.005
+_LEARNS_ERRORS = 4.0
 # Adam's loss can fall a second time, to a model that its first rise has ruined.
 _RISE = 0.5
+# What a training bears of the rate at which a sweep's loss leaves its lowest level, and how far above that it has left.
+_OF_EDGE, _LEFT, _LEFT_ERRORS = 0.1, 0.1, 3.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,11 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Fall:
-    """How a curve falls: its levels, their standard error, and the rates where parts of the fall are made."""
+    """How a curve falls: its levels, their standard error, and the rates where parts of the fall are made.
+
+    Where the fall begins with bad guesses that are unlearned, `blind` is a blind guess's loss, and `end` the edge: the
+    highest rate at which the loss is still about as low as anywhere. Else `blind` is None.
+    """
 
     untrained: float
     lowest: float
@@ -52,6 +59,17 @@ class Fall:
     optimizer: Optimizer
     from_the_start: bool
     to_the_end: bool
+    blind: float | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether the loss clearly falls below a blind guess's."""
+        return self.blind is None or self.blind - self.lowest > _LEARNS_ERRORS * self.error
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the bound of the rate decides, not the curve."""
+        return self.suggestion == self.optimizer.most
 
     @property
     def is_real(self) -> bool:
@@ -69,12 +87,17 @@ class Fall:
         """The rule in numbers."""
         levels = f"of the fall of the loss from {self.untrained:.3g} to {self.lowest:.3g},"
         end = f"{100 * self.end_part:.0f} % is made at {self.end:.3g}"
-        if self.suggestion == self.optimizer.most:
+        if self.blind is not None:
+            levels = f"the loss falls from {self.untrained:.3g} to {self.lowest:.3g},"
+            end = f"a blind guess's being {self.blind:.3g}, and is about as low up to {self.end:.3g}"
+        if self.is_bounded:
             return (
-                f"{levels} {end}; there a step is as long as weights are large: {self.suggestion:.3g} is "
-                f"{OF_WEIGHT_SIZE:g} of their root mean square"
+                f"{levels} {end}; there a step is as long as weights are large, and this bound decides: "
+                f"{self.suggestion:.3g} is {OF_WEIGHT_SIZE:g} of their root mean square"
             )
-        if self.optimizer.normalised:
+        if self.blind is not None:
+            seen, why = end, "for the sweep's haste"
+        elif self.optimizer.normalised:
             seen, why = end, "for its depth"
         else:
             width = self.end / self.begin
@@ -101,6 +124,8 @@ class Fall:
     @property
     def _share(self) -> float:
         """What of the rate at the fall's end the training gets, from the fall's shape."""
+        if self.blind is not None:
+            return _OF_EDGE
         if not self.optimizer.normalised:
             return min(self.end / self.begin / _MARGIN, 1.0)
         return min(_depth(self.untrained, self.lowest) / _DEEP, 1.0)
@@ -113,6 +138,8 @@ class Fall:
     @property
     def _clarity(self) -> float:
         """How far the fall stands out from noise, 1 at most."""
+        if self.blind is not None:
+            return 1.0  # noise hides where a fall is made, hardly where the loss explodes
         clarity = (self.untrained - self.lowest) / (_CLEAR_ERRORS * self.error) if self.error else 1.0
         if not self.optimizer.normalised and self.roughness:
             clarity = min(clarity, max(_CALM / self.roughness, _LEAST_CALM))
@@ -126,14 +153,16 @@ class Fall:
         return min(max((self.optimizer.usual_lr / self._read_off) ** _PULL, 1 / _MOST_PULL), _MOST_PULL)
 
 
-def find_fall(lrs: Sequence[float], losses: np.ndarray, optimizer: Optimizer) -> Fall:
-    """Measure the fall of one curve."""
+def find_fall(
+    lrs: Sequence[float], losses: np.ndarray, optimizer: Optimizer, blind: float | None = None
+) -> Fall:
+    """Measure the fall of one curve; with the loss of a blind guess, to which it falls first, read the edge off it."""
     per_decade = (len(lrs) - 1) / math.log10(lrs[-1] / lrs[0])
     smoothing = SMOOTHING ** (_STEPS_PER_DECADE / per_decade)
     curve = smoothed_both_ways(losses, smoothing)
     first = untrained_steps(losses)
     untrained = float(np.mean(losses[:first]))
-    place = _end_of_fall(curve, untrained)
+    place = _end_of_fall(curve, untrained) if blind is None else int(np.argmin(curve))
     lowest = float(curve[place])
     error = noise(losses) * math.sqrt(_variance_factor(smoothing) + 1 / first)
     fall = untrained - lowest
@@ -142,6 +171,8 @@ def find_fall(lrs: Sequence[float], losses: np.ndarray, optimizer: Optimizer) ->
         _crossing(lrs, curve[: place + 1], untrained - part)
         for part in (min(max(_BEGIN * fall, _BEGIN_ERRORS * error), fall / 2), end_part * fall)
     )
+    if blind is not None:
+        end = _leaving(lrs, curve, lowest + max(_LEFT * fall, _LEFT_ERRORS * error))
     after = min(max(1, bisect.bisect_left(lrs, end)), len(lrs) - 1)
     falling = losses[max(0, bisect.bisect_left(lrs, begin) - 1) : place + 2]
     return Fall(
@@ -156,7 +187,17 @@ def find_fall(lrs: Sequence[float], losses: np.ndarray, optimizer: Optimizer) ->
         optimizer,
         from_the_start=begin <= lrs[first - 1],
         to_the_end=float(curve[-1]) <= lowest + error,
+        blind=blind,
     )
+
+
+def unlearns(losses: np.ndarray, blind: float) -> bool:
+    """Whether the beginning of a curve's fall, as the rule reads it off, is above the loss of a blind guess.
+
+    The model so only unlearns the guesses that it began with, which says nothing of the rates at which it learns.
+    """
+    untrained = float(np.mean(losses[: untrained_steps(losses)]))
+    return untrained - blind > _BEGIN * (untrained - float(smoothed_both_ways(losses).min()))
 
 
 def _depth(untrained: float, lowest: float) -> float:
@@ -187,6 +228,15 @@ def _crossing(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
     if last + 1 >= len(curve):
         return lrs[last]
     part = (curve[last] - level) / (curve[last] - curve[last + 1])
+    return float(lrs[last] * (lrs[last + 1] / lrs[last]) ** part)
+
+
+def _leaving(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
+    """Return the rate at which a curve goes above `level` for good, between two steps in log lr, or the last rate."""
+    last = int(np.flatnonzero(curve <= level)[-1])
+    if last + 1 >= len(curve):
+        return lrs[last]
+    part = (level - curve[last]) / (curve[last + 1] - curve[last])
     return float(lrs[last] * (lrs[last + 1] / lrs[last]) ** part)
 
 

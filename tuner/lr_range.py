@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from typing import get_args
 
 import torch
@@ -23,6 +24,7 @@ from tuner.lr_sweep import (
     StepSettings,
     Sweep,
     Sweeper,
+    check_source,
     swept_rates,
 )
 from tuner.parameter import unknown_name
@@ -30,6 +32,8 @@ from tuner.precision import resolve_precision
 from tuner.restore import leaving_no_trace
 
 LEAST_STEPS = 10
+# What torch's generators take, with room for one seed a repeat.
+_SEEDS = 2**63
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class LRRange:
         losses: mean training loss of the repeats at each of `lrs`, before that step's update; all finite.
         reason: one sentence: how the suggestion comes about, or why there is none.
         warnings: what the suggestion may suffer from, a sentence each.
-        interval: 95 % interval of the suggestion from the spread of the repeats; None where it cannot be told.
+        interval: 95 % interval of the suggestion from the spread of the repeats; None where it cannot be told, or
+            where a bound decided, which knows no spread.
         divergence_lr: the lowest rate at which a repeat diverged; None where none did.
         sweeps: each repeat as it was, losses that are not finite included.
         groups: with `per_group`, the same for each of the optimizer's parameter groups, the others held still.
+        edge: where the suggestion rests on it, the highest rate at which the loss is still about as low as anywhere.
     """
 
     suggestion: float | None
@@ -61,6 +67,7 @@ class LRRange:
     divergence_lr: float | None
     sweeps: tuple[Sweep, ...]
     groups: tuple[LRRange, ...] = ()
+    edge: float | None = None
 
     @property
     def smoothed(self) -> list[float]:
@@ -110,17 +117,18 @@ def lr_range_test(
         mode: exponential or linear distances between them.
         repeats: sweeps, 1 or more; with 1 there is no interval.
         validation: of (x, y); where given, its mean loss after each update is judged instead of the training loss.
-        seed: of the order of a list of batches, and of what the model draws (dropout); 0 or more.
+        seed: of the order of a list of batches, and of what the model draws (dropout); 0 or more, below 2^63.
         per_group: sweep each parameter group of the optimizer by itself besides, `repeats` times each.
-        accumulation_steps: batches a step.
-        grad_clip: largest total norm of the gradients, or None.
+        accumulation_steps: batches a step, 1 or more.
+        grad_clip: largest total norm of the gradients, above 0, or None.
         precision: auto, fp32, bf16 or fp16, as in training.
 
     Memory: one copy of parameters and buffers besides what training takes.
 
     Raises:
-        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range.
-        TypeError: something that is not what its name says, or batches that can be iterated only once.
+        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range, or an optimizer
+            whose rates do not follow `lr`, whose steps need a closure or that holds none of the model's parameters.
+        TypeError: something that is not what its name says, or batches or validation that can be iterated only once.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -136,7 +144,10 @@ def lr_range_test(
 
     Source: L. N. Smith, "Cyclical learning rates for training neural networks" (2017), section 3.3, for the sweep.
     """
-    _check(model, lr_min, lr_max, steps, mode, repeats, seed)
+    _check_called(model, make_optimizer, loss_fn)
+    _check_sources(batches, validation)
+    _check_rates(lr_min, lr_max, mode)
+    _check_numbers(steps, repeats, seed, accumulation_steps, grad_clip)
     rates = swept_rates(lr_min, lr_max, steps, mode)
     device = next(iter(model.parameters()), torch.empty(0)).device
     settings = StepSettings(accumulation_steps, grad_clip, resolve_precision(precision, device))
@@ -156,9 +167,15 @@ def lr_range_test(
 
         whole = repeat()
         groups = [repeat(index) for index in range(sweeper.groups)] if per_group else []
-        judge = partial(suggest, normalised=sweeper.normalises, usual_lr=sweeper.usual_lr)
-    # Only here the weights are the untrained model's again.
-    judge = partial(judge, weight_size=_weight_size(model))
+        put_back()
+        step, weight_size = sweeper.normalised_step(), _weight_size(model)
+        judge = partial(
+            suggest,
+            normalised=step is not None,
+            weight_size=weight_size / step if weight_size is not None and step else None,
+            usual_lr=sweeper.usual_lr if step is None else None,
+            blind_loss=sweeper.blind_loss,
+        )
     return _found(whole, judge, tuple(_found(sweeps, judge) for sweeps in groups))
 
 
@@ -182,7 +199,9 @@ def _found(
     groups: tuple[LRRange, ...] = (),
 ) -> LRRange:
     """Judge the sweeps and put the result together."""
-    suggestion = judge([_judged(sweep) for sweep in sweeps])
+    at_start = [sweep.losses[0] for sweep in sweeps if not math.isfinite(sweep.losses[0])]
+    diverged = [s.divergence_lr for s in sweeps if s.divergence_lr is not None and math.isfinite(s.losses[0])]
+    suggestion = _broken(at_start, len(sweeps)) if at_start else judge([_judged(sweep) for sweep in sweeps])
     length = min(sum(map(math.isfinite, sweep.losses)) for sweep in sweeps)
     losses = (math.fsum(sweep.losses[i] for sweep in sweeps) / len(sweeps) for i in range(length))
     return LRRange(
@@ -194,10 +213,20 @@ def _found(
         reason=suggestion.reason,
         warnings=suggestion.warnings,
         interval=suggestion.interval,
-        divergence_lr=min((s.divergence_lr for s in sweeps if s.divergence_lr is not None), default=None),
+        divergence_lr=min(diverged, default=None),
         sweeps=tuple(sweeps),
         groups=groups,
+        edge=suggestion.edge,
     )
+
+
+def _broken(at_start: Sequence[float], sweeps: int) -> Suggestion:
+    """Say that sweeps began with a loss that is not finite: no rate had a part in it."""
+    reason = (
+        f"the loss is {at_start[0]} before any update in {len(at_start)} of {sweeps} sweeps, whatever the rate: look "
+        "for it in the data, the model's weights and the loss"
+    )
+    return Suggestion(None, None, None, None, reason)
 
 
 def _judged(sweep: Sweep) -> Curve:
@@ -214,23 +243,71 @@ def _seed_draws(seed: int, device: torch.device) -> None:
             torch.cuda.manual_seed(seed)
 
 
-def _check(
-    model: nn.Module, lr_min: float, lr_max: float, steps: int, mode: str, repeats: int, seed: int
-) -> None:
-    """Refuse arguments that make no test."""
+def _check_called(model: object, make_optimizer: object, loss_fn: object) -> None:
+    """Refuse what is no model and what cannot be called."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: is a {type(model).__name__}. Give a torch.nn.Module")
+    if not callable(make_optimizer):
+        raise TypeError(
+            f"make_optimizer: a {type(make_optimizer).__name__} cannot be called. Give (parameters, lr) -> optimizer"
+        )
+    if not callable(loss_fn):
+        raise TypeError(
+            f"loss_fn: a {type(loss_fn).__name__} cannot be called. Give (model(x), y) -> mean loss of the batch"
+        )
+
+
+def _check_sources(batches: object, validation: object) -> None:
+    """Refuse data that cannot be iterated again, before anything is taken from it."""
+    check_source("batches", batches)
+    if validation is not None:
+        check_source("validation", validation)
+
+
+def _check_rates(lr_min: float, lr_max: float, mode: str) -> None:
+    """Refuse rates that cannot be swept."""
+    _check_number("lr_min", lr_min)
+    _check_number("lr_max", lr_max)
     if not (0 < lr_min < math.inf and 0 < lr_max < math.inf):
         raise ValueError(f"lr_min and lr_max: {lr_min} and {lr_max} must be finite and above 0")
     if lr_min >= lr_max:
         raise ValueError(f"lr_min: {lr_min} must be below lr_max, {lr_max}")
+    if mode not in get_args(Mode):
+        raise ValueError(unknown_name("mode", mode, get_args(Mode)))
+
+
+def _check_numbers(
+    steps: int, repeats: int, seed: int, accumulation_steps: int, grad_clip: float | None
+) -> None:
+    """Refuse numbers that make no test."""
+    for name, value, least in (
+        ("steps", steps, 1),
+        ("repeats", repeats, 1),
+        ("accumulation_steps", accumulation_steps, 1),
+        ("seed", seed, 0),
+    ):
+        _check_whole(name, value, least)
     if steps < LEAST_STEPS:
         raise ValueError(
             f"steps: {steps} are too few to see a curve. Take {LEAST_STEPS} or more; 100 is usual"
         )
-    if mode not in get_args(Mode):
-        raise ValueError(unknown_name("mode", mode, get_args(Mode)))
-    if repeats < 1:
-        raise ValueError(f"repeats: {repeats} must be 1 or more")
-    if seed < 0:
-        raise ValueError(f"seed: {seed} must be 0 or more")
+    if seed >= _SEEDS:
+        raise ValueError(f"seed: {seed} must be below 2^63")
+    if grad_clip is not None:
+        _check_number("grad_clip", grad_clip)
+        if not 0 < grad_clip < math.inf:
+            raise ValueError(f"grad_clip: {grad_clip} must be finite and above 0, or None")
+
+
+def _check_number(name: str, value: object) -> None:
+    """Refuse what is not a number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}. Give a number")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is not a whole number, or too small a one."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}. Give a whole number")
+    if int(value) < least:
+        raise ValueError(f"{name}: {value} must be {least} or more")

@@ -24,6 +24,7 @@ class LRScaling:
         log_scale: log c.
         batch_sizes: the distinct ones behind it, increasing.
         points: measurements behind it.
+        left_out: measurements that the caller did not fit, being known too badly.
     """
 
     exponent: float
@@ -32,6 +33,7 @@ class LRScaling:
     log_scale: float
     batch_sizes: tuple[int, ...]
     points: int
+    left_out: int = 0
 
     def lr_at(self, batch_size: float) -> float:
         """Return the fitted rate for a batch size; outside those measured it extrapolates."""

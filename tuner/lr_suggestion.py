@@ -24,8 +24,15 @@ unstable before the model had learned. Adam moves every weight by about the rate
 two fifths of the weights' own size: above, a few steps undo what initialisation and training have made, and a loss that
 falls once more is another model's.
 
+All that takes an untrained model to be no worse than a blind guess: the best output that is the same for every
+sample, whose loss is the entropy of the labels. A model that begins with bad guesses first unlearns them, at rates far
+below those at which it learns, and a sweep may have no time for more. Where a fifth of the fall, which the rule reads,
+is still above the blind guess's loss, the rate comes from the other end: a tenth of the highest rate at which the loss
+is within a tenth of its fall of the lowest. That edge hardly knows noise, and repeats agree on it; the pull towards the
+usual rate and the bound by the weights' size stay as they are.
+
 Chosen on 39 small workloads: MLPs and CNNs with and without BatchNorm, relu, tanh and sigmoid, 8x8 and 28x28 pixels,
-batches of 16 to 128.
+batches of 16 to 128; the rule for bad beginnings on 22 more, spirals and generated data among them.
 """
 
 from __future__ import annotations
@@ -38,11 +45,12 @@ import numpy as np
 from scipy import stats
 
 from tuner.lr_curve import LEAST_UNTRAINED, Curve, bounded
-from tuner.lr_fall import OF_WEIGHT_SIZE, Fall, Optimizer, find_fall
+from tuner.lr_fall import OF_WEIGHT_SIZE, Fall, Optimizer, find_fall, unlearns
 
 _CONFIDENCE = 0.95
 _LONGEST = 100.0  # keeps exp() finite
 _WIDE = 10.0
+_HARDLY_KNOWN = 0.25
 # A cycle stays at its peak for a few steps only, and its mean is about half of it.
 _PEAK = 1.5
 _LEAST_CYCLE = 4.0
@@ -59,6 +67,7 @@ class Suggestion:
         high: its peak.
         reason: one sentence.
         warnings: what the suggestion may suffer from, a sentence each.
+        edge: where `lr` rests on it, the highest rate at which the loss is still about as low as anywhere.
     """
 
     lr: float | None
@@ -67,6 +76,7 @@ class Suggestion:
     high: float | None
     reason: str
     warnings: tuple[str, ...] = ()
+    edge: float | None = None
 
 
 def suggest(
@@ -75,6 +85,7 @@ def suggest(
     normalised: bool = False,
     weight_size: float | None = None,
     usual_lr: float | None = None,
+    blind_loss: float | None = None,
 ) -> Suggestion:
     """Judge the curves of one sweep's repeats together.
 
@@ -86,6 +97,7 @@ def suggest(
         normalised: whether the optimizer's steps are as long for small gradients as for large ones, as Adam's are.
         weight_size: the untrained weights' root mean square, which bounds the rate of normalised steps; None: no bound.
         usual_lr: a rate that models get with such an optimizer, above 0; None: there is none.
+        blind_loss: the loss of the best output that is the same for every sample; None: unknown.
 
     Example:
         >>> lrs = [10 ** (-7 + 8 * i / 99) for i in range(100)]
@@ -102,14 +114,21 @@ def suggest(
     lrs = curves[0].lrs[:length]
     most = OF_WEIGHT_SIZE * weight_size if normalised and weight_size else math.inf
     optimizer = Optimizer(normalised, most, usual_lr)
-    fall = find_fall(lrs, np.mean([bounded(curve)[:length] for curve in curves], axis=0), optimizer)
+    mean = np.mean([bounded(curve)[:length] for curve in curves], axis=0)
+    blind = blind_loss if blind_loss is not None and unlearns(mean, blind_loss) else None
+    fall = find_fall(lrs, mean, optimizer, blind)
+    unseen = fall.blind is not None and fall.end >= lrs[-1] and not any(curve.diverged for curve in curves)
+    if unseen and fall.learns:
+        # Nobody knows how far beyond the sweep the edge is; what was learned before is the better guide.
+        blind, unseen = None, False
+        fall = find_fall(lrs, mean, optimizer)
     if not fall.is_real:
         ending = " before it diverged" if any(curve.diverged for curve in curves) else " at best"
         return _cannot_tell(
             f"the loss never falls by more than its noise: from {fall.untrained:.3g} to {fall.lowest:.3g}{ending}"
         )
     lr = fall.suggestion
-    interval = _interval(lr, curves, optimizer)
+    interval = None if fall.is_bounded or unseen else _interval(lr, curves, optimizer, blind)
     high = _PEAK * lr
     return Suggestion(
         lr,
@@ -117,14 +136,17 @@ def suggest(
         low=min(fall.begin, high / _LEAST_CYCLE),
         high=high,
         reason=fall.sentence,
-        warnings=tuple(_warnings(fall, curves, interval)),
+        warnings=tuple(_warnings(fall, curves, interval, unseen)),
+        edge=None if fall.blind is None else fall.end,
     )
 
 
-def _interval(lr: float, curves: Sequence[Curve], optimizer: Optimizer) -> tuple[float, float] | None:
+def _interval(
+    lr: float, curves: Sequence[Curve], optimizer: Optimizer, blind: float | None
+) -> tuple[float, float] | None:
     """Return the interval of the suggestion from what each curve alone suggests."""
     falls = [
-        find_fall(curve.lrs, bounded(curve), optimizer)
+        find_fall(curve.lrs, bounded(curve), optimizer, blind)
         for curve in curves
         if len(curve.losses) > LEAST_UNTRAINED
     ]
@@ -139,17 +161,31 @@ def _interval(lr: float, curves: Sequence[Curve], optimizer: Optimizer) -> tuple
     return min(lr, max(low, first)), max(lr, min(high, last))
 
 
-def _warnings(fall: Fall, curves: Sequence[Curve], interval: tuple[float, float] | None) -> Iterator[str]:
-    """Say what the suggestion may suffer from."""
+def _warnings(
+    fall: Fall, curves: Sequence[Curve], interval: tuple[float, float] | None, unseen: bool
+) -> Iterator[str]:
+    """Say what the suggestion may suffer from; `unseen` says that the sweep ends below the edge it rests on."""
     first, last = curves[0].lrs[0], max(curve.lrs[-1] for curve in curves)
     if fall.from_the_start:
         yield f"the loss falls from the lowest rate, {first:g}, on; sweep from a lower lr_min"
-    if fall.to_the_end and not any(curve.diverged for curve in curves):
-        yield f"the loss still falls at the highest rate, {last:g}; sweep to a higher lr_max"
+    if unseen or (fall.to_the_end and not any(curve.diverged for curve in curves)):
+        still = "is still about as low as anywhere" if unseen else "still falls"
+        yield f"the loss {still} at the highest rate, {last:g}; sweep to a higher lr_max"
     if fall.suggestion < first:
         yield f"the suggestion lies below the lowest rate, {first:g}; sweep from a lower lr_min"
+    if not fall.learns:
+        yield (
+            f"the loss does not clearly fall below a blind guess's, {fall.blind:.3g}: the sweep shows which rates the "
+            "model bears, not whether it learns at them; confirm the suggestion or make slower sweeps"
+        )
     if interval is not None and interval[1] > _WIDE * interval[0]:
-        yield f"the repeats disagree by a factor of {interval[1] / interval[0]:.3g}; use more of them"
+        share = math.log(interval[1] / interval[0]) / math.log(last / first)
+        guess = (
+            f", {100 * share:.0f} % of the sweep: the suggestion is a guess" if share > _HARDLY_KNOWN else ""
+        )
+        yield f"the repeats disagree by a factor of {interval[1] / interval[0]:.3g}{guess}; use more of them"
+    if len(curves) > 1 and interval is None and not fall.is_bounded and not unseen:
+        yield "no two repeats by themselves fall by more than noise: the suggestion has no interval; use more of them"
     if len(curves) > 1 and len({tuple(curve.losses) for curve in curves}) == 1:
         yield "all repeats saw the same batches in the same order, so the interval says nothing; shuffle the batches"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tuner.batches import Batches
 from tuner.evaluation import LossFunction
+from tuner.lr_blind_guess import blind_guess_loss
 from tuner.lr_curve import DivergenceWatch
 from tuner.precision import autocast
 from tuner.running_loss import RunningLoss
@@ -29,6 +31,12 @@ BatchSource = Iterable[tuple[Tensor, Tensor]] | Batches
 # Ten milliseconds at 10 GFLOP/s. Below it threads gain little, and on a busy machine they wait for each other: a test
 # of a small CNN, 292 steps, took 106 s with two threads and 11 s with one on two cores shared with other work.
 _SMALL_STEP_FLOPS = 10**8
+_KEPT_BATCHES = 30
+# Large enough for single precision to show the step beside the weights.
+_TRIAL_LR = 1e-3
+_LARGER = 10.0
+# Rates in single precision may be off by this much.
+_SAME_RATIO = 1e-4
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,17 @@ def swept_rates(lr_min: float, lr_max: float, steps: int, mode: Mode) -> list[fl
     return [float(lr) for lr in space(lr_min, lr_max, steps)]
 
 
+def check_source(name: str, source: object) -> None:
+    """Refuse what cannot be iterated again and again, and take nothing from it."""
+    if not isinstance(source, (Batches, Iterable)):
+        raise TypeError(f"{name}: {type(source).__name__} cannot be iterated. Give a list or a DataLoader")
+    if isinstance(source, Iterator):
+        raise TypeError(
+            f"{name}: {type(source).__name__} can be iterated only once, and the test begins again. "
+            "Give a list or a DataLoader"
+        )
+
+
 class EndlessBatches:
     """The batches of a source, again and again, each sweep going on where the last one stopped.
 
@@ -94,15 +113,7 @@ class EndlessBatches:
     """
 
     def __init__(self, source: BatchSource, device: torch.device, seed: int) -> None:
-        if not isinstance(source, (Batches, Iterable)):
-            raise TypeError(
-                f"batches: {type(source).__name__} cannot be iterated. Give a list or a DataLoader"
-            )
-        if isinstance(source, Iterator):
-            raise TypeError(
-                f"batches: {type(source).__name__} can be iterated only once, and the test begins again. "
-                "Give a list or a DataLoader"
-            )
+        check_source("batches", source)
         self._source = source
         self._device = device
         self._random = np.random.default_rng(seed)
@@ -113,7 +124,7 @@ class EndlessBatches:
             empty = True
             for batch in self._pass(index):
                 empty = False
-                yield self._pair(batch)
+                yield _pair("batches", batch, self._device)
             if empty:
                 raise ValueError(
                     "batches: there is none. Give at least one"
@@ -126,15 +137,18 @@ class EndlessBatches:
         if isinstance(self._source, Batches):
             return self._source.epoch(index)
         if isinstance(self._source, Sequence):
-            return [self._source[i] for i in self._random.permutation(len(self._source))]
+            # One at a time: a sequence may load each batch when it is asked for it.
+            source, order = self._source, self._random.permutation(len(self._source))
+            return (source[i] for i in order.tolist())
         return self._source
 
-    def _pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Check one batch and bring it to the device."""
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ValueError(f"batches: a {type(batch).__name__} is not a pair (x, y). Give pairs of tensors")
-        x, y = (item.to(self._device) if isinstance(item, Tensor) else item for item in batch)
-        return x, y
+
+def _pair(name: str, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Check one batch and bring its tensors to the device; a model may take, and a loss judge, other things too."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(f"{name}: a {type(batch).__name__} is not a pair (x, y). Give pairs of tensors")
+    x, y = (item.to(device) if isinstance(item, Tensor) else item for item in batch)
+    return x, y
 
 
 class Sweeper:
@@ -150,7 +164,8 @@ class Sweeper:
         validation: evaluated after every step, or None.
 
     Raises:
-        ValueError, TypeError: nothing to train, or a loss that is not a scalar of the parameters.
+        ValueError, TypeError: nothing to train, a loss that is not a scalar of the parameters, or an optimizer that
+            cannot be swept.
     """
 
     def __init__(
@@ -175,26 +190,59 @@ class Sweeper:
         self._settings = settings
         self._loss = _CheckedLoss(loss_fn)
         self._validation = validation
+        self._check_optimizer()
 
     @property
     def groups(self) -> int:
         """How many parameter groups the optimizer makes."""
         return len(self._optimizer().param_groups)
 
-    @property
-    def normalises(self) -> bool:
-        """Whether the optimizer's steps are as long for small gradients as for large ones, as Adam's are."""
-        # SGD, and no other of torch's optimizers, has a dampening.
-        return "dampening" not in self._optimizer().param_groups[0]
+    def normalised_step(self) -> float | None:
+        """Return how far the optimizer's first step moves weights, the root mean square, at a rate of 1.
+
+        None where the step grows with the gradients, as SGD's does; Adam's is 1 whatever they are. Of other optimizers
+        two more steps with drawn gradients tell, one with ten times the other's.
+
+        Mutates: the gradients; everything else is put back.
+        """
+        options = self._optimizer().param_groups[0]
+        if "dampening" in options:  # SGD
+            return None
+        if "betas" in options or "centered" in options:  # Adam and its kin, RMSprop
+            return 1.0
+        small, large = (self._trial_step(scale) for scale in (1.0, _LARGER))
+        return small if 0 < large < math.sqrt(_LARGER) * small else None
+
+    def _trial_step(self, scale: float) -> float:
+        """Make a step with gradients from N(0, scale^2), undo it and return the weights' movement for a rate of 1."""
+        optimizer = self._make_optimizer(list(self._parameters), _TRIAL_LR)
+        random = torch.Generator().manual_seed(0)
+        weights = [parameter.detach().clone() for parameter in self._parameters]
+        for parameter in self._parameters:
+            drawn = scale * torch.randn(parameter.shape, generator=random)
+            parameter.grad = torch.empty_like(parameter).copy_(drawn)
+        optimizer.step()
+        moved, count = 0.0, 0
+        with torch.no_grad():
+            for parameter, before in zip(self._parameters, weights, strict=True):
+                squares = float((parameter - before).double().square().sum())
+                # Parameters that no group holds, or that are held still, say nothing of a step.
+                moved, count = moved + squares, count + (parameter.numel() if squares else 0)
+                parameter.copy_(before)
+                parameter.grad = None
+        return math.sqrt(moved / count) / _TRIAL_LR if count else 0.0
 
     @property
     def usual_lr(self) -> float | None:
-        """A rate that models get with this optimizer; None where no other models say one."""
-        if self.normalises:
-            return None
+        """A rate that models get with SGD of this momentum; None where no other models say one."""
         # Momentum adds up to 1 / (1 - momentum) gradients, and 0.1 is usual with 0.9.
-        momentum = float(self._optimizer().param_groups[0]["momentum"])
-        return 1 - momentum if momentum < 1 else None
+        momentum = self._optimizer().param_groups[0].get("momentum")
+        return 1 - float(momentum) if momentum is not None and momentum < 1 else None
+
+    @property
+    def blind_loss(self) -> float | None:
+        """The loss of the best output that is the same for every sample, once a sweep was made; None: unknown."""
+        return blind_guess_loss(self._loss.function, self._loss.seen)
 
     def sweep(self, group: int | None = None) -> Sweep:
         """Make one sweep; with `group`, of that parameter group alone, the others held still.
@@ -265,6 +313,34 @@ class Sweeper:
             )
         return optimizer
 
+    def _check_optimizer(self) -> None:
+        """Refuse an optimizer of other parameters, of other steps or of rates that are not those asked for."""
+        lr = self._rates[0]
+        optimizer = self._optimizer()
+        name = type(optimizer).__name__
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if not any(id(parameter) in held for parameter in self._parameters):
+            raise ValueError(
+                "make_optimizer: the optimizer holds none of the model's parameters. Give it those that it is handed"
+            )
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise ValueError(
+                f"make_optimizer: {name} needs a closure for each step, which a sweep of the rate has not. "
+                "Give an optimizer that steps without"
+            )
+        doubled = self._make_optimizer(list(self._parameters), 2 * lr)
+        for index, (group, other) in enumerate(
+            zip(optimizer.param_groups, doubled.param_groups, strict=False)
+        ):
+            if "lr" not in group or not math.isclose(
+                float(other["lr"]), 2 * float(group["lr"]), rel_tol=_SAME_RATIO
+            ):
+                raise ValueError(
+                    f"make_optimizer: the rate of {name}'s parameter group {index} is {group.get('lr')} for {lr:g} and "
+                    f"{other.get('lr')} for {2 * lr:g}: it does not follow. Use lr, or a multiple of it"
+                )
+
 
 def mean_loss(
     model: nn.Module, samples: BatchSource, loss_fn: LossFunction, device: torch.device, precision: str
@@ -277,15 +353,21 @@ def mean_loss(
     total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
     model.eval()
     with torch.no_grad():
-        for x, y in samples.in_order() if isinstance(samples, Batches) else samples:
-            x, y = x.to(device), y.to(device)
+        for batch in samples.in_order() if isinstance(samples, Batches) else samples:
+            x, y = _pair("validation", batch, device)
             with autocast(precision, device):
                 loss = loss_fn(model(x), y)
-            total += loss.double() * len(y)
-            seen += len(y)
+            size = _size(x, y)
+            total += loss.double() * size
+            seen += size
     if not seen:
         raise ValueError("validation: there are no samples. Give at least one batch or leave it out")
     return total.item() / seen
+
+
+def _size(x: Any, y: Any) -> int:
+    """Return how many samples a batch has; 1 where neither inputs nor labels tell."""
+    return next((len(item) for item in (y, x) if isinstance(item, Tensor) and item.dim()), 1)
 
 
 class _LossAlone(RunningLoss):
@@ -298,10 +380,14 @@ class _LossAlone(RunningLoss):
 
 
 class _CheckedLoss:
-    """A loss function whose result is looked at: a scalar that depends on parameters."""
+    """A loss function whose result is looked at: a scalar that depends on parameters.
+
+    Of the first batches it keeps y and the shape of the model's output.
+    """
 
     def __init__(self, function: LossFunction) -> None:
         self.function = function
+        self.seen: list[tuple[Tensor, Any]] = []
 
     def __call__(self, logits: Any, y: Any) -> Tensor:
         loss = self.function(logits, y)
@@ -315,6 +401,8 @@ class _CheckedLoss:
             )
         if not loss.requires_grad:
             raise ValueError("loss_fn: the loss does not depend on the parameters. Return one that does")
+        if len(self.seen) < _KEPT_BATCHES and isinstance(logits, Tensor) and logits.dim() > 0:
+            self.seen.append((logits.new_empty(()).expand(logits.shape), y))
         return loss.reshape(())
 
 

@@ -1,12 +1,14 @@
 """The memory of a training as a function of its batch size: a line for every moment that can be the peak. No torch.
 
-    peak(b) = max over the moments m of a training of (fixed_m + per_sample_m * b)
+    peak(b) = max over the moments m of a training of (fixed_m + per_sample_m * b + per_square_m * b^2)
 
-Every moment has a line of its own, so the prediction is right where another moment takes over as the peak.
+Every moment has a line of its own, so the prediction is right where another moment takes over as the peak. The square
+is there only where traces ask for one: for what compares the samples of a batch with each other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,14 +24,15 @@ RESIDENT = "data set"
 
 @dataclass(frozen=True)
 class Line:
-    """fixed_bytes + bytes_per_sample * samples."""
+    """fixed_bytes + bytes_per_sample * samples + bytes_per_square * samples^2."""
 
     fixed_bytes: float
     bytes_per_sample: float
+    bytes_per_square: float = 0.0
 
     def at(self, samples: float) -> float:
         """Return the bytes for so many samples."""
-        return self.fixed_bytes + self.bytes_per_sample * samples
+        return self.fixed_bytes + (self.bytes_per_sample + self.bytes_per_square * samples) * samples
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,11 @@ class Moment:
     def total(self) -> Line:
         """The sum of the parts."""
         lines = self.parts.values()
-        return Line(sum(line.fixed_bytes for line in lines), sum(line.bytes_per_sample for line in lines))
+        return Line(
+            sum(line.fixed_bytes for line in lines),
+            sum(line.bytes_per_sample for line in lines),
+            sum(line.bytes_per_square for line in lines),
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,13 @@ class MemoryPrediction:
     note: str = ""
 
 
+def _lagrange(places: list[int], at: int) -> list[float]:
+    """Return the weights of values at `places` in the polynomial through them, at another place."""
+    return [
+        math.prod((at - other) / (place - other) for other in places if other != place) for place in places
+    ]
+
+
 @dataclass(frozen=True)
 class StepMemory:
     """The memory of a training as a function of the batch size.
@@ -85,8 +99,8 @@ class StepMemory:
         note: see MemoryPrediction.
         evaluation_factor: batches that an evaluation takes together.
         evaluation_samples: the most samples an evaluation can have at once; None: no such bound.
-        traces: the two traces, for the allocator's simulation; None once it was read from a record, or where the
-            traces have different events.
+        traces: the two traces, or three where there is a square, for the allocator's simulation; None once it was
+            read from a record, or where the traces have different events.
     """
 
     moments: tuple[Moment, ...]
@@ -94,7 +108,7 @@ class StepMemory:
     note: str = ""
     evaluation_factor: int = 1
     evaluation_samples: int | None = None
-    traces: tuple[Trace, Trace] | None = None
+    traces: tuple[Trace, ...] | None = None
 
     @property
     def resident_bytes(self) -> float:
@@ -110,7 +124,8 @@ class StepMemory:
                 peaks[moment.phase] = (size, moment)
         _, peak = max(peaks.values(), key=lambda item: item[0])
         samples = self._samples(peak.phase, batch_size)
-        parts = {name: round(line.at(samples)) for name, line in peak.parts.items()}
+        # A curve through three traces may start below nothing.
+        parts = {name: max(0, round(line.at(samples))) for name, line in peak.parts.items()}
         return MemoryPrediction(
             batch_size,
             sum(parts.values()),
@@ -127,18 +142,22 @@ class StepMemory:
             return None
         return replay(self._events(self.traces, round(self.resident_bytes), batch_size), limit_bytes)
 
-    def _events(
-        self, traces: tuple[Trace, Trace], resident: int, batch_size: int
-    ) -> Iterator[tuple[int, int]]:
+    def _events(self, traces: tuple[Trace, ...], resident: int, batch_size: int) -> Iterator[tuple[int, int]]:
         """Yield the events of a training with this batch size."""
         if resident:
             yield -1, resident
-        low, high = traces
-        span = high.batch_size - low.batch_size
-        for storage, phase, small, large in zip(low.storages, low.phases, low.bytes, high.bytes, strict=True):
+        first = traces[0]
+        weights = {
+            phase: _lagrange([trace.batch_size for trace in traces], self._samples(phase, batch_size))
+            for phase in set(first.phases)
+        }
+        sizes = zip(*(trace.bytes for trace in traces), strict=True)
+        for storage, phase, traced in zip(first.storages, first.phases, sizes, strict=True):
             # A storage of the training that is freed in the evaluation is found by its number: only its sign counts.
-            samples = self._samples(phase, batch_size)
-            yield storage, round(small + (large - small) * (samples - low.batch_size) / span)
+            yield (
+                storage,
+                round(sum(weight * size for weight, size in zip(weights[phase], traced, strict=True))),
+            )
 
     def _samples(self, phase: str, batch_size: int) -> int:
         """Return the samples that a phase has at once."""
@@ -154,7 +173,8 @@ class StepMemory:
                 {
                     "phase": moment.phase,
                     "parts": {
-                        name: [line.fixed_bytes, line.bytes_per_sample] for name, line in moment.parts.items()
+                        name: [line.fixed_bytes, line.bytes_per_sample, line.bytes_per_square]
+                        for name, line in moment.parts.items()
                     },
                 }
                 for moment in self.moments

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -28,6 +28,7 @@ from tuner.training_step import MakeOptimizer, TrainingStep
 PARTS = ("parameters", "gradients", "optimizer state", "batch", "activations")
 _ACTIVATIONS = PARTS.index("activations")
 _LEFT_OUT = -1
+_SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 MakeModel = Callable[[], nn.Module]
 MakeBatch = Callable[[int], tuple[Tensor, Tensor]]
@@ -155,23 +156,32 @@ class _Recorder(TorchDispatchMode):
     def label(self, tensors: Iterable[Any], part: str) -> None:
         """Say what these tensors are; what has no label is an activation or a temporary."""
         for tensor in tensors:
-            number = self._note(tensor) if isinstance(tensor, Tensor) else _LEFT_OUT
-            if number != _LEFT_OUT:
-                self.trace.parts[number] = PARTS.index(part)
+            for number in self._note(tensor) if isinstance(tensor, Tensor) else []:
+                if number != _LEFT_OUT:
+                    self.trace.parts[number] = PARTS.index(part)
 
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
         """Count nothing that these tensors hold; they must outlive the trace."""
         for tensor in tensors:
             self._live[tensor.untyped_storage()._cdata] = (_LEFT_OUT, None)
 
-    def _note(self, tensor: Tensor) -> int:
-        """Return the number of the tensor's storage, which is noted when it is new."""
+    def _note(self, tensor: Tensor) -> list[int]:
+        """Return the numbers of the tensor's storages, which are noted when they are new."""
+        if tensor.layout in _SPARSE:
+            if isinstance(tensor, FakeTensor):
+                raise NotImplementedError("the size of a sparse tensor depends on the data")
+            return [number for part in _dense_parts(tensor) for number in self._note(part)]
+        if tensor.layout != torch.strided:
+            # oneDNN's own layout: an opaque block, which lives as long as its tensor.
+            return [self._hold(id(tensor), tensor.numel() * tensor.element_size(), tensor)]
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        return [self._hold(storage._cdata, storage.nbytes(), storage)]
+
+    def _hold(self, key: int, size: int, block: Any) -> int:
+        """Return the number of a block of memory that is held as long as `block` lives; a new one is noted."""
         if key in self._live:
             return self._live[key][0]
         number = len(self.trace.parts)
-        size = storage.nbytes()
         self.trace.parts.append(_ACTIVATIONS)
         self._event(number, size)
 
@@ -180,7 +190,7 @@ class _Recorder(TorchDispatchMode):
                 del self._live[key]
                 self._event(number, -size)
 
-        self._live[key] = (number, weakref.ref(storage, freed))
+        self._live[key] = (number, weakref.ref(block, freed))
         return number
 
     def _event(self, number: int, size: int) -> None:
@@ -189,6 +199,15 @@ class _Recorder(TorchDispatchMode):
             self.trace.storages.append(number)
             self.trace.bytes.append(size)
             self.trace.phases.append(self.phase)
+
+
+def _dense_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors that a sparse one consists of: indices and values."""
+    if tensor.layout == torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
 
 
 class _UnreadSums:

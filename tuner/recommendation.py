@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tuner.throughput import TOLERANCE, Plateau, Throughput, find_plateau, smallest_near_best
+from tuner.throughput import TOLERANCE, Plateau, Throughput, find_plateau, near_best
 
 Binds = Literal["memory", "samples", "throughput plateau", "noise scale"]
 # A number of equal batches is looked for up to this factor above the fewest.
@@ -63,7 +63,7 @@ def recommend(
 
         samples to a target:  E(B) = E_min (1 + B / B_crit)
         time to the target:   T(B) = E(B) / samples_per_s(B)
-        recommended:          min { B : T(B) / min T is not known to be above 1 / (1 - tolerance) }
+        recommended:          min { B : T(B) / min T <= 1 / (1 - tolerance) }, see `tuner.throughput.near_best`
 
     Without a critical batch size (not known, or beyond measure) E is the same for all, and this is the smallest batch
     on the throughput plateau, see `tuner.throughput.find_plateau` for the intervals. A finite one only ever makes the
@@ -102,11 +102,13 @@ def recommend(
     usable = [point for point in points if point.batch_size <= largest]
     limit: Binds = "memory" if memory_binds else "samples"
     plateau = find_plateau(usable, tolerance=tolerance) if usable else None
+    doubtful: tuple[int, ...] = ()
     if plateau is None:
         size, binds = _without_throughput(largest, limit, critical, accumulation_steps)
     else:
         per_forward = (critical or math.inf) / accumulation_steps
-        size = smallest_near_best(usable, lambda size: 1 + size / per_forward, tolerance)
+        near = near_best(usable, lambda size: 1 + size / per_forward, tolerance)
+        size, doubtful = near.size, near.doubtful
         binds = "throughput plateau"
         if size < plateau.start:
             binds = "noise scale"
@@ -117,8 +119,17 @@ def recommend(
         binds=binds,
         plateau=plateau,
         accumulation=_accumulation(wanted, largest),
-        reason=_reason(size, binds, plateau, critical, critical_source, largest, tolerance),
+        reason=_reason(size, binds, plateau, critical, critical_source, largest, tolerance)
+        + _doubt(doubtful),
     )
+
+
+def _doubt(doubtful: Sequence[int]) -> str:
+    """Say which smaller sizes may be as good, as far as the timings tell."""
+    if not doubtful:
+        return ""
+    sizes = ", ".join(f"{size:,}" for size in doubtful)
+    return f". The timings scatter too much to rule out batch size {sizes}, whose estimates are clearly worse"
 
 
 def _without_throughput(

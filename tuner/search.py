@@ -10,8 +10,10 @@ a prior that misleads holds up a search for long.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -54,8 +56,8 @@ class SearchTrial:
         number: from 0, in the order of their first epochs.
         config: factor name -> value.
         values: the metric after each epoch.
-        status: paused can go on; all others are over.
-        reason: why it is over, in words.
+        status: paused can go on, or could have when the budget was spent; all others are over.
+        reason: why it is over, in words, and what went wrong when it was closed.
     """
 
     number: int
@@ -82,15 +84,16 @@ class Best:
 
 @dataclass(frozen=True)
 class Decision:
-    """One line of the log: what was decided after so many epochs of budget, about which trial, and why."""
+    """One line of the log: what was decided after so many epochs of budget, about which trial (or none), and why."""
 
     epochs_used: int
     action: str
-    trial: int
+    trial: int | None
     why: str
 
     def __str__(self) -> str:
-        return f"[{self.epochs_used}] {self.action} trial {self.trial}: {self.why}"
+        about = "" if self.trial is None else f" trial {self.trial}"
+        return f"[{self.epochs_used}] {self.action}{about}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,12 @@ def search(
             holds the integers.
         evaluate: (configuration, seed) -> generator of the validation metric after each epoch. It is advanced one
             epoch at a time, paused between them, and closed when it is dropped. One that raises is a failed trial
-            with its reason; after a MemoryError (or torch's) no training that needs as much memory is begun.
+            with its reason, and counts as the worst that was seen; after a MemoryError (or torch's) no training that
+            needs as much memory is begun. One that raises when it is closed adds that to its trial's reason.
         max_epochs: epochs of a whole training, 1 or more.
-        budget_epochs: epochs in all, 1 or more; never exceeded. An epoch that raised counts.
-        seed: handed to `evaluate`; equal seeds and equal values lead to equal decisions.
+        budget_epochs: epochs in all, 1 or more; never exceeded. An epoch that raised counts. Where nothing is left
+            to train before they are used, the last line of the log says why.
+        seed: handed to `evaluate`, 0 or more; equal seeds and equal values lead to equal decisions.
         maximize: whether a larger value is better.
         prior: what earlier runs say about factors it knows by name; "shipped", one of your own, or None.
         max_paused: most trainings that wait paused, 1 or more; the least promising beyond it are dropped.
@@ -133,7 +138,8 @@ def search(
         Whatever `max_paused` + 1 generators hold.
 
     Raises:
-        ValueError: a space, a number of epochs or a budget that cannot be searched.
+        ValueError: a space, a number of epochs, a budget, a seed or a prior that cannot be searched with.
+        TypeError: `evaluate` cannot be called, or returned no generator for the first configuration.
 
     Example:
         >>> def evaluate(config, seed):
@@ -143,8 +149,13 @@ def search(
         >>> abs(result.best.config["x"] - 0.3) < 0.1, result.best.epoch, result.epochs_used
         (True, 4, 40)
     """
-    known = shipped_prior() if prior == "shipped" else prior
-    assert not isinstance(known, str)
+    if not callable(evaluate):
+        raise TypeError(
+            f"evaluate: a {type(evaluate).__name__} cannot be called. Give (config, seed) -> generator"
+        )
+    if not (prior is None or prior == "shipped" or isinstance(prior, Prior)):
+        raise ValueError(f"prior: {prior!r} is none. Give 'shipped', a Prior or None")
+    known = prior if isinstance(prior, Prior) else shipped_prior() if prior else None
     _check_count("budget_epochs", budget_epochs)
     _check_count("max_paused", max_paused)
     searcher = Searcher(
@@ -155,10 +166,14 @@ def search(
         while searcher.epochs_used < budget_epochs and (trial := searcher.ask()) is not None:
             _advance(searcher, trial, running, evaluate, seed)
             for number in [number for number in running if searcher.trials[number].status != "paused"]:
-                _close(running.pop(number))
+                _close(searcher, number, running.pop(number))
+        if searcher.epochs_used < budget_epochs:
+            searcher.nothing_left()
     finally:
-        for generator in running.values():
-            _close(generator)
+        # Whatever happens while one is closed, an interrupt included: the others are closed too.
+        with ExitStack() as stack:
+            for number, generator in running.items():
+                stack.callback(_close, searcher, number, generator)
     return searcher.result()
 
 
@@ -186,6 +201,7 @@ class Searcher:
         max_paused: int = 128,
     ) -> None:
         _check_count("max_epochs", max_epochs)
+        _check_seed_and_direction(seed, maximize)
         self.space = Space(space)
         self.max_epochs, self.max_paused = max_epochs, max_paused
         self.trials: list[SearchTrial] = []
@@ -262,6 +278,15 @@ class Searcher:
         """End a paused trial for a reason of the caller's."""
         self._close(trial, "dropped", reason)
 
+    def remark(self, trial: SearchTrial, sentence: str) -> None:
+        """Add to a trial's reason what happened to it besides."""
+        trial.reason = f"{trial.reason}; {sentence}" if trial.reason else sentence
+        self._note("remark on", trial, sentence)
+
+    def nothing_left(self) -> None:
+        """Note that the search ends because nothing is left to train, and why."""
+        self._note("end", None, f"nothing is left to train: {self._pool.why_empty()}")
+
     def predicted_ends(self) -> dict[int, float]:
         """Return number -> the value that each trial with an epoch ended at or is predicted to end at."""
         observed = self._observations()
@@ -312,8 +337,8 @@ class Searcher:
         trial.status, trial.reason = status, reason
         self._note(status, trial, reason)
 
-    def _note(self, action: str, trial: SearchTrial, why: str) -> None:
-        self.log.append(Decision(self.epochs_used, action, trial.number, why))
+    def _note(self, action: str, trial: SearchTrial | None, why: str) -> None:
+        self.log.append(Decision(self.epochs_used, action, None if trial is None else trial.number, why))
 
     def _choose(self, elsewhere: Collection[int]) -> SearchTrial | None:
         """Pick the trial, paused or new, that promises most."""
@@ -395,7 +420,7 @@ class Searcher:
     def _observations(self) -> tuple[Observations, GapScale] | None:
         """Return all epochs told so far on the gap scale; None when there is no finite value.
 
-        A training that diverged counts as the worst value seen, from its last epoch to its end.
+        A training that diverged or failed counts as the worst value seen, from its last epoch to its end.
         """
         values = [self._sign * value for trial in self.trials for value in trial.values]
         if not values:
@@ -404,7 +429,7 @@ class Searcher:
         rows = []
         for trial in self.trials:
             curve = [(epoch, self._sign * value) for epoch, value in enumerate(trial.values, start=1)]
-            if trial.status == "diverged":
+            if trial.status in ("diverged", "failed"):
                 curve += [(epoch, worst) for epoch in sorted({trial.epochs + 1, self.max_epochs})]
             rows += [(trial.number, epoch / self.max_epochs, value) for epoch, value in curve]
         number, share, value = map(np.array, zip(*rows, strict=True))
@@ -449,23 +474,55 @@ def _advance(
     """Train one epoch and tell the searcher what came of it."""
     try:
         if trial.number not in running:
-            running[trial.number] = iter(evaluate(dict(trial.config), seed))
+            running[trial.number] = _begun(evaluate, trial, seed)
         value = next(running[trial.number])
         number = None if value is None else float(value)
     except StopIteration:
         searcher.end(trial)
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        searcher.fail(trial, reason, out_of_memory=is_out_of_memory(error))
+        if isinstance(error, _NoIteratorError) and trial.number == 0:
+            raise  # no training will be another's: better told at once than after the whole budget
+        searcher.fail(trial, _in_a_line(error), out_of_memory=is_out_of_memory(error))
     else:
         searcher.tell(trial, number)
 
 
-def _close(generator: Iterator[float]) -> None:
-    """Close a generator; an iterator of another kind has nothing to close."""
+class _NoIteratorError(TypeError):
+    """What `evaluate` returned cannot be iterated."""
+
+
+def _begun(evaluate: Evaluate, trial: SearchTrial, seed: int) -> Iterator[float]:
+    """Begin a training."""
+    made = evaluate(dict(trial.config), seed)
+    if not isinstance(made, Iterable):
+        raise _NoIteratorError(
+            f"evaluate: returned a {type(made).__name__}, not a generator. Let it yield the metric after each epoch"
+        )
+    return iter(made)
+
+
+def _close(searcher: Searcher, number: int, generator: Iterator[float]) -> None:
+    """Close a generator; an iterator of another kind has nothing to close. One that raises keeps its trial."""
     close = getattr(generator, "close", None)
-    if close is not None:
+    if close is None:
+        return
+    try:
         close()
+    except Exception as error:
+        searcher.remark(searcher.trials[number], f"closing it raised {_in_a_line(error)}")
+
+
+def _in_a_line(error: BaseException) -> str:
+    """Return an error's name and text."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _check_seed_and_direction(seed: Any, maximize: Any) -> None:
+    """Refuse a seed that is not a whole number of 0 or more, and a direction that is not a flag."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or int(seed) < 0:
+        raise ValueError(f"seed: {seed!r} must be a whole number of 0 or more")
+    if not isinstance(maximize, bool):
+        raise ValueError(f"maximize: {maximize!r} must be True or False")
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -80,6 +80,15 @@ class Pool:
         """Note that a training was out of memory: a region of the space that is not tried again."""
         self._memory.refused.append(self.points[number])
 
+    def why_empty(self) -> str:
+        """Say why there is no point without a training to choose from."""
+        if self._listed is None:
+            apart = "every point that was looked at is as good as trained already"
+            return f"{apart}, or known to be out of memory" if self._memory.refused else apart
+        if self._free.any():
+            return f"the other {self._free.sum()} of {len(self._listed)} configurations are known to be out of memory"
+        return f"all {len(self._listed)} configurations of the space have been trained"
+
     def adapt(self, kernel: Kernel, observations: Observations) -> None:
         """Fit the factors' lengths and correlations to what was seen."""
         reach = adapted_reach(

@@ -205,7 +205,9 @@ def _range(name: str, where: str, given: Mapping[str, Any]) -> Factor:
     if extra or not {"low", "high"} <= set(given):
         wrong = f"unknown '{extra[0]}'" if extra else "low and high are needed"
         raise ValueError(f"{where}: {wrong}; a range has low, high and optionally log. Correct it")
-    low, high, log = given["low"], given["high"], bool(given.get("log", False))
+    low, high, log = given["low"], given["high"], given.get("log", False)
+    if not isinstance(log, bool):
+        raise ValueError(f"{where}: log is {log!r}. Give True or False")
     if not (_is_number(low) and _is_number(high)):
         raise ValueError(f"{where}: low {low!r} and high {high!r} must be finite numbers")
     if not low < high:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from scipy.optimize import isotonic_regression
+
 if TYPE_CHECKING:
     from tuner.measure import Stopwatch
 
@@ -17,6 +19,10 @@ LEAST_ROUNDS = 6
 ROUNDS = 12
 CONFIDENCE = 0.95
 TOLERANCE = 0.05
+# An estimate that is worse than the best by this factor is not taken, however wide its interval.
+CLEARLY_WORSE = 1.15
+# Of the logarithm of an interval, for weights: rounds that agree by chance are not worth endlessly much.
+_LEAST_WIDTH = 0.01
 _MOST_STEPS = 1000
 
 
@@ -47,7 +53,7 @@ class Plateau:
 
     Args:
         start: the smallest batch size on it.
-        best: the batch size with the highest median.
+        best: the batch size with the highest throughput by `smoothed_step_times`.
         reached: False where only the largest measured size is on it, so that throughput may rise further.
     """
 
@@ -165,13 +171,33 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[skipped], ordered[-1 - skipped]
 
 
+def smoothed_step_times(points: Sequence[Throughput]) -> dict[int, float]:
+    """Return step times that do not fall with the batch size: the closest such to the medians' logarithms.
+
+    A larger batch takes no less time, so a size that seems to was disturbed, or its smaller neighbours were. What falls
+    is pooled, each median weighing as much as its interval is narrow (isotonic regression). One size that was lucky in
+    most of its rounds so does not become the best.
+
+    Args:
+        points: of different sizes.
+
+    Returns:
+        batch size -> seconds of a step, by size.
+
+    Example:
+        >>> points = [throughput(size, [time] * 6) for size, time in ((8, 2.0), (16, 1.0), (32, 4.0))]
+        >>> {size: round(time, 3) for size, time in smoothed_step_times(points).items()}
+        {8: 1.414, 16: 1.414, 32: 4.0}
+    """
+    ordered = sorted(points, key=lambda point: point.batch_size)
+    logarithms = [math.log(point.step_time_s) for point in ordered]
+    weights = [max(_LEAST_WIDTH, math.log(point.high / point.low)) ** -2 for point in ordered]
+    smoothed = isotonic_regression(logarithms, weights=weights).x
+    return {point.batch_size: math.exp(log) for point, log in zip(ordered, smoothed, strict=True)}
+
+
 def find_plateau(points: Sequence[Throughput], *, tolerance: float = TOLERANCE) -> Plateau:
-    """Find the smallest batch size that is not known to be slower than the best by more than `tolerance`.
-
-        r_B = median over the rounds of (time of a sample at B / time of a sample at the best size, same round)
-        start = min { B : lower end of the 95 % interval of r_B <= 1 / (1 - tolerance) }
-
-    Rounds are compared with each other, for what slowed the machine down in one slowed all its sizes.
+    """Find the smallest batch size that is not slower than the best by more than `tolerance`, see `near_best`.
 
     Args:
         points: at least one, of different sizes, measured in the same rounds.
@@ -185,15 +211,35 @@ def find_plateau(points: Sequence[Throughput], *, tolerance: float = TOLERANCE) 
         >>> find_plateau([throughput(size, [size / rate] * 6) for size, rate in rates.items()])
         Plateau(start=64, best=128, reached=True)
     """
-    start = smallest_near_best(points, lambda size: 1.0, tolerance)
-    best = max(points, key=lambda point: point.samples_per_s)
-    return Plateau(start, best.batch_size, start < max(point.batch_size for point in points))
+    near = near_best(points, lambda size: 1.0, tolerance)
+    return Plateau(near.size, near.best, near.size < max(point.batch_size for point in points))
 
 
-def smallest_near_best(
-    points: Sequence[Throughput], samples: Callable[[int], float], tolerance: float
-) -> int:
-    """Return the smallest size that is not known to take more than 1 / (1 - tolerance) of the least time.
+@dataclass(frozen=True)
+class NearBest:
+    """The smallest batch size that takes about the least time.
+
+    Args:
+        size: the smallest of them.
+        best: the one whose estimate is the least.
+        doubtful: smaller sizes that the rounds cannot rule out, though their estimates are clearly worse.
+    """
+
+    size: int
+    best: int
+    doubtful: tuple[int, ...]
+
+
+def near_best(points: Sequence[Throughput], samples: Callable[[int], float], tolerance: float) -> NearBest:
+    """Return the smallest size that takes about the least time.
+
+        t_B  = samples(B) * smoothed step time of B / B                   best = argmin t_B
+        r_B  = median over the rounds of (time at B / time at the best, same round)
+        size = min { B : t_B / t_best <= 1 / (1 - tolerance), or
+                         t_B / t_best <= 1.15 and the lower end of the 95 % interval of r_B <= 1 / (1 - tolerance) }
+
+    Rounds are compared with each other, for what slowed the machine down in one slowed all its sizes. An interval alone
+    is no reason: the wider it is, the more it holds.
 
     Args:
         points: at least one, of different sizes, measured in the same rounds.
@@ -209,16 +255,19 @@ def smallest_near_best(
         raise ValueError(f"tolerance: {tolerance} must be in [0, 1)")
     if len({len(point.step_times_s) for point in points}) > 1:
         raise ValueError("points: have different numbers of rounds. Measure them together")
+    smoothed = smoothed_step_times(points)
+    rounds = {point.batch_size: point.step_times_s for point in points}
+    weights = {size: samples(size) / size for size in smoothed}
+    best = min(smoothed, key=lambda size: weights[size] * smoothed[size])
+    most = 1 / (1 - tolerance)
 
-    def times(point: Throughput) -> list[float]:
-        share = samples(point.batch_size) / point.batch_size
-        return [share * step_time_s for step_time_s in point.step_times_s]
+    def estimate(size: int) -> float:
+        return weights[size] * smoothed[size] / (weights[best] * smoothed[best])
 
-    best = times(min(points, key=lambda point: median(times(point))))
-    near = (
-        point.batch_size
-        for point in points
-        if median_interval([own / other for own, other in zip(times(point), best, strict=True)])[0]
-        <= 1 / (1 - tolerance)
-    )
-    return min(near)
+    def least(size: int) -> float:
+        ratios = [own / other for own, other in zip(rounds[size], rounds[best], strict=True)]
+        return weights[size] / weights[best] * median_interval(ratios)[0]
+
+    possible = [size for size in smoothed if estimate(size) <= most or least(size) <= most]
+    size = min(size for size in possible if estimate(size) <= max(most, CLEARLY_WORSE))
+    return NearBest(size, best, tuple(other for other in possible if other < size))

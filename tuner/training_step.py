@@ -84,7 +84,11 @@ class TrainingStep:
     def measure_gradient_norm(self, optimizer: Optimizer) -> None:
         """Set `gradient_norm`, on the device, before an update that does not clip."""
         self.unscale(optimizer)
-        self.gradient_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        # torch has no norm of a sparse tensor; that of its values, each place summed up, is the same.
+        self.gradient_norm = get_total_norm(
+            [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
+        )
 
     def update(self, optimizer: Optimizer) -> None:
         """Clip, where asked, and let the optimizer step; clipping sets `gradient_norm`, as it was before."""

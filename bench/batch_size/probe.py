@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -28,7 +27,7 @@ from bench.assembly import (
 from bench.batch_size.accelerators import Accelerator, accelerator
 from bench.batch_size.jobs import measure_noise, time_steps
 from bench.design import Trial
-from bench.memory_limit import measure_footprint, settle_footprint
+from bench.memory_limit import SOURCE_NAMES, address_space_left, measure_footprint, settle_footprint
 from bench.records import Record
 from bench.worker import OnProgress, WorkerContext
 from tuner.batch_size import largest_predicted, on_grid
@@ -106,6 +105,7 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
         evaluation_factor=EVALUATION_BATCHES,
         evaluation_samples=max(validation.samples, test.samples),
         most_samples=min(batches.samples, validation.samples),
+        compare=card is None,
     )
     if trial.spec.train.implementation == "fused":
         note = "traced with torch's optimizer and activations in place of the fused ones"
@@ -114,7 +114,8 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
         note = "traced with the operators of a CPU"
         memory = dataclasses.replace(memory, note="; ".join(filter(None, [memory.note, note])))
     samples = batches.samples // trial.spec.train.accumulation_steps
-    limit_bytes, source = limit_in_force(trial.options.get("memory_bytes"), context, card)
+    asked_by = trial.options.get("memory_source", "--memory")
+    limit_bytes, source = limit_in_force(trial.options.get("memory_bytes"), context, card, asked_by)
     prediction: dict[str, Any] = {
         "memory": memory.as_dict(),
         "samples": samples,
@@ -188,22 +189,21 @@ def _array_bytes(data: PreparedData, tensors: tuple[Tensor, ...]) -> int:
 
 
 def limit_in_force(
-    asked_bytes: int | None, context: WorkerContext, card: Accelerator | None
+    asked_bytes: int | None, context: WorkerContext, card: Accelerator | None, asked_by: str = "--memory"
 ) -> tuple[int | None, str | None]:
     """Return the limit that a run will meet and who sets it: the one asked for, or a tighter one that is there."""
-    limits = [(asked_bytes, "--memory")]
+    limits = [(asked_bytes, asked_by)]
     if card is not None:
         limits.append((card.usable_bytes, card.title))
     elif context.device.startswith("cuda"):
         limits.append((torch.cuda.mem_get_info(context.device)[0], "the device"))
     else:
-        limits.append((context.memory.limit_bytes, "the container"))
-        ceiling, _ = resource.getrlimit(resource.RLIMIT_AS)
-        footprint = context.memory.footprint if context.memory.enforced else measure_footprint("cpu")
-        if ceiling != resource.RLIM_INFINITY:
-            limits.append((max(0, ceiling - footprint.address_space_bytes), "the shell (ulimit -v)"))
+        memory = context.memory
+        limits.append((memory.limit_bytes, SOURCE_NAMES[memory.source or "container"]))
+        footprint = memory.footprint if memory.enforced else measure_footprint("cpu")
+        limits.append((address_space_left(footprint), SOURCE_NAMES["shell"]))
     there = [(limit, source) for limit, source in limits if limit is not None]
-    return min(there) if there else (None, None)
+    return min(there, key=lambda item: item[0]) if there else (None, None)
 
 
 def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> dict[str, Any]:
@@ -252,6 +252,11 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
         "peak_bytes": float(training.peak_bytes),
         "needed_bytes": float(_needed_bytes(context, training.peak_bytes, mapped_bytes)),
     }
+    if not context.device.startswith("cuda"):
+        # What the heap kept of the start-up serves the training, and the address space then grows by less than it took.
+        values["needed_bytes"] = max(
+            values["needed_bytes"], float(_tensor_bytes(model, (batches, validation, test)))
+        )
     if context.memory.limit_bytes is not None:
         values["limit_bytes"] = float(context.memory.limit_bytes)
     # A loss that is not finite ends the steps early; what they take they have taken by then.
@@ -263,6 +268,16 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
         values["wanted_bytes"] = values["needed_bytes"]
     samples = {"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]}
     return Record(trial.id, trial.factors, trial.seed, status, reason, values, samples, provenance=provenance)  # type: ignore[arg-type]
+
+
+def _tensor_bytes(model: nn.Module, sets: Iterable[Batches]) -> int:
+    """Return what weights, gradients and data hold at the end of a training, which is the least that it needs."""
+    tensors = [*model.parameters(), *model.buffers()]
+    tensors += [tensor.grad for tensor in model.parameters() if tensor.grad is not None]
+    tensors += [value for each in sets for value in vars(each).values() if isinstance(value, Tensor)]
+    dense = [tensor for tensor in tensors if tensor.layout == torch.strided]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in dense}
+    return sum(storages.values())
 
 
 def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int | None) -> int:

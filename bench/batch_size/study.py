@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.design import Trial
 from bench.errors import InputError
-from bench.executors import WorkerExecutor
+from bench.executors import UNEXPLAINED_KILL, WorkerExecutor
 from bench.load_spec import LoadedSpec
 from bench.record_keeper import RecordKeeper
 from bench.records import Record
@@ -35,6 +35,7 @@ from tuner.memory_lines import StepMemory
 
 BATCH_SIZE = Kind("batch-size", "bench.batch_size.probe:run_job")
 _FACTOR = "batch_size"
+_STATUS_WORDS = {"ok": "fits", "out_of_memory": "does not fit"}
 
 Announce = Callable[[str], None]
 
@@ -78,13 +79,13 @@ class ConfigurationStudy:
         batch_size: the largest that ran in full (on a device that is not there: that is predicted to); None: none.
         bound: `memory`, `samples` (all of the training set is one batch) or `nothing fits`.
         limit_bytes: the limit that counted.
-        limit_source: who set it: --memory, the container, the shell, the device.
+        limit_source: who set it: --memory, the spec, the container, the shell, the device.
         samples: the most samples that a batch can have.
         phase: where the largest batch has its peak.
         parts: what holds memory at that peak, by the prediction.
         method: `traced`, or `measured` for a model that cannot be traced.
         note: why it was measured, or what the prediction leaves out.
-        overhead: the line needed = offset + slope * predicted through the runs; None where there were none.
+        overhead: needed = offset + slope * predicted + curve * predicted^2 through the runs; None where none fitted.
         rows: every size that was run, and powers of two that were not, by size.
         probes: how many sizes were run.
         failure: why there is no answer; empty where there is one.
@@ -208,28 +209,20 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
             f"{label}: running batch size {batch_size}, whose tensors need "
             f"{format_bytes(memory.at(batch_size).peak_bytes)}, under {format_bytes(limit_bytes)}"
         )
-        record = _run_probe(trial, batch_size, limit_bytes, plan, keeper)
-        if record.status not in ("ok", "out_of_memory"):
-            raise _ProbeFailedError
-        fits = record.status == "ok"
+        record = _run_probe(trial, batch_size, prediction, plan, keeper, announce)
+        fits, broken = record.status == "ok", record.status not in ("ok", "out_of_memory")
         needed = record.values.get("needed_bytes" if fits else "wanted_bytes")
-        announce(f"  {'fits' if fits else 'does not fit'}: {record.reason or format_bytes(needed or 0)}")
-        return Probe(batch_size, fits, None if needed is None else int(needed), record.reason)
+        outcome = "failed" if broken else _STATUS_WORDS[record.status]
+        announce(f"  {outcome}: {record.reason or format_bytes(needed or 0)}")
+        return Probe(batch_size, fits, None if needed is None else int(needed), record.reason, broken)
 
-    try:
-        largest_batch(
-            lambda batch_size: memory.at(batch_size).peak_bytes,
-            probe,
-            limit_bytes=limit_bytes,
-            max_batch=min(prediction["samples"], trial.options.get("max_batch") or prediction["samples"]),
-            overhead=_assumed_overhead(plan.run["device"], prediction),
-        )
-    except _ProbeFailedError:
-        announce(f"{label}: {keeper.records[-1].reason}")
-
-
-class _ProbeFailedError(Exception):
-    """A probe failed for another reason than memory; its record says why."""
+    largest_batch(
+        lambda batch_size: memory.at(batch_size).peak_bytes,
+        probe,
+        limit_bytes=limit_bytes,
+        max_batch=min(prediction["samples"], trial.options.get("max_batch") or prediction["samples"]),
+        overhead=_assumed_overhead(plan.run["device"], prediction),
+    )
 
 
 def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> dict[str, Any] | None:
@@ -248,9 +241,14 @@ def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> dict[str, 
 
 
 def _run_probe(
-    trial: Trial, batch_size: int, limit_bytes: int, plan: RunPlan, keeper: RecordKeeper
+    trial: Trial,
+    batch_size: int,
+    prediction: Mapping[str, Any],
+    plan: RunPlan,
+    keeper: RecordKeeper,
+    announce: Announce,
 ) -> Record:
-    """Run one batch size in a fresh worker under the limit."""
+    """Run one batch size in a fresh worker under the limit; once more, if it was killed and no limit says why."""
     section = trial.spec.train.model_copy(update={_FACTOR: batch_size})
     number = sum(_is_probe_of(record, trial.factors) for record in keeper.records) + 1
     job = dataclasses.replace(
@@ -260,10 +258,16 @@ def _run_probe(
         spec=trial.spec.model_copy(update={"train": section}),
         options={**trial.options, "job": "probe"},
     )
-    setup = dataclasses.replace(plan.setup, limit_bytes=limit_bytes)
+    setup = dataclasses.replace(
+        plan.setup, limit_bytes=prediction["limit_bytes"], limit_source=prediction["limit_source"]
+    )
     executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
     try:
-        return keeper.keep(executor.run(job, _ignore), trial.source)
+        record = executor.run(job, _ignore)
+        if record.provenance.get(UNEXPLAINED_KILL):
+            announce(f"  killed, and no memory limit says why; once more: {record.reason}")
+            record = executor.run(job, _ignore)
+        return keeper.keep(record, trial.source)
     finally:
         executor.close()
 
@@ -325,9 +329,7 @@ def _study(run: Mapping[str, Any], record: Record, probes: Sequence[Record]) -> 
     if simulated:
         best = simulated["batch_size"] or None
     elif fitted:
-        points = [(row.predicted_bytes, row.needed_bytes or 0.0) for row in fitted]
-        assumed = _assumed_overhead(run["device"], prediction)
-        overhead = fit_overhead(points, assumed, failures=len(rows) - len(fitted))
+        overhead = _overhead(rows, _assumed_overhead(run["device"], prediction))
     most = min(prediction["samples"], run["options"].get("max_batch") or prediction["samples"])
     at_best = memory.at(best or 1)
     failed = [probe.reason for probe in probes if probe.status not in ("ok", "out_of_memory")]
@@ -347,23 +349,19 @@ def _study(run: Mapping[str, Any], record: Record, probes: Sequence[Record]) -> 
             sorted([*rows, *_unrun_rows(memory, rows, overhead, prediction)], key=lambda row: row.batch_size)
         ),
         probes=len(probes),
-        failure=failed[0] if failed else "" if best else "no batch ran in full under the limit",
+        failure="" if best else failed[0] if failed else "no batch ran in full under the limit",
     )
 
 
 def _probe_rows(memory: StepMemory, probes: Sequence[Record], assumed: Overhead) -> list[SizeRow]:
     """Return a row for each run, with what was expected of it before it was made."""
     rows: list[SizeRow] = []
-    points: list[tuple[float, float]] = []
     for number, record in enumerate(probes, start=1):
         size = int(record.factors[_FACTOR])
         predicted = float(memory.at(size).peak_bytes)
-        overhead = fit_overhead(points, assumed, failures=len(rows) - len(points))
-        expected = overhead.needed(predicted)
+        expected = _overhead(rows, assumed).needed(predicted)
         fits = record.status == "ok"
         needed = record.values.get("needed_bytes" if fits else "wanted_bytes")
-        if fits and needed:
-            points.append((predicted, needed))
         rows.append(
             SizeRow(
                 batch_size=size,
@@ -381,6 +379,17 @@ def _probe_rows(memory: StepMemory, probes: Sequence[Record], assumed: Overhead)
             )
         )
     return rows
+
+
+def _overhead(rows: Sequence[SizeRow], assumed: Overhead) -> Overhead:
+    """Return the line, or the curve, through the runs so far."""
+    seen = [(row.predicted_bytes, row.needed_bytes, row.status == "ok") for row in rows if row.needed_bytes]
+    return fit_overhead(
+        [(predicted, needed) for predicted, needed, fits in seen if fits],
+        assumed,
+        failures=sum(row.status != "ok" for row in rows),
+        bounds=[(predicted, needed) for predicted, needed, fits in seen if not fits],
+    )
 
 
 def _unrun_rows(

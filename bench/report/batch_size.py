@@ -20,7 +20,7 @@ from bench.batch_size.measurements import Measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from bench.units import format_bytes, format_count, format_seconds
 from bench.wording import configuration_label, counted
-from tuner.throughput import Throughput
+from tuner.throughput import Throughput, smoothed_step_times
 
 _DIM = "dim"
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
@@ -90,6 +90,17 @@ def answer(configuration: ConfigurationStudy, accelerator: str | None) -> str:
     tail = " It is all that one batch may have." if configuration.bound == "samples" else ""
     runs = counted(configuration.probes, "run")
     return f"{name}: {size} is the largest batch that ran in full in {limit}, after {runs}.{tail}"
+
+
+def known_so_far(study: BatchSizeStudy) -> str:
+    """Say of a search that was interrupted which sizes have run in full."""
+    known = [
+        f"{configuration_label(configuration.factors)}: {format_count(configuration.batch_size)} is the largest batch "
+        f"that has run in full in {format_bytes(configuration.limit_bytes or 0)}"
+        for configuration in study.configurations
+        if configuration.batch_size and configuration.probes
+    ]
+    return "; ".join(known) or "no batch size has run in full yet"
 
 
 def recommendation(
@@ -221,14 +232,14 @@ def _short(value: float) -> str:
 def relative_times(measured: Measurements) -> dict[int, float]:
     """Return the time to the target that is expected of each size, over the least; empty where that is not known.
 
-    T(B) = (1 + B / B_crit) / samples_per_s(B)
+    T(B) = (1 + B / B_crit) * step time(B) / B, the step time smoothed as it is for the recommendation
     """
     critical, _ = measured.critical_batch
     if not critical or not measured.throughputs:
         return {}
     times = {
-        rate.batch_size: (1 + rate.batch_size * measured.accumulation_steps / critical) / rate.samples_per_s
-        for rate in measured.throughputs
+        size: (1 + size * measured.accumulation_steps / critical) * step_time_s / size
+        for size, step_time_s in smoothed_step_times(measured.throughputs).items()
     }
     least = min(times.values())
     return {size: time / least for size, time in times.items()}
@@ -282,10 +293,13 @@ def _verdict(row: SizeRow, configuration: ConfigurationStudy) -> str:
         return "largest"
     if row.status != "predicted" or configuration.limit_bytes is None:
         return _STATUS[row.status]
-    fits = (row.expected_bytes or row.predicted_bytes) <= configuration.limit_bytes
-    if configuration.batch_size is not None:
-        fits = row.batch_size < configuration.batch_size
-    return "" if fits else "too large"
+    if row.batch_size < (configuration.batch_size or 0):
+        return ""
+    if (row.expected_bytes or row.predicted_bytes) > configuration.limit_bytes:
+        return "too large"
+    run = [other for other in configuration.rows if other.status in ("out_of_memory", "failed")]
+    smaller = [other.batch_size for other in run if other.batch_size < row.batch_size]
+    return f"not run: {format_count(min(smaller))} failed" if smaller else ""
 
 
 def _notes(configuration: ConfigurationStudy, measured: Measurements) -> list[str]:
@@ -310,12 +324,23 @@ def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
         overhead = configuration.overhead
         sign = "+" if overhead.offset_bytes >= 0 else "-"
         notes.append(
-            f"Measured: needed = {overhead.slope:.2f} x tensors {sign} {format_bytes(abs(overhead.offset_bytes))} "
-            "(libraries, allocator). Expected: by what was known of that line before the run."
+            f"Measured: needed = {overhead.slope:.2f} x tensors {sign} {format_bytes(abs(overhead.offset_bytes))}"
+            f"{_curve(overhead.curve)} (libraries, allocator). Expected: by what was known of that line before the "
+            "run."
         )
+    notes += [
+        f"Batch size {format_count(row.batch_size)} failed: {row.reason}."
+        for row in configuration.rows
+        if row.status == "failed" and row.reason != configuration.failure
+    ]
     if configuration.note:
         notes.append(f"Prediction {configuration.method}; {configuration.note}.")
     return notes
+
+
+def _curve(curve: float) -> str:
+    """Print the term in the square of the tensors' bytes, where there is one."""
+    return f" + {curve * 2**20:.2g} x tensors x tensors / MiB" if curve else ""
 
 
 def _speed_notes(measured: Measurements) -> list[str]:

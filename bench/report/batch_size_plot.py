@@ -71,7 +71,7 @@ def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) 
     from matplotlib.figure import Figure
 
     rich = bool(measured.throughputs)
-    figure = Figure(figsize=(10, 7) if rich else (7, 4), layout="constrained")
+    figure = Figure(figsize=(10, 8) if rich else (7, 4.5), layout="constrained")
     recommended = measured.recommendation
     subtitle = (
         f": batch_size {recommended.batch_size} recommended, {recommended.binds} binds" if recommended else ""
@@ -125,13 +125,14 @@ def _memory(axes: Axes, configuration: ConfigurationStudy) -> None:
         limit = configuration.limit_bytes / _MIB
         axes.axhline(limit, color=_RED, linestyle="--", linewidth=1.2, label=f"limit {limit:,.4g} MiB")
     low, high = axes.get_ylim()
-    axes.set_ylim(low / 1.2, high * 4)  # room for the legend
-    axes.legend(loc="upper left")
+    axes.set_ylim(low / 1.2, high * 1.2)
+    _legend(axes)
 
 
 def _throughput(axes: Axes, measured: Measurements) -> None:
-    """Draw samples/s with intervals, and the plateau."""
+    """Draw samples/s with intervals, and the plateau; small sizes are a hundred times slower, hence the logarithm."""
     axes.set_title("throughput")
+    axes.set_yscale("log", base=2)
     axes.set_ylabel("samples/s")
     rates = measured.throughputs
     sizes, medians = [rate.batch_size for rate in rates], [rate.samples_per_s for rate in rates]
@@ -144,13 +145,12 @@ def _throughput(axes: Axes, measured: Measurements) -> None:
     )
     plateau = measured.recommendation.plateau if measured.recommendation else None
     if plateau is not None:
-        best = max(medians)
+        best = medians[sizes.index(plateau.best)]
         axes.axhspan(0.95 * best, best, color=_ORANGE, alpha=0.3, linewidth=0, label="within 5 % of the best")
         if plateau.reached:
             axes.axvline(plateau.start, color=_ORANGE, linestyle=":", label=f"plateau from {plateau.start:,}")
-    axes.set_ylim(0, 1.3 * max(rate.high for rate in rates))  # room for the legend
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.legend(loc="upper left")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:.2g}")
+    _legend(axes)
 
 
 def _step_time(axes: Axes, measured: Measurements) -> None:
@@ -162,7 +162,7 @@ def _step_time(axes: Axes, measured: Measurements) -> None:
     sizes = [rate.batch_size for rate in measured.throughputs]
     times = [1e3 * rate.step_time_s for rate in measured.throughputs]
     axes.plot(sizes, times, color=_BLUE, marker="o", markersize=4, label="median")
-    axes.legend(loc="upper left")
+    _legend(axes)
 
 
 def _noise(axes: Axes, measured: Measurements) -> None:
@@ -203,4 +203,9 @@ def _noise(axes: Axes, measured: Measurements) -> None:
     if not known and not times and not trainings:
         axes.text(0.5, 0.5, "the noise scale cannot be told", transform=axes.transAxes, ha="center")
         return
-    axes.legend(loc="upper right")
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Put the legend below the axes, where it covers no line, point or band."""
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2, borderaxespad=0)

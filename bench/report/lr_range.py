@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bench.lr_range import LRStudy, Tested
+from bench.lr_range import MOST_SPREAD, LRStudy, Tested
 from bench.report.lr_plot import loss_window
 from tuner.lr_scaling import LRScaling
 
@@ -188,6 +188,10 @@ def _scaling(study: LRStudy, console: Console) -> None:
                 f"lr ~ batch_size^{fit.exponent:.2f}, 95 % interval {fit.low:.2f}..{fit.high:.2f} "
                 f"({fit.points} tests at {sizes})"
             )
+            if fit.left_out:
+                text += (
+                    f"; {fit.left_out} more are left out, their rates known to no factor of {MOST_SPREAD:g}"
+                )
         else:
             text = f"no exponent: {fit}"
         console.print(Text(f"{prefix}{text}"))

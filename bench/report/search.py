@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from bench.search.store import is_left
 from bench.search.study import SearchStudy
 from bench.wording import configuration_label, counted
 
@@ -35,7 +36,8 @@ def _parts(study: SearchStudy) -> Iterator[RenderableType]:
     if study.over:
         yield _over(study)
     if study.left:
-        yield Text(f"{counted(study.left, 'training')} could have gone on when the budget was spent.")
+        waited = counted(study.left, "training")
+        yield Text(f"{waited} waited, and could have gone on, when the budget was spent.")
     if study.waiting:
         yield Text(f"The search is not over: {counted(study.waiting, 'training')} can go on with --resume.")
     yield Panel(Text(_winner(study)), title="Winner", title_align="left")
@@ -66,7 +68,7 @@ def _trials(study: SearchStudy) -> Table:
             configuration_label(trial.config),
             f"{trial.epochs}/{study.plan.max_epochs}",
             f"{pick(trial.values):.4g}",
-            trial.status,
+            "paused at the budget's end" if is_left(trial) else trial.status.replace("_", " "),
         )
     return table
 

@@ -8,7 +8,7 @@ from typing import cast
 from bench.design import Trial
 from bench.records import Record, Status
 from bench.search.state import SearchState
-from bench.search.store import BUDGET_SPENT
+from bench.search.store import BUDGET_SPENT, why_ended
 from tuner import convergence
 from tuner.convergence import Target, Training
 from tuner.search import SearchTrial
@@ -63,7 +63,7 @@ def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[dict[str, f
             evaluation_s=0.0,
             peak_bytes=0,
             diverged=reason if status == "diverged" else None,
-            stopped_early=f"dropped: {reason}" if status == "dropped" else None,
+            stopped_early=why_ended(searched) if status == "dropped" else None,
         )
         status, reason = convergence.outcome(training, target)
         known = convergence.values(training, target)

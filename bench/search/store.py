@@ -71,6 +71,16 @@ class SearchPlan:
         return higher_is_better(self.metric)
 
 
+def is_left(trial: SearchTrial) -> bool:
+    """Whether a training only waited when the budget was spent; in the study it counts as dropped."""
+    return trial.status == "dropped" and trial.reason == BUDGET_SPENT
+
+
+def why_ended(trial: SearchTrial) -> str:
+    """Say why a training that waited is ended, as its record has it."""
+    return f"{'paused' if is_left(trial) else 'dropped'}: {trial.reason}"
+
+
 def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
     """Read the search from a spec as run.json has it."""
     settings, seeds = spec["design"]["search"], spec["seeds"]
@@ -269,7 +279,7 @@ def distribution(given: Any) -> BaseDistribution:
     """Return Optuna's description of a factor."""
     if not isinstance(given, Mapping):
         return CategoricalDistribution([label(value) for value in given])
-    low, high, log = given["low"], given["high"], bool(given.get("log", False))
+    low, high, log = given["low"], given["high"], given.get("log", False)
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)

@@ -15,7 +15,7 @@ import optuna
 from scipy.stats import t as student
 
 from bench.records import Record
-from bench.search.store import BUDGET_SPENT, SearchPlan, open_search, plan_of
+from bench.search.store import SearchPlan, is_left, open_search, plan_of
 from tuner.search import SearchTrial
 
 CONFIDENCE = 0.95
@@ -68,7 +68,7 @@ class SearchStudy:
     @property
     def over(self) -> list[SearchTrial]:
         """Trials that ended before their last epoch for a reason of their own, the longest first."""
-        ended = [t for t in self.trials if t.status not in ("finished", "paused") and not _left(t)]
+        ended = [t for t in self.trials if t.status not in ("finished", "paused") and not is_left(t)]
         return sorted(ended, key=lambda trial: -trial.epochs)[:_LISTED_DROPPED]
 
     @property
@@ -78,13 +78,8 @@ class SearchStudy:
 
     @property
     def left(self) -> int:
-        """Trials that were dropped only because the budget was spent."""
-        return sum(map(_left, self.trials))
-
-
-def _left(trial: SearchTrial) -> bool:
-    """Whether a trial was dropped only because the budget was spent."""
-    return trial.status == "dropped" and trial.reason == BUDGET_SPENT
+        """Trials that only waited when the budget was spent."""
+        return sum(map(is_left, self.trials))
 
 
 def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) -> SearchStudy:

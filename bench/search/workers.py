@@ -18,7 +18,7 @@ from bench.executors import Executor
 from bench.records import Record
 from bench.search.state import SearchState
 from bench.search.step import Advance
-from bench.search.store import BUDGET_SPENT
+from bench.search.store import BUDGET_SPENT, why_ended
 from bench.wording import counted
 from bench.worker import OnProgress, Progress
 from tuner.search import SearchTrial
@@ -99,7 +99,7 @@ class Shared:
                 if trial.status == "dropped":
                     del self._holder[trial.number]
                     self.state.store.close(trial)
-                    steps.append((trial, self._advance(trial, trial.epochs, stop=f"dropped: {trial.reason}")))
+                    steps.append((trial, self._advance(trial, trial.epochs, stop=why_ended(trial))))
             self.changed.notify_all()
             return steps
 

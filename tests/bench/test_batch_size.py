@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from bench.batch_size import study as module
 from bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
 from bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
 from bench.errors import InputError
-from bench.executors import WorkerExecutor
+from bench.executors import UNEXPLAINED_KILL, WorkerExecutor
 from bench.load_spec import load_spec
 from bench.memory_limit import Footprint, MemoryBudget
+from bench.record_keeper import RecordKeeper
 from bench.records import Record
+from bench.report.batch_size import _verdict
 from bench.run_directory import RunDirectory
 from bench.runner import RunPlan, make_plan
 from bench.worker import WorkerContext
@@ -57,6 +60,11 @@ def encoder_block(input_shape: tuple[int, ...], num_classes: int, width: int, de
     layer = nn.TransformerEncoderLayer(columns, 4, width, batch_first=True)
     encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
     return nn.Sequential(nn.Flatten(1, 2), encoder, nn.Flatten(), nn.Linear(rows * columns, num_classes))
+
+
+def no_parameters(input_shape: tuple[int, ...], num_classes: int, **options: Any) -> nn.Module:
+    """A model that gives one logit for each class and has nothing to train."""
+    return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(num_classes))
 
 
 @pytest.fixture
@@ -134,7 +142,8 @@ def test_the_command_prints_one_json_object_and_keeps_every_run(
         1,
     )
     (row,) = [row for row in configuration["rows"] if row["probe"]]
-    assert 0 < row["needed_bytes"] < 2**31
+    # Weights and gradients of 263 KiB, and 4000 samples of two numbers and a label.
+    assert 2 * 263 * 2**10 + 4000 * 16 <= row["needed_bytes"] < 2**31
     assert row["error"] == pytest.approx(row["expected_bytes"] / row["needed_bytes"] - 1)
     records, notes = RunDirectory.open(Path(found["directory"])).records()
     assert not notes
@@ -198,19 +207,155 @@ def test_the_kill_of_a_probe_is_survived_and_becomes_a_row(spec: Path, tmp_path:
     assert configuration.batch_size == max(survived)
 
 
-def test_a_probe_that_fails_for_another_reason_ends_the_search(
+def answer_probes(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Any], Record | None]) -> None:
+    """Let probes end with the record that `answer` gives, or run for real where it gives none."""
+
+    class Answering(WorkerExecutor):
+        def run(self, trial: Any, on_progress: Any) -> Record:
+            given = answer(trial) if "batch_size" in trial.factors else None
+            return given or super().run(trial, on_progress)
+
+    monkeypatch.setattr(module, "WorkerExecutor", Answering)
+
+
+def test_a_model_that_is_broken_ends_the_search_after_one_more_run_of_a_few_samples(
     spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Failing(WorkerExecutor):
-        def run(self, trial: Any, on_progress: Any) -> Record:
-            if "batch_size" in trial.factors:
-                return Record(trial.id, trial.factors, 0, "failed", "KeyError: 'width'")
-            return super().run(trial, on_progress)
-
-    monkeypatch.setattr(module, "WorkerExecutor", Failing)
+    answer_probes(
+        monkeypatch, lambda trial: Record(trial.id, trial.factors, 0, "failed", "KeyError: 'width'")
+    )
     (configuration,) = search(plan_of(spec, 512 * MIB), tmp_path).configurations
-    assert (configuration.batch_size, configuration.probes) == (None, 1)
+    assert (configuration.batch_size, configuration.probes) == (None, 2)
     assert configuration.failure == "KeyError: 'width'"
+
+
+def test_a_large_size_that_fails_for_an_unknown_reason_is_a_row(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(trial: Any) -> Record:
+        size = trial.factors["batch_size"]
+        if size > 1000:
+            return Record(trial.id, trial.factors, 0, "failed", "RuntimeError: something in a library")
+        return Record(trial.id, trial.factors, 0, "ok", values={"needed_bytes": (20 + 0.01 * size) * MIB})
+
+    answer_probes(monkeypatch, answer)
+    study = search(plan_of(spec, 512 * MIB), tmp_path)
+    (configuration,) = study.configurations
+    assert configuration.batch_size is not None
+    assert 250 <= configuration.batch_size <= 1000
+    assert configuration.failure == ""
+    failed = [row for row in configuration.rows if row.status == "failed"]
+    assert [row.reason for row in failed] == ["RuntimeError: something in a library"] * len(failed)
+    cli._print_report(
+        RunDirectory.open(Path(study.directory or "")),
+        RunDirectory.open(Path(study.directory or "")).records()[0],
+        cli.make_console(),
+    )
+    words = " ".join(capsys.readouterr().out.split())
+    assert "failed: RuntimeError: something in a library" in words
+
+
+def test_a_kill_that_no_limit_explains_is_tried_once_more(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def answer(trial: Any) -> Record:
+        size = trial.factors["batch_size"]
+        asked.append(size)
+        if len(asked) in (1, 3, 4):
+            reason, unexplained = "the worker was killed by the kernel (SIGKILL)", {UNEXPLAINED_KILL: True}
+            return Record(trial.id, trial.factors, 0, "out_of_memory", reason, provenance=unexplained)
+        return Record(trial.id, trial.factors, 0, "ok", values={"needed_bytes": (20 + 0.004 * size) * MIB})
+
+    answer_probes(monkeypatch, answer)
+    (configuration,) = search(plan_of(spec, 40 * MIB), tmp_path).configurations
+    # The first size runs the second time; the next is killed twice and counts as too large.
+    assert asked[0] == asked[1]
+    assert asked[2] == asked[3]
+    rows = {row.batch_size: row.status for row in configuration.rows if row.probe}
+    assert rows[asked[0]] == "ok"
+    assert rows[asked[2]] == "out_of_memory"
+    assert configuration.probes == len(rows) <= 4
+
+
+@needs_linux
+def test_no_batch_that_fits_is_exit_code_2_and_a_report(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {"wanted_bytes": 600.0 * MIB}
+    answer_probes(
+        monkeypatch, lambda trial: Record(trial.id, trial.factors, 0, "out_of_memory", "no", values=wanted)
+    )
+    code, out, _ = run_cli(capsys, str(spec), "--results", str(tmp_path / "r"))
+    assert code == 2
+    assert "no largest batch; no batch ran in full under the limit" in " ".join(out.split())
+
+
+def test_the_limit_has_the_name_of_who_set_it(spec: Path) -> None:
+    context = WorkerContext()
+    assert limit_in_force(2**20, context, None, "the spec") == (2**20, "the spec")
+    shell = MemoryBudget("cpu", 2**19, "shell", Footprint(2**62, 0))
+    assert limit_in_force(2**20, WorkerContext(memory=shell), None) == (2**19, "the shell (ulimit -v)")
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_an_interrupt_says_what_is_known_and_how_to_see_it(
+    after: int,
+    spec: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[Record] = []
+    keep = RecordKeeper.keep
+
+    def interrupted(keeper: RecordKeeper, record: Record, source: Any) -> Record:
+        if len(kept) == after:
+            raise KeyboardInterrupt
+        kept.append(record)
+        return keep(keeper, record, source)
+
+    monkeypatch.setattr(RecordKeeper, "keep", interrupted)
+    answer_probes(
+        monkeypatch,
+        lambda trial: Record(
+            trial.id,
+            trial.factors,
+            0,
+            "ok",
+            values={"needed_bytes": (20 + 0.004 * trial.factors["batch_size"]) * MIB},
+        ),
+    )
+    results = tmp_path / "r"
+    code, _, err = run_cli(capsys, str(spec), "--memory", "40MiB", "--results", str(results))
+    assert code == 130
+    words = " ".join(err.split())
+    if not after:
+        assert "interrupted; no batch size had been run" in words
+        assert not list(results.glob("small/*"))
+        return
+    (directory,) = results.glob("small/*")
+    assert f"python -m bench report {directory}" in words
+    sizes = [record.factors["batch_size"] for record in kept if record.factors]
+    known = (
+        f"{max(sizes):,} is the largest batch that has run in full in 40.0 MiB"
+        if sizes
+        else "no batch size has"
+    )
+    assert known in words
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["report", str(directory)])
+    assert not stop.value.code
+
+
+def test_a_model_without_parameters_is_named(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (str(spec), "--set", "model.name=null", "--set", f"model.factory={__name__}:no_parameters")
+    code, _, err = run_cli(capsys, *arguments, "--results", str(tmp_path / "r"))
+    assert code == 2
+    assert f"{spec}: model: the model has no parameters to train" in " ".join(err.split())
 
 
 def memory() -> StepMemory:
@@ -249,6 +394,35 @@ def test_expectations_are_those_from_before_the_run() -> None:
     assert configuration.overhead is not None
     assert configuration.overhead.slope == pytest.approx(1.3)
     assert (configuration.batch_size, configuration.bound) == (200, "memory")
+
+
+def verdicts(*probes: tuple[int, str, float]) -> dict[int, str]:
+    (configuration,) = study_batch_sizes(RUN, records(*probes), None).configurations
+    return {row.batch_size: _verdict(row, configuration) for row in configuration.rows}
+
+
+def test_a_size_that_was_not_run_is_too_large_only_if_it_is_expected_to_be() -> None:
+    found = verdicts((100, "ok", 150.0 * MIB), (120, "out_of_memory", 401.0 * MIB), (110, "failed", 0.0))
+    assert (found[64], found[100], found[120]) == ("", "largest", "does not fit")
+    # 401 MiB at 120 samples bend the line, so that twice as many are expected to need far more than 400 MiB.
+    assert found[256] == "too large"
+    unbent = verdicts((100, "ok", 150.0 * MIB), (120, "failed", 0.0))
+    assert (unbent[128], unbent[256], unbent[512]) == (
+        "not run: 120 failed",
+        "not run: 120 failed",
+        "too large",
+    )
+    assert verdicts((100, "ok", 150.0 * MIB))[128] == ""
+    nothing = verdicts((1, "out_of_memory", 410.0 * MIB))
+    assert (nothing[2], nothing[512]) == ("not run: 1 failed", "too large")
+
+
+def test_the_bytes_of_failed_runs_bend_what_is_expected() -> None:
+    made = records((100, "ok", 150.0 * MIB), (300, "out_of_memory", 2000.0 * MIB))
+    (configuration,) = study_batch_sizes(RUN, made, None).configurations
+    assert configuration.overhead is not None
+    assert configuration.overhead.needed(310 * MIB) == pytest.approx(2000 * MIB)
+    assert configuration.overhead.needed(110 * MIB) == pytest.approx(150 * MIB)
 
 
 def test_sizes_that_were_not_run_have_the_bytes_they_need() -> None:

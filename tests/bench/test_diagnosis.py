@@ -73,3 +73,16 @@ def test_a_sound_trial_has_no_findings() -> None:
     record = run(text)
     assert record.values["final_val_accuracy"] > 0.9
     assert record.findings == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rate_thirty_times_too_low_is_not_taken_for_too_small_a_model(seed: int) -> None:
+    spec = """
+    name: spirals
+    data: {name: spirals, limit: 2000, validation: 400}
+    model: {name: mlp, width: 64, depth: 2}
+    train: {optimizer: momentum, base_lr: 0.003, batch_size: 64, epochs: 25, schedule: cosine}
+    """
+    record = run(f"{spec}seeds: [{seed}]")
+    assert record.values["final_val_accuracy"] < 0.6
+    assert [finding["name"] for finding in record.findings] == ["learning_rate_too_low"]

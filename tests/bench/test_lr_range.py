@@ -136,6 +136,29 @@ def test_the_scaling_is_fitted_for_each_optimizer_or_says_what_is_missing() -> N
     )
 
 
+def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> None:
+    factors = {"batch_size": [16, 64, 256, 1024]}
+    tested = [swept_record({"batch_size": size}, 0.002 * (size / 16) ** 0.5) for size in (16, 64, 256)]
+    unknown = swept_record({"batch_size": 1024}, 1e-6)
+    unknown.values["lr_interval_high"] = 31 * unknown.values["lr_interval_low"]
+    study = study_learning_rates(run_json(factors), [*tested, unknown])
+    scaling = study.scalings["all"]
+    assert isinstance(scaling, LRScaling)
+    assert scaling.exponent == pytest.approx(0.5)
+    assert (scaling.points, scaling.left_out) == (3, 1)
+    output = io.StringIO()
+    render(study, Console(file=output, width=200))
+    assert (
+        "(3 tests at 16, 64, 256); 1 more are left out, their rates known to no factor of 30"
+        in output.getvalue()
+    )
+    missing = study_learning_rates(run_json(factors), [*tested[:2], unknown]).scalings["all"]
+    assert missing == (
+        "3 batch sizes with a suggestion, 1 tests left out as known to no factor of 30; "
+        "an exponent with an interval needs 3"
+    )
+
+
 def test_no_exponent_is_spoken_of_without_batch_sizes() -> None:
     assert study_learning_rates(run_json({}), [swept_record({}, 0.01)]).scalings == {}
 

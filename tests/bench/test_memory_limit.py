@@ -30,6 +30,7 @@ from bench.memory_limit import (
     memory_limit,
     settle_footprint,
 )
+from bench.worker import WorkerSetup, make_context
 from tests.fresh_process import in_fresh_process
 
 MIB = 2**20
@@ -233,6 +234,10 @@ def test_other_errors_are_not_out_of_memory(error: Exception) -> None:
     "error",
     [
         RuntimeError("can't start new thread"),
+        RuntimeError("could not execute a primitive"),
+        RuntimeError("could not create an engine"),
+        RuntimeError("could not create a memory"),
+        RuntimeError("could not execute the compiled_partition"),
         ImportError("libopenblas.so: failed to map segment from shared object"),
     ],
     ids=str,
@@ -282,6 +287,34 @@ def test_workers_share_what_the_container_has_left() -> None:
     shared, _ = effective_limit(None, container, jobs=4)
     assert alone is not None
     assert shared == alone // 4
+
+
+def test_a_limit_has_the_name_of_who_set_it() -> None:
+    container = ContainerMemory(limit_bytes=1000 * MIB, in_use_bytes=300 * MIB)
+    assert effective_limit(100 * MIB, container, asked_by="--memory") == (100 * MIB, "--memory")
+    assert effective_limit(100 * MIB, container, shell_bytes=50 * MIB) == (50 * MIB, "shell")
+    assert effective_limit(None, None, shell_bytes=50 * MIB) == (50 * MIB, "shell")
+    for source, name in (("--memory", "--memory"), ("shell", "the shell (ulimit -v)"), ("spec", "the spec")):
+        sentence = OutOfMemory(2 * MIB, True, MIB, source, "std::bad_alloc").sentence
+        assert f"the limit of {name} is 1.00 MiB" in sentence
+
+
+def limit_of_a_worker_under_ulimit() -> tuple[int | None, str | None]:
+    """Leave 700 MiB of address space and start a worker's context with a limit that is looser."""
+    settle_footprint("cpu")
+    ceiling = measure_footprint("cpu").address_space_bytes + 700 * MIB
+    resource.setrlimit(resource.RLIMIT_AS, (ceiling, resource.RLIM_INFINITY))
+    memory = make_context(WorkerSetup("", limit_bytes=2**40)).memory
+    return memory.limit_bytes, memory.source
+
+
+@needs_linux
+def test_a_worker_counts_a_tighter_limit_of_the_shell_as_its_own() -> None:
+    limit, source = in_fresh_process(limit_of_a_worker_under_ulimit)
+    assert source == "shell"
+    assert limit is not None
+    # Starting gives some back and takes some more.
+    assert 500 * MIB <= limit <= 750 * MIB
 
 
 def test_a_full_container_leaves_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bench.design import Trial, make_trial
 from bench.load_spec import LoadedSpec, load_spec
 from bench.records import Record, Status
+from bench.report.search import render
 from bench.run_directory import RunDirectory, find_run
 from bench.runner import RunPlan, make_plan
 from bench.search.run import SEARCH, run_search
@@ -300,6 +303,25 @@ def test_trainings_that_end_by_themselves_leave_their_epoch_to_others(bench: Ben
     records = bench.run()
     assert any(len(record.curve) == 2 and record.status == "ok" for record in searched(records))
     assert epochs_of(records) == trained(bench) == BUDGET
+
+
+def test_the_report_tells_what_only_waited_from_what_was_dropped(bench: Bench) -> None:
+    records = bench.run()
+    study = study_search(RunDirectory.open(bench.directory).run, records, bench.directory)
+    waited = [trial for trial in study.trials if trial.reason == BUDGET_SPENT]
+    assert len(waited) == study.left > 0
+    told = [record.reason for record in searched(records) if BUDGET_SPENT in record.reason]
+    assert told == [f"paused: {BUDGET_SPENT}"] * len(waited)
+    console = Console(width=140, file=io.StringIO())
+    with console.capture() as shown:
+        render(study, console)
+    best = [trial for trial in study.trials if trial.values][:8]
+    assert waited[0] in best
+    text = shown.get()
+    assert text.count("paused at the budget's end") == sum(trial in best for trial in waited)
+    dropped = [line for line in text.splitlines() if line.endswith(" dropped │")]
+    assert len(dropped) == sum(trial.status == "dropped" and trial not in waited for trial in best)
+    assert f"{len(waited)} trainings waited, and could have gone on, when the budget was spent" in text
 
 
 class PowerCut(BaseException):

@@ -199,6 +199,9 @@ def test_a_search_with_a_range_is_read_and_written_back(tmp_path: Path) -> None:
         ("low: 0.01", "low: 0.0", "factors.base_lr: low is 0.0, which has no logarithm"),
         ("low: 0.01", "lo: 0.01", "factors.base_lr: must be a list of values, or a range {low, high, log}"),
         ("log: true}", "log: true}\n  batch_size: {low: 1, high: a}", "low and high must be numbers"),
+        ("log: true", 'log: "false"', "factors.base_lr: log must be true or false, is 'false'"),
+        ("log: true", "log: 1", "factors.base_lr: log must be true or false, is 1"),
+        ("high: 1.0", "high: .inf", "factors.base_lr.high: '.inf' is not a finite number"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused_with_its_line(

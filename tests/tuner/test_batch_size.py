@@ -29,7 +29,9 @@ MIB = 2**20
 class Machine:
     """Runs batches: what a size needs is a line over the prediction, bent by `curve` and blurred by `noise`.
 
-    Up to 0.6 of the line's largest size it is more, by up to `dropped` of the limit, as a heap with holes takes.
+    Up to 0.6 of the line's largest size it is more, by up to `dropped` of the limit, as a heap with holes takes. With
+    `square`, the predictions' square adds so many times the limit at the line's largest size, and nobody predicts it. A
+    run that fails has seen `told` of what it needs, or the limit.
     """
 
     limit_bytes: float
@@ -40,6 +42,8 @@ class Machine:
     curve: float = 0.0
     noise: float = 0.0
     dropped: float = 0.0
+    square: float = 0.0
+    told: float = 0.0
     seed: int = 0
     killed: bool = False
     runs: list[int] = field(default_factory=list)
@@ -51,6 +55,7 @@ class Machine:
         predicted = self.predict(size)
         line = (self.offset_bytes + self.slope * predicted) * (1 + self.curve * predicted / self.limit_bytes)
         share = size / (0.6 * (self.limit_bytes / self.slope - self.fixed_bytes) / self.per_sample_bytes)
+        line += self.square * self.limit_bytes * (0.6 * share) ** 2
         return line + (self.dropped * self.limit_bytes * share if share < 1 else 0.0)
 
     def needs(self, size: int) -> float:
@@ -62,7 +67,8 @@ class Machine:
         needs = self.needs(size)
         if needs <= self.limit_bytes:
             return Probe(size, True, int(needs))
-        return Probe(size, False, None if self.killed else int(self.limit_bytes), "out of memory")
+        seen = int(max(self.limit_bytes, self.told * needs))
+        return Probe(size, False, None if self.killed else seen, "out of memory")
 
     @property
     def largest(self) -> int:
@@ -144,6 +150,85 @@ def test_noise_and_curvature_cost_little(
     found = shares(500, **changes)
     assert sum(share >= 0.95 for share in found) / len(found) >= share_of_machines
     assert min(found) >= worst
+
+
+def test_three_percent_of_noise() -> None:
+    found = shares(400, noise=0.03)
+    assert sum(share >= 0.95 for share in found) / len(found) >= 0.85
+    assert min(found) >= 0.7
+
+
+@pytest.mark.parametrize(("told", "median"), [(1.0, 0.85), (0.5, 0.45)])
+def test_a_square_that_nobody_predicted_is_found_by_what_failed_runs_wanted(
+    told: float, median: float
+) -> None:
+    """Without the bytes of failed runs the median was 0.38: halves and quarters of the first size."""
+    found = sorted(shares(300, square=10.0, told=told))
+    assert found[len(found) // 2] >= median
+
+
+@pytest.mark.parametrize("square", [1.0, 10.0, 100.0])
+def test_a_square_that_the_traces_show_is_a_line_in_the_prediction(square: float) -> None:
+    def predict(size: int) -> float:
+        return 20 * MIB + 3000 * size + square * size**2
+
+    def needs(size: int) -> float:
+        return 31 * MIB + 1.4 * predict(size)
+
+    found = largest_batch(
+        predict, lambda size: Probe(size, needs(size) <= 2**28, int(needs(size))), limit_bytes=2**28
+    )
+    assert len(found.probes) <= 4
+    assert (found.batch_size or 0) >= 0.95 * largest_predicted(needs, 2**28)
+
+
+def test_a_parabola_through_three_runs_is_the_parabola() -> None:
+    points = [(x, 7.0 + 1.5 * x + 0.25 * x * x) for x in (10.0, 20.0, 40.0)]
+    found = fit_overhead(points, CPU_OVERHEAD)
+    assert (found.offset_bytes, found.slope, found.curve) == pytest.approx((7.0, 1.5, 0.25))
+    # The third may be one that failed, and saw all that it needs.
+    again = fit_overhead(points[:2], Overhead(28 / 3, 1.0), failures=1, bounds=points[2:])
+    assert (again.offset_bytes, again.slope, again.curve) == pytest.approx((7.0, 1.5, 0.25))
+
+
+def test_scatter_of_a_few_percent_is_no_curve() -> None:
+    points = [(10.0, 10.0), (20.0, 19.2), (40.0, 40.0)]
+    assert fit_overhead(points, CPU_OVERHEAD).curve == 0
+    assert fit_overhead(points[:2], Overhead(0.0, 1.0), failures=1, bounds=[(40.0, 39.0)]).curve == 0
+
+
+def breaking(above: int, machine: Machine) -> Callable[[int], Probe]:
+    """A probe that fails for a reason that nobody knows above a size."""
+
+    def probe(size: int) -> Probe:
+        return machine.probe(size) if size <= above else Probe(size, False, reason="?", broken=True)
+
+    return probe
+
+
+def test_a_large_size_that_breaks_does_not_end_the_search_with_nothing() -> None:
+    machine = Machine(2**30, MIB, MIB)
+    for above, least in ((8, 8), (100, 40), (300, 280), (500, 375)):
+        found = largest_batch(machine.predict, breaking(above, machine), limit_bytes=2**30)
+        assert found.batch_size is not None
+        assert len(found.probes) <= 4
+        assert least <= found.batch_size <= above
+
+
+def test_a_model_that_is_broken_takes_two_runs() -> None:
+    machine = Machine(2**30, MIB, MIB)
+    found = largest_batch(machine.predict, breaking(0, machine), limit_bytes=2**30)
+    assert found.batch_size is None
+    assert [probe.broken for probe in found.probes] == [True, True]
+    assert found.probes[1].batch_size <= 8
+
+
+def test_a_run_that_could_gain_less_than_2_5_percent_is_not_made() -> None:
+    """The first run takes 99 % of the limit, and by the most that its overhead may be 1 % more samples would fit."""
+    machine = Machine(2**30, MIB, 100_000.0, offset_bytes=0.0, slope=1.0)
+    found = machine.search(overhead=Overhead(0.0, 1.01))
+    assert len(found.probes) == 1
+    assert (found.batch_size or 0) >= 0.975 * machine.largest
 
 
 def test_a_truth_that_is_fuzzy_still_gives_a_size_that_ran() -> None:

@@ -214,6 +214,48 @@ def test_a_loss_that_stays_at_chance_is_explained_by_what_the_weights_did() -> N
     assert _names(shrinking, statistics=moving(0.01)) == ["plateau"]
 
 
+def test_weights_that_hardly_moved_are_no_evidence_of_too_small_a_model() -> None:
+    losses = [2.25, 2.17, 2.12, 2.08, 2.05, 2.04, 2.03, 2.03]
+    decayed = _curve(losses, losses, lr=[0.1, 0.096, 0.085, 0.069, 0.05, 0.031, 0.015, 0.004])
+
+    def moving(*moved: float, **changes: Any) -> list[dict[str, Any]]:
+        return [_snapshot(0, 2.3, **changes)] + [
+            _snapshot(
+                epoch, loss, layers={name: {"moved": far} for name in ("first", "middle", "last")}, **changes
+            )
+            for epoch, (loss, far) in enumerate(zip(losses, moved, strict=True), start=1)
+        ]
+
+    # Half of all movement in the first epoch, and no fall while the rate is low.
+    soon = (0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.15, 0.15)
+    assert _names(decayed, statistics=moving(*soon)) == ["learning_rate_too_low"]
+    far = (1.5, 1.8, 2.0, 2.1, 2.2, 2.2, 2.2, 2.2)
+    assert "underfitting" in _names(decayed, statistics=moving(*far, parameters=50))
+
+
+def test_a_loss_that_falls_nearly_every_epoch_is_not_underfitting_by_the_curve_alone() -> None:
+    falling = [2.25, 2.17, 2.12, 2.08, 2.05, 2.04, 2.03, 2.025, 2.024, 2.023]
+    restless = [2.25, 2.2, 2.24, 2.19, 2.21, 2.18, 2.2, 2.17, 2.19, 2.18]
+    assert "underfitting" not in _names(_curve(falling, restless), initial={"loss": 2.3})
+    settled = [2.25, 2.17, 2.06, 2.03, 2.04, 2.03, 2.04, 2.02, 2.03, 2.03]
+    assert _names(_curve(settled, restless), initial={"loss": 2.3}) == ["underfitting"]
+
+
+def test_weights_thrown_far_in_the_first_steps_are_forgiven_where_the_model_has_learnt_since() -> None:
+    moved = [0.7 * math.sqrt(100)] + [0.35 * math.sqrt(100 * epoch) for epoch in range(2, 7)]
+
+    def names(end: float) -> list[str]:
+        losses = [0.9 * 2.3, 1.2, 0.8, 0.5, 0.35, end * 2.3]
+        snapshots = [_snapshot(0)] + [
+            _snapshot(epoch, loss, layers={"first": {"moved": far}})
+            for epoch, (loss, far) in enumerate(zip(losses, moved, strict=True), start=1)
+        ]
+        return _names(_curve(losses, losses), statistics=snapshots)
+
+    assert names(0.12) == []
+    assert names(0.2) == ["learning_rate_too_high"]
+
+
 def test_labels_learnt_by_heart_or_by_another_rule_are_a_label_fault() -> None:
     train = [2.2, 1.8, 1.2, 0.7, 0.3, 0.1]
     accuracies = {"val_accuracy": [0.1, 0.11, 0.12, 0.1, 0.09, 0.1]}
@@ -301,6 +343,12 @@ def test_noise_is_blamed_where_the_batch_is_far_below_the_noise_scale() -> None:
     noisy = [s | {"gradient_noise": 40.0, "gradient_square": 0.1} for s in snapshots]
     (finding,) = diagnose(curve, statistics=noisy, batch_size=2)
     assert finding.evidence["noise_scale"] == pytest.approx(400.0)
+    assert finding.try_next.endswith("divide the learning rate by 5 and let it decay to 0.")
+    # A rate that was too high for the noise, under a schedule that comes down to 0 by itself.
+    thrown = _curve([3.6, *losses[1:]], losses, lr=[0.1, 0.1, 0.08, 0.05, 0.02, 0.0])
+    (finding, *_) = diagnose(thrown, statistics=noisy, batch_size=2)
+    assert finding.name == "batch_too_small"
+    assert finding.try_next.endswith("divide the learning rate by 5.")
     drowned = [s | {"gradient_noise": 40.0, "gradient_square": -0.1} for s in snapshots]
     (finding,) = diagnose(curve, statistics=drowned, batch_size=2)
     assert "noise_scale" not in finding.as_dict()["evidence"]

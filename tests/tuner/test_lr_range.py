@@ -6,7 +6,7 @@ import copy
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from bench.workloads.generated import generate
+from bench.workloads.models import build_model
 from tuner.batches import Batches
 from tuner.lr_range import LRRange, lr_range_test
+from tuner.lr_sweep import StepSettings, Sweeper
 
 cross_entropy = nn.functional.cross_entropy
 
@@ -77,6 +80,30 @@ def test_a_training_at_the_suggestion_comes_near_the_best_of_a_grid(
     assert found.suggestion is not None
     best = max(accuracy_after(10**e, make, activation, digits) for e in (-3, -2.5, -2, -1.5, -1, -0.5, 0))
     assert accuracy_after(found.suggestion, make, activation, digits) > best - 0.02
+
+
+def test_a_model_that_begins_with_bad_guesses_gets_a_rate_at_which_it_learns() -> None:
+    # Logits of He's initialisation are worse than a blind guess, whose loss is log 3; the first fall only mends that.
+    x, y, x_test, y_test = map(torch.from_numpy, generate("spirals", n_train=2000))
+    mean, deviation = x.mean(0), x.std(0)
+    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+    torch.manual_seed(0)
+    model = build_model("mlp", input_shape=(2,), num_classes=3, width=64, depth=2)
+    found = lr_range_test(model, momentum, cross_entropy, Batches(x, y, 64))
+    assert found.suggestion is not None
+    assert found.edge is not None
+    assert found.interval is not None
+    assert found.interval[1] < 10 * found.interval[0]
+    optimizer = momentum(list(model.parameters()), found.suggestion)
+    epochs = 12
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    for epoch in range(epochs):
+        for chosen in torch.randperm(2000, generator=torch.Generator().manual_seed(epoch)).split(64):
+            optimizer.zero_grad()
+            cross_entropy(model(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+        schedule.step()
+    assert (model(x_test).argmax(1) == y_test).float().mean().item() > 0.85
 
 
 def test_the_result_holds_together(batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -173,8 +200,21 @@ def test_a_loss_that_is_never_finite_gives_no_suggestion() -> None:
     found = lr_range_test(nn.Linear(1, 1), sgd, lambda output, y: output.sum() * math.nan, data)
     assert found.suggestion is found.low is found.high is found.interval is None
     assert found.lrs == found.losses == ()
-    assert "diverged within the first 1 steps" in found.reason
+    assert "nan before any update in 3 of 3 sweeps" in found.reason
+    assert "rates" not in found.reason
+    assert found.divergence_lr is None
     assert found.steps_used == 3
+
+
+def test_one_batch_that_is_not_finite_at_the_start_is_not_blamed_on_a_rate() -> None:
+    torch.manual_seed(0)
+    data = [(torch.randn(8, 4), torch.randint(0, 2, (8,))) for _ in range(3)]
+    data[1][0][0, 0] = math.inf
+    found = lr_range_test(nn.Linear(4, 2), sgd, cross_entropy, data, repeats=20)
+    assert found.suggestion is None
+    broken = sum(not math.isfinite(sweep.losses[0]) for sweep in found.sweeps)
+    assert 0 < broken < 20
+    assert f"nan before any update in {broken} of 20 sweeps" in found.reason
 
 
 def test_rates_too_low_to_move_anything_give_no_suggestion(batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -281,6 +321,67 @@ def test_adams_bound_comes_from_the_untrained_weights(batches: list[tuple[Tensor
     ]
     found = lr_range_test(model, adam, cross_entropy, batches, repeats=1)
     assert found.suggestion == pytest.approx(0.4 * sum(sizes) / 2)
+
+
+class PlainSGD(torch.optim.Optimizer):
+    """A user's own: subtracts rate times gradient, and has no option but the rate."""
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(group["lr"] * parameter.grad)
+
+
+def test_an_optimizer_is_known_by_its_steps_not_by_its_options(batches: list[tuple[Tensor, Tensor]]) -> None:
+    own, plain = (lr_range_test(mlp(), make, cross_entropy, batches) for make in (PlainSGD, torch.optim.SGD))
+    assert own.losses == pytest.approx(plain.losses)
+    assert own.suggestion is not None
+    # Nobody has said what is usual with it.
+    assert own.suggestion == pytest.approx(plain.suggestion, rel=1.0)
+    assert own.interval is not None
+    assert own.interval[0] < own.suggestion < own.interval[1]
+    assert "usual" in plain.reason
+    assert "usual" not in own.reason
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (torch.optim.SGD, None),
+        (momentum, None),
+        (PlainSGD, None),
+        (adam, 1.0),
+        (torch.optim.AdamW, 1.0),
+        (torch.optim.RMSprop, 1.0),
+        (torch.optim.Adagrad, 1.0),
+        # Adadelta steps sqrt(eps / (0.1 g^2)) g at first, and its eps is 1e-6.
+        (torch.optim.Adadelta, math.sqrt(1e-5)),
+    ],
+    ids=["sgd", "momentum", "own", "adam", "adamw", "rmsprop", "adagrad", "adadelta"],
+)
+def test_steps_of_adaptive_optimizers_are_as_long_for_any_gradient(make: Any, size: float | None) -> None:
+    model = mlp()
+    before = copy.deepcopy(model.state_dict())
+    data = [(torch.zeros(2, 64), torch.zeros(2, dtype=torch.long))]
+    sweeper = Sweeper(model, make, cross_entropy, data, [0.1], settings=StepSettings(), validation=None)
+    step = sweeper.normalised_step()
+    assert step == (None if size is None else pytest.approx(size, rel=0.02))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_where_the_bound_decides_no_interval_is_pretended(batches: list[tuple[Tensor, Tensor]]) -> None:
+    model = mlp()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e-3)
+    found = lr_range_test(model, torch.optim.Adagrad, cross_entropy, batches)
+    assert "this bound decides" in found.reason
+    assert found.interval is None
 
 
 def test_accumulated_batches_count_as_one_step(batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -498,6 +599,43 @@ LINEAR: dict[str, Any] = {
         ({"mode": "expotential"}, ValueError, "Did you mean 'exponential'"),
         ({"validation": []}, ValueError, "validation: there are no samples"),
         ({"seed": -1}, ValueError, "seed: -1 must be 0 or more"),
+        ({"seed": 2**70}, ValueError, "seed: 1180591620717411303424 must be below"),
+        ({"seed": 1.5}, TypeError, "seed: 1.5 is a float. Give a whole number"),
+        ({"seed": None}, TypeError, "seed: None is a NoneType"),
+        ({"steps": None}, TypeError, "steps: None is a NoneType. Give a whole number"),
+        ({"steps": "a"}, TypeError, "steps: 'a' is a str"),
+        ({"steps": 20.0}, TypeError, "steps: 20.0 is a float"),
+        ({"repeats": 1.5}, TypeError, "repeats: 1.5 is a float"),
+        ({"repeats": True}, TypeError, "repeats: True is a bool"),
+        ({"lr_min": "1e-7"}, TypeError, "lr_min: '1e-7' is a str. Give a number"),
+        ({"lr_max": None}, TypeError, "lr_max: None is a NoneType"),
+        ({"accumulation_steps": 0}, ValueError, "accumulation_steps: 0 must be 1 or more"),
+        ({"accumulation_steps": 1.5}, TypeError, "accumulation_steps: 1.5 is a float"),
+        ({"grad_clip": -1.0}, ValueError, "grad_clip: -1.0 must be finite and above 0, or None"),
+        ({"grad_clip": 0}, ValueError, "grad_clip: 0 must be finite and above 0"),
+        ({"grad_clip": math.nan}, ValueError, "grad_clip: nan must be finite"),
+        ({"grad_clip": "1"}, TypeError, "grad_clip: '1' is a str"),
+        ({"loss_fn": None}, TypeError, "loss_fn: a NoneType cannot be called"),
+        ({"make_optimizer": None}, TypeError, "make_optimizer: a NoneType cannot be called"),
+        ({"make_optimizer": torch.optim.LBFGS}, ValueError, "LBFGS needs a closure for each step"),
+        (
+            {"make_optimizer": lambda p, lr: torch.optim.SGD(p, lr=0.1)},
+            ValueError,
+            "parameter group 0 is 0.1 for 1e-07 and 0.1 for 2e-07: it does not follow",
+        ),
+        (
+            {"make_optimizer": lambda p, lr: sgd([{"params": p[:1]}, {"params": p[1:], "lr": 1}], lr)},
+            ValueError,
+            "parameter group 1 is 1 for",
+        ),
+        (
+            {"make_optimizer": lambda p, lr: torch.optim.SGD(nn.Linear(3, 2).parameters(), lr)},
+            ValueError,
+            "holds none of the model's parameters",
+        ),
+        ({"validation": once()}, TypeError, "validation: generator can be iterated only once"),
+        ({"validation": 3}, TypeError, "validation: int cannot be iterated"),
+        ({"validation": [torch.zeros(2, 3)]}, ValueError, r"validation: a Tensor is not a pair \(x, y\)"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(
@@ -507,6 +645,67 @@ def test_bad_input_is_one_clear_sentence(
     positional = [arguments.pop(name) for name in ("model", "make_optimizer", "loss_fn", "batches")]
     with pytest.raises(kind, match=sentence):
         lr_range_test(*positional, **arguments)
+
+
+def test_batches_that_can_be_iterated_once_are_not_consumed() -> None:
+    for name in ("batches", "validation"):
+        source = iter([*PAIRS, *PAIRS])
+        with pytest.raises(TypeError, match=f"{name}: "):
+            lr_range_test(**(LINEAR | {name: source}))
+        assert len(list(source)) == 2
+
+
+def test_groups_with_a_rate_of_zero_are_held_still(batches: list[tuple[Tensor, Tensor]]) -> None:
+    def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD([{"params": parameters[:2], "lr": 0.0}, {"params": parameters[2:]}], lr=lr)
+
+    assert lr_range_test(mlp(), make, cross_entropy, batches).suggestion is not None
+
+
+def test_a_rate_that_is_a_tensor_follows(batches: list[tuple[Tensor, Tensor]]) -> None:
+    def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=torch.tensor(lr))
+
+    assert lr_range_test(mlp(), make, cross_entropy, batches).suggestion is not None
+
+
+def test_labels_may_be_missing_where_the_loss_needs_none(batches: list[tuple[Tensor, Tensor]]) -> None:
+    bare: Any = [(x, None) for x, _ in batches]
+    found = lr_range_test(
+        nn.Linear(64, 4), sgd, lambda z, y: (z - 1).square().mean(), bare[1:], validation=bare[:1], repeats=1
+    )
+    assert found.suggestion is not None
+    assert found.sweeps[0].validation_losses
+
+
+class Lazy(Sequence[tuple[Tensor, Tensor]]):
+    """Many batches, each loaded when it is asked for."""
+
+    def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
+        self.batches = batches
+        self.loaded: list[int] = []
+
+    def __len__(self) -> int:
+        return 5000
+
+    def __getitem__(self, index: Any) -> Any:
+        self.loaded.append(index)
+        return self.batches[index % len(self.batches)]
+
+
+def test_a_sequence_is_loaded_batch_by_batch_as_steps_need_them(batches: list[tuple[Tensor, Tensor]]) -> None:
+    lazy = Lazy(batches)
+    loaded: list[int] = []
+
+    def loss_fn(logits: Tensor, y: Tensor) -> Tensor:
+        loaded.append(len(lazy.loaded))
+        return cross_entropy(logits, y)
+
+    # What the test does to its source is put back, so what was loaded is counted on the way.
+    lr_range_test(mlp(), sgd, loss_fn, lazy, lr_max=1e-5, steps=20, repeats=2)
+    # Later calls judge a blind guess, on labels that have been loaded.
+    assert loaded[:40] == list(range(1, 41))
+    assert set(loaded[40:]) == {40}
 
 
 def test_frozen_parameters_alone_are_nothing_to_train() -> None:

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tuner.lr_confirm import CANDIDATES, confirm
+from bench.workloads.generated import generate
+from bench.workloads.models import build_model
+from tuner.lr_confirm import candidates, confirm
 from tuner.lr_curve import smoothed
 from tuner.lr_range import LRRange, lr_range_test
 
@@ -64,6 +66,15 @@ def large_digits() -> tuple[Samples, Samples, Samples]:
     train, validation, test = digits()
     x, y = placed(train, 3)
     return (x[:N_LARGE], y[:N_LARGE]), placed(validation, 1), placed(test, 4)
+
+
+@cache
+def spirals() -> tuple[Samples, Samples, Samples]:
+    """Return three spirals in the plane, normalised."""
+    x, y, x_test, y_test = map(torch.from_numpy, generate("spirals", n_train=2000))
+    mean, deviation = x.mean(0), x.std(0)
+    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+    return (x, y), (x_test[:200], y_test[:200]), (x_test[200:], y_test[200:])
 
 
 @dataclass(frozen=True)
@@ -179,6 +190,29 @@ LARGE = [
 ]
 
 
+# Their untrained models guess worse than blindly, so that the loss falls in two stages.
+TWO_STAGES = [
+    Workload(
+        "spirals MLP, momentum, batch 64",
+        partial(build_model, "mlp", input_shape=(2,), num_classes=3, width=64, depth=2),
+        momentum,
+        batch_size=64,
+        epochs=12,
+        data=spirals,
+    ),
+    Workload(
+        "tiny CNN, momentum, batch 16",
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)),
+            build_model("cnn", input_shape=(1, 8, 8), num_classes=10, width=8, depth=2),
+        ),
+        momentum,
+        batch_size=16,
+        epochs=12,
+    ),
+]
+
+
 def train(workload: Workload, lr: float, seed: int) -> End:
     """Train at a constant rate and evaluate."""
     (x, y), _, (x_test, y_test) = workload.data()
@@ -245,8 +279,9 @@ def judge(workload: Workload) -> Outcome:
             cross_entropy,
             data,
             [validation],
-            [factor * range_test.suggestion for factor in CANDIDATES],
+            candidates(range_test),
             steps=CONFIRM_STEPS,
+            suggested=range_test.suggestion,
             seed=seed,
         )
         assert confirmed.lr is not None
@@ -332,3 +367,12 @@ def test_suggestions_hold_on_further_workloads_confirmed_or_not(capsys: pytest.C
     for rule in ("suggestion", "confirmed"):
         assert [outcome.lost(rule) for outcome in outcomes] == [[]] * len(outcomes)
         assert statistics.mean(outcome.regret(rule) for outcome in outcomes) <= 0.5
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+def test_suggestions_hold_where_the_loss_falls_in_two_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = judge_all(TWO_STAGES, capsys)
+    for rule in ("suggestion", "confirmed"):
+        assert [outcome.lost(rule) for outcome in outcomes] == [[]] * len(outcomes)
+        assert statistics.mean(outcome.regret(rule) for outcome in outcomes) <= 2.0

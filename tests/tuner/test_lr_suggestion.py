@@ -206,3 +206,97 @@ def test_normalised_steps_stay_below_two_fifths_of_the_weights_size() -> None:
     assert "root mean square" in bounded.reason
     assert suggest(curves, normalised=True, weight_size=3 * free).lr == free
     assert suggest(curves, weight_size=1e-3 * free).lr == suggest(curves).lr
+
+
+def test_where_a_bound_decides_the_reason_says_so_and_there_is_no_interval() -> None:
+    curves = [Curve(rates(), falling(rates(), middle), diverged=False) for middle in (0.03, 0.05, 0.08)]
+    bounded = suggest(curves, normalised=True, weight_size=1e-3)
+    assert bounded.lr == pytest.approx(0.4e-3)
+    assert bounded.interval is None
+    assert bounded.warnings == ()
+    assert "this bound decides" in bounded.reason
+    assert suggest(curves, normalised=True, weight_size=1e3).interval is not None
+
+
+# Models that begin with guesses worse than blind ones.
+
+
+def in_two_stages(untrained: float, blind: float, learned: float, noise: float, seed: int) -> list[float]:
+    """A loss that falls to a blind guess's around 0.001 and on around 0.3, and leaves its lowest level above 1."""
+    random = np.random.default_rng(seed)
+    return [
+        untrained
+        - (untrained - blind) / (1 + (0.001 / lr) ** 2)
+        - (blind - learned) / (1 + (0.3 / lr) ** 2)
+        + 0.3 * (lr / 2) ** 3
+        + random.normal(0, noise)
+        for lr in rates()
+    ]
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("learned", [0.7, 1.1])
+def test_a_fall_to_a_blind_guess_is_none_to_learn_from(learned: float, normalised: bool) -> None:
+    curves = [
+        Curve(rates(), in_two_stages(1.5, 1.1, learned, 0.05, seed), diverged=False) for seed in range(3)
+    ]
+    found = suggest(curves, normalised=normalised, blind_loss=1.1)
+    assert found.lr is not None
+    assert found.edge is not None
+    assert 0.03 < found.lr < 0.3 < found.edge < 3
+    assert found.lr == pytest.approx(0.1 * found.edge, rel=0.01)
+    assert found.interval is not None
+    assert found.interval[1] < 10 * found.interval[0]
+    assert "a blind guess's being 1.1" in found.reason
+    warned = any("does not clearly fall below a blind guess's, 1.1" in warning for warning in found.warnings)
+    assert warned == (learned == 1.1)
+    # Taken for all there is, the first fall gives a rate at which nothing is learned.
+    if learned == 1.1:
+        misled = suggest(curves, normalised=normalised).lr
+        assert misled is not None
+        assert misled < 0.01
+
+
+def test_a_model_that_begins_like_a_blind_guess_is_judged_as_if_none_were_known() -> None:
+    curves = [Curve(rates(), falling(rates()), diverged=False)]
+    for blind in (2.3, 2.0, 5.0):
+        assert suggest(curves, blind_loss=blind) == suggest(curves)
+    assert suggest(curves, blind_loss=1.8) != suggest(curves)
+
+
+def test_the_usual_rate_and_the_weights_size_count_after_a_bad_beginning_too() -> None:
+    curves = [Curve(rates(), in_two_stages(1.5, 1.1, 0.9, 0.01, 0), diverged=False)]
+    free = suggest(curves, blind_loss=1.1).lr
+    assert free is not None
+    assert suggest(curves, blind_loss=1.1, usual_lr=1e-6).lr == pytest.approx(free / 2)
+    assert suggest(curves, blind_loss=1.1, normalised=True, weight_size=0.1).lr == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("learned", [0.7, 1.1])
+def test_an_edge_that_the_sweep_does_not_reach_makes_no_interval(learned: float) -> None:
+    lrs = rates()[:85]  # up to 0.6
+    curves = [
+        Curve(lrs, in_two_stages(1.5, 1.1, learned, 0.01, seed)[:85], diverged=False) for seed in range(3)
+    ]
+    found = suggest(curves, blind_loss=1.1)
+    assert found.lr is not None
+    if learned == 0.7:
+        assert found == suggest(curves)
+    else:
+        assert found.lr == pytest.approx(0.1 * lrs[-1], rel=0.1)
+        assert found.interval is None
+        assert any("sweep to a higher lr_max" in warning for warning in found.warnings)
+
+
+def test_repeats_that_disagree_over_much_of_the_sweep_make_a_guess() -> None:
+    curves = [Curve(rates(), falling(rates(), middle), diverged=False) for middle in (1e-4, 0.01, 1.0)]
+    (warning,) = (warning for warning in suggest(curves).warnings if "disagree" in warning)
+    assert "% of the sweep: the suggestion is a guess" in warning
+
+
+def test_repeats_that_say_nothing_by_themselves_are_warned_of() -> None:
+    curves = [Curve(rates(), in_two_stages(1.5, 1.1, 1.05, 0.3, seed), diverged=False) for seed in range(12)]
+    found = suggest(curves, blind_loss=1.1)
+    assert found.lr is not None
+    assert found.interval is None
+    assert any("no two repeats" in warning for warning in found.warnings)

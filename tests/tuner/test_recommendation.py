@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tuner.recommendation import Accumulation, recommend
-from tuner.throughput import Throughput, throughput
+from tuner.throughput import Throughput, smoothed_step_times, throughput
 
 
 def points(rates: dict[int, float]) -> list[Throughput]:
@@ -125,6 +125,33 @@ def test_a_size_that_may_be_as_fast_is_given_the_benefit_of_the_doubt() -> None:
     assert recommend(sizes, largest=128, memory_binds=True).batch_size == 64
     slower = [throughput(64, [70e-3 * ratio for ratio in ratios]), sizes[1]]
     assert recommend(slower, largest=128, memory_binds=True).batch_size == 128
+
+
+# Milliseconds of steps on a machine that other work kept busy, by batch size: twelve rounds each. The median of 4 is a
+# tenth of its neighbours'; the rounds of 2 span a factor of 48.
+BUSY = {
+    2: [9.69, 64.18, 1.34, 11.34, 10.71, 9.11, 38.47, 19.89, 10.28, 10.6, 1.96, 10.07],
+    4: [1.96, 63.93, 0.95, 11.01, 1.73, 25.86, 78.91, 1.9, 1.42, 1.91, 12.63, 1.4],
+    8: [15.8, 112.11, 11.76, 21.77, 21.31, 22.88, 16.81, 19.85, 18.74, 14.21, 12.63, 18.56],
+    16: [56.78, 97.09, 25.9, 36.68, 24.66, 22.0, 19.82, 12.97, 18.33, 17.25, 14.15, 11.31],
+    32: [113.94, 13.49, 12.24, 12.94, 17.11, 5.57, 15.58, 5.52, 5.77, 40.41, 21.07, 4.91],
+    64: [112.71, 67.82, 20.8, 25.08, 55.05, 14.91, 59.17, 16.04, 25.03, 35.76, 4.3, 10.67],
+    128: [137.98, 10.68, 58.36, 29.1, 25.43, 24.04, 3.27, 16.48, 30.25, 16.31, 26.62, 9.06],
+    256: [136.19, 10.12, 26.19, 10.91, 10.77, 33.41, 61.86, 54.06, 49.76, 2.17, 1.68, 10.37],
+    512: [151.86, 23.61, 225.48, 88.59, 24.9, 26.49, 2.11, 81.43, 10.62, 11.03, 10.36, 2.21],
+    1024: [205.6, 47.35, 32.91, 87.65, 20.85, 30.13, 82.37, 18.66, 23.47, 64.69, 30.96, 25.05],
+    2000: [201.25, 52.39, 82.77, 64.26, 51.47, 73.5, 42.09, 74.52, 46.83, 44.92, 66.35, 30.44],
+}
+
+
+def test_noise_does_not_recommend_a_size_whose_own_time_is_ten_times_the_least() -> None:
+    measured = [throughput(size, [time / 1e3 for time in times]) for size, times in BUSY.items()]
+    found = recommend(measured, largest=2000, memory_binds=False, critical=29.0)
+    times = {size: (1 + size / 29) * time / size for size, time in smoothed_step_times(measured).items()}
+    assert times[found.batch_size] <= 1.15 * min(times.values())
+    assert "The timings scatter too much to rule out batch size 4, 16" in found.reason
+    quiet = recommend(points(SATURATING), largest=512, memory_binds=True)
+    assert "scatter" not in quiet.reason
 
 
 @pytest.mark.parametrize(

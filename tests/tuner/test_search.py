@@ -131,6 +131,144 @@ def test_a_generator_that_raises_is_a_failed_trial_with_its_reason() -> None:
     assert result.best.config["optimizer"] == "sgd"
 
 
+def test_what_a_failed_training_did_before_counts_no_more_than_before_a_divergence() -> None:
+    def ending_badly(*, raises: bool) -> Any:
+        def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
+            for epoch in range(1, EPOCHS + 1):
+                if config["lr"] >= 0.1 and epoch == 2:
+                    if raises:
+                        raise RuntimeError("no rate above 0.01")
+                    yield math.nan
+                yield accuracy(config, epoch)
+
+        return evaluate
+
+    failed, diverged = (
+        search(SPACE, ending_badly(raises=raises), max_epochs=EPOCHS, budget_epochs=40, prior=None)
+        for raises in (True, False)
+    )
+    assert any(trial.status == "failed" for trial in failed.trials)
+    assert [trial.config for trial in failed.trials] == [trial.config for trial in diverged.trials]
+    assert [trial.values for trial in failed.trials] == [trial.values for trial in diverged.trials]
+
+
+class BadlyClosed:
+    """Trainings that raise when they are closed, every one of them or the first alone."""
+
+    def __init__(self, error: BaseException, *, all_of_them: bool = True) -> None:
+        self.error = error
+        self.all_of_them = all_of_them
+        self.begun = self.closed = 0
+
+    def __call__(self, config: dict[str, Any], seed: int) -> Iterator[float]:
+        self.begun += 1
+        try:
+            for epoch in range(1, EPOCHS + 1):
+                yield accuracy(config, epoch)
+        finally:
+            self.closed += 1
+            if self.all_of_them or self.closed == 1:
+                raise self.error
+
+
+def test_a_generator_that_raises_when_it_is_closed_is_a_line_of_the_log_and_costs_no_trial() -> None:
+    trainings = BadlyClosed(RuntimeError("cleanup\nfailed"))
+    result = search(SPACE, trainings, max_epochs=EPOCHS, budget_epochs=40, prior=None)
+    assert trainings.closed == trainings.begun == len(result.trials)
+    assert result.best is not None
+    assert result.epochs_used == 40
+    sentence = "closing it raised RuntimeError: cleanup failed"
+    assert all(sentence in trial.reason for trial in result.trials)
+    assert sum(decision.why == sentence for decision in result.log) == len(result.trials)
+    finished = next(trial for trial in result.trials if trial.status == "finished")
+    assert finished.reason.startswith(f"all {EPOCHS} epochs")
+
+
+def test_a_generator_that_will_not_be_closed_costs_no_trial() -> None:
+    def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
+        asked = False  # to end; it does so when asked again, by the garbage collector
+        for epoch in range(40):
+            try:
+                yield accuracy(config, min(epoch + 1, EPOCHS))
+            except GeneratorExit:
+                if asked:
+                    raise
+                asked = True
+
+    result = search(SPACE, evaluate, max_epochs=EPOCHS, budget_epochs=12, prior=None)
+    assert result.epochs_used == 12
+    assert result.best is not None
+    assert any("ignored GeneratorExit" in trial.reason for trial in result.trials)
+
+
+def test_an_interrupt_while_a_generator_is_closed_is_passed_on_once_all_are() -> None:
+    trainings = BadlyClosed(KeyboardInterrupt(), all_of_them=False)
+    with pytest.raises(KeyboardInterrupt):
+        search(SPACE, trainings, max_epochs=EPOCHS, budget_epochs=8, prior=None)
+    assert trainings.closed == trainings.begun > 1
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "sentence"),
+    [
+        (None, "evaluate: a NoneType cannot be called"),
+        (lambda config, seed: 0.5, "evaluate: returned a float"),
+        (lambda config, seed: None, "evaluate: returned a NoneType"),
+    ],
+    ids=["nothing", "number", "forgotten-yield"],
+)
+def test_an_evaluation_that_yields_nothing_is_refused_before_it_spends_anything(
+    evaluate: Any, sentence: str
+) -> None:
+    with pytest.raises(TypeError, match=sentence):
+        search(SPACE, evaluate, max_epochs=EPOCHS, budget_epochs=10, prior=None)
+
+
+def test_an_evaluation_that_forgets_to_yield_later_on_fails_that_trial_alone() -> None:
+    trainings = Trainings()
+
+    def evaluate(config: dict[str, Any], seed: int) -> Any:
+        return trainings(config, seed) if config["optimizer"] == "sgd" or not trainings.begun else 0.5
+
+    result = search(SPACE, evaluate, max_epochs=EPOCHS, budget_epochs=20, prior=None)
+    reasons = {trial.reason for trial in result.trials if trial.status == "failed"}
+    assert len(reasons) == 1
+    assert "evaluate: returned a float" in reasons.pop()
+    assert result.best is not None
+
+
+def test_a_list_of_metrics_will_do() -> None:
+    def evaluate(config: dict[str, Any], seed: int) -> Any:
+        return [accuracy(config, epoch) for epoch in range(1, EPOCHS + 1)]
+
+    result = search(SPACE, evaluate, max_epochs=EPOCHS, budget_epochs=40, prior=None)
+    assert result.best is not None
+    assert result.best.value == pytest.approx(0.95)
+
+
+def test_a_search_that_ends_with_budget_left_says_why() -> None:
+    result = search({"lr": [0.1, 0.2]}, lambda config, seed: [0.1, 0.2], max_epochs=2, budget_epochs=100)
+    assert (result.log[-1].action, result.log[-1].trial) == ("end", None)
+    assert "all 2 configurations" in result.log[-1].why
+    assert str(result.log[-1]) == f"[4] end: {result.log[-1].why}"
+
+    def too_large(config: dict[str, Any], seed: int) -> Iterator[float]:
+        raise MemoryError
+        yield 0.0
+
+    space = {"batch_size": [16, 32], "width": [8]}
+    result = search(space, too_large, max_epochs=2, budget_epochs=100, prior=None)
+    assert "memory" in result.log[-1].why
+
+    one = {"width": {"low": 0.0, "high": 1.0}}
+    result = search(one, lambda config, seed: [config["width"]], max_epochs=1, budget_epochs=400, prior=None)
+    assert result.epochs_used < 400
+    assert "as good as trained" in result.log[-1].why
+
+    spent = search(SPACE, Trainings(), max_epochs=EPOCHS, budget_epochs=5, prior=None)
+    assert all(decision.action != "end" for decision in spent.log)
+
+
 def test_a_search_in_which_everything_fails_ends_within_its_budget_without_a_best() -> None:
     def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
         raise ValueError("no such thing")
@@ -278,6 +416,33 @@ def test_numbers_of_epochs_that_make_no_sense_are_refused(numbers: dict[str, Any
     with pytest.raises(ValueError, match="must be a whole number") as error:
         search(SPACE, Trainings(), **given)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ({"seed": -1}, "seed: -1 must be a whole number of 0 or more"),
+        ({"seed": None}, "seed: None must be"),
+        ({"seed": True}, "seed: True must be"),
+        ({"seed": 1.5}, "seed: 1.5 must be"),
+        ({"prior": "x"}, "prior: 'x' is none. Give 'shipped', a Prior or None"),
+        ({"prior": 3}, "prior: 3 is none"),
+        ({"maximize": "false"}, "maximize: 'false' must be True or False"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused_in_a_sentence(
+    argument: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        search(SPACE, Trainings(), max_epochs=3, budget_epochs=9, **argument)
+
+
+def test_the_seed_may_be_numpys() -> None:
+    runs = [
+        search(SPACE, Trainings(), max_epochs=EPOCHS, budget_epochs=20, seed=seed, prior=None).log  # type: ignore[arg-type]
+        for seed in (np.int64(3), 3)
+    ]
+    assert runs[0] == runs[1]
 
 
 def test_an_interrupt_closes_all_trainings_and_is_passed_on() -> None:

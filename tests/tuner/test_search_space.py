@@ -28,6 +28,8 @@ from tuner.search_space import SAMPLED, Space
         ({"lr": {"low": 0.1, "high": 1.0, "lgo": True}}, "space.lr: unknown 'lgo'"),
         ({"lr": {"low": "0.1", "high": 1.0}}, "space.lr: low '0.1' and high 1.0 must be finite numbers"),
         ({"lr": {"low": 0.1, "high": math.inf}}, "must be finite numbers"),
+        ({"lr": {"low": 0.1, "high": 1.0, "log": "false"}}, "space.lr: log is 'false'. Give True or False"),
+        ({"lr": {"low": 0.1, "high": 1.0, "log": 1}}, "space.lr: log is 1. Give True or False"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused_in_one_sentence(space: Any, sentence: str) -> None:

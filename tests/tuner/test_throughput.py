@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from tuner.measure import Stopwatch
-from tuner.throughput import Throughput, find_plateau, measure_step_times, throughput
+from tuner.throughput import (
+    Throughput,
+    find_plateau,
+    measure_step_times,
+    near_best,
+    smoothed_step_times,
+    throughput,
+)
 
 
 class Machine:
@@ -113,6 +120,48 @@ def test_rounds_that_were_slow_for_all_sizes_widen_no_interval_of_the_plateau() 
     measured = [throughput(size, [size / rate * factor for factor in slow]) for size, rate in RISING.items()]
     assert measured[1].high > measured[3].samples_per_s  # by itself 32 might be as fast as the best
     assert find_plateau(measured).start == 128
+
+
+def test_one_size_that_was_lucky_is_not_the_best() -> None:
+    """256 takes 0.3 of the time of 128 in most rounds: no batch is sooner done than half of it."""
+    measured = points({**RISING, 256: 980 / 0.3}, wobble=0.02)
+    lucky = measured[-1]
+    times = [time * (1.0 if place % 3 else 4.0) for place, time in enumerate(lucky.step_times_s)]
+    measured[-1] = throughput(256, times)
+    assert max(measured, key=lambda point: point.samples_per_s).batch_size == 256
+    smoothed = smoothed_step_times(measured)
+    assert list(smoothed.values()) == sorted(smoothed.values())
+    # The narrow interval of 128 outweighs the wide one of 256.
+    assert smoothed[256] == pytest.approx(measured[3].step_time_s, rel=0.01)
+
+
+def test_smoothing_is_scikit_learns_isotonic_regression() -> None:
+    from sklearn.isotonic import IsotonicRegression
+
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        measured = [
+            throughput(size, list(generator.lognormal(np.log(size) / 3, 0.5, 12)))
+            for size in (1, 2, 4, 8, 16, 32)
+        ]
+        logs = [np.log(point.step_time_s) for point in measured]
+        weights = [np.log(point.high / point.low) ** -2.0 for point in measured]
+        expected = np.exp(IsotonicRegression().fit_transform(range(6), logs, sample_weight=weights))
+        assert list(smoothed_step_times(measured).values()) == pytest.approx(list(expected))
+
+
+def test_a_wide_interval_does_not_make_a_slow_size_a_good_one() -> None:
+    """32 is twice as slow in the median; its interval touches the best's, for half of its rounds are lost in noise."""
+    noisy = [0.5, 2.0, 3.0, 0.5, 2.0, 4.0, 0.5, 2.0, 0.5, 2.0, 3.0, 2.0]
+    measured = [throughput(32, [0.032 * factor for factor in noisy]), throughput(64, [0.064] * 12)]
+    found = near_best(measured, lambda size: 1.0, 0.05)
+    assert (found.size, found.best, found.doubtful) == (64, 64, (32,))
+
+
+def test_estimates_decide_within_the_tolerance_and_intervals_up_to_15_percent() -> None:
+    for ratio, wobble, size in ((1.04, 0.0, 32), (1.12, 0.0, 64), (1.12, 0.2, 32), (1.2, 0.4, 64)):
+        measured = [*points({32: 1000 / ratio}, wobble), *points({64: 1000})]
+        assert near_best(measured, lambda size: 1.0, 0.05).size == size
 
 
 def test_a_plateau_is_not_reached_while_the_largest_is_the_only_one_on_it() -> None:

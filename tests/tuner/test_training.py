@@ -18,7 +18,9 @@ from tuner.batches import Augment, Batches
 from tuner.convergence import EarlyStop, Target, Training
 from tuner.evaluation import evaluate
 from tuner.measure import PeakMemory, Stopwatch
+from tuner.running_loss import RunningLoss
 from tuner.training import Plan, train
+from tuner.training_step import TrainingStep
 
 
 def _data(samples: int = 64, features: int = 6, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -757,3 +759,26 @@ def test_on_cuda_a_loss_that_is_not_finite_ends_the_training_within_the_epoch() 
     )
     assert training.diverged
     assert training.steps < len(batches)
+
+
+def test_a_sparse_gradient_has_the_norm_of_the_dense_one() -> None:
+    norms = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        embedding = nn.EmbeddingBag(10, 4, sparse=sparse, mode="sum")
+        step = TrainingStep(
+            embedding,
+            list(embedding.parameters()),
+            loss_fn=nn.functional.cross_entropy,
+            accumulation_steps=1,
+            grad_clip=None,
+            precision="fp32",
+            device=torch.device("cpu"),
+        )
+        # A word that comes twice has two values in the sparse gradient, which are one in the dense.
+        batch = (torch.tensor([[1, 1, 2], [3, 2, 2]]), torch.tensor([0, 3]))
+        step.accumulate(iter([batch]), RunningLoss(torch.device("cpu")))
+        step.measure_gradient_norm(torch.optim.SGD(embedding.parameters(), lr=0.1))
+        assert step.gradient_norm is not None
+        norms.append(step.gradient_norm.item())
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)

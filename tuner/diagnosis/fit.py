@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from tuner.diagnosis.finding import Finding
-from tuner.diagnosis.readings import FEW_STEPS, FLAT, LEARNT_NOTHING, NEAR, STILL, Readings, fall_of
+from tuner.diagnosis.readings import (
+    FEW_STEPS,
+    FLAT,
+    HARDLY_MOVED,
+    HIGH,
+    LEARNT_NOTHING,
+    NEAR,
+    STILL,
+    Readings,
+    fall_of,
+    share_of_falls,
+)
 
-_UNDERFIT = 0.8  # below that, noisy labels look the same where the model is not known to be small
+_CREEPS = 0.75  # share of the epochs with a fall: a loss that has settled goes up about as often as down
 _UNDERFIT_SMALL, _FLAT_SMALL = 0.2, 0.15  # of a model that is known to be small
 
 
@@ -22,7 +33,7 @@ def stuck(run: Readings) -> Finding | None:
     gradients = run.column("grad_norm")
     shrunk = gradients[-1] / gradients[0] if len(gradients) > 1 and gradients[0] else 1.0
     same = f"After {run.steps:.0f} steps the loss is still that of a blind guess"
-    if moved < STILL * run.steps and moved < 0.3:
+    if moved < STILL * run.steps and moved < HARDLY_MOVED:
         if shrunk < 0.1:
             return Finding(
                 "plateau",
@@ -54,9 +65,8 @@ def too_few_epochs(run: Readings) -> Finding | None:
     if not run.fit or not run.val:
         return None
     few = run.steps < FEW_STEPS
-    rates = run.column("lr")
     # A schedule that has come down makes a loss fall at its end by design.
-    least = 0.5 if rates and rates[-1] < max(rates) / 10 else 0.2 if few else 0.25
+    least = 0.5 if run.has_decayed else 0.2 if few else 0.25
     falling = (fall_of(run.fit) > 0.12 and fall_of(run.val) > 0.03) or (few and run.fit[-1] > 0.3)
     if run.fit[-1] < least or not falling:
         return None
@@ -76,18 +86,21 @@ def _too_few(run: Readings, evidence: dict[str, float]) -> Finding:
 def underfitting(run: Readings) -> Finding | None:
     """A training loss that stays high and flat, with validation beside it: the model is too small for the data.
 
-    any model:                           loss > 0.8 entropies, falls by less than 4 % over the last third
+    any model:                           loss > 0.8 entropies, falls by less than 4 % over the last third, and not in
+                                         more than 3 of 4 epochs, however little
     less than a parameter for 8 samples: loss > 0.2 entropies, by less than 15 %, on training or validation samples,
                                          after the weights have moved by more than 0.6 times their size
     """
     if not run.fit or not run.val or len(run.fit) < 3 or run.steps < FEW_STEPS:
         return None
     small = run.few_parameters
-    least, flat = (_UNDERFIT_SMALL, _FLAT_SMALL) if small else (_UNDERFIT, FLAT)
+    least, flat = (_UNDERFIT_SMALL, _FLAT_SMALL) if small else (HIGH, FLAT)
     fall = min(fall_of(run.fit), fall_of(run.val)) if small else fall_of(run.fit)
     if run.fit[-1] < least or fall > flat or run.gap > 0.15:
         return None
     if small and run.moved and run.moved[-1][1] < NEAR:
+        return None
+    if not small and share_of_falls(run.fit) > _CREEPS:
         return None
     return _underfits(run, {"fit": run.fit[-1], "fall": fall})
 

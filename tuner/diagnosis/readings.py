@@ -16,6 +16,8 @@ LEARNT_NOTHING = 0.95  # entropies of the labels
 FEW_STEPS = 100
 STILL = 1.5e-3  # movement of the weights per step
 NEAR = 0.6  # movement below which the weights have stayed near their start
+HARDLY_MOVED = 0.3  # movement in which next to nothing can have been learnt
+HIGH = 0.8  # entropies; below that, noisy labels look like a model that is too small
 FLAT = 0.04  # share by which a loss falls over the last third of its epochs
 
 
@@ -129,6 +131,12 @@ class Readings:
         return parameters is not None and samples is not None and parameters < samples / 8
 
     @property
+    def has_decayed(self) -> bool:
+        """Whether the learning rate has come down to less than a tenth of its highest."""
+        rates = self.column("lr")
+        return bool(rates) and rates[-1] < max(rates) / 10
+
+    @property
     def gap(self) -> float:
         """How far validation's loss lies above that of the held samples, or of the epoch where that is higher."""
         epochs = self.column("train_loss")
@@ -139,6 +147,12 @@ def fall_of(losses: Sequence[float]) -> float:
     """Return by which share a loss fell over the last third of its epochs."""
     before = losses[-1 - max(1, len(losses) // 3)] if len(losses) > 1 else losses[-1]
     return (before - losses[-1]) / before if before else 0.0
+
+
+def share_of_falls(losses: Sequence[float]) -> float:
+    """Return in which share of its epochs, the first left out, a loss fell."""
+    falls = [a > b for a, b in pairwise(losses)]
+    return sum(falls) / len(falls) if falls else 0.0
 
 
 def mean_change(losses: Sequence[float]) -> float:

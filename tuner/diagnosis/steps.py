@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 from tuner.diagnosis.finding import Finding
 from tuner.diagnosis.readings import (
     FEW_STEPS,
     FLAT,
+    HARDLY_MOVED,
+    HIGH,
     LEARNT_NOTHING,
     NEAR,
     STILL,
     Readings,
     fall_of,
     mean_change,
+    share_of_falls,
 )
 from tuner.diagnosis.signals import dead_by_training, saturated_by_training
 
@@ -24,7 +26,7 @@ _THROWN = 1.5  # in losses of the untrained model
 # of a small model may have to go far.
 _MOVED_PER_ROOT_STEP, _MOVED_PER_ROOT_STEP_SMALL = 0.45, 1.0
 _SETTLING = 20  # steps in which an adaptive optimizer's first, full steps still tell in the movement
-_HARMED = 0.1  # entropies of the labels
+_HARMED = 0.15  # entropies of the labels
 _LOST = 6.0  # movement after which a model that has learnt nothing has been thrown about
 _OSCILLATION = 0.12  # mean rise of the loss from an epoch to the next, in entropies of the labels
 # Batch: noise scale over batch size, and mean changes of the loss between epochs.
@@ -102,7 +104,8 @@ def _mean_rise(run: Readings) -> float | None:
 def lr_too_low(run: Readings) -> Finding | None:
     """Steps so short that the loss falls smoothly and little, and the weights hardly move.
 
-    with snapshots:   |w - w_0| / |w_0| < 0.0015 steps, and growing, at a loss still above 0.3 entropies
+    with snapshots:   |w - w_0| / |w_0| < 0.0015 steps, and growing, at a loss still above 0.3 entropies;
+                      or below 0.3, growing or not, at a loss still above 0.8 of a model that is not known to be small
     the curve alone:  the training loss falls in 9 of 10 epochs, validation's too, and stays above 0.5 entropies
     """
     if not run.fit or run.fit[-1] < 0.3 or run.steps < FEW_STEPS:
@@ -110,7 +113,10 @@ def lr_too_low(run: Readings) -> Finding | None:
     if not run.moved:
         return _smooth_and_slow(run)
     steps, moved = run.moved[-1]
-    settled = moved < 2 * run.moved[0][1]
+    # Weights that stopped soon may have learnt all there is, but not where they hardly left a blind guess: a first
+    # epoch moves small layers (biases) at once, and a schedule that comes down ends all movement.
+    near_blind_guess = run.fit[-1] > HIGH and moved < HARDLY_MOVED and not run.few_parameters
+    settled = moved < 2 * run.moved[0][1] and not near_blind_guess
     if moved >= STILL * steps or moved > NEAR or settled:
         return None
     return Finding(
@@ -126,7 +132,7 @@ def _smooth_and_slow(run: Readings) -> Finding | None:
     """Judge a learning rate as too low by the curve alone."""
     if run.fit[-1] < 0.5 or len(run.fit) < 5 or len(run.val) < 5:
         return None
-    falls = min(sum(a > b for a, b in pairwise(losses)) / (len(losses) - 1) for losses in (run.fit, run.val))
+    falls = min(share_of_falls(run.fit), share_of_falls(run.val))
     last = fall_of(run.fit)
     if falls < 0.9 or not 0.0 < last < 0.15:
         return None
@@ -154,14 +160,15 @@ def batch_too_small(run: Readings) -> Finding | None:
     harmed = any(rule(run) is not None for rule in (lr_too_high, dead_by_training, saturated_by_training))
     if not (harmed or _held_up_by_noise(run, noise / size)):
         return None
+    # Where the schedule comes down already, only the size and the rate are left to change.
+    decay = "" if run.has_decayed else " and let it decay to 0"
     shown = "beyond measure" if math.isinf(noise) else f"about {noise:.0f} samples"
     return Finding(
         "batch_too_small",
         f"A step sees {size} samples while the gradient's noise scale is {shown}: steps follow the noise, "
         f"and the loss comes no lower than {run.fit[-1]:.0%} of a blind guess's.",
         {"batch_size": float(size), "noise_scale": noise, "fit": run.fit[-1]},
-        f"Use a batch of {8 * size} or more (or accumulate gradients), or divide the learning rate by 5 and let it "
-        "decay to 0.",
+        f"Use a batch of {8 * size} or more (or accumulate gradients), or divide the learning rate by 5{decay}.",
     )
 
 
@@ -172,8 +179,7 @@ def _held_up_by_noise(run: Readings, drowned: float) -> bool:
         run: the training.
         drowned: noise scale over batch size.
     """
-    rates = run.column("lr")
-    if rates and rates[-1] < max(rates) / 10:
+    if run.has_decayed:
         return False
     restless = mean_change(run.fit) > _RESTLESS or mean_change(run.val) > _RESTLESS_VALIDATION
     # A model that overfits has learnt its training samples when validation turns.
