@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -129,29 +130,27 @@ def loaded_where(x_ptr, y_ptr, start, end, WIDE: tl.constexpr, BLOCK: tl.constex
     tl.store(y_ptr + i, tl.load(x_ptr + i, mask=place <= end, other=0))
 
 
-@pytest.mark.parametrize("factor", [-1103515245, 1103515245, 2**31 - 5, 7])
-@pytest.mark.parametrize("end", [0, 1000, 2**31 - 1, -(2**31)])
-def test_sums_that_wrap_around_are_compared_as_they_are(factor: int, end: int) -> None:
+def test_sums_that_wrap_around_are_compared_as_they_are() -> None:
     rows, columns = 8, 16
-    x, y, z = torch.rand(rows, columns), torch.zeros(rows, columns), torch.zeros(rows, columns)
-    where_mask[(1,)](x, y, z, factor, end, ROWS=rows, COLUMNS=columns)
-    i, j = torch.arange(rows, dtype=torch.int32)[:, None], torch.arange(columns, dtype=torch.int32)
-    in_row = i * torch.tensor(factor, dtype=torch.int32)
-    want = torch.where(in_row + j < end, x, -1.0)
-    assert torch.equal(y, want)
-    assert torch.equal(z, torch.where(in_row < end, want, 0.0))
+    factors, ends = (-1103515245, 1103515245, 2**31 - 5, 7), (0, 1000, 2**31 - 1, -(2**31))
+    for factor, end in itertools.product(factors, ends):
+        x, y, z = torch.rand(rows, columns), torch.zeros(rows, columns), torch.zeros(rows, columns)
+        where_mask[(1,)](x, y, z, factor, end, ROWS=rows, COLUMNS=columns)
+        i, j = torch.arange(rows, dtype=torch.int32)[:, None], torch.arange(columns, dtype=torch.int32)
+        in_row = i * torch.tensor(factor, dtype=torch.int32)
+        want = torch.where(in_row + j < end, x, -1.0)
+        assert torch.equal(y, want), (factor, end)
+        assert torch.equal(z, torch.where(in_row < end, want, 0.0)), (factor, end)
 
 
 @pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("end", [-1, 2**31 - 1, -(2**31), 5, 2**31 - 4])
-@pytest.mark.parametrize("start", [2**31 - 8, -(2**31), 0, 2**31 - 16])
-def test_sums_that_wrap_around_within_a_tile_are_compared_as_they_are(
-    start: int, end: int, wide: bool
-) -> None:
-    x, y = torch.rand(16), torch.zeros(16)
-    loaded_where[(1,)](x, y, start, end, WIDE=wide, BLOCK=16)
-    place = torch.tensor(start, dtype=torch.int32) + torch.arange(16, dtype=torch.int32)
-    assert torch.equal(y, torch.where(place <= end, x, 0.0))
+def test_sums_that_wrap_around_within_a_tile_are_compared_as_they_are(wide: bool) -> None:
+    starts, ends = (2**31 - 8, -(2**31), 0, 2**31 - 16), (-1, 2**31 - 1, -(2**31), 5, 2**31 - 4)
+    for start, end in itertools.product(starts, ends):
+        x, y = torch.rand(16), torch.zeros(16)
+        loaded_where[(1,)](x, y, start, end, WIDE=wide, BLOCK=16)
+        place = torch.tensor(start, dtype=torch.int32) + torch.arange(16, dtype=torch.int32)
+        assert torch.equal(y, torch.where(place <= end, x, 0.0)), (start, end)
 
 
 def test_a_store_under_a_mask_that_is_set_again_is_refused_by_its_line() -> None:
