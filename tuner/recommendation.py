@@ -129,7 +129,8 @@ def _doubt(doubtful: Sequence[int]) -> str:
     if not doubtful:
         return ""
     sizes = ", ".join(f"{size:,}" for size in doubtful)
-    return f". The timings scatter too much to rule out batch size {sizes}, whose estimates are clearly worse"
+    whose = "whose estimates are" if len(doubtful) > 1 else "whose estimate is"
+    return f". The timings scatter too much to rule out batch size {sizes}, {whose} clearly worse"
 
 
 def _without_throughput(
