@@ -52,17 +52,6 @@ def laid_out_like(tensor: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(dense, dtype=tensor.dtype).copy_(tensor)
 
 
-def lies_in_memory(tensor: torch.Tensor) -> bool:
-    """Say whether a tensor of some elements has its values at its address.
-
-    A negation that is put off (`is_neg`) is in no kernel's view; zeros without memory and wrappers lie at 0.
-    """
-    try:
-        return not tensor.is_neg() and tensor.data_ptr() != 0
-    except RuntimeError:  # a tensor without memory, of vmap's for one, may refuse to say where it lies
-        return False
-
-
 def launch_over(
     kernel: Any,
     tensors: tuple[torch.Tensor | None, ...],

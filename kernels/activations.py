@@ -37,10 +37,9 @@ from kernels.activation_launch import (
     empty_result,
     laid_out_like,
     launch_over,
-    lies_in_memory,
 )
 from kernels.kernel import Kernel, StaticCase
-from kernels.launch import Path, path_of
+from kernels.launch import Path, lies_in_memory, path_of
 
 
 def activation(

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kernels.launch import PATHS, Path, path_of
+from kernels.launch import PATHS, Path, lies_in_memory, path_of
 from kernels.multi_tensor import TRITON_TYPES, MultiTensorTable, flat_combinations, is_being_captured
 from kernels.stochastic_rounding import RandomSource, stochastically_rounded
 
@@ -136,7 +136,7 @@ class _SingleLaunch:
         except RuntimeError:  # only strided tensors have an address
             return None
         # Empty tensors lie at 0, and so say nested ones, zeros without memory, and wrappers.
-        if 0 in addresses and not all(map(_lies_in_memory, tensors)):
+        if 0 in addresses and not all(map(lies_in_memory, tensors)):
             return None
         return addresses
 
@@ -532,15 +532,6 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
     return found
 
 
-def _lies_in_memory(tensor: Tensor) -> bool:
-    """Say whether the values lie at the tensor's address: no negation is put off, and it is no wrapper or the like."""
-    try:
-        at_address = tensor.data_ptr() != 0 or (tensor.layout is torch.strided and not tensor.numel())
-    except RuntimeError:  # a tensor without memory may refuse to say where it lies
-        return False
-    return at_address and not tensor.is_neg()
-
-
 def _combinations(columns: Sequence[Sequence[Tensor]]) -> Mapping[Any, Sequence[int]]:
     """Sort parameters as `flat_combinations` does; those with a tensor that no kernel can read come under None too."""
     found = flat_combinations(columns)
@@ -548,10 +539,10 @@ def _combinations(columns: Sequence[Sequence[Tensor]]) -> Mapping[Any, Sequence[
     with suppress(RuntimeError):  # by C functions alone: this is asked at every step that is no repeated one
         if all(map(Tensor.data_ptr, tensors)) and not any(map(Tensor.is_neg, tensors)):
             return found
-    if all(map(_lies_in_memory, tensors)):
+    if all(map(lies_in_memory, tensors)):
         return found
     unread = {
-        i for i, streams in enumerate(zip(*columns, strict=True)) if not all(map(_lies_in_memory, streams))
+        i for i, streams in enumerate(zip(*columns, strict=True)) if not all(map(lies_in_memory, streams))
     }
     plain = sorted(unread.union(found.get(None, ())))
     kept = {key: [i for i in indices if i not in unread] for key, indices in found.items() if key is not None}

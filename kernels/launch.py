@@ -98,6 +98,18 @@ def launch(
     )
 
 
+def lies_in_memory(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor's values, if it has any, lie at its address, where a kernel reads them.
+
+    A negation that is put off (`is_neg`) is in no kernel's view; zeros without memory and wrappers lie at 0.
+    """
+    try:
+        at_address = tensor.data_ptr() != 0 or (tensor.layout is torch.strided and not tensor.numel())
+    except RuntimeError:  # a tensor without memory, of vmap's for one, may refuse to say where it lies
+        return False
+    return at_address and not tensor.is_neg()
+
+
 def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:
     """Make the tensor's GPU the current one: Triton launches on that, which need not be the tensor's."""
     return torch.cuda.device_of(tensor) if tensor.is_cuda else _NO_GPU

@@ -34,6 +34,10 @@ MakeModel = Callable[[], nn.Module]
 MakeBatch = Callable[[int], tuple[Tensor, Tensor]]
 
 
+class UnknownSizeError(RuntimeError):
+    """Without real data nobody can say how large a tensor will be: the step has to be measured."""
+
+
 @dataclass(frozen=True)
 class StepWork:
     """What is to be traced: a training as `tuner.training.train` does it.
@@ -112,6 +116,7 @@ def trace_step(work: StepWork, batch_size: int, device: torch.device, *, fake: b
 
     Raises:
         ValueError: a model without parameters to train, a loss that is not one number.
+        UnknownSizeError: sparse gradients, on fake tensors.
         Whatever the model's own code raises, and what torch raises for work that fake tensors cannot do, such as
         control flow that depends on the data.
     """
@@ -169,7 +174,7 @@ class _Recorder(TorchDispatchMode):
         """Return the numbers of the tensor's storages, which are noted when they are new."""
         if tensor.layout in _SPARSE:
             if isinstance(tensor, FakeTensor):
-                raise NotImplementedError("the size of a sparse tensor depends on the data")
+                raise UnknownSizeError("the size of a sparse tensor depends on the data")
             return [number for part in _dense_parts(tensor) for number in self._note(part)]
         if tensor.layout != torch.strided:
             # oneDNN's own layout: an opaque block, which lives as long as its tensor.

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench.workloads.generated import generate
 from bench.workloads.models import build_model
+from tests.tuner.snapshots import same
 from tuner.batches import Batches
 from tuner.lr_range import LRRange, lr_range_test
 from tuner.lr_sweep import StepSettings, Sweeper
@@ -484,16 +485,6 @@ def state_of(model: Noisy, stream: Stream) -> list[Any]:
         torch.are_deterministic_algorithms_enabled(),
         torch.get_num_threads(),
     ]
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 @pytest.mark.parametrize("ending", ["returns", "loss raises", "optimizer raises", "diverges at once"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tuner.snapshots import same
 from tuner.lr_range import lr_range_test
 from tuner.restore import leaving_no_trace
 
@@ -73,16 +74,6 @@ def state_of(model: Changing) -> list[Any]:
         model.draws[2].get_state(),
         model.is_first,
     ]
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 @pytest.mark.parametrize(

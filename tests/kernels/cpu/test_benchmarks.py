@@ -109,7 +109,7 @@ def softmax(x: torch.Tensor, num_warps: int) -> tuple[torch.Tensor, int]:
 def test_the_tutorial_on_softmax_runs_as_it_is_written(num_warps: int) -> None:
     x = torch.randn(123, 781)
     y, programs = softmax(x, num_warps)
-    assert 1 <= programs <= 123
+    assert programs == 123  # a program takes so little that no row waits for another
     torch.testing.assert_close(y, torch.softmax(x, 1))
 
 
