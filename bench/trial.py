@@ -24,6 +24,7 @@ from bench.memory_limit import settle_footprint
 from bench.records import Record, Status
 from bench.worker import OnProgress, WorkerContext
 from tuner import convergence
+from tuner.contention import total
 from tuner.convergence import EarlyStop, Training
 from tuner.diagnosis import diagnose
 from tuner.measure import PeakMemory, resident_bytes
@@ -48,7 +49,7 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
     """
     if trial.rehearsal:
         return rehearse(trial, context)
-    epochs = trial_epochs(trial, context, on_progress)
+    epochs = trial_epochs(trial, context, on_progress, retime=True)
     while True:
         try:
             next(epochs)
@@ -57,9 +58,14 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
 
 
 def trial_epochs(
-    trial: Trial, context: WorkerContext, on_progress: OnProgress
+    trial: Trial, context: WorkerContext, on_progress: OnProgress, *, retime: bool = False
 ) -> Generator[dict[str, float | None], str | None, Record]:
-    """Train as `run_trial` does, pausing after each epoch; see `tuner.training.train_epochs`. Returns the record."""
+    """Train as `run_trial` does, pausing after each epoch; see `tuner.training.train_epochs`. Returns the record.
+
+    Args:
+        trial, context, on_progress: as for `run_trial`.
+        retime: time contended epochs again at the end, which holds up others that wait in this worker.
+    """
     started_s = time.perf_counter()
     spec = trial.spec
     peak_memory = PeakMemory(context.device, footprint_bytes=_footprint_bytes(context))
@@ -88,6 +94,7 @@ def trial_epochs(
         on_progress=on_progress,
         peak_memory=peak_memory,
         layer_statistics=True,
+        retime=retime,
     )
     status, reason = convergence.outcome(training, target)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -98,15 +105,44 @@ def trial_epochs(
         status=cast(Status, status),
         reason=reason,
         values={**convergence.values(training, target), "setup_s": setup_s, "parameters": parameters},
-        samples={"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]},
+        samples=_samples(training),
         curve=training.curve,
         provenance={
             **_provenance(trial, context),
             **chosen_lr,
+            **_contention(training),
             "path": make_optimizer.path(activations_path),
         },
         findings=_findings(training),
     )
+
+
+def _samples(training: Training) -> dict[str, list[float]]:
+    """Return the raw timings: of every step, and of those that a second timing replaced."""
+    samples = {"step_time_s": training.step_times_s}
+    if training.replaced_step_times_s:
+        replaced = training.replaced_step_times_s
+        samples["replaced_step_time_s"] = [lap_s for epoch in sorted(replaced) for lap_s in replaced[epoch]]
+    missing = [contention.missing for contention in training.contention]
+    if missing and None not in missing:
+        samples["processor_missing"] = cast("list[float]", missing)
+    return {name: [round(value, 9) for value in values] for name, values in samples.items()}
+
+
+def _contention(training: Training) -> dict[str, Any]:
+    """Say which epochs were timed while others had the processor, and what shows it."""
+    whole = total(training.contention)
+    contended = [epoch for epoch, part in enumerate(training.contention, start=1) if part.contended]
+    if not contended and not training.replaced_step_times_s:
+        return {}
+    evidence = {
+        "epochs": contended,
+        "timed_again": sorted(training.replaced_step_times_s),
+        "involuntary_switches": whole.involuntary_switches,
+        "stolen": round(whole.stolen, 4),
+        "load": whole.load,
+    }
+    return {"contention": evidence}
 
 
 def _findings(training: Training) -> list[dict[str, Any]]:

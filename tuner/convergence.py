@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median, quantiles
 from typing import Any
+
+from tuner.contention import Contention, total
 
 Curve = Sequence[Mapping[str, float | None]]
 
@@ -167,6 +170,8 @@ class Training:
         statistics: snapshots of the layers, before training and after each epoch, see `tuner.layer_statistics`; empty
             where they were not asked for.
         statistics_s: what they took; not on the training clock.
+        contention: of each epoch, see `tuner.contention`; that of the second timing where there was one.
+        replaced_step_times_s: epoch -> the step times that a second timing replaced, because they were contended.
     """
 
     curve: list[dict[str, float | None]]
@@ -183,6 +188,8 @@ class Training:
     test_accuracy: float | None = None
     statistics: list[dict[str, Any]] = field(default_factory=list)
     statistics_s: float = 0.0
+    contention: list[Contention] = field(default_factory=list)
+    replaced_step_times_s: dict[int, list[float]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -269,6 +276,8 @@ def values(training: Training, target: Target | None = None) -> dict[str, float]
     """Return metric -> number in SI units; a metric that does not exist or is not finite is absent.
 
         step_time_s = time on the clock / steps          up to the crossing of the target, over all steps without one
+        step_time_median_s, step_time_q1_s, step_time_q3_s: quartiles of the same steps' times
+        processor_missing: share of the processor that the same epochs asked for and did not get
         samples_per_s = samples of a step / step_time_s
         time_to_target_s = steps_to_target x step_time_s
 
@@ -299,6 +308,10 @@ def values(training: Training, target: Target | None = None) -> dict[str, float]
     time_s = crossing.time_s if crossing else training.training_s
     if steps:
         numbers["step_time_s"] = time_s / steps
+        numbers |= _quartiles(training.step_times_s[:steps])
+    if training.contention:
+        missing = total(training.contention[: crossing.epoch if crossing else None]).missing
+        numbers["processor_missing"] = missing
     if time_s:
         numbers["samples_per_s"] = training.samples_per_step * steps / time_s
     if crossing:
@@ -307,6 +320,14 @@ def values(training: Training, target: Target | None = None) -> dict[str, float]
         numbers["samples_to_target"] = crossing.samples
         numbers["time_to_target_s"] = crossing.steps * (crossing.time_s / crossing.steps)
     return {name: number for name, number in numbers.items() if number is not None and math.isfinite(number)}
+
+
+def _quartiles(step_times_s: Sequence[float]) -> dict[str, float]:
+    """Return the median of the steps' times, which a stall does not move, and the quartiles."""
+    low, high = (
+        (quantiles(step_times_s, n=4, method="inclusive")[::2]) if len(step_times_s) > 1 else step_times_s * 2
+    )
+    return {"step_time_median_s": median(step_times_s), "step_time_q1_s": low, "step_time_q3_s": high}
 
 
 def _shortfall(training: Training, target: Target) -> str:

@@ -11,10 +11,11 @@ _EVERY_S = 0.5
 
 
 class Progress:
-    """Calls `on_progress` with plain numbers: phase, epoch, epochs, step, steps, loss, val_accuracy, samples_per_s.
+    """Calls `on_progress` with plain numbers: phase, epoch, epochs, step, steps, loss, val_accuracy, samples_per_s,
+    processor_missing.
 
-    `samples_per_s` is the speed since the last call, by the host's clock; like `loss` and `val_accuracy` it is None
-    until it is known.
+    `samples_per_s` is the speed since the last call, by the host's clock; like `loss`, `val_accuracy` and
+    `processor_missing` (see `tuner.contention`) it is None until it is known.
 
     Args:
         on_progress: the caller's function, or None: then nothing is ever due.
@@ -31,7 +32,7 @@ class Progress:
         True
         >>> progress.report("training", 10, loss=2.25)
         {'phase': 'training', 'epoch': 1, 'epochs': 1, 'step': 10, 'steps': 40, 'loss': 2.25, \
-'val_accuracy': None, 'samples_per_s': 320.0}
+'val_accuracy': None, 'samples_per_s': 320.0, 'processor_missing': None}
     """
 
     def __init__(
@@ -63,7 +64,13 @@ class Progress:
         return self._on_progress is not None and self._clock() - self._since_s >= _EVERY_S
 
     def report(
-        self, phase: str, step: int, *, loss: float | None = None, val_accuracy: float | None = None
+        self,
+        phase: str,
+        step: int,
+        *,
+        loss: float | None = None,
+        val_accuracy: float | None = None,
+        processor_missing: float | None = None,
     ) -> None:
         """Call the caller's function, after `step` updates."""
         if self._on_progress is None:
@@ -81,6 +88,7 @@ class Progress:
                 "loss": loss,
                 "val_accuracy": val_accuracy,
                 "samples_per_s": self._samples_per_s,
+                "processor_missing": processor_missing,
             }
         )
         self._since_s, self._since_step = self._clock(), step

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tuner.batches import Batches
+from tuner.contention import ProcessorWatch, ReadProcessor, read_processor
 from tuner.convergence import EarlyStop, Target, Training, divergence, higher_is_better
 from tuner.evaluation import Evaluation, LossFunction, evaluate
 from tuner.layer_statistics import LayerStatistics, Snapshot
@@ -21,6 +22,7 @@ from tuner.measure import PeakMemory, Stopwatch
 from tuner.precision import resolve_precision
 from tuner.progress import OnProgress, Progress
 from tuner.running_loss import RunningLoss
+from tuner.timing_again import TimedEpoch, time_again
 from tuner.training_step import MakeOptimizer, TrainingStep, burn_in
 
 
@@ -95,6 +97,8 @@ def train(
     stopwatch: Stopwatch | None = None,
     peak_memory: PeakMemory | None = None,
     layer_statistics: bool = False,
+    retime: bool = False,
+    read: ReadProcessor = read_processor,
 ) -> Training:
     """Train a model and return what happened.
 
@@ -109,7 +113,8 @@ def train(
 
     Args:
         model: maps a batch x to logits of shape (batch, classes).
-        make_optimizer: parameters -> torch optimizer, whose lr is the base_lr. Called twice, once for the burn-in.
+        make_optimizer: parameters -> torch optimizer, whose lr is the base_lr. Called twice, once for the burn-in,
+            and once more where epochs are timed again.
         batches: training data; their device and memory format become the model's.
         plan: how to train.
         validation: held-out data, evaluated at the end of each epoch.
@@ -118,12 +123,15 @@ def train(
         early_stop: when to give up.
         time_limit_s: seconds from the call of this function, evaluations included; None: no limit.
         loss_fn: (logits, labels) -> mean loss, for training and evaluation; cross entropy (nats) by default.
-        on_progress: called with phase (burn-in, training, evaluation), epoch, epochs, step, steps, loss, val_accuracy
-            and samples_per_s (None where not known): twice a second, and at the end of each epoch.
+        on_progress: called with phase (burn-in, training, evaluation), epoch, epochs, step, steps, loss, val_accuracy,
+            samples_per_s and processor_missing (None where not known): twice a second, and at the end of each epoch.
         stopwatch: its device must be that of `batches`; default: a new one.
         peak_memory: made before data and model were, to count them; default: made now.
         layer_statistics: look into the layers before training and at the end of each epoch, for `tuner.diagnosis`:
             off the clock, a forward pass of some 256 samples each time; what is learnt stays the same bit for bit.
+        retime: time contended epochs again at the end, see `tuner.timing_again`, those up to the target where it was
+            reached. It takes at most as long as the training did, keeps to `time_limit_s`, and leaves no trace.
+        read: reads the processor's counters, at both ends of each epoch and with each progress report.
 
     Mutates: the model's parameters and buffers, in place; its modules are left in training mode.
 
@@ -155,6 +163,8 @@ def train(
         stopwatch=stopwatch,
         peak_memory=peak_memory,
         layer_statistics=layer_statistics,
+        retime=retime,
+        read=read,
     )
     while True:
         try:
@@ -179,6 +189,8 @@ def train_epochs(
     stopwatch: Stopwatch | None = None,
     peak_memory: PeakMemory | None = None,
     layer_statistics: bool = False,
+    retime: bool = False,
+    read: ReadProcessor = read_processor,
 ) -> Generator[dict[str, float | None], str | None, Training]:
     """Train as `train` does, pausing after each epoch: yield its entry of the curve, return the Training at the end.
 
@@ -238,10 +250,12 @@ def train_epochs(
     first_step_s = burn_in(model, make_step(), make_optimizer, batches, stopwatch)
 
     optimizer = make_optimizer(model.parameters())
+    make_rate = partial(LearningRate, schedule=plan.schedule, momentum=plan.momentum, plateau=plan.plateau)
     loop = _Loop(
         step=make_step(),
         optimizer=optimizer,
-        rate=LearningRate(optimizer, plan.schedule, momentum=plan.momentum, plateau=plan.plateau),
+        rate=make_rate(optimizer),
+        watch=ProcessorWatch(read, threads=torch.get_num_threads()),
         batches=batches,
         plan=plan,
         evaluate=partial(
@@ -261,21 +275,39 @@ def train_epochs(
     )
     yield from loop.run()
     final_test = loop.final_evaluation(test) if test is not None and not loop.diverged else None
+    peak_bytes = peak_memory.peak_bytes()
+    replaced: dict[int, list[float]] = {}
+    if retime and (contended := loop.contended_epochs(target)):
+        progress.report("timing again", loop.steps)
+        for timed in time_again(
+            contended,
+            model,
+            make_step,
+            make_optimizer,
+            make_rate,
+            batches,
+            stopwatch=stopwatch,
+            watch=loop.watch,
+            budget_s=loop.retiming_budget_s(),
+        ):
+            replaced[timed.epoch] = loop.replace_timing(timed)
     return Training(
         curve=loop.curve,
-        step_times_s=stopwatch.laps_s(),
+        step_times_s=[lap_s for timed in loop.timed for lap_s in timed.laps_s],
         samples_per_step=batches.batch_size * plan.accumulation_steps,
         planned_epochs=plan.epochs,
         first_step_s=first_step_s,
         compile_s=compile_s,
         evaluation_s=loop.evaluation_s,
-        peak_bytes=peak_memory.peak_bytes(),
+        peak_bytes=peak_bytes,
         diverged=loop.diverged,
         stopped_early=loop.stopped_early,
         test_loss=final_test.loss if final_test else None,
         test_accuracy=final_test.accuracy if final_test else None,
         statistics=loop.statistics,
         statistics_s=loop.statistics_s,
+        contention=[timed.contention for timed in loop.timed],
+        replaced_step_times_s=replaced,
     )
 
 
@@ -301,6 +333,7 @@ class _Loop:
     step: TrainingStep
     optimizer: Optimizer
     rate: LearningRate
+    watch: ProcessorWatch
     batches: Batches
     plan: Plan
     evaluate: Callable[[Batches], Evaluation]
@@ -313,6 +346,7 @@ class _Loop:
     layers: LayerStatistics | None
 
     steps: int = 0
+    timed: list[TimedEpoch] = field(default_factory=list)
     curve: list[dict[str, float | None]] = field(default_factory=list)
     evaluation_s: float = 0.0
     statistics: list[Snapshot] = field(default_factory=list)
@@ -348,6 +382,8 @@ class _Loop:
         self.running.reset()
         self.step.gradient_norm = None
         stream = self.batches.epoch(epoch - 1)
+        first_step = self.steps
+        self.watch.start()
         self.stopwatch.resume()
         steps = len(self.batches) // self.plan.accumulation_steps
         for index in range(steps):
@@ -376,9 +412,11 @@ class _Loop:
                 break
             if self.progress.due():
                 self.stopwatch.pause()
-                self.progress.report("training", self.steps, loss=loss, val_accuracy=self.val_accuracy())
+                self.report("training", loss, self.watch.so_far().missing)
                 self.stopwatch.resume()
         self.stopwatch.pause()
+        contention = self.watch.stop()
+        self.timed.append(TimedEpoch(epoch, first_step, self.stopwatch.laps_s()[first_step:], contention))
 
     def out_of_time(self, epoch: int) -> bool:
         """Return whether the time limit has passed, and say so."""
@@ -410,23 +448,52 @@ class _Loop:
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, note the epoch and decide whether to go on."""
         entry = self.trained(epoch)
-        self.progress.report(
-            "evaluation", self.steps, loss=entry["train_loss"], val_accuracy=self.val_accuracy()
-        )
+        self.report("evaluation", entry["train_loss"], self.timed[-1].contention.missing)
         for name, samples in self.held_out.items():
             loss, accuracy = self.timed_evaluation(samples)
             entry[f"{name}_loss"], entry[f"{name}_accuracy"] = _finite(loss), accuracy
         self.look_into_layers(epoch)
         self.curve.append(entry)
-        self.progress.report(
-            "training", self.steps, loss=entry["train_loss"], val_accuracy=self.val_accuracy()
-        )
+        self.report("training", entry["train_loss"], self.timed[-1].contention.missing)
         self.diverged = divergence(entry, self.untrained_loss.item())
         if self.diverged or epoch == self.plan.epochs:
             return
         self.rate.end_epoch(entry.get(self.plan.plateau_metric))
         if self.early_stop is not None:
             self.stopped_early = self.early_stop.reason(self.curve)
+
+    def report(self, phase: str, loss: float | None, processor_missing: float | None) -> None:
+        """Tell the caller how far the training is."""
+        self.progress.report(
+            phase,
+            self.steps,
+            loss=loss,
+            val_accuracy=self.val_accuracy(),
+            processor_missing=processor_missing,
+        )
+
+    def contended_epochs(self, target: Target | None) -> list[TimedEpoch]:
+        """Return the contended epochs that the step time is taken from: all, or those up to the target."""
+        crossing = target.first_crossing(self.curve) if target else None
+        last = crossing.epoch if crossing else self.plan.epochs
+        return [timed for timed in self.timed if timed.contention.contended and timed.epoch <= last]
+
+    def retiming_budget_s(self) -> float:
+        """Return how long epochs may be timed again: as long as the training took, within the time limit."""
+        training_s = math.fsum(lap_s for timed in self.timed for lap_s in timed.laps_s)
+        if self.time_limit_s is None:
+            return training_s
+        return min(training_s, self.time_limit_s - (self.stopwatch.clock() - self.started_s))
+
+    def replace_timing(self, again: TimedEpoch) -> list[float]:
+        """Put a second timing of an epoch in place of the first, in the curve's clock too; return the first."""
+        position = next(place for place, timed in enumerate(self.timed) if timed.epoch == again.epoch)
+        replaced, self.timed[position] = self.timed[position], again
+        clock_s: list[float] = []
+        for timed, entry in zip(self.timed, self.curve, strict=False):
+            clock_s += timed.laps_s
+            entry["time_s"] = math.fsum(clock_s)
+        return replaced.laps_s
 
     def look_into_layers(self, epoch: int) -> None:
         """Take a snapshot of the layers, where that is asked for, and add its seconds to `statistics_s`."""
