@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import significance
 from bench.diagnosis import Diagnosis, merge
-from bench.effects import Effect, Gain, freeze, gain, main_effect, reached
+from bench.effects import Effect, Gain, contended, freeze, gain, main_effect, reached
 from bench.records import STATUSES, Record
 from bench.significance import ALPHA, Verdict
 from bench.units import METRICS
@@ -58,6 +58,7 @@ class Configuration:
         statuses: status -> number of trials, in the order of `bench.records.STATUSES`.
         metrics: metric -> spread over the trials that have it; the `*_to_target` metrics are over all n.
         is_baseline: whether this is the spec's `train` configuration.
+        contended: how many of the trials were timed while others had the processor.
     """
 
     rank: int
@@ -67,6 +68,7 @@ class Configuration:
     statuses: dict[str, int]
     metrics: dict[str, Spread]
     is_baseline: bool
+    contended: int = 0
 
 
 @dataclass(frozen=True)
@@ -315,6 +317,7 @@ def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline
         statuses={status: counts[status] for status in STATUSES if counts[status]},
         metrics={name: spread for name in METRICS if (spread := _spread(name, cell.records)) is not None},
         is_baseline=is_baseline,
+        contended=sum(map(contended, cell.records)),
     )
 
 

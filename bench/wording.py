@@ -15,6 +15,7 @@ from bench.effects import Gain
 from bench.significance import Estimate
 from bench.stats import TROUBLES, Configuration, Summary
 from bench.units import METRICS, format_metric
+from tuner.contention import CONTENDED
 
 FEW = 4  # configurations that one would run again with more seeds
 STATUS_WORDS = {
@@ -133,12 +134,15 @@ def _gain_clause(gain: Gain) -> str:
         return ""
     if not gain.time.can_tell and 1 / 1.05 < gain.time.value < 1.05:
         return ", about as soon as the `train` configuration"
-    steps, step_time = _fewer(gain.steps), _faster(gain.step_time)
+    steps = _fewer(gain.steps)
+    step_time = _faster(gain.step_time)
     sooner = (
         f"{_marked(gain.time)} {'sooner' if gain.time.value > 1 else 'later'} than the `train` configuration"
     )
     if not gain.time.can_tell:
         return f", {sooner}, a difference that these data cannot tell from none"
+    if gain.same_work:
+        return f", {sooner}, because it needs {steps} of the same work"
     if (gain.steps.value > 1) == (gain.step_time.value > 1):
         return f", {sooner}, because it needs {steps} and each step is {step_time}"
     if (gain.steps.value > 1) == (gain.time.value > 1):
@@ -185,7 +189,23 @@ def _caveats(summary: Summary, first: Configuration) -> list[str]:
         )
     if summary.run.get("stand_in"):
         caveats.append("All this holds for stand-in data.")
+    if sentence := contention_caveat(summary):
+        caveats.append(sentence)
     return caveats
+
+
+def contention_caveat(summary: Summary) -> str | None:
+    """Say that timings were taken while others had the processor, and what to do about it; None where none were."""
+    count = sum(configuration.contended for configuration in summary.configurations)
+    if not count:
+        return None
+    first = summary.configurations[0]
+    own = "its own among them, " if first.contended else ""
+    return (
+        f"Other work had more than {CONTENDED:.0%} of the processor during {count} of "
+        f"{counted(summary.recorded, 'trial')}, {own}so their times say as much of that work. "
+        "Steps to the target are not affected. For better times run again on a quiet machine."
+    )
 
 
 def undecided(summary: Summary) -> list[int]:
@@ -215,6 +235,8 @@ def _mend(summary: Summary) -> str:
 def what_would_make_it_surer(summary: Summary) -> list[str]:
     """List what would make the first place surer; empty when it is sure and was measured undisturbed."""
     lines = [*_more_seeds(summary)]
+    if any(configuration.contended for configuration in summary.configurations):
+        lines.append("machine: a quiet one; `python -m bench doctor` shows who has the processor")
     if summary.run.get("jobs", 1) > 1:
         lines.append(
             f"jobs: timings were taken with {summary.run['jobs']} trials at once; --jobs 1 times them alone"

@@ -324,9 +324,9 @@ def values(training: Training, target: Target | None = None) -> dict[str, float]
 
 def _quartiles(step_times_s: Sequence[float]) -> dict[str, float]:
     """Return the median of the steps' times, which a stall does not move, and the quartiles."""
-    low, high = (
-        (quantiles(step_times_s, n=4, method="inclusive")[::2]) if len(step_times_s) > 1 else step_times_s * 2
-    )
+    low = high = step_times_s[0]
+    if len(step_times_s) > 1:
+        low, _, high = quantiles(step_times_s, n=4, method="inclusive")
     return {"step_time_median_s": median(step_times_s), "step_time_q1_s": low, "step_time_q3_s": high}
 
 

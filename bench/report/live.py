@@ -17,6 +17,7 @@ from rich.text import Text
 from bench.records import Record
 from bench.units import format_count, format_metric, format_seconds
 from bench.wording import STATUS_WORDS
+from tuner.contention import is_contended
 
 PLAIN_INTERVAL_S = 10.0  # between two progress lines of a trial where there is no terminal
 _REFRESH_PER_S = 4
@@ -97,7 +98,9 @@ class Progress:
             self._print(Text(f"{self._position(index)} {trial_id}"))
 
     def trial_progress(self, trial_id: str, update: Mapping[str, Any]) -> None:
-        """Take what a trial says of itself: phase, epoch, epochs, step, steps, loss, val_accuracy, samples_per_s."""
+        """Take what a trial says of itself: phase, epoch, epochs, step, steps, loss, val_accuracy,
+        samples_per_s, processor_missing.
+        """
         with self._lock:
             trial = self._in_flight.get(trial_id)
             if trial is None:
@@ -212,7 +215,14 @@ def _doing(update: Mapping[str, Any]) -> str:
         parts.append(f"val acc {format_metric('best_val_accuracy', update['val_accuracy'])}")
     if update.get("samples_per_s") is not None:
         parts.append(f"{format_count(update['samples_per_s'])} samples/s")
+    if is_contended(update.get("processor_missing")):
+        parts.append(_contended(update["processor_missing"]))
     return "  ".join(parts) or "starting"
+
+
+def _contended(missing: float) -> str:
+    """Say how much of the processor others had."""
+    return f"contended: {missing:.0%} of the processor missing"
 
 
 def _outcome(record: Record) -> str:
@@ -224,6 +234,8 @@ def _outcome(record: Record) -> str:
         parts.append(f"best val acc {format_metric('best_val_accuracy', record.values['best_val_accuracy'])}")
     elif "best_val_loss" in record.values:
         parts.append(f"best val loss {format_metric('best_val_loss', record.values['best_val_loss'])}")
+    if is_contended(record.values.get("processor_missing")):
+        parts.append(_contended(record.values["processor_missing"]))
     if record.status in ("diverged", "out_of_memory", "failed") and record.reason:
         parts.append(record.reason)
     return "  ".join(parts)

@@ -21,6 +21,7 @@ from bench.effects import Level
 from bench.significance import Estimate
 from bench.stats import Configuration, Spread, Summary
 from bench.units import METRICS, format_bytes, format_metric, format_seconds
+from tuner.contention import CONTENDED
 
 BAR_WIDTH = 30
 # A bar is this long from 1.1 on: a gain of a few percent, all there is, would look like much.
@@ -191,6 +192,8 @@ def _ranking_notes(summary: Summary) -> list[str]:
         notes.append("~ before a rank: exact rank tests over all pairs cannot tell it from the first place.")
     if any(configuration.is_baseline for configuration in configurations):
         notes.append("* the `train` configuration.")
+    if any(configuration.contended for configuration in configurations):
+        notes.append(f"! contended: others had more than {CONTENDED:.0%} of the processor in a trial.")
     return notes
 
 
@@ -246,7 +249,8 @@ def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: 
         cells.append(_outcome(configuration, stacked=stacked))
         for metric in metrics:
             spread = configuration.metrics.get(metric)
-            cells.append(Text(_value(metric, spread)))
+            mark = "!" if configuration.contended and metric == "step_time_s" else ""
+            cells.append(Text(f"{_value(metric, spread)}{mark}"))
             if metric == metrics[0] and ranged:
                 extent = _extent(metric, spread)
                 if stacked:
@@ -386,6 +390,8 @@ def _gain(summary: Summary) -> RenderableType | None:
         lines.append(_measured(title, _difference(metric, gain.score), _interval(metric, gain.score)))
     estimates = [e for e in (gain.time, gain.steps, gain.step_time, gain.score) if e]
     notes = _estimate_notes(estimates)
+    if gain.same_work and gain.step_time:
+        notes.append("The two take the same steps, so a difference of step times is the machine's.")
     if estimates:
         notes.append("The first place was picked from these trials, which flatters it a little.")
     return Group(*lines, *_notes(notes))
@@ -462,7 +468,7 @@ def _effects(summary: Summary) -> RenderableType | None:
     estimates = [e for level in levels for e in (level.time, level.steps, level.step_time, level.score) if e]
     notes = ["Against the first value of each factor, all else and the seed equal; above 1 is better."]
     if summary.target:
-        notes.append("Pairs: both reached the target / all.")
+        notes.append("Pairs: both reached the target / all. Faster steps: all pairs, by their median steps.")
     if any(level.pairs == 0 for effect in summary.effects for level in effect.levels[1:]):
         notes.append("Without pairs nothing can be said.")
     return Group(_title("Main effects"), _firm(table), *_notes([*notes, *_estimate_notes(estimates)]))
@@ -479,8 +485,11 @@ def _level_cells(level: Level, summary: Summary) -> list[RenderableType]:
         return [*cells, Text(), Text("reference", style=_DIM)]
     both_reached = f"{level.time.n if level.time else 0}/" if summary.target else ""
     cells.append(Text(f"{both_reached}{level.pairs}"))
-    ratios = [level.time, level.steps, level.step_time] if summary.target else [level.step_time]
+    ratios = [level.time, level.steps] if summary.target else []
     cells += [_stacked(wording.estimate_text(e), _interval(None, e)) if e else Text("-") for e in ratios]
+    e = level.step_time
+    same = Text("same work", style=_DIM) if level.same_work else Text("-")
+    cells.append(_stacked(wording.estimate_text(e), _interval(None, e)) if e else same)
     score = level.score
     cells.append(_stacked(_difference(metric, score), _interval(metric, score)) if score else Text("-"))
     return cells
