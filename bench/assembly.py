@@ -5,9 +5,11 @@ Training, the LR range test and the batch-size search all build their pieces her
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Any, cast
 
 import torch
@@ -18,6 +20,7 @@ from bench.design import Trial
 from bench.errors import InputError
 from bench.records import Record
 from bench.spec import AUTO, Data, Spec
+from bench.threads import samples_of
 from bench.worker import WorkerContext
 from bench.workloads.datasets import Source, Splits, load, split
 from bench.workloads.factories import build_model_from_factory
@@ -27,8 +30,12 @@ from bench.workloads.verification import verify_optimizer
 from tuner import schedules
 from tuner.batches import Augment, Batches, channel_statistics
 from tuner.convergence import Target
+from tuner.measure import Stopwatch
 from tuner.precision import resolve_precision
+from tuner.running_loss import RunningLoss
+from tuner.thread_count import time_thread_counts
 from tuner.training import Plan
+from tuner.training_step import TrainingStep
 
 VALIDATION_SHARE = 10
 # An evaluation keeps no activations for a backward pass, so four batches take about the memory of a training step.
@@ -70,7 +77,67 @@ def rehearse(trial: Trial, context: WorkerContext) -> Record:
     except (InputError, ValueError) as error:
         reason = " ".join(str(error).split())
         return Record(trial.id, trial.factors, trial.seed, "failed", reason, provenance=provenance)
-    return Record(trial.id, trial.factors, trial.seed, "ok")
+    times = _time_threads(replace(trial, spec=spec), context) if trial.thread_counts else {}
+    return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times))
+
+
+def _time_threads(trial: Trial, context: WorkerContext) -> dict[int, list[float]]:
+    """Time whole training steps with each number of threads."""
+    data = prepare_data(trial, context)
+    batches, _, _ = make_batches(trial, data, context.device)
+    step = make_step(trial, context, batches)
+    one = step(batches.batch_size)
+    return time_thread_counts(one, trial.thread_counts, stopwatch=Stopwatch(context.device))
+
+
+def make_step(trial: Trial, context: WorkerContext, batches: Batches) -> Callable[[int], Callable[[], None]]:
+    """Build a model and its optimizer, and return: batch size -> what makes one whole training step of it."""
+    spec = trial.spec
+    model = ready_model(trial, context, batches)
+    plan = make_plan(spec, len(batches))
+    optimizer = OptimizerMaker(spec)(model.parameters())
+    step = TrainingStep(
+        torch.compile(model) if plan.compile else model,
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        loss_fn=partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing),
+        accumulation_steps=plan.accumulation_steps,
+        grad_clip=plan.grad_clip,
+        precision=resolve_precision(plan.precision, context.device),
+        device=batches.device,
+    )
+    running = RunningLoss(batches.device)
+
+    def of_size(size: int) -> Callable[[], None]:
+        stream = _endless(batches, size)
+
+        def one() -> None:
+            step.accumulate(stream, running)
+            step.update(optimizer)
+
+        return one
+
+    return of_size
+
+
+def ready_model(trial: Trial, context: WorkerContext, batches: Batches) -> nn.Module:
+    """Build the model as a training has it."""
+    data = prepare_data(trial, context)
+    torch.manual_seed(trial.seed)
+    model = make_model(trial.spec, data.splits)
+    if trial.spec.train.implementation == "fused":
+        fuse_activations(trial.spec, model, context)
+    model.to(device=batches.device)
+    if batches.memory_format == torch.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.train()
+
+
+def _endless(batches: Batches, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield training batches of another size without end."""
+    twin = copy.copy(batches)
+    twin.batch_size = size
+    for index in count():
+        yield from twin.epoch(index)
 
 
 def prepare_data(trial: Trial, context: WorkerContext) -> PreparedData:

@@ -37,6 +37,8 @@ class Trial:
         source: where the trial's data come from, once that is known.
         options: what the run's kind needs to know besides the spec.
         rehearsal: build everything and train nothing.
+        thread_counts: a rehearsal times steps with each of these numbers of threads.
+        threads: torch's threads in the worker; None: as it was started.
     """
 
     id: str
@@ -46,6 +48,8 @@ class Trial:
     source: Source | None = None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     rehearsal: bool = False
+    thread_counts: tuple[int, ...] = ()
+    threads: int | None = None
 
 
 def expand(spec: Spec) -> list[Trial]:

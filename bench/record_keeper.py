@@ -37,6 +37,11 @@ class RecordKeeper:
             "timings_shared": run["jobs"] > 1,
         }
 
+    def add(self, threads: Mapping[str, Any] | None) -> None:
+        """Say in each record from now on how the number of threads was chosen."""
+        if threads is not None:
+            self._provenance["threads_choice"] = dict(threads)
+
     @property
     def worker_log(self) -> Path:
         """Where workers that are started one at a time write what they print."""

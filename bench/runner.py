@@ -14,11 +14,12 @@ from bench.design import Trial, baseline, expand
 from bench.errors import InputError
 from bench.executors import Executor, WorkerExecutor, run_all
 from bench.load_spec import LoadedSpec
-from bench.machine import describe_machine, source_state, usable_cores, versions
+from bench.machine import describe_machine, source_state, versions
 from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
-from bench.spec import Data
+from bench.spec import AUTO, Data
+from bench.threads import measure_threads, most_threads
 from bench.units import format_bytes
 from bench.worker import Progress, WorkerSetup
 from bench.workloads.datasets import Source, locate
@@ -154,7 +155,7 @@ def make_plan(
         kind.run_trial,
         device=device,
         limit_bytes=spec.limits.memory,
-        threads=max(1, usable_cores() // jobs) if jobs > 1 else None,
+        threads=_fixed_threads(spec.threads, device, jobs),
         jobs=jobs,
         import_paths=(str(spec_path.parent.resolve()),),
         libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
@@ -208,6 +209,9 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     first = make_worker(plan, directory, 0)
     try:
         _rehearse(plan, missing, first, display)
+        plan = settle_threads(plan, first, display, done)
+        missing = [trial for trial in plan.trials if trial.id not in have]
+        keeper.add(plan.run.get("threads"))
     except BaseException as error:
         first.close()
         if isinstance(error, InputError) and not done:
@@ -223,10 +227,60 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     return keeper.records
 
 
+def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequence[Record] = ()) -> RunPlan:
+    """Return the plan with the number of threads of its workers: the spec's, that of earlier records, or measured.
+
+    Args:
+        plan: with `threads: auto` nothing is bound yet.
+        worker: is used to measure.
+        display: is told what was chosen and why.
+        done: records of the earlier part of a run, whose number is kept, for their times are compared.
+    """
+    asked = plan.run["spec"].get("threads", AUTO)
+    threads = plan.setup.threads
+    choice: dict[str, Any] = {
+        "asked": asked,
+        "reason": "the spec says so" if asked != AUTO else "one core a worker",
+    }
+    if threads is None:
+        if plan.run["device"] != "cpu":
+            return plan
+        earlier = next((r.provenance["threads"] for r in done if "threads" in r.provenance), None)
+        if earlier is not None:
+            threads, choice["reason"] = earlier, "as in the run's beginning"
+        else:
+            most = most_threads(plan.jobs)
+            display.message(f"timing steps with 1 to {most} threads")
+            threads, choice["reason"], speedups = measure_threads(plan.trials, worker, most, _ignore)
+            choice["speedups"] = {str(count): round(speedup, 4) for count, speedup in speedups.items()}
+        display.message(f"threads: {threads}; {choice['reason']}")
+    return replace_threads(plan, threads, choice)
+
+
+def replace_threads(plan: RunPlan, threads: int, choice: Mapping[str, Any]) -> RunPlan:
+    """Return the plan with a number of threads for its workers and its trials."""
+    return dataclasses.replace(
+        plan,
+        trials=[dataclasses.replace(trial, threads=threads) for trial in plan.trials],
+        run={**plan.run, "threads": {"threads": threads, **choice}},
+        setup=dataclasses.replace(plan.setup, threads=threads),
+    )
+
+
+def _fixed_threads(asked: int | str, device: str, jobs: int) -> int | None:
+    """Return the number of threads that needs no measurement; None where it does, or where torch's own will do."""
+    if isinstance(asked, int):
+        return asked
+    most = most_threads(jobs)
+    if device == "cpu":
+        return 1 if most == 1 else None
+    return most if jobs > 1 else None
+
+
 def rehearse(
     plan: RunPlan, trials: Sequence[Trial], directory: RunDirectory, display: Display, *, remove: bool
-) -> None:
-    """Build every configuration once, in a worker of its own.
+) -> RunPlan:
+    """Build every configuration once, in a worker of its own, and return the plan with its number of threads.
 
     Raises:
         InputError: one cannot be built as the spec asks; with `remove`, the run's directory is removed then.
@@ -234,6 +288,7 @@ def rehearse(
     worker = make_worker(plan, directory, 0)
     try:
         _rehearse(plan, trials, worker, display)
+        return settle_threads(plan, worker, display, directory.records()[0])
     except InputError:
         if remove:
             directory.remove()

@@ -162,6 +162,15 @@ def _learning_rate(value: Any) -> Any:
     return float(value)
 
 
+def _threads(value: Any) -> Any:
+    """Take a number of threads, or `auto`."""
+    if value == AUTO:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
+        raise _wrong(f"must be a number of threads from 1 to 1024, or {AUTO}, is {value!r}")
+    return value
+
+
 Bytes = Annotated[
     int,
     BeforeValidator(_bytes),
@@ -178,6 +187,11 @@ LearningRate = Annotated[
     float | Literal["auto"],
     PlainValidator(_learning_rate),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "auto"}]}),
+]
+Threads = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_threads),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1024}, {"const": "auto"}]}),
 ]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -417,6 +431,10 @@ class Spec(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
     description: str = ""
     device: Annotated[str, OneOf(DEVICES)] = "auto"
+    threads: Threads = Field(
+        "auto",
+        description="of each worker on the CPU; auto: measured before the first trial, one unless more help",
+    )
     data: Data
     model: Model
     train: Train

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from scipy.optimize import isotonic_regression
 
+from tuner.contention import Contention, ProcessorWatch, total
+
 if TYPE_CHECKING:
     from tuner.measure import Stopwatch
 
@@ -62,26 +64,39 @@ class Plateau:
     reached: bool
 
 
+@dataclass(frozen=True)
+class StepTimes:
+    """What a step of each batch size took, and what these timings missed of the processor.
+
+    Args:
+        seconds: batch size -> seconds of a step in each round.
+        contention: of the rounds that are kept.
+    """
+
+    seconds: dict[int, list[float]]
+    contention: Contention
+
+
 def measure_step_times(
     steps: Mapping[int, Callable[[], object]],
     *,
     stopwatch: Stopwatch,
     rounds: int = ROUNDS,
     round_s: float = 0.05,
-) -> dict[int, list[float]]:
+    watch: ProcessorWatch | None = None,
+) -> StepTimes:
     """Time training steps at several batch sizes in turn: A B C, A B C, ...
 
     Drift of the machine so hits all sizes alike. Two steps of each size, from the smallest on, are a burn-in; the
-    second says how many steps make a round of about `round_s`.
+    second says how many steps make a round of about `round_s`. A round in which others had the processor is made
+    again, until there are enough quiet ones or twice as many rounds; the least contended are kept.
 
     Args:
         steps: batch size -> what makes one whole step of it: batch, forward, backward, update.
         stopwatch: paused; of the device that the steps run on.
         rounds: of each size, 6 or more.
         round_s: seconds; a step that takes longer is a round by itself.
-
-    Returns:
-        batch size -> seconds of a step in each round.
+        watch: says what a round missed of the processor; default: a new one.
 
     Raises:
         ValueError: nothing to time, or too few rounds.
@@ -90,27 +105,34 @@ def measure_step_times(
         >>> from tuner.measure import Stopwatch
         >>> found = measure_step_times({8: lambda: sum(range(80)), 64: lambda: sum(range(640))},
         ...                            stopwatch=Stopwatch("cpu"), rounds=6, round_s=1e-4)
-        >>> [(size, len(times)) for size, times in found.items()]
+        >>> [(size, len(times)) for size, times in found.seconds.items()]
         [(8, 6), (64, 6)]
     """
     if not steps:
         raise ValueError("steps: there is no batch size to time. Give at least one")
     if rounds < LEAST_ROUNDS:
         raise ValueError(f"rounds: {rounds} are too few for an interval. Take {LEAST_ROUNDS} or more")
+    watch = watch or ProcessorWatch()
     counts = {size: _burn_in(steps[size], stopwatch, round_s) for size in sorted(steps)}
     earlier = len(stopwatch.laps_s())
-    for _ in range(rounds):
+    contentions: list[Contention] = []
+    while sum(not found.contended for found in contentions) < rounds and len(contentions) < 2 * rounds:
+        watch.start()
         for size, count in counts.items():
             stopwatch.resume()
             for _ in range(count):
                 steps[size]()
             stopwatch.lap()
             stopwatch.pause()
+        contentions.append(watch.stop())
     laps = stopwatch.laps_s()[earlier:]
-    return {
-        size: [lap / count for lap in laps[place :: len(counts)]]
+    kept = sorted(range(len(contentions)), key=lambda index: contentions[index].missing or 0.0)[:rounds]
+    kept.sort()
+    seconds = {
+        size: [laps[index * len(counts) + place] / count for index in kept]
         for place, (size, count) in enumerate(counts.items())
     }
+    return StepTimes(seconds, total(contentions[index] for index in kept))
 
 
 def _burn_in(step: Callable[[], object], stopwatch: Stopwatch, round_s: float) -> int:

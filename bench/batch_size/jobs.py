@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import count
 
-import torch
-from torch import Tensor, nn
-
-from bench.assembly import OptimizerMaker, fuse_activations, make_batches, make_model, make_plan, prepare_data
+from bench.assembly import OptimizerMaker, make_batches, make_plan, make_step, prepare_data, ready_model
 from bench.design import Trial
 from bench.records import Record
 from bench.worker import WorkerContext
-from tuner.batches import Batches
 from tuner.measure import Stopwatch
 from tuner.noise_scale import norms_along_training
-from tuner.precision import resolve_precision
-from tuner.running_loss import RunningLoss
 from tuner.throughput import measure_step_times
-from tuner.training_step import TrainingStep
 
 # A big batch for the noise scale: beyond this more repeats tell more than more samples.
 MOST_SAMPLES = 1024
@@ -34,39 +23,17 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
     """Time training steps at each of `trial.options["sizes"]`, in turn, with one model.
 
     Returns:
-        a record whose provenance has, under `step_times_s`, the seconds of a step in each round by batch size.
+        a record whose provenance has, under `step_times_s`, the seconds of a step in each round by batch size, and
+        under `processor_missing` the share of the processor that these rounds missed.
     """
-    spec = trial.spec
     data = prepare_data(trial, context)
     batches, _, _ = make_batches(trial, data, context.device)
-    model = _prepared(trial, context, batches)
-    plan = make_plan(spec, len(batches))
-    optimizer = OptimizerMaker(spec)(model.parameters())
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    step = TrainingStep(
-        torch.compile(model) if plan.compile else model,
-        parameters,
-        loss_fn=partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing),
-        accumulation_steps=plan.accumulation_steps,
-        grad_clip=plan.grad_clip,
-        precision=resolve_precision(plan.precision, context.device),
-        device=batches.device,
+    make = make_step(trial, context, batches)
+    measured = measure_step_times(
+        {size: make(size) for size in trial.options["sizes"]}, stopwatch=Stopwatch(context.device)
     )
-    running = RunningLoss(batches.device)
-
-    def make_step(size: int) -> Callable[[], None]:
-        stream = _endless(batches, size)
-
-        def one() -> None:
-            step.accumulate(stream, running)
-            step.update(optimizer)
-
-        return one
-
-    times = measure_step_times(
-        {size: make_step(size) for size in trial.options["sizes"]}, stopwatch=Stopwatch(context.device)
-    )
-    return Record(trial.id, trial.factors, trial.seed, "ok", provenance={"step_times_s": times})
+    provenance = {"step_times_s": measured.seconds, "processor_missing": measured.contention.missing}
+    return Record(trial.id, trial.factors, trial.seed, "ok", provenance=provenance)
 
 
 def measure_noise(trial: Trial, context: WorkerContext) -> Record:
@@ -83,7 +50,7 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     batches, _, _ = make_batches(trial, data, context.device)
     small, big = pair_sizes(spec.train.batch_size, batches.samples)
     points = norms_along_training(
-        _prepared(trial, context, batches),
+        ready_model(trial, context, batches),
         OptimizerMaker(spec),
         batches,
         plan=make_plan(spec, len(batches)),
@@ -116,24 +83,3 @@ def pair_sizes(batch_size: int, samples: int) -> tuple[int, int]:
     while 2 * parts * small <= most:
         parts *= 2
     return small, parts * small
-
-
-def _prepared(trial: Trial, context: WorkerContext, batches: Batches) -> nn.Module:
-    """Build the model as a training has it."""
-    data = prepare_data(trial, context)
-    torch.manual_seed(trial.seed)
-    model = make_model(trial.spec, data.splits)
-    if trial.spec.train.implementation == "fused":
-        fuse_activations(trial.spec, model, context)
-    model.to(device=batches.device)
-    if batches.memory_format == torch.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.train()
-
-
-def _endless(batches: Batches, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield training batches of another size without end."""
-    twin = copy.copy(batches)
-    twin.batch_size = size
-    for index in count():
-        yield from twin.epoch(index)

@@ -20,6 +20,7 @@ from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
 from bench.runner import RunPlan
+from bench.threads import measure_threads, most_threads
 from bench.wording import configuration_label
 from tuner.critical_batch import LEAST_SIZES, CriticalBatch, fit_critical_batch
 from tuner.lr_scaling import LEAST_SIZES as LEAST_RATES
@@ -62,6 +63,7 @@ class Measurements:
         wanted: samples of a forward as the spec has it.
         accumulation_steps: forwards in a step.
         recommendation: None where no batch fits, or none was run.
+        processor_missing: share of the processor that the timings missed, or None.
     """
 
     factors: Mapping[str, Any]
@@ -76,6 +78,7 @@ class Measurements:
     wanted: int
     accumulation_steps: int
     recommendation: Recommendation | None
+    processor_missing: float | None = None
 
     @property
     def noise_scale(self) -> NoiseScale | None:
@@ -143,6 +146,7 @@ def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, an
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
     executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
     try:
+        trial = _with_threads(trial, largest, plan, executor, announce)
         announce(f"{label}: timing steps at batch sizes {', '.join(map(str, sizes))}")
         job = _job(trial, "throughput", largest, sizes=sizes)
         for record in _throughput_records(trial, executor.run(job, _ignore)):
@@ -154,6 +158,18 @@ def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, an
             keeper.keep(record, trial.source)
     finally:
         executor.close()
+
+
+def _with_threads(
+    trial: Trial, largest: int, plan: RunPlan, executor: WorkerExecutor, announce: Announce
+) -> Trial:
+    """Choose how many threads the steps are timed with: those of a training at the spec's batch size."""
+    if plan.setup.threads is not None or plan.run["device"] != "cpu":
+        return trial
+    timed = _job(trial, "probe", min(largest, trial.options["train_batch_size"]))
+    threads, reason, _ = measure_threads([timed], executor, most_threads(plan.jobs), _ignore)
+    announce(f"threads: {threads}; {reason}")
+    return dataclasses.replace(trial, threads=threads)
 
 
 def measured_sizes(largest: int) -> list[int]:
@@ -190,6 +206,8 @@ def _throughput_records(trial: Trial, record: Record) -> list[Record]:
     if record.status != "ok":
         return [_marked(record, "throughput")]
     found = []
+    share = record.provenance.get("processor_missing")
+    missing = {} if share is None else {"processor_missing": share}
     for size, times in record.provenance["step_times_s"].items():
         rate = throughput(int(size), times, accumulation_steps=trial.spec.train.accumulation_steps)
         found.append(
@@ -198,9 +216,9 @@ def _throughput_records(trial: Trial, record: Record) -> list[Record]:
                 {**trial.factors, "batch_size": int(size)},
                 trial.seed,
                 "ok",
-                values={"samples_per_s": rate.samples_per_s, "step_time_s": rate.step_time_s},
+                values={"samples_per_s": rate.samples_per_s, "step_time_s": rate.step_time_s, **missing},
                 samples={"step_time_s": times},
-                provenance={"measurement": "throughput"},
+                provenance={"measurement": "throughput", "threads": trial.threads},
             )
         )
     return found
@@ -302,6 +320,14 @@ def _measurements(
         wanted=options.get("train_batch_size", 1),
         accumulation_steps=accumulation_steps,
         recommendation=None,
+        processor_missing=max(
+            (
+                record.values["processor_missing"]
+                for record in of("throughput")
+                if "processor_missing" in record.values
+            ),
+            default=None,
+        ),
     )
     if configuration.batch_size is None or study.accelerator is not None:
         return found

@@ -9,8 +9,9 @@ With one job, one worker trains it all; with more, each has a thread and a worke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bench.design import Trial
 from bench.executors import Executor, run_all
@@ -48,7 +49,8 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
         display.message(line)
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
     keeper = _Keeper(plan, directory, records, display)
-    rehearse(plan, plan.trials, directory, display, remove=not records and not used)
+    plan = rehearse(plan, plan.trials, directory, display, remove=not records and not used)
+    keeper.add(plan.run.get("threads"))
     first = make_worker(plan, directory, 0)
     try:
 
@@ -105,6 +107,10 @@ class _Keeper:
     ) -> None:
         self._keeper = RecordKeeper(plan.run, directory, records)
         self._source, self.say = plan.trials[0].source, display.message
+
+    def add(self, threads: Mapping[str, Any] | None) -> None:
+        """Say in each record how many threads were chosen, and why."""
+        self._keeper.add(threads)
 
     @property
     def records(self) -> list[Record]:

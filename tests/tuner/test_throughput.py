@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tuner.contention import ProcessorReading, ProcessorWatch
 from tuner.measure import Stopwatch
 from tuner.throughput import (
     Throughput,
@@ -37,31 +38,78 @@ class Machine:
         return make
 
 
+def watch_of(*shares: float) -> ProcessorWatch:
+    """Watch rounds that miss these shares of the processor, one after the other, and then none."""
+    waited, reads = 0.0, 0
+
+    def read() -> ProcessorReading:
+        nonlocal waited, reads
+        index, is_end = divmod(reads, 2)
+        share = shares[index] if index < len(shares) and is_end else 0.0
+        waited += share / (1 - share)
+        reads += 1
+        return ProcessorReading(0.0, 0.0, {1: (float(reads), waited)})
+
+    return ProcessorWatch(read)
+
+
+def quiet() -> ProcessorWatch:
+    return watch_of()
+
+
+def test_a_round_in_which_others_had_the_processor_is_made_again() -> None:
+    machine = Machine(drift=0.001)
+    steps = {size: machine.step(size, 1.0) for size in (1, 2)}
+    clock = Stopwatch(clock=machine.clock)
+    found = measure_step_times(
+        steps, stopwatch=clock, rounds=6, round_s=0.5, watch=watch_of(0.0, 0.5, 0.9, 0.0)
+    )
+    assert machine.made[4:] == [1, 2] * 8
+    # Each step is slower than the one before it, so the second and the third round can be told by their times.
+    assert found.seconds[1] == pytest.approx([1 + 0.001 * (5 + 2 * index) for index in (0, 3, 4, 5, 6, 7)])
+    assert found.contention.missing == 0.0
+
+
+def test_on_a_machine_that_is_never_quiet_the_least_contended_rounds_count_and_say_so() -> None:
+    machine = Machine()
+    clock = Stopwatch(clock=machine.clock)
+    watch = watch_of(*(0.2, 0.8) * 6)
+    found = measure_step_times({1: machine.step(1, 1.0)}, stopwatch=clock, rounds=6, round_s=0.5, watch=watch)
+    assert machine.made[2:] == [1] * 12
+    assert found.contention.missing == pytest.approx(0.2)
+
+
 def test_sizes_take_turns_after_a_burn_in_from_the_smallest_on() -> None:
     machine = Machine()
     steps = {size: machine.step(size, 0.125 * size) for size in (4, 1, 2)}
 
-    found = measure_step_times(steps, stopwatch=Stopwatch(clock=machine.clock), rounds=6, round_s=0.1)
+    found = measure_step_times(
+        steps, stopwatch=Stopwatch(clock=machine.clock), rounds=6, round_s=0.1, watch=quiet()
+    )
 
     assert machine.made == [1, 1, 2, 2, 4, 4] + [1, 2, 4] * 6
-    assert found == {1: [0.125] * 6, 2: [0.25] * 6, 4: [0.5] * 6}
+    assert found.seconds == {1: [0.125] * 6, 2: [0.25] * 6, 4: [0.5] * 6}
 
 
 def test_short_steps_fill_a_round_together() -> None:
     machine = Machine()
     steps = {1: machine.step(1, 0.25), 2: machine.step(2, 2.0)}
-    found = measure_step_times(steps, stopwatch=Stopwatch(clock=machine.clock), rounds=6, round_s=1.0)
+    found = measure_step_times(
+        steps, stopwatch=Stopwatch(clock=machine.clock), rounds=6, round_s=1.0, watch=quiet()
+    )
     assert machine.made[4:9] == [1, 1, 1, 1, 2]
-    assert found == {1: [0.25] * 6, 2: [2.0] * 6}
+    assert found.seconds == {1: [0.25] * 6, 2: [2.0] * 6}
 
 
 def test_drift_hits_all_sizes_alike() -> None:
     machine = Machine(drift=0.05)
     steps = {size: machine.step(size, 1.0) for size in (1, 2, 4)}
-    found = measure_step_times(steps, stopwatch=Stopwatch(clock=machine.clock), rounds=9, round_s=0.5)
-    medians = [throughput(1, times).step_time_s for times in found.values()]
+    found = measure_step_times(
+        steps, stopwatch=Stopwatch(clock=machine.clock), rounds=9, round_s=0.5, watch=quiet()
+    )
+    medians = [throughput(1, times).step_time_s for times in found.seconds.values()]
     assert max(medians) / min(medians) < 1.1
-    assert max(found[1]) / min(found[1]) > 1.5
+    assert max(found.seconds[1]) / min(found.seconds[1]) > 1.5
 
 
 def test_laps_that_were_on_the_stopwatch_before_are_left_out() -> None:
@@ -71,8 +119,10 @@ def test_laps_that_were_on_the_stopwatch_before_are_left_out() -> None:
     machine.now += 100
     watch.lap()
     watch.pause()
-    found = measure_step_times({1: machine.step(1, 1.0)}, stopwatch=watch, rounds=6, round_s=0.5)
-    assert found == {1: [1.0] * 6}
+    found = measure_step_times(
+        {1: machine.step(1, 1.0)}, stopwatch=watch, rounds=6, round_s=0.5, watch=quiet()
+    )
+    assert found.seconds == {1: [1.0] * 6}
 
 
 def test_the_interval_holds_the_true_median_as_often_as_it_says() -> None:
