@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.load import BusyProcess, busy_processes, describe
 from bench.machine import (
     container_memory,
     cpu_name,
@@ -29,6 +30,8 @@ from bench.machine import (
 )
 from bench.memory_limit import why_not_enforced
 from bench.units import format_bytes
+from bench.wording import counted
+from tuner.contention import CONTENDED, load_average
 
 State = Literal["ok", "note", "missing"]
 
@@ -71,6 +74,7 @@ def diagnose(results: Path = Path("results")) -> list[Check]:
         _check_triton,
         _check_device,
         _check_cores,
+        _check_load,
         _check_memory,
         _check_memory_limit,
         _check_compiler,
@@ -199,6 +203,35 @@ def _check_cores() -> Check:
         advice = f"Set OMP_NUM_THREADS={max(1, int(quota))}: more threads than the quota wait for each other."
         return Check("cores", "note", f"{detail}; the container allows {quota:g}", advice)
     return Check("cores", "ok", detail)
+
+
+def _check_load() -> Check:
+    """Who has the processor besides."""
+    return check_load(load_average(), busy_processes(), usable_cores())
+
+
+def check_load(load: float | None, processes: list[BusyProcess] | None, cores: int) -> Check:
+    """Tell whether timings taken now would be contended.
+
+    Args:
+        load: processes that run or wait to, averaged over a minute; None: not known.
+        processes: the busy ones other than this; None: not known.
+        cores: that this process may use.
+
+    Example:
+        >>> check_load(0.1, [], 2).state, check_load(2.0, [BusyProcess(7, "python", 1.9)], 2).state
+        ('ok', 'note')
+    """
+    averages = "" if load is None else f"load {load:.1f} on {counted(cores, 'core')}"
+    if processes is None:
+        detail = averages or "not known"
+        busy = load is not None and load > cores / 2
+    else:
+        detail = "; ".join(filter(None, [averages, describe(processes)]))
+        busy = sum(process.cores for process in processes) > CONTENDED * cores
+    if not busy:
+        return Check("load", "ok", detail)
+    return Check("load", "note", detail, "Timings taken now are contended: end that work, or measure later.")
 
 
 def _check_memory() -> Check:

@@ -132,6 +132,7 @@ class Summary:
         effects: one per factor with at least two levels.
         fused_paths: which way fused optimizers and activations took, each different one once.
         auto_rates: the rates that `base_lr: auto` found, a line a trial.
+        threads: how many threads the trials had, and why; empty where the records do not say.
         recorded, planned: trials.
         trials_s: clock of all trials together, set-up, compilation and evaluation included.
     """
@@ -148,6 +149,7 @@ class Summary:
     effects: tuple[Effect, ...]
     fused_paths: tuple[str, ...]
     auto_rates: tuple[str, ...]
+    threads: str
     recorded: int
     planned: int
     trials_s: float
@@ -225,6 +227,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         ),
         fused_paths=_fused_paths(spec, records),
         auto_rates=tuple(_auto_rates(records)),
+        threads=_threads(records),
         recorded=len(records),
         planned=run["trials"],
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
@@ -253,6 +256,16 @@ def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
             interval = chosen["interval"]
             span = f" ({interval[0]:.3g}..{interval[1]:.3g})" if interval else ""
             yield f"{chosen['base_lr']:.3g}{span} for {record.trial}"
+
+
+def _threads(records: Iterable[Record]) -> str:
+    """Say how many threads the trials had, and why; records of one run agree."""
+    found = {
+        f"{choice['threads']} ({'auto: ' if choice['asked'] == 'auto' else ''}{choice['reason']})"
+        for record in records
+        if (choice := record.provenance.get("threads_choice"))
+    }
+    return "; ".join(sorted(found))
 
 
 def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> list[Any]:

@@ -103,6 +103,8 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     if len(summary.auto_rates) > len(shown):
         yield "", f"... and {len(summary.auto_rates) - len(shown)} more, in the records"
     yield "trials", _trials(summary)
+    if summary.threads:
+        yield "threads", summary.threads
     yield "device", _device(run.get("machine") or {})
     versions = run.get("versions") or {}
     yield "software", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
