@@ -61,6 +61,16 @@ def configuration_label(factors: Mapping[str, Any]) -> str:
     )
 
 
+def percent(share: float) -> str:
+    """Write a share of 1 in whole per cent.
+
+    Example:
+        >>> percent(0.456)
+        '46 %'
+    """
+    return f"{100 * share:.0f} %"
+
+
 def ratio_text(value: float) -> str:
     """Write a ratio with three digits or so.
 
@@ -202,7 +212,7 @@ def contention_caveat(summary: Summary) -> str | None:
     first = summary.configurations[0]
     own = "its own among them, " if first.contended else ""
     return (
-        f"Other work had more than {CONTENDED:.0%} of the processor during {count} of "
+        f"Other work had more than {percent(CONTENDED)} of the processor during {count} of "
         f"{counted(summary.recorded, 'trial')}, {own}so their times say as much of that work. "
         "Steps to the target are not affected. For better times run again on a quiet machine."
     )

@@ -19,7 +19,7 @@ from bench.batch_size.earlier_runs import TargetRun
 from bench.batch_size.measurements import Measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from bench.units import format_bytes, format_count, format_seconds
-from bench.wording import configuration_label, counted
+from bench.wording import configuration_label, counted, percent
 from tuner.contention import is_contended
 from tuner.throughput import Throughput, smoothed_step_times
 
@@ -130,9 +130,10 @@ def recommendation(
             f"With accumulation_steps {steps} a step would have as many samples as {source} says: fewer steps to the "
             "target, but no less time."
         )
-    if is_contended(measured.processor_missing):
+    missing = measured.processor_missing
+    if missing is not None and is_contended(missing):
         lines.append(
-            f"Other work had {measured.processor_missing:.0%} of the processor while steps were timed, so this size "
+            f"Other work had {percent(missing)} of the processor while steps were timed, so this size "
             "rests on contended timings. Run again on a quiet machine; `python -m bench doctor` shows who has it."
         )
     return [*lines, learning_rate(configuration, measured, run)]

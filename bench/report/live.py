@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bench.records import Record
 from bench.units import format_count, format_metric, format_seconds
-from bench.wording import STATUS_WORDS
+from bench.wording import STATUS_WORDS, percent
 from tuner.contention import is_contended
 
 PLAIN_INTERVAL_S = 10.0  # between two progress lines of a trial where there is no terminal
@@ -222,7 +222,7 @@ def _doing(update: Mapping[str, Any]) -> str:
 
 def _contended(missing: float) -> str:
     """Say how much of the processor others had."""
-    return f"contended: {missing:.0%} of the processor missing"
+    return f"contended: {percent(missing)} of the processor missing"
 
 
 def _outcome(record: Record) -> str:

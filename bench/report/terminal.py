@@ -195,7 +195,9 @@ def _ranking_notes(summary: Summary) -> list[str]:
     if any(configuration.is_baseline for configuration in configurations):
         notes.append("* the `train` configuration.")
     if any(configuration.contended for configuration in configurations):
-        notes.append(f"! contended: others had more than {CONTENDED:.0%} of the processor in a trial.")
+        notes.append(
+            f"! contended: others had more than {wording.percent(CONTENDED)} of the processor in a trial."
+        )
     return notes
 
 

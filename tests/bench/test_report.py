@@ -105,6 +105,22 @@ def full_grid() -> Summary:
     return summarize(run_json(FOUR, trials=len(records)), records, "results/demo/20260102-030405-ab12")
 
 
+def contended() -> Summary:
+    """Half of the trials were timed beside other work."""
+    records = [
+        dataclasses.replace(
+            record,
+            values={**record.values, "processor_missing": 0.45 if record.seed == 1 else 0.01},
+            provenance={
+                "threads": 1,
+                "threads_choice": {"asked": "auto", "threads": 1, "reason": "more do not help"},
+            },
+        )
+        for record in grid_records(TWO, 3)
+    ]
+    return summarize(run_json(TWO, trials=len(records)), records, "results/demo/20260102-030405-ab12")
+
+
 def many_seeds() -> Summary:
     records = grid_records({"batch_size": [256, 64]}, 5)
     run = run_json({"batch_size": [256, 64]}, trials=10, seeds=[0, 1, 2, 3, 4])
@@ -226,6 +242,7 @@ def with_diagnoses() -> Summary:
 CASES = [
     with_diagnoses,
     full_grid,
+    contended,
     many_seeds,
     every_status,
     one_seed,

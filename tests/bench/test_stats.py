@@ -569,3 +569,103 @@ def test_missing_trials_come_with_the_command_that_runs_them() -> None:
     run = {"spec": {"factors": {}, "target": None}, "trials": 5, "baseline": {}}
     lines = wording.missing(summarize(run, [trial({}, 0)], "results/my run"))
     assert lines == ["4 trials of 5 not run yet. Go on with\npython -m bench run --resume 'results/my run'"]
+
+
+def _paired(
+    factor: str, values: tuple[Any, Any], ratios: list[float], *, reached: int = 3, **changes: Any
+) -> list[Record]:
+    """Trials whose step times have these ratios, first value over second, a pair a seed; some reach the target."""
+    records = []
+    for seed, ratio in enumerate(ratios):
+        for value, step_time in zip(values, (0.01 * ratio, 0.01), strict=True):
+            record = trial({factor: value}, seed, steps=100 if seed < reached else None, step_time=step_time)
+            records.append(dataclasses.replace(record, values={**record.values, **changes}))
+    return records
+
+
+# Two batch sizes on a machine whose other work came and went; the three pairs that reached the target are the first.
+BUSY = [2.82, 2.42, 3.05, 1.34, 1.01, 0.63, 0.94, 0.67]
+
+
+def test_faster_steps_are_judged_over_all_pairs_and_not_by_those_that_reached_the_target() -> None:
+    (effect,) = run_of(_paired("batch_size", (32, 64), BUSY)).effects
+    step_time = effect.levels[1].step_time
+    assert step_time is not None
+    logs = np.log(BUSY)
+    low, high = scipy.stats.t.interval(0.95, 7, logs.mean(), scipy.stats.sem(logs))
+    assert (step_time.n, step_time.value) == (8, pytest.approx(math.exp(logs.mean())))
+    assert (step_time.low, step_time.high) == (pytest.approx(math.exp(low)), pytest.approx(math.exp(high)))
+    assert not step_time.can_tell
+    assert effect.levels[1].time is not None
+    assert effect.levels[1].time.n == 3
+
+
+@pytest.mark.parametrize(
+    ("factor", "values", "same"),
+    [
+        ("schedule", ("constant", "one-cycle"), True),
+        ("train.base_lr", (0.1, 0.01), True),
+        ("schedule.pct_start", (0.1, 0.3), True),
+        ("weight_decay", (0.1, 0.01), True),
+        ("weight_decay", (0.1, 0), False),
+        ("batch_size", (32, 64), False),
+        ("optimizer", ("sgd", "adam"), False),
+    ],
+)
+def test_a_factor_that_chooses_numbers_alone_has_no_faster_steps(
+    factor: str, values: Any, same: bool
+) -> None:
+    records = _paired(factor, values, [2.0] * 8, reached=5)
+    summary = run_of(records, baseline={factor: values[0]})
+    level = summary.effects[0].levels[1]
+    assert level.same_work is same
+    assert (level.step_time is None) is same
+    assert summary.gain is not None
+    assert summary.gain.step_time is not None  # the split stays exact
+    assert summary.gain.step_time.value == pytest.approx(2.0)
+    assert summary.gain.step_time.can_tell is not same
+    assert ("each step is" in wording.recommendation(summary)) is not same
+
+
+def test_a_gain_s_faster_steps_are_no_surer_than_all_pairs_are() -> None:
+    records = [
+        dataclasses.replace(record, values={**record.values, "steps_to_target": 100.0 + record.seed})
+        for record in _paired("batch_size", (32, 64), [2.8, 2.7, 2.9, 2.8, 2.8, 0.1, 0.2, 0.1], reached=5)
+    ]
+    gain = run_of(records, baseline={"batch_size": 32}).gain
+    assert gain is not None
+    assert gain.step_time is not None
+    assert (gain.step_time.n, gain.step_time.can_tell) == (5, False)
+
+
+def test_contended_pairs_are_left_out_of_step_times_where_three_others_remain() -> None:
+    ratios = [1.0, 1.01, 0.99, 9.0, 8.0]
+    quiet = _paired("batch_size", (32, 64), ratios[:3], processor_missing=0.01)
+    busy = [
+        dataclasses.replace(record, seed=record.seed + 3, values={**record.values, "processor_missing": 0.4})
+        for record in _paired("batch_size", (32, 64), ratios[3:])
+    ]
+    summary = run_of([*quiet, *busy])
+    step_time = summary.effects[0].levels[1].step_time
+    assert step_time is not None
+    assert (step_time.n, step_time.can_tell) == (3, False)
+    assert sorted(c.contended for c in summary.configurations) == [2, 2]
+    assert "contended" not in wording.recommendation(run_of(quiet))
+    few = run_of([*quiet[:4], *busy]).effects[0].levels[1].step_time
+    assert few is not None
+    assert few.n == 4
+
+
+def test_a_recommendation_on_contended_timings_says_so_and_how_to_get_a_better_one() -> None:
+    summary = run_of(_paired("batch_size", (32, 64), [1.0] * 8, processor_missing=0.3))
+    text = wording.recommendation(summary)
+    assert "16 of 16 trials" in text
+    assert "quiet machine" in text
+    assert any("bench doctor" in line for line in wording.what_would_make_it_surer(summary))
+
+
+def test_a_stall_in_one_step_is_no_slower_step() -> None:
+    records = _paired("batch_size", (32, 64), [5.0] * 4, step_time_median_s=0.01)
+    step_time = run_of(records).effects[0].levels[1].step_time
+    assert step_time is not None
+    assert step_time.value == pytest.approx(1.0)
