@@ -194,11 +194,21 @@ def _ranking_notes(summary: Summary) -> list[str]:
         notes.append("~ before a rank: exact rank tests over all pairs cannot tell it from the first place.")
     if any(configuration.is_baseline for configuration in configurations):
         notes.append("* the `train` configuration.")
+    notes += _spread_of_steps(configurations[0])
     if any(configuration.contended for configuration in configurations):
         notes.append(
             f"! contended: others had more than {wording.percent(CONTENDED)} of the processor in a trial."
         )
     return notes
+
+
+def _spread_of_steps(first: Configuration) -> list[str]:
+    """Say how far the first place's steps scatter; a stall moves the mean, which is the step time, but no quartile."""
+    quartiles = [first.metrics.get(f"step_time_{name}_s") for name in ("median", "q1", "q3")]
+    if None in quartiles:
+        return []
+    median, low, high = (format_metric("step_time_s", spread.median) for spread in quartiles if spread)
+    return [f"Steps of the first place: median {median}, half of them {low}..{high}."]
 
 
 def _title(text: str) -> Text:
