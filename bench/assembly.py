@@ -17,12 +17,12 @@ from bench.catalog import MODELS, OPTIMIZERS
 from bench.design import Trial
 from bench.errors import InputError
 from bench.records import Record
-from bench.spec import AUTO, Data, Spec
+from bench.spec import AUTO, Data, OptimizerFactory, Spec
 from bench.worker import WorkerContext
 from bench.workloads.datasets import Source, Splits, load, split
 from bench.workloads.factories import build_model_from_factory
 from bench.workloads.models import build_model
-from bench.workloads.optimizers import build_optimizer
+from bench.workloads.optimizers import build_optimizer, build_optimizer_from_factory
 from bench.workloads.verification import verify_optimizer
 from tuner import schedules
 from tuner.batches import Augment, Batches, channel_statistics
@@ -171,6 +171,8 @@ class OptimizerMaker:
     @property
     def options(self) -> dict[str, Any]:
         """The optimizer's options; parameters of other optimizers in play are left out."""
+        if isinstance(self._train.optimizer, OptimizerFactory):
+            return self._train.optimizer.extras
         names = OPTIMIZERS[self._train.optimizer].parameters
         return {key: value for key in names if (value := getattr(self._train, key)) is not None}
 
@@ -179,18 +181,27 @@ class OptimizerMaker:
 
     def at(self, parameters: Any, lr: float) -> torch.optim.Optimizer:
         """Make the optimizer at another rate than the spec's."""
-        self._last = build_optimizer(
-            self._train.optimizer,
-            parameters,
-            lr=lr,
-            implementation=self._train.implementation,
-            **self.options,
-        )
+        optimizer, implementation = self._train.optimizer, self._train.implementation
+        if isinstance(optimizer, str):
+            self._last = build_optimizer(
+                optimizer, parameters, lr=lr, implementation=implementation, **self.options
+            )
+        elif implementation == "fused":
+            raise InputError(
+                f"train.implementation: fused is not for an optimizer of your own, {optimizer.factory}; the suite has "
+                "no kernel for it. Use implementation: torch"
+            )
+        else:
+            self._last = build_optimizer_from_factory(
+                optimizer.factory, "train.optimizer", parameters, lr=lr, options=self.options
+            )
         return self._last
 
     def path(self, activations: str) -> dict[str, str]:
         """Say which way the optimizer and the activations took: triton, triton-cpu, interpreter or torch."""
-        return {"optimizer": getattr(self._last, "path", "torch"), "activations": activations}
+        path = getattr(self._last, "path", "torch")
+        # An optimizer of a person's own may mean something else by this name.
+        return {"optimizer": path if isinstance(path, str) else "torch", "activations": activations}
 
 
 def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> str:
@@ -202,11 +213,11 @@ def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> st
     from kernels.replace import replace_activations, verify_activation
 
     verified = context.cache.setdefault("verified", set())
-    options = OptimizerMaker(spec).options
+    options, optimizer = OptimizerMaker(spec).options, spec.train.optimizer_name
     checks: dict[str, Callable[[], None]] = {
-        f"{spec.train.optimizer} {options}": partial(
+        f"{optimizer} {options}": partial(
             verify_optimizer,
-            spec.train.optimizer,
+            optimizer,
             lr=spec.train.lr,
             options=options,
             device=context.device,

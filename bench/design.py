@@ -5,6 +5,7 @@ A configuration is one value for each factor; a trial is a configuration with a 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -13,15 +14,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bench.catalog import MODELS, OPTIMIZERS, Entry
 from bench.errors import InputError, closest
-from bench.spec import OwnCode, RandomDesign, Schedule, SearchDesign, Spec
+from bench.spec import OptimizerFactory, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
 from bench.workloads.datasets import Source
 from bench.yaml_source import KeyPath
 
 VARIED_SECTIONS = ("train", "model", "data")
+_SCHEDULE: KeyPath = ("train", "schedule")
+_OPTIMIZER: KeyPath = ("train", "optimizer")
 MAX_TRIALS = 100_000
 
 
@@ -75,14 +78,22 @@ def baseline(spec: Spec) -> dict[str, Any]:
     for key in _varied(spec):
         value: Any = spec
         for part in factor_path(key, spec):
-            value = value.get(part) if isinstance(value, Mapping) else getattr(value, str(part), None)
+            value = _field(value, str(part))
         if value is None and None not in _varied(spec)[key]:
             value = _default(spec, *factor_path(key, spec))
         if isinstance(value, Schedule):
             # A factor's bare name means the schedule as `train` has it, see `_applied`.
             value = value.name if value.name in _varied(spec)[key] else value.model_dump()
+        if isinstance(value, OptimizerFactory):
+            value = value.factory if value.factory in _varied(spec)[key] else value.model_dump()
         values[key] = _label(value)
     return values
+
+
+def _field(value: Any, name: str) -> Any:
+    """Return a field of a section or a key of a mapping; None where there is none."""
+    fields = dict(value) if isinstance(value, BaseModel) else value
+    return fields.get(name) if isinstance(fields, Mapping) else None
 
 
 def factor_path(key: str, spec: Spec) -> KeyPath:
@@ -140,6 +151,10 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
         if isinstance(spec.factors[key], Mapping) and not searches:
             yield place, "a range {low, high} is for design: {search: ...}. Give a list of values"
             continue
+        whole = _value_above(path, spec)
+        if whole is not None:
+            yield place, f"{whole} is one value, which has no parts. Name a field of train, model or data"
+            continue
         labels = [str(_label(value)) for value in values]
         for index, value in enumerate(values):
             if labels.index(labels[index]) != index:
@@ -152,6 +167,18 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                 yield (*place, index), finding_text(finding)
 
 
+def _value_above(path: KeyPath, spec: Spec) -> str | None:
+    """Return the key above a factor's that holds a plain value, or None: only mappings have parts."""
+    value: Any = spec
+    for depth, part in enumerate(path[:-1], start=1):
+        value = _field(value, str(part))
+        if path[:depth] in (_OPTIMIZER, _SCHEDULE):
+            return None  # may be bare names
+        if value is not None and not isinstance(value, (Mapping, BaseModel)):
+            return ".".join(map(str, path[:depth]))
+    return None
+
+
 def finding_text(finding: Any) -> str:
     """Put one of pydantic's findings about a factor's value into words."""
     context = finding.get("ctx") or {}
@@ -159,6 +186,8 @@ def finding_text(finding: Any) -> str:
         near = closest(finding["input"], context["known"])
         hint = f" Did you mean '{near}'?" if near else ""
         return f"unknown '{finding['input']}'; known: {', '.join(sorted(context['known']))}.{hint}"
+    if finding["type"] == "string_pattern_mismatch" and finding["loc"][-1] == "factory":
+        return f"{finding['input']!r} is not of the form package.module:function"
     text = context.get("text") or f"{finding['msg']}, is {finding['input']!r}"
     return f"{text[0].lower()}{text[1:]}"
 
@@ -167,7 +196,7 @@ def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find parameters that no optimizer or model in play takes: they would be dropped silently."""
     keys = {factor_path(key, spec): key for key in _varied(spec)}
     for section, (table, in_play) in _in_play(spec).items():
-        taken = {option for name in in_play for option in table[name].parameters}
+        taken = {option for name in in_play if name in table for option in table[name].parameters}
         options = dict.fromkeys(option for entry in table.values() for option in entry.parameters)
         for option in options:
             given = getattr(getattr(spec, section), option) is not None
@@ -175,7 +204,17 @@ def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                 path: KeyPath = (section, option) if given else ("factors", keys[(section, option)])
                 known = ", ".join(sorted(taken)) or "none"
                 names = ", ".join(in_play)
-                yield path, f"{names} does not take it; parameters known for {names}: {known}. Remove it"
+                own = section == "train" and not set(in_play) <= set(table)
+                hint = "Write it into the optimizer's mapping, or remove it" if own else "Remove it"
+                yield path, f"{names} does not take it; parameters known for {names}: {known}. {hint}"
+    optimizers = _in_play(spec)["train"][1]
+    for path, key in keys.items():
+        if _is_key_of_optimizer(path) and set(optimizers) <= set(OPTIMIZERS):
+            names = ", ".join(optimizers)
+            yield (
+                ("factors", key),
+                f"{names} is no factory, so it has no keys of its own. Name a field of train",
+            )
 
 
 def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
@@ -184,7 +223,7 @@ def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
 
     def names(section: str, field: str) -> list[str]:
         own = getattr(getattr(spec, section), field)
-        return [*dict.fromkeys(map(str, [own, *varied.get((section, field), [])]))]
+        return [*dict.fromkeys(map(_name, [own, *varied.get((section, field), [])]))]
 
     found = {"train": (OPTIMIZERS, names("train", "optimizer"))}
     if spec.model.factory is None:
@@ -192,10 +231,15 @@ def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
     return found
 
 
+def _name(value: Any) -> str:
+    """Return the name of an optimizer or a model: a factory's is its reference."""
+    return str(_field(value, "factory") or value)
+
+
 def _default(spec: Spec, section: str | int, *path: str | int) -> Any:
     """What stands for a parameter that is left out, where all optimizers or models in play agree on it."""
     table, in_play = _in_play(spec).get(str(section), ({}, []))
-    defaults = [table[name].parameters.get(str(path[0])) for name in in_play]
+    defaults = [table[name].parameters.get(str(path[0])) if name in table else None for name in in_play]
     agreed = len(path) == 1 and defaults and all(value == defaults[0] for value in defaults)
     return defaults[0] if agreed else None
 
@@ -265,13 +309,18 @@ def make_trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
 def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
     """Return the spec as plain data with the factors' values in their fields and no factors left.
 
-    A bare schedule name that `train` already names means the schedule as `train` describes it.
+    A bare schedule name or factory that `train` already names means the one that `train` describes. A key of an
+    optimizer's factory is left out where the optimizer is a known one.
     """
     data = spec.model_dump(exclude={"profiles"}, exclude_unset=True)
     data["factors"] = {}
     for key, value in sorted(factors.items(), key=lambda item: len(factor_path(item[0], spec))):
         path = factor_path(key, spec)
-        if path == ("train", "schedule") and value == spec.train.schedule.name:
+        if path == _SCHEDULE and value == spec.train.schedule.name:
+            continue
+        if path == _OPTIMIZER and value == _field(spec.train.optimizer, "factory"):
+            continue
+        if _is_key_of_optimizer(path) and not _takes_keys(data["train"]):
             continue
         *above, last = path
         target: Any = data
@@ -279,22 +328,36 @@ def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 break
-        target[last] = value
+        target[last] = copy.deepcopy(value)
     return data
 
 
+def _is_key_of_optimizer(path: KeyPath) -> bool:
+    """Whether a factor is a key of the optimizer's factory."""
+    return path[:2] == _OPTIMIZER and len(path) > 2
+
+
+def _takes_keys(train: dict[str, Any]) -> bool:
+    """Whether the optimizer is a factory, whose bare reference then becomes a mapping that can take keys."""
+    optimizer = train.get("optimizer")
+    if isinstance(optimizer, str) and ":" in optimizer:
+        train["optimizer"] = {"factory": optimizer}
+    return isinstance(train.get("optimizer"), dict)
+
+
 def _label(value: Any) -> Any:
-    """Return a factor's value as a person writes it: a mapping with a name alone is that name."""
-    if isinstance(value, Mapping) and set(value) == {"name"}:
-        return value["name"]
+    """Return a factor's value as a person writes it: a mapping with a name or a factory alone is that."""
+    if isinstance(value, Mapping) and set(value) in ({"name"}, {"factory"}):
+        return next(iter(value.values()))
     return dict(value) if isinstance(value, Mapping) else value
 
 
 def _text(value: Any) -> str:
     """Write a value into a trial's id."""
     if isinstance(value, Mapping):
-        inner = ";".join(f"{key}={_text(item)}" for key, item in value.items() if key != "name")
-        return f"{value.get('name', '')}({inner})"
+        head = "factory" if "factory" in value else "name"
+        inner = ";".join(f"{key}={_text(item)}" for key, item in value.items() if key != head)
+        return f"{value.get(head, '')}({inner})"
     if isinstance(value, (list, tuple)):
         return "[" + ";".join(map(_text, value)) + "]"
     if value is None:

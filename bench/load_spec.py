@@ -183,7 +183,8 @@ def _explain(item: Any, document: Document) -> list[str]:
 
 def _is_annotation(part: int | str) -> bool:
     """Whether a part of pydantic's path names a branch of a union, not a key of the spec."""
-    return part in ("[key]", "RandomDesign", "SearchDesign") or str(part).startswith("tagged-union")
+    branches = ("RandomDesign", "SearchDesign", "OptimizerName", "OptimizerFactory")
+    return part == "[key]" or part in branches or str(part).startswith("tagged-union")
 
 
 def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:

@@ -20,6 +20,7 @@ def spec_schema() -> dict[str, Any]:
         definitions[name]["if"] = {"not": {"required": ["factory"]}}
         definitions[name]["then"] = {"propertyNames": {"enum": known}, "required": ["name"]}
     _accept_bare_schedule_names(definitions)
+    _accept_bare_references(definitions)
     schema["properties"]["factors"] = _factors(definitions)
     schema["properties"]["profiles"] = _profiles(schema, definitions)
     return {"$schema": DIALECT, **schema, "definitions": definitions}
@@ -34,6 +35,14 @@ def _accept_bare_schedule_names(definitions: dict[str, Any]) -> None:
     """A schedule may be its bare name."""
     names = definitions["Schedule"]["properties"]["name"]
     definitions["Train"]["properties"]["schedule"] = {"anyOf": [names, {"$ref": "#/definitions/Schedule"}]}
+
+
+def _accept_bare_references(definitions: dict[str, Any]) -> None:
+    """An optimizer may be its name, the reference of a factory, or a mapping with one."""
+    optimizer = definitions["Train"]["properties"]["optimizer"]
+    reference = definitions["OptimizerFactory"]["properties"]["factory"]
+    bare = {"type": "string", "pattern": reference["pattern"]}
+    optimizer["anyOf"] = [*optimizer.pop("oneOf"), bare]
 
 
 # What an object among the factors must be; none of it applies to lists.

@@ -110,6 +110,23 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _optimizer(value: Any) -> Any:
+    """Let a bare reference stand for a mapping with that factory."""
+    if isinstance(value, str) and ":" in value:
+        return {"factory": value}
+    if isinstance(value, dict) and "name" in value and "factory" not in value:
+        raise _wrong(
+            f"a mapping is for a factory; a known optimizer is its name alone, and its parameters stand in train. "
+            f"Write optimizer: {value['name']}"
+        )
+    return value
+
+
+def _optimizer_kind(value: Any) -> str:
+    """Tell a named optimizer from one of the user's own."""
+    return "OptimizerFactory" if isinstance(value, (dict, OptimizerFactory)) else "OptimizerName"
+
+
 def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     """Read a factor's values: a list, null, or the range of a search, which stays a mapping."""
     if not isinstance(value, dict):
@@ -220,6 +237,19 @@ class OwnCode(Section):
         return self
 
 
+class OptimizerFactory(OwnCode):
+    """An optimizer of the user's own: a class or function that is called as f(parameters, lr=..., **other keys)."""
+
+    factory: Reference = Field(description="package.module:Class of your own, a class or a function")
+
+    @model_validator(mode="after")
+    def _no_rate(self) -> OptimizerFactory:
+        """The rate is base_lr's, which schedules and range tests move."""
+        if "lr" in self.extras:
+            raise _wrong("lr is train.base_lr, which the schedule moves. Remove it here, and set base_lr")
+        return self
+
+
 class Augment(Section):
     """Changes drawn anew for each training batch; images only."""
 
@@ -306,10 +336,21 @@ class Schedule(Section):
 NamedSchedule = Annotated[Schedule, BeforeValidator(_named)]
 
 
+Optimizer = Annotated[
+    Annotated[Annotated[str, OneOf(OPTIMIZERS)], Tag("OptimizerName")]
+    | Annotated[OptimizerFactory, Tag("OptimizerFactory")],
+    Discriminator(_optimizer_kind),
+    BeforeValidator(_optimizer),
+]
+
+
 class Train(Section):
     """How to train. Optimizer parameters have PyTorch's names and, where left out, PyTorch's defaults."""
 
-    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "momentum"
+    optimizer: Optimizer = Field(
+        "momentum",
+        description="a name, or a class or function of your own: package.module:Class or {factory: ...}",
+    )
     base_lr: LearningRate = Field(
         description="a number, or auto: an LR range test before the training finds it"
     )
@@ -339,6 +380,11 @@ class Train(Section):
     maximize: bool | None = None
     foreach: bool | None = None
     fused: bool | None = None
+
+    @property
+    def optimizer_name(self) -> str:
+        """The optimizer's name, or the reference of its factory."""
+        return self.optimizer if isinstance(self.optimizer, str) else self.optimizer.factory
 
     @property
     def lr(self) -> float:
@@ -463,6 +509,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model": Model,
     "train": Train,
     "schedule": Schedule,
+    "optimizer": OptimizerFactory,
     "target": Target,
     "limits": Limits,
     "early_stop": EarlyStop,

@@ -41,8 +41,9 @@ def label(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping):
-        rest = ", ".join(f"{key}={label(item)}" for key, item in value.items() if key != "name")
-        return f"{label(value.get('name', ''))}({rest})" if rest else label(value.get("name", ""))
+        head = "factory" if "factory" in value else "name"
+        rest = ", ".join(f"{key}={label(item)}" for key, item in value.items() if key != head)
+        return f"{label(value.get(head, ''))}({rest})" if rest else label(value.get(head, ""))
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(label, value))}]"
     return str(value)

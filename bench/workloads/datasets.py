@@ -147,7 +147,7 @@ def locate(
     if factory is not None:
         from bench.workloads.factories import load_factory  # here, because it imports torch
 
-        load_factory(factory, f"{where}.factory")
+        load_factory(factory, f"{where}.factory", spec_dir)
         return Source(factory, factory, is_factory=True, options=dict(options or {}), where=where)
     assert name is not None
     if name == "cifar10":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.design import Trial, baseline, expand
+from bench.design import Trial, baseline, check_factors, expand
 from bench.errors import InputError
 from bench.spec import Spec
 from tests.bench.spec_text import SPEC
@@ -121,6 +121,35 @@ def test_a_default_that_depends_on_another_factor_has_no_name() -> None:
     assert baseline(spec(model=own, factors={"model.width": [1, 2]})) == {"model.width": None}
     assert baseline(spec(factors={"dropout": [None, 0.5]})) == {"dropout": None}
     assert baseline(spec(factors={"train.grad_clip": [1.0, 2.0]})) == {"train.grad_clip": None}
+
+
+def test_an_optimizer_of_ones_own_is_a_level_beside_named_ones_and_its_keys_are_factors() -> None:
+    train = {**yaml.safe_load(SPEC)["train"], "optimizer": {"factory": "mine:Lion", "beta": 0.8, "copy": 1}}
+    own = {"factory": "mine:Lion", "beta": None}
+    varied = {"optimizer": ["adam", "mine:Lion", own], "optimizer.gamma": [1, 2]}
+    mixed = spec(train=train, factors=varied, seeds=[0])
+    assert not list(check_factors(mixed))
+    assert baseline(mixed) == {"optimizer": "mine:Lion", "optimizer.gamma": None}
+    made = {trial.id: trial.spec.resolved()["train"]["optimizer"] for trial in expand(mixed)}
+    assert made == {
+        f"optimizer={label},optimizer.gamma={gamma},seed=0": {**keys, "gamma": gamma}
+        if isinstance(keys, dict)
+        else keys
+        for gamma in (1, 2)
+        # A bare reference that `train` names is the one of `train`; named optimizers leave the keys out.
+        for label, keys in (
+            ("adam", "adam"),
+            ("mine:Lion", train["optimizer"]),
+            ("mine:Lion(beta=default)", {"factory": "mine:Lion"}),  # null is left out of what is written down
+        )
+    }
+    assert mixed.factors["optimizer"] == ["adam", "mine:Lion", own]
+    nulls = [trial.spec.train.optimizer for trial in expand(mixed) if "default" in trial.id]
+    assert [dict(each)["beta"] for each in nulls] == [None, None]
+    assert baseline(spec(train=train, factors={"optimizer.beta": [0.8, 0.9]})) == {"optimizer.beta": 0.8}
+    ((path, text),) = check_factors(spec(train=train, factors={"weight_decay": [0.1, 0.2]}))
+    assert path == ("factors", "weight_decay")
+    assert "mapping" in text
 
 
 def test_designs_that_never_end_are_refused() -> None:

@@ -65,6 +65,26 @@ BAD = [
         "optimizer: adamwt, base",
         "small.yaml:4: train.optimizer: unknown 'adamwt'; known",
     ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: 'a:b:c', base",
+        "small.yaml:4: train.optimizer.factory: 'a:b:c' is not of the form",
+    ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: {factory: 'a:b', lr: 1}, base",
+        "small.yaml:4: train.optimizer: lr is train.base_lr",
+    ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: {name: adam}, base",
+        "small.yaml:4: train.optimizer: a mapping is for a factory",
+    ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: 3, base",
+        "small.yaml:4: train.optimizer: must be a text, is 3",
+    ),
     ("epochs: 3", "epochs: 3.5", "small.yaml:4: train.epochs: must be a whole number, is 3.5"),
     ("epochs: 3", "epochs: three", "small.yaml:4: train.epochs: must be a whole number, is 'three'"),
     ("epochs: 3", "epochs: true", "small.yaml:4: train.epochs: must be a whole number, is True"),
@@ -108,6 +128,16 @@ BAD = [
         "batch_size: [32, 64]",
         "batch_size: []",
         "small.yaml:6: factors.batch_size: must have at least 1 values",
+    ),
+    (
+        "batch_size: [32, 64]",
+        "batch_size.x: [1]",
+        "small.yaml:6: factors.batch_size.x: train.batch_size is one",
+    ),
+    (
+        "batch_size: [32, 64]",
+        "optimizer.x: [1]",
+        "small.yaml:6: factors.optimizer.x: momentum, adam is no factory",
     ),
     ("batch_size: [32, 64]", "batch_size: 32", "small.yaml:6: factors.batch_size: must be a list, is 32"),
     (
