@@ -144,6 +144,9 @@ def make_plan(
         "jobs": jobs,
         "device": device,
         "data": sorted({source.name for source in sources.values()}),
+        "classes": [
+            list(names) for names in dict.fromkeys(source.classes for source in sources.values()) if names
+        ],
         "stand_in": " ".join(stand_ins) or None,
         "machine": describe_machine(device),
         "versions": versions(),
@@ -314,9 +317,8 @@ def _locate_sources(
             sources[key] = locate(
                 data.name,
                 stand_in=data.stand_in,
-                path=data.path,
+                **({"options": data.factory_options} if data.factory else data.of_files),
                 factory=data.factory,
-                options=data.extras,
                 seed=data.seed,
                 spec_dir=spec_directory,
                 on_progress=on_download,

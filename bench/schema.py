@@ -19,6 +19,7 @@ def spec_schema() -> dict[str, Any]:
         known = list(section.model_fields)
         definitions[name]["if"] = {"not": {"required": ["factory"]}}
         definitions[name]["then"] = {"propertyNames": {"enum": known}, "required": ["name"]}
+    _leave_keys_to_factories(definitions["Data"])
     _accept_bare_schedule_names(definitions)
     _accept_bare_references(definitions)
     schema["properties"]["factors"] = _factors(definitions)
@@ -29,6 +30,14 @@ def spec_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Return the schema as it stands in `specs/spec.schema.json`."""
     return json.dumps(spec_schema(), indent=2) + "\n"
+
+
+def _leave_keys_to_factories(data: dict[str, Any]) -> None:
+    """A folder's keys have their types where the data set has a name; a factory may mean something else by them."""
+    properties, typed = data["properties"], data["then"].setdefault("properties", {})
+    for key in ("labels", "size"):
+        typed[key] = properties[key]
+        properties[key] = {"description": properties[key]["description"]}
 
 
 def _accept_bare_schedule_names(definitions: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     Tag,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
@@ -146,7 +147,7 @@ def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _as_given(value: Any) -> Any:
-    """Write a factor's values out as they are: pydantic's own way warns of a range where it expects a list."""
+    """Write a value out as it is: pydantic's own way warns where it is not of the field's first type."""
     return value
 
 
@@ -237,6 +238,29 @@ class OwnCode(Section):
         return self
 
 
+def _unless_factory(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Check a key of a folder; a factory may mean something else by it."""
+    return value if info.data.get("factory") is not None else handler(value)
+
+
+def _two_sides(value: Any) -> Any:
+    """Let one number stand for both sides of an image."""
+    return value if isinstance(value, list) else [value, value]
+
+
+Size = Annotated[
+    list[Count],
+    BeforeValidator(_two_sides),
+    Field(min_length=2, max_length=2),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": {"type": "integer"}}]}
+    ),
+]
+_Value = TypeVar("_Value")
+ForFolder = Annotated[_Value | None, WrapValidator(_unless_factory), PlainSerializer(_as_given)]
+_KEYS_OF_FILES = ("path", "labels", "size")
+
+
 class OptimizerFactory(OwnCode):
     """An optimizer of the user's own: a class or function that is called as f(parameters, lr=..., **other keys)."""
 
@@ -262,7 +286,13 @@ class Data(OwnCode):
     """The data set and how it is split; validation samples are held out of its training set."""
 
     name: Annotated[str, OneOf(DATASETS)] | None = None
-    path: str | None = Field(None, description="the .npz file (name: npz)")
+    path: str | None = Field(
+        None, description="the .npz file (name: npz), or the folder of images (name: folder)"
+    )
+    labels: ForFolder[str] = Field(None, description="CSV file: file, label[, split]; else class folders")
+    size: ForFolder[Size] = Field(
+        None, description="height and width to resize images to, or one number for both"
+    )
     stand_in: Annotated[str, OneOf(GENERATED)] | None = Field(
         None,
         description="generated data to use, and to say so everywhere, where the real set is not to be had",
@@ -277,11 +307,25 @@ class Data(OwnCode):
     seed: Seed = Field(0, description="of the split and of generated data; the same for all trials")
     augment: Augment = Augment()
 
+    @property
+    def of_files(self) -> dict[str, Any]:
+        """The keys that a file or a folder takes, as far as they are given."""
+        return {key: value for key in _KEYS_OF_FILES if (value := getattr(self, key)) is not None}
+
+    @property
+    def factory_options(self) -> dict[str, Any]:
+        """What a factory is called with: its own keys, and those of files where it has them too."""
+        return {**self.of_files, **self.extras}
+
     @model_validator(mode="after")
-    def _path_for_npz(self) -> Data:
-        """`path` belongs to npz, and npz needs it."""
-        if self.factory is None and (self.name == "npz") != (self.path is not None):
-            raise _wrong("npz needs a path" if self.name == "npz" else "path is for name: npz")
+    def _keys_of_its_own(self) -> Data:
+        """`path` belongs to npz and folder, which need it; `labels` and `size` to folder."""
+        for key in _KEYS_OF_FILES if self.factory is None else ():
+            takers = [name for name, entry in DATASETS.items() if key in entry.parameters]
+            if getattr(self, key) is not None and self.name not in takers:
+                raise _wrong(f"{key} is for name: {' or '.join(takers)}")
+            if key == "path" and self.path is None and self.name in takers:
+                raise _wrong(f"{self.name} needs a path")
         if self.stand_in is not None and self.name != "cifar10":
             raise _wrong("stand_in is for a set that may be missing: name: cifar10")
         return self

@@ -26,6 +26,7 @@ BAR_WIDTH = 30
 # A bar is this long from 1.1 on: a gain of a few percent, all there is, would look like much.
 _LEAST_OF_A_FULL_BAR = math.log(1.1)
 _MOST_RATES = 4
+_MOST_CLASSES = 12
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
 _DIM = "dim"
 _POINTS = " pp"
@@ -86,6 +87,8 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     if run_line := ", ".join(filter(None, [directory, started and f"started {started}"])):
         yield "run", run_line
     yield "data", _data(run)
+    for names in run.get("classes") or ():
+        yield "classes", _classes(names)
     yield "model", _named(spec.get("model"))
     yield "target", str(summary.target) if summary.target else "none; ranked by the best validation accuracy"
     if summary.target and summary.target.metric.startswith("test_"):
@@ -116,6 +119,13 @@ def _data(run: dict[str, Any]) -> str:
     wanted = _named(run["spec"].get("data"))
     used = ", ".join(run.get("data") or [wanted])
     return f"{used}, a stand-in for {wanted}" if run.get("stand_in") else used
+
+
+def _classes(names: Sequence[str]) -> str:
+    """List class names with their numbers, the first of them where they are many."""
+    shown = ", ".join(f"{number} {name}" for number, name in enumerate(names[:_MOST_CLASSES]))
+    rest = len(names) - _MOST_CLASSES
+    return f"{shown} and {rest} more, in the records" if rest > 0 else shown
 
 
 def _named(section: Any) -> str:

@@ -110,6 +110,14 @@ BAD = [
     ("name: mlp, ", "factory: here, ", "small.yaml:3: model.factory: 'here' is not of the form"),
     ("name: digits", "name: cifar", "small.yaml:2: data.name: unknown 'cifar'; known: cifar10"),
     ("name: digits", "name: npz", "small.yaml:2: data: npz needs a path"),
+    ("name: digits", "name: folder", "small.yaml:2: data: folder needs a path"),
+    ("name: digits", "name: digits, labels: a.csv", "small.yaml:2: data: labels is for name: folder"),
+    ("name: digits", "name: digits, path: a", "small.yaml:2: data: path is for name: npz or folder"),
+    (
+        "name: digits",
+        "name: folder, path: a, size: [4]",
+        "small.yaml:2: data.size: must have at least 2 values",
+    ),
     (
         "name: digits",
         "name: digits, stand_in: spirals",
@@ -218,6 +226,16 @@ def test_a_factory_may_have_keys_of_its_own(tmp_path: Path) -> None:
     spec = load_spec(write(tmp_path, text.replace("heads.deep: [1], ", ""))).spec
     assert spec.model.factory == "mine:build"
     assert spec.model.extras == {"heads": 4}
+
+
+def test_a_factory_of_data_gets_keys_that_files_have_too(tmp_path: Path) -> None:
+    own = "{factory: 'mine:load', path: here, labels: [1, 2], size: 3, depth: null, "
+    data = load_spec(write(tmp_path, SPEC.replace("{name: digits, ", own))).spec.data
+    assert data.factory_options == {"path": "here", "labels": [1, 2], "size": 3, "depth": None}
+    folder = load_spec(
+        write(tmp_path, SPEC.replace("name: digits", "name: folder, path: here, size: 3"))
+    ).spec.data
+    assert folder.of_files == {"path": "here", "size": [3, 3]}
 
 
 def test_a_resolved_spec_is_a_valid_spec(tmp_path: Path) -> None:
