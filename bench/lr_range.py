@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.caveats import Caveat, caveats_of
 from bench.design import Trial, factor_path
 from bench.load_spec import LoadedSpec
 from bench.records import Record
@@ -279,12 +280,14 @@ class LRStudy:
         tested: in the order of the records.
         scalings: by what tells the groups of configurations apart (`optimizer=adam`): the fit, or what is missing.
         directory: of the run.
+        caveats: what a reader must know first.
     """
 
     run: Mapping[str, Any]
     tested: tuple[Tested, ...]
     scalings: dict[str, LRScaling | str] = field(default_factory=dict)
     directory: str = ""
+    caveats: tuple[Caveat, ...] = ()
 
 
 def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], directory: str = "") -> LRStudy:
@@ -306,7 +309,7 @@ def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], dire
                 [entry["smoothed"] for entry in curve],
             )
         )
-    return LRStudy(run, tuple(tested), _scalings(run, records), directory)
+    return LRStudy(run, tuple(tested), _scalings(run, records), directory, caveats_of(run, records))
 
 
 def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LRScaling | str]:

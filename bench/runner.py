@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.caveats import caveats_of
 from bench.design import Trial, baseline, expand
 from bench.errors import InputError
 from bench.executors import Executor, WorkerExecutor, run_all
@@ -90,14 +91,10 @@ class RunPlan:
 
     @property
     def banner(self) -> list[str]:
-        """What to say before the first trial: stand-ins, and the profile that was merged over the spec."""
-        lines = [f"STAND-IN DATA: {self.run['stand_in']}"] if self.run["stand_in"] else []
+        """What to say before the first trial: caveats, and the profile that was merged over the spec."""
+        lines = [caveat.sentence for caveat in caveats_of(self.run, [])]
         if self.run["profile"]:
             lines.append(f"profile {self.run['profile']}: {'; '.join(self.run['profile_changes'])}")
-        if self.jobs > 1:
-            lines.append(
-                f"{self.jobs} trials at once: they share the device, and their timings are marked so"
-            )
         return lines
 
 

@@ -15,6 +15,7 @@ from itertools import combinations
 from typing import Any
 
 from bench import significance
+from bench.caveats import Caveat, caveats_of
 from bench.diagnosis import Diagnosis, merge
 from bench.effects import Effect, Gain, freeze, gain, main_effect, reached
 from bench.records import STATUSES, Record
@@ -132,6 +133,7 @@ class Summary:
         auto_rates: the rates that `base_lr: auto` found, a line a trial.
         recorded, planned: trials.
         trials_s: clock of all trials together, set-up, compilation and evaluation included.
+        caveats: what a reader must know first.
     """
 
     run: dict[str, Any]
@@ -149,6 +151,7 @@ class Summary:
     recorded: int
     planned: int
     trials_s: float
+    caveats: tuple[Caveat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         recorded=len(records),
         planned=run["trials"],
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
+        caveats=caveats_of(run, records),
     )
 
 

@@ -183,9 +183,7 @@ def _caveats(summary: Summary, first: Configuration) -> list[str]:
         caveats.append(
             "It is ahead of every other configuration (exact Mann-Whitney tests, p <= 0.05 after Holm)."
         )
-    if summary.run.get("stand_in"):
-        caveats.append("All this holds for stand-in data.")
-    return caveats
+    return [*caveats, *(caveat.short for caveat in summary.caveats if caveat.short)]
 
 
 def undecided(summary: Summary) -> list[int]:
@@ -214,14 +212,7 @@ def _mend(summary: Summary) -> str:
 
 def what_would_make_it_surer(summary: Summary) -> list[str]:
     """List what would make the first place surer; empty when it is sure and was measured undisturbed."""
-    lines = [*_more_seeds(summary)]
-    if summary.run.get("jobs", 1) > 1:
-        lines.append(
-            f"jobs: timings were taken with {summary.run['jobs']} trials at once; --jobs 1 times them alone"
-        )
-    if summary.run.get("stand_in"):
-        lines.append("data: the real data set in place of the stand-in")
-    return lines
+    return [*_more_seeds(summary), *(caveat.mend for caveat in summary.caveats if caveat.mend)]
 
 
 def _more_seeds(summary: Summary) -> list[str]:

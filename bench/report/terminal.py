@@ -59,7 +59,7 @@ def render(summary: Summary, console: Console) -> None:
 
 
 def _header(summary: Summary) -> RenderableType:
-    """Say what ran, where and on what; a stand-in stands over everything."""
+    """Say what ran, where and on what; banners, as that of a stand-in, stand over everything."""
     run = summary.run
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style=_DIM, no_wrap=True)
@@ -67,15 +67,12 @@ def _header(summary: Summary) -> RenderableType:
     for name, text in _provenance(summary):
         grid.add_row(name, Text(text))
     title = Rule(Text(f"{run['spec'].get('name', 'run')}", style="bold"), align="left", style=_DIM)
-    if not run.get("stand_in"):
-        return Group(title, grid)
-    banner = Panel(
-        Text(f"STAND-IN DATA: {run['stand_in']}", style="bold"),
-        box=box.HEAVY,
-        border_style="yellow",
-        padding=(0, 1),
-    )
-    return Group(banner, title, grid)
+    banners = [
+        Panel(Text(caveat.sentence, style="bold"), box=box.HEAVY, border_style="yellow", padding=(0, 1))
+        for caveat in summary.caveats
+        if caveat.is_banner
+    ]
+    return Group(*banners, title, grid)
 
 
 def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
@@ -88,8 +85,6 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "data", _data(run)
     yield "model", _named(spec.get("model"))
     yield "target", str(summary.target) if summary.target else "none; ranked by the best validation accuracy"
-    if summary.target and summary.target.metric.startswith("test_"):
-        yield "", "DAWNBench-style: the test set steers, so it says nothing about unseen data"
     if run.get("profile"):
         yield "profile", f"{run['profile']}: {'; '.join(run.get('profile_changes') or ())}"
     if run.get("overrides"):
@@ -106,9 +101,10 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     versions = run.get("versions") or {}
     yield "software", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     commit = str(run.get("commit") or "unknown")[:12]
-    yield "commit", f"{commit}{', with uncommitted changes' if run.get('dirty') else ''}"
-    if run.get("jobs", 1) > 1:
-        yield "note", f"timings taken with {run['jobs']} trials at once"
+    yield "commit", commit
+    for caveat in summary.caveats:
+        if not caveat.is_banner:
+            yield "note", caveat.sentence
 
 
 def _data(run: dict[str, Any]) -> str:
