@@ -17,12 +17,21 @@ from pydantic import ValidationError
 
 from bench.catalog import MODELS, OPTIMIZERS, Entry
 from bench.errors import InputError, closest
+from bench.identity import identity
 from bench.spec import OwnCode, RandomDesign, Schedule, SearchDesign, Spec
 from bench.workloads.datasets import Source
 from bench.yaml_source import KeyPath
 
 VARIED_SECTIONS = ("train", "model", "data")
 MAX_TRIALS = 100_000
+
+
+class _LeftOut(str):
+    """A field that a configuration leaves as it is where nothing says what it then is."""
+
+
+# null would be a value: a person's own code gets it passed on.
+LEFT_OUT = _LeftOut("default")
 
 
 @dataclass(frozen=True)
@@ -48,41 +57,88 @@ class Trial:
     rehearsal: bool = False
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A spec's trials.
+
+    Args:
+        trials: in the order in which they run.
+        baseline: the configuration that the spec's own sections describe, by the values that its trials have, if any.
+        same: configurations that are not among the trials, since they train what another one does: `this = that`.
+    """
+
+    trials: list[Trial]
+    baseline: dict[str, Any]
+    same: list[str]
+
+
 def expand(spec: Spec) -> list[Trial]:
-    """Return the spec's trials in the order in which they run.
+    """Return the spec's trials in the order in which they run; see `lay_out`."""
+    return lay_out(spec).trials
+
+
+def lay_out(spec: Spec, device: str | None = None) -> Layout:
+    """Expand a spec: configurations that come to the same training are trained once.
 
     Each seed is a block that holds every configuration once, in an order shuffled anew for each block (seeded by the
     spec's name and the seed): slow drift of the machine hits all configurations alike.
 
+    Args:
+        spec: one that `check_factors` finds nothing in.
+        device: the device type; None: not known.
+
     Raises:
         InputError: when there are more than 100,000 trials or a combination of values is not valid.
     """
-    configurations = _configurations(spec)
+    kept: dict[str, Trial] = {}
+    same = []
+    for factors in _configurations(spec):
+        trial = make_trial(spec, factors, spec.seeds[0])
+        first = kept.setdefault(identity(trial.spec, device=device), trial)
+        if first is not trial and first.factors != trial.factors:
+            same.append(f"{_named(trial.factors)} = {_named(first.factors)}")
     trials = []
     for seed in spec.seeds:
-        block = [make_trial(spec, factors, seed) for factors in configurations]
+        block = [dataclasses.replace(t, id=_id(t.factors, seed), seed=seed) for t in kept.values()]
         random.Random(f"{spec.name}:{seed}").shuffle(block)
         trials += block
-    return trials
+    own = kept.get(identity(make_trial(spec, {}, spec.seeds[0]).spec, device=device))
+    start = own.factors if own is not None else baseline(spec)
+    # A search trains none of these.
+    return Layout(trials, start, [] if isinstance(spec.design, SearchDesign) else same)
 
 
 def baseline(spec: Spec) -> dict[str, Any]:
     """Return the configuration that the spec's own sections describe, as factor name -> value.
 
-    What they leave out has its default's value; None where that depends on another factor, or is not a value.
+    What they leave out has the value that comes to the same, if one is among the factor's, else the default's;
+    `LEFT_OUT` where that is not known.
     """
-    values: dict[str, Any] = {}
-    for key in _varied(spec):
-        value: Any = spec
-        for part in factor_path(key, spec):
-            value = value.get(part) if isinstance(value, Mapping) else getattr(value, str(part), None)
-        if value is None and None not in _varied(spec)[key]:
-            value = _default(spec, *factor_path(key, spec))
-        if isinstance(value, Schedule):
-            # A factor's bare name means the schedule as `train` has it, see `_applied`.
-            value = value.name if value.name in _varied(spec)[key] else value.model_dump()
-        values[key] = _label(value)
-    return values
+    own = identity(make_trial(spec, {}, spec.seeds[0]).spec)
+    return {
+        key: next((_label(v) for v in values if _identity_with(spec, {key: v}) == own), _own_value(spec, key))
+        for key, values in _varied(spec).items()
+    }
+
+
+def _own_value(spec: Spec, key: str) -> Any:
+    """Return what the spec's own sections have for a factor."""
+    path = factor_path(key, spec)
+    value: Any = spec
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, str(part), None)
+    if value is None and not (spec.model.factory and path[0] == "model" and path[1] in spec.model.arguments):
+        value = _default(spec, *path)
+        value = LEFT_OUT if value is None else value
+    return _label(value.model_dump() if isinstance(value, Schedule) else value)
+
+
+def _identity_with(spec: Spec, factors: dict[str, Any]) -> str | None:
+    """Return the identity of a configuration; None where its values do not go together."""
+    try:
+        return identity(Spec.model_validate(_applied(spec, factors)))
+    except ValidationError:
+        return None
 
 
 def factor_path(key: str, spec: Spec) -> KeyPath:
@@ -116,8 +172,7 @@ def factor_path(key: str, spec: Spec) -> KeyPath:
 
 def check_factors(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Yield what is wrong with the factors and with parameters that nothing in play takes: (key path, sentence)."""
-    findings = list(_check_values(spec))
-    yield from findings or _check_applicable(spec)
+    yield from list(_check_values(spec)) or list(_check_applicable(spec)) or _check_different(spec)
 
 
 def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
@@ -176,6 +231,33 @@ def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                 known = ", ".join(sorted(taken)) or "none"
                 names = ", ".join(in_play)
                 yield path, f"{names} does not take it; parameters known for {names}: {known}. Remove it"
+
+
+def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find values that come to the same with every optimizer and model in play: a factor compared with itself."""
+    names: list[dict[str, Any]] = [{}]
+    for section, (_, in_play) in _in_play(spec).items():
+        field = "optimizer" if section == "train" else "name"
+        names += [{f"{section}.{field}": name} for name in in_play]
+    for key, values in _varied(spec).items():
+        if isinstance(spec.factors[key], Mapping):
+            continue
+        others = [
+            name for name in names if factor_path(key, spec) not in [factor_path(n, spec) for n in name]
+        ]
+        # One identity for each name in play; those that cannot be had tell nothing.
+        seen: dict[tuple[str | None, ...], Any] = {}
+        for index, value in enumerate(values):
+            found = tuple(_identity_with(spec, {**name, key: value}) for name in others)
+            if any(found) and found in seen:
+                text = f"{_shown(value)} comes to the same training as {_shown(seen[found])}. Keep one"
+                yield ("factors", key, index), text
+            seen.setdefault(found, value)
+
+
+def _shown(value: Any) -> str:
+    """Write a value into a sentence."""
+    return _text(_label(value))
 
 
 def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
@@ -254,12 +336,22 @@ def _cell(factors: dict[str, list[Any]], number: int) -> dict[str, Any]:
 def make_trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
     """Put the factors' values into the spec and name the trial after them."""
     labels = {key: _label(value) for key, value in factors.items()}
-    identity = ",".join([*(f"{key}={_text(value)}" for key, value in labels.items()), f"seed={seed}"])
+    name = _id(labels, seed)
     try:
         applied = Spec.model_validate(_applied(spec, factors))
     except ValidationError as error:
-        raise InputError(f"{spec.name}: {identity}: {finding_text(error.errors()[0])}") from None
-    return Trial(identity, labels, seed, applied)
+        raise InputError(f"{spec.name}: {name}: {finding_text(error.errors()[0])}") from None
+    return Trial(name, labels, seed, applied)
+
+
+def _id(labels: Mapping[str, Any], seed: int) -> str:
+    """Name a trial."""
+    return ",".join(filter(None, [_named(labels), f"seed={seed}"]))
+
+
+def _named(labels: Mapping[str, Any]) -> str:
+    """Name a configuration in one word."""
+    return ",".join(f"{key}={_text(value)}" for key, value in labels.items())
 
 
 def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
@@ -271,7 +363,9 @@ def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
     data["factors"] = {}
     for key, value in sorted(factors.items(), key=lambda item: len(factor_path(item[0], spec))):
         path = factor_path(key, spec)
-        if path == ("train", "schedule") and value == spec.train.schedule.name:
+        if isinstance(value, _LeftOut) or (
+            path == ("train", "schedule") and value == spec.train.schedule.name
+        ):
             continue
         *above, last = path
         target: Any = data
@@ -298,5 +392,5 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ";".join(map(_text, value)) + "]"
     if value is None:
-        return "default"
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

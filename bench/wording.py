@@ -32,10 +32,10 @@ def label(value: Any) -> str:
 
     Example:
         >>> label("adam"), label(0.10), label(None), label({"name": "one-cycle", "pct_start": 0.3})
-        ('adam', '0.1', 'default', 'one-cycle(pct_start=0.3)')
+        ('adam', '0.1', 'null', 'one-cycle(pct_start=0.3)')
     """
     if value is None:
-        return "default"
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

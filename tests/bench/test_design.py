@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.design import Trial, baseline, expand
+from bench.design import LEFT_OUT, Trial, baseline, check_factors, expand, lay_out
 from bench.errors import InputError
 from bench.spec import Spec
 from tests.bench.spec_text import SPEC
@@ -111,16 +111,83 @@ def test_what_a_spec_leaves_out_is_its_default_by_name() -> None:
 
 
 def test_a_default_that_depends_on_another_factor_has_no_name() -> None:
-    varied = {"optimizer": ["momentum", "adamw"], "weight_decay": [0.0, 0.1]}
-    assert baseline(spec(factors=varied))["weight_decay"] is None  # adamw's is 0.01
-    varied = {"model.name": ["mlp", "cnn"], "norm": ["batch", "none"], "dropout": [0, 0.5]}
-    start = baseline(spec(factors=varied))
-    assert start["norm"] is None
-    assert start["dropout"] == 0
+    varied = {"optimizer": ["momentum", "adamw"], "weight_decay": [0.1, 0.2]}
+    assert baseline(spec(factors=varied))["weight_decay"] is LEFT_OUT  # adamw's is 0.01
     own = {"factory": "my.models:make"}
-    assert baseline(spec(model=own, factors={"model.width": [1, 2]})) == {"model.width": None}
+    assert baseline(spec(model=own, factors={"model.width": [1, 2]})) == {"model.width": LEFT_OUT}
+    assert baseline(spec(model={**own, "width": None}, factors={"model.width": [1, 2]})) == {
+        "model.width": None
+    }
     assert baseline(spec(factors={"dropout": [None, 0.5]})) == {"dropout": None}
-    assert baseline(spec(factors={"train.grad_clip": [1.0, 2.0]})) == {"train.grad_clip": None}
+    assert baseline(spec(factors={"train.grad_clip": [1.0, 2.0]})) == {"train.grad_clip": LEFT_OUT}
+
+
+def test_the_baseline_is_found_in_the_grid_by_what_it_comes_to() -> None:
+    """Defaults that differ from model to model or from optimizer to optimizer do not hide it."""
+    varied = {"model.name": ["cnn", "mlp"], "norm": ["batch", "none"], "dropout": [0, 0.5]}
+    model = {"name": "mlp", "width": 32}
+    assert lay_out(spec(model=model, factors=varied)).baseline == {
+        "model.name": "mlp",
+        "norm": "none",
+        "dropout": 0,
+    }
+    varied = {"optimizer": ["adamw", "momentum"], "weight_decay": [0.0, 0.1]}
+    found = lay_out(spec(factors=varied))
+    assert found.baseline == {"optimizer": "momentum", "weight_decay": 0.0}
+    assert found.baseline in [trial.factors for trial in found.trials]
+
+
+SAME = [
+    ({}, {"norm": ["none", None]}, 1),
+    ({}, {"width": [32, 64, None, 128]}, 3),
+    ({}, {"dropout": [0, 0.0]}, 1),
+    ({}, {"weight_decay": [None, 0.1, 0.0]}, 2),
+    ({}, {"schedule": ["cosine", {"name": "cosine", "min_factor": 0.0}]}, 1),
+    ({}, {"data.augment": [{}, {"flip": False}]}, 1),
+    ({"data": {"name": "digits"}}, {"data.limit": [500, None]}, None),
+    ({"model": {"factory": "a:b"}}, {"model.heads": [4, None]}, None),
+    ({"model": {"factory": "a:b"}}, {"model.width": [4, None]}, None),
+    ({}, {"optimizer": ["sgd", "adam"], "betas": [[0.9, 0.99], [0.8, 0.99]]}, None),
+    ({}, {"model.name": ["mlp", "cnn"], "norm": ["batch", None]}, None),
+]
+
+
+@pytest.mark.parametrize(("changes", "varied", "index"), SAME, ids=lambda value: str(value))
+def test_values_that_come_to_the_same_are_refused_where_they_stand(
+    changes: dict[str, object], varied: dict[str, object], index: int | None
+) -> None:
+    findings = list(check_factors(spec(**changes, factors=varied)))
+    (key,) = list(varied)[-1:]
+    assert [path for path, _ in findings] == ([] if index is None else [("factors", key, index)])
+    assert all("same training" in sentence for _, sentence in findings)
+
+
+def test_configurations_that_come_to_the_same_are_trained_once_and_named() -> None:
+    found = lay_out(
+        spec(factors={"optimizer": ["sgd", "adam"], "betas": [[0.9, 0.99], [0.8, 0.99]]}, seeds=2)
+    )
+    assert found.same == ["optimizer=sgd,betas=[0.8;0.99] = optimizer=sgd,betas=[0.9;0.99]"]
+    assert Counter(t.seed for t in found.trials) == {0: 3, 1: 3}
+    precision = spec(factors={"precision": ["auto", "fp32"]}, seeds=1)
+    assert [len(lay_out(precision, device).trials) for device in ("cpu", "cuda", None)] == [1, 2, 2]
+    # By PyTorch's definitions: nesterov is momentum's flag, and without a decay AdamW is Adam.
+    names = spec(
+        factors={"optimizer": ["momentum", "nesterov", "adam", "adamw"], "weight_decay": [0.0, 0.1]}, seeds=1
+    )
+    assert lay_out(names).same == ["optimizer=adamw,weight_decay=0.0 = optimizer=adam,weight_decay=0.0"]
+
+
+def test_a_null_for_a_factorys_own_key_is_a_value_and_leaving_it_out_is_another() -> None:
+    own = {"factory": "my.models:make"}
+    varied = {"model.width_cap": [4, None], "model.width": [8, None]}
+    trials = expand(spec(model=own, factors=varied, seeds=1))
+    assert {(t.spec.model.arguments["width_cap"], t.spec.model.arguments["width"]) for t in trials} == {
+        (4, 8), (4, None), (None, 8), (None, None),
+    }  # fmt: skip
+    assert "model.width_cap=null,model.width=8,seed=0" in {t.id for t in trials}
+    one = expand(spec(model=own, factors={"model.width_cap": [4, None]}, design="one-at-a-time", seeds=1))
+    arguments = {t.factors["model.width_cap"]: t.spec.model.arguments for t in one}
+    assert arguments == {"default": {}, 4: {"width_cap": 4}, None: {"width_cap": None}}
 
 
 def test_designs_that_never_end_are_refused() -> None:

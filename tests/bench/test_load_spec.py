@@ -206,6 +206,7 @@ def test_differences_are_listed_by_key_path() -> None:
         "c: (none) -> 3",
     ]
     assert difference(old, old) == []
+    assert difference({"a": None, "b": 1}, {"b": None}) == ["a: null -> (none)", "b: 1 -> null"]
 
 
 FULL = """\
