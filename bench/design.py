@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,26 +111,36 @@ def lay_out(spec: Spec, device: str | None = None) -> Layout:
 def baseline(spec: Spec) -> dict[str, Any]:
     """Return the configuration that the spec's own sections describe, as factor name -> value.
 
-    What they leave out has the value that comes to the same, if one is among the factor's, else the default's;
-    `LEFT_OUT` where that is not known.
+    What they leave out has its default's value; `LEFT_OUT` where that depends on another factor, or is not a value.
     """
-    own = identity(make_trial(spec, {}, spec.seeds[0]).spec)
-    return {
-        key: next((_label(v) for v in values if _identity_with(spec, {key: v}) == own), _own_value(spec, key))
-        for key, values in _varied(spec).items()
-    }
+    return {key: _own_value(spec, key, values) for key, values in varied(spec).items()}
 
 
-def _own_value(spec: Spec, key: str) -> Any:
-    """Return what the spec's own sections have for a factor."""
-    path = factor_path(key, spec)
-    value: Any = spec
-    for part in path:
-        value = value.get(part) if isinstance(value, Mapping) else getattr(value, str(part), None)
-    if value is None and not (spec.model.factory and path[0] == "model" and path[1] in spec.model.arguments):
-        value = _default(spec, *path)
-        value = LEFT_OUT if value is None else value
-    return _label(value.model_dump() if isinstance(value, Schedule) else value)
+def _own_value(spec: Spec, key: str, levels: list[Any]) -> Any:
+    """Return what the spec's own sections have for a factor with these levels."""
+    section, *path = factor_path(key, spec)
+    value: Any = getattr(spec, str(section))
+    is_given, is_own = True, _is_own_key(spec, section, path[0])
+    for part in map(str, path):
+        is_given &= part in (value if isinstance(value, Mapping) else getattr(value, "model_fields_set", ()))
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+    if value is None and is_own and not is_given:
+        return LEFT_OUT
+    if value is None and not is_own and None not in levels:
+        value = _default(spec, section, *path)
+        return LEFT_OUT if value is None else value
+    if isinstance(value, Schedule):
+        # A factor's bare name means the schedule as `train` has it, see `_applied`.
+        value = value.name if value.name in levels else value.model_dump()
+    return _label(value)
+
+
+def _is_own_key(spec: Spec, section: str | int, field: str | int) -> bool:
+    """Whether a person's own code gets the field, so that null is one of its values."""
+    code = getattr(spec, str(section))
+    if not isinstance(code, OwnCode) or code.factory is None:
+        return False
+    return section == "model" or field not in type(code).model_fields
 
 
 def _identity_with(spec: Spec, factors: dict[str, Any]) -> str | None:
@@ -178,11 +188,13 @@ def check_factors(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find factors that name no field, or one twice, and values that their field refuses."""
     searches = isinstance(spec.design, SearchDesign)
-    if searches and not _varied(spec):
+    if spec.configurations is not None:
+        yield from _check_listing(spec)
+    if searches and not varied(spec):
         yield ("design", "search"), "there is nothing to search. Give factors"
     paths: dict[KeyPath, str] = {}
-    for key, values in _varied(spec).items():
-        place: KeyPath = ("factors", key)
+    for key, named in _named_values(spec).items():
+        place = named[0][0][: 2 if spec.configurations is None else 3]
         try:
             path = factor_path(key, spec)
         except ValueError as error:
@@ -192,19 +204,35 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
             yield place, f"names the same field as '{paths[path]}'. Keep one"
             continue
         paths[path] = key
-        if isinstance(spec.factors[key], Mapping) and not searches:
+        if isinstance(spec.factors.get(key), Mapping) and not searches:
             yield place, "a range {low, high} is for design: {search: ...}. Give a list of values"
             continue
-        labels = [str(_label(value)) for value in values]
-        for index, value in enumerate(values):
+        labels = [str(_label(value)) for _, value in named]
+        for index, (value_place, value) in enumerate(named):
             if labels.index(labels[index]) != index:
-                yield (*place, index), f"{labels[index]} stands twice. Keep one"
+                if spec.configurations is None:
+                    yield value_place, f"{labels[index]} stands twice. Keep one"
                 continue
             try:
                 Spec.model_validate(_applied(spec, {key: value}))
             except ValidationError as error:
                 finding = error.errors()[0]
-                yield (*place, index), finding_text(finding)
+                yield value_place, finding_text(finding)
+
+
+def _check_listing(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find what does not go with a list of configurations, and empty lists of values in it."""
+    place: KeyPath = ("configurations",)
+    if any(spec.factors.values()):
+        text = "factors are given too, and either says what to train. Keep one: --set 'factors={}' takes these away"
+        yield place, text
+    if spec.design != "grid":
+        kind = spec.design if isinstance(spec.design, str) else next(iter(spec.design.model_dump()))
+        yield place, f"design {kind} chooses the configurations itself. Leave out one of them"
+    for index, entry in enumerate(spec.configurations or ()):
+        for key, values in entry.items():
+            if values == []:
+                yield (*place, index, key), "must have at least 1 values, is []"
 
 
 def finding_text(finding: Any) -> str:
@@ -220,39 +248,53 @@ def finding_text(finding: Any) -> str:
 
 def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find parameters that no optimizer or model in play takes: they would be dropped silently."""
-    keys = {factor_path(key, spec): key for key in _varied(spec)}
+    places = {factor_path(key, spec): named[0][0] for key, named in _named_values(spec).items()}
     for section, (table, in_play) in _in_play(spec).items():
         taken = {option for name in in_play for option in table[name].parameters}
         options = dict.fromkeys(option for entry in table.values() for option in entry.parameters)
         for option in options:
             given = getattr(getattr(spec, section), option) is not None
-            if (given or (section, option) in keys) and option not in taken:
-                path: KeyPath = (section, option) if given else ("factors", keys[(section, option)])
+            if (given or (section, option) in places) and option not in taken:
+                path: KeyPath = (section, option)
+                if not given:
+                    path = places[(section, option)][: 2 if spec.configurations is None else 3]
                 known = ", ".join(sorted(taken)) or "none"
                 names = ", ".join(in_play)
                 yield path, f"{names} does not take it; parameters known for {names}: {known}. Remove it"
 
 
 def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
-    """Find values that come to the same with every optimizer and model in play: a factor compared with itself."""
+    """Find what would be compared with itself: equal configurations of a list, equal values of a factor."""
+    if spec.configurations is not None:
+        first: dict[str | None, str] = {}
+        for number, entry in enumerate(spec.configurations):
+            for cell in _listed(spec.model_copy(update={"configurations": [entry]})):
+                found = _identity_with(spec, cell)
+                if found is not None and found in first:
+                    yield (
+                        ("configurations", number),
+                        f"comes to the same training as {first[found]}. Keep one",
+                    )
+                first.setdefault(found, f"configurations[{number}]")
+        return
+    # Values that come to the same with one optimizer or model in play may differ with another.
     names: list[dict[str, Any]] = [{}]
     for section, (_, in_play) in _in_play(spec).items():
         field = "optimizer" if section == "train" else "name"
         names += [{f"{section}.{field}": name} for name in in_play]
-    for key, values in _varied(spec).items():
+    for key, values in varied(spec).items():
         if isinstance(spec.factors[key], Mapping):
             continue
         others = [
             name for name in names if factor_path(key, spec) not in [factor_path(n, spec) for n in name]
         ]
-        # One identity for each name in play; those that cannot be had tell nothing.
         seen: dict[tuple[str | None, ...], Any] = {}
         for index, value in enumerate(values):
-            found = tuple(_identity_with(spec, {**name, key: value}) for name in others)
-            if any(found) and found in seen:
-                text = f"{_shown(value)} comes to the same training as {_shown(seen[found])}. Keep one"
+            identities = tuple(_identity_with(spec, {**name, key: value}) for name in others)
+            if any(identities) and identities in seen:
+                text = f"{_shown(value)} comes to the same training as {_shown(seen[identities])}. Keep one"
                 yield ("factors", key, index), text
-            seen.setdefault(found, value)
+            seen.setdefault(identities, value)
 
 
 def _shown(value: Any) -> str:
@@ -262,11 +304,11 @@ def _shown(value: Any) -> str:
 
 def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
     """The sections whose parameters depend on a name: its table, and the names that trials have there."""
-    varied = {factor_path(key, spec): values for key, values in _varied(spec).items()}
+    levels = {factor_path(key, spec): values for key, values in varied(spec).items()}
 
     def names(section: str, field: str) -> list[str]:
         own = getattr(getattr(spec, section), field)
-        return [*dict.fromkeys(map(str, [own, *varied.get((section, field), [])]))]
+        return [*dict.fromkeys(map(str, [own, *levels.get((section, field), [])]))]
 
     found = {"train": (OPTIMIZERS, names("train", "optimizer"))}
     if spec.model.factory is None:
@@ -282,19 +324,56 @@ def _default(spec: Spec, section: str | int, *path: str | int) -> Any:
     return defaults[0] if agreed else None
 
 
-def _varied(spec: Spec) -> dict[str, list[Any]]:
-    """The factors that have values, of a range its two ends; null switches a factor off (in a profile)."""
-    given: Mapping[str, Any] = spec.factors
-    return {
-        key: [values["low"], values["high"]] if isinstance(values, Mapping) else values
-        for key, values in given.items()
-        if values
-    }
+def varied(spec: Spec) -> dict[str, list[Any]]:
+    """Return the factors with their values: those that `factors` names, of a range its two ends, or `configurations`.
+
+    A factor that is null is switched off (in a profile).
+    """
+    found: dict[str, list[Any]] = {}
+    for key, named in _named_values(spec).items():
+        labels: list[Any] = []
+        for _, value in named:
+            if spec.configurations is None or _label(value) not in labels:
+                found.setdefault(key, []).append(value)
+                labels.append(_label(value))
+    return found
+
+
+def _named_values(spec: Spec) -> dict[str, list[tuple[KeyPath, Any]]]:
+    """Return each factor's values with the places where they stand."""
+    found: dict[str, list[tuple[KeyPath, Any]]] = {}
+    if spec.configurations is not None:
+        for number, entry in enumerate(spec.configurations):
+            for key, given in entry.items():
+                place: KeyPath = ("configurations", number, key)
+                several = isinstance(given, list)
+                values = [((*place, i), v) for i, v in enumerate(given)] if several else [(place, given)]
+                found.setdefault(key, []).extend(values)
+        return {key: values for key, values in found.items() if values}
+    factors: Mapping[str, Any] = spec.factors
+    for key, values in factors.items():
+        if values:
+            listed = [values["low"], values["high"]] if isinstance(values, Mapping) else values
+            found[key] = [(("factors", key, index), value) for index, value in enumerate(listed)]
+    return found
+
+
+def _listed(spec: Spec) -> list[dict[str, Any]]:
+    """Return the configurations that the spec lists; what one leaves out is as in the spec's own sections."""
+    start = baseline(spec)
+    cells = []
+    for entry in spec.configurations or ():
+        lists = [values if isinstance(values, list) else [values] for values in entry.values()]
+        cells += [start | dict(zip(entry, values, strict=True)) for values in itertools.product(*lists)]
+    return cells
 
 
 def _configurations(spec: Spec) -> list[dict[str, Any]]:
     """Return one mapping factor -> value for each configuration of the design."""
-    factors = _varied(spec)
+    factors = varied(spec)
+    if spec.configurations is not None:
+        cells = _listed(spec)
+        return _counted(spec, cells, len(cells))
     if spec.design == "one-at-a-time" or isinstance(spec.design, SearchDesign):
         # A search trains none of these: they are built once, to check every value before it begins.
         start = baseline(spec)
@@ -312,6 +391,16 @@ def _configurations(spec: Spec) -> list[dict[str, Any]]:
     if total * len(spec.seeds) > MAX_TRIALS:
         return _counted(spec, [], total)
     return [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+
+
+def without_factors(spec: Spec, is_dropped: Callable[[str], bool]) -> Spec:
+    """Return the spec without some of its factors; configurations of a list that then are equal count once."""
+    factors = {key: values for key, values in spec.factors.items() if not is_dropped(key)}
+    listed = spec.configurations
+    if listed is not None:
+        left = [{key: value for key, value in entry.items() if not is_dropped(key)} for entry in listed]
+        listed = left if any(left) else None
+    return spec.model_copy(update={"factors": factors, "configurations": listed})
 
 
 def _counted(spec: Spec, cells: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -360,7 +449,7 @@ def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
     A bare schedule name that `train` already names means the schedule as `train` describes it.
     """
     data = spec.model_dump(exclude={"profiles"}, exclude_unset=True)
-    data["factors"] = {}
+    data["factors"], data["configurations"] = {}, None
     for key, value in sorted(factors.items(), key=lambda item: len(factor_path(item[0], spec))):
         path = factor_path(key, spec)
         if isinstance(value, _LeftOut) or (

@@ -435,6 +435,13 @@ class Spec(Section):
             PlainSerializer(_as_given),
         ],
     ] = Field({}, description="a field of train, model or data (dotted where unclear) -> the values to try")
+    configurations: (
+        Annotated[list[Annotated[dict[str, Any], PlainSerializer(_as_given)]], Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="instead of factors: each configuration by name, factor -> its value, or a list of values of which "
+        "each is one; what it leaves out is as in train, model and data",
+    )
     design: Annotated[
         Literal["grid", "one-at-a-time"]
         | Annotated[

@@ -17,7 +17,7 @@ from typing import Any
 from bench import significance
 from bench.caveats import Caveat, caveats_of
 from bench.diagnosis import Diagnosis, merge
-from bench.effects import Effect, Gain, freeze, gain, main_effect, reached
+from bench.effects import Effect, Gain, freeze, gain, main_effect, named_levels, reached
 from bench.records import STATUSES, Record
 from bench.significance import ALPHA, Verdict
 from bench.units import METRICS
@@ -195,7 +195,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
     spec = run["spec"]
     target = Target(**spec["target"]) if spec.get("target") else None
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    factors = {name: values for name, values in (spec.get("factors") or {}).items() if values}
+    factors = named_levels(spec)
     levels = {name: _levels(name, values, records) for name, values in factors.items()}
     baseline = freeze(run.get("baseline") or {})
     cells = _ranked(_cells(records, target, score_metric), levels)

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from bench.caveats import Caveat, caveats_of
-from bench.design import Trial
+from bench.design import Trial, without_factors
 from bench.errors import InputError
 from bench.executors import UNEXPLAINED_KILL, WorkerExecutor
 from bench.load_spec import LoadedSpec
@@ -160,10 +160,10 @@ def with_limits(
             "--memory: is missing, and the spec has no limits.memory. Add it, like --memory 8GiB"
         )
     batch_keys = {_FACTOR, f"train.{_FACTOR}"}
-    factors = {key: values for key, values in spec.factors.items() if grid and key not in batch_keys}
+    spec = without_factors(spec, lambda key: not grid or key in batch_keys)
     limits = spec.limits.model_copy(update={"memory": limit})
     section = spec.train.model_copy(update={"batch_size": 1})
-    changes = {"factors": factors, "limits": limits, "seeds": spec.seeds[:1], "train": section}
+    changes = {"limits": limits, "seeds": spec.seeds[:1], "train": section}
     there = loaded.device if device is None else _device_at_hand()
     return dataclasses.replace(loaded, spec=spec.model_copy(update=changes), device=there)
 

@@ -88,7 +88,7 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     if run.get("profile"):
         yield "profile", f"{run['profile']}: {'; '.join(run.get('profile_changes') or ())}"
     if run.get("overrides"):
-        yield "set", ", ".join(run["overrides"])
+        yield "set", ", ".join(" ".join(text.split()) for text in run["overrides"])
     for path in summary.fused_paths:
         yield "fused", path
     shown = summary.auto_rates[:_MOST_RATES]
@@ -124,7 +124,7 @@ def _named(section: Any) -> str:
 def _trials(summary: Summary) -> str:
     """Count configurations, seeds and trials."""
     spec = summary.run["spec"]
-    design = spec.get("design") or "grid"
+    design = "listed" if spec.get("configurations") else spec.get("design") or "grid"
     seeds = len(spec.get("seeds") or ()) or 1
     configurations = wording.counted(summary.planned // seeds, "configuration")
     parts = [

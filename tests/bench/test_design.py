@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.design import LEFT_OUT, Trial, baseline, check_factors, expand, lay_out
+from bench.design import LEFT_OUT, Trial, baseline, check_factors, expand, lay_out, without_factors
 from bench.errors import InputError
 from bench.spec import Spec
 from tests.bench.spec_text import SPEC
@@ -205,3 +205,67 @@ def test_shipped_specs_expand(request: pytest.FixtureRequest) -> None:
     for path in paths:
         for device in ("cpu", "cuda"):
             assert expand(load_spec(path, device=device).spec)
+
+
+LISTED = [{"batch_size": 32, "optimizer": "adam"}, {"batch_size": [64, 128], "betas": [[0.9, 0.95]]}, {}]
+
+
+def listing(entries: object, **changes: object) -> Spec:
+    train = {**yaml.safe_load(SPEC)["train"], "optimizer": "adamw"}
+    return spec(**{"factors": {}, "train": train, **changes}, configurations=entries)
+
+
+def test_a_list_of_configurations_is_trained_as_it_stands() -> None:
+    found = lay_out(listing(LISTED, seeds=[3, 4]))
+    usual = [0.9, 0.999]
+    rows = [
+        (32, "adam", usual),
+        (64, "adamw", [0.9, 0.95]),
+        (128, "adamw", [0.9, 0.95]),
+        (64, "adamw", usual),
+    ]
+    assert [trial.seed for trial in found.trials] == [3] * 4 + [4] * 4
+    for seed in (3, 4):
+        block = [trial for trial in found.trials if trial.seed == seed]
+        assert sorted(map(str, rows)) == sorted(str(tuple(trial.factors.values())) for trial in block)
+        assert all(trial.spec.train.betas == trial.factors["betas"] for trial in block)
+    assert found.baseline == {"batch_size": 64, "optimizer": "adamw", "betas": usual}
+    # A key that one leaves out is left out, and not the value that train's optimizer would have.
+    decays = lay_out(listing([{"optimizer": "adam"}, {"weight_decay": 0.1}], seeds=1))
+    assert {(t.spec.train.optimizer, t.spec.train.weight_decay) for t in decays.trials} == {
+        ("adam", None),
+        ("adamw", 0.1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("entries", "changes", "path", "words"),
+    [
+        ([{"batch_sise": 1}], {}, ("configurations", 0, "batch_sise"), "Did you mean 'batch_size'"),
+        ([{}, {"batch_size": "x"}], {}, ("configurations", 1, "batch_size"), "valid integer"),
+        ([{"batch_size": [8, "x"]}], {}, ("configurations", 0, "batch_size", 1), "valid integer"),
+        ([{"batch_size": []}], {}, ("configurations", 0, "batch_size"), "at least 1"),
+        ([{"batch_size": {"low": 1, "high": 2}}], {}, ("configurations", 0, "batch_size"), "valid integer"),
+        ([{"alpha": 0.9}], {}, ("configurations", 0, "alpha"), "does not take it"),
+        ([{"batch_size": 64}, {}], {}, ("configurations", 1), "same training as configurations[0]"),
+        ([{"batch_size": [8, 8]}], {}, ("configurations", 0), "same training as configurations[0]"),
+        ([{}], {"factors": {"batch_size": [1]}}, ("configurations",), "--set 'factors={}'"),
+        ([{}], {"design": {"search": {"budget_epochs": 9}}}, ("configurations",), "design search"),
+    ],
+)
+def test_a_list_of_configurations_is_checked_where_it_stands(
+    entries: object, changes: dict[str, object], path: tuple[object, ...], words: str
+) -> None:
+    (found, sentence), *_ = check_factors(listing(entries, **changes))
+    assert found == path
+    assert words in sentence
+
+
+def test_factors_that_a_command_does_not_vary_leave_a_list_too() -> None:
+    reduced = without_factors(listing(LISTED), {"batch_size"}.__contains__)
+    assert sorted(str(t.factors) for t in expand(reduced) if t.seed == 0) == [
+        "{'optimizer': 'adam', 'betas': [0.9, 0.999]}",
+        "{'optimizer': 'adamw', 'betas': [0.9, 0.95]}",
+        "{'optimizer': 'adamw', 'betas': [0.9, 0.999]}",
+    ]
+    assert without_factors(listing([{"batch_size": 8}]), {"batch_size"}.__contains__).configurations is None
