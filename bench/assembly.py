@@ -20,7 +20,7 @@ from bench.records import Record
 from bench.spec import AUTO, Data, OptimizerFactory, Spec
 from bench.worker import WorkerContext
 from bench.workloads.datasets import Source, Splits, load, split
-from bench.workloads.factories import build_model_from_factory
+from bench.workloads.factories import build_model_from_factory, full_arguments, load_factory
 from bench.workloads.models import build_model
 from bench.workloads.optimizers import build_optimizer, build_optimizer_from_factory
 from bench.workloads.verification import verify_optimizer
@@ -70,7 +70,22 @@ def rehearse(trial: Trial, context: WorkerContext) -> Record:
     except (InputError, ValueError) as error:
         reason = " ".join(str(error).split())
         return Record(trial.id, trial.factors, trial.seed, "failed", reason, provenance=provenance)
-    return Record(trial.id, trial.factors, trial.seed, "ok")
+    return Record(trial.id, trial.factors, trial.seed, "ok", provenance={"built": _built(spec, data.splits)})
+
+
+def _built(spec: Spec, splits: Splits) -> dict[str, Any]:
+    """Say what only building tells: samples of each part, and the arguments of factories with their own defaults."""
+    found: dict[str, Any] = {"samples": [len(part) for part in (splits.y_train, splits.y_val, splits.y_test)]}
+    optimizer = spec.train.optimizer
+    own = optimizer if isinstance(optimizer, OptimizerFactory) else None
+    for name, factory, arguments in (
+        ("model", spec.model.factory, spec.model.arguments),
+        ("data", spec.data.factory, spec.data.factory_options),
+        ("optimizer", own.factory if own else None, own.extras if own else {}),
+    ):
+        if factory is not None:
+            found[name] = full_arguments(load_factory(factory, f"{name}.factory"), arguments)
+    return found
 
 
 def prepare_data(trial: Trial, context: WorkerContext) -> PreparedData:
@@ -128,16 +143,16 @@ def _augment(data: Data) -> Augment:
 def make_model(spec: Spec, splits: Splits) -> nn.Module:
     """Build the model that the spec names, for the data's shape."""
     shape = tuple(splits.x_train.shape[1:])
-    given = spec.model.model_dump(exclude_none=True, exclude={"name", "factory"})
     if spec.model.factory is not None:
         return build_model_from_factory(
             spec.model.factory,
             "model.factory",
             input_shape=shape,
             num_classes=splits.num_classes,
-            parameters=given,
+            parameters=spec.model.arguments,
         )
     name = cast(str, spec.model.name)
+    given = spec.model.model_dump(exclude_none=True, exclude={"name", "factory"})
     taken = {key: value for key, value in given.items() if key in MODELS[name].parameters}
     return build_model(name, input_shape=shape, num_classes=splits.num_classes, **taken)
 

@@ -23,6 +23,7 @@ def spec_schema() -> dict[str, Any]:
     _accept_bare_schedule_names(definitions)
     _accept_bare_references(definitions)
     schema["properties"]["factors"] = _factors(definitions)
+    schema["properties"]["configurations"] = _configurations(definitions)
     schema["properties"]["profiles"] = _profiles(schema, definitions)
     return {"$schema": DIALECT, **schema, "definitions": definitions}
 
@@ -78,6 +79,24 @@ def _factors(definitions: dict[str, Any]) -> dict[str, Any]:
         "description": description,
         "properties": properties,
         "additionalProperties": {"type": ["array", "null", "object"], **_RANGE},
+    }
+
+
+def _configurations(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A configuration is any field of train, model or data with a value of that field, or a list of values."""
+    properties: dict[str, Any] = {}
+    for section in (Train, Model, Data):
+        name = section.__name__
+        for field in definitions[name]["properties"]:
+            item = {"$ref": f"#/definitions/{name}/properties/{field}"}
+            values = {"if": {"type": "array"}, "then": {"items": item, "minItems": 1}, "else": item}
+            properties[f"{name.lower()}.{field}"] = values
+            properties.setdefault(field, values)
+    return {
+        "type": ["array", "null"],
+        "minItems": 1,
+        "description": Spec.model_fields["configurations"].description,
+        "items": {"type": "object", "properties": properties},
     }
 
 

@@ -343,6 +343,13 @@ class Model(OwnCode):
     norm: Annotated[str, OneOf(NORMS)] | None = Field(None, description="default: batch (mlp: none)")
     dropout: Fraction | None = None
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a factory is called with: every key that stands in the spec, null included; empty without a factory."""
+        return (
+            {} if self.factory is None else self.model_dump(exclude_unset=True, exclude={"name", "factory"})
+        )
+
 
 def _schedule_schema(schema: dict[str, Any]) -> None:
     """Tell editors which keys belong to which schedule."""
@@ -518,6 +525,13 @@ class Spec(Section):
             PlainSerializer(_as_given),
         ],
     ] = Field({}, description="a field of train, model or data (dotted where unclear) -> the values to try")
+    configurations: (
+        Annotated[list[Annotated[dict[str, Any], PlainSerializer(_as_given)]], Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="instead of factors: each configuration by name, factor -> its value, or a list of values of which "
+        "each is one; what it leaves out is as in train, model and data",
+    )
     design: Annotated[
         Literal["grid", "one-at-a-time"]
         | Annotated[
@@ -542,8 +556,27 @@ class Spec(Section):
     )
 
     def resolved(self) -> dict[str, Any]:
-        """Return the spec as plain data with every default filled in and the profiles, already merged, left out."""
-        return self.model_dump(mode="json", exclude={"profiles"}, exclude_none=True)
+        """Return the spec as plain data with every default filled in and the profiles, already merged, left out.
+
+        A null that only says "the default" is left out; one that is passed on to a person's own code stays.
+        """
+        data = _without_nulls(self, self.model_dump(mode="json", exclude={"profiles"}))
+        data["factors"] = {key: values for key, values in data["factors"].items() if values is not None}
+        return data
+
+
+def _without_nulls(section: BaseModel, data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the nulls that stand for a default, in a section's plain data."""
+    kept = {}
+    for key, value in data.items():
+        if key in type(section).model_fields:
+            own = getattr(section, key)
+            if value is None and not (isinstance(section, Model) and key in section.arguments):
+                continue
+            if isinstance(own, BaseModel):
+                value = _without_nulls(own, value)
+        kept[key] = value
+    return kept
 
 
 # The mappings of a spec by the key that leads to them.

@@ -4,8 +4,8 @@ The rules, by language:
 
 - `python` runs as it stands, each block by itself, in the page's own directory.
 - A block whose first line is `# name.py` or `# name.yaml` is that file, for the blocks after it.
-- `yaml` with data, model and train is a spec; any other replaces keys of the last such spec of its page. Each is loaded
-  and expanded.
+- `yaml` with data, model and train is a spec; any other replaces keys of the last such spec of its page, or of the
+  README's without its factors. Each is loaded and expanded.
 - `sh`: lines of INSTALLS are left out. A `python -m bench` command runs in this process up to its first worker and
   from the report on: options, spec, data, plan, directory, report and exit code are the real ones, nothing is trained.
   Each run is given the id that the page's later commands name.
@@ -101,7 +101,7 @@ def test_python_runs_when_pasted(page: Path, here: Path) -> None:
 
 @with_blocks("yaml")
 def test_yaml_is_a_spec_or_replaces_keys_of_one(page: Path) -> None:
-    whole: dict[str, Any] = {}
+    whole: dict[str, Any] = yaml.safe_load(blocks(ROOT / "README.md", "yaml")[0][1]) | {"factors": {}}
     for _, text in blocks(page, "yaml"):
         found = yaml.safe_load(text)
         whole = found if {"data", "model", "train"} <= set(found) else whole

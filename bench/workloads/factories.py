@@ -88,6 +88,25 @@ def call_factory(
     return factory(*first, **arguments)
 
 
+def full_arguments(factory: Callable[..., Any], arguments: Mapping[str, object]) -> dict[str, str]:
+    """Return what a factory gets, its own defaults included: keyword -> repr of the value.
+
+    Args:
+        factory: any callable.
+        arguments: keyword -> value.
+
+    Example:
+        >>> full_arguments(lambda depth, width=4: None, {"depth": 3})
+        {'depth': '3', 'width': '4'}
+    """
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        signature = inspect.Signature()  # a function written in C may not tell its own
+    defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
+    return {name: repr(value) for name, value in sorted({**defaults, **arguments}.items())}
+
+
 def build_model_from_factory(
     reference: str,
     where: str,

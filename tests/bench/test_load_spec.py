@@ -53,6 +53,45 @@ def test_overrides_win_over_the_profile_and_are_validated_alike(tmp_path: Path) 
         load_spec(path, overrides=["train.epochs"])
 
 
+def test_an_empty_mapping_empties_what_it_stands_over(tmp_path: Path) -> None:
+    path = write(tmp_path, SPEC)
+    emptied = load_spec(path, overrides=["factors={}", "limits={}", "data.augment={}", "profiles={}"])
+    assert (emptied.spec.factors, emptied.spec.limits.memory, emptied.profile) == ({}, None, None)
+    assert load_spec(path, overrides=["factors={}", "factors.batch_size=[8]"]).spec.factors == {
+        "batch_size": [8]
+    }
+    in_profile = write(
+        tmp_path,
+        SPEC.replace("seeds: 1}", "seeds: 1, factors: {}}").replace("cuda: {train: {epochs: 9}}", "cuda: {}"),
+    )
+    assert load_spec(in_profile, device="cpu").spec.factors == {}
+    assert len(load_spec(in_profile, device="cuda").spec.factors) == 3
+    with pytest.raises(InputError, match=r"^--set: train\.schedule\.name: is missing"):
+        load_spec(path, overrides=["train.schedule={}"])
+
+
+def test_configurations_can_take_the_place_of_factors_from_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path, SPEC)
+    listed = "configurations=[{batch_size: 32},\n {optimizer: adam, batch_size: [8, 16]}]"
+    loaded = load_spec(path, overrides=["factors={}", "seeds=1", listed])
+    assert [trial.factors["batch_size"] for trial in expand(loaded.spec)].count(32) == 1
+    assert len(expand(loaded.spec)) == 3
+    assert load_spec(path, overrides=["factors={}", listed]).spec.resolved()["configurations"] == [
+        {"batch_size": 32},
+        {"optimizer": "adam", "batch_size": [8, 16]},
+    ]
+    with pytest.raises(InputError, match=r"^--set: configurations\[1\]\.lr: no such field"):
+        load_spec(path, overrides=["factors={}", "configurations=[{}, {lr: 3}]"])
+    text = SPEC.replace("factors: {", "configurations:\n  - {batch_size: 1}\n  - {norm: bach}\nx: {")
+    text = "\n".join(
+        line for line in text.splitlines() if not line.startswith(("x:", "         ", "          opt"))
+    )
+    with pytest.raises(
+        InputError, match=r"small\.yaml:7: configurations\[1\]\.norm: unknown 'bach'.*'batch'"
+    ):
+        load_spec(write(tmp_path, text.replace("epochs: 3,", "epochs: 3}")))
+
+
 def test_a_null_in_a_profile_switches_a_factor_off(tmp_path: Path) -> None:
     text = SPEC.replace("seeds: 1}", "seeds: 1, factors: {schedule: null}}")
     assert load_spec(write(tmp_path, text), device="cpu").spec.factors["schedule"] is None
@@ -189,7 +228,7 @@ BAD = [
     ("epochs: 9}", "epochs: 0}", "small.yaml:14: train.epochs: must be at least 1, is 0"),
     ("cuda:", "gpu:", "small.yaml:14: profiles.gpu: unknown 'gpu'; known: cpu, cuda"),
     ("name: small", "name: a/b", "small.yaml:1: name: 'a/b' may have letters"),
-    ("name: small", "nam: small", "small.yaml:1: nam: unknown key; known: data, description"),
+    ("name: small", "nam: small", "small.yaml:1: nam: unknown key; known: configurations, data"),
 ]
 
 
@@ -254,6 +293,7 @@ def test_differences_are_listed_by_key_path() -> None:
         "c: (none) -> 3",
     ]
     assert difference(old, old) == []
+    assert difference({"a": None, "b": 1}, {"b": None}) == ["a: null -> (none)", "b: 1 -> null"]
 
 
 FULL = """\
