@@ -19,13 +19,13 @@ from bench.catalog import MODELS, OPTIMIZERS
 from bench.design import Trial
 from bench.errors import InputError
 from bench.records import Record
-from bench.spec import AUTO, Data, Spec
+from bench.spec import AUTO, Data, OptimizerFactory, Spec
 from bench.threads import samples_of
 from bench.worker import WorkerContext
 from bench.workloads.datasets import Source, Splits, load, split
-from bench.workloads.factories import build_model_from_factory
+from bench.workloads.factories import build_model_from_factory, full_arguments, load_factory
 from bench.workloads.models import build_model
-from bench.workloads.optimizers import build_optimizer
+from bench.workloads.optimizers import build_optimizer, build_optimizer_from_factory
 from bench.workloads.verification import verify_optimizer
 from tuner import schedules
 from tuner.batches import Augment, Batches, channel_statistics
@@ -78,7 +78,8 @@ def rehearse(trial: Trial, context: WorkerContext) -> Record:
         reason = " ".join(str(error).split())
         return Record(trial.id, trial.factors, trial.seed, "failed", reason, provenance=provenance)
     times = _time_threads(replace(trial, spec=spec), context) if trial.thread_counts else {}
-    return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times))
+    built = {"built": _built(spec, data.splits)}
+    return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times), provenance=built)
 
 
 def _time_threads(trial: Trial, context: WorkerContext) -> dict[int, list[float]]:
@@ -140,6 +141,21 @@ def _endless(batches: Batches, size: int) -> Iterator[tuple[torch.Tensor, torch.
         yield from twin.epoch(index)
 
 
+def _built(spec: Spec, splits: Splits) -> dict[str, Any]:
+    """Say what only building tells: samples of each part, and the arguments of factories with their own defaults."""
+    found: dict[str, Any] = {"samples": [len(part) for part in (splits.y_train, splits.y_val, splits.y_test)]}
+    optimizer = spec.train.optimizer
+    own = optimizer if isinstance(optimizer, OptimizerFactory) else None
+    for name, factory, arguments in (
+        ("model", spec.model.factory, spec.model.arguments),
+        ("data", spec.data.factory, spec.data.factory_options),
+        ("optimizer", own.factory if own else None, own.extras if own else {}),
+    ):
+        if factory is not None:
+            found[name] = full_arguments(load_factory(factory, f"{name}.factory"), arguments)
+    return found
+
+
 def prepare_data(trial: Trial, context: WorkerContext) -> PreparedData:
     """Load and split the data, or take them from the cache; another data set replaces the one that is there."""
     assert trial.source is not None
@@ -195,16 +211,16 @@ def _augment(data: Data) -> Augment:
 def make_model(spec: Spec, splits: Splits) -> nn.Module:
     """Build the model that the spec names, for the data's shape."""
     shape = tuple(splits.x_train.shape[1:])
-    given = spec.model.model_dump(exclude_none=True, exclude={"name", "factory"})
     if spec.model.factory is not None:
         return build_model_from_factory(
             spec.model.factory,
             "model.factory",
             input_shape=shape,
             num_classes=splits.num_classes,
-            parameters=given,
+            parameters=spec.model.arguments,
         )
     name = cast(str, spec.model.name)
+    given = spec.model.model_dump(exclude_none=True, exclude={"name", "factory"})
     taken = {key: value for key, value in given.items() if key in MODELS[name].parameters}
     return build_model(name, input_shape=shape, num_classes=splits.num_classes, **taken)
 
@@ -238,6 +254,8 @@ class OptimizerMaker:
     @property
     def options(self) -> dict[str, Any]:
         """The optimizer's options; parameters of other optimizers in play are left out."""
+        if isinstance(self._train.optimizer, OptimizerFactory):
+            return self._train.optimizer.extras
         names = OPTIMIZERS[self._train.optimizer].parameters
         return {key: value for key in names if (value := getattr(self._train, key)) is not None}
 
@@ -246,18 +264,27 @@ class OptimizerMaker:
 
     def at(self, parameters: Any, lr: float) -> torch.optim.Optimizer:
         """Make the optimizer at another rate than the spec's."""
-        self._last = build_optimizer(
-            self._train.optimizer,
-            parameters,
-            lr=lr,
-            implementation=self._train.implementation,
-            **self.options,
-        )
+        optimizer, implementation = self._train.optimizer, self._train.implementation
+        if isinstance(optimizer, str):
+            self._last = build_optimizer(
+                optimizer, parameters, lr=lr, implementation=implementation, **self.options
+            )
+        elif implementation == "fused":
+            raise InputError(
+                f"train.implementation: fused is not for an optimizer of your own, {optimizer.factory}; the suite has "
+                "no kernel for it. Use implementation: torch"
+            )
+        else:
+            self._last = build_optimizer_from_factory(
+                optimizer.factory, "train.optimizer", parameters, lr=lr, options=self.options
+            )
         return self._last
 
     def path(self, activations: str) -> dict[str, str]:
         """Say which way the optimizer and the activations took: triton, triton-cpu, interpreter or torch."""
-        return {"optimizer": getattr(self._last, "path", "torch"), "activations": activations}
+        path = getattr(self._last, "path", "torch")
+        # An optimizer of a person's own may mean something else by this name.
+        return {"optimizer": path if isinstance(path, str) else "torch", "activations": activations}
 
 
 def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> str:
@@ -269,11 +296,11 @@ def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> st
     from kernels.replace import replace_activations, verify_activation
 
     verified = context.cache.setdefault("verified", set())
-    options = OptimizerMaker(spec).options
+    options, optimizer = OptimizerMaker(spec).options, spec.train.optimizer_name
     checks: dict[str, Callable[[], None]] = {
-        f"{spec.train.optimizer} {options}": partial(
+        f"{optimizer} {options}": partial(
             verify_optimizer,
-            spec.train.optimizer,
+            optimizer,
             lr=spec.train.lr,
             options=options,
             device=context.device,

@@ -85,6 +85,10 @@ DATASETS: dict[str, Entry] = {
         "scikit-learn's handwritten digits: 1,797 real 8x8 scans, a stratified fifth held for the test"
     ),
     "npz": Entry("your own arrays x_train, y_train, x_test, y_test in one .npz file", {"path": None}),
+    "folder": Entry(
+        "your own images: a folder with one subfolder a class, or with a CSV file of labels (needs Pillow)",
+        {"path": None, "labels": None, "size": None},
+    ),
     "cifar10-like": Entry("generated: 50,000 + 10,000 colour textures, 32x32, 10 classes"),
     "mnist-like": Entry("generated: 60,000 + 10,000 grey strokes, 28x28, 10 classes"),
     "spirals": Entry("generated: 3,600 + 1,200 points of three interleaved spirals, 2 features"),

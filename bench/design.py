@@ -5,24 +5,36 @@ A configuration is one value for each factor; a trial is a configuration with a 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bench.catalog import MODELS, OPTIMIZERS, Entry
 from bench.errors import InputError, closest
-from bench.spec import OwnCode, RandomDesign, Schedule, SearchDesign, Spec
+from bench.identity import identity
+from bench.spec import OptimizerFactory, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
 from bench.workloads.datasets import Source
 from bench.yaml_source import KeyPath
 
 VARIED_SECTIONS = ("train", "model", "data")
+_SCHEDULE: KeyPath = ("train", "schedule")
+_OPTIMIZER: KeyPath = ("train", "optimizer")
 MAX_TRIALS = 100_000
+
+
+class _LeftOut(str):
+    """A field that a configuration leaves as it is where nothing says what it then is."""
+
+
+# null would be a value: a person's own code gets it passed on.
+LEFT_OUT = _LeftOut("default")
 
 
 @dataclass(frozen=True)
@@ -52,41 +64,107 @@ class Trial:
     threads: int | None = None
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A spec's trials.
+
+    Args:
+        trials: in the order in which they run.
+        baseline: the configuration that the spec's own sections describe, by the values that its trials have, if any.
+        same: configurations that are not among the trials, since they train what another one does: `this = that`.
+    """
+
+    trials: list[Trial]
+    baseline: dict[str, Any]
+    same: list[str]
+
+
 def expand(spec: Spec) -> list[Trial]:
-    """Return the spec's trials in the order in which they run.
+    """Return the spec's trials in the order in which they run; see `lay_out`."""
+    return lay_out(spec).trials
+
+
+def lay_out(spec: Spec, device: str | None = None) -> Layout:
+    """Expand a spec: configurations that come to the same training are trained once.
 
     Each seed is a block that holds every configuration once, in an order shuffled anew for each block (seeded by the
     spec's name and the seed): slow drift of the machine hits all configurations alike.
 
+    Args:
+        spec: one that `check_factors` finds nothing in.
+        device: the device type; None: not known.
+
     Raises:
         InputError: when there are more than 100,000 trials or a combination of values is not valid.
     """
-    configurations = _configurations(spec)
+    kept: dict[str, Trial] = {}
+    same = []
+    for factors in _configurations(spec):
+        trial = make_trial(spec, factors, spec.seeds[0])
+        first = kept.setdefault(identity(trial.spec, device=device), trial)
+        if first is not trial and first.factors != trial.factors:
+            same.append(f"{_named(trial.factors)} = {_named(first.factors)}")
     trials = []
     for seed in spec.seeds:
-        block = [make_trial(spec, factors, seed) for factors in configurations]
+        block = [dataclasses.replace(t, id=_id(t.factors, seed), seed=seed) for t in kept.values()]
         random.Random(f"{spec.name}:{seed}").shuffle(block)
         trials += block
-    return trials
+    own = kept.get(identity(make_trial(spec, {}, spec.seeds[0]).spec, device=device))
+    start = own.factors if own is not None else baseline(spec)
+    # A search trains none of these.
+    return Layout(trials, start, [] if isinstance(spec.design, SearchDesign) else same)
 
 
 def baseline(spec: Spec) -> dict[str, Any]:
     """Return the configuration that the spec's own sections describe, as factor name -> value.
 
-    What they leave out has its default's value; None where that depends on another factor, or is not a value.
+    What they leave out has its default's value; `LEFT_OUT` where that depends on another factor, or is not a value.
     """
-    values: dict[str, Any] = {}
-    for key in _varied(spec):
-        value: Any = spec
-        for part in factor_path(key, spec):
-            value = value.get(part) if isinstance(value, Mapping) else getattr(value, str(part), None)
-        if value is None and None not in _varied(spec)[key]:
-            value = _default(spec, *factor_path(key, spec))
-        if isinstance(value, Schedule):
-            # A factor's bare name means the schedule as `train` has it, see `_applied`.
-            value = value.name if value.name in _varied(spec)[key] else value.model_dump()
-        values[key] = _label(value)
-    return values
+    return {key: _own_value(spec, key, values) for key, values in varied(spec).items()}
+
+
+def _own_value(spec: Spec, key: str, levels: list[Any]) -> Any:
+    """Return what the spec's own sections have for a factor with these levels."""
+    section, *path = factor_path(key, spec)
+    value: Any = getattr(spec, str(section))
+    is_own = _is_own_key(spec, section, path[0]) or _is_key_of_optimizer((section, *path))
+    is_given = True
+    for part in map(str, path):
+        is_given &= part in (value if isinstance(value, Mapping) else getattr(value, "model_fields_set", ()))
+        value = _field(value, part)
+    if value is None and is_own and not is_given:
+        return LEFT_OUT
+    if value is None and not is_own and None not in levels:
+        value = _default(spec, section, *path)
+        return LEFT_OUT if value is None else value
+    if isinstance(value, Schedule):
+        # A factor's bare name means the schedule as `train` has it, see `_applied`.
+        value = value.name if value.name in levels else value.model_dump()
+    if isinstance(value, OptimizerFactory):
+        value = value.factory if value.factory in levels else value.model_dump()
+    return _label(value)
+
+
+def _is_own_key(spec: Spec, section: str | int, field: str | int) -> bool:
+    """Whether a person's own code gets the field, so that null is one of its values."""
+    code = getattr(spec, str(section))
+    if not isinstance(code, OwnCode) or code.factory is None:
+        return False
+    return section == "model" or field not in type(code).model_fields
+
+
+def _identity_with(spec: Spec, factors: dict[str, Any]) -> str | None:
+    """Return the identity of a configuration; None where its values do not go together."""
+    try:
+        return identity(Spec.model_validate(_applied(spec, factors)))
+    except ValidationError:
+        return None
+
+
+def _field(value: Any, name: str) -> Any:
+    """Return a field of a section or a key of a mapping; None where there is none."""
+    fields = dict(value) if isinstance(value, BaseModel) else value
+    return fields.get(name) if isinstance(fields, Mapping) else None
 
 
 def factor_path(key: str, spec: Spec) -> KeyPath:
@@ -120,18 +198,19 @@ def factor_path(key: str, spec: Spec) -> KeyPath:
 
 def check_factors(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Yield what is wrong with the factors and with parameters that nothing in play takes: (key path, sentence)."""
-    findings = list(_check_values(spec))
-    yield from findings or _check_applicable(spec)
+    yield from list(_check_values(spec)) or list(_check_applicable(spec)) or _check_different(spec)
 
 
 def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find factors that name no field, or one twice, and values that their field refuses."""
     searches = isinstance(spec.design, SearchDesign)
-    if searches and not _varied(spec):
+    if spec.configurations is not None:
+        yield from _check_listing(spec)
+    if searches and not varied(spec):
         yield ("design", "search"), "there is nothing to search. Give factors"
     paths: dict[KeyPath, str] = {}
-    for key, values in _varied(spec).items():
-        place: KeyPath = ("factors", key)
+    for key, named in _named_values(spec).items():
+        place = named[0][0][: 2 if spec.configurations is None else 3]
         try:
             path = factor_path(key, spec)
         except ValueError as error:
@@ -141,19 +220,51 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
             yield place, f"names the same field as '{paths[path]}'. Keep one"
             continue
         paths[path] = key
-        if isinstance(spec.factors[key], Mapping) and not searches:
+        if isinstance(spec.factors.get(key), Mapping) and not searches:
             yield place, "a range {low, high} is for design: {search: ...}. Give a list of values"
             continue
-        labels = [str(_label(value)) for value in values]
-        for index, value in enumerate(values):
+        whole = _value_above(path, spec)
+        if whole is not None:
+            yield place, f"{whole} is one value, which has no parts. Name a field of train, model or data"
+            continue
+        labels = [str(_label(value)) for _, value in named]
+        for index, (value_place, value) in enumerate(named):
             if labels.index(labels[index]) != index:
-                yield (*place, index), f"{labels[index]} stands twice. Keep one"
+                if spec.configurations is None:
+                    yield value_place, f"{labels[index]} stands twice. Keep one"
                 continue
             try:
                 Spec.model_validate(_applied(spec, {key: value}))
             except ValidationError as error:
                 finding = error.errors()[0]
-                yield (*place, index), finding_text(finding)
+                yield value_place, finding_text(finding)
+
+
+def _check_listing(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find what does not go with a list of configurations, and empty lists of values in it."""
+    place: KeyPath = ("configurations",)
+    if any(spec.factors.values()):
+        text = "factors are given too, and either says what to train. Keep one: --set 'factors={}' takes these away"
+        yield place, text
+    if spec.design != "grid":
+        kind = spec.design if isinstance(spec.design, str) else next(iter(spec.design.model_dump()))
+        yield place, f"design {kind} chooses the configurations itself. Leave out one of them"
+    for index, entry in enumerate(spec.configurations or ()):
+        for key, values in entry.items():
+            if values == []:
+                yield (*place, index, key), "must have at least 1 values, is []"
+
+
+def _value_above(path: KeyPath, spec: Spec) -> str | None:
+    """Return the key above a factor's that holds a plain value, or None: only mappings have parts."""
+    value: Any = spec
+    for depth, part in enumerate(path[:-1], start=1):
+        value = _field(value, str(part))
+        if path[:depth] in (_OPTIMIZER, _SCHEDULE):
+            return None  # may be bare names
+        if value is not None and not isinstance(value, (Mapping, BaseModel)):
+            return ".".join(map(str, path[:depth]))
+    return None
 
 
 def finding_text(finding: Any) -> str:
@@ -163,32 +274,84 @@ def finding_text(finding: Any) -> str:
         near = closest(finding["input"], context["known"])
         hint = f" Did you mean '{near}'?" if near else ""
         return f"unknown '{finding['input']}'; known: {', '.join(sorted(context['known']))}.{hint}"
+    if finding["type"] == "string_pattern_mismatch" and finding["loc"][-1] == "factory":
+        return f"{finding['input']!r} is not of the form package.module:function"
     text = context.get("text") or f"{finding['msg']}, is {finding['input']!r}"
     return f"{text[0].lower()}{text[1:]}"
 
 
 def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find parameters that no optimizer or model in play takes: they would be dropped silently."""
-    keys = {factor_path(key, spec): key for key in _varied(spec)}
+    places = {factor_path(key, spec): named[0][0] for key, named in _named_values(spec).items()}
     for section, (table, in_play) in _in_play(spec).items():
-        taken = {option for name in in_play for option in table[name].parameters}
+        taken = {option for name in in_play if name in table for option in table[name].parameters}
         options = dict.fromkeys(option for entry in table.values() for option in entry.parameters)
         for option in options:
             given = getattr(getattr(spec, section), option) is not None
-            if (given or (section, option) in keys) and option not in taken:
-                path: KeyPath = (section, option) if given else ("factors", keys[(section, option)])
+            if (given or (section, option) in places) and option not in taken:
+                path: KeyPath = (section, option)
+                if not given:
+                    path = places[(section, option)][: 2 if spec.configurations is None else 3]
                 known = ", ".join(sorted(taken)) or "none"
                 names = ", ".join(in_play)
-                yield path, f"{names} does not take it; parameters known for {names}: {known}. Remove it"
+                own = section == "train" and not set(in_play) <= set(table)
+                hint = "Write it into the optimizer's mapping, or remove it" if own else "Remove it"
+                yield path, f"{names} does not take it; parameters known for {names}: {known}. {hint}"
+    optimizers = _in_play(spec)["train"][1]
+    for path, place in places.items():
+        if _is_key_of_optimizer(path) and set(optimizers) <= set(OPTIMIZERS):
+            text = (
+                f"{', '.join(optimizers)} is no factory, so it has no keys of its own. Name a field of train"
+            )
+            yield place[: 2 if spec.configurations is None else 3], text
+
+
+def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find what would be compared with itself: equal configurations of a list, equal values of a factor."""
+    if spec.configurations is not None:
+        first: dict[str | None, str] = {}
+        for number, entry in enumerate(spec.configurations):
+            for cell in _listed(spec.model_copy(update={"configurations": [entry]})):
+                found = _identity_with(spec, cell)
+                if found is not None and found in first:
+                    yield (
+                        ("configurations", number),
+                        f"comes to the same training as {first[found]}. Keep one",
+                    )
+                first.setdefault(found, f"configurations[{number}]")
+        return
+    # Values that come to the same with one optimizer or model in play may differ with another.
+    names: list[dict[str, Any]] = [{}]
+    for section, (_, in_play) in _in_play(spec).items():
+        field = "optimizer" if section == "train" else "name"
+        names += [{f"{section}.{field}": name} for name in in_play]
+    for key, values in varied(spec).items():
+        if isinstance(spec.factors[key], Mapping):
+            continue
+        others = [
+            name for name in names if factor_path(key, spec) not in [factor_path(n, spec) for n in name]
+        ]
+        seen: dict[tuple[str | None, ...], Any] = {}
+        for index, value in enumerate(values):
+            identities = tuple(_identity_with(spec, {**name, key: value}) for name in others)
+            if any(identities) and identities in seen:
+                text = f"{_shown(value)} comes to the same training as {_shown(seen[identities])}. Keep one"
+                yield ("factors", key, index), text
+            seen.setdefault(identities, value)
+
+
+def _shown(value: Any) -> str:
+    """Write a value into a sentence."""
+    return _text(_label(value))
 
 
 def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
     """The sections whose parameters depend on a name: its table, and the names that trials have there."""
-    varied = {factor_path(key, spec): values for key, values in _varied(spec).items()}
+    levels = {factor_path(key, spec): values for key, values in varied(spec).items()}
 
     def names(section: str, field: str) -> list[str]:
         own = getattr(getattr(spec, section), field)
-        return [*dict.fromkeys(map(str, [own, *varied.get((section, field), [])]))]
+        return [*dict.fromkeys(map(_name, [own, *levels.get((section, field), [])]))]
 
     found = {"train": (OPTIMIZERS, names("train", "optimizer"))}
     if spec.model.factory is None:
@@ -196,27 +359,69 @@ def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
     return found
 
 
+def _name(value: Any) -> str:
+    """Return the name of an optimizer or a model: a factory's is its reference."""
+    return str(_field(value, "factory") or value)
+
+
 def _default(spec: Spec, section: str | int, *path: str | int) -> Any:
     """What stands for a parameter that is left out, where all optimizers or models in play agree on it."""
     table, in_play = _in_play(spec).get(str(section), ({}, []))
-    defaults = [table[name].parameters.get(str(path[0])) for name in in_play]
+    defaults = [table[name].parameters.get(str(path[0])) if name in table else None for name in in_play]
     agreed = len(path) == 1 and defaults and all(value == defaults[0] for value in defaults)
     return defaults[0] if agreed else None
 
 
-def _varied(spec: Spec) -> dict[str, list[Any]]:
-    """The factors that have values, of a range its two ends; null switches a factor off (in a profile)."""
-    given: Mapping[str, Any] = spec.factors
-    return {
-        key: [values["low"], values["high"]] if isinstance(values, Mapping) else values
-        for key, values in given.items()
-        if values
-    }
+def varied(spec: Spec) -> dict[str, list[Any]]:
+    """Return the factors with their values: those that `factors` names, of a range its two ends, or `configurations`.
+
+    A factor that is null is switched off (in a profile).
+    """
+    found: dict[str, list[Any]] = {}
+    for key, named in _named_values(spec).items():
+        labels: list[Any] = []
+        for _, value in named:
+            if spec.configurations is None or _label(value) not in labels:
+                found.setdefault(key, []).append(value)
+                labels.append(_label(value))
+    return found
+
+
+def _named_values(spec: Spec) -> dict[str, list[tuple[KeyPath, Any]]]:
+    """Return each factor's values with the places where they stand."""
+    found: dict[str, list[tuple[KeyPath, Any]]] = {}
+    if spec.configurations is not None:
+        for number, entry in enumerate(spec.configurations):
+            for key, given in entry.items():
+                place: KeyPath = ("configurations", number, key)
+                several = isinstance(given, list)
+                values = [((*place, i), v) for i, v in enumerate(given)] if several else [(place, given)]
+                found.setdefault(key, []).extend(values)
+        return {key: values for key, values in found.items() if values}
+    factors: Mapping[str, Any] = spec.factors
+    for key, values in factors.items():
+        if values:
+            listed = [values["low"], values["high"]] if isinstance(values, Mapping) else values
+            found[key] = [(("factors", key, index), value) for index, value in enumerate(listed)]
+    return found
+
+
+def _listed(spec: Spec) -> list[dict[str, Any]]:
+    """Return the configurations that the spec lists; what one leaves out is as in the spec's own sections."""
+    start = baseline(spec)
+    cells = []
+    for entry in spec.configurations or ():
+        lists = [values if isinstance(values, list) else [values] for values in entry.values()]
+        cells += [start | dict(zip(entry, values, strict=True)) for values in itertools.product(*lists)]
+    return cells
 
 
 def _configurations(spec: Spec) -> list[dict[str, Any]]:
     """Return one mapping factor -> value for each configuration of the design."""
-    factors = _varied(spec)
+    factors = varied(spec)
+    if spec.configurations is not None:
+        cells = _listed(spec)
+        return _counted(spec, cells, len(cells))
     if spec.design == "one-at-a-time" or isinstance(spec.design, SearchDesign):
         # A search trains none of these: they are built once, to check every value before it begins.
         start = baseline(spec)
@@ -234,6 +439,16 @@ def _configurations(spec: Spec) -> list[dict[str, Any]]:
     if total * len(spec.seeds) > MAX_TRIALS:
         return _counted(spec, [], total)
     return [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+
+
+def without_factors(spec: Spec, is_dropped: Callable[[str], bool]) -> Spec:
+    """Return the spec without some of its factors; configurations of a list that then are equal count once."""
+    factors = {key: values for key, values in spec.factors.items() if not is_dropped(key)}
+    listed = spec.configurations
+    if listed is not None:
+        left = [{key: value for key, value in entry.items() if not is_dropped(key)} for entry in listed]
+        listed = left if any(left) else None
+    return spec.model_copy(update={"factors": factors, "configurations": listed})
 
 
 def _counted(spec: Spec, cells: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -258,24 +473,41 @@ def _cell(factors: dict[str, list[Any]], number: int) -> dict[str, Any]:
 def make_trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
     """Put the factors' values into the spec and name the trial after them."""
     labels = {key: _label(value) for key, value in factors.items()}
-    identity = ",".join([*(f"{key}={_text(value)}" for key, value in labels.items()), f"seed={seed}"])
+    name = _id(labels, seed)
     try:
         applied = Spec.model_validate(_applied(spec, factors))
     except ValidationError as error:
-        raise InputError(f"{spec.name}: {identity}: {finding_text(error.errors()[0])}") from None
-    return Trial(identity, labels, seed, applied)
+        raise InputError(f"{spec.name}: {name}: {finding_text(error.errors()[0])}") from None
+    return Trial(name, labels, seed, applied)
+
+
+def _id(labels: Mapping[str, Any], seed: int) -> str:
+    """Name a trial."""
+    return ",".join(filter(None, [_named(labels), f"seed={seed}"]))
+
+
+def _named(labels: Mapping[str, Any]) -> str:
+    """Name a configuration in one word."""
+    return ",".join(f"{key}={_text(value)}" for key, value in labels.items())
 
 
 def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
     """Return the spec as plain data with the factors' values in their fields and no factors left.
 
-    A bare schedule name that `train` already names means the schedule as `train` describes it.
+    A bare schedule name or factory that `train` already names means the one that `train` describes. A key of an
+    optimizer's factory is left out where the optimizer is a known one.
     """
     data = spec.model_dump(exclude={"profiles"}, exclude_unset=True)
-    data["factors"] = {}
+    data["factors"], data["configurations"] = {}, None
     for key, value in sorted(factors.items(), key=lambda item: len(factor_path(item[0], spec))):
         path = factor_path(key, spec)
-        if path == ("train", "schedule") and value == spec.train.schedule.name:
+        if isinstance(value, _LeftOut):
+            continue
+        if path == _SCHEDULE and value == spec.train.schedule.name:
+            continue
+        if path == _OPTIMIZER and value == _field(spec.train.optimizer, "factory"):
+            continue
+        if _is_key_of_optimizer(path) and not _takes_keys(data["train"]):
             continue
         *above, last = path
         target: Any = data
@@ -283,24 +515,38 @@ def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 break
-        target[last] = value
+        target[last] = copy.deepcopy(value)
     return data
 
 
+def _is_key_of_optimizer(path: KeyPath) -> bool:
+    """Whether a factor is a key of the optimizer's factory."""
+    return path[:2] == _OPTIMIZER and len(path) > 2
+
+
+def _takes_keys(train: dict[str, Any]) -> bool:
+    """Whether the optimizer is a factory, whose bare reference then becomes a mapping that can take keys."""
+    optimizer = train.get("optimizer")
+    if isinstance(optimizer, str) and ":" in optimizer:
+        train["optimizer"] = {"factory": optimizer}
+    return isinstance(train.get("optimizer"), dict)
+
+
 def _label(value: Any) -> Any:
-    """Return a factor's value as a person writes it: a mapping with a name alone is that name."""
-    if isinstance(value, Mapping) and set(value) == {"name"}:
-        return value["name"]
+    """Return a factor's value as a person writes it: a mapping with a name or a factory alone is that."""
+    if isinstance(value, Mapping) and set(value) in ({"name"}, {"factory"}):
+        return next(iter(value.values()))
     return dict(value) if isinstance(value, Mapping) else value
 
 
 def _text(value: Any) -> str:
     """Write a value into a trial's id."""
     if isinstance(value, Mapping):
-        inner = ";".join(f"{key}={_text(item)}" for key, item in value.items() if key != "name")
-        return f"{value.get('name', '')}({inner})"
+        head = "factory" if "factory" in value else "name"
+        inner = ";".join(f"{key}={_text(item)}" for key, item in value.items() if key != head)
+        return f"{value.get(head, '')}({inner})"
     if isinstance(value, (list, tuple)):
         return "[" + ";".join(map(_text, value)) + "]"
     if value is None:
-        return "default"
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -99,6 +99,24 @@ def freeze(value: Any) -> Hashable:
     return tuple(map(freeze, value)) if isinstance(value, (list, tuple)) else value
 
 
+def named_levels(spec: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the factors that a spec, as run.json has it, varies: name -> the values that it names.
+
+    Example:
+        >>> named_levels({"configurations": [{"a": 1, "b": [2, 3]}, {"a": 4}]})
+        {'a': [1, 4], 'b': [2, 3]}
+    """
+    found: dict[str, dict[Hashable, Any]] = {}
+    for entry in spec.get("configurations") or ():
+        for name, given in entry.items():
+            values = given if isinstance(given, list) else [given]
+            found.setdefault(name, {}).update(
+                {freeze(v): v for v in values if freeze(v) not in found.get(name, {})}
+            )
+    listed = {name: list(values.values()) for name, values in found.items()}
+    return listed or {name: values for name, values in (spec.get("factors") or {}).items() if values}
+
+
 def reached(record: Record) -> bool:
     """Whether the trial counts as having reached its target; one that diverged afterwards does not."""
     return record.status == "ok" and "time_to_target_s" in record.values

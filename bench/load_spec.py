@@ -21,6 +21,10 @@ from bench.yaml_source import Document, KeyPath, dotted, parse_value, read_yaml
 MAX_REPORTED = 6
 
 
+# Stands in a list of differences for a key that is not there; a null that is there may mean something.
+_NOTHING = "(none)"
+
+
 @dataclass(frozen=True)
 class LoadedSpec:
     """A validated spec, the device type it is for, where its values came from, and the profile merged over it."""
@@ -86,11 +90,12 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         lines = []
         for key in [*old, *(key for key in new if key not in old)]:
-            lines += difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            below = f"{path}.{key}" if path else str(key)
+            lines += difference(old.get(key, _NOTHING), new.get(key, _NOTHING), below)
         return lines
     if old == new:
         return []
-    shown = ["(none)" if value is None else str(value) for value in (old, new)]
+    shown = ["null" if value is None else str(value) for value in (old, new)]
     return [f"{path}: {shown[0]} -> {shown[1]}"]
 
 
@@ -183,7 +188,8 @@ def _explain(item: Any, document: Document) -> list[str]:
 
 def _is_annotation(part: int | str) -> bool:
     """Whether a part of pydantic's path names a branch of a union, not a key of the spec."""
-    return part in ("[key]", "RandomDesign", "SearchDesign") or str(part).startswith("tagged-union")
+    branches = ("RandomDesign", "SearchDesign", "OptimizerName", "OptimizerFactory")
+    return part == "[key]" or part in branches or str(part).startswith("tagged-union")
 
 
 def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:

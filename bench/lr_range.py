@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.design import Trial, factor_path
+from bench.caveats import Caveat, caveats_of
+from bench.design import Trial, factor_path, varied, without_factors
+from bench.effects import named_levels
 from bench.load_spec import LoadedSpec
 from bench.records import Record
 from bench.runner import Kind
@@ -36,17 +38,15 @@ _LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
 def with_swept_factors(loaded: LoadedSpec, *, all_seeds: bool) -> tuple[LoadedSpec, list[str]]:
     """Leave out the factors that a range test does not vary, and all seeds but the first; say what was left out."""
     spec = loaded.spec
-    dropped = [
-        key for key, values in spec.factors.items() if values and factor_path(key, spec)[:2] in _NO_FACTORS
-    ]
-    factors = {key: values for key, values in spec.factors.items() if key not in dropped}
+    dropped = [key for key in varied(spec) if factor_path(key, spec)[:2] in _NO_FACTORS]
+    spec = without_factors(spec, dropped.__contains__)
     seeds = spec.seeds if all_seeds else spec.seeds[:1]
     notes = []
     if dropped:
         notes.append(f"not varied, for the test sweeps the rate itself: {', '.join(dropped)}")
     if len(seeds) < len(spec.seeds):
         notes.append(f"seed {seeds[0]} alone of {len(spec.seeds)}; --all-seeds takes every one")
-    reduced = spec.model_copy(update={"factors": factors, "seeds": seeds})
+    reduced = spec.model_copy(update={"seeds": seeds})
     return dataclasses.replace(loaded, spec=reduced), notes
 
 
@@ -279,12 +279,14 @@ class LRStudy:
         tested: in the order of the records.
         scalings: by what tells the groups of configurations apart (`optimizer=adam`): the fit, or what is missing.
         directory: of the run.
+        caveats: what a reader must know first.
     """
 
     run: Mapping[str, Any]
     tested: tuple[Tested, ...]
     scalings: dict[str, LRScaling | str] = field(default_factory=dict)
     directory: str = ""
+    caveats: tuple[Caveat, ...] = ()
 
 
 def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], directory: str = "") -> LRStudy:
@@ -306,14 +308,12 @@ def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], dire
                 [entry["smoothed"] for entry in curve],
             )
         )
-    return LRStudy(run, tuple(tested), _scalings(run, records), directory)
+    return LRStudy(run, tuple(tested), _scalings(run, records), directory, caveats_of(run, records))
 
 
 def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LRScaling | str]:
     """Fit a power law for each combination of the other factors."""
-    key = next(
-        (key for key in ("batch_size", "train.batch_size") if key in run["spec"].get("factors", {})), None
-    )
+    key = next((key for key in ("batch_size", "train.batch_size") if key in named_levels(run["spec"])), None)
     if key is None:
         return {}
     groups: dict[str, list[Record]] = {}

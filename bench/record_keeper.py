@@ -49,7 +49,9 @@ class RecordKeeper:
 
     def keep(self, record: Record, source: Source | None) -> Record:
         """Append a record, completed; `source`: where its trial's data came from."""
-        data = {"data": source.name, "stand_in": source.stand_in} if source else {}
+        data: dict[str, Any] = {"data": source.name, "stand_in": source.stand_in} if source else {}
+        if source and source.classes:
+            data["classes"] = list(source.classes)
         complete = dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})
         with interrupts_deferred():  # a trial that is over is kept, whatever comes in this moment
             self._directory.append(complete)

@@ -10,9 +10,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.design import Trial, baseline, expand
+from bench.caveats import caveats_of
+from bench.design import Trial, lay_out
 from bench.errors import InputError
 from bench.executors import Executor, WorkerExecutor, run_all
+from bench.identity import identity
 from bench.load_spec import LoadedSpec
 from bench.machine import describe_machine, source_state, versions
 from bench.record_keeper import RecordKeeper
@@ -91,14 +93,10 @@ class RunPlan:
 
     @property
     def banner(self) -> list[str]:
-        """What to say before the first trial: stand-ins, and the profile that was merged over the spec."""
-        lines = [f"STAND-IN DATA: {self.run['stand_in']}"] if self.run["stand_in"] else []
+        """What to say before the first trial: caveats, and the profile that was merged over the spec."""
+        lines = [caveat.sentence for caveat in caveats_of(self.run, [])]
         if self.run["profile"]:
             lines.append(f"profile {self.run['profile']}: {'; '.join(self.run['profile_changes'])}")
-        if self.jobs > 1:
-            lines.append(
-                f"{self.jobs} trials at once: they share the device, and their timings are marked so"
-            )
         return lines
 
 
@@ -126,7 +124,8 @@ def make_plan(
     """
     spec, device = loaded.spec, loaded.device
     _check_device(device)
-    trials = expand(spec)
+    layout = lay_out(spec, device)
+    trials = layout.trials
     spec_path = Path(loaded.document.name)
     place = loaded.document.where(("data",))
     sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
@@ -140,11 +139,15 @@ def make_plan(
         "profile": loaded.profile,
         "profile_changes": list(loaded.changes),
         "command": list(command),
-        "baseline": baseline(spec),
+        "baseline": layout.baseline,
         "trials": len(trials),
+        "same": layout.same,
         "jobs": jobs,
         "device": device,
         "data": sorted({source.name for source in sources.values()}),
+        "classes": [
+            list(names) for names in dict.fromkeys(source.classes for source in sources.values()) if names
+        ],
         "stand_in": " ".join(stand_ins) or None,
         "machine": describe_machine(device),
         "versions": versions(),
@@ -302,11 +305,20 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
     configurations = {json.dumps(trial.factors): trial for trial in trials}.values()
     count = f"{len(configurations)} configurations" if len(configurations) > 1 else "the configuration"
     display.message(f"loading the data and building {count} once, to check")
+    seen: dict[str, Trial] = {}
     for trial in sorted(configurations, key=lambda trial: _data_key(trial.spec.data)):
         record = worker.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if record.provenance.get("bad_input"):
             name = f" ({trial.id})" if trial.factors else ""
             raise InputError(f"{plan.run['spec_path']}: {record.reason}{name}")
+        built = record.provenance.get("built")
+        if built is not None:
+            first = seen.setdefault(identity(trial.spec, device=plan.run["device"], built=built), trial)
+            if first is not trial:
+                raise InputError(
+                    f"{plan.run['spec_path']}: factors: {trial.id} comes to the same training as {first.id}; "
+                    f"built were {', '.join(f'{key} {value}' for key, value in built.items())}. Keep one of them"
+                )
 
 
 def make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:
@@ -369,9 +381,8 @@ def _locate_sources(
             sources[key] = locate(
                 data.name,
                 stand_in=data.stand_in,
-                path=data.path,
+                **({"options": data.factory_options} if data.factory else data.of_files),
                 factory=data.factory,
-                options=data.extras,
                 seed=data.seed,
                 spec_dir=spec_directory,
                 on_progress=on_download,

@@ -19,8 +19,11 @@ def spec_schema() -> dict[str, Any]:
         known = list(section.model_fields)
         definitions[name]["if"] = {"not": {"required": ["factory"]}}
         definitions[name]["then"] = {"propertyNames": {"enum": known}, "required": ["name"]}
+    _leave_keys_to_factories(definitions["Data"])
     _accept_bare_schedule_names(definitions)
+    _accept_bare_references(definitions)
     schema["properties"]["factors"] = _factors(definitions)
+    schema["properties"]["configurations"] = _configurations(definitions)
     schema["properties"]["profiles"] = _profiles(schema, definitions)
     return {"$schema": DIALECT, **schema, "definitions": definitions}
 
@@ -30,10 +33,26 @@ def schema_text() -> str:
     return json.dumps(spec_schema(), indent=2) + "\n"
 
 
+def _leave_keys_to_factories(data: dict[str, Any]) -> None:
+    """A folder's keys have their types where the data set has a name; a factory may mean something else by them."""
+    properties, typed = data["properties"], data["then"].setdefault("properties", {})
+    for key in ("labels", "size"):
+        typed[key] = properties[key]
+        properties[key] = {"description": properties[key]["description"]}
+
+
 def _accept_bare_schedule_names(definitions: dict[str, Any]) -> None:
     """A schedule may be its bare name."""
     names = definitions["Schedule"]["properties"]["name"]
     definitions["Train"]["properties"]["schedule"] = {"anyOf": [names, {"$ref": "#/definitions/Schedule"}]}
+
+
+def _accept_bare_references(definitions: dict[str, Any]) -> None:
+    """An optimizer may be its name, the reference of a factory, or a mapping with one."""
+    optimizer = definitions["Train"]["properties"]["optimizer"]
+    reference = definitions["OptimizerFactory"]["properties"]["factory"]
+    bare = {"type": "string", "pattern": reference["pattern"]}
+    optimizer["anyOf"] = [*optimizer.pop("oneOf"), bare]
 
 
 # What an object among the factors must be; none of it applies to lists.
@@ -60,6 +79,24 @@ def _factors(definitions: dict[str, Any]) -> dict[str, Any]:
         "description": description,
         "properties": properties,
         "additionalProperties": {"type": ["array", "null", "object"], **_RANGE},
+    }
+
+
+def _configurations(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A configuration is any field of train, model or data with a value of that field, or a list of values."""
+    properties: dict[str, Any] = {}
+    for section in (Train, Model, Data):
+        name = section.__name__
+        for field in definitions[name]["properties"]:
+            item = {"$ref": f"#/definitions/{name}/properties/{field}"}
+            values = {"if": {"type": "array"}, "then": {"items": item, "minItems": 1}, "else": item}
+            properties[f"{name.lower()}.{field}"] = values
+            properties.setdefault(field, values)
+    return {
+        "type": ["array", "null"],
+        "minItems": 1,
+        "description": Spec.model_fields["configurations"].description,
+        "items": {"type": "object", "properties": properties},
     }
 
 

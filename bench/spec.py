@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     Tag,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
@@ -110,6 +111,23 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _optimizer(value: Any) -> Any:
+    """Let a bare reference stand for a mapping with that factory."""
+    if isinstance(value, str) and ":" in value:
+        return {"factory": value}
+    if isinstance(value, dict) and "name" in value and "factory" not in value:
+        raise _wrong(
+            f"a mapping is for a factory; a known optimizer is its name alone, and its parameters stand in train. "
+            f"Write optimizer: {value['name']}"
+        )
+    return value
+
+
+def _optimizer_kind(value: Any) -> str:
+    """Tell a named optimizer from one of the user's own."""
+    return "OptimizerFactory" if isinstance(value, (dict, OptimizerFactory)) else "OptimizerName"
+
+
 def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     """Read a factor's values: a list, null, or the range of a search, which stays a mapping."""
     if not isinstance(value, dict):
@@ -129,7 +147,7 @@ def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _as_given(value: Any) -> Any:
-    """Write a factor's values out as they are: pydantic's own way warns of a range where it expects a list."""
+    """Write a value out as it is: pydantic's own way warns where it is not of the field's first type."""
     return value
 
 
@@ -234,6 +252,42 @@ class OwnCode(Section):
         return self
 
 
+def _unless_factory(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Check a key of a folder; a factory may mean something else by it."""
+    return value if info.data.get("factory") is not None else handler(value)
+
+
+def _two_sides(value: Any) -> Any:
+    """Let one number stand for both sides of an image."""
+    return value if isinstance(value, list) else [value, value]
+
+
+Size = Annotated[
+    list[Count],
+    BeforeValidator(_two_sides),
+    Field(min_length=2, max_length=2),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": {"type": "integer"}}]}
+    ),
+]
+_Value = TypeVar("_Value")
+ForFolder = Annotated[_Value | None, WrapValidator(_unless_factory), PlainSerializer(_as_given)]
+_KEYS_OF_FILES = ("path", "labels", "size")
+
+
+class OptimizerFactory(OwnCode):
+    """An optimizer of the user's own: a class or function that is called as f(parameters, lr=..., **other keys)."""
+
+    factory: Reference = Field(description="package.module:Class of your own, a class or a function")
+
+    @model_validator(mode="after")
+    def _no_rate(self) -> OptimizerFactory:
+        """The rate is base_lr's, which schedules and range tests move."""
+        if "lr" in self.extras:
+            raise _wrong("lr is train.base_lr, which the schedule moves. Remove it here, and set base_lr")
+        return self
+
+
 class Augment(Section):
     """Changes drawn anew for each training batch; images only."""
 
@@ -246,7 +300,13 @@ class Data(OwnCode):
     """The data set and how it is split; validation samples are held out of its training set."""
 
     name: Annotated[str, OneOf(DATASETS)] | None = None
-    path: str | None = Field(None, description="the .npz file (name: npz)")
+    path: str | None = Field(
+        None, description="the .npz file (name: npz), or the folder of images (name: folder)"
+    )
+    labels: ForFolder[str] = Field(None, description="CSV file: file, label[, split]; else class folders")
+    size: ForFolder[Size] = Field(
+        None, description="height and width to resize images to, or one number for both"
+    )
     stand_in: Annotated[str, OneOf(GENERATED)] | None = Field(
         None,
         description="generated data to use, and to say so everywhere, where the real set is not to be had",
@@ -261,11 +321,25 @@ class Data(OwnCode):
     seed: Seed = Field(0, description="of the split and of generated data; the same for all trials")
     augment: Augment = Augment()
 
+    @property
+    def of_files(self) -> dict[str, Any]:
+        """The keys that a file or a folder takes, as far as they are given."""
+        return {key: value for key in _KEYS_OF_FILES if (value := getattr(self, key)) is not None}
+
+    @property
+    def factory_options(self) -> dict[str, Any]:
+        """What a factory is called with: its own keys, and those of files where it has them too."""
+        return {**self.of_files, **self.extras}
+
     @model_validator(mode="after")
-    def _path_for_npz(self) -> Data:
-        """`path` belongs to npz, and npz needs it."""
-        if self.factory is None and (self.name == "npz") != (self.path is not None):
-            raise _wrong("npz needs a path" if self.name == "npz" else "path is for name: npz")
+    def _keys_of_its_own(self) -> Data:
+        """`path` belongs to npz and folder, which need it; `labels` and `size` to folder."""
+        for key in _KEYS_OF_FILES if self.factory is None else ():
+            takers = [name for name, entry in DATASETS.items() if key in entry.parameters]
+            if getattr(self, key) is not None and self.name not in takers:
+                raise _wrong(f"{key} is for name: {' or '.join(takers)}")
+            if key == "path" and self.path is None and self.name in takers:
+                raise _wrong(f"{self.name} needs a path")
         if self.stand_in is not None and self.name != "cifar10":
             raise _wrong("stand_in is for a set that may be missing: name: cifar10")
         return self
@@ -282,6 +356,13 @@ class Model(OwnCode):
     )
     norm: Annotated[str, OneOf(NORMS)] | None = Field(None, description="default: batch (mlp: none)")
     dropout: Fraction | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a factory is called with: every key that stands in the spec, null included; empty without a factory."""
+        return (
+            {} if self.factory is None else self.model_dump(exclude_unset=True, exclude={"name", "factory"})
+        )
 
 
 def _schedule_schema(schema: dict[str, Any]) -> None:
@@ -320,10 +401,21 @@ class Schedule(Section):
 NamedSchedule = Annotated[Schedule, BeforeValidator(_named)]
 
 
+Optimizer = Annotated[
+    Annotated[Annotated[str, OneOf(OPTIMIZERS)], Tag("OptimizerName")]
+    | Annotated[OptimizerFactory, Tag("OptimizerFactory")],
+    Discriminator(_optimizer_kind),
+    BeforeValidator(_optimizer),
+]
+
+
 class Train(Section):
     """How to train. Optimizer parameters have PyTorch's names and, where left out, PyTorch's defaults."""
 
-    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "momentum"
+    optimizer: Optimizer = Field(
+        "momentum",
+        description="a name, or a class or function of your own: package.module:Class or {factory: ...}",
+    )
     base_lr: LearningRate = Field(
         description="a number, or auto: an LR range test before the training finds it"
     )
@@ -353,6 +445,11 @@ class Train(Section):
     maximize: bool | None = None
     foreach: bool | None = None
     fused: bool | None = None
+
+    @property
+    def optimizer_name(self) -> str:
+        """The optimizer's name, or the reference of its factory."""
+        return self.optimizer if isinstance(self.optimizer, str) else self.optimizer.factory
 
     @property
     def lr(self) -> float:
@@ -446,6 +543,13 @@ class Spec(Section):
             PlainSerializer(_as_given),
         ],
     ] = Field({}, description="a field of train, model or data (dotted where unclear) -> the values to try")
+    configurations: (
+        Annotated[list[Annotated[dict[str, Any], PlainSerializer(_as_given)]], Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="instead of factors: each configuration by name, factor -> its value, or a list of values of which "
+        "each is one; what it leaves out is as in train, model and data",
+    )
     design: Annotated[
         Literal["grid", "one-at-a-time"]
         | Annotated[
@@ -470,8 +574,27 @@ class Spec(Section):
     )
 
     def resolved(self) -> dict[str, Any]:
-        """Return the spec as plain data with every default filled in and the profiles, already merged, left out."""
-        return self.model_dump(mode="json", exclude={"profiles"}, exclude_none=True)
+        """Return the spec as plain data with every default filled in and the profiles, already merged, left out.
+
+        A null that only says "the default" is left out; one that is passed on to a person's own code stays.
+        """
+        data = _without_nulls(self, self.model_dump(mode="json", exclude={"profiles"}))
+        data["factors"] = {key: values for key, values in data["factors"].items() if values is not None}
+        return data
+
+
+def _without_nulls(section: BaseModel, data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the nulls that stand for a default, in a section's plain data."""
+    kept = {}
+    for key, value in data.items():
+        if key in type(section).model_fields:
+            own = getattr(section, key)
+            if value is None and not (isinstance(section, Model) and key in section.arguments):
+                continue
+            if isinstance(own, BaseModel):
+                value = _without_nulls(own, value)
+        kept[key] = value
+    return kept
 
 
 # The mappings of a spec by the key that leads to them.
@@ -481,6 +604,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model": Model,
     "train": Train,
     "schedule": Schedule,
+    "optimizer": OptimizerFactory,
     "target": Target,
     "limits": Limits,
     "early_stop": EarlyStop,

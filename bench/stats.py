@@ -15,8 +15,9 @@ from itertools import combinations
 from typing import Any
 
 from bench import significance
+from bench.caveats import Caveat, caveats_of
 from bench.diagnosis import Diagnosis, merge
-from bench.effects import Effect, Gain, contended, freeze, gain, main_effect, reached
+from bench.effects import Effect, Gain, contended, freeze, gain, main_effect, named_levels, reached
 from bench.records import STATUSES, Record
 from bench.significance import ALPHA, Verdict
 from bench.units import METRICS
@@ -135,6 +136,7 @@ class Summary:
         threads: how many threads the trials had, and why; empty where the records do not say.
         recorded, planned: trials.
         trials_s: clock of all trials together, set-up, compilation and evaluation included.
+        caveats: what a reader must know first.
     """
 
     run: dict[str, Any]
@@ -153,6 +155,7 @@ class Summary:
     recorded: int
     planned: int
     trials_s: float
+    caveats: tuple[Caveat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
     spec = run["spec"]
     target = Target(**spec["target"]) if spec.get("target") else None
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    factors = {name: values for name, values in (spec.get("factors") or {}).items() if values}
+    factors = named_levels(spec)
     levels = {name: _levels(name, values, records) for name, values in factors.items()}
     baseline = freeze(run.get("baseline") or {})
     cells = _ranked(_cells(records, target, score_metric), levels)
@@ -231,6 +234,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         recorded=len(records),
         planned=run["trials"],
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
+        caveats=caveats_of(run, records),
     )
 
 

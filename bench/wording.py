@@ -5,19 +5,27 @@ Every sentence is built from a `bench.stats.Summary`; all reports share these.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import shlex
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from bench import significance
-from bench.effects import Gain
+from bench.design import LEFT_OUT
+from bench.effects import Gain, named_levels
 from bench.significance import Estimate
 from bench.stats import TROUBLES, Configuration, Summary
 from bench.units import METRICS, format_metric
-from tuner.contention import CONTENDED
 
 FEW = 4  # configurations that one would run again with more seeds
+# The parts of a spec that the command for some configurations alone sets itself.
+_SET_AGAIN = ("factors", "configurations", "design", "seeds")
+_COMMAND_WIDTH = 76  # a terminal of 80 columns shows such a line whole
+# A text that YAML takes for a text without quotes.
+_PLAIN = re.compile(r"[A-Za-z_][\w.-]*")
 STATUS_WORDS = {
     "ok": "ok",
     "missed_target": "missed",
@@ -33,17 +41,18 @@ def label(value: Any) -> str:
 
     Example:
         >>> label("adam"), label(0.10), label(None), label({"name": "one-cycle", "pct_start": 0.3})
-        ('adam', '0.1', 'default', 'one-cycle(pct_start=0.3)')
+        ('adam', '0.1', 'null', 'one-cycle(pct_start=0.3)')
     """
     if value is None:
-        return "default"
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping):
-        rest = ", ".join(f"{key}={label(item)}" for key, item in value.items() if key != "name")
-        return f"{label(value.get('name', ''))}({rest})" if rest else label(value.get("name", ""))
+        head = "factory" if "factory" in value else "name"
+        rest = ", ".join(f"{key}={label(item)}" for key, item in value.items() if key != head)
+        return f"{label(value.get(head, ''))}({rest})" if rest else label(value.get(head, ""))
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(label, value))}]"
     return str(value)
@@ -197,25 +206,7 @@ def _caveats(summary: Summary, first: Configuration) -> list[str]:
         caveats.append(
             "It is ahead of every other configuration (exact Mann-Whitney tests, p <= 0.05 after Holm)."
         )
-    if summary.run.get("stand_in"):
-        caveats.append("All this holds for stand-in data.")
-    if sentence := contention_caveat(summary):
-        caveats.append(sentence)
-    return caveats
-
-
-def contention_caveat(summary: Summary) -> str | None:
-    """Say that timings were taken while others had the processor, and what to do about it; None where none were."""
-    count = sum(configuration.contended for configuration in summary.configurations)
-    if not count:
-        return None
-    first = summary.configurations[0]
-    own = "its own among them, " if first.contended else ""
-    return (
-        f"Other work had more than {percent(CONTENDED)} of the processor during {count} of "
-        f"{counted(summary.recorded, 'trial')}, {own}so their times say as much of that work. "
-        "Steps to the target are not affected. For better times run again on a quiet machine."
-    )
+    return [*caveats, *(caveat.short for caveat in summary.caveats if caveat.short)]
 
 
 def undecided(summary: Summary) -> list[int]:
@@ -244,16 +235,7 @@ def _mend(summary: Summary) -> str:
 
 def what_would_make_it_surer(summary: Summary) -> list[str]:
     """List what would make the first place surer; empty when it is sure and was measured undisturbed."""
-    lines = [*_more_seeds(summary)]
-    if any(configuration.contended for configuration in summary.configurations):
-        lines.append("machine: a quiet one; `python -m bench doctor` shows who has the processor")
-    if summary.run.get("jobs", 1) > 1:
-        lines.append(
-            f"jobs: timings were taken with {summary.run['jobs']} trials at once; --jobs 1 times them alone"
-        )
-    if summary.run.get("stand_in"):
-        lines.append("data: the real data set in place of the stand-in")
-    return lines
+    return [*_more_seeds(summary), *(caveat.mend for caveat in summary.caveats if caveat.mend)]
 
 
 def _more_seeds(summary: Summary) -> list[str]:
@@ -266,7 +248,8 @@ def _more_seeds(summary: Summary) -> list[str]:
         again = ""
         if count > FEW:
             fewer = significance.least_n(math.comb(FEW, 2))
-            again = f". Run again with the first {FEW} alone, {fewer} seeds would do"
+            command = again_command(summary, FEW, fewer)
+            again = f". Run again with the first {FEW} alone, {fewer} seeds would do:\n{command}"
         return [
             f"seeds: {first.least_n} is the least that can tell the first of {counted(count, 'configuration')} from "
             f"the rest; now n = {first.n}{again}"
@@ -277,6 +260,66 @@ def _more_seeds(summary: Summary) -> list[str]:
         f"seeds: more than the n = {first.n} of now, which shows a difference of {ratio_text(first.smallest_visible)} "
         "or more in 4 runs of 5; the undecided ones are closer than that or less steady"
     ]
+
+
+def again_command(summary: Summary, count: int, seeds: int) -> str:
+    """Write the command that trains the first configurations alone, in lines of which a shell makes one.
+
+    Args:
+        summary: of the run.
+        count: how many, by rank.
+        seeds: a number of seeds.
+    """
+    run = summary.run
+    levels = named_levels(run["spec"])
+    entries = []
+    for configuration in summary.configurations[:count]:
+        # What a configuration leaves as it stands in the spec it need not name.
+        named = {
+            key: [value] if isinstance(value, list) else value
+            for key, value in configuration.factors.items()
+            if value != LEFT_OUT or value in levels.get(key, [])
+        }
+        entries.append(flow_yaml(named))
+    kept = [text for text in run.get("overrides") or () if _overridden(text) not in _SET_AGAIN]
+    settings = [*kept, *(["factors={}"] if run["spec"].get("factors") else [])]
+    if run["spec"].get("design", "grid") != "grid":
+        settings.append("design=grid")
+    settings.append(f"seeds={seeds}")
+    lines = [f"python -m bench run {shlex.quote(run.get('spec_path') or 'SPEC')}"]
+    for text in settings:
+        word = f"--set {shlex.quote(' '.join(text.split()))}"
+        if len(lines[-1]) + len(word) < _COMMAND_WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    # Inside the quotes a line may end where YAML has a space, best between two configurations.
+    whole = [entry if len(entry) > _COMMAND_WIDTH else entry.replace(" ", "\0") for entry in entries]
+    listed = textwrap.wrap(", ".join(whole), _COMMAND_WIDTH, break_long_words=False, break_on_hyphens=False)
+    inside = "\n".join(listed).replace("\0", " ")
+    lines.append("--set " + shlex.quote(f"configurations=[\n{inside}]"))
+    return " \\\n".join(lines)
+
+
+def _overridden(text: str) -> str:
+    """Return the part of the spec that a `--set` changes."""
+    return text.partition("=")[0].strip().split(".")[0]
+
+
+def flow_yaml(value: Any) -> str:
+    """Write plain data as YAML on one line, which the spec's reader reads back to the same.
+
+    Example:
+        >>> flow_yaml({"model.width": 8, "schedule": {"name": "one-cycle"}, "betas": [[0.9, 0.99]], "norm": None})
+        '{model.width: 8, schedule: {name: one-cycle}, betas: [[0.9, 0.99]], norm: null}'
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{flow_yaml(str(key))}: {flow_yaml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(flow_yaml, value))}]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null"):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def missing(summary: Summary) -> list[str]:

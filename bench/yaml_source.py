@@ -41,8 +41,11 @@ class Document:
         return self.name
 
     def merged(self, over: dict[str, Any], places: dict[KeyPath, str]) -> Document:
-        """Return this document with `over` merged over it: mappings key by key, everything else replaced."""
-        data = _merge(self.data, over)
+        """Return this document with `over` merged over it: mappings key by key, everything else replaced.
+
+        An empty mapping below `over` empties what it stands over: merged, it would say nothing.
+        """
+        data = _merge(self.data, over) if over else self.data
         kept = {
             path: place
             for path, place in self.places.items()
@@ -208,8 +211,8 @@ def _build_mapping(
 
 
 def _merge(under: Any, over: Any) -> Any:
-    """Merge mappings key by key; anything else is replaced."""
-    if isinstance(under, dict) and isinstance(over, dict):
+    """Merge mappings key by key; anything else is replaced, and by an empty mapping too."""
+    if isinstance(under, dict) and isinstance(over, dict) and over:
         return under | {key: _merge(under.get(key), value) for key, value in over.items()}
     return over
 

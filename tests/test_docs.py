@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-import torch
-import yaml
 
 from bench import catalog
 from bench.cli import commands
@@ -97,7 +94,8 @@ def test_commands_in_the_docs_exist_with_their_options(page: Path) -> None:
         assert {argument for argument in arguments if argument.startswith("-")} <= known
         for argument in arguments:
             if argument.endswith(".yaml"):
-                assert (ROOT / argument).is_file(), argument
+                on_the_page = f"\n# {argument}\n" in page.read_text()
+                assert on_the_page or (ROOT / argument).is_file(), argument
 
 
 def test_the_readme_shows_every_command() -> None:
@@ -113,23 +111,6 @@ def test_help_fits_and_describes_every_option(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
-
-
-def test_the_readmes_spec_is_a_valid_one() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    assert Spec.model_validate(yaml.safe_load(text)).seeds == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "docs" / "kernels.md"], ids=lambda page: page.name
-)
-def test_the_python_on_a_page_runs(page: Path) -> None:
-    (text,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.GELU())
-    found: dict[str, Any] = {"model": model, "x": torch.randn(2, 3), "b": torch.zeros(3)}
-    exec(text, found)
-    found["model"](torch.randn(2, 4)).sum().backward()
-    found["optimizer"].step()
 
 
 def test_make_and_readme_name_the_same_commands() -> None:

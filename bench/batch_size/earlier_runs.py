@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.effects import named_levels
 from bench.errors import InputError, RunDirectoryError
 from bench.records import Record
 from bench.run_directory import RunDirectory, find_run
@@ -192,7 +193,7 @@ def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
         return f"has another {' and '.join(different)}"
     if not theirs.get("target"):
         return "has no target"
-    if not any(name in (theirs.get("factors") or {}) for name in _SIZE_FACTORS):
+    if not any(name in named_levels(theirs) for name in _SIZE_FACTORS):
         return "did not vary the batch size"
     return ""
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.design import Trial
+from bench.caveats import Caveat, caveats_of
+from bench.design import Trial, without_factors
 from bench.errors import InputError
 from bench.executors import UNEXPLAINED_KILL, WorkerExecutor
 from bench.load_spec import LoadedSpec
@@ -116,12 +117,14 @@ class BatchSizeStudy:
         accelerator: the name of the device that is not there; None for the one at hand.
         configurations: one for each configuration of the spec, batch size apart.
         directory: where the records are.
+        caveats: what a reader must know first.
     """
 
     run: Mapping[str, Any]
     accelerator: str | None
     configurations: tuple[ConfigurationStudy, ...]
     directory: str | None = None
+    caveats: tuple[Caveat, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
@@ -130,6 +133,7 @@ class BatchSizeStudy:
             "device": self.accelerator or self.run["device"],
             "predicted_only": self.accelerator is not None,
             "stand_in": self.run.get("stand_in"),
+            "caveats": [caveat.as_dict() for caveat in self.caveats],
             "directory": self.directory,
             "configurations": [dataclasses.asdict(configuration) for configuration in self.configurations],
         }
@@ -156,10 +160,10 @@ def with_limits(
             "--memory: is missing, and the spec has no limits.memory. Add it, like --memory 8GiB"
         )
     batch_keys = {_FACTOR, f"train.{_FACTOR}"}
-    factors = {key: values for key, values in spec.factors.items() if grid and key not in batch_keys}
+    spec = without_factors(spec, lambda key: not grid or key in batch_keys)
     limits = spec.limits.model_copy(update={"memory": limit})
     section = spec.train.model_copy(update={"batch_size": 1})
-    changes = {"factors": factors, "limits": limits, "seeds": spec.seeds[:1], "train": section}
+    changes = {"limits": limits, "seeds": spec.seeds[:1], "train": section}
     there = loaded.device if device is None else _device_at_hand()
     return dataclasses.replace(loaded, spec=spec.model_copy(update=changes), device=there)
 
@@ -304,13 +308,14 @@ def study_batch_sizes(
 
     Records of other measurements (`measurement` in their provenance says which) are left out.
     """
+    caveats = caveats_of(run, records)
     records = [record for record in records if "measurement" not in record.provenance]
     predictions = [record for record in records if not _is_probe(record)]
     configurations = tuple(
         _study(run, prediction, [record for record in records if _is_probe_of(record, prediction.factors)])
         for prediction in predictions
     )
-    return BatchSizeStudy(run, run["options"].get("device"), configurations, directory)
+    return BatchSizeStudy(run, run["options"].get("device"), configurations, directory, caveats)
 
 
 def _study(run: Mapping[str, Any], record: Record, probes: Sequence[Record]) -> ConfigurationStudy:

@@ -18,6 +18,7 @@ from bench.batch_size.accelerators import ACCELERATORS
 from bench.batch_size.earlier_runs import TargetRun
 from bench.batch_size.measurements import Measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
+from bench.report.caveats import caveat_lines
 from bench.units import format_bytes, format_count, format_seconds
 from bench.wording import configuration_label, counted, percent
 from tuner.contention import is_contended
@@ -45,9 +46,9 @@ def render(
         pictures: files that show the same.
     """
     run = study.run
+    for caveat in caveat_lines(study.caveats):
+        console.print(caveat)
     console.print(Rule(Text(f"{run['spec']['name']}: batch size", style="bold"), align="left", style=_DIM))
-    if run.get("stand_in"):
-        console.print(Text(f"STAND-IN DATA: {run['stand_in']}", style="bold"))
     for position, (configuration, measured) in enumerate(
         zip(study.configurations, measurements, strict=True)
     ):

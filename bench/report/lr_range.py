@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.lr_range import MOST_SPREAD, LRStudy, Tested
+from bench.report.caveats import caveat_lines
 from bench.report.lr_plot import loss_window
 from tuner.lr_scaling import LRScaling
 
@@ -60,8 +61,8 @@ def render_pictures(pictures: Sequence[Path], console: Console) -> None:
 def _header(study: LRStudy, console: Console) -> None:
     """Say what was tested, where and how."""
     run, spec = study.run, study.run["spec"]
-    if run.get("stand_in"):
-        console.print(Text(f"STAND-IN DATA: {run['stand_in']}", style="bold yellow"))
+    for caveat in caveat_lines(study.caveats):
+        console.print(caveat)
     console.print(Rule(Text(f"LR range test: {spec['name']}", style="bold"), align="left", style=_DIM))
     options = run.get("options", {})
     machine = run.get("machine", {})

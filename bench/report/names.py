@@ -41,7 +41,8 @@ def render_names(console: Console) -> None:
     console.print(f"[bold]train.precision[/]: {', '.join(PRECISIONS)}", highlight=False)
     console.print(f"[bold]target.metric[/]: {', '.join(METRICS_TO_REACH)}", highlight=False)
     console.print(
-        "[bold]data.factory, model.factory[/]: package.module:function of your own", highlight=False
+        "[bold]data.factory, model.factory, train.optimizer[/]: package.module:function of your own",
+        highlight=False,
     )
 
 

@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from bench.report.caveats import caveat_lines
 from bench.search.store import is_left
 from bench.search.study import SearchStudy
 from bench.wording import configuration_label, counted
@@ -27,8 +28,7 @@ def render(study: SearchStudy, console: Console) -> None:
 
 def _parts(study: SearchStudy) -> Iterator[RenderableType]:
     """Yield what there is to print."""
-    if study.run.get("stand_in"):
-        yield Text(f"STAND-IN DATA: {study.run['stand_in']}", style="bold yellow")
+    yield from caveat_lines(study.caveats)
     yield Text(_header(study))
     yield _trials(study)
     if study.importances:

@@ -27,6 +27,7 @@ BAR_WIDTH = 30
 # A bar is this long from 1.1 on: a gain of a few percent, all there is, would look like much.
 _LEAST_OF_A_FULL_BAR = math.log(1.1)
 _MOST_RATES = 4
+_MOST_CLASSES = 12
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
 _DIM = "dim"
 _POINTS = " pp"
@@ -60,7 +61,7 @@ def render(summary: Summary, console: Console) -> None:
 
 
 def _header(summary: Summary) -> RenderableType:
-    """Say what ran, where and on what; a stand-in stands over everything."""
+    """Say what ran, where and on what; banners, as that of a stand-in, stand over everything."""
     run = summary.run
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style=_DIM, no_wrap=True)
@@ -68,15 +69,12 @@ def _header(summary: Summary) -> RenderableType:
     for name, text in _provenance(summary):
         grid.add_row(name, Text(text))
     title = Rule(Text(f"{run['spec'].get('name', 'run')}", style="bold"), align="left", style=_DIM)
-    if not run.get("stand_in"):
-        return Group(title, grid)
-    banner = Panel(
-        Text(f"STAND-IN DATA: {run['stand_in']}", style="bold"),
-        box=box.HEAVY,
-        border_style="yellow",
-        padding=(0, 1),
-    )
-    return Group(banner, title, grid)
+    banners = [
+        Panel(Text(caveat.sentence, style="bold"), box=box.HEAVY, border_style="yellow", padding=(0, 1))
+        for caveat in summary.caveats
+        if caveat.is_banner
+    ]
+    return Group(*banners, title, grid)
 
 
 def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
@@ -87,14 +85,14 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     if run_line := ", ".join(filter(None, [directory, started and f"started {started}"])):
         yield "run", run_line
     yield "data", _data(run)
+    for names in run.get("classes") or ():
+        yield "classes", _classes(names)
     yield "model", _named(spec.get("model"))
     yield "target", str(summary.target) if summary.target else "none; ranked by the best validation accuracy"
-    if summary.target and summary.target.metric.startswith("test_"):
-        yield "", "DAWNBench-style: the test set steers, so it says nothing about unseen data"
     if run.get("profile"):
         yield "profile", f"{run['profile']}: {'; '.join(run.get('profile_changes') or ())}"
     if run.get("overrides"):
-        yield "set", ", ".join(run["overrides"])
+        yield "set", ", ".join(" ".join(text.split()) for text in run["overrides"])
     for path in summary.fused_paths:
         yield "fused", path
     shown = summary.auto_rates[:_MOST_RATES]
@@ -109,9 +107,10 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     versions = run.get("versions") or {}
     yield "software", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     commit = str(run.get("commit") or "unknown")[:12]
-    yield "commit", f"{commit}{', with uncommitted changes' if run.get('dirty') else ''}"
-    if run.get("jobs", 1) > 1:
-        yield "note", f"timings taken with {run['jobs']} trials at once"
+    yield "commit", commit
+    for caveat in summary.caveats:
+        if not caveat.is_banner:
+            yield "note", caveat.sentence
 
 
 def _data(run: dict[str, Any]) -> str:
@@ -119,6 +118,13 @@ def _data(run: dict[str, Any]) -> str:
     wanted = _named(run["spec"].get("data"))
     used = ", ".join(run.get("data") or [wanted])
     return f"{used}, a stand-in for {wanted}" if run.get("stand_in") else used
+
+
+def _classes(names: Sequence[str]) -> str:
+    """List class names with their numbers, the first of them where they are many."""
+    shown = ", ".join(f"{number} {name}" for number, name in enumerate(names[:_MOST_CLASSES]))
+    rest = len(names) - _MOST_CLASSES
+    return f"{shown} and {rest} more, in the records" if rest > 0 else shown
 
 
 def _named(section: Any) -> str:
@@ -131,7 +137,7 @@ def _named(section: Any) -> str:
 def _trials(summary: Summary) -> str:
     """Count configurations, seeds and trials."""
     spec = summary.run["spec"]
-    design = spec.get("design") or "grid"
+    design = "listed" if spec.get("configurations") else spec.get("design") or "grid"
     seeds = len(spec.get("seeds") or ()) or 1
     configurations = wording.counted(summary.planned // seeds, "configuration")
     parts = [

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from scipy.stats import t as student
 
+from bench.caveats import Caveat, caveats_of
 from bench.records import Record
 from bench.search.store import SearchPlan, is_left, open_search, plan_of
 from tuner.search import SearchTrial
@@ -50,6 +51,7 @@ class SearchStudy:
         importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
         plots: files that were written.
         note: why there are no importances or plots; empty when there are.
+        caveats: what a reader must know first.
     """
 
     run: Mapping[str, Any]
@@ -64,6 +66,7 @@ class SearchStudy:
     importances: dict[str, float]
     plots: list[Path]
     note: str = ""
+    caveats: tuple[Caveat, ...] = ()
 
     @property
     def over(self) -> list[SearchTrial]:
@@ -105,6 +108,7 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) 
         importances=importances,
         plots=write_plots(predicted, importances, path) if importances else [],
         note=note,
+        caveats=caveats_of(run, records),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from bench.errors import InputError, unknown_name
 from bench.workloads import cifar10
 from bench.workloads.download import DownloadError, Progress
 from bench.workloads.generated import GENERATORS, generate
+from bench.workloads.image_folder import check_pillow, find_images, read_images
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 _IMAGE_CHANNELS = (1, 3, 4)
 _DIGITS_TEST_SAMPLES = 359  # a fifth of 1,797
+_TEST_SHARE = 5  # of a folder whose labels do not say which images are for the test
+_LIBRARIES = {"digits": ("sklearn.datasets",), "folder": ("PIL.Image",)}
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,9 @@ class Source:
     """What will be loaded, and from where. Small and picklable: made where the spec is read, loaded in a worker.
 
     `name` is the data set in use (a factory's reference for a factory), `wanted` the one that the spec names;
-    `reason` says why they differ. `path` is absolute. `options` are a generated set's seed and sizes, or a
-    factory's keyword arguments. `where` is the place in the spec, for error messages.
+    `reason` says why they differ. `path` is absolute. `options` are a generated set's seed and sizes, a factory's
+    keyword arguments, or a folder's labels and size. `classes` are the names by number, where they have names. `where`
+    is the place in the spec, for error messages.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Source:
     reason: str | None = None
     is_factory: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     where: str = "data"
 
     @property
@@ -80,7 +85,7 @@ class Source:
     @property
     def libraries(self) -> tuple[str, ...]:
         """Modules that loading it imports, of which nothing else has need."""
-        return ("sklearn.datasets",) if self.name == "digits" and not self.is_factory else ()
+        return () if self.is_factory else _LIBRARIES.get(self.name, ())
 
     def announcement(self) -> str | None:
         """What a person must know before training and over every report; None for the real thing."""
@@ -112,6 +117,8 @@ def locate(
     *,
     stand_in: str | None = None,
     path: str | None = None,
+    labels: str | None = None,
+    size: Sequence[int] | None = None,
     factory: str | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -125,7 +132,10 @@ def locate(
     Args:
         name: a name of `bench.catalog.DATASETS`; None with a factory.
         stand_in: the generated set to use where cifar10 is neither here nor can be fetched.
-        path: the .npz file, for `npz`; relative to the spec's directory, else to the current one.
+        path: the .npz file, for `npz`, or the folder, for `folder`; relative to the spec's directory, else to the
+            current one.
+        labels: the CSV file of a folder; looked for there, and in the folder itself.
+        size: height and width to which a folder's images are resized.
         factory: "package.module:function" that returns the arrays, instead of a name.
         options: the factory's keyword arguments.
         seed: of generated sets, int >= 0.
@@ -143,18 +153,21 @@ def locate(
         >>> source.name, source.stand_in, source.announcement()
         ('spirals', False, None)
     """
-    _check_keys(name, stand_in, path, factory, options, where)
+    _check_keys(name, stand_in, {"path": path, "labels": labels, "size": size}, factory, options, where)
     if factory is not None:
         from bench.workloads.factories import load_factory  # here, because it imports torch
 
-        load_factory(factory, f"{where}.factory")
+        load_factory(factory, f"{where}.factory", spec_dir)
         return Source(factory, factory, is_factory=True, options=dict(options or {}), where=where)
     assert name is not None
     if name == "cifar10":
         return _locate_cifar10(stand_in, seed, allow_download, on_progress, where)
     if name == "npz":
         assert path is not None
-        return Source(name, name, path=str(_find_npz(path, spec_dir, where)), where=where)
+        return Source(name, name, path=str(_find(path, [spec_dir, Path.cwd()], f"{where}.path")), where=where)
+    if name == "folder":
+        assert path is not None
+        return _locate_folder(path, labels, size, spec_dir, where)
     return Source(name, name, options={"seed": seed} if name in GENERATED else {}, where=where)
 
 
@@ -403,7 +416,7 @@ def _listed(numbers: np.ndarray) -> str:
 def _check_keys(
     name: str | None,
     stand_in: str | None,
-    path: str | None,
+    of_files: Mapping[str, Any],
     factory: str | None,
     options: Mapping[str, Any] | None,
     where: str,
@@ -422,8 +435,14 @@ def _check_keys(
             raise InputError(
                 f"{where}.stand_in: only cifar10 takes one; {name or factory} needs no download. Remove it"
             )
-    if (path is not None) != (name == "npz"):
-        raise InputError(f"{where}.path: npz needs it, and nothing else takes it. Name the .npz file there")
+    for key, value in of_files.items():
+        takers = [name for name, entry in DATASETS.items() if key in entry.parameters]
+        if value is None and key == "path" and name in takers:
+            raise InputError(f"{where}.path: {name} needs it. Name the file or folder there")
+        if value is not None and name not in takers:
+            raise InputError(
+                f"{where}.{key}: is for {' and '.join(takers)}; nothing else takes it. Remove it"
+            )
     if options and factory is None:
         raise InputError(f"{where}: {name} takes no {', '.join(sorted(options))}. Remove it")
 
@@ -450,15 +469,29 @@ def _locate_cifar10(
     return Source(stand_in, "cifar10", reason=reason, options={"seed": seed}, where=where)
 
 
-def _find_npz(path: str, spec_dir: Path | None, where: str) -> Path:
-    """The .npz file, beside the spec or in the current directory."""
+def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: bool = False) -> Path:
+    """A file or a folder that a spec names, in the first of the directories that has it."""
     named = Path(path).expanduser()
-    directories = [directory for directory in (spec_dir, Path.cwd()) if directory is not None]
-    for directory in directories:
-        if (directory / named).is_file():
-            return (directory / named).resolve()
-    looked = " and ".join(dict.fromkeys(str((directory / named).absolute()) for directory in directories))
-    raise InputError(f"{where}.path: no file '{path}'; looked for {looked}. Check the path")
+    places = [directory / named for directory in directories if directory is not None]
+    for place in places:
+        if place.is_dir() if folder else place.is_file():
+            return place.resolve()
+    looked = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
+    kind = "folder" if folder else "file"
+    raise InputError(f"{where}: no {kind} '{path}'; looked for {looked}. Check the path")
+
+
+def _locate_folder(
+    path: str, labels: str | None, size: Sequence[int] | None, spec_dir: Path | None, where: str
+) -> Source:
+    """A folder of images with its class names; every file that will be read is there."""
+    check_pillow(where)
+    directories = [spec_dir, Path.cwd()]
+    folder = _find(path, directories, f"{where}.path", folder=True)
+    file = None if labels is None else _find(labels, [*directories, folder], f"{where}.labels")
+    found = find_images(folder, file, where)
+    options = {"labels": None if file is None else str(file), "size": None if size is None else list(size)}
+    return Source("folder", "folder", path=str(folder), options=options, classes=found.classes, where=where)
 
 
 def _load_npz(source: Source) -> Arrays:
@@ -506,6 +539,31 @@ def _load_factory(source: Source) -> Arrays:
     )
 
 
+def _load_folder(source: Source) -> Arrays:
+    """Images from a folder; where nothing says which are for the test, a stratified fifth is."""
+    assert source.path is not None
+    labels, at = source.options["labels"], f"{source.where}.path: {source.path}"
+    found = find_images(Path(source.path), None if labels is None else Path(labels), source.where)
+    x, y, classes = (
+        read_images(found.files, source.options["size"], source.where),
+        found.labels,
+        len(found.classes),
+    )
+    in_test = found.in_test
+    if in_test is None:
+        order = _sample_order(len(y), Arrays(x, y, x[:0], y[:0], classes), 0, 0)
+        in_test = np.isin(np.arange(len(y)), _stratified(y, order, len(y) // _TEST_SHARE, classes))
+        if not in_test.any():
+            raise InputError(
+                f"{at}: has {len(y)} images; a fifth is held for the test. Give {_TEST_SHARE} or more"
+            )
+    counts = np.bincount(y[~in_test], minlength=classes)
+    if not counts.all():
+        name = found.classes[int(np.argmin(counts))]
+        raise InputError(f"{at}: no training image of class '{name}' is left. Give more images of it")
+    return Arrays(x[~in_test], y[~in_test], x[in_test], y[in_test], classes)
+
+
 def _load_cifar10(source: Source) -> Arrays:
     """CIFAR-10 from its unpacked folder."""
     assert source.path is not None
@@ -536,5 +594,6 @@ _LOADERS: dict[str, Callable[[Source], Arrays]] = {
     "cifar10": _load_cifar10,
     "digits": _load_digits,
     "npz": _load_npz,
+    "folder": _load_folder,
     **dict.fromkeys(GENERATED, _load_generated),
 }

@@ -1,4 +1,4 @@
-"""A person's own model or data: a function named in the spec as `package.module:function`."""
+"""A person's own model, data or optimizer: a function or class named in the spec as `package.module:function`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,17 +20,18 @@ from bench.errors import InputError, closest, unknown_name
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
-def load_factory(reference: str, where: str) -> Callable[..., Any]:
-    """Import the function that `reference` names.
+def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Callable[..., Any]:
+    """Import the function or class that `reference` names.
 
-    The module is looked for where Python looks for modules, and in the current directory.
+    The module is looked for where Python looks for modules, in the current directory, and beside the spec.
 
     Args:
         reference: "package.module:function".
         where: the place in the spec that names it, for the errors.
+        spec_dir: the directory of the spec; None: it is on sys.path already, as in a worker, or there is no spec.
 
     Mutates:
-        sys.path, to which the current directory is appended: the module may import its neighbours later.
+        sys.path, to which these directories are appended: the module may import its neighbours later.
 
     Raises:
         InputError: a reference of another form, a module that is not found or fails while it is imported, a
@@ -45,7 +47,7 @@ def load_factory(reference: str, where: str) -> Callable[..., Any]:
             f"{where}: '{reference}' does not name a function; known: package.module:function. Write it so"
         )
     module_name, function_name = match.groups()
-    module = _import(module_name, where)
+    module = _import(module_name, where, spec_dir)
     if not hasattr(module, function_name):
         functions = [
             key for key, value in vars(module).items() if callable(value) and not key.startswith("_")
@@ -62,7 +64,9 @@ def load_factory(reference: str, where: str) -> Callable[..., Any]:
     return factory
 
 
-def call_factory(factory: Callable[..., Any], where: str, arguments: Mapping[str, object]) -> Any:
+def call_factory(
+    factory: Callable[..., Any], where: str, arguments: Mapping[str, object], *first: object
+) -> Any:
     """Call a factory with keyword arguments, once they are known to fit its signature.
 
     What the factory itself raises passes through.
@@ -71,6 +75,7 @@ def call_factory(factory: Callable[..., Any], where: str, arguments: Mapping[str
         factory: any callable.
         where: the place in the spec that names it, for the errors.
         arguments: keyword -> value.
+        first: arguments that go before them, by position.
 
     Raises:
         InputError: a keyword that the factory does not take, or one that it needs and does not get.
@@ -79,8 +84,27 @@ def call_factory(factory: Callable[..., Any], where: str, arguments: Mapping[str
         >>> call_factory(lambda depth: "-" * depth, "model.factory", {"depth": 3})
         '---'
     """
-    _check_signature(factory, where, arguments)
-    return factory(**arguments)
+    _check_signature(factory, where, arguments, first)
+    return factory(*first, **arguments)
+
+
+def full_arguments(factory: Callable[..., Any], arguments: Mapping[str, object]) -> dict[str, str]:
+    """Return what a factory gets, its own defaults included: keyword -> repr of the value.
+
+    Args:
+        factory: any callable.
+        arguments: keyword -> value.
+
+    Example:
+        >>> full_arguments(lambda depth, width=4: None, {"depth": 3})
+        {'depth': '3', 'width': '4'}
+    """
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        signature = inspect.Signature()  # a function written in C may not tell its own
+    defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
+    return {name: repr(value) for name, value in sorted({**defaults, **arguments}.items())}
 
 
 def build_model_from_factory(
@@ -123,19 +147,23 @@ def build_model_from_factory(
     return model
 
 
-def _import(name: str, where: str) -> ModuleType:
+def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
     """Import a module; every way of failing is one sentence with its cause."""
     directory = os.getcwd()
     if directory not in sys.path and "" not in sys.path:
         sys.path.append(directory)
+    beside = directory if spec_dir is None else str(spec_dir.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            looked = ", ".join(dict.fromkeys([beside, directory]))
             raise InputError(
-                f"{where}: no module '{error.name}'; looked in {directory} and where Python finds modules. "
-                "Check the name, or start in the directory that holds it"
+                f"{where}: no module '{error.name}'; looked in {looked} and where Python finds modules. "
+                "Check the name, or put the module beside the spec"
             ) from error
         raise _import_failed(name, where, error) from error
     # A module may fail in any way at all while it runs, SystemExit included.
@@ -157,16 +185,24 @@ def _import_failed(name: str, where: str, error: BaseException) -> InputError:
     )
 
 
-def _check_signature(factory: Callable[..., Any], where: str, arguments: Mapping[str, object]) -> None:
+def _check_signature(
+    factory: Callable[..., Any], where: str, arguments: Mapping[str, object], first: Sequence[object]
+) -> None:
     """Raise InputError naming the first keyword that the factory does not take or does not get."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):
         return  # a function written in C may not tell its signature; calling it will
+    by_position = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
     by_keyword = {
         name: parameter
         for name, parameter in signature.parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in by_position[: len(first)]
     }
     takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     function = getattr(factory, "__name__", type(factory).__name__)
@@ -183,8 +219,7 @@ def _check_signature(factory: Callable[..., Any], where: str, arguments: Mapping
                 f"{where}: {function}() needs '{name}'; it is given: {given}. Add it to the spec"
             )
     try:
-        signature.bind(**arguments)
+        signature.bind(*first, **arguments)
     except TypeError as error:  # what is left: a parameter that is positional only
-        raise InputError(
-            f"{where}: {function}() cannot be called by keywords; {error}. Allow keywords"
-        ) from error
+        how = f"{len(first)} argument by position and the rest by keyword" if first else "keywords"
+        raise InputError(f"{where}: {function}() cannot be called by {how}; {error}. Allow it") from error

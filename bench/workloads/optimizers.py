@@ -1,7 +1,8 @@
-"""torch's optimizers by the names and the options of `bench.catalog`."""
+"""torch's optimizers by the names and the options of `bench.catalog`, or a person's own by its factory."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch.optim import Optimizer
 
 from bench.catalog import OPTIMIZERS
-from bench.errors import unknown_name
+from bench.errors import InputError, unknown_name
+from bench.workloads.factories import call_factory, load_factory
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,69 @@ def build_optimizer(
         return _maker(name, implementation)(parameters, lr=lr, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"optimizer {name}: torch refuses it; {error}. Change the option") from error
+
+
+def build_optimizer_from_factory(
+    reference: str,
+    where: str,
+    parameters: Iterable[torch.nn.Parameter],
+    *,
+    lr: float,
+    options: Mapping[str, object],
+) -> Optimizer:
+    """Build an optimizer with a person's own class or function, called as f(parameters, lr=..., **options).
+
+    Args:
+        reference: "package.module:Class", a class or a function.
+        where: the place in the spec that names it, for the errors.
+        parameters: of the model, at least one; given by position, as a list.
+        lr: float >= 0, the base learning rate.
+        options: the other keys of the spec's mapping, as they are.
+
+    Raises:
+        InputError: as `load_factory` and `call_factory`; a TypeError or ValueError of the factory's own; a result that
+            is no torch.optim.Optimizer, steps none of the parameters, keeps no `lr` in its groups, or needs a closure.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(3))
+        >>> optimizer = build_optimizer_from_factory(
+        ...     "torch.optim:NAdam", "train.optimizer", [weight], lr=0.1, options={"momentum_decay": 0.01}
+        ... )
+        >>> optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum_decay"]
+        (0.1, 0.01)
+    """
+    factory, given = load_factory(reference, where), list(parameters)
+    try:
+        optimizer = call_factory(factory, where, {"lr": lr, **options}, given)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: '{reference}' refuses what it is given; {type(error).__name__}: {error}. Change its keys"
+        ) from error
+    if not isinstance(optimizer, Optimizer):
+        kind = type(optimizer).__name__
+        raise InputError(
+            f"{where}: '{reference}' returned a {kind}; an optimizer is a torch.optim.Optimizer. Return one"
+        )
+    _check_own_optimizer(optimizer, f"{where}: the optimizer of '{reference}'", given)
+    return optimizer
+
+
+def _check_own_optimizer(optimizer: Optimizer, where: str, parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Refuse an optimizer that the training loop cannot drive."""
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise InputError(
+            f"{where} keeps no 'lr' in its parameter groups, where schedules set it. Pass lr on to Optimizer.__init__"
+        )
+    known = {id(parameter) for parameter in parameters}
+    if not any(id(parameter) in known for group in optimizer.param_groups for parameter in group["params"]):
+        raise InputError(
+            f"{where} has none of the model's parameters. Give it those that the factory is given"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise InputError(
+            f"{where} needs a closure at each step; the training loop has none to give. Use one whose step() needs none"
+        )
 
 
 def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:

@@ -385,6 +385,17 @@ def test_a_factory_that_is_not_there_is_refused_before_a_worker_starts(factory_m
         locate(None, factory=f"{factory_module}:as_tupel")
 
 
+def test_a_factory_is_found_beside_the_spec(
+    work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("specs")
+    (elsewhere / "beside_the_spec.py").write_text("def make(): pass\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(InputError, match="no module 'beside_the_spec'"):
+        locate(None, factory="beside_the_spec:make", spec_dir=work)
+    assert locate(None, factory="beside_the_spec:make", spec_dir=elsewhere).is_factory
+
+
 # ---------------------------------------------------------------- by name
 
 

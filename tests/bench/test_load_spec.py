@@ -53,6 +53,45 @@ def test_overrides_win_over_the_profile_and_are_validated_alike(tmp_path: Path) 
         load_spec(path, overrides=["train.epochs"])
 
 
+def test_an_empty_mapping_empties_what_it_stands_over(tmp_path: Path) -> None:
+    path = write(tmp_path, SPEC)
+    emptied = load_spec(path, overrides=["factors={}", "limits={}", "data.augment={}", "profiles={}"])
+    assert (emptied.spec.factors, emptied.spec.limits.memory, emptied.profile) == ({}, None, None)
+    assert load_spec(path, overrides=["factors={}", "factors.batch_size=[8]"]).spec.factors == {
+        "batch_size": [8]
+    }
+    in_profile = write(
+        tmp_path,
+        SPEC.replace("seeds: 1}", "seeds: 1, factors: {}}").replace("cuda: {train: {epochs: 9}}", "cuda: {}"),
+    )
+    assert load_spec(in_profile, device="cpu").spec.factors == {}
+    assert len(load_spec(in_profile, device="cuda").spec.factors) == 3
+    with pytest.raises(InputError, match=r"^--set: train\.schedule\.name: is missing"):
+        load_spec(path, overrides=["train.schedule={}"])
+
+
+def test_configurations_can_take_the_place_of_factors_from_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path, SPEC)
+    listed = "configurations=[{batch_size: 32},\n {optimizer: adam, batch_size: [8, 16]}]"
+    loaded = load_spec(path, overrides=["factors={}", "seeds=1", listed])
+    assert [trial.factors["batch_size"] for trial in expand(loaded.spec)].count(32) == 1
+    assert len(expand(loaded.spec)) == 3
+    assert load_spec(path, overrides=["factors={}", listed]).spec.resolved()["configurations"] == [
+        {"batch_size": 32},
+        {"optimizer": "adam", "batch_size": [8, 16]},
+    ]
+    with pytest.raises(InputError, match=r"^--set: configurations\[1\]\.lr: no such field"):
+        load_spec(path, overrides=["factors={}", "configurations=[{}, {lr: 3}]"])
+    text = SPEC.replace("factors: {", "configurations:\n  - {batch_size: 1}\n  - {norm: bach}\nx: {")
+    text = "\n".join(
+        line for line in text.splitlines() if not line.startswith(("x:", "         ", "          opt"))
+    )
+    with pytest.raises(
+        InputError, match=r"small\.yaml:7: configurations\[1\]\.norm: unknown 'bach'.*'batch'"
+    ):
+        load_spec(write(tmp_path, text.replace("epochs: 3,", "epochs: 3}")))
+
+
 def test_a_null_in_a_profile_switches_a_factor_off(tmp_path: Path) -> None:
     text = SPEC.replace("seeds: 1}", "seeds: 1, factors: {schedule: null}}")
     assert load_spec(write(tmp_path, text), device="cpu").spec.factors["schedule"] is None
@@ -64,6 +103,26 @@ BAD = [
         "optimizer: momentum, base",
         "optimizer: adamwt, base",
         "small.yaml:4: train.optimizer: unknown 'adamwt'; known",
+    ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: 'a:b:c', base",
+        "small.yaml:4: train.optimizer.factory: 'a:b:c' is not of the form",
+    ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: {factory: 'a:b', lr: 1}, base",
+        "small.yaml:4: train.optimizer: lr is train.base_lr",
+    ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: {name: adam}, base",
+        "small.yaml:4: train.optimizer: a mapping is for a factory",
+    ),
+    (
+        "optimizer: momentum, base",
+        "optimizer: 3, base",
+        "small.yaml:4: train.optimizer: must be a text, is 3",
     ),
     ("epochs: 3", "epochs: 3.5", "small.yaml:4: train.epochs: must be a whole number, is 3.5"),
     ("epochs: 3", "epochs: three", "small.yaml:4: train.epochs: must be a whole number, is 'three'"),
@@ -90,6 +149,14 @@ BAD = [
     ("name: mlp, ", "factory: here, ", "small.yaml:3: model.factory: 'here' is not of the form"),
     ("name: digits", "name: cifar", "small.yaml:2: data.name: unknown 'cifar'; known: cifar10"),
     ("name: digits", "name: npz", "small.yaml:2: data: npz needs a path"),
+    ("name: digits", "name: folder", "small.yaml:2: data: folder needs a path"),
+    ("name: digits", "name: digits, labels: a.csv", "small.yaml:2: data: labels is for name: folder"),
+    ("name: digits", "name: digits, path: a", "small.yaml:2: data: path is for name: npz or folder"),
+    (
+        "name: digits",
+        "name: folder, path: a, size: [4]",
+        "small.yaml:2: data.size: must have at least 2 values",
+    ),
     (
         "name: digits",
         "name: digits, stand_in: spirals",
@@ -108,6 +175,16 @@ BAD = [
         "batch_size: [32, 64]",
         "batch_size: []",
         "small.yaml:6: factors.batch_size: must have at least 1 values",
+    ),
+    (
+        "batch_size: [32, 64]",
+        "batch_size.x: [1]",
+        "small.yaml:6: factors.batch_size.x: train.batch_size is one",
+    ),
+    (
+        "batch_size: [32, 64]",
+        "optimizer.x: [1]",
+        "small.yaml:6: factors.optimizer.x: momentum, adam is no factory",
     ),
     ("batch_size: [32, 64]", "batch_size: 32", "small.yaml:6: factors.batch_size: must be a list, is 32"),
     (
@@ -151,7 +228,7 @@ BAD = [
     ("epochs: 9}", "epochs: 0}", "small.yaml:14: train.epochs: must be at least 1, is 0"),
     ("cuda:", "gpu:", "small.yaml:14: profiles.gpu: unknown 'gpu'; known: cpu, cuda"),
     ("name: small", "name: a/b", "small.yaml:1: name: 'a/b' may have letters"),
-    ("name: small", "nam: small", "small.yaml:1: nam: unknown key; known: data, description"),
+    ("name: small", "nam: small", "small.yaml:1: nam: unknown key; known: configurations, data"),
 ]
 
 
@@ -190,6 +267,16 @@ def test_a_factory_may_have_keys_of_its_own(tmp_path: Path) -> None:
     assert spec.model.extras == {"heads": 4}
 
 
+def test_a_factory_of_data_gets_keys_that_files_have_too(tmp_path: Path) -> None:
+    own = "{factory: 'mine:load', path: here, labels: [1, 2], size: 3, depth: null, "
+    data = load_spec(write(tmp_path, SPEC.replace("{name: digits, ", own))).spec.data
+    assert data.factory_options == {"path": "here", "labels": [1, 2], "size": 3, "depth": None}
+    folder = load_spec(
+        write(tmp_path, SPEC.replace("name: digits", "name: folder, path: here, size: 3"))
+    ).spec.data
+    assert folder.of_files == {"path": "here", "size": [3, 3]}
+
+
 def test_a_resolved_spec_is_a_valid_spec(tmp_path: Path) -> None:
     import yaml
 
@@ -206,6 +293,7 @@ def test_differences_are_listed_by_key_path() -> None:
         "c: (none) -> 3",
     ]
     assert difference(old, old) == []
+    assert difference({"a": None, "b": 1}, {"b": None}) == ["a: null -> (none)", "b: 1 -> null"]
 
 
 FULL = """\

@@ -9,8 +9,9 @@ import torch
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from bench.catalog import OPTIMIZERS
+from bench.errors import InputError
 from bench.workloads import optimizers
-from bench.workloads.optimizers import build_optimizer
+from bench.workloads.optimizers import build_optimizer, build_optimizer_from_factory
 
 CASES: list[tuple[str, dict[str, object], Callable[..., Optimizer], dict[str, object]]] = [
     ("sgd", {}, SGD, {}),
@@ -146,3 +147,64 @@ def test_wrong_names_and_options_say_what_is_known(
 def test_negative_learning_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="optimizer sgd: torch refuses it; Invalid learning rate"):
         build_optimizer("sgd", parameters_to_fit(), lr=-0.1)
+
+
+@pytest.mark.parametrize(
+    ("reference", "options", "make"),
+    [
+        (
+            "torch.optim:NAdam",
+            {"betas": (0.7, 0.8)},
+            lambda p: torch.optim.NAdam(p, lr=0.07, betas=(0.7, 0.8)),
+        ),
+        (
+            "tests.bench.own_optimizers:by_function",
+            {"momentum": 0.5},
+            lambda p: SGD([{"params": p[:1]}, {"params": p[1:], "lr": 0.035}], lr=0.07, momentum=0.5),
+        ),
+    ],
+    ids=["class", "function"],
+)
+def test_five_steps_of_a_factory_are_those_of_what_it_makes(
+    reference: str, options: dict[str, object], make: Callable[..., Optimizer]
+) -> None:
+    ours, theirs = parameters_to_fit(), parameters_to_fit()
+    built = build_optimizer_from_factory(reference, "train.optimizer", iter(ours), lr=0.07, options=options)
+    take_five_steps(built, ours)
+    take_five_steps(make(theirs), theirs)
+    for mine, reference_values in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, reference_values, rtol=0, atol=0)
+
+
+def test_a_key_that_is_null_is_passed_on_as_none() -> None:
+    optimizer = build_optimizer_from_factory(
+        "tests.bench.own_optimizers:SignSGD", "here", parameters_to_fit(), lr=0.1, options={"beta": None}
+    )
+    assert optimizer.param_groups[0]["beta"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("nowhere", {}, "unknown 'nowhere'"),
+        ("RATE", {}, "not a function"),
+        ("without_rate", {}, "takes no 'lr'; known: learning_rate"),
+        ("no_optimizer", {}, "returned a str"),
+        ("of_something_else", {}, "none of the model's parameters"),
+        ("Rateless", {}, "keeps no 'lr'"),
+        ("LBFGS", {}, "needs a closure"),
+        ("SignSGD", {"beta": 3}, "ValueError: beta is 3"),
+        ("SignSGD", {"bata": 0.5}, r"takes no 'bata'.*Did you mean 'beta'\?"),
+        ("SignSGD", {"params": 1}, "takes no 'params'"),
+    ],
+)
+def test_a_factory_that_cannot_be_used_is_one_sentence(
+    name: str, options: dict[str, object], message: str
+) -> None:
+    module = "torch.optim" if name == "LBFGS" else "tests.bench.own_optimizers"
+    with pytest.raises(InputError, match=message) as caught:
+        build_optimizer_from_factory(
+            f"{module}:{name}", "train.optimizer", parameters_to_fit(), lr=0.1, options=options
+        )
+    assert str(caught.value).startswith("train.optimizer: ")
+    assert "\n" not in str(caught.value)

@@ -19,6 +19,7 @@ from rich.console import Console
 from bench.batch_size.earlier_runs import RateAtSize, RateRun, SizeToTarget, TargetRun
 from bench.batch_size.measurements import Measurements, study_as_dict, study_measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
+from bench.caveats import caveats_of
 from bench.records import Record
 from bench.report.batch_size import render
 from bench.report.batch_size_plot import save_plots
@@ -89,6 +90,7 @@ def study_of(study: ConfigurationStudy, **changes: Any) -> BatchSizeStudy:
     for key in ("spec_path", "stand_in"):
         run[key] = changes.pop(key, run[key])
     run["options"] |= changes.pop("options", {})
+    changes.setdefault("caveats", caveats_of(run, []))
     return BatchSizeStudy(run, None, (study,), "results/demo/20260102-030405-ab12", **changes)
 
 

@@ -39,6 +39,17 @@ def test_the_schema_accepts_the_ways_to_write_a_spec(validator: jsonschema.Draft
     validator.validate({**plain, "design": {"random": 3}, "seeds": [1, 2]})
     validator.validate({**plain, "model": {"factory": "mine:build", "heads": 4}})
     validator.validate({**plain, "train": {**plain["train"], "schedule": "cosine"}})
+    folder = {"name": "folder", "path": "x"}
+    for data in (
+        folder,
+        {**folder, "labels": "l.csv", "size": 8},
+        {"factory": "mine:load", "labels": [1, 2]},
+    ):
+        validator.validate({**plain, "data": data})
+    for own in ("mine:Lion", {"factory": "mine:Lion", "beta": 0.9}):
+        validator.validate(
+            {**plain, "train": {**plain["train"], "optimizer": own}, "factors": {"optimizer": ["adam", own]}}
+        )
     validator.validate({**plain, "profiles": {"cpu": {"factors": {"schedule": None}, "data": {"limit": 10}}}})
 
 
@@ -47,8 +58,10 @@ def test_the_schema_accepts_the_ways_to_write_a_spec(validator: jsonschema.Draft
     [
         {"model": {"name": "mlp", "heads": 4}},
         {"model": {"name": "mpl"}},
+        {"data": {"name": "folder", "path": "x", "size": "big"}},
         {"train": {"base_lr": 0.1, "batch_size": 1, "epochs": 1, "optimizer": "adom"}},
         {"train": {"base_lr": 0.1, "batch_size": 1, "epochs": 1, "schedule": {"name": "cosine", "gamma": 1}}},
+        {"train": {"base_lr": 0.1, "batch_size": 1, "epochs": 1, "optimizer": {"beta": 1}}},
         {"train": {"base_lr": 0.1, "batch_size": 1}},
         {"factors": {"batch_size": ["x"]}},
         {"profiles": {"cpu": {"train": {"epoch": 3}}}},

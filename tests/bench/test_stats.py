@@ -650,7 +650,7 @@ def test_contended_pairs_are_left_out_of_step_times_where_three_others_remain() 
     assert step_time is not None
     assert (step_time.n, step_time.can_tell) == (3, False)
     assert sorted(c.contended for c in summary.configurations) == [2, 2]
-    assert "contended" not in wording.recommendation(run_of(quiet))
+    assert "quiet machine" not in wording.recommendation(run_of(quiet))
     few = run_of([*quiet[:4], *busy]).effects[0].levels[1].step_time
     assert few is not None
     assert few.n == 4
@@ -659,7 +659,7 @@ def test_contended_pairs_are_left_out_of_step_times_where_three_others_remain() 
 def test_a_recommendation_on_contended_timings_says_so_and_how_to_get_a_better_one() -> None:
     summary = run_of(_paired("batch_size", (32, 64), [1.0] * 8, processor_missing=0.3))
     text = wording.recommendation(summary)
-    assert "16 of 16 trials" in text
+    assert "16 of 16 timings" in text
     assert "quiet machine" in text
     assert any("bench doctor" in line for line in wording.what_would_make_it_surer(summary))
 

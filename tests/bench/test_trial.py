@@ -110,6 +110,13 @@ def test_parameters_of_optimizers_not_in_use_are_left_out() -> None:
             "{factory: 'tests.bench.own_models:right', depht: 1}",
             "Did you mean 'depth'?",
         ),
+        ("optimizer: adam", "optimizer: 'nowhere:Lion'", "train.optimizer: no module 'nowhere'"),
+        ("optimizer: adam", "optimizer: 'torch.optim:LBFGS'", "needs a closure"),
+        (
+            "optimizer: adam",
+            "optimizer: 'torch.optim:SGD', implementation: fused",
+            "of your own, torch.optim:SGD",
+        ),
     ],
 )
 def test_a_rehearsal_refuses_what_cannot_be_trained(old: str, new: str, complaint: str) -> None:
@@ -126,6 +133,15 @@ def test_a_rehearsal_of_what_can_be_trained_trains_nothing() -> None:
     record = run(text, rehearsal=True)
     assert (record.status, record.curve, record.values) == ("ok", [], {})
     assert run(text).values["parameters"] == 2 * (2 * 2 + 2) + (2 * 3 + 3)
+
+
+def test_an_optimizer_by_factory_trains_as_the_named_one_does() -> None:
+    named = SMALL.replace("optimizer: adam", "optimizer: sgd, schedule: one-cycle, precision: fp32")
+    for text in ("'torch.optim:SGD'", "{factory: 'torch.optim:SGD', momentum: 0.9}"):
+        options = "optimizer: momentum" if "momentum" in text else "optimizer: sgd"
+        record = run(named.replace("optimizer: sgd", f"optimizer: {text}"))
+        assert timeless(record) == timeless(run(named.replace("optimizer: sgd", options)))
+        assert record.provenance["path"]["optimizer"] == "torch"
 
 
 def peaks_of_two_equal_trials() -> list[float]:

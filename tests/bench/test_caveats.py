@@ -1,0 +1,103 @@
+"""Caveats are derived once from a run's data, and every kind of report says them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.batch_size.study import study_batch_sizes
+from bench.caveats import caveats_of
+from bench.lr_range import study_learning_rates
+from bench.records import Record
+from bench.report.batch_size import render as render_batch_size
+from bench.report.lr_range import render as render_lr_range
+from bench.report.search import render as render_search
+from bench.report.terminal import render as render_run
+from bench.search.study import study_search
+from bench.stats import summarize
+
+KINDS = ("run", "search", "lr-range", "batch-size")
+STAND_IN = "cifar10 is not on this machine; its stand-in cifar10-like is used."
+
+
+def run_json(kind: str, **changes: Any) -> dict[str, Any]:
+    search = {"search": {"budget_epochs": 4, "prior": False, "fresh_seeds": 1}}
+    spec = {
+        "name": "demo",
+        "data": {"name": "cifar10"},
+        "train": {"epochs": 2},
+        "factors": {"optimizer": ["sgd", "adam"]},
+        "seeds": [0],
+        "design": search if kind == "search" else "grid",
+        "target": {"metric": "test_accuracy", "at_least": 0.9},
+    }
+    sweep = {"repeats": 1, "steps": 10, "lr_min": 1e-5, "lr_max": 1.0, "mode": "linear", "validation": False}
+    plain = {"kind": kind, "spec": spec, "options": sweep, "trials": 2, "jobs": 1, "device": "cpu"}
+    return {**plain, **changes}
+
+
+def report(run: dict[str, Any], records: list[Record], directory: Path) -> str:
+    console = Console(width=100, record=True, quiet=False, file=(directory / "out").open("w"))
+    if run["kind"] == "run":
+        render_run(summarize(run, records), console)
+    elif run["kind"] == "search":
+        render_search(study_search(run, records, directory), console)
+    elif run["kind"] == "lr-range":
+        render_lr_range(study_learning_rates(run, records), console)
+    else:
+        render_batch_size(study_batch_sizes(run, records, None), [], console)
+    return " ".join(console.export_text().replace("┃", " ").split())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_report_says_all_that_its_data_hold(kind: str, tmp_path: Path) -> None:
+    run = run_json(kind, stand_in=STAND_IN, jobs=2, dirty=True)
+    text = report(run, [], tmp_path)
+    for words in (
+        f"STAND-IN DATA: {STAND_IN}",
+        "the test set steers",
+        "2 trials at once",
+        "uncommitted changes",
+    ):
+        assert words.lower() in text.lower(), words
+    assert text.index("STAND-IN") < text.index("demo")
+    clean = run_json(kind)
+    clean["spec"]["target"]["metric"] = "val_accuracy"
+    assert caveats_of(clean, []) == ()
+    assert not any(words in report(clean, [], tmp_path).lower() for words in ("steers", "note:", "stand-in"))
+
+
+def test_a_run_that_was_resumed_under_other_conditions_says_which() -> None:
+    def record(**provenance: Any) -> Record:
+        return Record(str(provenance), {}, 0, "ok", provenance=provenance)
+
+    first = {"device_name": "CPU A", "torch": "2.9.0", "commit": "a" * 40, "threads": 2, "jobs": 1}
+    run = run_json("run", spec={})
+    assert caveats_of(run, [record(**first), record(**first)]) == ()
+    changed = {
+        "device_name": "CPU B",
+        "torch": "2.10.0",
+        "commit": "b" * 40,
+        "threads": 1,
+        "jobs": 3,
+        "dirty": True,
+    }
+    found = {caveat.name: caveat for caveat in caveats_of(run, [record(**first), record(**changed)])}
+    assert found.keys() == {
+        "mixed_device_name", "mixed_torch", "mixed_commit", "mixed_threads", "shared_timings", "changed_sources",
+    }  # fmt: skip
+    assert "CPU A, CPU B" in found["mixed_device_name"].sentence
+    assert "3 trials" in found["shared_timings"].sentence
+
+
+@pytest.mark.parametrize(("metric", "name"), [("test_loss", "test"), ("train_accuracy", "training")])
+def test_a_target_on_samples_that_should_not_steer_is_said_with_the_recommendation(
+    metric: str, name: str
+) -> None:
+    (caveat,) = caveats_of({"spec": {"target": {"metric": metric}}}, [])
+    assert caveat.name == f"steered_by_{name}_set"
+    assert f"{name} set steered" in caveat.short
+    assert caveat.mend.startswith("target:")

@@ -1,0 +1,166 @@
+"""Every fenced block of README and docs does what it says when it is pasted.
+
+The rules, by language:
+
+- `python` runs as it stands, each block by itself, in the page's own directory.
+- A block whose first line is `# name.py` or `# name.yaml` is that file, for the blocks after it.
+- `yaml` with data, model and train is a spec; any other replaces keys of the last such spec of its page, or of the
+  README's without its factors. Each is loaded and expanded.
+- `sh`: lines of INSTALLS are left out. A `python -m bench` command runs in this process up to its first worker and
+  from the report on: options, spec, data, plan, directory, report and exit code are the real ones, nothing is trained.
+  Each run is given the id that the page's later commands name.
+- docs/own-data.md is trained for real besides, for its files meet the workers only there.
+- `text` is output, `csv` a file's content.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench import cli
+from bench.design import check_factors, expand
+from bench.run_directory import RunDirectory
+from bench.spec import Spec
+from bench.workloads import cifar10
+from bench.workloads.download import DownloadError
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+# What makes an environment or runs all tests: commands that the test's own environment was made by.
+INSTALLS = ("python3 -m venv ", "pip install ", "python -m pytest")
+FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
+RUN = re.compile(r"results/([\w.-]+)/(\d{8}-\d{6}-[0-9a-f]{4})")
+
+
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a page, language and text, in order."""
+    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [(language, text) for language, text in found if not languages or language in languages]
+
+
+def with_blocks(*languages: str) -> Any:
+    pages = [page for page in PAGES if blocks(page, *languages)]
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.name)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory as a person has it: the shipped specs, no data, no network."""
+
+    def no_network(**_options: Any) -> None:
+        raise DownloadError("", "no network", "")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    monkeypatch.setattr(cifar10, "obtain_cifar10", no_network)
+    (tmp_path / "specs").symlink_to(ROOT / "specs")
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("own_"):
+            del sys.modules[name]
+
+
+def save(text: str) -> bool:
+    """Write a block that is a file; whether it is one."""
+    named = FILE.match(text)
+    if named:
+        Path(named[1]).write_text(text)
+    return named is not None
+
+
+def paste(language: str, text: str, directory: Path) -> None:
+    """Paste a block of Python, or write its file."""
+    if language in ("python", "yaml") and save(text):
+        return
+    if language == "python":
+        exec(compile(text, str(directory), "exec"), {"__name__": "__main__"})
+
+
+def test_every_block_says_its_language() -> None:
+    known = {"python", "yaml", "sh", "text", "csv"}
+    assert {(page.name, language) for page in PAGES for language, _ in blocks(page)} <= {
+        (page.name, language) for page in PAGES for language in known
+    }
+
+
+@with_blocks("python")
+def test_python_runs_when_pasted(page: Path, here: Path) -> None:
+    for language, text in blocks(page, "python"):
+        paste(language, text, here)
+
+
+@with_blocks("yaml")
+def test_yaml_is_a_spec_or_replaces_keys_of_one(page: Path) -> None:
+    whole: dict[str, Any] = yaml.safe_load(blocks(ROOT / "README.md", "yaml")[0][1]) | {"factors": {}}
+    for _, text in blocks(page, "yaml"):
+        found = yaml.safe_load(text)
+        whole = found if {"data", "model", "train"} <= set(found) else whole
+        spec = Spec.model_validate({**whole, **found})
+        assert not list(check_factors(spec))
+        assert expand(spec)
+
+
+def bench(arguments: list[str]) -> int:
+    """Run a command in this process; return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return int(ended.value.code or 0)
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The bench commands of a shell block; other lines than INSTALLS are an error."""
+    found = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        words = shlex.split(line, comments=True)
+        if words[:3] == ["python", "-m", "bench"]:
+            found.append(words[3:])
+        else:
+            assert line.startswith(INSTALLS), line
+    return found
+
+
+@with_blocks("sh")
+def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("bench.runner.run_trials", "bench.search.run.run_search"):
+        monkeypatch.setattr(place, lambda *_arguments: [])
+    monkeypatch.setattr("bench.batch_size.study.search_batch_sizes", lambda *_arguments: [])
+    monkeypatch.setattr("bench.batch_size.measurements.measure_batch_sizes", lambda *_arguments: [])
+    named = dict(RUN.findall(page.read_text()))
+    for language, text in blocks(page, "python", "yaml", "sh"):
+        paste(language, text, here)
+        for arguments in commands_in(text) if language == "sh" else ():
+            expected = 2 if arguments[0] == "batch-size" else 0  # nothing was run, so nothing fits
+            assert bench(arguments) == expected, arguments
+            for made in Path("results").glob("*/*"):
+                wanted = made.parent / named.get(made.parent.name, made.name)
+                if not wanted.exists():
+                    made.rename(wanted)
+
+
+def test_own_data_model_and_optimizer_train_as_the_page_says(here: Path) -> None:
+    page = ROOT / "docs" / "own-data.md"
+    for language, text in blocks(page, "python", "yaml"):
+        paste(language, text, here)
+    # The specs lie in another folder than the one that the command starts in.
+    (here / "work").mkdir()
+    for name in ("images", "labels.csv", "all.yaml", "own_model.py", "own_optimizer.py"):
+        (here / name).rename(here / "work" / name)
+    assert bench(["run", "work/all.yaml"]) == 0
+    (made,) = Path("results/all").iterdir()
+    records, _ = RunDirectory.open(made).records()
+    assert {record.factors["optimizer"] for record in records} == {"adam", "own_optimizer:Lion"}
+    for record in records:
+        assert record.status == "ok"
+        assert record.provenance["classes"] == ["dusk", "noon"]
+        # 12 x 10 grey pixels, 8 hidden units, 2 classes
+        assert record.values["parameters"] == 120 * 8 + 8 + 8 * 2 + 2
