@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bench import significance
 from bench.design import LEFT_OUT, Trial, baseline, check_factors, expand, lay_out, without_factors
 from bench.errors import InputError
+from bench.load_spec import load_spec
 from bench.spec import Spec
 from tests.bench.spec_text import SPEC
 
@@ -293,3 +296,11 @@ def test_factors_that_a_command_does_not_vary_leave_a_list_too() -> None:
         "{'optimizer': 'adamw', 'betas': [0.9, 0.999]}",
     ]
     assert without_factors(listing([{"batch_size": 8}]), {"batch_size"}.__contains__).configurations is None
+
+
+def test_what_make_run_trains_without_a_gpu_can_tell_the_first_from_the_others() -> None:
+    path = Path(__file__).parents[2] / "specs" / "cifar.yaml"
+    shipped = load_spec(path, device="cpu").spec
+    configurations = len({str(trial.factors) for trial in expand(shipped)})
+    assert configurations >= 3
+    assert len(shipped.seeds) >= significance.least_n(math.comb(configurations, 2))
