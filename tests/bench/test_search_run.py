@@ -175,7 +175,7 @@ class Bench:
         self.monkeypatch.setattr(
             "bench.search.run.make_worker", lambda plan, directory, index: FakeWorker(dies)
         )
-        self.monkeypatch.setattr("bench.search.run.rehearse", lambda *arguments, **options: None)
+        self.monkeypatch.setattr("bench.search.run.rehearse", lambda plan, *arguments, **options: plan)
         with self._directory(plan, resume) as directory:
             return run_search(loaded.spec, plan, directory, self.messages)
 
