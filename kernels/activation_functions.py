@@ -376,7 +376,7 @@ def _mish_slope(x, dy, PRECISION: tl.constexpr):
 def _hardswish(x, PRECISION: tl.constexpr):
     """x min(max(x + 3, 0), 6) / 6."""
     shifted = tl.maximum(x + 3.0, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    return x * tl.minimum(shifted, 6.0, propagate_nan=tl.PropagateNan.ALL) * 0.16666667
+    return x * (tl.minimum(shifted, 6.0, propagate_nan=tl.PropagateNan.ALL) * 0.16666667)
 
 
 @triton.jit
