@@ -62,6 +62,7 @@ def operator(
     return _activation(x, bias, name, bias_dim % x.dim(), parameter_values(name, parameters), False)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", sorted(TORCH_CLASSES))
 def test_a_name_means_what_pytorch_calls_so(name: str, cpu_path: str) -> None:
     x = sample(50)
@@ -69,6 +70,7 @@ def test_a_name_means_what_pytorch_calls_so(name: str, cpu_path: str) -> None:
     assert torch.equal(ours, torchs) if cpu_path == "torch" else torch.allclose(ours, torchs, atol=1e-6)
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("cpu_path")
 def test_names_that_pytorch_lacks_follow_their_papers() -> None:
     x = sample(4, 6)
@@ -79,6 +81,7 @@ def test_names_that_pytorch_lacks_follow_their_papers() -> None:
     assert torch.equal(activation(x, "reglu"), gate.clamp_min(0) * value)
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("cpu_path")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
@@ -146,6 +149,7 @@ def test_backward_keeps_the_output_or_the_input_and_nothing_else(name: str) -> N
     assert [tensor.data_ptr() for tensor in kept] == [(y if from_output else x).data_ptr()]
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("operate", [activation, operator])
 def test_layout_is_that_of_pytorch(operate: object, cpu_path: str) -> None:
     image = torch.randn(2, 3, 4, 5)
@@ -219,6 +223,7 @@ PARAMETERS = [
 ]
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(("name", "parameters", "module"), PARAMETERS)
 def test_parameters_mean_what_they_do_in_pytorch(
     name: str, parameters: dict[str, float], module: nn.Module
@@ -366,6 +371,7 @@ def fp32_units(exact: torch.Tensor) -> torch.Tensor:
     return exact.abs().clamp_min(2.0**-126).log2().floor().exp2() * 2.0**-23
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("cpu_driver")
 @pytest.mark.parametrize(
     ("name", "lowest"), [("sigmoid", -110), ("silu", -87), ("tanh", -110), ("softplus", -110), ("elu", -110)]
@@ -377,6 +383,7 @@ def test_values_on_a_cpu_hold_four_ulp(name: str, lowest: float) -> None:
     assert ((y.double() - exact).abs() / fp32_units(exact)).max() <= 4
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("cpu_driver")
 def test_gelu_on_a_cpu_keeps_the_negative_tail_that_erf_loses() -> None:
     x = torch.linspace(-13, 0, 50_001)[:-1]
@@ -389,6 +396,7 @@ def test_gelu_on_a_cpu_keeps_the_negative_tail_that_erf_loses() -> None:
     assert ((by_erf - exact).abs() > allowed).any()
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("cpu_driver")
 @pytest.mark.parametrize("name", PLAIN)
 def test_slopes_on_a_cpu_are_right_to_four_units(name: str) -> None:
@@ -401,6 +409,7 @@ def test_slopes_on_a_cpu_are_right_to_four_units(name: str) -> None:
     assert ((ours.double() - exact).abs() <= units * 2.0**-23).all()
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("cpu_driver")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", PLAIN)
@@ -411,6 +420,7 @@ def test_infinities_and_nan_follow_the_rule(name: str, dtype: torch.dtype) -> No
         assert_rule(name, *compiled_on_a_cpu(given, name), given)
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("cpu_driver")
 @pytest.mark.parametrize("name", PLAIN)
 def test_the_ends_of_the_range_are_those_of_float64(name: str) -> None:

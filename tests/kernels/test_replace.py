@@ -56,6 +56,7 @@ def test_each_class_becomes_its_name(module: nn.Module, name: str) -> None:
     assert model[1].name == name
 
 
+@pytest.mark.processor
 @pytest.mark.usefixtures("without_compiler")
 def test_model_computes_and_saves_the_same() -> None:
     torch.manual_seed(0)
@@ -283,6 +284,7 @@ class Calls(nn.Module):
         return F.leaky_relu(h, -0.1) + F.silu(h + torch.rand(()).item(), inplace=True)
 
 
+@pytest.mark.processor
 def test_functions_are_replaced_where_they_are_called_and_held() -> None:
     model = nn.Sequential(Calls(), Calls())
     model[1] = model[0]  # called twice
@@ -355,6 +357,7 @@ def test_calls_in_a_forward_that_cannot_be_traced_are_found_by_its_code() -> Non
         torch.testing.assert_close(model(x), before(x))
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("activation", ["relu", "gelu", nn.ReLU(inplace=True)], ids=str)
 def test_a_transformer_computes_the_same(activation: Any) -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, activation=activation, batch_first=True)
@@ -395,6 +398,7 @@ def test_what_is_scripted_quantized_or_compiled_stays_and_is_reported() -> None:
             assert replace_activations(each) == []
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_verification_passes_what_is_right(name: str, dtype: torch.dtype) -> None:
