@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
+from kernels.activation_functions import FUNCTIONS
 from kernels.activations import Activation, activation, parameter_values
 
 # What the functions take beside the tensor, in their order, with torch's defaults; `inplace` is the last one of many.
@@ -89,6 +90,23 @@ def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], approx
         if found is None
         else activation(x, found[0], approximate=approximate, **found[1])
     )
+
+
+class ReplacedActivation(Activation):
+    """An `Activation` in the place of PyTorch's, which takes what that took: integers, complex and sparse tensors too.
+
+    Example:
+        >>> ReplacedActivation("relu")(torch.tensor([-1, 2]))
+        tensor([0, 2])
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.is_floating_point() and x.layout == torch.strided and not x.is_nested:
+            return super().forward(x)
+        return FUNCTIONS[self.name].torch_value(x, *parameter_values(self.name, self.options))
+
+    def _get_name(self) -> str:
+        return "Activation"
 
 
 class HeldActivation(Activation):

@@ -14,7 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernels.activation_calls import FUNCTIONAL, HeldActivation, calls_are_fused, fuse_calls, names_in_code
+from kernels.activation_calls import (
+    FUNCTIONAL,
+    HeldActivation,
+    ReplacedActivation,
+    calls_are_fused,
+    fuse_calls,
+    names_in_code,
+)
 from kernels.activation_functions import FUNCTIONS
 from kernels.activations import Activation, activation, parameter_values, reference
 from kernels.forward_graph import read
@@ -137,7 +144,7 @@ class _Replacement:
             reason = "it is more than an activation"
         try:
             parameters = {key: getattr(child, key) for key in FUNCTIONS[known].parameters}
-            twin = Activation(known, approximate=self.approximate, **parameters).train(child.training)
+            twin = ReplacedActivation(known, approximate=self.approximate, **parameters).train(child.training)
         except ValueError as error:
             reason = reason or str(error)
         if reason:

@@ -147,6 +147,16 @@ def test_other_modules_are_not_touched_and_a_subclass_keeps_what_it_does() -> No
         assert replace_activations(model) == []
 
 
+@pytest.mark.parametrize("values", [[-2, 0, 3], [1j, -2 + 1j]], ids=["integers", "complex"])
+def test_what_torchs_activation_took_is_taken(values: list[Any]) -> None:
+    module = nn.ReLU() if isinstance(values[0], int) else nn.Tanh()
+    model, x = nn.Sequential(module), torch.tensor(values)
+    assert replace_activations(model) == ["0"]
+    assert torch.equal(model(x), module(x))
+    if not x.is_complex():
+        assert torch.equal(model(x.double().to_sparse()).to_dense(), module(x.double()))
+
+
 def test_an_activation_that_holds_more_keeps_it() -> None:
     model = nn.Sequential(nn.ReLU(), nn.Tanh())
     model[0].register_buffer("calls", torch.zeros(()))
