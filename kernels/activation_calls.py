@@ -6,6 +6,7 @@ kernels are not for stay torch's: in place, with `out`, on integers, out of a pa
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import inspect
 from collections.abc import Mapping
@@ -178,8 +179,10 @@ def _class_with_fused_calls(unfused: Any, approximate: bool) -> Any:
             return unfused_forward(self, *args, **kwargs)
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
-        _, _, *state = unfused.__reduce_ex__(self, protocol)
-        return (_remade, (unfused, approximate), *state)
+        made, arguments, *rest = unfused.__reduce_ex__(self, protocol)
+        if made is copyreg.__newobj__:  # type: ignore[attr-defined]
+            made, arguments = _remade, (unfused, approximate)
+        return (made, arguments, *rest)
 
     fused = type(
         unfused.__name__,
@@ -207,7 +210,7 @@ def names_in_code(module: nn.Module) -> set[str]:
     """The names of activations that the code of a module's own classes calls: a guess, where nothing can be traced."""
     names: set[str] = set()
     for cls in type(module).__mro__:
-        if cls.__module__.startswith("torch.nn.") or cls in (object, nn.Module):
+        if cls.__module__.startswith("torch.") or cls is object:
             continue
         for member in vars(cls).values():
             if inspect.isfunction(member):

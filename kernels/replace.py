@@ -104,8 +104,18 @@ class _Replacement:
         if reason := _unfit(self.root):
             self.left.append(f"the whole model, because {reason}")
             return
+        if isinstance(self.root, torch.jit.ScriptModule):
+            self.left.append("the whole model, because it is scripted: activations are part of its code")
+            return
         for path, parent in list(self.root.named_modules()):
-            self._replace_held(path, parent)
+            if not isinstance(parent, torch.jit.ScriptModule):
+                self._replace_held(path, parent)
+        self.left += [
+            f"{name}, because it is scripted: activations are part of its code"
+            for name, parent in self.root.named_modules()
+            if isinstance(parent, torch.jit.ScriptModule)
+            and not isinstance(self.root.get_submodule(name.rpartition(".")[0]), torch.jit.ScriptModule)
+        ]
         places = [
             (f"{path}.{key}" if path else key, parent, key, child)
             for path, parent in list(self.root.named_modules())
@@ -188,8 +198,6 @@ _TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 def _unfit(root: nn.Module) -> str | None:
     """Why nothing in a tree can be replaced, if so."""
     for module in root.modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            return "it is scripted: its activations are part of its code"
         if type(module).__module__.startswith(_QUANTIZED):
             return "it is quantized: there are no kernels for integers that stand for fractions"
         if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
