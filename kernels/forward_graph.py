@@ -36,12 +36,25 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 _SAFE = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 # What returns a tensor with memory of its own.
 _FRESH_MODULES = (nn.Linear, nn.Bilinear, _ConvNd, _BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
+_IN_PLACE_ARITHMETIC = (
+    "iadd",
+    "isub",
+    "imul",
+    "itruediv",
+    "ifloordiv",
+    "ipow",
+    "imod",
+    "iand",
+    "ior",
+    "ixor",
+)
 _ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "matmul", "neg", "pow")
 _FRESH_FUNCTIONS: frozenset[Any] = frozenset(
     [getattr(operator, name) for name in _ARITHMETIC]
     + [torch.add, torch.sub, torch.mul, torch.div, torch.matmul, torch.mm, torch.bmm, torch.cat, torch.stack]
     + [F.linear, F.conv1d, F.conv2d, F.conv3d, F.layer_norm, F.batch_norm, F.softmax, torch.softmax]
 )
+_INTO_THE_FIRST: frozenset[Any] = frozenset(getattr(operator, name) for name in _IN_PLACE_ARITHMETIC)
 _FRESH_METHODS = frozenset(["add", "sub", "mul", "div", "matmul", "clone", "mean", "sum", "softmax"])
 
 
@@ -96,6 +109,26 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+
+class _Proxy(fx.Proxy):
+    """A tensor in a trace that tells `x += y` from `x = x + y`, as torch's own does not."""
+
+
+def _in_place(function: Any) -> Any:
+    """The method for one of `operator`'s functions in place."""
+
+    def method(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+for _name in _IN_PLACE_ARITHMETIC:
+    setattr(_Proxy, f"__{_name}__", _in_place(getattr(operator, _name)))
 
 
 class _Reader:
@@ -152,8 +185,7 @@ class _Reader:
         for node in waiting:  # grows
             if node.op in ("placeholder", "get_attr"):
                 return False
-            if not self._is_fresh(node):
-                waiting += node.all_input_nodes
+            waiting += self._sources(node)
         return True
 
     def _read_functions(self, module: nn.Module, graph: fx.Graph) -> None:
@@ -210,19 +242,23 @@ class _Reader:
             if node in sharing or node is call:
                 continue
             sharing.add(node)
-            if not self._is_fresh(node):
-                waiting += node.all_input_nodes
-            waiting += [user for user in node.users if user.op != "output" and not self._is_fresh(user)]
+            waiting += self._sources(node)
+            waiting += [user for user in node.users if user.op != "output" and node in self._sources(user)]
         return sharing
 
-    def _is_fresh(self, node: fx.Node) -> bool:
-        """Say whether a result certainly has memory of its own."""
+    def _sources(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes whose memory a result may share."""
+        fresh = False
         if node.op == "call_module":
             module = node.meta[_TARGET]
-            return isinstance(module, _FRESH_MODULES) or module in self._fresh
-        if node.op == "call_function":
-            return node.target in _FRESH_FUNCTIONS
-        return node.op == "call_method" and node.target in _FRESH_METHODS
+            fresh = isinstance(module, _FRESH_MODULES) or module in self._fresh
+        elif node.op == "call_function":
+            if node.target in _INTO_THE_FIRST:
+                return [each for each in node.args[:1] if isinstance(each, fx.Node)]
+            fresh = node.target in _FRESH_FUNCTIONS
+        elif node.op == "call_method":
+            fresh = node.target in _FRESH_METHODS
+        return [] if fresh else node.all_input_nodes
 
 
 def _graphs(module: nn.Module) -> list[fx.Graph] | None:

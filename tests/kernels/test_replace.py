@@ -6,6 +6,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from kernels.activation_functions import FUNCTIONS
 from kernels.activations import Activation
 from kernels.recorder import record_launches
 from kernels.replace import replace_activations, verify_activation
+from tests.kernels.random_programs import Program
 
 
 class Residual(nn.Module):
@@ -195,6 +197,12 @@ def where_it_pleases(h: torch.Tensor, act: Any) -> torch.Tensor:
     return h * act(h) if h.sum() > 1e9 else act(h)
 
 
+def added_to(h: torch.Tensor, act: Any) -> torch.Tensor:
+    other = h
+    other += 1
+    return act(other) * h
+
+
 def handed_on(h: torch.Tensor, act: Any) -> torch.Tensor:
     return h + torch.utils.checkpoint.checkpoint(act, h, use_reentrant=False)
 
@@ -238,7 +246,7 @@ def assert_computes_the_same(model: nn.Module, before: nn.Module, *inputs: torch
 
 @pytest.mark.parametrize("act", [nn.ReLU(inplace=True), nn.SiLU(inplace=True)], ids=str)
 @pytest.mark.parametrize(
-    "use", [twice, view_of_it, after_a_view, where_it_pleases, handed_on], ids=lambda f: f.__name__
+    "use", [twice, view_of_it, after_a_view, added_to, where_it_pleases, handed_on], ids=lambda f: f.__name__
 )
 def test_what_overwrites_a_tensor_that_is_used_again_stays(
     use: Callable[..., torch.Tensor], act: nn.Module
@@ -281,6 +289,26 @@ def test_an_input_of_the_caller_is_not_spared(outer: Callable[[nn.Module], nn.Mo
     x, y = torch.tensor([[-2.0, 6.0]]), torch.tensor([[-2.0, 6.0]])
     assert torch.equal(model(x), before(y))
     assert x.tolist() == y.tolist() == [[0.0, 6.0]]
+
+
+@pytest.mark.filterwarnings("ignore:replace_activations")
+def test_random_models_compute_the_same_and_spare_what_they_spared() -> None:
+    counts = {True: 0, False: 0}
+    for seed in range(60):
+        torch.manual_seed(seed)
+        model = Program(Random(seed)).double()
+        before = copy.deepcopy(model)
+        overwriting = [name for name, each in model.named_modules() if getattr(each, "inplace", False)]
+        replaced = replace_activations(model)
+        for name in overwriting:
+            counts[name in replaced] += 1
+        found = []
+        for each in (model, before):
+            x = normal(3, 4).double()
+            with torch.no_grad():
+                found.append([each(x), each(x), x])
+        torch.testing.assert_close(*found, msg=f"seed {seed}")
+    assert min(counts.values()) > 10  # both kinds were met
 
 
 class Calls(nn.Module):
