@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint perf search-bench exhaustive compilers libraries fuzz static gpu-check gpu-perf schema clean
+.PHONY: run test lint perf search-bench exhaustive compilers processors libraries fuzz static gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -27,6 +27,11 @@ exhaustive: $(VENV)/installed-test
 # The CPU backend by other compilers: needs clang, libomp, aarch64-linux-gnu-gcc and its C library's headers.
 compilers: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m compilers
+
+# What compares with PyTorch's results, by the code that PyTorch has for other processors than this one.
+processors: $(VENV)/installed-test
+	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -m "processor and not slow" -n auto --maxprocesses 4 tests/kernels
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m "processor and not slow" -n auto --maxprocesses 4 tests/kernels
 
 # Other libraries' kernels by the CPU backend, as they are.
 libraries: $(VENV)/installed-test

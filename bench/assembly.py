@@ -306,11 +306,12 @@ def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> st
             device=context.device,
         )
     }
-    replace_activations(model)
-    fused = [module for module in model.modules() if isinstance(module, Activation)]
-    for module in fused:
-        checks[f"{module.name} {module.options}"] = partial(
-            verify_activation, module.name, torch.float32, torch.device(context.device), **module.options
+    replaced = replace_activations(model)
+    fused = [(module.name, module.options) for module in model.modules() if isinstance(module, Activation)]
+    fused += [(name, {}) for _, call, name in (each.rpartition(":") for each in replaced) if call]
+    for name, parameters in fused:
+        checks[f"{name} {parameters}"] = partial(
+            verify_activation, name, torch.float32, torch.device(context.device), **parameters
         )
     for key, check in checks.items():
         if key not in verified:

@@ -157,7 +157,7 @@ def _tanh_slope(y, dy, PRECISION: tl.constexpr):
 
 @triton.jit
 def _relu(x, PRECISION: tl.constexpr):
-    """max(x, 0); NaN stays NaN, as in PyTorch."""
+    """max(x, 0); NaN stays NaN."""
     return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
@@ -234,7 +234,7 @@ def _cdf_by_gauss(x, gauss, magnitude):
 
 @triton.jit
 def _normal_cdf(x, PRECISION: tl.constexpr):
-    """(1 + erf(x / sqrt(2))) / 2; cancels for negative x, as PyTorch's does. On a CPU `_cdf_by_gauss`.
+    """(1 + erf(x / sqrt(2))) / 2; cancels for negative x. On a CPU `_cdf_by_gauss`.
 
     Approximate: sigmoid(x p(x^2)), where p makes it the distribution function to 1.1e-4 of its value from x = -5 on. On
     AMD the division makes it dearer than erf.
@@ -376,7 +376,7 @@ def _mish_slope(x, dy, PRECISION: tl.constexpr):
 def _hardswish(x, PRECISION: tl.constexpr):
     """x min(max(x + 3, 0), 6) / 6."""
     shifted = tl.maximum(x + 3.0, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    return x * tl.minimum(shifted, 6.0, propagate_nan=tl.PropagateNan.ALL) * 0.16666667
+    return x * (tl.minimum(shifted, 6.0, propagate_nan=tl.PropagateNan.ALL) * 0.16666667)
 
 
 @triton.jit

@@ -73,6 +73,9 @@ def activation(
         kept for backward is the output or the input, see `ActivationFunction.saves`. The bias's gradient is the sum of
         dx, a second pass over it in a fixed order: the same bits every time.
 
+    Infinities and NaN: the limit of f, but NaN where f is x times a factor that vanishes (gelu, gelu_tanh, silu, mish
+        and hardswish at -inf); NaN stays NaN. Plain PyTorch decides for itself: its fp32 gelu(inf) may be NaN.
+
     Raises:
         ValueError: unknown name, a bias or a last dimension that does not fit, or a parameter out of its range.
         TypeError: x or bias is not a floating-point tensor, or the function does not take a parameter.

@@ -1,10 +1,11 @@
 """Put the fused activations into a model: verify them against PyTorch in float64, then swap them in.
 
-Activations have neither parameters nor buffers, so a swap leaves the state_dict as it was.
+Activations have neither parameters nor buffers, so nothing here changes the state_dict.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -13,8 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from kernels.activation_calls import (
+    FUNCTIONAL,
+    HeldActivation,
+    ReplacedActivation,
+    calls_are_fused,
+    fuse_calls,
+    names_in_code,
+)
 from kernels.activation_functions import FUNCTIONS
 from kernels.activations import Activation, activation, parameter_values, reference
+from kernels.forward_graph import read
 
 # torch.nn class -> its name here; a function's parameters are attributes of the same names.
 _NAMES: dict[type[nn.Module], Callable[[Any], str]] = {
@@ -29,65 +39,170 @@ _NAMES: dict[type[nn.Module], Callable[[Any], str]] = {
     nn.Mish: lambda module: "mish",
     nn.Hardswish: lambda module: "hardswish",
 }
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+# Modules that compute on integers which stand for fractions, for which there is no kernel.
+_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
 def replace_activations(module: nn.Module, *, approximate: bool = False) -> list[str]:
-    """Swap the activations of a module tree for `Activation`, in place; the state_dict stays the same.
+    """Put the fused activations in the place of torch's in a module tree; the state_dict stays the same.
 
-    Parameters (`ELU(alpha=2)`) are carried over. `inplace=True` is dropped: the fused kernel writes a new tensor, and
-    keeps it for backward where that suffices. Left alone, with a warning that says why: a parameter that the kernels
-    are not right for (`LeakyReLU(-0.1)`), an activation with hooks, and `module` itself. Subclasses and functional
-    calls (`F.relu`) are not touched.
+    What the model computes stays the same, up to the rounding of an activation. Replaced are
+
+    - modules (`nn.GELU()`), by `Activation` with their parameters (`ELU(alpha=2)`);
+    - functions that a module holds as an attribute, as `TransformerEncoderLayer(activation="gelu")` does;
+    - calls of functions in a forward (`F.gelu(x)`, `torch.relu(x)`, `x.relu()`), those in its children included. Such
+      a module becomes one of a subclass whose forward intercepts them, which costs 4 us a call of any torch function.
+
+    An activation with `inplace=True` is replaced where `torch.fx` can trace that nothing else reads its input. The
+    fused kernel then writes a new tensor.
+
+    Left alone, with one warning for all that says why: what overwrites a tensor that is used again, or may be; a
+    parameter that the kernels are not right for (`LeakyReLU(-0.1)`); an activation with hooks; what is scripted,
+    quantized or compiled already; `module` itself. Activations without a kernel (`ReLU6`) are not mentioned.
 
     Args:
-        module: the root of the tree.
+        module: the root of the tree, before `torch.compile`.
         approximate: as in `activation`.
 
     Mutates:
-        module: its activation children at any depth.
+        module: its activation children at any depth, and the class of modules that call functions.
 
     Returns:
-        The names of what was swapped, as in `module.named_modules()`, every place of a shared activation included.
+        The names of what was replaced: of modules and attributes as in `module.named_modules()`, every place of a
+        shared activation included; of calls `block.forward:gelu`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True), nn.Sequential(nn.GELU()))
         >>> replace_activations(model)
         ['1', '2.0']
     """
-    swapped, twins = [], dict[nn.Module, Activation]()
-    for path, parent in list(module.named_modules()):
-        for key, child in list(parent._modules.items()):
-            if child is None or type(child) not in _NAMES:
-                continue
+    replacement = _Replacement(module, approximate)
+    replacement.run()
+    if replacement.left:
+        kept = "; ".join(replacement.left)
+        warnings.warn(f"replace_activations: left alone: {kept}", stacklevel=2)
+    return replacement.replaced
+
+
+class _Replacement:
+    """One walk over a module tree: what was replaced, and what was left and why."""
+
+    def __init__(self, root: nn.Module, approximate: bool) -> None:
+        self.root = root
+        self.approximate = approximate
+        self.replaced: list[str] = []
+        self.left: list[str] = []
+        self._twins: dict[nn.Module, Activation | None] = {}
+
+    def run(self) -> None:
+        """Replace held functions, which are modules then, modules, and calls."""
+        if reason := _unfit(self.root):
+            self.left.append(f"the whole model, because {reason}")
+            return
+        if isinstance(self.root, torch.jit.ScriptModule):
+            self.left.append("the whole model, because it is scripted: activations are part of its code")
+            return
+        for path, parent in list(self.root.named_modules()):
+            if not isinstance(parent, torch.jit.ScriptModule):
+                self._replace_held(path, parent)
+        self.left += [
+            f"{name}, because it is scripted: activations are part of its code"
+            for name, parent in self.root.named_modules()
+            if isinstance(parent, torch.jit.ScriptModule)
+            and not isinstance(self.root.get_submodule(name.rpartition(".")[0]), torch.jit.ScriptModule)
+        ]
+        places = [
+            (f"{path}.{key}" if path else key, parent, key, child)
+            for path, parent in list(self.root.named_modules())
+            for key, child in list(parent._modules.items())
+            if child is not None
+        ]
+        in_place = {
+            child for *_, child in places if type(child) in _NAMES and getattr(child, "inplace", False)
+        }
+        self._reading = read(self.root, in_place)
+        for name, parent, key, child in places:
+            twin = self._twin(child, name)
+            if twin is not None:
+                parent._modules[key] = twin
+                self.replaced.append(name)
+        if type(self.root) in _NAMES:
+            self.left.append(f"{self.root}, because it has no parent to replace it in")
+        for path, parent in list(self.root.named_modules()):
+            self._replace_calls(path, parent)
+
+    def _twin(self, child: nn.Module, name: str) -> Activation | None:
+        """The fused twin of an activation that can be replaced, the same one in each of its places."""
+        if child not in self._twins:
+            self._twins[child] = self._new_twin(child, name)
+        return self._twins[child]
+
+    def _new_twin(self, child: nn.Module, name: str) -> Activation | None:
+        """The fused twin, or None and the reason among what was left."""
+        if type(child) not in _NAMES:
+            return None
+        known = _NAMES[type(child)](child)
+        reason = self._reading.unsafe.get(child) if getattr(child, "inplace", False) else None
+        if any(getattr(child, hooks, None) for hooks in _HOOKS):
+            reason = "it has hooks"
+        elif "forward" in vars(child) or child._modules or child._parameters or child._buffers:
+            reason = "it is more than an activation"
+        try:
+            parameters = {key: getattr(child, key) for key in FUNCTIONS[known].parameters}
+            twin = ReplacedActivation(known, approximate=self.approximate, **parameters).train(child.training)
+        except ValueError as error:
+            reason = reason or str(error)
+        if reason:
+            self.left.append(f"{name} ({child}), because {reason}")
+            return None
+        return twin
+
+    def _replace_held(self, path: str, parent: nn.Module) -> None:
+        """Replace functions that are attributes; those of torch's transformer layers that are not known are told."""
+        for key, value in list(vars(parent).items()):
             name = f"{path}.{key}" if path else key
-            twin = twins.get(child) or _twin(child, name, approximate)
-            if twin is None:
-                continue
-            twins[child] = parent._modules[key] = twin
-            swapped.append(name)
-    if type(module) in _NAMES:
-        _left_alone("the module itself", module, "it has no parent to swap it in")
-    return swapped
+            if inspect.isroutine(value) and value in FUNCTIONAL:
+                setattr(
+                    parent, key, HeldActivation(value, approximate=self.approximate).train(parent.training)
+                )
+                self.replaced.append(name)
+            elif key == "activation" and isinstance(parent, _TRANSFORMER_LAYERS) and callable(value):
+                self.left.append(f"{name}, because it is a function of its own")
+
+    def _replace_calls(self, path: str, parent: nn.Module) -> None:
+        """Replace calls in a forward."""
+        forward = f"{path}.forward" if path else "forward"
+        called = self._reading.called.get(parent, set())
+        kept = sorted(self._reading.kept.get(parent, ()))
+        if (
+            parent in self._reading.untraced
+            and (called := names_in_code(parent))
+            and "forward" in vars(parent)
+        ):
+            kept, called = sorted(called), set()
+        if kept:
+            self.left.append(f"{', '.join(kept)} in {forward}, because there is no kernel for such calls")
+        if called and not calls_are_fused(parent):
+            fuse_calls(parent, approximate=self.approximate)
+            self.replaced += [f"{forward}:{name}" for name in sorted(called)]
 
 
-def _twin(child: nn.Module, name: str, approximate: bool) -> Activation | None:
-    """The fused twin of an activation that can be swapped; otherwise warn."""
-    known = _NAMES[type(child)](child)
-    if any(getattr(child, hooks) for hooks in _HOOKS):
-        _left_alone(name, child, "it has hooks")
-        return None
-    parameters = {key: getattr(child, key) for key in FUNCTIONS[known].parameters}
-    try:
-        return Activation(known, approximate=approximate, **parameters).train(child.training)
-    except ValueError as error:
-        _left_alone(name, child, str(error))
-        return None
+_TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
-def _left_alone(name: str, module: nn.Module, reason: str) -> None:
-    """Say what was not swapped, and why."""
-    warnings.warn(f"replace_activations: {name}: {module} left alone; {reason}", stacklevel=4)
+def _unfit(root: nn.Module) -> str | None:
+    """Why nothing in a tree can be replaced, if so."""
+    for module in root.modules():
+        if type(module).__module__.startswith(_QUANTIZED):
+            return "it is quantized: there are no kernels for integers that stand for fractions"
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            return "it is compiled: replace its activations before torch.compile"
+    return None
 
 
 def verify_activation(

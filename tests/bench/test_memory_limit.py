@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import mmap
-import platform
 import resource
 import subprocess
 import sys
@@ -167,8 +166,6 @@ def test_convolutions_that_run_out_of_memory_are_recognised_whatever_they_raise(
     messages = done.stdout.splitlines()
     assert messages[0] == "fits"
     assert messages[-1] != "fits"
-    if torch.backends.mkldnn.is_available() and platform.machine() == "x86_64":
-        assert "could not create a primitive" in messages
 
 
 @needs_linux

@@ -19,7 +19,7 @@ from tests.kernels.trajectories import (
     set_gradients,
 )
 
-pytestmark = pytest.mark.usefixtures("cpu_path")
+pytestmark = [pytest.mark.processor, pytest.mark.usefixtures("cpu_path")]
 
 CLASSES = [(FusedAdam, torch.optim.Adam), (FusedAdamW, torch.optim.AdamW)]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

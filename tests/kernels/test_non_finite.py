@@ -8,7 +8,7 @@ import pytest
 
 from tests.kernels.non_finite import NON_FINITE_CASES, assert_non_finite_as_torch
 
-pytestmark = pytest.mark.usefixtures("cpu_path")
+pytestmark = [pytest.mark.processor, pytest.mark.usefixtures("cpu_path")]
 
 
 @pytest.mark.parametrize("plain", [False, True])

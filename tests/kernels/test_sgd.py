@@ -17,7 +17,7 @@ from tests.kernels.trajectories import (
     set_gradients,
 )
 
-pytestmark = pytest.mark.usefixtures("cpu_path")
+pytestmark = [pytest.mark.processor, pytest.mark.usefixtures("cpu_path")]
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 OPTIONS: list[dict[str, Any]] = [

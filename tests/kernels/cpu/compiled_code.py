@@ -44,19 +44,29 @@ def forget_compiler() -> None:
         known.cache_clear()
 
 
-def assembly(c: str, options: Sequence[str] | None = None) -> str:
-    """What the compiler in use makes of C code, with its own flags or others."""
-    return _compile(c, toolchain.flags() if options is None else options, "-").stdout
+# The processors whose code is read, whatever runs the tests: their vectors hold 8 and 16 numbers of fp32.
+X86 = {"avx2": ("-march=haswell",), "avx512": ("-march=skylake-avx512", "-mprefer-vector-width=512")}
 
 
-def vectorised_lines(c: str) -> set[int]:
-    """The lines of C at which the compiler in use says that it vectorised a loop."""
+def flags_for(*target: str) -> list[str]:
+    """The backend's flags, for another processor than this one."""
+    own = toolchain._flags_for_this_cpu()
+    return [*(flag for flag in toolchain.flags() if flag not in own), *target]
+
+
+def assembly(c: str, options: Sequence[str]) -> str:
+    """What the compiler in use makes of C code."""
+    return _compile(c, options, "-").stdout
+
+
+def vectorised_lines(c: str, target: str) -> set[int]:
+    """The lines of C at which the compiler in use says that it vectorised a loop, for one of `X86`."""
     option, words = (
         ("-Rpass=loop-vectorize", "remark: vectorized loop")
         if toolchain.is_clang()
         else ("-fopt-info-vec-optimized", "optimized: loop vectorized")
     )
-    said = _compile(c, [*toolchain.flags(), option], "/dev/null").stderr
+    said = _compile(c, [*flags_for(*X86[target]), option], "/dev/null").stderr
     return set(map(int, re.findall(rf":(\d+):\d+: {words}", said)))
 
 

@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from kernels.cpu import toolchain
 from kernels.cpu.compiler import CPUBackend
 from kernels.cpu.driver import CPUDriver, do_bench
-from tests.kernels.cpu.compiled_code import assembly
+from tests.kernels.cpu.compiled_code import X86, assembly, flags_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -52,18 +52,21 @@ def test_asm_keeps_every_stage() -> None:
 def test_contiguous_accesses_become_vector_accesses_without_a_mask(jit: triton.JITFunction) -> None:
     x = torch.randn(1000)
     arguments = (x, torch.empty(1000), 1000, *((2.0,) if jit is scale else ()))
-    text = assembly(jit[(1,)](*arguments, BLOCK=1024).asm["c"])
-    assert re.search(r"\s\w+ps\s+[^%\n]*\(%r\w+.*\),.* %[xyz]mm", text)  # a load of a whole vector
-    assert re.search(r"v?mov[ua]ps\s+%[xyz]mm\d+, [^%]*\(%r", text)  # a store of one
-    assert "vmaskmov" not in text
-    assert "gather" not in text
+    code = jit[(1,)](*arguments, BLOCK=1024).asm["c"]
+    for target, register in (("avx2", "ymm"), ("avx512", "zmm")):
+        text = assembly(code, flags_for(*X86[target]))
+        assert re.search(rf"\s\w+ps\s+[^%\n]*\(%r\w+.*\),.* %{register}", text)  # a load of a whole vector
+        assert re.search(rf"v?mov[ua]ps\s+%{register}\d+, [^%]*\(%r", text)  # a store of one
+        assert "vmaskmov" not in text
+        assert "gather" not in text
 
 
 @pytest.mark.skipif(not toolchain.has_vector_math("expf"), reason="glibc has no vector functions here")
 def test_functions_are_called_for_whole_vectors() -> None:
     x = torch.randn(1000)
-    text = assembly(gelu_tanh[(1,)](x, torch.empty(1000), 1000, BLOCK=1024).asm["c"])
-    assert re.search(r"_ZGV[bcde]N\d+v_expf", text)
+    code = gelu_tanh[(1,)](x, torch.empty(1000), 1000, BLOCK=1024).asm["c"]
+    for target, name in (("avx2", "_ZGVdN8v_expf"), ("avx512", "_ZGVeN16v_expf")):
+        assert name in assembly(code, flags_for(*X86[target]))
 
 
 def test_fused_multiply_add_can_be_turned_off() -> None:

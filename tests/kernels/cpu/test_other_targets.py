@@ -14,8 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu import toolchain
-from tests.kernels.cpu.compiled_code import assembly, forget_compiler, shipped_c
+from tests.kernels.cpu.compiled_code import assembly, flags_for, forget_compiler, shipped_c
 
 NAMES = ("add", "adam", "silu")
 
@@ -50,8 +49,7 @@ def compiler_for_arm(code: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 def has_loop(code: str, target: list[str], *patterns: str) -> bool:
     """Say whether the assembly for a target has a loop with all of some instructions, and no arithmetic on scalars."""
-    options = [flag for flag in toolchain.flags() if flag not in toolchain._flags_for_this_cpu()]
-    text = assembly(code, [*options, "-ffp-contract=fast", *target])
+    text = assembly(code, flags_for("-ffp-contract=fast", *target))
     return any(
         all(re.search(pattern, loop) for pattern in patterns) and not re.search(_ON_SCALARS, loop)
         for loop in _loops(text)

@@ -55,6 +55,7 @@ def check(name: str, dtype: torch.dtype, elements: int) -> None:
         torch.testing.assert_close(one.double(), other, rtol=rounding, atol=_WORKING_ERROR * scale)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", QUICK)
 def test_shipped_kernels_match_their_twins(name: str, dtype: torch.dtype) -> None:
@@ -69,6 +70,7 @@ def test_every_kernel_matches_its_twin(name: str, dtype: torch.dtype, elements: 
     check(name, dtype, elements + elements % 2 if "glu" in name else elements)  # a gate takes halves
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(
     ("fused", "plain", "options"),
     [

@@ -40,5 +40,5 @@ def test_every_loop_over_neighbours_is_vectorised(name: str) -> None:
     ]
     # Gated ones store two gradients, in a nest each.
     assert len(neighbours) >= (2 if name in ("swiglu_backward", "geglu_backward", "reglu_backward") else 1)
-    reported = vectorised_lines(c)
+    reported = vectorised_lines(c, "avx2")
     assert all(reported.intersection(lines) for lines in neighbours)

@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tests.kernels.cpu.compiled_code import assembly
+from tests.kernels.cpu.compiled_code import X86, assembly, flags_for
 
 reads_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 assembly")
 
@@ -106,10 +106,11 @@ def test_along_a_row_what_a_remainder_addresses_is_loaded_by_vectors() -> None:
     y = torch.empty_like(x)
     kernel = add_row[(4,)](x, row, y, 4096, COLUMNS=384, BLOCK=1024)
     assert torch.equal(y, x + row.repeat(11)[:4096])
-    text = assembly(kernel.asm["c"])
-    assert "gather" not in text
-    assert not re.search(r"v?divp[sd]", text)  # one division a run, none a lane
-    assert re.search(r"v?addps\s+\(%r\w+,%r\w+.*\), %[xyz]mm", text)
+    for target, register in (("avx2", "ymm"), ("avx512", "zmm")):
+        text = assembly(kernel.asm["c"], flags_for(*X86[target]))
+        assert "gather" not in text
+        assert not re.search(r"v?divp[sd]", text)  # one division a run, none a lane
+        assert re.search(rf"v?addps\s+[^%\n]*\(%r\w+.*\),.* %{register}", text)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 31, 32, 33, 100, 1024, 5000])
@@ -189,9 +190,19 @@ def test_products_of_tiles_of_any_shape(
 
 
 @reads_x86
-def test_a_product_keeps_its_sums_in_registers() -> None:
+@pytest.mark.parametrize(
+    ("target", "features"), [("avx2", "avx avx2 fma"), ("avx512", "avx avx2 fma avx512f")]
+)
+def test_a_product_keeps_its_sums_in_registers(
+    target: str, features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("compiler", "lowering.dot"):
+        monkeypatch.setattr(f"kernels.cpu.{module}.cpu_features", lambda: features)
+    product.device_caches.clear()
     a, b, c = (torch.randn(32, 32) for _ in range(3))
-    text = assembly(product[(1,)](a, b, c, WIDE=tl.float32, ROWS=32, DEPTH=32, COLUMNS=32).asm["c"])
+    kernel = product[(1,)](a, b, c, WIDE=tl.float32, ROWS=32, DEPTH=32, COLUMNS=32)
+    product.device_caches.clear()
+    text = assembly(kernel.asm["c"], flags_for(*X86[target]))
     bodies = re.findall(r"(?m)^\.L\w+:.*\n((?:[ \t].*\n)+?)\tj", text)
     multiplying = [body for body in bodies if len(re.findall(r"(?:fn?madd|mulp)\w+\s", body)) >= 8]
     assert multiplying
