@@ -105,11 +105,11 @@ def trial_epochs(
             **chosen_lr,
             "path": make_optimizer.path(activations_path),
         },
-        findings=_findings(training),
+        findings=_findings(training, validation.samples),
     )
 
 
-def _findings(training: Training) -> list[dict[str, Any]]:
+def _findings(training: Training, validation_samples: int) -> list[dict[str, Any]]:
     """Diagnose a training, for its record."""
     findings = diagnose(
         training.curve,
@@ -117,6 +117,7 @@ def _findings(training: Training) -> list[dict[str, Any]]:
         diverged=training.diverged,
         batch_size=training.samples_per_step,
         planned_epochs=training.planned_epochs,
+        validation_samples=validation_samples,
     )
     return [finding.as_dict() for finding in findings]
 
