@@ -271,9 +271,7 @@ def _read(
     def is_broken(value: float | None) -> bool:
         return value is not None and not math.isfinite(value)
 
-    numbers = [
-        {name: None if is_broken(value) else value for name, value in group.items()} for group in read
-    ]
+    numbers = [{name: None if is_broken(value) else value for name, value in group.items()} for group in read]
     return numbers, [[name for name, value in group.items() if is_broken(value)] for group in read]
 
 

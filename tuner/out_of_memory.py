@@ -112,7 +112,9 @@ def requested_bytes(text: str) -> int | None:
     """
     # Torch divides by powers of 1024, also where it writes MB.
     match = _REQUEST.search(text)
-    return None if match is None else round(float(match.group(1)) * 2 ** _UNITS[(match.group(2) or "").lower()])
+    return (
+        None if match is None else round(float(match.group(1)) * 2 ** _UNITS[(match.group(2) or "").lower()])
+    )
 
 
 def _is_shortage(error: BaseException, under_a_limit: bool) -> bool:

@@ -415,7 +415,9 @@ def short(seed: int) -> Case:
         )
         if 2 <= samples // size * epochs <= 21:
             break
-    case = Case("short", seed, data, samples=samples, batch_size=size, epochs=epochs, held=int(pick(30, 90, 400)))
+    case = Case(
+        "short", seed, data, samples=samples, batch_size=size, epochs=epochs, held=int(pick(30, 90, 400))
+    )
     case = replace(case, width=int(pick(8, 32, 64)), norm=bool(pick(False, True)))
     case = replace(case, optimizer=str(pick("sgd", "momentum", "adam", "rmsprop")))
     return replace(case, lr=good_lr(case))

@@ -13,7 +13,7 @@ from tuner.out_of_memory import is_out_of_memory, reports_out_of_memory, request
 GIB = 2**30
 
 
-class _Group(Exception):
+class _GroupError(Exception):
     """Stands for ExceptionGroup, which Python 3.10 has not."""
 
     def __init__(self, exceptions: tuple[Exception, ...]) -> None:
@@ -119,7 +119,7 @@ def test_it_is_found_in_what_an_error_was_raised_from_and_in_a_group() -> None:
     outer = ValueError("the factory failed")
     outer.__cause__ = shortage
     assert shortage_in(outer) is shortage
-    outer.__cause__ = _Group((KeyError("x"), shortage))
+    outer.__cause__ = _GroupError((KeyError("x"), shortage))
     assert shortage_in(outer) is shortage
     circular = KeyError("x")
     circular.__cause__ = outer

@@ -325,7 +325,9 @@ class OutOfMemoryError(RuntimeError):
     [
         MemoryError("too much"),
         OutOfMemoryError("too much"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"),
+        RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"
+        ),
     ],
     ids=["python", "torch", "cpu"],
 )

@@ -59,7 +59,11 @@ def input_fault(run: Readings) -> Finding | None:
 
 def constant_labels(run: Readings) -> Finding | None:
     """All labels alike: an entropy of 0."""
-    if run.first.get("label_majority") != 1 or run.first["classes"] < 2 or run.first["samples"] < _FEWEST_LABELS:
+    if (
+        run.first.get("label_majority") != 1
+        or run.first["classes"] < 2
+        or run.first["samples"] < _FEWEST_LABELS
+    ):
         return None
     return Finding(
         "label_fault",

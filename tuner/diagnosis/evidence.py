@@ -66,11 +66,14 @@ def leaves_chance(run: Readings, accuracy: float, chance: float) -> bool:
 
 
 def is_learnt(run: Readings, chance: float) -> bool:
-    """Whether the accuracy on training samples is above chance beyond luck: on the held ones, or over the last epoch."""
+    """Whether the accuracy on training samples is above chance beyond luck: on held ones, or over the last epoch."""
     accuracies = run.column("train_accuracy")
     seen = [
         (run.last.get("accuracy"), run.held_samples),
-        (accuracies[-1] if accuracies else None, run.first.get("training_samples") or validation_samples(run)),
+        (
+            accuracies[-1] if accuracies else None,
+            run.first.get("training_samples") or validation_samples(run),
+        ),
     ]
     return any(
         accuracy is not None and samples and accuracy > chance + margin(chance, samples)

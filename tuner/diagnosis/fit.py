@@ -59,7 +59,8 @@ def stuck(run: Readings) -> Finding | None:
         )
     if run.few_parameters:
         return _underfits(run, evidence)
-    if run.epochs < _STOOD_STILL or fall_of(run.fit) > _STILL_FALLS:
+    creeps = min(share_of_falls(run.fit), share_of_falls(run.val)) > _CREEPS
+    if run.epochs < _STOOD_STILL or fall_of(run.fit) > _STILL_FALLS or creeps:
         return _too_few(run, evidence)
     return Finding(
         "label_fault",
@@ -137,7 +138,11 @@ def overfitting(run: Readings) -> Finding | None:
         return None
     best = min(range(len(run.val)), key=run.val.__getitem__)
     rise = run.val[-1] - run.val[best]
-    if rise < widened(0.1, run) or rise < widened(0.2, run) * run.val[best] or run.fit[-1] > 0.85 * run.fit[best]:
+    if (
+        rise < widened(0.1, run)
+        or rise < widened(0.2, run) * run.val[best]
+        or run.fit[-1] > 0.85 * run.fit[best]
+    ):
         return None
     epoch = int(run.curve[best].get("epoch") or best + 1)
     entropy = run.entropy or 1.0

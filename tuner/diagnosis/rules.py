@@ -48,9 +48,9 @@ def diagnose(
 ) -> list[Finding]:
     """Name what is wrong with a training; an empty list when nothing is.
 
-    A finding needs the steps and samples that can carry it (`tuner.diagnosis.evidence`): a sound training of a few steps
-    has none but too few epochs. With the curve alone it names learning rates, overfitting, underfitting and the number of epochs; with the
-    snapshots of the layers also the rest.
+    A finding needs the steps and samples that can carry it (`tuner.diagnosis.evidence`): a sound training of a few
+    steps has none but too few epochs. With the curve alone it names learning rates, overfitting, underfitting and the
+    number of epochs; with the snapshots of the layers also the rest.
 
     Args:
         curve: a training's, one mapping per epoch, see `tuner.convergence.Training`.

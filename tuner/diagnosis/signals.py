@@ -18,7 +18,7 @@ _VANISHED = 1e-4  # first layer's relative gradient over the last's
 
 
 def not_finite_from_the_start(run: Readings) -> Finding | None:
-    """NaN or an infinity before the first update: in the inputs, else in the first layer that has it, else in the loss.
+    """NaN or an infinity before the first update: in the inputs, else in the first layer with it, else in the loss.
 
     Of a layer its weights are named before its outputs, and its outputs before its gradient. A layer's outputs that
     overflow, from finite inputs and weights, are too large a signal.
@@ -27,14 +27,17 @@ def not_finite_from_the_start(run: Readings) -> Finding | None:
     where = ""
     fix = "Look at the initialisation and at what was loaded into the model."
     if "inputs" in named:
-        where, fix = "the inputs are", "Look for NaN in the data; `Batches.not_finite` names the first such sample."
+        where, fix = "the inputs are", "Look for NaN in the data and in what augments it."
     elif layer := next((layer for layer in run.first.get("layers", ()) if layer.get("not_finite")), None):
         what = layer["not_finite"][0]
         where = f"{what} of layer {layer['name']} {'is' if what == 'gradient' else 'are'}"
         if what != "weights":
-            fix = f"Look at what layer {layer['name']} computes; divisions, roots and logarithms of 0 first, then scale."
+            fix = f"Look at what layer {layer['name']} computes: divisions, roots and logarithms of 0, then the scale."
     elif named:
-        where, fix = f"the {named[0]} {'are' if named[0] == 'outputs' else 'is'}", "Look at the loss and the labels."
+        where, fix = (
+            f"the {named[0]} {'are' if named[0] == 'outputs' else 'is'}",
+            "Look at the loss and the labels.",
+        )
     if not where:
         return None
     return Finding("not_finite", f"Before training, {where} not finite.", {}, fix, "sure")

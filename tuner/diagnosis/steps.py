@@ -190,5 +190,7 @@ def _held_up_by_noise(run: Readings, drowned: float) -> bool:
     # Larger batches rest near a noisy floor as well when they have learnt all there is.
     tiny = run.batch_size is not None and run.batch_size <= _TINY
     # A loss that never left a blind guess's shows no floor.
-    stopped = high and tiny and min(run.fit) < LEARNT_NOTHING and drowned > _DROWNED and fall_of(run.val) < FLAT
+    stopped = (
+        high and tiny and min(run.fit) < LEARNT_NOTHING and drowned > _DROWNED and fall_of(run.val) < FLAT
+    )
     return restless or turned or stopped
