@@ -333,7 +333,7 @@ def make_plan(spec: Spec, batches_per_epoch: int) -> Plan:
     )
     name, parameters = section.schedule.name, section.schedule.parameters
     if schedules.SCHEDULES[name].follows == "metric":
-        arguments = schedules.SCHEDULES[name].function(base_lr=section.lr, mode="min", **parameters)
+        arguments = schedules.SCHEDULES[name].function(mode="min", **parameters)
         return replace(plan, plateau=arguments, plateau_metric="val_loss")
     steps_per_epoch = batches_per_epoch // section.accumulation_steps
     length = {"total_steps": section.epochs * steps_per_epoch, "steps_per_epoch": steps_per_epoch}

@@ -1,4 +1,4 @@
-"""Hold a worker to a memory limit, and recognise running out of memory whoever reports it.
+"""Hold a worker to a memory limit, and say what a trial wanted that ran out of memory.
 
 On a CUDA device the limit is a fraction of the device's memory that the caching allocator may take. On a CPU under
 Linux it is a limit on the address space (RLIMIT_AS): what the process holds at start-up plus the limit. The start-up
@@ -8,10 +8,8 @@ imported modules at its first convolution and its first optimizer step.
 
 from __future__ import annotations
 
-import errno
 import math
 import platform
-import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import ContainerMemory
-from bench.units import format_bytes, parse_bytes
+from bench.units import format_bytes
+from tuner.out_of_memory import reports_out_of_memory, requested_bytes, shortage_in
 
 # Who set a limit; anything else, such as `--memory`, is its own name.
 SOURCE_NAMES = {"spec": "the spec", "container": "the container", "shell": "the shell (ulimit -v)"}
@@ -27,33 +26,7 @@ SOURCE_NAMES = {"spec": "the spec", "container": "the container", "shell": "the 
 # Kept free of a container's limit for what grows outside the trial: the parent process, page tables, pipes.
 CONTAINER_RESERVE_BYTES = 64 * 2**20
 
-# Each was provoked under a limit, but for the CUDA ones, which are the texts of torch's sources.
-_OUT_OF_MEMORY_TEXTS = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-    "CUDA out of memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "std::bad_alloc",
-    "could not create a primitive",
-    "could not create a memory object",
-    "Cannot allocate memory",
-)
-# These have other causes too (a limit on processes, a broken library), so they count only under a memory limit. The
-# first two begin every message with which oneDNN creates or runs something (dnnl.hpp): its status is out_of_memory, but
-# the message does not say so.
-_UNDER_A_LIMIT_TEXTS = (
-    "could not create a",
-    "could not execute ",
-    "can't start new thread",
-    "Thread creation failed",
-    "pthread_create failed",
-    "failed to map segment from shared object",
-)
 _LONGEST_CAUSE = 200
-_CPU_REQUEST = re.compile(r"you tried to allocate (\d+) bytes")
-_CUDA_REQUEST = re.compile(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)")
 
 
 @dataclass(frozen=True)
@@ -272,9 +245,8 @@ def _device_limit(device: str, ceiling_bytes: int) -> Iterator[None]:
 def classify(error: BaseException, budget: MemoryBudget) -> OutOfMemory | None:
     """Tell whether `error`, or what it was raised from, is running out of memory.
 
-    Known are torch's allocators on both devices, oneDNN's refusal to create a primitive, numpy, the interpreter,
-    std::bad_alloc, ENOMEM of the system and, under an enforced limit, threads and libraries that no longer fit. Call
-    it while the error's frames are alive: what they hold is part of what was wanted.
+    `tuner.out_of_memory` has the reports that are known; under an enforced limit, threads and libraries that no longer
+    fit count too. Call it while the error's frames are alive: what they hold is part of what was wanted.
 
     Example:
         >>> classify(ValueError("no"), MemoryBudget()) is None
@@ -282,12 +254,10 @@ def classify(error: BaseException, budget: MemoryBudget) -> OutOfMemory | None:
         >>> classify(RuntimeError("could not create a primitive"), MemoryBudget(limit_bytes=2**60)).exact
         False
     """
-    link: BaseException | None = error
-    while link is not None:
-        if _is_out_of_memory(link, budget):
-            return _refused(bytes_in_use(budget), _request_bytes(link), _one_line(link), budget)
-        link = link.__cause__
-    return None
+    link = shortage_in(error, under_a_limit=budget.enforced)
+    if link is None:
+        return None
+    return _refused(bytes_in_use(budget), _request_bytes(link), _one_line(link), budget)
 
 
 def classify_text(text: str, budget: MemoryBudget, in_use_bytes: int) -> OutOfMemory | None:
@@ -303,23 +273,10 @@ def classify_text(text: str, budget: MemoryBudget, in_use_bytes: int) -> OutOfMe
         'wanted at least 1.00 GiB, no limit was set (what(): std::bad_alloc)'
     """
     for line in text.splitlines():
-        if _reports_out_of_memory(line, budget) or line.startswith("MemoryError"):
-            return _refused(in_use_bytes, _request_in(line), _one_line(line), budget)
+        known = reports_out_of_memory(line, under_a_limit=budget.enforced)
+        if known or line.startswith("MemoryError"):
+            return _refused(in_use_bytes, requested_bytes(line), _one_line(line), budget)
     return None
-
-
-def _is_out_of_memory(error: BaseException, budget: MemoryBudget) -> bool:
-    """Tell whether this one error is running out of memory."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    # torch's class by name: whoever raised it has imported torch, the reader of its record need not.
-    return type(error).__name__ == "OutOfMemoryError" or _reports_out_of_memory(str(error), budget)
-
-
-def _reports_out_of_memory(text: str, budget: MemoryBudget) -> bool:
-    """Tell whether `text` is a known report of running out of memory."""
-    texts = _OUT_OF_MEMORY_TEXTS + (_UNDER_A_LIMIT_TEXTS if budget.enforced else ())
-    return any(known in text for known in texts)
 
 
 def _request_bytes(error: BaseException) -> int | None:
@@ -327,16 +284,7 @@ def _request_bytes(error: BaseException) -> int | None:
     shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
     if isinstance(error, MemoryError) and shape is not None and dtype is not None:
         return int(math.prod(shape) * dtype.itemsize)
-    return _request_in(str(error))
-
-
-def _request_in(text: str) -> int | None:
-    """Return the size of a failed request that an allocator's message names, or None."""
-    if match := _CPU_REQUEST.search(text):
-        return int(match.group(1))
-    if match := _CUDA_REQUEST.search(text):
-        return parse_bytes(f"{match.group(1)} {match.group(2).replace('bytes', 'B')}")
-    return None
+    return requested_bytes(str(error))
 
 
 def _refused(in_use_bytes: int, request_bytes: int | None, cause: str, budget: MemoryBudget) -> OutOfMemory:

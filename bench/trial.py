@@ -113,7 +113,7 @@ def trial_epochs(
             **_contention(training),
             "path": make_optimizer.path(activations_path),
         },
-        findings=_findings(training),
+        findings=_findings(training, validation.samples),
     )
 
 
@@ -145,7 +145,7 @@ def _contention(training: Training) -> dict[str, Any]:
     return {"contention": evidence}
 
 
-def _findings(training: Training) -> list[dict[str, Any]]:
+def _findings(training: Training, validation_samples: int) -> list[dict[str, Any]]:
     """Diagnose a training, for its record."""
     findings = diagnose(
         training.curve,
@@ -153,6 +153,7 @@ def _findings(training: Training) -> list[dict[str, Any]]:
         diverged=training.diverged,
         batch_size=training.samples_per_step,
         planned_epochs=training.planned_epochs,
+        validation_samples=validation_samples,
     )
     return [finding.as_dict() for finding in findings]
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tuner.out_of_memory import is_out_of_memory
+
 MIB = 2**20
 MAX_PROBES = 4
 # Aimed at below the limit, for what a run needs differs by about this much from one size to the next.
@@ -127,7 +129,8 @@ def largest_batch(
 
     Args:
         predict: batch size -> bytes that the tensors need, not decreasing.
-        probe: runs a batch size under the limit, in a process that it may kill, and says what came of it.
+        probe: runs a batch size under the limit, in a process that it may kill, and says what came of it. Where it
+            raises what `tuner.out_of_memory` knows, the size does not fit; other errors pass.
         limit_bytes: above 0.
         max_batch: the largest size that makes sense, 1 or more, such as the number of training samples.
         overhead: assumed before the first run.
@@ -152,8 +155,18 @@ def largest_batch(
         size = search.next_size()
         if size is None:
             break
-        search.probes.append(probe(size))
+        search.probes.append(_probed(probe, size))
     return search.result()
+
+
+def _probed(probe: Callable[[int], Probe], batch_size: int) -> Probe:
+    """Run a batch size; one that raises an out-of-memory error does not fit."""
+    try:
+        return probe(batch_size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return Probe(batch_size, fits=False, reason=" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def on_grid(batch_size: int) -> int:

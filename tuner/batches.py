@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tuner.finite_data import check_finite
+
 Array = Tensor | np.ndarray
 
 
@@ -130,6 +132,17 @@ class Batches:
     def samples(self) -> int:
         """The number of samples N."""
         return len(self._y)
+
+    def check_finite(self, split: str) -> None:
+        """Refuse samples with a NaN or an infinity: one pass over the resident data, where they are.
+
+        Args:
+            split: what they are, for the message: `training`, `validation` or `test`.
+
+        Raises:
+            ValueError: names the first such sample by its index.
+        """
+        check_finite(f"{split} data", self._x)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""

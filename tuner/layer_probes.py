@@ -70,9 +70,10 @@ class Probe:
         output = output.detach().float()
         chunk = {"mean": output.mean(), "std": output.std(), "sample_std": output.std(0).mean()}
         if self.kind in _RECTIFIERS:
-            positive = output > 0
-            chunk["zero_share"] = 1 - positive.float().mean()
-            alive = positive.any(dim=[d for d in range(output.ndim) if d != _unit_dimension(output)])
+            # NaN is not 0: what is not finite is another fault than a dead unit.
+            nonzero = ~(output <= 0)
+            chunk["zero_share"] = 1 - nonzero.float().mean()
+            alive = nonzero.any(dim=[d for d in range(output.ndim) if d != _unit_dimension(output)])
             self._alive = alive if self._alive is None else self._alive | alive
         elif self.kind in _SQUASHING:
             factor, shift = _SQUASHING[self.kind]

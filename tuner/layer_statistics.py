@@ -32,6 +32,9 @@ FOLLOWED_WEIGHTS = 512
 # Batches up to this size get their gradient noise measured, where the model is small enough for a second gradient.
 SMALL_BATCH = 8
 MOST_PARAMETERS = 10_000_000
+# A mean is finite where all of its numbers are, and a norm too; a standard deviation needs two of them besides.
+_OF_MODEL = {"input_mean": "inputs", "output_mean": "outputs", "loss": "loss"}
+_OF_LAYER = {"weight_norm": "weights", "mean": "outputs", "grad_norm": "gradient"}
 
 
 class LayerStatistics:
@@ -88,12 +91,14 @@ class LayerStatistics:
             classes, label_entropy (nats, corrected for the number of samples) and label_majority (share of the
             commonest) of the held labels; loss, accuracy and predicted_majority on them;
             input_mean, input_std, input_largest (of |x|) and input_constant (share of features that never change);
-            output_std (mean over the logits, across samples);
+            output_mean (of the logits) and output_std (mean over the logits, across samples);
             gradient_noise and gradient_square, with batches of up to 8 samples and up to 10 million parameters;
+            not_finite, where there is anything: which of inputs, outputs and loss are not finite (the model's outputs);
             layers, in the order of their calls: name, kind, mean, std and sample_std of the output; where there are
             weights also weight_norm, grad_norm and moved; of rectifiers zero_share and dead_share; of sigmoid and
             tanh saturated_share, see `tuner.layer_probes.Probe`. An activation that a module calls as a function is
             named after the module, as in `block1.relu`.
+            not_finite, where there is anything: which of weights, outputs and gradient are not finite.
             A number that is not finite is None, and so is the gradient norm of a layer without a gradient.
 
         Mutates: nothing; modes, hooks, buffers and torch's random states are put back.
@@ -116,7 +121,7 @@ class LayerStatistics:
                 )
                 for (name, call), probe in _listed(watch.probes)
             ]
-        numbers = _read([outer.numbers(), *(tensors for _, _, tensors in layers)])
+        numbers, broken = _read([outer.numbers(), *(tensors for _, _, tensors in layers)])
         return {
             "epoch": epoch,
             "samples": outer.samples,
@@ -124,10 +129,11 @@ class LayerStatistics:
             "parameters": sum(parameter.numel() for parameter in self._model.parameters()),
             "training_samples": self._batches.samples,
             **numbers[0],
+            **_named(broken[0], _OF_MODEL),
             **self._noise(),
             "layers": [
-                {"name": name, "kind": probe.kind, **values}
-                for (name, probe, _), values in zip(layers, numbers[1:], strict=True)
+                {"name": name, "kind": probe.kind, **values, **_named(names, _OF_LAYER)}
+                for (name, probe, _), values, names in zip(layers, numbers[1:], broken[1:], strict=True)
             ],
         }
 
@@ -166,7 +172,7 @@ class LayerStatistics:
         if len(squares) < 2:
             return {}
         count = len(squares)
-        (numbers,) = _read(
+        (numbers,), _ = _read(
             [{"one": torch.stack(squares).mean(), "all": (get_total_norm(total) / count).square()}]
         )
         if numbers["one"] is None or numbers["all"] is None:
@@ -212,6 +218,7 @@ class _Held:
                 "input_std": x.std(),
                 "input_largest": x.abs().max(),
                 "input_constant": (x.amax(0) == x.amin(0)).float().mean(),
+                "output_mean": logits.mean(),
                 "output_std": logits.std(0).mean(),
             }
         )
@@ -241,16 +248,31 @@ class _Held:
         }
 
 
-def _read(groups: Sequence[Mapping[str, Tensor | None]]) -> list[dict[str, float | None]]:
-    """Bring all numbers to the host at once; the device is waited for here, and only here."""
+def _named(broken: Sequence[str], names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Say which of the things that numbers are of are not finite; nothing where all are."""
+    found = [thing for number, thing in names.items() if number in broken]
+    return {"not_finite": found} if found else {}
+
+
+def _read(
+    groups: Sequence[Mapping[str, Tensor | None]],
+) -> tuple[list[dict[str, float | None]], list[list[str]]]:
+    """Bring all numbers to the host at once; the device is waited for here, and only here.
+
+    Returns:
+        the numbers, None for one that is not finite or not there; and the names of those that are not finite.
+    """
     tensors = [tensor.detach().float() for group in groups for tensor in group.values() if tensor is not None]
     values = iter(torch.stack(tensors).tolist())
+    read = [
+        {name: None if tensor is None else next(values) for name, tensor in group.items()} for group in groups
+    ]
 
-    def number(tensor: Tensor | None) -> float | None:
-        value = None if tensor is None else next(values)
-        return value if value is not None and math.isfinite(value) else None
+    def is_broken(value: float | None) -> bool:
+        return value is not None and not math.isfinite(value)
 
-    return [{name: number(tensor) for name, tensor in group.items()} for group in groups]
+    numbers = [{name: None if is_broken(value) else value for name, value in group.items()} for group in read]
+    return numbers, [[name for name, value in group.items() if is_broken(value)] for group in read]
 
 
 def _listed(probes: Mapping[ProbeKey, Probe]) -> list[tuple[ProbeKey, Probe]]:

@@ -15,14 +15,15 @@ StepFunction = Callable[[int], float]
 class LearningRate:
     """Sets lr = base_lr * schedule(step) in every group; a group's base_lr is the lr that it was made with.
 
-    With `plateau`, torch's ReduceLROnPlateau lowers the base_lr whenever the watched metric stops improving.
+    With `plateau`, torch's ReduceLROnPlateau lowers the base_lr whenever the watched metric stops improving, in each
+    group down to `min_factor` times what that group began with.
     With `momentum`, its value becomes SGD's `momentum`, or the first of Adam's `betas`.
 
     Args:
         optimizer: whose groups are set.
         schedule: step (from 0) -> multiplier.
         momentum: step (from 0) -> momentum, or None to leave it alone.
-        plateau: the arguments of ReduceLROnPlateau, or None.
+        plateau: the arguments of ReduceLROnPlateau and, in the place of min_lr, min_factor in [0, 1]; or None.
 
     Mutates: the optimizer's groups.
 
@@ -57,7 +58,14 @@ class LearningRate:
         bases = [{"params": [torch.zeros(1)], "lr": float(group["lr"])} for group in self._groups]
         base_optimizer = torch.optim.SGD(bases)
         self._bases = base_optimizer.param_groups
-        self._plateau = ReduceLROnPlateau(base_optimizer, **plateau) if plateau is not None else None
+        self._plateau = None
+        if plateau is not None:
+            rule = dict(plateau)
+            if "min_factor" in rule:
+                factor = rule.pop("min_factor")
+                rule["min_lr"] = [factor * base["lr"] for base in self._bases]
+            # By default torch leaves out reductions below 1e-8, which is much of a small group's rate.
+            self._plateau = ReduceLROnPlateau(base_optimizer, **{"eps": 0.0, **rule})
 
     @property
     def current(self) -> float:

@@ -10,7 +10,15 @@ from torch import nn
 
 from tuner.evaluation import LossFunction
 from tuner.lr_range import LRRange
-from tuner.lr_sweep import BatchSource, EndlessBatches, MakeOptimizerAt, StepSettings, Sweeper, mean_loss
+from tuner.lr_sweep import (
+    BatchSource,
+    EndlessBatches,
+    MakeOptimizerAt,
+    StepSettings,
+    Sweeper,
+    check_resident,
+    mean_loss,
+)
 from tuner.restore import leaving_no_trace
 
 # What is ahead after a short training is often too high for a whole one. On digits, twice the suggestion won 7 of 12
@@ -66,6 +74,7 @@ def confirm(
         >>> confirm(nn.Linear(1, 1), sgd, nn.functional.mse_loss, [(x, 2 * x)], [(x, 2 * x)], [0.001, 0.1], steps=50).lr
         0.1
     """
+    check_resident(batches, validation)
     settings = settings or StepSettings()
     device = next(model.parameters()).device
     losses = []

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tuner.evaluation import LossFunction
+from tuner.finite_data import tensor_not_finite
 from tuner.lr_curve import Curve, smoothed
 from tuner.lr_suggestion import Suggestion, suggest
 from tuner.lr_sweep import (
@@ -24,6 +25,7 @@ from tuner.lr_sweep import (
     StepSettings,
     Sweep,
     Sweeper,
+    check_resident,
     check_source,
     swept_rates,
 )
@@ -126,7 +128,8 @@ def lr_range_test(
     Memory: one copy of parameters and buffers besides what training takes.
 
     Raises:
-        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range, or an optimizer
+        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range, a sample that is
+            not finite (named by its index; outside of `Batches` looked for where a loss is not finite), an optimizer
             whose rates do not follow `lr`, whose steps need a closure or that holds none of the model's parameters.
         TypeError: something that is not what its name says, or batches or validation that can be iterated only once.
 
@@ -149,9 +152,11 @@ def lr_range_test(
     _check_rates(lr_min, lr_max, mode)
     _check_numbers(steps, repeats, seed, accumulation_steps, grad_clip)
     rates = swept_rates(lr_min, lr_max, steps, mode)
+    check_resident(batches, validation)
     device = next(iter(model.parameters()), torch.empty(0)).device
     settings = StepSettings(accumulation_steps, grad_clip, resolve_precision(precision, device))
     with leaving_no_trace(model, batches, validation) as put_back:
+        broken = tensor_not_finite(model)
         endless = EndlessBatches(batches, device, seed)
         sweeper = Sweeper(
             model, make_optimizer, loss_fn, endless, rates, settings=settings, validation=validation
@@ -176,7 +181,7 @@ def lr_range_test(
             usual_lr=sweeper.usual_lr if step is None else None,
             blind_loss=sweeper.blind_loss,
         )
-    return _found(whole, judge, tuple(_found(sweeps, judge) for sweeps in groups))
+    return _found(whole, judge, broken, tuple(_found(sweeps, judge, broken) for sweeps in groups))
 
 
 def _weight_size(model: nn.Module) -> float | None:
@@ -196,12 +201,15 @@ def _weight_size(model: nn.Module) -> float | None:
 def _found(
     sweeps: Sequence[Sweep],
     judge: Callable[[Sequence[Curve]], Suggestion],
+    broken: str | None,
     groups: tuple[LRRange, ...] = (),
 ) -> LRRange:
     """Judge the sweeps and put the result together."""
     at_start = [sweep.losses[0] for sweep in sweeps if not math.isfinite(sweep.losses[0])]
     diverged = [s.divergence_lr for s in sweeps if s.divergence_lr is not None and math.isfinite(s.losses[0])]
-    suggestion = _broken(at_start, len(sweeps)) if at_start else judge([_judged(sweep) for sweep in sweeps])
+    suggestion = (
+        _broken(at_start, len(sweeps), broken) if at_start else judge([_judged(sweep) for sweep in sweeps])
+    )
     length = min(sum(map(math.isfinite, sweep.losses)) for sweep in sweeps)
     losses = (math.fsum(sweep.losses[i] for sweep in sweeps) / len(sweeps) for i in range(length))
     return LRRange(
@@ -220,11 +228,12 @@ def _found(
     )
 
 
-def _broken(at_start: Sequence[float], sweeps: int) -> Suggestion:
+def _broken(at_start: Sequence[float], sweeps: int, tensor: str | None) -> Suggestion:
     """Say that sweeps began with a loss that is not finite: no rate had a part in it."""
+    cause = f"the model's {tensor} is not finite" if tensor else "look for it in the model and the loss"
     reason = (
-        f"the loss is {at_start[0]} before any update in {len(at_start)} of {sweeps} sweeps, whatever the rate: look "
-        "for it in the data, the model's weights and the loss"
+        f"the loss is {at_start[0]} before any update in {len(at_start)} of {sweeps} sweeps, whatever the rate: "
+        f"{cause}"
     )
     return Suggestion(None, None, None, None, reason)
 

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tuner.batches import Batches
 from tuner.evaluation import LossFunction
+from tuner.finite_data import check_finite
 from tuner.lr_blind_guess import blind_guess_loss
 from tuner.lr_curve import DivergenceWatch
 from tuner.precision import autocast
@@ -96,6 +97,17 @@ def check_source(name: str, source: object) -> None:
         )
 
 
+def check_resident(batches: object, validation: object) -> None:
+    """Refuse `Batches` whose samples are not finite, before a rate is blamed; other sources are looked at on the way.
+
+    Raises:
+        ValueError: names the first such sample by its index.
+    """
+    for split, source in (("training", batches), ("validation", validation)):
+        if isinstance(source, Batches):
+            source.check_finite(split)
+
+
 class EndlessBatches:
     """The batches of a source, again and again, each sweep going on where the last one stopped.
 
@@ -117,14 +129,17 @@ class EndlessBatches:
         self._source = source
         self._device = device
         self._random = np.random.default_rng(seed)
+        self._given: list[tuple[int, Any]] = []
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches without end."""
         for index in count():
             empty = True
-            for batch in self._pass(index):
+            for number, batch in self._pass(index):
                 empty = False
-                yield _pair("batches", batch, self._device)
+                x, y = _pair("batches", batch, self._device)
+                self._given.append((number, x))
+                yield x, y
             if empty:
                 raise ValueError(
                     "batches: there is none. Give at least one"
@@ -132,15 +147,28 @@ class EndlessBatches:
                     else "batches: gave none when iterated again. Give a list or a DataLoader"
                 )
 
-    def _pass(self, index: int) -> Iterable[Any]:
-        """Begin the source again."""
+    def forget_given(self) -> None:
+        """Begin a step: what `check_given` looks at is what was given since."""
+        self._given.clear()
+
+    def check_given(self) -> None:
+        """Refuse a batch of this step that is not finite, for a loss that is not finite either.
+
+        Raises:
+            ValueError: names the batch, by its index in a list or by its place in the pass, and the sample in it.
+        """
+        for number, x in self._given:
+            check_finite(f"batches: batch {number}", x)
+
+    def _pass(self, index: int) -> Iterable[tuple[int, Any]]:
+        """Begin the source again; each batch with its index."""
         if isinstance(self._source, Batches):
-            return self._source.epoch(index)
+            return enumerate(self._source.epoch(index))
         if isinstance(self._source, Sequence):
             # One at a time: a sequence may load each batch when it is asked for it.
             source, order = self._source, self._random.permutation(len(self._source))
-            return (source[i] for i in order.tolist())
-        return self._source
+            return ((i, source[i]) for i in order.tolist())
+        return enumerate(self._source)
 
 
 def _pair(name: str, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -173,7 +201,7 @@ class Sweeper:
         model: nn.Module,
         make_optimizer: MakeOptimizerAt,
         loss_fn: LossFunction,
-        batches: Iterable[tuple[Tensor, Tensor]],
+        batches: EndlessBatches,
         rates: Sequence[float],
         *,
         settings: StepSettings,
@@ -184,6 +212,7 @@ class Sweeper:
             raise ValueError("model: has no parameters to train. Give a model with parameters")
         self._model = model
         self._make_optimizer = make_optimizer
+        self._source = batches
         self._batches = iter(batches)
         self._rates = rates
         self._device = self._parameters[0].device
@@ -276,6 +305,7 @@ class Sweeper:
                 _set_rate(entry, lr * ratio if group in (None, index) else 0.0)
             self._model.train()
             running.reset()
+            self._source.forget_given()
             if losses or self._device.type != "cpu":
                 step.accumulate(self._batches, running)
             else:
@@ -284,6 +314,8 @@ class Sweeper:
                 if operations.get_total_flops() < _SMALL_STEP_FLOPS:
                     torch.set_num_threads(1)
             losses.append(running.mean().item())
+            if not math.isfinite(losses[-1]):
+                self._source.check_given()
             if watch.diverged(losses[-1]):
                 return self._seen(losses, validation_losses, divergence_lr=lr)
             step.update(optimizer)
@@ -348,7 +380,7 @@ def mean_loss(
     """Return the mean loss over all samples, in evaluation mode, in which it leaves the model.
 
     Raises:
-        ValueError: there are no samples.
+        ValueError: there are no samples, or one is not finite where the loss is not.
     """
     total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
     model.eval()
@@ -362,7 +394,11 @@ def mean_loss(
             seen += size
     if not seen:
         raise ValueError("validation: there are no samples. Give at least one batch or leave it out")
-    return total.item() / seen
+    mean = total.item() / seen
+    if not math.isfinite(mean) and not isinstance(samples, Batches):
+        for number, batch in enumerate(samples):
+            check_finite(f"validation: batch {number}", _pair("validation", batch, device)[0])
+    return mean
 
 
 def _size(x: Any, y: Any) -> int:

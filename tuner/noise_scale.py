@@ -20,6 +20,10 @@ from tuner.running_loss import RunningLoss
 from tuner.training import Plan
 from tuner.training_step import MakeOptimizer, TrainingStep
 
+# Parts of the first pass that later ones are held against, and the chance below which an equal order is none.
+_KEPT_PARTS = 64
+_NO_CHANCE = 1e-4
+
 LossOf = Callable[[Any, Any], Tensor]
 Source = Iterable[tuple[Tensor, Tensor]] | Batches
 
@@ -134,6 +138,8 @@ def gradient_norms(
     precision = resolve_precision(precision, device)
     if precision == "fp16":
         raise ValueError("precision: small gradients vanish in fp16. Measure the noise scale in fp32 or bf16")
+    if isinstance(batches, Batches):
+        batches.check_finite("training")
     small_squares, big_squares = [], []
     with leaving_no_trace(model, batches):
         model.train()
@@ -287,18 +293,13 @@ def _pairs(
     source: Source, small: int, parts: int, device: torch.device
 ) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Yield big batches without end, each as its small ones; each lies within one pass."""
-    first: Tensor | None = None
+    order = None if isinstance(source, Batches) else _Order()
     for index in count():
         taken: list[tuple[Tensor, Tensor]] = []
         found = 0
         for part in _parts(source.epoch(index) if isinstance(source, Batches) else source, small, device):
-            if not found and not taken:
-                if first is not None and torch.equal(first, part[0]):
-                    raise ValueError(
-                        "batches: come in the same order in every pass, and one pass has too few samples for all "
-                        "repeats. Shuffle them, or take fewer repeats"
-                    )
-                first = part[0]
+            if order is not None:
+                order.see(part[0], new_pass=not found and not taken)
             taken.append(part)
             if len(taken) == parts:
                 yield taken
@@ -309,6 +310,46 @@ def _pairs(
                 f"batches: a pass has {len(taken)} small batches of {small} samples, and a big one needs {parts}. "
                 "Give more data, or take a smaller big batch"
             )
+
+
+class _Order:
+    """Refuses passes that all come in the order of the first, once that is no chance.
+
+    A shuffled pass begins with the same m of n parts with a probability of 1 / (n (n - 1) ... (n - m + 1)), more where
+    parts are alike; few and distinct rows come in the same order now and then. `Batches` are known to be shuffled.
+    """
+
+    def __init__(self) -> None:
+        self._first: list[Tensor] = []
+        self._length = 0
+        self._place = 0
+        self._passes = 0
+        self._chance = 1.0
+        self._shuffled = False
+
+    def see(self, part: Tensor, *, new_pass: bool) -> None:
+        """Look at the next part.
+
+        Raises:
+            ValueError: the passes come in one order, by a chance below 1 in 10,000.
+        """
+        if new_pass:
+            self._passes += 1
+            self._place = 0
+        place, self._place = self._place, self._place + 1
+        if self._passes == 1:
+            self._length += 1
+            if place < _KEPT_PARTS:
+                self._first.append(part)
+        elif not self._shuffled and place < len(self._first):
+            self._shuffled = not torch.equal(self._first[place], part)
+            alike = sum(torch.equal(part, other) for other in self._first[place:])
+            self._chance *= alike / (self._length - place)
+            if not self._shuffled and self._chance < _NO_CHANCE:
+                raise ValueError(
+                    "batches: come in the same order in every pass, and one pass has too few samples for all "
+                    "repeats. Shuffle them, or take fewer repeats"
+                )
 
 
 def _parts(batches: Iterable[Any], small: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -349,7 +349,6 @@ def stable_then_decay(
 
 def plateau(
     *,
-    base_lr: float,
     mode: Literal["min", "max"],
     factor: float = 0.1,
     patience: int = 10,
@@ -357,20 +356,21 @@ def plateau(
     cooldown: int = 0,
     min_factor: float = 0.0,
 ) -> dict[str, Any]:
-    """Return the arguments of torch's ReduceLROnPlateau, which follows the watched metric and not the step.
+    """Return the plateau rule of `tuner.learning_rate.LearningRate`, which follows the metric and not the step.
+
+    It is torch's ReduceLROnPlateau, but for the lowest rate: a multiplier of each parameter group's own rate.
 
     Args:
-        base_lr: float > 0, the learning rate to start from.
         mode: "min" for a metric that should fall, "max" for one that should rise.
         factor: float in (0, 1), the multiplier of each reduction.
         patience: int >= 0, evaluations without an improvement before a reduction.
         threshold: float in [0, 1], the relative change that counts as an improvement.
         cooldown: int >= 0, evaluations after a reduction in which none is counted.
-        min_factor: float in [0, 1], where the reductions end, as a multiplier of base_lr.
+        min_factor: float in [0, 1], where the reductions end, as a multiplier of a group's base_lr.
 
     Example:
-        >>> plateau(base_lr=0.5, mode="max", min_factor=0.01)["min_lr"]
-        0.005
+        >>> plateau(mode="max", min_factor=0.01)["min_factor"]
+        0.01
 
     Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
     """
@@ -380,7 +380,7 @@ def plateau(
         "patience": patience,
         "threshold": threshold,
         "cooldown": cooldown,
-        "min_lr": min_factor * base_lr,
+        "min_factor": min_factor,
     }
 
 

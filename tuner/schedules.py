@@ -263,7 +263,7 @@ def build(name: str, *, total_steps: int, steps_per_epoch: int, **parameters: An
         f(step - W), f made for total_steps - W steps              step >= W
 
     This is torch's SequentialLR([LinearLR(start_factor=warmup_factor, total_iters=W), f], milestones=[W]).
-    Lengths in epochs are rounded to whole steps; one that is not a warmup is at least one step.
+    Lengths in epochs are rounded to whole steps, halves up; one above 0 is at least one step.
 
     Args:
         name: a key of `SCHEDULES` that follows the step.
@@ -367,7 +367,9 @@ def _warmup_steps(
 ) -> int:
     """Return the length of the warmup in steps, given or by default."""
     epochs = _value(schedule, parameters, "warmup_epochs")
-    return int(schedule.warmup_share * total_steps) if epochs is None else round(epochs * steps_per_epoch)
+    if epochs is None:
+        return int(schedule.warmup_share * total_steps)
+    return _whole_steps(epochs, steps_per_epoch) if epochs else 0
 
 
 def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
@@ -376,7 +378,13 @@ def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
         return value
     if isinstance(value, Sequence):
         return [_count_steps(name, epochs, steps_per_epoch) for epochs in value]
-    return max(1, round(value * steps_per_epoch))
+    return _whole_steps(value, steps_per_epoch)
+
+
+def _whole_steps(epochs: float, steps_per_epoch: int) -> int:
+    """Return a length in whole steps, halves rounded up, and at least one: what a spec asks for is never left out."""
+    # Python rounds halves to even numbers: 0.5 to 0, and 2.5 to 2.
+    return max(1, math.floor(epochs * steps_per_epoch + 0.5))
 
 
 def _value(schedule: Schedule, parameters: Mapping[str, Any], name: str) -> Any:

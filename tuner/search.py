@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tuner.out_of_memory import is_out_of_memory
 from tuner.search_model import (
     WITH_PRIOR,
     WITHOUT_PRIOR,
@@ -460,12 +461,6 @@ class Searcher:
             self._note("doubt the prior", self.trials[-1], "what was seen is more probable without it")
         probability = 1 / (1 + math.exp(-min(max(odds, -50.0), 50.0)))
         return alone if probability > threshold else model
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: Python's, or torch's by its name (so torch need not be imported)."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"})
 
 
 def _advance(

@@ -14,6 +14,7 @@ from tuner.batches import Batches
 from tuner.contention import Contention, ProcessorWatch
 from tuner.learning_rate import LearningRate
 from tuner.measure import Stopwatch
+from tuner.out_of_memory import is_out_of_memory
 from tuner.running_loss import RunningLoss
 from tuner.training_step import MakeOptimizer, TrainingStep, restored
 
@@ -91,8 +92,9 @@ def time_again(
                 if (timed.contention.missing or 0.0) < (epoch.contention.missing or 0.0):
                     found.append(timed)
             step.drop_gradients()
-    except (torch.OutOfMemoryError, MemoryError):
-        return found
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
     return found
 
 

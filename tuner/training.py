@@ -39,7 +39,7 @@ class Plan:
         epochs: passes over the data, 1 or more.
         schedule: step (updates made so far) -> multiplier of the lr that each group of the optimizer was made with.
         momentum: step -> momentum (SGD) or first beta (Adam); None leaves it alone.
-        plateau: arguments of torch's ReduceLROnPlateau, stepped at every epoch's end; None: no such rule.
+        plateau: rule of `LearningRate`, stepped at every epoch's end; None: no such rule.
         plateau_metric: what it watches: val_, test_ or train_ followed by loss or accuracy.
         accumulation_steps: batches per update, 1 or more.
         label_smoothing: of the training loss, in [0, 1). Evaluations use none.
@@ -216,6 +216,9 @@ def train_epochs(
     peak_memory = peak_memory or PeakMemory(batches.device)
     test_each_epoch = _watches_test(plan, target, early_stop)
     _check(batches, plan, test, test_each_epoch, loss_fn)
+    for split, samples in (("training", batches), ("validation", validation), ("test", test)):
+        if samples is not None:
+            samples.check_finite(split)
     model.to(device=batches.device)
     if batches.memory_format == torch.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -455,7 +458,11 @@ class _Loop:
         self.look_into_layers(epoch)
         self.curve.append(entry)
         self.report("training", entry["train_loss"], self.timed[-1].contention.missing)
-        self.diverged = divergence(entry, self.untrained_loss.item())
+        untrained = self.untrained_loss.item()
+        if self.statistics:
+            # Of hundreds of samples, where a first batch may have been an easy one or two.
+            untrained = max(untrained, self.statistics[0]["loss"] or 0.0)
+        self.diverged = divergence(entry, untrained)
         if self.diverged or epoch == self.plan.epochs:
             return
         self.rate.end_epoch(entry.get(self.plan.plateau_metric))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import resource
 import subprocess
@@ -179,67 +178,24 @@ def test_the_footprint_is_settled_before_the_first_real_training_step() -> None:
     assert int(done.stdout) < 16 * MIB
 
 
-ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
-
-
-@pytest.mark.parametrize(
-    ("error", "request_bytes"),
-    [
-        (RuntimeError(f"{ALLOCATOR}you tried to allocate 4294967296 bytes. Error code 12"), 2**32),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1024 bytes."), 1024),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), 5 * 2**29),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512 bytes."), 512),
-        (torch.OutOfMemoryError("Allocation on device 0 would exceed allowed memory."), None),
-        (RuntimeError("CUDA error: out of memory"), None),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), None),
-        (RuntimeError("could not create a primitive"), None),
-        (RuntimeError("could not create a memory object"), None),
-        (RuntimeError("std::bad_alloc"), None),
-        (MemoryError(), None),
-        (OSError(errno.ENOMEM, "Cannot allocate memory"), None),
-    ],
-    ids=str,
-)
-def test_every_known_report_is_out_of_memory_without_a_limit_too(
-    error: Exception, request_bytes: int | None
-) -> None:
-    # A footprint larger than any process leaves nothing in use, so what was wanted is the request alone.
+def test_what_was_wanted_is_the_request_where_nothing_is_in_use() -> None:
+    # A footprint larger than any process leaves nothing in use.
     budget = MemoryBudget(footprint=Footprint(private_bytes=2**62))
-    found = classify(error, budget)
-    assert found is not None
-    assert found.wanted_bytes == (request_bytes or 0)
-    assert found.exact is (request_bytes is not None)
-    assert "no limit was set" in found.sentence
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("shapes do not match"),
-        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
-        OSError(errno.ENOSPC, "No space left on device"),
-        KeyError("memory"),
-    ],
-    ids=str,
-)
-def test_other_errors_are_not_out_of_memory(error: Exception) -> None:
-    assert classify(error, MemoryBudget("cpu", 2**30, "spec")) is None
+    for error, request_bytes in (
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1024 bytes."), 1024),
+        (RuntimeError("std::bad_alloc"), None),
+    ):
+        found = classify(error, budget)
+        assert found is not None
+        assert found.wanted_bytes == (request_bytes or 0)
+        assert found.exact is (request_bytes is not None)
+        assert "no limit was set" in found.sentence
+    assert classify(ValueError("shapes do not match"), MemoryBudget("cpu", 2**30, "spec")) is None
 
 
 @needs_linux
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("can't start new thread"),
-        RuntimeError("could not execute a primitive"),
-        RuntimeError("could not create an engine"),
-        RuntimeError("could not create a memory"),
-        RuntimeError("could not execute the compiled_partition"),
-        ImportError("libopenblas.so: failed to map segment from shared object"),
-    ],
-    ids=str,
-)
-def test_errors_with_other_causes_too_are_out_of_memory_only_under_a_limit(error: Exception) -> None:
+def test_reports_with_other_causes_too_count_under_an_enforced_limit_alone() -> None:
+    error = RuntimeError("can't start new thread")
     assert classify(error, MemoryBudget("cpu", 2**30, "spec")) is not None
     assert classify(error, MemoryBudget()) is None
 

@@ -55,6 +55,7 @@ class Case:
     label_smoothing: float = 0.0
     grad_clip: float | None = None
     samples: int = 800
+    held: int = 400  # validation samples, of the 400 that there are
     initialise: Callable[[nn.Module], None] | None = None
     inputs: Callable[[np.ndarray], np.ndarray] | None = None
     labels: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
@@ -270,8 +271,19 @@ def optimizer_of(case: Case) -> Callable[[Iterable[nn.Parameter]], torch.optim.O
 
 
 def run(case: Case) -> Training:
-    """Train the case."""
+    """Train the case, with one thread: on models so small a second one only waits, and minutes where others work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _run(case)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(case: Case) -> Training:
+    """Train the case with the threads that there are."""
     x, y, x_val, y_val = arrays(case)
+    x_val, y_val = x_val[: case.held], y_val[: case.held]
     if case.inputs is not None:
         x, x_val = case.inputs(x), case.inputs(x_val)
     if case.labels is not None:
@@ -388,6 +400,27 @@ def healthy(seed: int) -> Case:
         case = replace(case, batch_size=int(pick(*sizes)), epochs=min(epochs, 8), norm=False)
         return replace(case, lr=good_lr(case) * float(pick(0.5, 1)))
     return replace(case, lr=case.lr * float(pick(0.5, 1, 1, 1, 2) if epochs > 5 else pick(1, 2)))
+
+
+def short(seed: int) -> Case:
+    """Draw a sound training of 2 to 21 steps: few samples, one to three epochs."""
+    rng = np.random.default_rng([seed, 16])
+    pick = lambda *items: items[rng.integers(len(items))]  # noqa: E731
+    while True:
+        data, samples, size, epochs = (
+            str(pick("spirals", "spirals", "digits", "mixture")),
+            int(pick(65, 130, 300)),
+            int(pick(4, 16, 32, 64)),
+            int(pick(1, 2, 3)),
+        )
+        if 2 <= samples // size * epochs <= 21:
+            break
+    case = Case(
+        "short", seed, data, samples=samples, batch_size=size, epochs=epochs, held=int(pick(30, 90, 400))
+    )
+    case = replace(case, width=int(pick(8, 32, 64)), norm=bool(pick(False, True)))
+    case = replace(case, optimizer=str(pick("sgd", "momentum", "adam", "rmsprop")))
+    return replace(case, lr=good_lr(case))
 
 
 # What a sound model of this family reaches on validation data, less some points.

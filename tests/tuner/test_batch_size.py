@@ -329,3 +329,21 @@ def test_a_further_byte_of_tensors_needs_at_least_a_byte() -> None:
     line = fit_overhead([(24.0 * MIB, 31.7 * MIB), (39.8 * MIB, 41.4 * MIB)], CPU_OVERHEAD)
     assert line.slope == 1
     assert line.needed(39.8 * MIB) == pytest.approx(41.4 * MIB)
+
+
+def test_a_run_that_raises_out_of_memory_does_not_fit_and_other_errors_pass() -> None:
+    def run(size: int) -> Probe:
+        if size > 300:
+            raise RuntimeError("HIP out of memory. Tried to allocate 2.00 GiB")
+        return Probe(size, True, MIB * size)
+
+    found = largest_batch(lambda size: MIB * size, run, limit_bytes=512 * MIB)
+    assert found.batch_size is not None
+    assert found.batch_size <= 300 < (found.smallest_failed or 0)
+    assert any("HIP out of memory" in probe.reason for probe in found.probes)
+
+    def broken(size: int) -> Probe:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        largest_batch(lambda size: MIB * size, broken, limit_bytes=512 * MIB)

@@ -6,11 +6,13 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from tests.tuner.faulty_runs import FAULTS, JUDGED_FROM, Case, healthy, is_as_made, judged_from, run
+from tests.tuner.faulty_runs import FAULTS, JUDGED_FROM, Case, healthy, is_as_made, judged_from, run, short
+from tuner.convergence import Training
 from tuner.diagnosis import Finding, diagnose
 
 MADE = 12  # runs of each fault that count
@@ -272,12 +274,84 @@ def test_labels_learnt_by_heart_or_by_another_rule_are_a_label_fault() -> None:
     assert _names(fitted, statistics=snapshots) == ["overfitting"]
 
 
+def test_labels_are_accused_only_where_steps_passes_and_samples_can_carry_it() -> None:
+    train = [2.2, 1.8, 1.2, 0.7, 0.3, 0.1]
+    accuracies = [0.1, 0.11, 0.12, 0.1, 0.09, 0.1]
+    validation = [2.32, 2.4, 2.6, 3.0, 4.0, 5.0]
+
+    def names(
+        epochs: int = 6, steps: int = 100, seen: int | None = None, accuracy: float = 0.95, **changes: Any
+    ) -> list[str]:
+        snapshots = [
+            _snapshot(epoch, loss, accuracy=accuracy, **changes)
+            for epoch, loss in enumerate([2.3, *train[-epochs:]])
+        ]
+        curve = _curve(train[-epochs:], validation[-epochs:], val_accuracy=accuracies[-epochs:])
+        curve = [entry | {"step": steps * entry["epoch"]} for entry in curve]
+        return _names(curve, statistics=snapshots, validation_samples=seen)
+
+    assert names() == names(seen=100) == ["label_fault"]
+    assert "label_fault" not in names(steps=5)
+    assert "label_fault" not in names(epochs=2)
+    assert "label_fault" not in names(training_samples=65)
+    assert "label_fault" not in names(accuracy=0.16), "on 256 samples 16% may be luck, where chance is 10%"
+    assert "label_fault" not in names(seen=20, accuracy=0.3), "20 samples cannot tell 30% from 12%"
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"samples": 8, "input_std": 80.0}, []),
+        ({"samples": 8, "layers": {"relu": {"dead_share": 0.9}}}, []),
+        ({"samples": 8, "layers": {"tanh": {"saturated_share": 0.9}}}, []),
+        ({"samples": 40, "label_majority": 1.0, "label_entropy": 0.0}, []),
+    ],
+)
+def test_few_held_samples_carry_no_finding(changes: dict[str, Any], names: list[str]) -> None:
+    assert _names(_curve(SOUND, SOUND_VALIDATION), statistics=_snapshots(SOUND, **changes)) == names
+
+
+def test_a_small_batch_is_not_blamed_while_the_loss_falls_or_after_one_epoch() -> None:
+    def names(losses: list[float], size: int) -> list[str]:
+        return _names(
+            _curve(losses, losses), statistics=_snapshots(losses), noise_scale=900.0, batch_size=size
+        )
+
+    assert "batch_too_small" not in names([1.9, 1.7], 2)
+    assert "batch_too_small" not in names([2.1, 1.8, 1.5, 1.3], 8)
+    assert "batch_too_small" not in names([1.9], 1)
+    assert names([1.5, 1.2, 1.6, 1.2, 1.5], 8) == ["batch_too_small"]
+
+
+def test_what_is_not_finite_before_training_is_said_first_with_where_it_is() -> None:
+    curve = _curve([1.0, None], [1.0, None])
+
+    def finding(*named: str, **layers: Any) -> Finding:
+        snapshot = _snapshot(0, None, not_finite=list(named), layers=layers)
+        (found,) = diagnose(curve, statistics=[snapshot], diverged="the training loss was nan at step 1")
+        return found
+
+    dead = {"not_finite": ["outputs"], "dead_share": 1.0}
+    found = finding("loss", middle={"not_finite": ["weights", "outputs"]}, relu=dead)
+    assert (found.name, found.confidence) == ("not_finite", "sure")
+    assert "outputs of layer relu" in found.sentence, "the first in the order of the calls"
+    assert "weights of layer middle" in finding(middle={"not_finite": ["weights", "outputs"]}).sentence
+    assert "the inputs" in finding("inputs", "loss", first={"not_finite": ["outputs"]}).sentence
+    assert "the loss" in finding("loss").sentence
+    # Without any of that a loss that is not finite later is the learning rate's.
+    assert diagnose(curve, statistics=[_snapshot(0)], diverged="nan")[0].name == "learning_rate_too_high"
+
+
 def test_overfitting_names_the_epoch_after_which_validation_turns() -> None:
     train = [1.5, 0.9, 0.5, 0.3, 0.1, 0.05]
     (finding,) = diagnose(_curve(train, [1.4, 1.1, 0.9, 1.0, 1.3, 1.7]), initial={"loss": 2.3})
     assert (finding.name, finding.evidence["epoch"]) == ("overfitting", 3)
     assert "after epoch 3" in finding.sentence
     assert "epoch 3" in finding.try_next
+    # Few validation samples make such a rise by themselves.
+    few = _curve(train, [1.4, 1.1, 0.9, 1.0, 1.1, 1.2])
+    assert [f.name for f in diagnose(few, initial={"loss": 2.3})] == ["overfitting"]
+    assert diagnose(few, initial={"loss": 2.3}, validation_samples=20) == []
     # A small rise while accuracies are fine is none.
     assert diagnose(_curve(train, [0.6, 0.3, 0.2, 0.2, 0.21, 0.23]), initial={"loss": 2.3}) == []
 
@@ -361,6 +435,7 @@ def test_noise_is_blamed_where_the_batch_is_far_below_the_noise_scale() -> None:
         ({"curve": []}, "curve: empty"),
         ({"curve": _curve(SOUND, SOUND), "batch_size": 0}, "batch_size: 0 must be above 0"),
         ({"curve": _curve(SOUND, SOUND), "noise_scale": -1.0}, "noise_scale: -1.0 must be above 0"),
+        ({"curve": _curve(SOUND, SOUND), "validation_samples": 0}, "validation_samples: 0 must be above 0"),
     ],
 )
 def test_bad_input_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -380,14 +455,18 @@ def test_the_diagnosis_needs_no_torch() -> None:
 def _findings(case: Case) -> list[Finding] | None:
     """Train and diagnose; None where the run did not come out as its kind says."""
     training = run(case)
-    if not is_as_made(case, training):
-        return None
+    return _judged(case, training) if is_as_made(case, training) else None
+
+
+def _judged(case: Case, training: Training) -> list[Finding]:
+    """Diagnose a training as a trial does."""
     return diagnose(
         training.curve,
         statistics=training.statistics,
         diverged=training.diverged,
         batch_size=training.samples_per_step,
         planned_epochs=training.planned_epochs,
+        validation_samples=case.held,
     )
 
 
@@ -403,6 +482,23 @@ def test_one_run_of_each_fault_is_named_rightly(kind: str) -> None:
 def test_quick_sound_trainings_are_not_accused(seed: int) -> None:
     found = _findings(healthy(seed))
     assert found == []
+
+
+def _accused(seeds: Iterable[int]) -> dict[int, list[str]]:
+    """Return what short sound trainings are accused of, other than of being too short."""
+    every = ((seed, short(seed)) for seed in seeds)
+    found = {seed: [finding.name for finding in _judged(case, run(case))] for seed, case in every}
+    return {seed: names for seed, names in found.items() if not set(names) <= {"too_few_epochs"}}
+
+
+def test_sound_trainings_of_a_few_steps_have_too_few_epochs_or_nothing() -> None:
+    assert _accused(range(24)) == {}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+def test_no_sound_training_of_a_few_steps_in_224_is_accused() -> None:
+    assert _accused(range(224)) == {}
 
 
 @pytest.mark.exhaustive

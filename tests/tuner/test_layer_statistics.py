@@ -143,7 +143,15 @@ def test_a_snapshot_is_json_and_what_is_not_finite_is_null() -> None:
     snapshot = _look(model).snapshot(0)
     assert json.loads(json.dumps(snapshot, allow_nan=False)) == snapshot
     assert snapshot["loss"] is None
-    assert _layers(snapshot)["0"]["weight_norm"] is None
+    layers = _layers(snapshot)
+    assert layers["0"]["weight_norm"] is None
+    assert layers["0"]["not_finite"] == ["weights", "outputs"]
+    assert layers["1"]["not_finite"] == ["outputs"]
+    assert layers["1"]["dead_share"] == 0, "NaN is not 0"
+    assert snapshot["not_finite"] == ["outputs", "loss"]
+    sound = _look(nn.Linear(6, 3)).snapshot(0)
+    assert "not_finite" not in sound
+    assert "not_finite" not in sound["layers"][0]
 
 
 def test_deep_models_are_thinned_and_keep_their_ends() -> None:

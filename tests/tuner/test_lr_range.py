@@ -20,8 +20,9 @@ from bench.workloads.generated import generate
 from bench.workloads.models import build_model
 from tests.tuner.snapshots import same
 from tuner.batches import Batches
+from tuner.lr_confirm import confirm
 from tuner.lr_range import LRRange, lr_range_test
-from tuner.lr_sweep import StepSettings, Sweeper
+from tuner.lr_sweep import EndlessBatches, StepSettings, Sweeper
 
 cross_entropy = nn.functional.cross_entropy
 
@@ -207,15 +208,45 @@ def test_a_loss_that_is_never_finite_gives_no_suggestion() -> None:
     assert found.steps_used == 3
 
 
-def test_one_batch_that_is_not_finite_at_the_start_is_not_blamed_on_a_rate() -> None:
+def _pairs(broken: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Make 3 batches of 8 samples, one of them with an infinity in its fifth."""
+    generator = torch.Generator().manual_seed(0)
+    data = [(torch.randn(8, 4, generator=generator), torch.arange(8) % 2) for _ in range(3)]
+    if broken is not None:
+        data[broken][0][5, 0] = math.inf
+    return data
+
+
+def _resident(pairs: list[tuple[Tensor, Tensor]]) -> Batches:
+    x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return Batches(x, y, 8)
+
+
+def test_one_bad_sample_is_named_by_its_index_and_no_rate_is_blamed() -> None:
     torch.manual_seed(0)
-    data = [(torch.randn(8, 4), torch.randint(0, 2, (8,))) for _ in range(3)]
-    data[1][0][0, 0] = math.inf
-    found = lr_range_test(nn.Linear(4, 2), sgd, cross_entropy, data, repeats=20)
-    assert found.suggestion is None
-    broken = sum(not math.isfinite(sweep.losses[0]) for sweep in found.sweeps)
-    assert 0 < broken < 20
-    assert f"nan before any update in {broken} of 20 sweeps" in found.reason
+    model = nn.Linear(4, 2)
+    with pytest.raises(ValueError, match=r"training data: sample 13 .*1 of 24"):
+        lr_range_test(model, sgd, cross_entropy, _resident(_pairs(broken=1)))
+    with pytest.raises(ValueError, match=r"validation data: sample 21 "):
+        lr_range_test(model, sgd, cross_entropy, _pairs(), validation=_resident(_pairs(broken=2)))
+    with pytest.raises(ValueError, match=r"training data: sample 13 "):
+        confirm(model, sgd, cross_entropy, _resident(_pairs(broken=1)), _pairs(), [0.1], steps=4)
+    # Other sources are looked at where the loss shows it: shuffled or not, the batch is named by its place.
+    for pairs in (_pairs(broken=1), DataLoader(_pairs(broken=1), batch_size=None)):
+        with pytest.raises(ValueError, match=r"batches: batch 1: sample 5 "):
+            lr_range_test(model, sgd, cross_entropy, pairs)
+    with pytest.raises(ValueError, match=r"validation: batch 2: sample 5 "):
+        lr_range_test(model, sgd, cross_entropy, _pairs(), validation=_pairs(broken=2))
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_weights_that_are_not_finite_are_named_and_no_rate_is_blamed() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight[0, 0] = math.nan
+    found = lr_range_test(model, sgd, cross_entropy, _pairs())
+    assert found.suggestion is found.divergence_lr is None
+    assert "1.weight is not finite" in found.reason
 
 
 def test_rates_too_low_to_move_anything_give_no_suggestion(batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -368,7 +399,8 @@ def test_steps_of_adaptive_optimizers_are_as_long_for_any_gradient(make: Any, si
     model = mlp()
     before = copy.deepcopy(model.state_dict())
     data = [(torch.zeros(2, 64), torch.zeros(2, dtype=torch.long))]
-    sweeper = Sweeper(model, make, cross_entropy, data, [0.1], settings=StepSettings(), validation=None)
+    endless = EndlessBatches(data, torch.device("cpu"), 0)
+    sweeper = Sweeper(model, make, cross_entropy, endless, [0.1], settings=StepSettings(), validation=None)
     step = sweeper.normalised_step()
     assert step == (None if size is None else pytest.approx(size, rel=0.02))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -375,3 +375,26 @@ def test_points_must_come_in_order(epochs: list[int]) -> None:
         norms_along_training(
             nn.Linear(4, 3), momentum(0.1), DATA, plan=Plan(epochs=1), epochs=epochs, small=5, big=50
         )
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_shuffled_data_of_a_few_distinct_rows_are_not_refused(rows: int) -> None:
+    torch.manual_seed(0)
+    x, y = torch.eye(rows), torch.arange(rows) % 2
+    model = nn.Linear(rows, 2)
+    for seed in range(20):
+        loader = DataLoader(
+            TensorDataset(x, y), batch_size=1, shuffle=True, generator=torch.Generator().manual_seed(seed)
+        )
+        for source in (loader, Batches(x, y, 1, seed=seed)):
+            found = noise_scale(model, nn.functional.cross_entropy, source, small=1, big=2, repeats=4 * rows)
+            assert found.repeats == 4 * rows
+
+
+@pytest.mark.parametrize("rows", [4, 8, 200])
+def test_a_fixed_order_is_refused_however_few_the_rows(rows: int) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(rows, 3), torch.arange(rows) % 2
+    loader = DataLoader(TensorDataset(x, y), batch_size=1)
+    with pytest.raises(ValueError, match="same order in every pass"):
+        noise_scale(nn.Linear(3, 2), nn.functional.cross_entropy, loader, small=1, big=2, repeats=4 * rows)

@@ -351,18 +351,11 @@ def test_every_parameter_of_a_function_is_listed(name: str) -> None:
     assert taken - context <= listed
 
 
-def test_plateau_makes_the_arguments_of_torchs_class() -> None:
+def test_plateau_makes_a_rule_whose_lowest_rate_is_a_multiplier() -> None:
     check("plateau", {"factor": 0.5, "patience": 1})
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
-    arguments = SCHEDULES["plateau"].function(
-        base_lr=PEAK, mode="max", factor=0.5, patience=1, min_factor=0.2
-    )
-    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **arguments)
-    rates = []
-    for _ in range(8):
-        scheduler.step(0.9)
-        rates.append(optimizer.param_groups[0]["lr"] / PEAK)
-    assert rates == pytest.approx([1, 1, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2])
+    rule = SCHEDULES["plateau"].function(mode="max", factor=0.5, patience=1, min_factor=0.01)
+    assert (rule["factor"], rule["patience"], rule["mode"], rule["min_factor"]) == (0.5, 1, "max", 0.01)
+    assert "min_lr" not in rule
 
 
 def test_plateau_defaults_are_torchs() -> None:
@@ -422,3 +415,25 @@ def test_negative_step_and_empty_training_are_refused() -> None:
 def test_schedules_do_without_torch() -> None:
     code = "import sys, tuner.schedules; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "steps"),
+    [(0.5, 1, 1), (0.1, 1, 1), (2.5, 1, 3), (0.5, 5, 3), (1.5, 1, 2), (0.25, 8, 2), (0, 8, 0)],
+)
+def test_a_warmup_that_is_asked_for_is_never_rounded_away_and_halves_go_up(
+    epochs: float, steps_per_epoch: int, steps: int
+) -> None:
+    lr = build(
+        "constant",
+        total_steps=20,
+        steps_per_epoch=steps_per_epoch,
+        warmup_epochs=epochs,
+        warmup_factor=0.0,
+    )
+    assert [lr(step) < 1 for step in range(20)] == [True] * steps + [False] * (20 - steps)
+
+
+def test_other_lengths_round_halves_up_too() -> None:
+    lr = build("step", total_steps=10, steps_per_epoch=1, every_epochs=2.5, gamma=0.1)
+    assert [round(lr(step), 6) for step in (2, 3, 5, 6)] == [1.0, 0.1, 0.1, 0.01]

@@ -320,14 +320,24 @@ class OutOfMemoryError(RuntimeError):
     """Stands for torch.OutOfMemoryError, which is told by its name."""
 
 
-@pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])
-def test_nothing_that_needs_as_much_memory_is_tried_after_an_out_of_memory(error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("too much"),
+        OutOfMemoryError("too much"),
+        RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"
+        ),
+    ],
+    ids=["python", "torch", "cpu"],
+)
+def test_nothing_that_needs_as_much_memory_is_tried_after_an_out_of_memory(error: Exception) -> None:
     begun: list[tuple[int, str]] = []
 
     def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
         begun.append((config["batch_size"], config["optimizer"]))
         if config["batch_size"] * (2 if config["optimizer"] == "adam" else 1) > 64:
-            raise error("too much")
+            raise error
         for epoch in range(1, 4):
             yield (
                 config["batch_size"] / 1000 + epoch / 100

@@ -782,3 +782,46 @@ def test_a_sparse_gradient_has_the_norm_of_the_dense_one() -> None:
         assert step.gradient_norm is not None
         norms.append(step.gradient_norm.item())
     assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("split", ["training", "validation", "test"])
+def test_a_sample_that_is_not_finite_is_refused_before_anything_is_trained(split: str) -> None:
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    bad = x.clone()
+    bad[17, 1], bad[30, 0] = math.nan, math.inf
+    parts = {
+        name: Batches(bad if name == split else x, torch.arange(40) % 2, 8)
+        for name in ("training", "validation", "test")
+    }
+    model = nn.Linear(2, 2)
+    before = model.weight.detach().clone()
+    with pytest.raises(ValueError, match=rf"{split} data: sample 17 .*2 of 40"):
+        train(
+            model,
+            _momentum,
+            parts["training"],
+            plan=Plan(epochs=1),
+            validation=parts["validation"],
+            test=parts["test"],
+        )
+    assert torch.equal(model.weight, before)
+
+
+def test_one_easy_first_sample_does_not_make_a_training_diverge() -> None:
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(32, 1)
+    y = torch.tensor([0, 1]).repeat(32)
+    model = nn.Linear(2, 2)
+    with torch.no_grad():
+        # Half of the samples are right with a loss of 0.002, half are wrong with 6: whichever comes first.
+        model.weight.copy_(torch.tensor([[6.0, 6.0], [0.0, 0.0]]))
+        model.bias.zero_()
+    for seed in range(4):
+        training = train(
+            copy.deepcopy(model),
+            lambda p: torch.optim.SGD(p, lr=1e-4),
+            Batches(x, y, 1, seed=seed),
+            plan=Plan(epochs=1),
+            validation=Batches(x, y, 8),
+            layer_statistics=True,
+        )
+        assert training.diverged is None

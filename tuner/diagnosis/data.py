@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
+from tuner.diagnosis.evidence import (
+    FEWEST_HELD,
+    can_be_learnt_by_heart,
+    is_learnt,
+    leaves_chance,
+    margin,
+    validation_samples,
+)
 from tuner.diagnosis.finding import Finding
-from tuner.diagnosis.readings import Readings
+from tuner.diagnosis.readings import FEW_STEPS, Readings
 
 # Standardised inputs have a mean near 0 and a standard deviation near 1; raw pixels in 0..1 have about 0.3.
 _LARGEST_INPUT_STD = 20.0
 _SMALLEST_INPUT_STD = 0.02
 _LARGEST_INPUT_MEAN = 5.0  # in standard deviations
 _AT_CHANCE = 0.95
+_FEWEST_LABELS = 64
 
 
 def input_fault(run: Readings) -> Finding | None:
@@ -19,6 +26,8 @@ def input_fault(run: Readings) -> Finding | None:
     if not run.first:
         return None
     mean, std = run.first.get("input_mean"), run.first.get("input_std")
+    if run.held_samples < FEWEST_HELD and mean is not None:
+        return None
     fix = "Standardise the inputs: subtract the training data's mean and divide by its standard deviation."
     if mean is None or std is None:
         return Finding(
@@ -50,7 +59,11 @@ def input_fault(run: Readings) -> Finding | None:
 
 def constant_labels(run: Readings) -> Finding | None:
     """All labels alike: an entropy of 0."""
-    if run.first.get("label_majority") != 1 or run.first["classes"] < 2 or run.first["samples"] < 32:
+    if (
+        run.first.get("label_majority") != 1
+        or run.first["classes"] < 2
+        or run.first["samples"] < _FEWEST_LABELS
+    ):
         return None
     return Finding(
         "label_fault",
@@ -64,12 +77,18 @@ def constant_labels(run: Readings) -> Finding | None:
 def labels_do_not_fit(run: Readings) -> Finding | None:
     """Validation at chance or below it while training samples are learnt: by heart, or by another rule.
 
-    best val_accuracy <= chance and val_loss >= entropy of the labels, while the training loss is below it;
-    or val_accuracy < chance / 2 while the training accuracy is above 2 chances
+    by heart:      after 100 steps and 3 passes over 200 samples, 30 of each class, or more:
+                   training accuracy beyond luck above chance; val_loss >= entropy of the labels;
+                   best val_accuracy not beyond luck above chance, and beyond luck below the training accuracy
+    another rule:  after 100 steps: val_accuracy < chance / 2, beyond luck; training accuracy > 2 chances
+
+    Beyond luck: by more than 2.5 standard errors of an accuracy, or 3.5 for the best of many epochs.
     """
     accuracies = run.column("val_accuracy")
     chance = run.chance
     if not (accuracies and run.fit and run.val and chance) or run.diverged is not None or run.fit[-1] > 1.05:
+        return None
+    if run.steps < FEW_STEPS:
         return None
     learnt = run.last.get("accuracy") or (run.column("train_accuracy") or [0.0])[-1]
     evidence = {
@@ -78,22 +97,28 @@ def labels_do_not_fit(run: Readings) -> Finding | None:
         "train_accuracy": learnt,
         "chance": chance,
     }
-    classes = run.first.get("classes") or 1 / chance
+    seen = validation_samples(run)
+    blind = 1 / (run.first.get("classes") or 1 / chance)
     fix = "Look at some samples beside their labels, in training and validation, and at what shuffles or maps them."
-    if accuracies[-1] < 0.5 / classes and learnt > min(0.9, 1.8 * chance) and run.val[-1] > 1.1:
+    if (
+        accuracies[-1] < min(0.5 * blind, blind - margin(blind, seen, best=True))
+        and learnt > min(0.9, 1.8 * chance)
+        and run.val[-1] > 1.1
+    ):
         return Finding(
             "label_fault",
             f"Training samples are learnt ({learnt:.0%} right) while validation is at {accuracies[-1]:.1%}, "
-            f"below the {1 / classes:.1%} of a blind guess: its labels follow another rule.",
+            f"below the {blind:.1%} of a blind guess: its labels follow another rule.",
             evidence,
             fix,
             "sure",
         )
-    if max(accuracies) > chance + _chance_margin(chance) or min(run.val) < _AT_CHANCE:
+    if leaves_chance(run, max(accuracies), chance) or min(run.val) < _AT_CHANCE:
         return None
-    by_luck = learnt < chance + _chance_margin(chance) / 2
-    if run.val[-1] - run.fit[-1] < 0.04 or (by_luck and run.noise_scale is not None):
-        # Where batches are so small that their noise is known, nothing learnt may be the noise's doing.
+    if not (can_be_learnt_by_heart(run) and is_learnt(run, chance)):
+        return None
+    apart = learnt - max(accuracies)
+    if run.val[-1] - run.fit[-1] < 0.04 or apart < margin(chance, seen):
         return None
     return Finding(
         "label_fault",
@@ -103,8 +128,3 @@ def labels_do_not_fit(run: Readings) -> Finding | None:
         evidence,
         fix,
     )
-
-
-def _chance_margin(chance: float) -> float:
-    """Return how far above chance an accuracy on some 200 samples comes by luck, over the best of many epochs."""
-    return 3.5 * math.sqrt(chance * (1 - chance) / 200)

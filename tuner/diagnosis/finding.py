@@ -9,6 +9,7 @@ from typing import Any, Literal
 Confidence = Literal["sure", "likely"]
 
 FINDINGS: dict[str, str] = {
+    "not_finite": "numbers that are not finite",
     "input_fault": "inputs not normalised",
     "label_fault": "labels do not fit the inputs",
     "dead_relus": "dead relus",

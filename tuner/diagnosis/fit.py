@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tuner.diagnosis.evidence import widened
 from tuner.diagnosis.finding import Finding
 from tuner.diagnosis.readings import (
     FEW_STEPS,
@@ -16,7 +17,10 @@ from tuner.diagnosis.readings import (
     share_of_falls,
 )
 
+_STOOD_STILL = 6  # epochs
+_STILL_FALLS = 0.02  # share by which a loss that stands still may fall over the last third of its epochs
 _CREEPS = 0.75  # share of the epochs with a fall: a loss that has settled goes up about as often as down
+_SETTLED = 20  # steps
 _UNDERFIT_SMALL, _FLAT_SMALL = 0.2, 0.15  # of a model that is known to be small
 
 
@@ -24,7 +28,8 @@ def stuck(run: Readings) -> Finding | None:
     """A loss that stays at the entropy of the labels: why depends on what the weights did.
 
     moved hardly at all, large gradient: learning rate too low;  small gradient: plateau or saddle
-    few steps: too few epochs;  few parameters: underfitting;  else labels that say nothing about the inputs
+    few steps: too few epochs;  few parameters: underfitting;  else, where the loss has stood still over 6 passes,
+    labels that say nothing about the inputs
     """
     if not run.fit or min(run.fit) < LEARNT_NOTHING or not run.snapshots:
         return None
@@ -33,7 +38,12 @@ def stuck(run: Readings) -> Finding | None:
     gradients = run.column("grad_norm")
     shrunk = gradients[-1] / gradients[0] if len(gradients) > 1 and gradients[0] else 1.0
     same = f"After {run.steps:.0f} steps the loss is still that of a blind guess"
-    if moved < STILL * run.steps and moved < HARDLY_MOVED:
+    if run.steps < FEW_STEPS:
+        return _too_few(run, evidence)
+    hardly = moved < STILL * run.steps and moved < HARDLY_MOVED
+    if hardly and moved >= STILL * (run.steps - FEW_STEPS):
+        return _too_few(run, evidence)
+    if hardly:
         if shrunk < 0.1:
             return Finding(
                 "plateau",
@@ -47,10 +57,11 @@ def stuck(run: Readings) -> Finding | None:
             evidence,
             "Multiply the learning rate by 10, or run an LR range test.",
         )
-    if run.steps < FEW_STEPS:
-        return _too_few(run, evidence)
     if run.few_parameters:
         return _underfits(run, evidence)
+    creeps = min(share_of_falls(run.fit), share_of_falls(run.val)) > _CREEPS
+    if run.epochs < _STOOD_STILL or fall_of(run.fit) > _STILL_FALLS or creeps:
+        return _too_few(run, evidence)
     return Finding(
         "label_fault",
         f"{same}, although the weights have moved by {moved:.2g} times their size: the labels seem to have nothing to "
@@ -75,9 +86,10 @@ def too_few_epochs(run: Readings) -> Finding | None:
 
 def _too_few(run: Readings, evidence: dict[str, float]) -> Finding:
     """Say that there are too few epochs."""
+    state = " and still falling" if fall_of(run.fit) > 0 else ", too soon to tell more"
     return Finding(
         "too_few_epochs",
-        f"After {run.steps:.0f} steps the loss is {run.fit[-1]:.0%} of a blind guess's and still falling.",
+        f"After {run.steps:.0f} steps the loss is {run.fit[-1]:.0%} of a blind guess's{state}.",
         evidence,
         f"Train for {max(2, 3 * run.planned_epochs)} epochs instead of {run.planned_epochs}, or use a smaller batch.",
     )
@@ -119,13 +131,18 @@ def _underfits(run: Readings, evidence: dict[str, float]) -> Finding:
 def overfitting(run: Readings) -> Finding | None:
     """A validation loss that turns while the training loss falls on.
 
-    val_loss at the end > 1.2 times its minimum, and by more than 0.1 entropies; the training loss fell since
+    val_loss at the end > 1.2 times its minimum, and by more than 0.1 entropies; the training loss fell since; both
+    rises are sqrt(100 / n) times as large on n < 100 validation samples
     """
-    if len(run.val) < 3 or len(run.val) != len(run.fit):
+    if len(run.val) < 3 or len(run.val) != len(run.fit) or run.steps < _SETTLED:
         return None
     best = min(range(len(run.val)), key=run.val.__getitem__)
     rise = run.val[-1] - run.val[best]
-    if rise < 0.1 or run.val[-1] < 1.2 * run.val[best] or run.fit[-1] > 0.85 * run.fit[best]:
+    if (
+        rise < widened(0.1, run)
+        or rise < widened(0.2, run) * run.val[best]
+        or run.fit[-1] > 0.85 * run.fit[best]
+    ):
         return None
     epoch = int(run.curve[best].get("epoch") or best + 1)
     entropy = run.entropy or 1.0

@@ -32,6 +32,7 @@ class Readings:
     given_noise_scale: float | None
     batch_size: int | None
     planned_epochs: int
+    validation_samples: int | None = None
 
     def column(self, name: str) -> list[float]:
         """Return a metric's finite values, epoch by epoch."""
@@ -43,6 +44,16 @@ class Readings:
     def first(self) -> Mapping[str, Any]:
         """The untrained model's snapshot, or an empty one."""
         return self.snapshots[0] if self.snapshots else {}
+
+    @property
+    def held_samples(self) -> int:
+        """Samples that the snapshots look at; 0 without snapshots."""
+        return int(self.first.get("samples") or 0)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs made."""
+        return len(self.curve)
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -143,6 +154,22 @@ class Readings:
         return self.val[-1] - max(self.fit[-1], epochs[-1] / self.entropy if epochs and self.entropy else 0.0)
 
 
+def unrest(losses: Sequence[float]) -> float:
+    """Return by how much a loss goes up and down between epochs, the first third of them left out.
+
+        (sum |L_e - L_(e-1)| - |L_last - L_first|) / changes        0 for a loss that only falls, or only rises
+
+    With fewer than two changes nothing has gone back, so it is 0.
+
+    Example:
+        >>> unrest([2.0, 1.5, 1.0, 0.5]), unrest([1.0, 1.0, 1.5, 1.0])
+        (0.0, 0.5)
+    """
+    late = losses[len(losses) // 3 :]
+    changes = [b - a for a, b in pairwise(late)]
+    return (sum(map(abs, changes)) - abs(sum(changes))) / len(changes) if changes else 0.0
+
+
 def fall_of(losses: Sequence[float]) -> float:
     """Return by which share a loss fell over the last third of its epochs."""
     before = losses[-1 - max(1, len(losses) // 3)] if len(losses) > 1 else losses[-1]
@@ -153,10 +180,3 @@ def share_of_falls(losses: Sequence[float]) -> float:
     """Return in which share of its epochs, the first left out, a loss fell."""
     falls = [a > b for a, b in pairwise(losses)]
     return sum(falls) / len(falls) if falls else 0.0
-
-
-def mean_change(losses: Sequence[float]) -> float:
-    """Return the mean size of a loss's changes from epoch to epoch, the first third of the epochs left out."""
-    late = losses[len(losses) // 3 :]
-    changes = [abs(b - a) for a, b in pairwise(late)]
-    return sum(changes) / len(changes) if changes else 0.0

@@ -14,6 +14,7 @@ from tuner.diagnosis.signals import (
     dead_by_training,
     dead_from_the_start,
     exploding,
+    not_finite_from_the_start,
     saturated_by_training,
     saturated_from_the_start,
     vanishing,
@@ -23,7 +24,7 @@ from tuner.diagnosis.steps import batch_too_small, lr_too_high, lr_too_low
 _Rule = Callable[[Readings], "Finding | None"]
 # From causes to symptoms; within a group the first that finds something speaks.
 _GROUPS: tuple[tuple[_Rule, ...], ...] = (
-    (input_fault, constant_labels),
+    (not_finite_from_the_start, input_fault, constant_labels),
     (dead_from_the_start, saturated_from_the_start, exploding, vanishing),
     (labels_do_not_fit, batch_too_small, lr_too_high),
     (dead_by_training, saturated_by_training),
@@ -43,11 +44,13 @@ def diagnose(
     noise_scale: float | None = None,
     batch_size: int | None = None,
     planned_epochs: int | None = None,
+    validation_samples: int | None = None,
 ) -> list[Finding]:
     """Name what is wrong with a training; an empty list when nothing is.
 
-    With the curve alone it names learning rates, overfitting, underfitting and the number of epochs; with the
-    snapshots of the layers also the rest.
+    A finding needs the steps and samples that can carry it (`tuner.diagnosis.evidence`): a sound training of a few
+    steps has none but too few epochs. With the curve alone it names learning rates, overfitting, underfitting and the
+    number of epochs; with the snapshots of the layers also the rest.
 
     Args:
         curve: a training's, one mapping per epoch, see `tuner.convergence.Training`.
@@ -58,9 +61,10 @@ def diagnose(
         noise_scale: the gradient noise scale in samples, where known; else the snapshots of small batches give it.
         batch_size: samples of a step, accumulation included.
         planned_epochs: those that were asked for; default: those of the curve.
+        validation_samples: those that the validation accuracy is of; default: 200.
 
     Raises:
-        ValueError: no curve, or a batch size or noise scale that is not positive.
+        ValueError: no curve, or a batch size, noise scale or number of samples that is not positive.
 
     Example:
         >>> losses = [2.3, 1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02]
@@ -77,7 +81,11 @@ def diagnose(
     """
     if not curve:
         raise ValueError("curve: empty; a diagnosis needs one epoch or more")
-    for name, value in (("batch_size", batch_size), ("noise_scale", noise_scale)):
+    for name, value in (
+        ("batch_size", batch_size),
+        ("noise_scale", noise_scale),
+        ("validation_samples", validation_samples),
+    ):
         if value is not None and not value > 0:
             raise ValueError(f"{name}: {value} must be above 0")
     run = Readings(
@@ -88,6 +96,7 @@ def diagnose(
         noise_scale,
         batch_size,
         planned_epochs or len(curve),
+        validation_samples,
     )
     for group in _GROUPS:
         for rule in group:

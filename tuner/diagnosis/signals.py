@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tuner.diagnosis.evidence import FEWEST_HELD
 from tuner.diagnosis.finding import Finding
 from tuner.diagnosis.readings import Readings
 
@@ -16,10 +17,36 @@ _EXPLODED_LOSS = 4.0  # in entropies of the labels
 _VANISHED = 1e-4  # first layer's relative gradient over the last's
 
 
+def not_finite_from_the_start(run: Readings) -> Finding | None:
+    """NaN or an infinity before the first update: in the inputs, else in the first layer with it, else in the loss.
+
+    Of a layer its weights are named before its outputs, and its outputs before its gradient. A layer's outputs that
+    overflow, from finite inputs and weights, are too large a signal.
+    """
+    named = run.first.get("not_finite", ())
+    where = ""
+    fix = "Look at the initialisation and at what was loaded into the model."
+    if "inputs" in named:
+        where, fix = "the inputs are", "Look for NaN in the data and in what augments it."
+    elif layer := next((layer for layer in run.first.get("layers", ()) if layer.get("not_finite")), None):
+        what = layer["not_finite"][0]
+        where = f"{what} of layer {layer['name']} {'is' if what == 'gradient' else 'are'}"
+        if what != "weights":
+            fix = f"Look at what layer {layer['name']} computes: divisions, roots and logarithms of 0, then the scale."
+    elif named:
+        where, fix = (
+            f"the {named[0]} {'are' if named[0] == 'outputs' else 'is'}",
+            "Look at the loss and the labels.",
+        )
+    if not where:
+        return None
+    return Finding("not_finite", f"Before training, {where} not finite.", {}, fix, "sure")
+
+
 def dead_from_the_start(run: Readings) -> Finding | None:
     """An untrained layer of rectifiers where most units are 0 for every sample: no gradient passes them."""
     layer, untrained = run.most(run.first, "dead_share")
-    if untrained < _DEAD:
+    if run.held_samples < FEWEST_HELD or untrained < _DEAD:
         return None
     return Finding(
         "dead_relus",
@@ -34,7 +61,7 @@ def dead_by_training(run: Readings) -> Finding | None:
     """A layer of rectifiers that has died since: a step too long takes units where they are never positive."""
     _, untrained = run.most(run.first, "dead_share")
     layer, trained = run.most(run.last, "dead_share")
-    if trained < _DEAD or not run.fit or run.fit[-1] < 0.3:
+    if run.held_samples < FEWEST_HELD or trained < _DEAD or not run.fit or run.fit[-1] < 0.3:
         return None
     return Finding(
         "dead_relus",
@@ -50,7 +77,7 @@ def saturated_from_the_start(run: Readings) -> Finding | None:
     Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010).
     """
     layer, untrained = run.most(run.first, "saturated_share")
-    if untrained < _SATURATED_AT_START:
+    if run.held_samples < FEWEST_HELD or untrained < _SATURATED_AT_START:
         return None
     return Finding(
         "saturated_units",
@@ -69,7 +96,7 @@ def saturated_by_training(run: Readings) -> Finding | None:
     """A layer of sigmoids or tanhs that training has driven to the ends of their range, and that did not learn."""
     _, untrained = run.most(run.first, "saturated_share")
     layer, trained = run.most(run.last, "saturated_share")
-    if trained < _SATURATED or not run.fit or run.fit[-1] < 0.5:
+    if run.held_samples < FEWEST_HELD or trained < _SATURATED or not run.fit or run.fit[-1] < 0.5:
         return None
     return Finding(
         "saturated_units",
@@ -85,20 +112,20 @@ def exploding(run: Readings) -> Finding | None:
 
     loss_0 > 4 H(labels)        a sound initialisation gives about H, for its logits are near 0
     """
-    if not run.first or run.entropy is None:
-        return None
     loss = run.first.get("loss")
+    if loss is None or run.entropy is None or run.held_samples < FEWEST_HELD:
+        return None
     growth = (run.first.get("output_std") or math.inf) / (run.first.get("input_std") or 1.0)
-    if loss is not None and (loss < _EXPLODED_LOSS * run.entropy or growth < 2):
+    if loss < _EXPLODED_LOSS * run.entropy or growth < 2:
         return None
     layer, norm = run.most(run.first, "grad_norm")
-    shown = "not finite" if loss is None else f"{loss:.3g}"
+    gradients = f", and gradients with them (norm {norm:.3g} in layer {layer})" if layer else ""
     return Finding(
         "exploding_gradients",
-        f"Before training the loss is {shown}, where a blind guess has {run.entropy:.3g}: signals grow on their way "
-        f"through the layers, and gradients with them (norm {norm:.3g} in layer {layer}).",
+        f"Before training the loss is {loss:.3g}, where a blind guess has {run.entropy:.3g}: signals grow on their way "
+        f"through the layers{gradients}.",
         {
-            "untrained_loss": math.inf if loss is None else loss,
+            "untrained_loss": loss,
             "label_entropy": run.entropy,
             "grad_norm": norm,
         },

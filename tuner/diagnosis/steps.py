@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tuner.diagnosis.evidence import PASSES, widened
 from tuner.diagnosis.finding import Finding
 from tuner.diagnosis.readings import (
     FEW_STEPS,
@@ -15,8 +16,8 @@ from tuner.diagnosis.readings import (
     STILL,
     Readings,
     fall_of,
-    mean_change,
     share_of_falls,
+    unrest,
 )
 from tuner.diagnosis.signals import dead_by_training, saturated_by_training
 
@@ -29,12 +30,13 @@ _SETTLING = 20  # steps in which an adaptive optimizer's first, full steps still
 _HARMED = 0.15  # entropies of the labels
 _LOST = 6.0  # movement after which a model that has learnt nothing has been thrown about
 _OSCILLATION = 0.12  # mean rise of the loss from an epoch to the next, in entropies of the labels
-# Batch: noise scale over batch size, and mean changes of the loss between epochs.
+# Batch: noise scale over batch size, and how the loss goes up and down between epochs.
 _NOISY = 5
 _DROWNED = 50
 _TINY = 2  # samples
 _RESTLESS = 0.07
 _RESTLESS_VALIDATION = 0.03
+_TURNED = 0.08
 
 
 def lr_too_high(run: Readings) -> Finding | None:
@@ -104,7 +106,7 @@ def _mean_rise(run: Readings) -> float | None:
 def lr_too_low(run: Readings) -> Finding | None:
     """Steps so short that the loss falls smoothly and little, and the weights hardly move.
 
-    with snapshots:   |w - w_0| / |w_0| < 0.0015 steps, and growing, at a loss still above 0.3 entropies;
+    with snapshots:   |w - w_0| / |w_0| < 0.0015 (steps - 100), and growing, at a loss still above 0.3 entropies;
                       or below 0.3, growing or not, at a loss still above 0.8 of a model that is not known to be small
     the curve alone:  the training loss falls in 9 of 10 epochs, validation's too, and stays above 0.5 entropies
     """
@@ -117,7 +119,7 @@ def lr_too_low(run: Readings) -> Finding | None:
     # epoch moves small layers (biases) at once, and a schedule that comes down ends all movement.
     near_blind_guess = run.fit[-1] > HIGH and moved < HARDLY_MOVED and not run.few_parameters
     settled = moved < 2 * run.moved[0][1] and not near_blind_guess
-    if moved >= STILL * steps or moved > NEAR or settled:
+    if moved >= STILL * (steps - FEW_STEPS) or moved > NEAR or settled:
         return None
     return Finding(
         "learning_rate_too_low",
@@ -179,13 +181,16 @@ def _held_up_by_noise(run: Readings, drowned: float) -> bool:
         run: the training.
         drowned: noise scale over batch size.
     """
-    if run.has_decayed:
+    if run.has_decayed or run.epochs < PASSES:
         return False
-    restless = mean_change(run.fit) > _RESTLESS or mean_change(run.val) > _RESTLESS_VALIDATION
+    restless = unrest(run.fit) > _RESTLESS or unrest(run.val) > widened(_RESTLESS_VALIDATION, run)
     # A model that overfits has learnt its training samples when validation turns.
     high = run.fit[-1] > 0.3
-    turned = high and run.val[-1] > 1.08 * min(run.val)
+    turned = high and run.val[-1] > (1 + widened(_TURNED, run)) * min(run.val)
     # Larger batches rest near a noisy floor as well when they have learnt all there is.
     tiny = run.batch_size is not None and run.batch_size <= _TINY
-    stopped = high and tiny and drowned > _DROWNED and fall_of(run.val) < FLAT
+    # A loss that never left a blind guess's shows no floor.
+    stopped = (
+        high and tiny and min(run.fit) < LEARNT_NOTHING and drowned > _DROWNED and fall_of(run.val) < FLAT
+    )
     return restless or turned or stopped
