@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint perf search-bench exhaustive compilers processors libraries fuzz static gpu-check gpu-perf schema clean
+.PHONY: run test test-all lint perf search-bench exhaustive compilers processors libraries fuzz static gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# What is slow besides: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
+test-all: test
+	$(BIN)/python -m pytest -m "slow and not exhaustive and not compilers and not libraries" -n auto --maxprocesses 4
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

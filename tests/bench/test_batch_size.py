@@ -192,6 +192,7 @@ def killed_above_300(trial: Any, context: WorkerContext, on_progress: Any) -> Re
     return run_job(trial, context, on_progress)
 
 
+@pytest.mark.slow
 @needs_linux
 def test_the_kill_of_a_probe_is_survived_and_becomes_a_row(spec: Path, tmp_path: Path) -> None:
     plan = plan_of(spec, 512 * MIB)

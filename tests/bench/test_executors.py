@@ -381,6 +381,7 @@ def test_a_killed_parent_leaves_no_worker_behind(parent: subprocess.Popen[str]) 
     assert wait_until(lambda: not is_alive(worker))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
 def test_an_interrupt_of_the_whole_group_ends_parent_and_worker_at_once(
     parent: subprocess.Popen[str],

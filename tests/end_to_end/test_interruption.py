@@ -76,6 +76,7 @@ def all_trials() -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_where_it_was(bench: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "slow.yaml").write_text(SLOW)
     with running(tmp_path, "slow.yaml") as process:
@@ -134,6 +135,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_go_on(
     assert not left_of_group(process.pid)
 
 
+@pytest.mark.slow
 def test_two_runs_never_share_a_directory(bench: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "slow.yaml").write_text(SLOW)
     with running(tmp_path, "slow.yaml"):

@@ -146,6 +146,7 @@ def check(done: Done) -> None:
     assert all(file.stat().st_size > 5000 for file in plots)
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_search(tmp_path: Path, bench: Callable[..., Done]) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
     done = bench("run", "small.yaml", "--jobs", "2")
@@ -155,6 +156,7 @@ def test_two_workers_share_a_search(tmp_path: Path, bench: Callable[..., Done]) 
     assert {file.name for file in done.run_directory.glob("worker-*.log")} == {"worker-0.log", "worker-1.log"}
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Callable[..., Done]) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
     command = [sys.executable, "-m", "bench", "run", "small.yaml"]
@@ -188,6 +190,7 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
     assert (journals[0].parent / "records.jsonl").read_text() == records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_trainings_that_waited_in_a_killed_worker_are_trained_again(
     tmp_path: Path, bench: Callable[..., Done], jobs: str
@@ -214,6 +217,7 @@ def test_trainings_that_waited_in_a_killed_worker_are_trained_again(
         assert f"{again} epoch{'s' * (again > 1)} made again" in words
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_between_fresh_seeds_goes_on_with_the_same_winner(
     tmp_path: Path, bench: Callable[..., Done]
 ) -> None:
@@ -237,6 +241,7 @@ def values(journal: Path) -> list[tuple[int, int]]:
     return [(line["trial_id"], line["step"]) for line in lines if "intermediate_value" in line]
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_a_row_and_not_tried_again(
     tmp_path: Path, bench: Callable[..., Done]
 ) -> None:

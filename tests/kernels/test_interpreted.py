@@ -12,6 +12,7 @@ import pytest
 FOLDER = Path(__file__).parent / "interpreted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted(path.name for path in FOLDER.glob("test_*.py")))
 def test_kernels_are_right_in_the_interpreter(module: str) -> None:
     process = subprocess.run(

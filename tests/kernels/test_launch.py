@@ -64,6 +64,7 @@ def test_without_a_compiler_it_falls_back_to_torch_and_says_so() -> None:
     assert run(STEP, CC="no-such-compiler") == "torch [0.75, 0.75, 0.75, 0.75, 0.75]"
 
 
+@pytest.mark.slow
 def test_the_interpreter_goes_first_where_it_is_asked_for() -> None:
     assert run(STEP, TRITON_INTERPRET="1") == "interpreter [0.75, 0.75, 0.75, 0.75, 0.75]"
 

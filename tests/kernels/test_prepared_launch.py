@@ -96,6 +96,7 @@ def test_values_of_parameters_are_not_kept() -> None:
         assert torch.signbit(y[0]).item() == (math.copysign(1, slope) > 0)
 
 
+@pytest.mark.slow
 def test_the_same_shape_in_another_dtype_layout_or_function_is_another_call() -> None:
     x = torch.randn(2, 6, 4)
     for tensor in (x, x.half(), x.transpose(0, 2), x.transpose(0, 2).contiguous(), x[:, :, ::2]):

@@ -71,6 +71,7 @@ def test_aligned_fp32_is_accessed_128_bits_at_a_time_on_amd(target: str) -> None
     assert widths(add_case(), target) == {("load", 128): 2, ("store", 128): 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_sass_widths_agree_with_ptx(dtype: str, aligned: bool) -> None:

@@ -81,6 +81,7 @@ def _written_when_asked() -> Any:
     BASELINE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "target"), CELLS)
 def test_machine_code_of_a_shipped_kernel(name: str, target: str) -> None:
     report = report_of(name, target)

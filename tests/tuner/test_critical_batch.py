@@ -24,6 +24,7 @@ def test_an_exact_trade_is_found_again(critical: float) -> None:
         assert excess == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
     sizes = [size for size in SIZES for _ in range(2)]

@@ -470,6 +470,7 @@ def _judged(case: Case, training: Training) -> list[Finding]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 def test_one_run_of_each_fault_is_named_rightly(kind: str) -> None:
     make, expected = FAULTS[kind]

@@ -70,6 +70,7 @@ def accuracy_after(lr: float, make: Any, activation: Any, digits: tuple[Tensor, 
     return (model(x[1280:]).argmax(1) == y[1280:]).float().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "activation"),
     [(momentum, nn.ReLU), (adam, nn.ReLU), (momentum, nn.Sigmoid), (adam, nn.Tanh)],

@@ -138,6 +138,7 @@ def peak_after_earlier_work() -> int | None:
     return memory.peak_bytes() if memory.resets else None
 
 
+@pytest.mark.slow
 @needs_linux
 def test_peak_is_that_of_what_happened_since_and_not_of_earlier_work() -> None:
     peak_bytes = in_fresh_process(peak_after_earlier_work)
@@ -154,6 +155,7 @@ def peak_over_a_footprint_before_the_data() -> int:
     return peak_bytes
 
 
+@pytest.mark.slow
 def test_peak_counts_from_the_footprint_that_is_given() -> None:
     assert 224 * MIB < in_fresh_process(peak_over_a_footprint_before_the_data) < 512 * MIB
 
@@ -231,6 +233,7 @@ def peak_where_nothing_can_be_reserved() -> None:
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == before
 
 
+@pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize(
     "case", [peak_below_an_earlier_one, peak_under_a_hard_limit, peak_where_nothing_can_be_reserved]

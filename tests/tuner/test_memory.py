@@ -102,6 +102,7 @@ def test_the_prediction_is_the_peak_of_torchs_allocator(model: str, optimizer: s
         assert abs(memory.at(batch_size).peak_bytes - measured) <= 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "precision"), [("mlp", "bf16"), ("cnn", "bf16"), ("encoder", "fp32")])
 def test_the_lines_hold_far_from_where_they_were_traced(model: str, precision: str) -> None:
     work = work_of(model, "adam", precision=precision, accumulation_steps=2, grad_clip=1.0)

@@ -66,6 +66,7 @@ def writable_by_others(directory: Path) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_a_fresh_home_and_a_umask_that_lets_the_group_write(tmp_path: Path) -> None:
     where = step(tmp_path)
     assert where == tmp_path / ".triton/cache"
@@ -76,6 +77,7 @@ def test_a_fresh_home_and_a_umask_that_lets_the_group_write(tmp_path: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in where.rglob("*.so")} == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o775, 0o777])
 def test_a_cache_that_others_can_write_is_left_alone(mode: int, tmp_path: Path) -> None:
     theirs = tmp_path / ".triton/cache"
@@ -89,6 +91,7 @@ def test_a_cache_that_others_can_write_is_left_alone(mode: int, tmp_path: Path) 
     assert stat.S_IMODE(theirs.stat().st_mode) == mode
 
 
+@pytest.mark.slow
 def test_a_private_cache_below_an_open_umask(tmp_path: Path) -> None:
     """A directory of the user's own that others may read: a kernel's directory in it is closed."""
     mine = tmp_path / "mine"
@@ -100,6 +103,7 @@ def test_a_private_cache_below_an_open_umask(tmp_path: Path) -> None:
     step(tmp_path, TRITON_CACHE_DIR=str(mine))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["/dev/null", "/proc/none"])
 def test_a_home_that_cannot_be_written(home: str, tmp_path: Path) -> None:
     where = step(home, TMPDIR=str(tmp_path))

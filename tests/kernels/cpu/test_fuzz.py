@@ -62,6 +62,7 @@ def test_the_compilers_optimizations_change_nothing(tmp_path: Path) -> None:
     assert differences(tmp_path, OPTIMIZED) == []
 
 
+@pytest.mark.slow
 def test_the_interpreter_agrees_where_it_is_right(tmp_path: Path) -> None:
     assert all(random_kernel(seed).is_plain for seed in INTERPRETED)
     assert interpreted(tmp_path, list(INTERPRETED)) == []

@@ -142,6 +142,7 @@ def converted(value: float, rounded: Callable[[float], float], bits: int, signed
     return int(min(max(rounded(value), low), high)) if math.isfinite(value) else low if value < 0 else high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ROUNDED)
 @pytest.mark.parametrize("integer", ["int", "uint", "ll", "ull"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

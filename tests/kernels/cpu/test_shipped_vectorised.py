@@ -25,6 +25,7 @@ def loops(c: str) -> list[tuple[str, range]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine() != "x86_64", reason="elsewhere no library has vector functions for exp and erf"
 )
