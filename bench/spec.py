@@ -245,13 +245,16 @@ def _unless_factory(value: Any, handler: ValidatorFunctionWrapHandler, info: Val
 
 def _two_sides(value: Any) -> Any:
     """Let one number stand for both sides of an image."""
-    return value if isinstance(value, list) else [value, value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value, value]
+    if not isinstance(value, list) or len(value) != 2:
+        raise _wrong(f"must be one number or [height, width], is {value!r}")
+    return value
 
 
 Size = Annotated[
     list[Count],
     BeforeValidator(_two_sides),
-    Field(min_length=2, max_length=2),
     WithJsonSchema(
         {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": {"type": "integer"}}]}
     ),

@@ -155,7 +155,12 @@ BAD = [
     (
         "name: digits",
         "name: folder, path: a, size: [4]",
-        "small.yaml:2: data.size: must have at least 2 values",
+        "small.yaml:2: data.size: must be one number or [height, width]",
+    ),
+    (
+        "name: digits",
+        "name: folder, path: a, size: 0",
+        "small.yaml:2: data.size[0]: must be at least 1, is 0",
     ),
     (
         "name: digits",
