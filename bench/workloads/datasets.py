@@ -396,7 +396,10 @@ def _labels(where: str, y: np.ndarray) -> np.ndarray:
 
 
 # One numbering for both arrays: a class has the same number in the training set and in the test set.
-_NUMBER_THEM = "Number the classes from 0: names = np.unique(y_train), y_train = np.searchsorted(names, y_train), and y_test alike"
+_NUMBER_THEM = (
+    "Number the classes from 0: names = np.unique(y_train), y_train = np.searchsorted(names, y_train), "
+    "and y_test alike"
+)
 _MOST_CLASSES_OF_FRACTIONS = 100
 
 
