@@ -51,7 +51,7 @@ _overrides = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a value of the spec, e.g. train.base_lr=0.1. May be repeated.",
+    help="Override a value of the spec, e.g. train.base_lr=0.1, or empty a part of it, e.g. factors={}. May be repeated.",
 )
 _resume = click.option(
     "--resume",
@@ -164,7 +164,7 @@ def run(
                 display.stop()
             _print_report(directory, records, console)
     for name, count in failures(records, fail_on, directory.run).items():
-        click.echo(f"exit 1: {count} of {len(records)} trials: {name} (--fail-on)", err=True)
+        click.echo(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
     sys.exit(exit_code(records, fail_on, directory.run))
 
 

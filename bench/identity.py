@@ -56,12 +56,12 @@ def _train(train: Train, device: str | None) -> dict[str, Any]:
     }
     if rest["precision"] == "auto" and device is not None:
         rest["precision"] = "bf16" if device == "cuda" else "fp32"
-    return {**rest, "optimizer": _optimizer(train.optimizer, given), "schedule": _schedule(train.schedule)}
+    return {**rest, "optimizer": _optimizer(given["optimizer"], given), "schedule": _schedule(train.schedule)}
 
 
 def _optimizer(name: Any, given: Mapping[str, Any]) -> Any:
     """Name the algorithm and all of its parameters, whatever it is called by."""
-    if name not in OPTIMIZERS:
+    if not isinstance(name, str) or name not in OPTIMIZERS:
         return {"name": name, **{key: given[key] for key in OPTIMIZER_OPTIONS}}
     options = _with_defaults(given, OPTIMIZERS[name].parameters)
     if name in ("sgd", "momentum", "nesterov"):

@@ -199,7 +199,7 @@ def test_a_missed_target_is_a_finding_and_the_command_for_the_first_four_can_be_
     (tmp_path / "my spec.yaml").write_text(text)
     given = ("--set", "seeds=1", "--set", "train.epochs=1", "--set", "train.schedule={name: cosine}")
     done = bench("run", "my spec.yaml", *given, "--fail-on", "missed")
-    assert (done.code, done.err) == (1, "exit 1: 6 of 6 trials: missed (--fail-on)\n")
+    assert (done.code, done.err) == (1, "exit 1 by --fail-on: 6 trials missed\n")
     assert {record["status"] for record in done.records} == {"missed_target"}
     assert all("was not reached; best: 0." in record["reason"] for record in done.records)
     assert all("time_to_target_s" not in record["values"] for record in done.records)
