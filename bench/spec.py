@@ -40,6 +40,7 @@ from bench.catalog import (
     OPTIMIZERS,
     PRECISIONS,
 )
+from bench.errors import unknown_name
 from bench.units import parse_bytes, parse_seconds
 from tuner import schedules
 
@@ -380,6 +381,10 @@ class Schedule(Section):
     @model_validator(mode="after")
     def _known_parameters(self) -> Schedule:
         """Check the parameters against the named schedule's."""
+        known = schedules.SCHEDULES[self.name].parameters
+        for key in self.parameters:
+            if key not in known:
+                raise _wrong(str(unknown_name(f"schedule {self.name}", key, known)))
         try:
             schedules.check(self.name, self.parameters)
         except ValueError as error:
