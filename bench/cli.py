@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,13 +25,34 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 WIDTH_WITHOUT_TERMINAL = 100
 
 
+# What `--fail-on` can name, by the statuses that each means; a failed trial is always a failure.
+FAIL_ON = {
+    "failed": ("failed",),
+    "missed": ("missed_target", "stopped_early"),
+    "diverged": ("diverged",),
+    "out-of-memory": ("out_of_memory",),
+}
+
+
+def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Read --fail-on: names with commas between them, as often as one likes."""
+    names = [name.strip() for text in given for name in text.split(",")]
+    for name in names:
+        if name not in FAIL_ON:
+            near = closest(name.replace("_", "-"), FAIL_ON)
+            hint = f" Did you mean '{near}'?" if near else ""
+            raise click.BadParameter(f"unknown '{name}'; known: {', '.join(FAIL_ON)}.{hint}", context, option)
+    return tuple(dict.fromkeys(["failed", *names]))
+
+
 # Options that several commands have.
 _overrides = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a value of the spec, e.g. train.base_lr=0.1. May be repeated.",
+    help="Override a value of the spec, e.g. train.base_lr=0.1, or empty a part of it, e.g. factors={}. "
+    "May be repeated.",
 )
 _resume = click.option(
     "--resume",
@@ -89,14 +110,32 @@ def commands() -> None:
     type=click.IntRange(1, 64),
     help="Trials at once. They share the device, so their timings are marked.",
 )
+@click.option(
+    "--fail-on",
+    multiple=True,
+    default=("failed",),
+    show_default=True,
+    metavar="OUTCOMES",
+    callback=_fail_on,
+    help="Exit with 1 where a trial has one of these outcomes: failed, missed (its training ended without the "
+    "target), diverged, out-of-memory. Commas between them. A failed trial always counts; of a search, the winner's "
+    "trainings on fresh seeds count.",
+)
 @_resume
 @_results
-def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path | None, results: Path) -> None:
+def run(
+    spec: Path | None,
+    overrides: tuple[str, ...],
+    jobs: int,
+    fail_on: tuple[str, ...],
+    resume: Path | None,
+    results: Path,
+) -> None:
     """Train every configuration of SPEC and compare them.
 
     Records go to RESULTS/<spec name>/<run id>/ as they come; the report is printed at the end.
 
-    Exit codes: 0 fine, 1 a trial failed, 2 bad input, 130 interrupted.
+    Exit codes: 0 fine, 1 a trial failed (or what --fail-on names), 2 bad input, 130 interrupted.
     """
     from bench.interrupts import terminate_as_interrupt
     from bench.load_spec import load_spec
@@ -125,7 +164,9 @@ def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path |
             finally:
                 display.stop()
             _print_report(directory, records, console)
-    sys.exit(exit_code(records))
+    for name, count in failures(records, fail_on, directory.run).items():
+        click.echo(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
+    sys.exit(exit_code(records, fail_on, directory.run))
 
 
 @commands.command("batch-size")
@@ -408,9 +449,28 @@ def device_at_hand() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def exit_code(records: Sequence[Record]) -> int:
-    """Return 1 when a trial failed; every other status is a finding."""
-    return FAILED if any(record.status == "failed" for record in records) else 0
+def exit_code(
+    records: Sequence[Record], fail_on: Sequence[str] = ("failed",), run: Mapping[str, Any] | None = None
+) -> int:
+    """Return 1 when a trial failed, or has an outcome that is asked for; every other status is a finding."""
+    failed = any(record.status == "failed" for record in records)
+    return FAILED if failed or failures(records, fail_on, run or {}) else 0
+
+
+def failures(records: Sequence[Record], fail_on: Sequence[str], run: Mapping[str, Any]) -> dict[str, int]:
+    """Count the trials with an outcome of `FAIL_ON` that is asked for, failed ones apart."""
+    if run.get("kind") == "search":
+        from bench.search.store import plan_of
+
+        # Trainings that a search ends early are how it searches.
+        fresh = plan_of(run["spec"]).fresh_seeds
+        records = [record for record in records if record.seed in fresh]
+    counts = {
+        name: sum(record.status in FAIL_ON[name] for record in records)
+        for name in fail_on
+        if name != "failed"
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def _epochs(text: str) -> list[int]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from bench.aliases import meant
+
 
 class BenchError(Exception):
     """Base of every error the suite raises on purpose; shown without a traceback."""
@@ -32,8 +34,16 @@ class RunDirectoryError(BenchError):
 
 
 def closest(name: object, known: Iterable[str]) -> str | None:
-    """Return the known name most like `name`, or None when none is near."""
-    matches = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.6)
+    """Return the known name that other libraries call `name`, else the one most like it, or None.
+
+    Example:
+        >>> closest("lr", ["base_lr", "betas"]), closest("bettas", ["base_lr", "betas"])
+        ('base_lr', 'betas')
+    """
+    known = list(known)
+    if (alias := meant(name, known)) is not None:
+        return alias
+    matches = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

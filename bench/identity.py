@@ -58,13 +58,13 @@ def _train(train: Train, device: str | None) -> dict[str, Any]:
     }
     if rest["precision"] == "auto" and device is not None:
         rest["precision"] = "bf16" if device == "cuda" else "fp32"
-    return {**rest, "optimizer": _optimizer(train.optimizer, given), "schedule": _schedule(train.schedule)}
+    return {**rest, "optimizer": _optimizer(given["optimizer"], given), "schedule": _schedule(train.schedule)}
 
 
 def _optimizer(name: Any, given: Mapping[str, Any]) -> Any:
     """Name the algorithm and all of its parameters, whatever it is called by."""
-    if isinstance(name, OptimizerFactory):
-        return {"factory": name.factory, **name.extras}  # as they stand, for only it knows what null means
+    if isinstance(name, dict):
+        return name  # a factory with its keys as they stand, for only it knows what null means
     options = _with_defaults(given, OPTIMIZERS[name].parameters)
     if name in ("sgd", "momentum", "nesterov"):
         plain = {"momentum": 0.0, "dampening": 0.0, "nesterov": name == "nesterov"}

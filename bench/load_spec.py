@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bench.aliases import meant
 from bench.design import check_factors
 from bench.errors import InputError, closest, unknown_name
 from bench.spec import PROFILES, SECTIONS, Spec
@@ -134,6 +135,9 @@ def _override_path(key: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+# Where a key that stands in the wrong place may belong; names and factories stand in several.
+_WHERE_KEYS_BELONG = ("train", "model", "data", "data.augment", "", "target", "limits", "early_stop")
+_EVERYWHERE = ("name", "factory", "seed", "description")
 _TYPES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -194,9 +198,20 @@ def _is_annotation(part: int | str) -> bool:
 
 def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:
     """Say which key is unknown, which are known, and which is closest."""
-    near = closest(path[-1], known)
+    near = meant(path[-1], known) or _elsewhere(str(path[-1])) or closest(path[-1], known)
     hint = f"Did you mean '{near}'?" if near else "Remove it or use one of these."
     return f"{document.where(path)}: {dotted(path)}: unknown key; known: {', '.join(sorted(known))}. {hint}"
+
+
+def _elsewhere(key: str) -> str | None:
+    """Return the key path of another section that has `key`, or what other libraries call so."""
+    for find in (lambda known: key if key in known else None, lambda known: meant(key, known)):
+        for prefix in _WHERE_KEYS_BELONG:
+            section = SECTIONS[prefix.rpartition(".")[2]] if prefix else Spec
+            known = [name for name in section.model_fields if name not in _EVERYWHERE]
+            if (near := find(known)) is not None:
+                return f"{prefix}.{near}" if prefix else near
+    return None
 
 
 def _fields_at(path: KeyPath) -> list[str]:

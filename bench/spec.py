@@ -40,6 +40,7 @@ from bench.catalog import (
     OPTIMIZERS,
     PRECISIONS,
 )
+from bench.errors import unknown_name
 from bench.units import parse_bytes, parse_seconds
 from tuner import schedules
 
@@ -259,13 +260,16 @@ def _unless_factory(value: Any, handler: ValidatorFunctionWrapHandler, info: Val
 
 def _two_sides(value: Any) -> Any:
     """Let one number stand for both sides of an image."""
-    return value if isinstance(value, list) else [value, value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value, value]
+    if not isinstance(value, list) or len(value) != 2:
+        raise _wrong(f"must be one number or [height, width], is {value!r}")
+    return value
 
 
 Size = Annotated[
     list[Count],
     BeforeValidator(_two_sides),
-    Field(min_length=2, max_length=2),
     WithJsonSchema(
         {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": {"type": "integer"}}]}
     ),
@@ -391,6 +395,10 @@ class Schedule(Section):
     @model_validator(mode="after")
     def _known_parameters(self) -> Schedule:
         """Check the parameters against the named schedule's."""
+        known = schedules.SCHEDULES[self.name].parameters
+        for key in self.parameters:
+            if key not in known:
+                raise _wrong(str(unknown_name(f"schedule {self.name}", key, known)))
         try:
             schedules.check(self.name, self.parameters)
         except ValueError as error:

@@ -10,10 +10,11 @@ import math
 import re
 import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench import significance
+from bench.caveats import Caveat
 from bench.design import LEFT_OUT
 from bench.effects import Gain, named_levels
 from bench.significance import Estimate
@@ -113,7 +114,8 @@ def recommendation(summary: Summary) -> str:
         return f"No configuration could be trained to its end. {_mend(summary)}"
     name = configuration_label(first.factors)
     if summary.target is not None and not first.reached:
-        return f"No configuration reached {summary.target}. Closest: {name}, {_score(summary, first)}. {_try(summary)}"
+        closest = f"No configuration reached {summary.target}. Closest: {name}, {_score(summary, first)}."
+        return " ".join([closest, _try(summary), *shorts(summary.caveats)])
     sentences = [f"Use {name}: {_reason(summary, first)}.", *_caveats(summary, first)]
     return " ".join(sentences)
 
@@ -206,7 +208,12 @@ def _caveats(summary: Summary, first: Configuration) -> list[str]:
         caveats.append(
             "It is ahead of every other configuration (exact Mann-Whitney tests, p <= 0.05 after Holm)."
         )
-    return [*caveats, *(caveat.short for caveat in summary.caveats if caveat.short)]
+    return [*caveats, *shorts(summary.caveats)]
+
+
+def shorts(caveats: Iterable[Caveat]) -> list[str]:
+    """Return what a recommendation says of the caveats over its report."""
+    return [caveat.short for caveat in caveats if caveat.short]
 
 
 def undecided(summary: Summary) -> list[int]:

@@ -147,7 +147,9 @@ def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pyt
                     made.rename(wanted)
 
 
-def test_own_data_model_and_optimizer_train_as_the_page_says(here: Path) -> None:
+def test_own_data_model_and_optimizer_train_as_the_page_says(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = ROOT / "docs" / "own-data.md"
     for language, text in blocks(page, "python", "yaml"):
         paste(language, text, here)
@@ -164,3 +166,6 @@ def test_own_data_model_and_optimizer_train_as_the_page_says(here: Path) -> None
         assert record.provenance["classes"] == ["dusk", "noon"]
         # 12 x 10 grey pixels, 8 hidden units, 2 classes
         assert record.values["parameters"] == 120 * 8 + 8 + 8 * 2 + 2
+    assert re.search(r"^classes +0 dusk, 1 noon *$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert bench(["run", "--resume", str(made)]) == 0  # the same run: nothing is missing
+    assert len((made / "records.jsonl").read_text().splitlines()) == 2

@@ -27,6 +27,7 @@ from tuner.throughput import Throughput, smoothed_step_times
 _DIM = "dim"
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
 _STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "predicted": "not run"}
+_LEAST_SHARE, _LARGEST_SHARE = -0.5, 1.0
 # The bar of a row: so many characters up to the limit, and some beyond it.
 _UP_TO_LIMIT, _BEYOND = 12, 3
 
@@ -280,11 +281,24 @@ def _predictions(configuration: ConfigurationStudy) -> Table:
             _bytes(row.predicted_bytes),
             _bytes(row.expected_bytes),
             _memory(row) if row.needed_bytes is not None else "-",
-            "-" if row.error is None else f"{row.error:+.1%}",
+            _error(row),
             _bytes(row.peak_bytes),
             _STATUS[row.status],
         )
     return table
+
+
+def _error(row: SizeRow) -> str:
+    """Print by how much the expectation was off: as a share, or in bytes where that is most of the need or beyond it.
+
+    What libraries take is some MiB at any size, so of a small model's need it is a share of thousands of percent.
+    """
+    if row.error is None or row.expected_bytes is None or row.needed_bytes is None:
+        return "-"
+    if _LEAST_SHARE <= row.error <= _LARGEST_SHARE:
+        return f"{row.error:+.1%}"
+    difference = row.expected_bytes - row.needed_bytes
+    return f"{'+' if difference > 0 else '-'}{format_bytes(abs(difference))}"
 
 
 def _empty_table(*titles: str) -> Table:

@@ -12,7 +12,7 @@ from rich.text import Text
 from bench.report.caveats import caveat_lines
 from bench.search.store import is_left
 from bench.search.study import SearchStudy
-from bench.wording import configuration_label, counted
+from bench.wording import configuration_label, counted, shorts
 
 _BEST = 8
 _BAR_WIDTH = 30
@@ -40,7 +40,7 @@ def _parts(study: SearchStudy) -> Iterator[RenderableType]:
         yield Text(f"{waited} waited, and could have gone on, when the budget was spent.")
     if study.waiting:
         yield Text(f"The search is not over: {counted(study.waiting, 'training')} can go on with --resume.")
-    yield Panel(Text(_winner(study)), title="Winner", title_align="left")
+    yield Panel(Text(" ".join([_winner(study), *shorts(study.caveats)])), title="Winner", title_align="left")
     if study.plots:
         yield Text(f"plots: {', '.join(file.name for file in study.plots)} in {study.path}")
     if study.note:

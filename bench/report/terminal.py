@@ -8,7 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.panel import Panel
@@ -535,4 +535,17 @@ def _list(title: str, lines: Sequence[str]) -> RenderableType | None:
     grid.add_column(overflow="fold")
     for line in lines:
         grid.add_row("-", Text(line))
-    return Group(_title(title), grid)
+    return Group(_title(title), _Ragged(grid))
+
+
+class _Ragged:
+    """A renderable without spaces at the ends of its lines: after a backslash they would break a pasted command."""
+
+    def __init__(self, inside: RenderableType) -> None:
+        self._inside = inside
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self._inside, options, pad=False):
+            text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+            text.rstrip()
+            yield text

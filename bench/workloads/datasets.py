@@ -328,13 +328,13 @@ def check_arrays(where: str, x_train: Any, y_train: Any, x_test: Any, y_test: An
     if num_classes > len(y["y_train"]):
         raise InputError(
             f"{where}: y_train has the label {num_classes - 1} among {len(y['y_train'])} samples. "
-            "Number the classes from 0"
+            f"{_NUMBER_THEM}"
         )
     unused = np.flatnonzero(np.bincount(y["y_train"], minlength=num_classes) == 0)
     if unused.size:
         raise InputError(
             f"{where}: y_train has labels 0 to {num_classes - 1}, but none of {_listed(unused)}. "
-            "Number the classes from 0 without gaps"
+            f"{_NUMBER_THEM}"
         )
     if int(y["y_test"].max()) >= num_classes:
         row = int(np.argmax(y["y_test"] >= num_classes))
@@ -394,17 +394,50 @@ def _labels(where: str, y: np.ndarray) -> np.ndarray:
             f"{where} has shape {y.shape}, which looks like one-hot rows; labels are integers of shape (N,). "
             "Save y.argmax(axis=1)"
         )
-    if y.ndim != 1 or y.dtype.kind not in "iu":
+    if y.ndim != 1:
         raise InputError(
-            f"{where} is {y.dtype} of shape {y.shape}; labels are integers of shape (N,). "
-            "Convert it with astype('int64')"
+            f"{where} has shape {y.shape}; labels are integers of shape (N,). Save one label for each sample"
         )
+    if y.dtype.kind not in "iu":
+        raise InputError(f"{where} {_no_labels(y)}")
     if y.dtype.kind == "i" and int(y.min()) < 0:
         row = int(np.argmax(y < 0))
-        raise InputError(f"{where}[{row}] is {y[row]}; labels start at 0. Number the classes from 0")
+        raise InputError(f"{where}[{row}] is {y[row]}; labels start at 0. {_NUMBER_THEM}")
     if int(y.max()) >= 2**31:
-        raise InputError(f"{where} holds {int(y.max())}. Number the classes from 0 without gaps")
+        raise InputError(f"{where} holds {int(y.max())}. {_NUMBER_THEM}")
     return y.astype(np.int64)
+
+
+# One numbering for both arrays: a class has the same number in the training set and in the test set.
+_NUMBER_THEM = (
+    "Number the classes from 0: names = np.unique(y_train), y_train = np.searchsorted(names, y_train), "
+    "and y_test alike"
+)
+_MOST_CLASSES_OF_FRACTIONS = 100
+
+
+def _no_labels(y: np.ndarray) -> str:
+    """Say what an array holds instead of integers, and what makes labels of it."""
+    if y.dtype.kind in "USO":
+        shown = y[0].item() if isinstance(y[0], np.generic) else y[0]
+        return f"is of {y.dtype}, like {shown!r}; labels are integers. {_NUMBER_THEM}"
+    if y.dtype.kind == "b":
+        return "is bool; labels are integers. Convert it with astype('int64')"
+    if y.dtype.kind != "f":
+        return f"is {y.dtype}; labels are integers. {_NUMBER_THEM}"
+    if not np.isfinite(y).all():
+        row = int(np.argmin(np.isfinite(y)))
+        return f"has {y[row]} in row {row}; labels are integers. Remove the sample or give it its label"
+    fractions = np.flatnonzero(y != np.round(y))
+    if not fractions.size:
+        return f"is {y.dtype}; labels are integers. Convert it with astype('int64')"
+    row = int(fractions[0])
+    if len(np.unique(y)) > _MOST_CLASSES_OF_FRACTIONS:
+        return (
+            f"has {y[row]:g} in row {row}, a fraction, and more than {_MOST_CLASSES_OF_FRACTIONS} different values; "
+            "labels are integers, and a regression is not trained here. Make classes of ranges with np.digitize"
+        )
+    return f"has {y[row]:g} in row {row}, a fraction; labels are integers. {_NUMBER_THEM}"
 
 
 def _listed(numbers: np.ndarray) -> str:
@@ -494,6 +527,17 @@ def _locate_folder(
     return Source("folder", "folder", path=str(folder), options=options, classes=found.classes, where=where)
 
 
+def _plain_array(file: Mapping[str, np.ndarray], name: str, at: str) -> np.ndarray:
+    """Read one array; one of Python objects, as texts easily become, is not read."""
+    try:
+        return file[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        mend = _NUMBER_THEM if name.startswith("y_") else "Save plain numbers"
+        raise InputError(f"{at}: {name} holds Python objects, which are not read. {mend}") from None
+
+
 def _load_npz(source: Source) -> Arrays:
     """The four arrays of a person's .npz file."""
     assert source.path is not None
@@ -511,7 +555,7 @@ def _load_npz(source: Source) -> Arrays:
                 raise InputError(
                     f"{at}: lacks {', '.join(missing)}; it has {held}. Save all four with np.savez"
                 )
-            arrays = [file[name] for name in ARRAY_NAMES]
+            arrays = [_plain_array(file, name, at) for name in ARRAY_NAMES]
     # numpy raises ValueError for pickled objects, and for a file that is no array file at all.
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{at}: cannot be read; {error}. Save plain number arrays with np.savez") from error

@@ -64,6 +64,8 @@ def test_every_kind_of_report_says_all_that_its_data_hold(kind: str, tmp_path: P
     ):
         assert words.lower() in text.lower(), words
     assert text.index("STAND-IN") < text.index("demo")
+    if kind == "search":
+        assert "The test set steered" in text
     clean = run_json(kind)
     clean["spec"]["target"]["metric"] = "val_accuracy"
     assert caveats_of(clean, []) == ()

@@ -56,6 +56,7 @@ def test_doctor_says_what_is_here_in_100_columns(capsys: pytest.CaptureFixture[s
     [
         (("rnu",), "unknown command 'rnu'; known: batch-size, doctor, list, lr-range, report, run, "),
         (("run",), "name a SPEC, e.g. specs/cifar.yaml, or --resume DIR"),
+        (("run", "x.yaml", "--fail-on", "missed,out_of_memory"), "Did you mean 'out-of-memory'?"),
         (("run", "nowhere.yaml"), "nowhere.yaml: no such file; known here: "),
         (("run", "specs/smoke.yaml", "--jobs", "0"), "0 is not in the range"),
         (("run", "--resume", "nowhere"), "nowhere: no run is there"),
@@ -93,6 +94,19 @@ def test_only_a_failed_trial_makes_the_exit_1() -> None:
     findings = ("ok", "missed_target", "diverged", "out_of_memory", "stopped_early")
     assert cli.exit_code(records(*findings)) == 0
     assert cli.exit_code(records(*findings, "failed")) == 1
+    for asked, statuses in cli.FAIL_ON.items():
+        for status in (*findings, "failed"):
+            code = cli.exit_code(records("ok", status), (asked,))
+            assert code == (1 if status in (*statuses, "failed") else 0), (asked, status)
+
+
+def test_of_a_search_the_winners_fresh_seeds_can_miss_the_target() -> None:
+    search = {"search": {"budget_epochs": 9, "prior": False, "fresh_seeds": 1}}
+    spec = {"design": search, "seeds": [0], "factors": {"optimizer": ["sgd"]}, "train": {"epochs": 3}}
+    run = {"kind": "search", "spec": spec}
+    dropped = Record("a", {}, 0, "stopped_early")
+    assert cli.exit_code([dropped], ("missed",), run) == 0
+    assert cli.exit_code([dropped, Record("b", {}, 1, "missed_target")], ("missed",), run) == 1
 
 
 def test_an_expected_error_shows_no_traceback(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -242,7 +243,9 @@ FLAT = np.zeros((6, 4))
         ({"y_train": np.float32(3)}, "y_train 0"),
         ({"y_train": np.eye(3)[np.arange(12) % 3]}, r"one-hot rows.*argmax"),
         ({"y_train": np.eye(3, dtype=int)[np.arange(12) % 3]}, "one-hot rows"),
-        ({"y_train": (np.arange(12) % 3).astype(float)}, "float64 of shape .*Convert it with astype"),
+        ({"y_train": np.zeros((12, 2, 2), int)}, "one label for each sample"),
+        ({"y_train": np.arange(12) + 0.5, "y_test": np.arange(6)}, r"has 0.5 in row 0, a fraction"),
+        ({"y_train": np.array([0.0, np.nan, *[1.0] * 10])}, "has nan in row 1"),
         ({"y_train": np.arange(12) % 3 - 1}, r"y_train\[0\] is -1; labels start at 0"),
         ({"y_train": np.arange(12) % 3 * 2}, "labels 0 to 4, but none of 1, 3"),
         ({"y_train": np.arange(12) % 3 + 1}, "none of 0"),
@@ -256,6 +259,39 @@ def test_arrays_that_are_no_classification_are_refused(changes: dict[str, Any], 
     with pytest.raises(InputError, match=said) as caught:
         check_arrays("mine.npz", **my_arrays(**changes))
     assert str(caught.value).startswith("mine.npz: ")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [np.array(["cat", "a dog", "bird"]), np.array(["cat", "a dog", "bird"], object), np.array([0.5, 1.0, 2.25]),
+     np.array([0.0, 1.0, 2.0]), np.array([True, False, True]), np.array([3, 7, -1])],
+    ids=str,
+)  # fmt: skip
+def test_what_the_hint_says_makes_labels_of_texts_fractions_and_numbers(names: np.ndarray) -> None:
+    order = np.arange(12) % len(np.unique(names))
+    given = {"y_train": names[order], "y_test": names[order][:6]}
+    with pytest.raises(InputError) as caught:
+        check_arrays("mine.npz", **my_arrays(**given))
+    hint = str(caught.value)
+    if "astype" in hint:
+        found = {name: y.astype(re.findall(r"astype\('(\w+)'\)", hint)[0]) for name, y in given.items()}
+    else:
+        (first, second) = re.search(r"(names = .*?), (y_train = .*?), and y_test alike", hint).groups()
+        scope = {"np": np, **given}
+        for line in (first, second, second.replace("y_train", "y_test")):
+            exec(line, scope)
+        found = {name: scope[name] for name in given}
+    arrays = check_arrays("mine.npz", **my_arrays(**found))
+    # The same samples share a class, in both parts.
+    for mine, theirs in ((arrays.y_train, given["y_train"]), (arrays.y_test, given["y_test"])):
+        assert ((mine[:, None] == mine) == (theirs[:, None] == theirs)).all()
+    assert (arrays.y_train[:6] == arrays.y_test).all()
+
+
+def test_a_regressions_labels_are_told_what_to_do(work: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(400, 4)), np.linspace(0, 1, 400)
+    with pytest.raises(InputError, match=r"regression is not trained here.*np\.digitize"):
+        check_arrays("mine.npz", x, y, x[:9], y[:9])
 
 
 # ---------------------------------------------------------------- npz
@@ -315,7 +351,7 @@ class Trap:
 
 def test_a_pickle_in_an_npz_is_never_run(work: Path) -> None:
     save(work / "mine.npz", **my_arrays(y_train=np.array([Trap()] * 12, dtype=object)))
-    with pytest.raises(InputError, match="Save plain number arrays"):
+    with pytest.raises(InputError, match=r"y_train holds Python objects.*np\.unique"):
         load(locate("npz", path="mine.npz"))
     (work / "plain.npz").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(InputError, match="cannot be read"):

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from bench import aliases, catalog
 from bench.design import expand
 from bench.errors import InputError
 from bench.load_spec import difference, load_spec
+from bench.spec import SECTIONS, Spec
 from tests.bench.spec_text import SPEC
+from tuner.schedules import SCHEDULES
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -155,7 +158,12 @@ BAD = [
     (
         "name: digits",
         "name: folder, path: a, size: [4]",
-        "small.yaml:2: data.size: must have at least 2 values",
+        "small.yaml:2: data.size: must be one number or [height, width]",
+    ),
+    (
+        "name: digits",
+        "name: folder, path: a, size: 0",
+        "small.yaml:2: data.size[0]: must be at least 1, is 0",
     ),
     (
         "name: digits",
@@ -241,6 +249,65 @@ def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, old: str, new:
         load_spec(write(tmp_path, SPEC.replace(old, new, 1)), device="cpu")
     first = str(error.value).replace(f"{tmp_path}/", "").splitlines()[0]
     assert first.startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("train.lr=0.1", "base_lr"),
+        ("train.learning_rate=0.1", "base_lr"),
+        ("lr=0.1", "train.base_lr"),
+        ("factors.lr=[0.1]", "base_lr"),
+        ("factors.train.lr=[0.1]", "base_lr"),
+        ("bs=8", "train.batch_size"),
+        ("train.bs=8", "batch_size"),
+        ("train.n_epochs=8", "epochs"),
+        ("epochs=8", "train.epochs"),
+        ("train.wd=0.1", "weight_decay"),
+        ("train.scheduler=cosine", "schedule"),
+        ("train.max_grad_norm=1", "grad_clip"),
+        ("train.width=8", "model.width"),
+        ("model.hidden_size=8", "width"),
+        ("model.num_layers=8", "depth"),
+        ("model.act=gelu", "activation"),
+        ("data.val_split=8", "validation"),
+        ("dataset={name: digits}", "data"),
+        ("seed=3", "seeds"),
+        ("train.optimizer=SGDM", "momentum"),
+        ("train.schedule=OneCycleLR", "one-cycle"),
+        ("train.schedule=CosineAnnealingLR", "cosine"),
+        ("train.schedule=ReduceLROnPlateau", "plateau"),
+        ("train.schedule={name: step, pct_start: 0.1}", None),
+        ("train.schedule.step_size=3", None),
+        ("train.precision=float16", "fp16"),
+        ("model.activation=swish", "silu"),
+        ("model.norm=BatchNorm2d", "batch"),
+        ("target.metric=accuracy", "val_accuracy"),
+        ("device=gpu", "cuda"),
+    ],
+)
+def test_what_other_libraries_call_it_is_understood_and_answered(
+    tmp_path: Path, override: str, meant: str | None
+) -> None:
+    with pytest.raises(InputError) as error:
+        load_spec(write(tmp_path, SPEC), overrides=[override])
+    text = str(error.value).splitlines()[0]
+    assert meant is None or text.endswith(f"Did you mean '{meant}'?")
+
+
+def test_every_name_of_the_table_of_aliases_is_one_of_ours() -> None:
+    ours = {name for section in (*SECTIONS.values(), Spec) for name in section.model_fields}
+    ours |= {
+        *catalog.OPTIMIZERS,
+        *catalog.MODELS,
+        *catalog.ACTIVATIONS,
+        *catalog.NORMS,
+        *catalog.DATASETS,
+        *SCHEDULES,
+    }
+    ours |= {*catalog.PRECISIONS, *catalog.METRICS_TO_REACH, "cuda", "grid", "one-at-a-time"}
+    ours |= {name for schedule in SCHEDULES.values() for name in schedule.parameters}
+    assert set(aliases._OTHERS) <= ours
 
 
 def test_several_mistakes_are_all_said(tmp_path: Path) -> None:

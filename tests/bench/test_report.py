@@ -263,6 +263,14 @@ CASES = [
 ]
 
 
+def test_a_command_has_no_space_after_the_backslash_that_ends_a_line() -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=False, color_system=None)
+    render(full_grid(), console)
+    lines = console.file.getvalue().splitlines()
+    assert any(line.endswith("\\") for line in lines)
+    assert not any(re.search(r"\\ +$", line) for line in lines)
+
+
 def printed(summary: Summary, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
     render(summary, console)

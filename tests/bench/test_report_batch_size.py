@@ -265,6 +265,21 @@ def test_the_report_is_as_it_was(case: str) -> None:
     assert printed == path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("expected", "needed", "words"),
+    [
+        (9 * MIB + 4096, 4096, "+9.00 MiB"),
+        (33 * MIB, 30 * MIB, "+10.0%"),
+        (8 * MIB, 40 * MIB, "-32.0 MiB"),
+        (24 * MIB, 30 * MIB, "-20.0%"),
+    ],
+)
+def test_an_expectation_that_is_far_off_is_off_by_bytes(expected: float, needed: float, words: str) -> None:
+    row = SizeRow(4, "ok", 1000.0, expected, needed, needed, expected / needed - 1, probe=1)
+    study = study_of(configuration(4, None, rows=(row,), probes=1))
+    assert words in text(study, study_measurements(study, []))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_report_fits_into_100_columns(case: str) -> None:
     lines = text(*measured(case)).splitlines()

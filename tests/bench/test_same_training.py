@@ -67,6 +67,17 @@ def test_a_null_reaches_a_models_factory_and_the_report(tmp_path: Path) -> None:
     assert sizes == {"model.width_cap=4,seed=0": 35, "model.width_cap=null,seed=0": 515}
 
 
+def test_a_null_of_a_profile_or_of_set_is_passed_on_as_one_in_the_spec_is(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN + "profiles: {cuda: {model: {width_cap: null}, data: {shift: null}}}\n")
+    by_set = load_spec(path, overrides=["model.width_cap=null", "data.shift=null"])
+    by_profile = load_spec(path, device="cuda")
+    for loaded in (by_set, by_profile):
+        assert loaded.spec.model.arguments == {"width_cap": None}
+        assert loaded.spec.data.extras == {"shift": None}
+    assert "model.width_cap: (none) -> null" in by_profile.changes
+
+
 @pytest.mark.parametrize("section", ["model", "data"])
 def test_a_null_of_a_persons_own_survives_run_json(tmp_path: Path, section: str) -> None:
     key = "width_cap" if section == "model" else "shift"

@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 
+from bench.batch_size.probe import run_job
 from bench.design import expand
+from bench.lr_range import run_lr_range
 from bench.records import Record
 from bench.spec import Spec
 from bench.trial import run_trial
@@ -142,6 +144,27 @@ def test_an_optimizer_by_factory_trains_as_the_named_one_does() -> None:
         record = run(named.replace("optimizer: sgd", f"optimizer: {text}"))
         assert timeless(record) == timeless(run(named.replace("optimizer: sgd", options)))
         assert record.provenance["path"]["optimizer"] == "torch"
+
+
+@pytest.mark.parametrize("job", ["range test", "memory trace"])
+def test_range_tests_and_memory_traces_take_an_optimizer_by_factory(job: str) -> None:
+    found = []
+    for optimizer in ("momentum", "{factory: 'torch.optim:SGD', momentum: 0.9}"):
+        spec = SMALL.replace("optimizer: adam", f"optimizer: {optimizer}, precision: fp32")
+        trial = expand(Spec.model_validate(yaml.safe_load(spec)))[0]
+        sweep = {"lr_min": 1e-4, "lr_max": 10.0, "steps": 10, "repeats": 1, "mode": "exponential"}
+        is_sweep = job == "range test"
+        options = {"confirm": False, "validation": False, "all_seeds": False, **sweep}
+        trial = dataclasses.replace(
+            trial, source=locate("spirals"), options=options if is_sweep else {"job": "predict"}
+        )
+        run_it = run_lr_range if is_sweep else run_job
+        record = run_it(trial, WorkerContext(), lambda progress: None)
+        assert record.status == "ok"
+        lines = record.provenance.get("prediction", {}).get("memory", {}).get("moments")
+        found.append((record.curve, lines))
+    assert found[0] == found[1]
+    assert found[0][0] or found[0][1]
 
 
 def peaks_of_two_equal_trials() -> list[float]:

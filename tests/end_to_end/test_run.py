@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tests.end_to_end.conftest import ROOT, Done
+from bench.records import Record
+from bench.stats import summarize
+from tests.end_to_end.conftest import ROOT, Done, environment
 
 Bench = Callable[..., Done]
 
@@ -23,6 +30,11 @@ factors: {batch_size: [25, 50], optimizer: [momentum, adam]}
 seeds: 2
 target: {metric: val_accuracy, at_least: 0.6}
 """
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """The records of a run."""
+    return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
 
 
 def test_a_run_ends_in_records_and_a_report(bench: Bench, tmp_path: Path) -> None:
@@ -180,13 +192,40 @@ def test_own_data_own_model_and_every_status(bench: Bench, tmp_path: Path) -> No
         assert words in done.out
 
 
-def test_a_missed_target_is_a_finding(bench: Bench, tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SMALL.replace("0.6", "0.9999").replace("[25, 50]", "[50]"))
-    done = bench("run", "small.yaml", "--set", "seeds=1")
-    assert done.code == 0, done.err
+def test_a_missed_target_is_a_finding_and_the_command_for_the_first_four_can_be_pasted(
+    bench: Bench, tmp_path: Path
+) -> None:
+    text = SMALL.replace("0.6", "0.9999").replace("[25, 50]", "[25, 50, 100]")
+    (tmp_path / "my spec.yaml").write_text(text)
+    given = ("--set", "seeds=1", "--set", "train.epochs=1", "--set", "train.schedule={name: cosine}")
+    done = bench("run", "my spec.yaml", *given, "--fail-on", "missed")
+    assert (done.code, done.err) == (1, "exit 1 by --fail-on: 6 trials missed\n")
     assert {record["status"] for record in done.records} == {"missed_target"}
     assert all("was not reached; best: 0." in record["reason"] for record in done.records)
     assert all("time_to_target_s" not in record["values"] for record in done.records)
+
+    lines = done.out[done.out.index("  python -m bench run") :].splitlines()
+    command = list(itertools.takewhile(lambda line: line.startswith("  "), lines))
+    assert max(map(len, command)) <= 80
+    pasted = subprocess.run(
+        ["bash", "-c", "\n".join(command)],
+        cwd=tmp_path,
+        env={**environment(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert (pasted.returncode, pasted.stderr) == (0, "")
+    first, second = sorted(tmp_path.glob("results/*/*/"), key=lambda path: path.name)
+    ranked = summarize(*(json.loads((first / "run.json").read_text()), [Record(**r) for r in read(first)]))
+    factors = [configuration.factors for configuration in ranked.configurations[:4]]
+    again = read(second)
+    seeds = len({record["seed"] for record in again})
+    assert seeds >= 4
+    assert sorted(str(r["factors"]) for r in again) == sorted(str(f) for f in factors for _ in range(seeds))
+    assert {len(record["curve"]) for record in again} == {1}
+    assert json.loads((second / "run.json").read_text())["spec"]["train"]["schedule"] == {"name": "cosine"}
+    assert "listed: 4 configurations" in pasted.stdout
 
 
 def test_a_stand_in_is_announced_recorded_and_bannered(bench: Bench, tmp_path: Path) -> None:
