@@ -51,7 +51,8 @@ _overrides = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a value of the spec, e.g. train.base_lr=0.1, or empty a part of it, e.g. factors={}. May be repeated.",
+    help="Override a value of the spec, e.g. train.base_lr=0.1, or empty a part of it, e.g. factors={}. "
+    "May be repeated.",
 )
 _resume = click.option(
     "--resume",
