@@ -243,6 +243,8 @@ def finding_text(finding: Any) -> str:
         hint = f" Did you mean '{near}'?" if near else ""
         return f"unknown '{finding['input']}'; known: {', '.join(sorted(context['known']))}.{hint}"
     text = context.get("text") or f"{finding['msg']}, is {finding['input']!r}"
+    if finding["type"] == "list_type":
+        text += ". Write a list that is one value as [[...]]"
     return f"{text[0].lower()}{text[1:]}"
 
 

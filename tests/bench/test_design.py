@@ -244,6 +244,7 @@ def test_a_list_of_configurations_is_trained_as_it_stands() -> None:
         ([{"batch_sise": 1}], {}, ("configurations", 0, "batch_sise"), "Did you mean 'batch_size'"),
         ([{}, {"batch_size": "x"}], {}, ("configurations", 1, "batch_size"), "valid integer"),
         ([{"batch_size": [8, "x"]}], {}, ("configurations", 0, "batch_size", 1), "valid integer"),
+        ([{"betas": [0.9, 0.99]}], {}, ("configurations", 0, "betas", 0), "[[...]]"),
         ([{"batch_size": []}], {}, ("configurations", 0, "batch_size"), "at least 1"),
         ([{"batch_size": {"low": 1, "high": 2}}], {}, ("configurations", 0, "batch_size"), "valid integer"),
         ([{"alpha": 0.9}], {}, ("configurations", 0, "alpha"), "does not take it"),
