@@ -168,6 +168,11 @@ def test_configurations_that_come_to_the_same_are_trained_once_and_named() -> No
     )
     assert found.same == ["optimizer=sgd,betas=[0.8;0.99] = optimizer=sgd,betas=[0.9;0.99]"]
     assert Counter(t.seed for t in found.trials) == {0: 3, 1: 3}
+    search = {"search": {"budget_epochs": 9}}
+    ranged = {"optimizer": ["sgd", "adam"], "eps": {"low": 1e-9, "high": 1e-7, "log": True}}
+    assert lay_out(spec(factors=ranged, design=search, seeds=1)).same == [
+        "optimizer=sgd,eps=1e-07 = optimizer=sgd,eps=1e-09"
+    ]
     precision = spec(factors={"precision": ["auto", "fp32"]}, seeds=1)
     assert [len(lay_out(precision, device).trials) for device in ("cpu", "cuda", None)] == [1, 2, 2]
     # By PyTorch's definitions: nesterov is momentum's flag, and without a decay AdamW is Adam.
