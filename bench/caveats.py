@@ -149,14 +149,15 @@ def _mixed(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
 
 
 def _same(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
-    """Configurations that come to the same training were trained once."""
+    """Configurations that come to the same training were trained once, but a search takes them for different ones."""
     same = run.get("same") or []
     if same:
         more = f" and {len(same) - 1} more" if len(same) > 1 else ""
-        yield Caveat(
-            "same_configurations",
-            f"Left out, for it is the same training as another: {same[0]}{more}.",
+        searched = run.get("kind") == "search"
+        what = (
+            "The search tells apart what trains the same" if searched else "Left out, for it trains the same"
         )
+        yield Caveat("same_configurations", f"{what}: {same[0]}{more}.")
 
 
 _RULES: tuple[Callable[[Run, Sequence[Record]], Iterator[Caveat]], ...] = (

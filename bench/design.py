@@ -27,6 +27,7 @@ VARIED_SECTIONS = ("train", "model", "data")
 _SCHEDULE: KeyPath = ("train", "schedule")
 _OPTIMIZER: KeyPath = ("train", "optimizer")
 MAX_TRIALS = 100_000
+MOST_COMPARED = 2_000
 
 
 class _LeftOut(str):
@@ -71,7 +72,8 @@ class Layout:
     Args:
         trials: in the order in which they run.
         baseline: the configuration that the spec's own sections describe, by the values that its trials have, if any.
-        same: configurations that are not among the trials, since they train what another one does: `this = that`.
+        same: configurations that train what another one does, as `this = that`; they are not among the trials, but a
+            search takes them for different ones.
     """
 
     trials: list[Trial]
@@ -97,13 +99,9 @@ def lay_out(spec: Spec, device: str | None = None) -> Layout:
     Raises:
         InputError: when there are more than 100,000 trials or a combination of values is not valid.
     """
-    kept: dict[str, Trial] = {}
-    same = []
-    for factors in _configurations(spec):
-        trial = make_trial(spec, factors, spec.seeds[0])
-        first = kept.setdefault(identity(trial.spec, device=device), trial)
-        if first is not trial and first.factors != trial.factors:
-            same.append(f"{_named(trial.factors)} = {_named(first.factors)}")
+    kept, same = _told_apart(spec, _configurations(spec), device)
+    if isinstance(spec.design, SearchDesign):
+        _, same = _told_apart(spec, _corners(spec), device)
     trials = []
     for seed in spec.seeds:
         block = [dataclasses.replace(t, id=_id(t.factors, seed), seed=seed) for t in kept.values()]
@@ -111,8 +109,33 @@ def lay_out(spec: Spec, device: str | None = None) -> Layout:
         trials += block
     own = kept.get(identity(make_trial(spec, {}, spec.seeds[0]).spec, device=device))
     start = own.factors if own is not None else baseline(spec)
-    # A search trains none of these.
-    return Layout(trials, start, [] if isinstance(spec.design, SearchDesign) else same)
+    return Layout(trials, start, same)
+
+
+def _told_apart(
+    spec: Spec, configurations: list[dict[str, Any]], device: str | None
+) -> tuple[dict[str, Trial], list[str]]:
+    """Return the first trial of each identity, and what comes to the same as one before it, as `this = that`."""
+    kept: dict[str, Trial] = {}
+    same = []
+    for factors in configurations:
+        trial = make_trial(spec, factors, spec.seeds[0])
+        first = kept.setdefault(identity(trial.spec, device=device), trial)
+        if first is not trial and first.factors != trial.factors:
+            same.append(f"{_named(trial.factors)} = {_named(first.factors)}")
+    return kept, same
+
+
+def _corners(spec: Spec) -> list[dict[str, Any]]:
+    """Return the combinations of a search's values, of ranges their ends; none where they are too many to compare.
+
+    Those that cannot be are left out: which a search comes upon, its records will say.
+    """
+    factors = varied(spec)
+    if math.prod(len(values) for values in factors.values()) > MOST_COMPARED:
+        return []
+    cells = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+    return [cell for cell in cells if _identity_with(spec, cell) is not None]
 
 
 def baseline(spec: Spec) -> dict[str, Any]:
@@ -277,6 +300,8 @@ def finding_text(finding: Any) -> str:
     if finding["type"] == "string_pattern_mismatch" and finding["loc"][-1] == "factory":
         return f"{finding['input']!r} is not of the form package.module:function"
     text = context.get("text") or f"{finding['msg']}, is {finding['input']!r}"
+    if finding["type"] == "list_type":
+        text += ". Write a list that is one value as [[...]]"
     return f"{text[0].lower()}{text[1:]}"
 
 

@@ -11,6 +11,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from bench import significance
@@ -293,9 +294,12 @@ def again_command(summary: Summary, count: int, seeds: int) -> str:
     if run["spec"].get("design", "grid") != "grid":
         settings.append("design=grid")
     settings.append(f"seeds={seeds}")
+    words = [f"--set {shlex.quote(' '.join(text.split()))}" for text in settings]
+    results = PurePath(summary.directory or "results/-/-").parents[1]
+    if str(results) != "results":
+        words.insert(0, f"--results {shlex.quote(str(results))}")
     lines = [f"python -m bench run {shlex.quote(run.get('spec_path') or 'SPEC')}"]
-    for text in settings:
-        word = f"--set {shlex.quote(' '.join(text.split()))}"
+    for word in words:
         if len(lines[-1]) + len(word) < _COMMAND_WIDTH:
             lines[-1] += f" {word}"
         else:

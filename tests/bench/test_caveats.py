@@ -54,12 +54,13 @@ def report(run: dict[str, Any], records: list[Record], directory: Path) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_report_says_all_that_its_data_hold(kind: str, tmp_path: Path) -> None:
-    run = run_json(kind, stand_in=STAND_IN, jobs=2, dirty=True)
+    run = run_json(kind, stand_in=STAND_IN, jobs=2, dirty=True, same=["a=1 = a=2", "b=1 = b=2"])
     text = report(run, [], tmp_path)
     for words in (
         f"STAND-IN DATA: {STAND_IN}",
         "the test set steers",
         "2 trials at once",
+        "the same: a=1 = a=2 and 1 more",
         "uncommitted changes",
     ):
         assert words.lower() in text.lower(), words

@@ -171,6 +171,11 @@ def test_configurations_that_come_to_the_same_are_trained_once_and_named() -> No
     )
     assert found.same == ["optimizer=sgd,betas=[0.8;0.99] = optimizer=sgd,betas=[0.9;0.99]"]
     assert Counter(t.seed for t in found.trials) == {0: 3, 1: 3}
+    search = {"search": {"budget_epochs": 9}}
+    ranged = {"optimizer": ["sgd", "adam"], "eps": {"low": 1e-9, "high": 1e-7, "log": True}}
+    assert lay_out(spec(factors=ranged, design=search, seeds=1)).same == [
+        "optimizer=sgd,eps=1e-07 = optimizer=sgd,eps=1e-09"
+    ]
     precision = spec(factors={"precision": ["auto", "fp32"]}, seeds=1)
     assert [len(lay_out(precision, device).trials) for device in ("cpu", "cuda", None)] == [1, 2, 2]
     # By PyTorch's definitions: nesterov is momentum's flag, and without a decay AdamW is Adam.
@@ -271,6 +276,7 @@ def test_a_list_of_configurations_is_trained_as_it_stands() -> None:
         ([{"batch_sise": 1}], {}, ("configurations", 0, "batch_sise"), "Did you mean 'batch_size'"),
         ([{}, {"batch_size": "x"}], {}, ("configurations", 1, "batch_size"), "valid integer"),
         ([{"batch_size": [8, "x"]}], {}, ("configurations", 0, "batch_size", 1), "valid integer"),
+        ([{"betas": [0.9, 0.99]}], {}, ("configurations", 0, "betas", 0), "[[...]]"),
         ([{"batch_size": []}], {}, ("configurations", 0, "batch_size"), "at least 1"),
         ([{"batch_size": {"low": 1, "high": 2}}], {}, ("configurations", 0, "batch_size"), "valid integer"),
         ([{"alpha": 0.9}], {}, ("configurations", 0, "alpha"), "does not take it"),

@@ -37,6 +37,11 @@ def test_the_schema_accepts_the_ways_to_write_a_spec(validator: jsonschema.Draft
     plain = yaml.safe_load(SPEC)
     validator.validate(plain)
     validator.validate({**plain, "design": {"random": 3}, "seeds": [1, 2]})
+    listed = [
+        {"batch_size": [8, 16], "schedule": "cosine", "betas": [[0.9, 0.99]]},
+        {"model.heads": 4, "norm": None},
+    ]
+    validator.validate({**plain, "factors": {}, "configurations": listed})
     validator.validate({**plain, "model": {"factory": "mine:build", "heads": 4}})
     validator.validate({**plain, "train": {**plain["train"], "schedule": "cosine"}})
     folder = {"name": "folder", "path": "x"}
@@ -64,6 +69,9 @@ def test_the_schema_accepts_the_ways_to_write_a_spec(validator: jsonschema.Draft
         {"train": {"base_lr": 0.1, "batch_size": 1, "epochs": 1, "optimizer": {"beta": 1}}},
         {"train": {"base_lr": 0.1, "batch_size": 1}},
         {"factors": {"batch_size": ["x"]}},
+        {"configurations": [{"batch_size": "x"}]},
+        {"configurations": [{"batch_size": [8, "x"]}]},
+        {"configurations": []},
         {"profiles": {"cpu": {"train": {"epoch": 3}}}},
         {"profiles": {"gpu": {}}},
         {"desing": "grid"},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from bench.errors import InputError
+from bench.wording import flow_yaml
 from bench.yaml_source import MAX_BYTES, dotted, parse_value, parse_yaml, read_yaml
 
 
@@ -130,3 +132,16 @@ def test_merging_replaces_lists_and_merges_mappings() -> None:
 
 def test_dotted_paths_read_as_people_write_them() -> None:
     assert dotted(("factors", "model.width", 0)) == "factors.model.width[0]"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1e-05, 2.5e20, 0.1, -3, True, None, "1e3", "no", "null", "True", "a: b", "x,y", "it's", "[a]", "#c", "", " x", "é",
+     {"a.b": [None, [0.9, 0.99]], "schedule": {"name": "one-cycle", "pct_start": 0.3}}, [], {}],
+    ids=repr,
+)  # fmt: skip
+def test_flow_yaml_is_read_back_to_the_same_value_also_by_a_shell(value: object) -> None:
+    text = flow_yaml([value])
+    assert parse_value(text, "x") == [value]
+    (word,) = shlex.split(shlex.quote(f"configurations={text}"))
+    assert parse_value(word.partition("=")[2], "x") == [value]
