@@ -22,6 +22,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.utils import _pytree as pytree
 
 from kernels.activation_calls import FUNCTIONAL, METHODS, fused_name
 from kernels.activations import Activation
@@ -139,9 +140,7 @@ class _Reader:
         self.reading = Reading()
         self.proved: set[nn.Module] = set()
         self._escaping: dict[nn.Module, set[nn.Module]] = {}
-        self._fresh: set[nn.Module] = (
-            set()
-        )  # modules whose result never shares memory with what they are given
+        self._fresh: set[nn.Module] = set()  # whose result never shares memory with what they are given
 
     def visit(self, module: nn.Module) -> set[nn.Module]:
         """The in-place activations through which a call of `module` overwrites its arguments."""
@@ -182,10 +181,14 @@ class _Reader:
     def _gives_fresh(self, graph: fx.Graph) -> bool:
         """Say whether the result has memory of its own."""
         waiting = [other for node in graph.nodes if node.op == "output" for other in node.all_input_nodes]
-        for node in waiting:  # grows
+        seen = set[fx.Node]()
+        while waiting:
+            node = waiting.pop()
             if node.op in ("placeholder", "get_attr"):
                 return False
-            waiting += self._sources(node)
+            if node not in seen:
+                seen.add(node)
+                waiting += self._sources(node)
         return True
 
     def _read_functions(self, module: nn.Module, graph: fx.Graph) -> None:
@@ -195,17 +198,12 @@ class _Reader:
                 continue
             table: Any = FUNCTIONAL if node.op == "call_function" else METHODS
             known = node.target in table
-            if (
-                not known
-                and str(getattr(node.target, "__name__", node.target)).rstrip("_") not in table.values()
-            ):
-                continue
+            name = str(getattr(node.target, "__name__", node.target))
             kwargs = {key: value for key, value in node.kwargs.items() if key != "input"}
             found = fused_name(node.target, node.args[1:], kwargs) if known else None
             if found is not None:
                 self.reading.called.setdefault(module, set()).add(found[0])
-            else:
-                name = str(getattr(node.target, "__name__", node.target))
+            elif known or name.rstrip("_") in table.values():
                 self.reading.kept.setdefault(module, set()).add(name)
 
     def _read_in_place(self, graph: fx.Graph) -> set[nn.Module]:
@@ -228,7 +226,7 @@ class _Reader:
             read_later = any(
                 other in storage for user in nodes[place + 1 :] for other in user.all_input_nodes
             )
-            if read_later or any(other.op == "get_attr" for other in storage):
+            if read_later or any(_is_kept(other) for other in storage):
                 self.reading.unsafe.update(dict.fromkeys(overwriting, REUSED))
             elif any(other.op == "placeholder" for other in storage):
                 escaping |= overwriting
@@ -261,14 +259,20 @@ class _Reader:
         return [] if fresh else node.all_input_nodes
 
 
+def _is_kept(node: fx.Node) -> bool:
+    """Say whether somebody may hold the tensor beyond the forward: it is an attribute, or was shown to a hook."""
+    return node.op == "get_attr" or (node.op == "call_module" and bool(node.meta[_TARGET]._forward_hooks))
+
+
 def _graphs(module: nn.Module) -> list[fx.Graph] | None:
     """The graphs of a forward in training and evaluation, with its optional arguments given and left out.
 
-    None where it cannot be traced: tensors decide where it goes, say.
+    None where it cannot be traced: tensors decide where it goes, or are kept in attributes.
     """
     if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
         return None
     graphs = []
+    attributes = {each: dict(vars(each)) for each in module.modules() if each is not module}
     try:
         parameters = inspect.signature(module.forward).parameters.values()
         left_out = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -277,13 +281,25 @@ def _graphs(module: nn.Module) -> list[fx.Graph] | None:
                 own = _own_copy(module)
                 own.training = training
                 graph = _Tracer().trace(own, concrete or None)
+                if _holds_a_proxy(own, *attributes):
+                    return None
                 for node in graph.nodes:
                     if node.op in ("call_module", "get_attr"):
                         node.meta[_TARGET] = operator.attrgetter(node.target)(own)
                 graphs.append(graph)
     except Exception:
         return None
+    finally:
+        for each, former in attributes.items():
+            vars(each).clear()
+            vars(each).update(former)
     return graphs
+
+
+def _holds_a_proxy(*modules: nn.Module) -> bool:
+    """Say whether a trace left tensors in attributes, from where others may read them."""
+    held = (value for module in modules for key, value in vars(module).items() if not key.startswith("_"))
+    return any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves(list(held)))
 
 
 def _own_copy(module: nn.Module) -> nn.Module:

@@ -21,6 +21,7 @@ from kernels.launch import path_of
 from tests.kernels.binder import binder_runs
 from tests.kernels.model_shapes import MODELS
 from tests.kernels.probe_kernels import add_kernel
+from tests.kernels.special_values import RULE, assert_rule
 
 pytestmark = pytest.mark.gpu
 
@@ -210,6 +211,16 @@ def test_the_approximate_variant_holds_its_stated_error(name: str, dtype: torch.
     error = (found.double() - exact).abs()
     allowed = row.approximate_ulp[dtype] * unit + tail + smallest
     assert torch.equal(error, error.minimum(allowed)), f"x = {x[~(error <= allowed)].tolist()}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", RULE)
+def test_infinities_and_nan_follow_the_rule(name: str, dtype: torch.dtype) -> None:
+    x = torch.tensor([float("nan"), float("inf"), float("-inf"), 0.0] * 9, dtype=dtype, device=DEVICE)
+    leaf = x.clone().requires_grad_()
+    y = activation(leaf, name)
+    (slope,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
+    assert_rule(name, y.detach().cpu(), slope.cpu(), x.cpu())
 
 
 @pytest.mark.parametrize("name", KERNELS)

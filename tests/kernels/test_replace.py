@@ -258,6 +258,25 @@ def test_what_overwrites_a_tensor_that_is_used_again_stays(
     assert block.act is act
 
 
+def test_what_overwrites_a_tensor_that_an_attribute_or_a_hook_keeps_stays() -> None:
+    class Keeping(Reused):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.use.kept = [h := self.linear(x)]
+            return self.act(h)
+
+    seen: list[torch.Tensor] = []
+    model = nn.Sequential(
+        Keeping(nn.Identity(), nn.ReLU(inplace=True)), nn.Linear(3, 3), nn.ReLU(inplace=True)
+    )
+    model[1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with pytest.warns(UserWarning, match=r"2 .*used again.*; 0\.act .*cannot be traced"):
+        assert replace_activations(model) == []
+    assert not hasattr(model[0].use, "kept")  # as before
+    y = model(normal(2, 3))
+    assert seen[0] is y or torch.equal(seen[0], y)
+    assert (model[0].use.kept[0] >= 0).all()
+
+
 @pytest.mark.parametrize("use", [in_a_row, of_its_result], ids=lambda f: f.__name__)
 def test_what_overwrites_a_tensor_that_nobody_reads_is_replaced(use: Callable[..., torch.Tensor]) -> None:
     model = nn.Sequential(Reused(use, nn.SiLU(inplace=True)), nn.ReLU(inplace=True))
