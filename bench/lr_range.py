@@ -264,9 +264,29 @@ class Tested:
         return self.record.values
 
     @property
+    def advice(self) -> str:
+        """How the suggestion comes about, and the rate to use; empty where there is none.
+
+        Example:
+            >>> record = Record("t", {}, 0, "ok", values={"suggested_lr": 0.05}, provenance={"reason": "it falls"})
+            >>> Tested(record, "train", [], [], []).advice
+            'it falls. Use 0.05'
+        """
+        lr = self.values.get("suggested_lr")
+        if lr is None:
+            return ""
+        tried = (
+            ", the best of the short trainings around it" if "confirm_lrs" in self.record.provenance else ""
+        )
+        why = self.record.provenance.get("reason")
+        return f"{why + '. ' if why else ''}Use {lr:.3g}{tried}"
+
+    @property
     def notes(self) -> list[str]:
         """Why there is no suggestion, or what it may suffer from."""
         reasons = [self.record.reason] if self.record.reason else []
+        if "range_lr" in self.values and "suggested_lr" not in self.values:
+            reasons.append("no rate to use: every short training around the suggestion diverged")
         return [*reasons, *self.record.provenance.get("warnings", [])]
 
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from bench.assembly import OptimizerMaker, make_batches, make_plan, make_step, prepare_data, ready_model
+from bench.assembly import (
+    OptimizerMaker,
+    make_batches,
+    make_plan,
+    make_step,
+    prepare_data,
+    ready_model,
+    with_base_lr,
+)
 from bench.design import Trial
+from bench.errors import InputError
+from bench.lr_range import resolve_auto
 from bench.records import Record
+from bench.spec import AUTO
 from bench.worker import WorkerContext
 from tuner.measure import Stopwatch
 from tuner.noise_scale import norms_along_training
@@ -15,6 +27,8 @@ from tuner.throughput import measure_step_times
 # A big batch for the noise scale: beyond this more repeats tell more than more samples.
 MOST_SAMPLES = 1024
 MOST_SMALL = 32
+# Of a model that is built before its rate is known.
+ANY_LR = 1e-3
 # At least so many small batches make a big one; fewer see little of the noise.
 LEAST_PARTS = 4
 
@@ -39,28 +53,44 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
 def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     """Measure gradient norms before training and after each of `trial.options["noise_epochs"]`.
 
+    `base_lr: auto` is found by the LR range test that a training begins with. Where it finds none, the norms are
+    measured before training only.
+
     Returns:
-        a record whose provenance has, under `points`, the norms at each epoch, and under `samples` the set's size.
+        a record whose provenance has, under `points`, the norms at each epoch, and under `samples` the set's size; with
+        `base_lr: auto` also, under `note`, what became of it.
 
     Raises:
         ValueError: too few samples to tell noise from gradient.
     """
-    spec = trial.spec
     data = prepare_data(trial, context)
     batches, _, _ = make_batches(trial, data, context.device)
+    spec = trial.spec
+    known: dict[str, Any] = {}
+    epochs = trial.options["noise_epochs"]
+    if spec.train.base_lr == AUTO:
+        trial = dataclasses.replace(trial, spec=with_base_lr(spec, ANY_LR))
+        try:
+            spec, known = resolve_auto(spec, ready_model(trial, context, batches), batches, trial.seed)
+        except InputError as error:
+            spec, epochs = trial.spec, [0]
+            known["note"] = f"before training only: {error}"
+        else:
+            known["note"] = f"measured at base_lr {spec.train.base_lr:.3g}, which auto found"
     small, big = pair_sizes(spec.train.batch_size, batches.samples)
     points = norms_along_training(
         ready_model(trial, context, batches),
         OptimizerMaker(spec),
         batches,
         plan=make_plan(spec, len(batches)),
-        epochs=trial.options["noise_epochs"],
+        epochs=epochs,
         small=small,
         big=big,
     )
     provenance = {
         "points": [dataclasses.asdict(point) for point in points],
         "samples": batches.samples,
+        **known,
     }
     return Record(trial.id, trial.factors, trial.seed, "ok", provenance=provenance)
 

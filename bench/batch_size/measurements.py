@@ -55,6 +55,7 @@ class Measurements:
         throughputs: by batch size; empty where it was not measured.
         noise: along training; empty where it was not measured.
         failures: what could not be measured, and why, a sentence each.
+        noise_note: at which rate `base_lr: auto` had the noise measured along a training, or why only before it.
         runs: trainings to a target at several batch sizes, or None.
         critical: the critical batch size of those, or None where they are too few.
         rates: LR range tests at several batch sizes, or None.
@@ -79,6 +80,7 @@ class Measurements:
     accumulation_steps: int
     recommendation: Recommendation | None
     processor_missing: float | None = None
+    noise_note: str = ""
 
     @property
     def noise_scale(self) -> NoiseScale | None:
@@ -184,9 +186,7 @@ def measured_sizes(largest: int) -> list[int]:
 
 
 def _noise_epochs(trial: Trial) -> list[int]:
-    """Return after which epochs to look; before training only, where there is no rate to train at."""
-    if isinstance(trial.spec.train.base_lr, str):
-        return [0]
+    """Return after which epochs to look."""
     return [epoch for epoch in trial.options["noise_epochs"] if epoch <= trial.spec.train.epochs] or [0]
 
 
@@ -229,7 +229,8 @@ def _noise_records(trial: Trial, record: Record, batch_size: int) -> list[Record
     if record.status != "ok":
         return [_marked(record, "noise")]
     found = []
-    for point in record.provenance["points"]:
+    known = record.provenance
+    for point in known["points"]:
         norms = point["norms"]
         squares = {
             "small_gradient_square": list(norms["small_squares"]),
@@ -249,8 +250,9 @@ def _noise_records(trial: Trial, record: Record, batch_size: int) -> list[Record
                     "measurement": "noise",
                     "small": norms["small"],
                     "big": norms["big"],
-                    "samples": record.provenance["samples"],
+                    "samples": known["samples"],
                     "train_batch_size": batch_size,
+                    **{key: known[key] for key in ("note", "base_lr_auto") if key in known},
                 },
             )
         )
@@ -328,6 +330,7 @@ def _measurements(
             ),
             default=None,
         ),
+        noise_note=next((note for record in of("noise") if (note := record.provenance.get("note"))), ""),
     )
     if configuration.batch_size is None or study.accelerator is not None:
         return found

@@ -23,12 +23,14 @@ from bench.assembly import (
     make_plan,
     prepare_data,
     rehearse,
+    with_base_lr,
 )
 from bench.batch_size.accelerators import Accelerator, accelerator
-from bench.batch_size.jobs import measure_noise, time_steps
+from bench.batch_size.jobs import ANY_LR, measure_noise, time_steps
 from bench.design import Trial
 from bench.memory_limit import SOURCE_NAMES, address_space_left, measure_footprint, settle_footprint
 from bench.records import Record
+from bench.spec import AUTO
 from bench.worker import OnProgress, WorkerContext
 from tuner.batch_size import largest_predicted, on_grid
 from tuner.batches import Batches
@@ -41,8 +43,6 @@ from tuner.training import train
 
 # The first step creates the optimizer's state, the second finds it there, the third finds the heap as it will be.
 PROBE_STEPS = 3
-# The memory of a training does not depend on the rate that it trains at.
-_ANY_LR = 0.01
 
 
 class FirstBatches(Batches):
@@ -80,9 +80,9 @@ def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Re
     Raises:
         Whatever the model's own code raises, out of memory included: the worker turns it into a record.
     """
-    if isinstance(trial.spec.train.base_lr, str):
-        section = trial.spec.train.model_copy(update={"base_lr": _ANY_LR})
-        trial = dataclasses.replace(trial, spec=trial.spec.model_copy(update={"train": section}))
+    # No rate changes what a step takes, in bytes or in seconds; the noise along a training needs the true one.
+    if trial.spec.train.base_lr == AUTO and trial.options.get("job") != "noise":
+        trial = dataclasses.replace(trial, spec=with_base_lr(trial.spec, ANY_LR))
     if trial.rehearsal:
         return rehearse(trial, context)
     return JOBS[trial.options["job"]](trial, context)

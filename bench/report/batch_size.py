@@ -377,6 +377,7 @@ def _speed_notes(measured: Measurements) -> list[str]:
         reached = f"starts at batch size {plateau.start}" if plateau.reached else "is not reached"
         notes.append(f"The throughput plateau (within 5 % of the best, {plateau.best}) {reached}.")
     notes += [_noise(measured, position) for position in range(len(measured.noise))]
+    notes += [f"Noise {measured.noise_note}."] if measured.noise_note else []
     critical, source = measured.critical_batch
     if critical is not None:
         notes.append(f"noise: that of a step over its gradient, {source} / samples of the step.")

@@ -35,6 +35,8 @@ def render(study: LRStudy, console: Console) -> None:
         return
     console.print(_table(study.tested))
     for test in study.tested:
+        if test.advice:
+            console.print(Text(f"{test.label}: {test.advice}"))
         for note in test.notes:
             console.print(Text(f"{test.label}: {note}", style="yellow"))
     for test in study.tested[:_MOST_CURVES]:

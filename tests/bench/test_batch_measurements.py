@@ -17,6 +17,7 @@ from rich.console import Console
 from bench import cli
 from bench.batch_size.jobs import measure_noise, pair_sizes, time_steps
 from bench.batch_size.measurements import measured_sizes, study_measurements
+from bench.batch_size.probe import run_job
 from bench.batch_size.study import study_batch_sizes
 from bench.design import Trial, expand
 from bench.report.batch_size import render
@@ -62,6 +63,26 @@ def test_noise_is_measured_before_and_along_training() -> None:
     # The same trial gives the same numbers.
     again = measure_noise(trial(noise_epochs=[0, 2]), WorkerContext())
     assert again.provenance == record.provenance
+
+
+def test_auto_finds_the_rate_at_which_the_noise_is_measured_along_training() -> None:
+    auto = SPEC.replace("base_lr: 0.02", "base_lr: auto")
+    options = {"job": "noise", "noise_epochs": [0, 2]}
+    record = run_job(trial(auto, **options), WorkerContext(), lambda progress: None)
+    rate = record.provenance["base_lr_auto"]["base_lr"]
+    assert [point["epoch"] for point in record.provenance["points"]] == [0, 2]
+    assert f"{rate:.3g}" in record.provenance["note"]
+    # It is the rate that the spec would have named, and the training is that rate's.
+    named = SPEC.replace("base_lr: 0.02", f"base_lr: {rate}")
+    again = run_job(trial(named, **options), WorkerContext(), lambda progress: None)
+    assert again.provenance["points"] == record.provenance["points"]
+
+
+def test_where_auto_finds_no_rate_the_noise_is_measured_before_training_and_that_is_said() -> None:
+    text = SPEC.replace("base_lr: 0.02", "base_lr: auto, grad_clip: 1.0e-12").replace("adam", "sgd")
+    record = run_job(trial(text, job="noise", noise_epochs=[0, 2]), WorkerContext(), lambda progress: None)
+    assert [point["epoch"] for point in record.provenance["points"]] == [0]
+    assert record.provenance["note"].startswith("before training only")
 
 
 def test_too_few_samples_for_the_noise_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -120,6 +121,19 @@ def test_the_report_is_the_golden_one() -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
+def test_a_suggestion_comes_with_its_reason_and_the_rate_to_use() -> None:
+    record = swept_record({"batch_size": 16, "optimizer": "adam"}, 0.002)
+    lines = study_learning_rates(run_json(FACTORS), [record]).tested[0]
+    assert lines.advice.startswith(record.provenance["reason"])
+    assert f"Use {record.values['suggested_lr']:.3g}" in lines.advice
+    values = {name: value for name, value in record.values.items() if name != "suggested_lr"}
+    (diverged,) = study_learning_rates(run_json(FACTORS), [dataclasses.replace(record, values=values)]).tested
+    assert diverged.advice == ""
+    assert "diverged" in diverged.notes[0]
+    (flat,) = study_learning_rates(run_json(FACTORS), [flat_record({"batch_size": 16})]).tested
+    assert flat.advice == ""
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_no_line_of_the_report_is_wider_than_the_console(width: int) -> None:
     lines = rendered(width).splitlines()
@@ -230,6 +244,8 @@ def test_the_command_tests_records_draws_and_reports_again(tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     found = written_records(results)
     assert [record["status"] for record in found] == ["ok", "ok"]
+    for record in found:
+        assert f"Use {record['values']['suggested_lr']:.3g}" in " ".join(done.output.split())
     for record in found:
         values = record["values"]
         assert 1e-4 < values["range_lr"] < 1
