@@ -29,6 +29,8 @@ from kernels.activations import Activation
 
 REUSED = "it overwrites its input, which is used again"
 OF_THE_CALLER = "it overwrites the input of the model"
+# PyTorch keeps the input of this one for backward, the fused kernel the result.
+RESULT = "its result is overwritten, which the fused one keeps"
 UNTRACED = "it overwrites its input, and its use cannot be traced"
 
 _TARGET = "target"  # where a node keeps the module that it calls
@@ -66,7 +68,7 @@ class Reading:
     Args:
         called: module -> names of the fused activations for what its forward calls as functions.
         kept: module -> functions that its forward calls and that have none, such as those in place.
-        unsafe: in-place activation -> why it must stay; one that is missing may be replaced.
+        unsafe: activation -> why it must stay; one that is missing may be replaced.
         untraced: modules whose forward cannot be traced.
     """
 
@@ -216,6 +218,10 @@ class _Reader:
                 if isinstance(handed_on, nn.Module):  # called by what it is handed to, in whatever way
                     unseen = {act for act in handed_on.modules() if act in self.in_place}
                     self.reading.unsafe.update(dict.fromkeys(unseen, UNTRACED))
+            if _overwrites(node):
+                for other in self._sharing_storage(node):
+                    if other.op == "call_module" and type(other.meta[_TARGET]) is nn.LeakyReLU:
+                        self.reading.unsafe[other.meta[_TARGET]] = RESULT
             if node.op != "call_module":
                 continue
             overwriting = self.visit(node.meta[_TARGET])
@@ -257,6 +263,14 @@ class _Reader:
         elif node.op == "call_method":
             fresh = node.target in _FRESH_METHODS
         return [] if fresh else node.all_input_nodes
+
+
+def _overwrites(node: fx.Node) -> bool:
+    """Say whether a function or a method overwrites its arguments, by its name."""
+    name = str(getattr(node.target, "__name__", node.target))
+    by_name = name.endswith("_") and not name.endswith("__")
+    called = node.op in ("call_function", "call_method")
+    return called and (node.target in _INTO_THE_FIRST or by_name or bool(node.kwargs.get("inplace")))
 
 
 def _is_kept(node: fx.Node) -> bool:

@@ -147,7 +147,7 @@ class _Replacement:
         if type(child) not in _NAMES:
             return None
         known = _NAMES[type(child)](child)
-        reason = self._reading.unsafe.get(child) if getattr(child, "inplace", False) else None
+        reason = self._reading.unsafe.get(child)
         if any(getattr(child, hooks, None) for hooks in _HOOKS):
             reason = "it has hooks"
         elif "forward" in vars(child) or child._modules or child._parameters or child._buffers:

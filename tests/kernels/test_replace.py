@@ -258,6 +258,23 @@ def test_what_overwrites_a_tensor_that_is_used_again_stays(
     assert block.act is act
 
 
+@pytest.mark.parametrize("overwrite", [lambda y: y.mul_(2), torch.relu_, lambda y: F.elu(y, inplace=True)])
+def test_a_leaky_relu_whose_result_is_overwritten_stays(overwrite: Callable[[torch.Tensor], Any]) -> None:
+    """PyTorch differentiates it from its input, the fused kernel from its result."""
+
+    def use(h: torch.Tensor, act: Any) -> torch.Tensor:
+        y = act(h)
+        y += h
+        overwrite(y)
+        return y
+
+    model = Reused(use, nn.LeakyReLU())
+    before = copy.deepcopy(model)
+    with pytest.warns(UserWarning, match="left alone: act .*its result is overwritten"):
+        assert replace_activations(model) == []
+    assert_computes_the_same(model, before, normal(5, 3))
+
+
 def test_what_overwrites_a_tensor_that_an_attribute_or_a_hook_keeps_stays() -> None:
     class Keeping(Reused):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
