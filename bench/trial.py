@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -29,6 +30,7 @@ from tuner.convergence import EarlyStop, Training
 from tuner.diagnosis import diagnose
 from tuner.measure import PeakMemory, resident_bytes
 from tuner.precision import resolve_precision
+from tuner.tensor_memory import peak_tensor_bytes
 from tuner.training import train_epochs
 
 
@@ -81,11 +83,12 @@ def trial_epochs(
         fuse_activations(spec, model, context) if spec.train.implementation == "fused" else "torch"
     )
     setup_s = time.perf_counter() - started_s
+    plan = make_plan(spec, len(batches))
     training = yield from train_epochs(
         model,
         make_optimizer,
         batches,
-        plan=make_plan(spec, len(batches)),
+        plan=plan,
         validation=validation,
         test=test,
         target=target,
@@ -96,6 +99,17 @@ def trial_epochs(
         layer_statistics=True,
         retime=retime,
     )
+    peak_bytes, peak_of = (
+        training.peak_bytes,
+        "the allocator" if batches.device.type == "cuda" else "the process",
+    )
+    if batches.device.type == "cpu":
+        # A trial's resident set goes by what ran before it in this worker. A model that cannot be counted keeps it.
+        with suppress(Exception):
+            peak_bytes = peak_tensor_bytes(
+                model, make_optimizer, batches, plan=plan, held_out=(validation, test)
+            )
+            peak_of = "the tensors"
     status, reason = convergence.outcome(training, target)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Record(
@@ -104,7 +118,12 @@ def trial_epochs(
         seed=trial.seed,
         status=cast(Status, status),
         reason=reason,
-        values={**convergence.values(training, target), "setup_s": setup_s, "parameters": parameters},
+        values={
+            **convergence.values(training, target),
+            "peak_bytes": peak_bytes,
+            "setup_s": setup_s,
+            "parameters": parameters,
+        },
         samples=_samples(training),
         curve=training.curve,
         provenance={
@@ -112,6 +131,7 @@ def trial_epochs(
             **chosen_lr,
             **_contention(training),
             "path": make_optimizer.path(activations_path),
+            "peak_bytes_of": peak_of,
         },
         findings=_findings(training, validation.samples),
     )

@@ -86,3 +86,10 @@ def test_a_rate_thirty_times_too_low_is_not_taken_for_too_small_a_model(seed: in
     record = run(f"{spec}seeds: [{seed}]")
     assert record.values["final_val_accuracy"] < 0.6
     assert [finding["name"] for finding in record.findings] == ["learning_rate_too_low"]
+
+
+def test_weights_that_are_nan_from_the_start_are_said_first_with_their_layer() -> None:
+    record = run(SMALL.replace("{name: mlp, width: 8}", "{factory: 'tests.bench.own_models:with_nan'}"))
+    assert record.status == "diverged"
+    assert [finding["name"] for finding in record.findings] == ["not_finite"]
+    assert "weights of layer 2" in record.findings[0]["sentence"]

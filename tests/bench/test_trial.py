@@ -19,7 +19,6 @@ from bench.spec import Spec
 from bench.trial import run_trial
 from bench.worker import WorkerContext
 from bench.workloads.datasets import locate
-from tests.fresh_process import in_fresh_process
 
 SMALL = """\
 name: small
@@ -167,18 +166,17 @@ def test_range_tests_and_memory_traces_take_an_optimizer_by_factory(job: str) ->
     assert found[0][0] or found[0][1]
 
 
-def peaks_of_two_equal_trials() -> list[float]:
-    text = SMALL.replace("name: spirals, limit: 300", "name: mnist-like, limit: 12000").replace(
-        "epochs: 2", "epochs: 1"
+def test_the_peak_of_a_configuration_does_not_go_by_what_ran_before() -> None:
+    large = SMALL.replace(
+        "name: spirals, limit: 300, validation: 90", "name: digits, limit: 200, validation: 100"
     )
+    large = large.replace("{name: mlp, width: 8}", "{name: cnn, width: 16}")
+    other = SMALL.replace("width: 8", "width: 16").replace("adam", "momentum")
     context = WorkerContext()
-    return [run(text, context).values["peak_bytes"] for _ in range(2)]
-
-
-def test_every_trials_peak_counts_from_the_workers_start() -> None:
-    """The data stay in the worker, and count in the second trial as they did in the first."""
-    data_bytes = (12000 + 10000) * 784
-    assert all(peak > data_bytes for peak in in_fresh_process(peaks_of_two_equal_trials))
+    records = [run(text, context) for text in (SMALL, large, SMALL, other, SMALL)]
+    peaks = [record.values["peak_bytes"] for record in records]
+    assert peaks[0] == peaks[2] == peaks[4] < peaks[3] < peaks[1]
+    assert {record.provenance["peak_bytes_of"] for record in records} == {"the tensors"}
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw"])

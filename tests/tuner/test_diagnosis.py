@@ -338,6 +338,10 @@ def test_what_is_not_finite_before_training_is_said_first_with_where_it_is() -> 
     assert "weights of layer middle" in finding(middle={"not_finite": ["weights", "outputs"]}).sentence
     assert "the inputs" in finding("inputs", "loss", first={"not_finite": ["outputs"]}).sentence
     assert "the loss" in finding("loss").sentence
+    # Gradients are not finite in every layer before the culprit.
+    broken = {"not_finite": ["gradient"]}
+    assert "weights of layer last" in finding(first=broken, last={"not_finite": ["weights"]}).sentence
+    assert "gradient of layer middle" in finding(first=broken, middle=broken).sentence
     # Without any of that a loss that is not finite later is the learning rate's.
     assert diagnose(curve, statistics=[_snapshot(0)], diverged="nan")[0].name == "learning_rate_too_high"
 

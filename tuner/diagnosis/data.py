@@ -117,8 +117,9 @@ def labels_do_not_fit(run: Readings) -> Finding | None:
         return None
     if not (can_be_learnt_by_heart(run) and is_learnt(run, chance)):
         return None
-    apart = learnt - max(accuracies)
-    if run.val[-1] - run.fit[-1] < 0.04 or apart < margin(chance, seen):
+    # The least certain of the accuracies that validation would have, had it learnt anything.
+    uncertain = max(chance, min(0.5, learnt))
+    if run.val[-1] - run.fit[-1] < 0.04 or learnt - max(accuracies) < margin(uncertain, seen):
         return None
     return Finding(
         "label_fault",

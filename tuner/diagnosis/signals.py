@@ -20,26 +20,31 @@ _VANISHED = 1e-4  # first layer's relative gradient over the last's
 def not_finite_from_the_start(run: Readings) -> Finding | None:
     """NaN or an infinity before the first update: in the inputs, else in the first layer with it, else in the loss.
 
-    Of a layer its weights are named before its outputs, and its outputs before its gradient. A layer's outputs that
-    overflow, from finite inputs and weights, are too large a signal.
+    Of a layer its weights are named before its outputs. Gradients come last, and from the layer that has them first on
+    the way back. A layer's outputs that are not finite, from finite inputs and weights, are its own doing.
     """
     named = run.first.get("not_finite", ())
-    where = ""
-    fix = "Look at the initialisation and at what was loaded into the model."
     if "inputs" in named:
-        where, fix = "the inputs are", "Look for NaN in the data and in what augments it."
-    elif layer := next((layer for layer in run.first.get("layers", ()) if layer.get("not_finite")), None):
-        what = layer["not_finite"][0]
-        where = f"{what} of layer {layer['name']} {'is' if what == 'gradient' else 'are'}"
-        if what != "weights":
+        return _not_finite("the inputs are", "Look for NaN in the data and in what augments it.")
+    layers = [layer for layer in run.first.get("layers", ()) if layer.get("not_finite")]
+    for layer in layers:
+        if "weights" in layer["not_finite"]:
+            fix = "Look at the initialisation and at what was loaded into the model."
+            return _not_finite(f"weights of layer {layer['name']} are", fix)
+        if "outputs" in layer["not_finite"]:
             fix = f"Look at what layer {layer['name']} computes: divisions, roots and logarithms of 0, then the scale."
-    elif named:
-        where, fix = (
-            f"the {named[0]} {'are' if named[0] == 'outputs' else 'is'}",
-            "Look at the loss and the labels.",
-        )
-    if not where:
-        return None
+            return _not_finite(f"outputs of layer {layer['name']} are", fix)
+    if named:
+        verb = "are" if named[0] == "outputs" else "is"
+        return _not_finite(f"the {named[0]} {verb}", "Look at the end of the model, the loss and the labels.")
+    if layers:
+        fix = "Look for a root or a logarithm of 0 in what follows the layer."
+        return _not_finite(f"the gradient of layer {layers[-1]['name']} is", fix)
+    return None
+
+
+def _not_finite(where: str, fix: str) -> Finding:
+    """Say where it is."""
     return Finding("not_finite", f"Before training, {where} not finite.", {}, fix, "sure")
 
 
