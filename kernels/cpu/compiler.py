@@ -36,6 +36,7 @@ class CPUOptions:
     num_warps: int = 4
     num_ctas: int = 1
     num_stages: int = 1
+    warp_size: int = 1
     maxnreg: int | None = None
     cluster_dims: tuple[int, int, int] = (1, 1, 1)
     launch_cooperative_grid: bool = False
@@ -47,6 +48,7 @@ class CPUOptions:
     arch: str = ""
     backend_name: str = "cpu"
     instrumentation_mode: str = ""
+    fpsan_homomorphic_casts: bool = False
     ir_override: str | None = None
     extern_libs: tuple[tuple[str, str], ...] = ()
     supported_fp8_dtypes: tuple[str, ...] = ()
