@@ -319,11 +319,8 @@ def test_unsigned_bytes_count_beyond_127() -> None:
     x, y, counts = torch.randn(512), torch.empty(1024), torch.empty(512, dtype=torch.int32)
     looked_up_by_bytes[(1,)](at, x, y, SIZE=1024, BINS=512)
     assert torch.equal(y, x[at.long()])
-    try:
-        counted[(1,)](at, counts, SIZE=1024, BINS=512)
-    except CompilationError as refused:  # by the front end, from Triton 3.9 on
-        assert "histogram only supports 32-bit integer input" in str(refused)
-        counted[(1,)](at.int(), counts, SIZE=1024, BINS=512)
+    # Triton 3.9's front end counts integers of 32 bits alone.
+    counted[(1,)](at.int() if hasattr(tl, "atomic_poll") else at, counts, SIZE=1024, BINS=512)
     assert torch.equal(counts, torch.bincount(at.long(), minlength=512).int())
 
 
