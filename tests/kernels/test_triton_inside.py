@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -258,3 +259,12 @@ def test_fusing_is_forbidden_where_triton_forbids_it(monkeypatch: pytest.MonkeyP
     assert not backend.parse_options({"enable_fp_fusion": False}).enable_fp_fusion
     monkeypatch.setattr("kernels.cpu.compiler.forbids_fusing", lambda: True)
     assert not backend.parse_options({"enable_fp_fusion": True}).enable_fp_fusion
+
+
+def test_makefile_and_page_name_the_tested_pairs() -> None:
+    pairs = re.search(r"^VERSIONS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert pairs is not None
+    rows = re.findall(r"^\| (\d\S+) \| (\d\S+) \|", (ROOT / "docs/kernels.md").read_text(), re.MULTILINE)
+    assert [f"{ours}-{torch}" for ours, torch in rows] == pairs[1].split()
+    releases = {ours.rpartition(".")[0]: torch.rpartition(".")[0] for ours, torch in rows}
+    assert releases == triton_inside.TESTED
