@@ -22,6 +22,7 @@ from bench.design import Trial
 from bench.lr_range import resolve_auto
 from bench.memory_limit import settle_footprint
 from bench.records import Record, Status
+from bench.spec import Spec
 from bench.worker import OnProgress, WorkerContext
 from tuner import convergence
 from tuner.convergence import EarlyStop, Training
@@ -103,10 +104,20 @@ def trial_epochs(
         provenance={
             **_provenance(trial, context),
             **chosen_lr,
-            "path": make_optimizer.path(activations_path),
+            **_kernel_paths(spec, make_optimizer.path(activations_path), torch.device(context.device)),
         },
         findings=_findings(training),
     )
+
+
+def _kernel_paths(spec: Spec, paths: dict[str, str], device: torch.device) -> dict[str, Any]:
+    """Say which way fused kernels took, and why where they went by plain PyTorch."""
+    if spec.train.implementation != "fused" or "torch" not in paths.values():
+        return {"path": paths}
+    from kernels.launch import why_not_here
+
+    why = why_not_here(device)
+    return {"path": paths, "path_reason": why} if why else {"path": paths}
 
 
 def _findings(training: Training) -> list[dict[str, Any]]:
