@@ -281,9 +281,15 @@ def unheard(compiled: Any, programs: int) -> tuple[Any, ...]:
     return (programs, 1, 1, 0, compiled.function, compiled.packed_metadata, None, None, None)
 
 
+@functools.cache
+def _runtime_knobs() -> Any:
+    """Settings of launches, kept: every launch asks for them."""
+    return __getattr__("knobs").runtime
+
+
 def someone_listens() -> bool:
     """Say whether somebody, a profiler for one, has asked Triton to be told of launches."""
-    runtime = __getattr__("knobs").runtime
+    runtime = _runtime_knobs()
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
     return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
