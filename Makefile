@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench exhaustive compilers processors libraries fuzz static gpu-check gpu-perf schema clean
+.PHONY: run test test-all lint perf search-bench exhaustive compilers processors versions libraries fuzz static
+.PHONY: gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -45,6 +46,25 @@ libraries: $(VENV)/installed-test
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
 fuzz: $(VENV)/installed-test
 	$(FUZZ) $(BIN)/python -m pytest -m exhaustive tests/kernels/cpu/test_fuzz.py
+
+# The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
+# few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,
+# and `make -k versions` goes on after a pair that fails. A cap that pip's configuration sets on this machine is lifted.
+VERSIONS := 3.7.1-2.13.0 3.8.0-2.14.1 3.9.0-2.15.0
+
+versions: $(VERSIONS:%=versions-%)
+
+versions-%: build/versions/%/installed
+	$(<D)/bin/python -m pytest -n auto --maxprocesses 4 $(or $(ONLY),tests/kernels tests/tuner tests/bench)
+
+.PRECIOUS: build/versions/%/installed
+build/versions/%/installed: pyproject.toml constraints.txt
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@echo "installing triton and torch $* into $(@D)"
+	grep -vE '^(torch|triton)==' constraints.txt > $(@D)/constraints.txt
+	PIP_CONFIG_FILE=/dev/null $(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c $(@D)/constraints.txt triton==$(word 1,$(subst -, ,$*)) torch==$(word 2,$(subst -, ,$*)) -e '.[test]'
+	@touch $@
 
 # What the machine code of every kernel says, without a GPU: minutes; one target with `python -m kernels.static --target`.
 static: $(VENV)/installed

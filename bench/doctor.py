@@ -31,14 +31,13 @@ from bench.machine import (
 from bench.memory_limit import why_not_enforced
 from bench.units import format_bytes
 from bench.wording import counted
+from kernels.triton_inside import TESTED
 from tuner.contention import CONTENDED, load_average
 
 State = Literal["ok", "note", "missing"]
 
 _OLDEST_PYTHON = (3, 10)
 _OLDEST_TORCH = (2, 9)
-# The pair in constraints.txt, which the tests run on.
-_TESTED_TORCH, _TESTED_TRITON = "2.13", "3.7"
 # CIFAR-10 as an archive and unpacked takes about 350 MB.
 _ENOUGH_DISK_BYTES = 2**30
 _COMPILERS = ("cc", "gcc", "clang")
@@ -119,19 +118,26 @@ def _check_torch() -> Check:
         return Check("torch", "missing", "not installed", "pip install 'torch>=2.9'")
     if _release(version) < _OLDEST_TORCH:
         return Check("torch", "missing", f"{version} is too old", "pip install 'torch>=2.9'")
-    if not _is_release(version, _TESTED_TORCH):
-        return Check("torch", "note", f"{version}; the tests run on {_TESTED_TORCH}")
+    if _triton_of(version) is None:
+        return Check("torch", "note", f"{version}; the tests run on {', '.join(TESTED.values())}")
     return Check("torch", "ok", version)
 
 
 def _check_triton() -> Check:
-    """Triton is there and the one that this torch was published with."""
+    """Triton is there, the one that this torch was published with, and one that the kernels fit."""
     found = versions()
-    return check_pair(found["torch"], found["triton"], _triton_that_torch_requires())
+    check = check_pair(found["torch"], found["triton"], _triton_that_torch_requires())
+    if found["torch"] is None or found["triton"] is None:
+        return check
+    from kernels.triton_inside import misfit
+
+    if why := misfit("compile"):
+        return Check("triton", "note", f"{found['triton']} does not fit the kernels", _sentence(why))
+    return check
 
 
 def check_pair(torch: str | None, triton: str | None, required: str | None) -> Check:
-    """Tell whether this triton belongs to this torch.
+    """Tell whether this triton belongs to this torch, and whether the tests run on it.
 
     Args:
         torch: torch's version, or None.
@@ -142,8 +148,8 @@ def check_pair(torch: str | None, triton: str | None, required: str | None) -> C
         >>> check_pair("2.13.0+cpu", "3.7.1", None).state, check_pair("2.13.0", "3.5.0", "3.7.1").state
         ('ok', 'note')
     """
-    if required is None and torch is not None and _is_release(torch, _TESTED_TORCH):
-        required = _TESTED_TRITON
+    if required is None and torch is not None:
+        required = _triton_of(torch)
     install = "pip install triton"
     if required is not None:
         major, minor = _release(required)
@@ -157,7 +163,14 @@ def check_pair(torch: str | None, triton: str | None, required: str | None) -> C
     if _release(triton) != _release(required):
         detail = f"{triton} does not belong to torch {torch}, which is published with {required}"
         return Check("triton", "note", detail, install)
+    if not any(_is_release(triton, tested) for tested in TESTED):
+        return Check("triton", "note", f"{triton}; the tests run on {', '.join(TESTED)}")
     return Check("triton", "ok", f"{triton}, the one that torch {torch} is published with")
+
+
+def _triton_of(torch: str) -> str | None:
+    """Return the release of Triton that is tested with a version of torch, or None where none is."""
+    return next((triton for triton, release in TESTED.items() if _is_release(torch, release)), None)
 
 
 def _check_device() -> Check:
@@ -267,14 +280,13 @@ def _check_fused_kernels() -> Check:
     if found["torch"] is None or found["triton"] is None:
         return describe_fused_kernels("torch", "triton is not installed.")
     import torch
-    from triton import knobs
 
-    from kernels.launch import path_on, why_not_on_cpu
+    from kernels.launch import path_on, why_not_here
+    from kernels.triton_inside import knobs
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return describe_fused_kernels(
-        "interpreter" if knobs.runtime.interpret else path_on(device), why_not_on_cpu()
-    )
+    path = "interpreter" if knobs.runtime.interpret else path_on(device)
+    return describe_fused_kernels(path, why_not_here(device) if path == "torch" else None)
 
 
 def describe_fused_kernels(path: str, why_not: str | None) -> Check:
@@ -282,7 +294,7 @@ def describe_fused_kernels(path: str, why_not: str | None) -> Check:
 
     Args:
         path: as in `kernels.launch`.
-        why_not: a sentence on why they cannot be compiled for the CPU, or None.
+        why_not: a sentence on why they are not compiled, or None.
 
     Example:
         >>> describe_fused_kernels("torch", "no C compiler on this machine. Install gcc or clang.").state
@@ -297,8 +309,12 @@ def describe_fused_kernels(path: str, why_not: str | None) -> Check:
     if path in ("triton", "triton-cpu"):
         return Check("fused kernels", "ok", how)
     advice = "Unset TRITON_INTERPRET." if path == "interpreter" else why_not or ""
-    advice = advice[:1].upper() + advice[1:]
-    return Check("fused kernels", "note", how, advice)
+    return Check("fused kernels", "note", how, _sentence(advice))
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def _check_kernel_cache() -> Check:
@@ -306,9 +322,8 @@ def _check_kernel_cache() -> Check:
     found = versions()
     if found["torch"] is None or found["triton"] is None:
         return Check("kernel cache", "note", "unknown without triton")
-    from triton import knobs
-
     from kernels.cpu.cache import settled, why_not_in
+    from kernels.triton_inside import knobs
 
     directory = Path(knobs.cache.dir)
     return describe_kernel_cache(directory, why_not_in(directory), settled())

@@ -239,7 +239,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
 
 
 def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[str, ...]:
-    """Say which way the trials with `implementation: fused` took."""
+    """Say which way the trials with `implementation: fused` took, and why where that is plain PyTorch."""
     default = spec.get("train", {}).get("implementation", "torch")
     found = set()
     for record in records:
@@ -248,7 +248,9 @@ def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[st
         )
         path = record.provenance.get("path")
         if implementation == "fused" and isinstance(path, Mapping):
-            found.add(", ".join(f"{part} by {way}" for part, way in path.items()))
+            ways = ", ".join(f"{part} by {way}" for part, way in path.items())
+            reason = record.provenance.get("path_reason")
+            found.add(f"{ways}: {reason}" if reason else ways)
     return tuple(sorted(found))
 
 

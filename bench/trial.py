@@ -23,6 +23,7 @@ from bench.design import Trial
 from bench.lr_range import resolve_auto
 from bench.memory_limit import settle_footprint
 from bench.records import Record, Status
+from bench.spec import Spec
 from bench.worker import OnProgress, WorkerContext
 from tuner import convergence
 from tuner.contention import total
@@ -130,7 +131,7 @@ def trial_epochs(
             **_provenance(trial, context),
             **chosen_lr,
             **_contention(training),
-            "path": make_optimizer.path(activations_path),
+            **_kernel_paths(spec, make_optimizer.path(activations_path), torch.device(context.device)),
             "peak_bytes_of": peak_of,
         },
         findings=_findings(training, validation.samples),
@@ -163,6 +164,16 @@ def _contention(training: Training) -> dict[str, Any]:
         "load": whole.load,
     }
     return {"contention": evidence}
+
+
+def _kernel_paths(spec: Spec, paths: dict[str, str], device: torch.device) -> dict[str, Any]:
+    """Say which way fused kernels took, and why where they went by plain PyTorch."""
+    if spec.train.implementation != "fused" or "torch" not in paths.values():
+        return {"path": paths}
+    from kernels.launch import why_not_here
+
+    why = why_not_here(device)
+    return {"path": paths, "path_reason": why} if why else {"path": paths}
 
 
 def _findings(training: Training, validation_samples: int) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import functools
 from typing import Any, NamedTuple
 
 import torch
-from triton.runtime import driver
 
 from kernels.activation_functions import FUNCTIONS, ActivationFunction
 from kernels.activation_kernels import (
@@ -22,6 +21,7 @@ from kernels.activation_kernels import (
     precision,
 )
 from kernels.launch import PreparedLaunch, on_device_of
+from kernels.triton_inside import driver
 
 
 class Call(NamedTuple):

@@ -19,7 +19,6 @@ from torch import nn
 from torch._C import _are_functorch_transforms_active, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
-from triton.runtime import driver
 
 from kernels.activation_functions import FUNCTIONS, ActivationFunction
 from kernels.activation_kernels import (
@@ -40,6 +39,7 @@ from kernels.activation_launch import (
 )
 from kernels.kernel import Kernel, StaticCase
 from kernels.launch import Path, lies_in_memory, path_of
+from kernels.triton_inside import driver
 
 
 def activation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from triton.backends.compiler import GPUTarget
+from kernels.triton_inside import GPUTarget
 
 
 @dataclass(frozen=True)

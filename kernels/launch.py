@@ -16,13 +16,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from triton import knobs
-from triton.backends import backends
-from triton.compiler import CompiledKernel
-from triton.runtime import driver
-from triton.runtime.interpreter import InterpretedFunction
 
 from kernels.cpu import why_not
+from kernels.trial_launch import why_it_fails
+from kernels.triton_inside import (
+    CompiledKernel,
+    InterpretedFunction,
+    backends,
+    driver,
+    fuses_our_kernels,
+    misfit,
+    someone_listens,
+    unheard,
+)
 
 Path = Literal["triton", "triton-cpu", "interpreter", "torch"]
 PATHS: tuple[Path, ...] = ("triton", "triton-cpu", "interpreter", "torch")
@@ -53,14 +59,18 @@ def path_of(kernel: Any, device: torch.device) -> Path:
 
 def path_on(device: torch.device) -> Path:
     """Say which way kernels take that are not interpreted."""
-    if _recording.get() or device.type == "cuda":
+    if _recording.get() or (device.type == "cuda" and why_not_on_gpu() is None):
         return "triton"
     return "triton-cpu" if device.type == "cpu" and compiles_for_cpu() else "torch"
 
 
 def compiles_for_cpu() -> bool:
     """Say whether kernels on CPU tensors run compiled: Triton's active driver is the CPU's."""
-    return why_not_on_cpu() is None and isinstance(driver.active, backends["cpu"].driver)
+    return (
+        why_not_on_cpu() is None
+        and isinstance(driver.active, backends["cpu"].driver)
+        and why_it_fails("cpu") is None
+    )
 
 
 @functools.cache
@@ -70,7 +80,20 @@ def why_not_on_cpu() -> str | None:
         return (
             "Triton does not know its backend for CPUs; `pip install` registers it, a bare checkout does not."
         )
-    return why_not()
+    return misfit("compile") or why_not()
+
+
+@functools.cache
+def why_not_on_gpu() -> str | None:
+    """Return why kernels do not go by Triton on a GPU, or None where they do."""
+    return misfit("launch") or why_it_fails("cuda")
+
+
+def why_not_here(device: torch.device) -> str | None:
+    """Return why kernels go by plain PyTorch for tensors on `device`, or None where nothing is wrong."""
+    if device.type == "cuda":
+        return why_not_on_gpu()
+    return why_not_on_cpu() or why_it_fails("cpu")
 
 
 def launch(
@@ -94,6 +117,7 @@ def launch(
         BLOCK_SIZE=config.block_size,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
+        enable_fp_fusion=fuses_our_kernels(),
         **constants,
     )
 
@@ -193,12 +217,11 @@ def _keep_on_cpu(
     compiled: CompiledKernel, programs: int, constexprs: tuple[None, ...]
 ) -> Callable[..., None]:
     """A launch that asks for no stream, and no metadata where nobody listens."""
-    no_hooks = (None, None, None)
-    before = (programs, 1, 1, 0, compiled.function, compiled.packed_metadata, *no_hooks)
+    before = unheard(compiled, programs)
     run = compiled.run
 
     def kept(*arguments: Any) -> None:
-        if _someone_listens():
+        if someone_listens():
             compiled[programs, 1, 1](*arguments, *constexprs)
         else:
             run(*before, *arguments, *constexprs)
@@ -282,7 +305,7 @@ class RepeatedLaunch:
         """
         if not self.can_repeat():
             return False
-        if _someone_listens():
+        if someone_listens():
             self._compiled[self._programs, 1, 1](*self._arguments)
             return True
         if self._bound is None:
@@ -292,13 +315,6 @@ class RepeatedLaunch:
             )
         self._bound()
         return True
-
-
-def _someone_listens() -> bool:
-    """Say whether somebody, a profiler for one, has asked Triton to be told of launches."""
-    runtime = knobs.runtime
-    enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
-    return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
 
 @contextmanager

@@ -15,14 +15,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
 
 from kernels.gpu_targets import gpu_target
 from kernels.launch import as_if_on_gpu
-
-# A launcher is called with the grid, stream, function, two metadata and two hooks before the kernel's arguments.
-_BEFORE_ARGUMENTS = 9
+from kernels.triton_inside import LAUNCH_PARAMETERS, GPUTarget, driver, driver_if_any, forget_compiled
 
 
 @dataclass(frozen=True)
@@ -80,18 +76,14 @@ def record_launches(target: str = "sm_90") -> Iterator[Recording]:
     """
     recording = Recording()
     stand_in = _StandInDriver(gpu_target(target), recording)
-    # `driver.active` would raise here without a GPU, and `driver.reset_active` with it.
-    previous = driver._active
+    previous = driver_if_any()
     driver.set_active(stand_in)
     try:
         with as_if_on_gpu():
             yield recording
     finally:
-        # Triton 3.8 unloads a kernel's module when the kernel is collected, from whatever driver is active then.
         for function in stand_in.compiled:
-            cache, *_ = function.device_caches.pop(stand_in.device, ({},))
-            for kernel in cache.values():
-                kernel.module = None
+            forget_compiled(function, stand_in.device)
         driver.set_active(previous)
 
 
@@ -134,7 +126,9 @@ class _StandInDriver:
         )
 
         def launcher(*call: Any) -> None:
-            assert len(call) == _BEFORE_ARGUMENTS + len(names), "Triton calls its launchers in another way"
+            assert len(call) == len(LAUNCH_PARAMETERS) + len(names), (
+                "Triton calls its launchers in another way"
+            )
             self.recording.launches.append(
                 Launch(
                     metadata.name,

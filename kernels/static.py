@@ -25,15 +25,13 @@ from typing import IO, Any, Literal, NoReturn, TextIO, cast
 import triton
 from rich.console import Console
 from rich.table import Table
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.runtime.jit import JITFunction
 
 import kernels
 from kernels.gpu_targets import TARGETS, gpu_target, occupancy
 from kernels.kernel import StaticCase
 from kernels.machine_code import Instruction, parse_gcn, parse_sass, path_through, with_one_line_per_asm
 from kernels.scalar_accesses import scalar_accesses
+from kernels.triton_inside import ASTSource, GPUTarget, JITFunction, fuses_our_kernels, knobs
 
 _TABLE_WIDTH = 100  # where there is no terminal to ask
 
@@ -243,10 +241,14 @@ def _compile(case: StaticCase, gpu: GPUTarget) -> Any:
         constexprs=dict(case.constants),
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in case.aligned},
     )
-    options = {"num_warps": case.config.num_warps, "num_stages": case.config.num_stages}
-    with tempfile.TemporaryDirectory() as cache, triton.knobs.cache.scope(), triton.knobs.runtime.scope():
-        triton.knobs.cache.dir = cache
-        triton.knobs.runtime.add_stages_inspection_hook = _keep_source_lines
+    options = {
+        "num_warps": case.config.num_warps,
+        "num_stages": case.config.num_stages,
+        "enable_fp_fusion": fuses_our_kernels(),
+    }
+    with tempfile.TemporaryDirectory() as cache, knobs.cache.scope(), knobs.runtime.scope():
+        knobs.cache.dir = cache
+        knobs.runtime.add_stages_inspection_hook = _keep_source_lines
         compile_it = functools.partial(triton.compile, source, target=gpu, options=options)
         if printed := _stderr_of_child(compile_it):
             raise ValueError(
@@ -326,7 +328,7 @@ def _wait(child: int) -> int | None:
 
 def _disassemble(cubin: bytes) -> str:
     """Return the SASS of a cubin, with source lines and branch labels."""
-    return _run_on_cubin([triton.knobs.nvidia.nvdisasm.path, "-c", "-g"], cubin)
+    return _run_on_cubin([knobs.nvidia.nvdisasm.path, "-c", "-g"], cubin)
 
 
 def _run_on_cubin(command: list[str], cubin: bytes) -> str:
@@ -339,7 +341,7 @@ def _run_on_cubin(command: list[str], cubin: bytes) -> str:
 
 def _sass_registers(cubin: bytes, instructions: tuple[Instruction, ...]) -> tuple[int, int]:
     """Return registers per thread, and the loads and stores that spills take."""
-    usage = _run_on_cubin([triton.knobs.nvidia.cuobjdump.path, "-res-usage"], cubin)
+    usage = _run_on_cubin([knobs.nvidia.cuobjdump.path, "-res-usage"], cubin)
     found = re.search(r"REG:(\d+)", usage)
     assert found is not None, usage
     return int(found[1]), _count(instructions, "spill")

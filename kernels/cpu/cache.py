@@ -23,7 +23,7 @@ _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 
 def settle() -> None:
     """Have Triton keep what it compiles next in a directory that is there and that only this user can write to."""
-    from triton import knobs
+    from kernels.triton_inside import knobs
 
     for directory in _lasting():
         if why_not_in(directory) is None and _made(directory):
@@ -89,7 +89,7 @@ def refuse_shared(key: str) -> None:
 
 def _lasting() -> Iterator[Path]:
     """Where kernels outlive the process, the best first."""
-    from triton import knobs
+    from kernels.triton_inside import knobs
 
     yield Path(knobs.cache.dir)
     home = os.path.expanduser("~")
@@ -130,7 +130,7 @@ def _why_not_trusted(path: Path) -> str | None:
 
 def _of_kernel(key: str) -> Path:
     """Triton's directory for a kernel."""
-    from triton import knobs
+    from kernels.triton_inside import knobs
 
     return Path(knobs.cache.dir, base64.b32encode(bytes.fromhex(key)).decode().rstrip("="))
 

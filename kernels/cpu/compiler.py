@@ -13,11 +13,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from triton._C.libtriton import ir, passes
-from triton.backends.compiler import BaseBackend, GPUTarget
-
 from kernels.cpu import cache
 from kernels.cpu.toolchain import compile_shared_object, compiler_version, cpu_features, flags
+from kernels.triton_inside import (
+    BaseBackend,
+    GPUTarget,
+    forbids_fusing,
+    fuses_by_default,
+    ir,
+    libdevice,
+    misfit,
+    options_elsewhere,
+    passes,
+    registered,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class CPUOptions:
 
     Args:
         num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
+        warp_size: the threads of a warp; Triton 3.9 asks for it.
         launch_cooperative_grid: all programs run at once, so there may not be more of them than threads.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
@@ -36,6 +46,7 @@ class CPUOptions:
     num_warps: int = 4
     num_ctas: int = 1
     num_stages: int = 1
+    warp_size: int = 1
     maxnreg: int | None = None
     cluster_dims: tuple[int, int, int] = (1, 1, 1)
     launch_cooperative_grid: bool = False
@@ -60,6 +71,7 @@ class CPUOptions:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
+@registered
 class CPUBackend(BaseBackend):
     """What Triton asks of a backend."""
 
@@ -76,16 +88,30 @@ class CPUBackend(BaseBackend):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def parse_options(self, options: dict[str, Any]) -> CPUOptions:
-        """Read a launch's options; Triton asks before it opens its cache, which is looked at here for that reason."""
+        """Read a launch's options; Triton asks before it opens its cache, which is looked at here for that reason.
+
+        What another backend of this Triton knows, and so whatever Triton itself hands to every backend, is accepted
+        without effect. A name that none knows is left to Triton, which refuses it.
+        """
+        if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
+            raise RuntimeError(why)
         cache.settle()
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
-        given.setdefault("enable_fp_fusion", _fuses_by_default())
+        given.setdefault("enable_fp_fusion", fuses_by_default())
+        given["enable_fp_fusion"] &= not forbids_fusing()
         given["arch"] = str(self.target.arch)
         for name, value in given.items():
             if isinstance(value, list):
                 given[name] = tuple(value)
-        return CPUOptions(**given)
+        parsed = CPUOptions(**given)
+        elsewhere = options_elsewhere()
+        accepted = {name: value for name, value in options.items() if name in elsewhere or not elsewhere}
+        for name, value in {**elsewhere, **accepted}.items():
+            if name not in known:
+                # Triton looks for options, and for a compiled kernel's metadata, among these.
+                parsed.__dict__[name] = value
+        return parsed
 
     def add_stages(self, stages: dict[str, Any], options: CPUOptions, language: Any = None) -> None:
         stages["ttir"] = _make_ttir
@@ -96,10 +122,8 @@ class CPUBackend(BaseBackend):
         """Triton's own are enough."""
 
     def get_module_map(self) -> dict[str, ModuleType]:
-        # Imported here: this module is imported in the middle of `import triton`.
-        from triton.language.extra.cuda import libdevice
-
-        return {"triton.language.extra.libdevice": libdevice}
+        functions = libdevice()
+        return {} if functions is None else {"triton.language.extra.libdevice": functions}
 
     def get_codegen_implementation(self, options: CPUOptions) -> dict[str, Callable[..., Any]]:
         return {"min_dot_size": lambda first, second: (1, 1, 1)}
@@ -150,13 +174,6 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
     cache.close(metadata["hash"])  # before Triton writes the shared object there
     return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
-
-
-def _fuses_by_default() -> bool:
-    # Imported here: this module is imported in the middle of `import triton`.
-    from triton import knobs
-
-    return bool(knobs.language.default_fp_fusion)
 
 
 @functools.lru_cache

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import linecache
 
-from triton.compiler.errors import CompilationError
-
 from kernels.cpu.ir_tree import Operation
+from kernels.triton_inside import CompilationError
 
 
-def unsupported(operation: Operation, why: str) -> CompilationError:
+def unsupported(operation: Operation, why: str) -> Exception:
     """Return the error to raise for an operation that has no lowering.
 
     Args:

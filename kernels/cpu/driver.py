@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from triton.backends.compiler import GPUTarget
-from triton.backends.driver import DriverBase
-
 from kernels.cpu.cache import refuse_shared
 from kernels.cpu.toolchain import why_not
+from kernels.triton_inside import DriverBase, GPUTarget, misfit, registered
 
 _CACHE_BYTES = 64 << 20  # more than the last level of cache of one CPU, mostly
 _ENOUGH_MS = 100.0
@@ -33,6 +31,7 @@ _C_TYPES = {
 }
 
 
+@registered
 class CPUDriver(DriverBase):
     """What Triton's runtime asks of a driver. There is one device, 0, and one stream, 0."""
 
@@ -47,14 +46,16 @@ class CPUDriver(DriverBase):
 
     @classmethod
     def is_active(cls) -> bool:
-        """Say whether kernels run here: a compiler is there, and no GPU that Triton would use."""
+        """Say whether kernels run here: Triton fits, a compiler is there, and no GPU that Triton would use."""
         if os.environ.get("TRITON_DEFAULT_BACKEND") == "cpu":
             return True
         # Imported here: this module is imported in the middle of `import triton`.
-        from triton.backends import backends
+        from kernels.triton_inside import backends
 
         others = [backend.driver for name, backend in backends.items() if name != "cpu"]
-        return why_not() is None and not any(driver.is_active() for driver in others)
+        if any(driver.is_active() for driver in others):
+            return False
+        return misfit("compile") is None and why_not() is None
 
     def map_python_to_cpp_type(self, ty: str) -> str:
         return "void *" if ty.startswith("*") else _C_TYPES[ty]

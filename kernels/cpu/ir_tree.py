@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from triton._C.libtriton import ir
-
 from kernels.cpu.ir_types import Type
+from kernels.triton_inside import ir
 
 _OPERATION_LINE = re.compile(r'\s*(?:%[\w:, %#$.-]+ = )?"?([a-z_]\w*\.[\w.]+)"?(?=[\s(]|$)')
 _IMPLICIT = ("scf.yield", "builtin.module")

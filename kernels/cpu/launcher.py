@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from kernels.cpu.toolchain import has_threads
+from kernels.triton_inside import LAUNCH_PARAMETERS
 
 _FORMATS = {
     "i1": "?",
@@ -118,7 +119,7 @@ def _launcher(
         packed = pack(*fitted({values}))
 """
     text = f"""
-def launch(x, y, z, stream, function, metadata, launch_metadata, enter_hook, exit_hook, {names}):
+def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
     if {"True" if cooperative else "(x | y | z) >> 21"}:
         check_grid(x, y, z)
     if enter_hook is not None:

@@ -168,7 +168,9 @@ def test_versions_are_those_that_the_packages_report() -> None:
     import torch
 
     found = versions()
-    assert (found["numpy"], found["torch"]) == (np.__version__, torch.__version__)
+    assert found["numpy"] == np.__version__
+    # A build's mark (+cu130) may stand in the module alone.
+    assert str(found["torch"]).split("+")[0] == torch.__version__.split("+")[0]
     assert found["python"] == platform.python_version()
 
 

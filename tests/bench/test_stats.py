@@ -501,6 +501,10 @@ def test_the_path_of_fused_trials_is_told_and_that_of_torchs_own_is_not() -> Non
         for name, way in ways.items()
     ]
     assert run_of(records).fused_paths == ("optimizer by interpreter, activations by none",)
+    for record in records:
+        record.provenance["path_reason"] = "triton 9.9: does not fit."
+    (way,) = run_of(records).fused_paths
+    assert way.endswith("activations by none: triton 9.9: does not fit.")
 
 
 # Sentences

@@ -193,6 +193,14 @@ def test_fused_and_torch_train_to_the_same_within_rounding(optimizer: str) -> No
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-4)
 
 
+def test_a_record_says_why_fused_kernels_went_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernels.launch.why_not_on_cpu", lambda: "triton 9.9: does not fit.")
+    record = run(SMALL.replace("epochs: 2", "epochs: 2, implementation: fused"))
+    assert record.status == "ok"
+    assert record.provenance["path"]["optimizer"] == "torch"
+    assert record.provenance["path_reason"] == "triton 9.9: does not fit."
+
+
 def test_an_optimizer_without_a_fused_twin_is_refused() -> None:
     record = run(
         SMALL.replace("optimizer: adam", "optimizer: rmsprop, implementation: fused"), rehearsal=True

@@ -1,4 +1,4 @@
-"""Atomic updates: one lane after another, each sequentially consistent, whatever order and scope were asked for."""
+"""Atomic accesses: one lane after another, each sequentially consistent, whatever order and scope were asked for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,25 @@ ATOMIC(16, uint16_t)
 ATOMIC(32, uint32_t)
 ATOMIC(64, uint64_t)
 """
+# Only for kernels that poll: the clock costs a header.
+POLLING = r"""
+#include <time.h>
+INLINE uint64_t clock_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+#define POLL(suffix, type)                                                                       \
+  INLINE bool poll_##suffix(const type *p, type expected, bool endless, uint64_t since, uint64_t budget) { \
+    for (;;) {                                                                                   \
+      if (__atomic_load_n(p, __ATOMIC_SEQ_CST) == expected) return true;                         \
+      if (!endless && clock_ns() - since >= budget) return false;                                \
+    }                                                                                            \
+  }
+POLL(16, uint16_t)
+POLL(32, uint32_t)
+POLL(64, uint64_t)
+"""
 _UPDATES = {
     "and": "{a} & {b}",
     "or": "{a} | {b}",
@@ -33,6 +52,11 @@ _UPDATES = {
     "umin": "{a} < {b} ? {a} : {b}",
     "exch": "{b}",
 }
+
+
+def polls(function: Operation) -> bool:
+    """Say whether a function waits for memory to hold a value."""
+    return any(each.name == "tt.atomic_poll" for block in function.regions[0] for each in block.walk())
 
 
 def _update(emitter: Emitter, operation: Operation) -> None:
@@ -77,6 +101,46 @@ def _compare_and_swap(emitter: Emitter, operation: Operation) -> None:
     _each_lane(emitter, operation, operation.operands, [], lane)
 
 
+def _load(emitter: Emitter, operation: Operation) -> None:
+    """A load that comes to pass where it is written, of any type."""
+    type_ = operation.result.type
+
+    def lane(pointer: str, result: str) -> None:
+        bits = _bits_type(type_)
+        emitter.line(f"const {bits} seen = __atomic_load_n((const {bits} *)({pointer}), __ATOMIC_SEQ_CST);")
+        emitter.line(f"{result} = {_of_bits('seen', type_)};")
+
+    _each_lane(emitter, operation, operation.operands[:1], operation.operands[1:], lane)
+
+
+def _store(emitter: Emitter, operation: Operation) -> None:
+    type_ = operation.operands[1].type
+
+    def lane(pointer: str, value: str) -> None:
+        bits = _bits_type(type_)
+        emitter.line(f"__atomic_store_n(({bits} *)({pointer}), {_bits(value, type_)}, __ATOMIC_SEQ_CST);")
+
+    _each_lane(emitter, operation, operation.operands[:2], operation.operands[2:], lane)
+
+
+def _poll(emitter: Emitter, operation: Operation) -> None:
+    """Wait until memory holds what is expected; say of each lane whether it did before the common time was up."""
+    pointers, expected, *timeout = operation.operands
+    type_ = expected.type
+    _check(operation, type_)
+    endless, budget = ("false", f"(uint64_t){emitter.scalars[timeout[0]]}") if timeout else ("true", "0")
+    since = emitter.name("since")
+
+    def lane(pointer: str, wanted: str, result: str) -> None:
+        bits = _bits_type(type_)
+        arguments = f"(const {bits} *)({pointer}), {_bits(wanted, type_)}, {endless}, {since}, {budget}"
+        emitter.line(f"{result} = poll_{type_.width}({arguments});")
+
+    emitter.before_effect()
+    emitter.line(f"const uint64_t {since} = {'clock_ns()' if timeout else '0'};")
+    _each_lane(emitter, operation, [pointers, expected], [], lane)
+
+
 def _each_lane(
     emitter: Emitter,
     operation: Operation,
@@ -84,30 +148,40 @@ def _each_lane(
     mask: list[Value],
     lane: Callable[..., None],
 ) -> None:
-    """Emit the update of each lane whose mask is set; others give 0."""
+    """Emit the access of each lane whose mask is set; others give 0, where there is a result."""
     emitter.before_effect()
-    result = operation.result
-    if not result.type.is_tile:
-        name = emitter.new_scalar(result)
-        emitter.line(f"{name} = 0;")
+    pointers = operands[0].type
+    results = operation.results
+    if not pointers.is_tile:
+        names = [emitter.new_scalar(result) for result in results]
+        for name in names:
+            emitter.line(f"{name} = 0;")
         condition = emitter.scalars[mask[0]] if mask else "1"
         with emitter.braces(f"if ({condition})"):
-            lane(*(emitter.scalars[operand] for operand in operands), name)
+            lane(*(emitter.scalars[operand] for operand in operands), *names)
     else:
         arrays = [f"{emitter.array_of(operand)}[l]" for operand in operands]
         masks = [f"{emitter.array_of(operand)}[l]" for operand in mask] or ["1"]
-        emitter.arrays[result] = emitter.new_array(result.type)
-        name = f"{emitter.arrays[result]}[l]"
-        with emitter.braces(f"for (int32_t l = 0; l < {result.type.elements}; ++l)"):
-            emitter.line(f"{name} = 0;")
+        for result in results:
+            emitter.arrays[result] = emitter.new_array(result.type)
+        names = [f"{emitter.arrays[result]}[l]" for result in results]
+        with emitter.braces(f"for (int32_t l = 0; l < {pointers.elements}; ++l)"):
+            for name in names:
+                emitter.line(f"{name} = 0;")
             with emitter.braces(f"if ({masks[0]})"):
-                lane(*arrays, name)
+                lane(*arrays, *names)
     emitter.done.add(operation)
 
 
 def _check(operation: Operation, type_: Type) -> None:
     if type_.width not in (16, 32, 64):
         raise unsupported(operation, f"atomic updates of {type_.width} bits")
+
+
+def _bits_type(type_: Type) -> str:
+    """The unsigned integer of a value's width in memory."""
+    _ = type_.c  # refuses types that have no counterpart
+    return f"uint{8 * type_.bytes}_t"
 
 
 def _bits(expression: str, type_: Type) -> str:
@@ -123,4 +197,10 @@ def _of_bits(expression: str, type_: Type) -> str:
     return f"({type_.c})({expression})"
 
 
-LOWERINGS: dict[str, Lower] = {"tt.atomic_rmw": _update, "tt.atomic_cas": _compare_and_swap}
+LOWERINGS: dict[str, Lower] = {
+    "tt.atomic_rmw": _update,
+    "tt.atomic_cas": _compare_and_swap,
+    "tt.atomic_load": _load,
+    "tt.atomic_store": _store,
+    "tt.atomic_poll": _poll,
+}

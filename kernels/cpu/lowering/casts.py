@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Operation
 from kernels.cpu.ir_types import FLOATS, SHORT_FLOATS, UNSIGNED
 from kernels.cpu.lowering.rule import Rule, widened
+
+_ROUNDING = re.compile(r"rounding = (\w+)")
 
 
 def _extend_float(operation: Operation, args: Sequence[str]) -> str:
@@ -23,18 +26,23 @@ def _truncate_float(operation: Operation, args: Sequence[str]) -> str:
 
 
 def _convert_float(operation: Operation, args: Sequence[str]) -> str:
-    """tt.fp_to_fp between the floats that are known: fp8 is not among them."""
+    """tt.fp_to_fp between the floats that are known, to the nearest or towards zero: fp8 is not among them.
+
+    Neither kind of 16 bits holds the other, so a conversion between them is a rounding, whatever the widths say.
+    """
     for value in (operation.operands[0], operation.result):
         if value.type.element not in FLOATS:
             raise unsupported(operation, f"values of type {value.type.element}")
     source, target = operation.operands[0].type, operation.result.type
-    if "rounding = rtz" in operation.line:
-        if target.element not in SHORT_FLOATS:
-            raise unsupported(operation, f"rounding towards zero to {target.element}")
+    named = _ROUNDING.search(operation.line)
+    rounding = named[1] if named else "rtne"
+    if rounding not in ("rtne", "rtz"):
+        raise unsupported(operation, f"rounding {rounding}")
+    if target.element in SHORT_FLOATS and source.element != target.element:
         wide = f"odd_f32_of_f64({args[0]})" if source.element == "f64" else widened(args[0], source.element)
-        return f"{target.element}_of_f32_towards_zero({wide})"
-    if source.width > target.width:
-        return _truncate_float(operation, args)
+        return f"{target.element}_of_f32{'_towards_zero' if rounding == 'rtz' else ''}({wide})"
+    if rounding == "rtz" and source.width > target.width:
+        raise unsupported(operation, f"rounding towards zero to {target.element}")
     return _extend_float(operation, args)
 
 

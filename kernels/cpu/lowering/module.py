@@ -102,7 +102,8 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
-    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *heads, *bodies]
+    polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
+    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *polling, *heads, *bodies]
     text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
     return Code(name, text, scratch.bytes, has_runs, tuple(apart))
 

@@ -8,7 +8,7 @@ from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Operation
 from kernels.cpu.lowering.emitter import Emitter, Lower
 
-_REPEATING = {"scf.for", "scf.while", "cf.br", "cf.cond_br", "tt.dot"}
+_REPEATING = {"scf.for", "scf.while", "cf.br", "cf.cond_br", "tt.dot", "tt.atomic_poll"}
 # To begin and end a parallel region takes 1 to 5 microseconds, and an elementwise kernel 1 a few thousand lanes.
 _LANES_OF_A_REGION = 8192
 
@@ -98,5 +98,8 @@ LOWERINGS: dict[str, Lower] = {
     "gpu.barrier": _barrier,
     "ttg.barrier": _barrier,
     "ttg.local_barrier": _barrier,
+    # Of launches that may begin before the one ahead has ended; here each ends before the next begins.
+    "tt.grid_dependency_wait": _barrier,
+    "tt.grid_dependency_launch_dependents": _assume,
     "ub.poison": _poison,
 }
