@@ -96,13 +96,14 @@ def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path |
 
     Records go to RESULTS/<spec name>/<run id>/ as they come; the report is printed at the end.
 
-    Exit codes: 0 fine, 1 a trial failed, 2 bad input, 130 interrupted.
+    Exit codes: 0 fine, 1 a trial failed or a search found nothing, 2 bad input, 130 interrupted.
     """
     from bench.interrupts import terminate_as_interrupt
     from bench.load_spec import load_spec
     from bench.report.live import Progress
     from bench.runner import TRAINING, make_plan, open_directory, run_trials
     from bench.search.run import SEARCH, run_search
+    from bench.search.study import found_nothing
     from bench.spec import SearchDesign
 
     spec, overrides = _what_to_run(spec, overrides, resume)
@@ -125,7 +126,8 @@ def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path |
             finally:
                 display.stop()
             _print_report(directory, records, console)
-    sys.exit(exit_code(records))
+    nothing = searches and found_nothing(loaded.spec.resolved(), records)
+    sys.exit(FAILED if nothing else exit_code(records))
 
 
 @commands.command("batch-size")

@@ -39,7 +39,8 @@ def label(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     if isinstance(value, Mapping):
         rest = ", ".join(f"{key}={label(item)}" for key, item in value.items() if key != "name")
         return f"{label(value.get('name', ''))}({rest})" if rest else label(value.get("name", ""))

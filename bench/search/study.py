@@ -50,6 +50,8 @@ class SearchStudy:
         importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
         plots: files that were written.
         note: why there are no importances or plots; empty when there are.
+        failure: where there is no winner: how the trainings ended, and what to try; else empty.
+        rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
     """
 
     run: Mapping[str, Any]
@@ -64,6 +66,8 @@ class SearchStudy:
     importances: dict[str, float]
     plots: list[Path]
     note: str = ""
+    failure: str = ""
+    rates: tuple[tuple[int, float], ...] = ()
 
     @property
     def over(self) -> list[SearchTrial]:
@@ -105,7 +109,31 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) 
         importances=importances,
         plots=write_plots(predicted, importances, path) if importances else [],
         note=note,
+        failure=result.failure,
+        rates=_auto_rates(records, best.config) if best else (),
     )
+
+
+def found_nothing(spec: Mapping[str, Any], records: Sequence[Record]) -> bool:
+    """Whether no training of a search reported a finite value of its metric.
+
+    Args:
+        spec: as run.json has it.
+        records: all of the run.
+    """
+    metric = plan_of(spec).metric
+    values = (entry.get(metric) for record in records for entry in record.curve)
+    return not any(value is not None and math.isfinite(value) for value in values)
+
+
+def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    """Return which learning rate a range test found for each of the winner's trainings."""
+    found = {
+        record.seed: float(record.provenance["base_lr_auto"]["base_lr"])
+        for record in records
+        if record.provenance.get("base_lr_auto") and _is_of(record, winner)
+    }
+    return tuple(sorted(found.items()))
 
 
 def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str, Any] | None) -> FreshRuns:
