@@ -135,13 +135,15 @@ def run(
 
     Records go to RESULTS/<spec name>/<run id>/ as they come; the report is printed at the end.
 
-    Exit codes: 0 fine, 1 a trial failed (or what --fail-on names), 2 bad input, 130 interrupted.
+    Exit codes: 0 fine, 1 a trial failed (or what --fail-on names) or a search found nothing, 2 bad input, 130
+    interrupted.
     """
     from bench.interrupts import terminate_as_interrupt
     from bench.load_spec import load_spec
     from bench.report.live import Progress
     from bench.runner import TRAINING, make_plan, open_directory, run_trials
     from bench.search.run import SEARCH, run_search
+    from bench.search.study import found_nothing
     from bench.spec import SearchDesign
 
     spec, overrides = _what_to_run(spec, overrides, resume)
@@ -166,7 +168,8 @@ def run(
             _print_report(directory, records, console)
     for name, count in failures(records, fail_on, directory.run).items():
         click.echo(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
-    sys.exit(exit_code(records, fail_on, directory.run))
+    nothing = searches and found_nothing(loaded.spec.resolved(), records)
+    sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))
 
 
 @commands.command("batch-size")

@@ -50,7 +50,8 @@ def label(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     if isinstance(value, Mapping):
         head = "factory" if "factory" in value else "name"
         rest = ", ".join(f"{key}={label(item)}" for key, item in value.items() if key != head)

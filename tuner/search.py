@@ -10,6 +10,7 @@ a prior that misleads holds up a search for long.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tuner.out_of_memory import is_out_of_memory
+from tuner.search_failure import nothing_found
 from tuner.search_model import (
     WITH_PRIOR,
     WITHOUT_PRIOR,
@@ -28,7 +30,7 @@ from tuner.search_model import (
     adapted_noise,
     gap_scale,
 )
-from tuner.search_pool import Pool
+from tuner.search_pool import Look, Pool
 from tuner.search_prior import Prior, shipped_prior
 from tuner.search_space import Space
 
@@ -40,9 +42,11 @@ _START = 8
 # The factors' lengths and the noise are fitted anew whenever this many epochs have been told.
 _ADAPT_EVERY = 8
 # The prior is not doubted before this many epochs: the scale follows the best seen, and the first curves stretch it.
-_DOUBT_AFTER = 16
+_DOUBT_AFTER = 12
 # Log odds in favour of the prior before anything is seen.
 _PRIOR_ODDS = 1.0
+# After epochs as of so many whole trainings, the prior decides in a share of the decisions that falls with this power.
+_TRUST_TRAININGS, _TRUST_POWER = 7.0, 3.0
 # A paused training is dropped when winning would take an end this many standard deviations above the predicted.
 _HOPELESS = 5.0
 # Points near this many of the best trainings are looked at in a space that cannot be listed.
@@ -99,12 +103,21 @@ class Decision:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search came to; `best` is None when no training reported a finite value."""
+    """What a search came to.
+
+    Args:
+        best: None when no training reported a finite value.
+        trials: in the order of their first epochs.
+        epochs_used: of the budget.
+        log: what was decided.
+        failure: where there is no best: how the trainings ended, and what to try; else empty.
+    """
 
     best: Best | None
     trials: list[SearchTrial]
     epochs_used: int
     log: list[Decision]
+    failure: str = ""
 
 
 def search(
@@ -125,8 +138,9 @@ def search(
             holds the integers.
         evaluate: (configuration, seed) -> generator of the validation metric after each epoch. It is advanced one
             epoch at a time, paused between them, and closed when it is dropped. One that raises is a failed trial
-            with its reason, and counts as the worst that was seen; after a MemoryError (or torch's) no training that
-            needs as much memory is begun. One that raises when it is closed adds that to its trial's reason.
+            with its reason, and counts as the worst that was seen, or worse; after a MemoryError (or torch's) no
+            training that needs as much memory is begun. One that raises when it is closed adds that to its trial's
+            reason.
         max_epochs: epochs of a whole training, 1 or more.
         budget_epochs: epochs in all, 1 or more; never exceeded. An epoch that raised counts. Where nothing is left
             to train before they are used, the last line of the log says why.
@@ -134,6 +148,9 @@ def search(
         maximize: whether a larger value is better.
         prior: what earlier runs say about factors it knows by name; "shipped", one of your own, or None.
         max_paused: most trainings that wait paused, 1 or more; the least promising beyond it are dropped.
+
+    Warns:
+        RuntimeWarning: no training reported a finite value; the result's `failure` is the same sentence.
 
     Memory:
         Whatever `max_paused` + 1 generators hold.
@@ -175,7 +192,10 @@ def search(
         with ExitStack() as stack:
             for number, generator in running.items():
                 stack.callback(_close, searcher, number, generator)
-    return searcher.result()
+    result = searcher.result()
+    if result.failure:
+        warnings.warn(f"search: {result.failure}", RuntimeWarning, stacklevel=2)
+    return result
 
 
 class Searcher:
@@ -213,10 +233,13 @@ class Searcher:
         known = prior.on(self.space) if prior is not None else None
         self._pool = Pool(self.space, known, self._rng)
         self._start = list(self.space.filling(_START, seed))
-        self._filling = known is None
+        self._informed = known is not None
+        self._doubted = False
+        # Trainings of the search that never had the prior; of no use without one.
+        self._afresh: set[int] = set()
         self._in_flight: set[int] = set()
-        self._adapted_at = 0
-        self._noise = 1.0
+        self._adapted_at = {False: 0, True: 0}
+        self._noise = {False: 1.0, True: 1.0}
 
     def ask(self, elsewhere: Collection[int] = ()) -> SearchTrial | None:
         """Return the trial to train for one epoch, from where it stands; None when nothing is left to train.
@@ -227,8 +250,8 @@ class Searcher:
         for trial in self.trials:
             if trial.status == "paused" and not trial.values and trial.number not in self._in_flight:
                 return self._go(trial, "resume", "it was begun, and interrupted before its first epoch ended")
-        while self._filling and self._start:
-            point = self.space.point(self.space.configuration(self._start.pop(0)))
+        while not self._informed and self._start:
+            point = self._as_trained(self._start.pop(0))
             if self._pool.is_free(point):
                 return self._begin(point, "one of the points that fill the space")
         return self._choose(elsewhere)
@@ -296,8 +319,9 @@ class Searcher:
         observations, scale = observed
         numbers = np.array([trial.number for trial in self.trials])
         share = np.ones(len(numbers))
-        model = self._model(observations)
-        mean, _ = model.predict(self._pool.within(), numbers, prior=self._pool.prior_of(numbers, share))
+        model = self._fitted(observations)
+        within = self._pool.within(informed=self._informed)
+        mean, _ = model.predict(within, numbers, prior=self._pool.prior_of(numbers, share))
         ends = {}
         for trial in self.trials:
             if trial.status in ("paused", "dropped"):
@@ -313,7 +337,8 @@ class Searcher:
             for epoch, value in enumerate(trial.values, start=1):
                 if best is None or self._sign * value > self._sign * best.value:
                     best = Best(trial.config, value, epoch, trial.number)
-        return SearchResult(best, self.trials, self.epochs_used, self.log)
+        failure = "" if best else nothing_found(self.trials, self.space)
+        return SearchResult(best, self.trials, self.epochs_used, self.log, failure)
 
     def _begin(self, point: np.ndarray, why: str) -> SearchTrial:
         """Begin a training at a point."""
@@ -346,25 +371,78 @@ class Searcher:
         unavailable = self._in_flight.union(elsewhere)
         paused = [t for t in self.trials if t.status == "paused" and t.number not in unavailable]
         numbers = np.array([trial.number for trial in paused], dtype=int)
-        look = self._pool.look(numbers, self._leaders())
-        if not len(look.points):
-            return None
-        prior = self._pool.prior_at_end(look)
         observed = self._observations()
         if observed is None:
-            score = self._rng.random(len(look.points)) if prior is None else prior[:, 0]
-            return self._take(paused, look.points, int(score.argmax()), "nothing has been reported yet")
+            look = self._pool.look(numbers, numbers[:0], informed=False, blind=True)
+            chosen = self._best_free(len(paused), look.points, self._blind_score(look))
+            if chosen is None:
+                return None
+            return self._take(paused, look.points, chosen, "nothing has been reported yet")
+        if self._informed and not self._believes_earlier_runs(observed[0]):
+            return self._choose_afresh(paused)
+        return self._decide(paused, [], observed, informed=self._informed)
+
+    def _choose_afresh(self, paused: list[SearchTrial]) -> SearchTrial | None:
+        """Pick the trial that promises most to a search that never had a prior.
+
+        It sees the trainings that it chose itself alone: those that a misleading prior chose crowd where the prior
+        pointed, and would keep it there. What it chooses and the other search trained already costs it nothing: it
+        sees those epochs, and chooses again.
+        """
+        if not self._doubted:
+            self._doubted = True
+            self._note("doubt the prior", None, "from now on, a search that knows nothing of it decides too")
+        while self._start:
+            point = self._as_trained(self._start.pop(0))
+            if self._pool.is_free(point):
+                begun = self._begin(point, "one of the points that fill the space")
+                self._afresh.add(begun.number)
+                return begun
+            self._afresh.update(
+                t.number for t in self.trials if np.array_equal(self.space.point(t.config), point)
+            )
+        while True:
+            observed = self._observations(self._afresh)
+            others = [trial for trial in self.trials if trial.values and trial.number not in self._afresh]
+            if observed is None:
+                observed, others = self._observations(), []
+                assert observed is not None
+            own = [trial for trial in paused if trial.number in self._afresh]
+            chosen = self._decide(own, others, observed, informed=False)
+            if chosen is None:
+                return self._decide(paused, [], observed, informed=False) if len(own) < len(paused) else None
+            self._afresh.add(chosen.number)
+            if all(chosen.number != trial.number for trial in others):
+                return chosen
+
+    def _decide(
+        self,
+        paused: list[SearchTrial],
+        others: list[SearchTrial],
+        observed: tuple[Observations, GapScale],
+        *,
+        informed: bool,
+    ) -> SearchTrial | None:
+        """Pick by one model; of `others`, whose epochs it has not seen, one may be picked that does not go on."""
         observations, scale = observed
-        # Each of the two models decides as often as it is probable.
-        model = self._model(observations, self._rng.random())
-        index = np.concatenate([numbers, np.full(len(look.points) - len(numbers), -1)])
-        mean, deviation = model.predict(look.across, index, prior=prior)
+        model = self._fitted(observations if informed else replace(observations, prior=None))
+        numbers = np.array([trial.number for trial in [*paused, *others]], dtype=int)
+        begun = len(numbers)
+        look = self._pool.look(numbers, self._leaders(observations), informed=informed)
+        index = np.full(len(look.points), -1)
+        index[: len(paused)] = numbers[: len(paused)]
+        mean, deviation = model.predict(look.across, index, prior=look.prior)
         # Drawn anew each time: a search neither keeps to its favourites nor to what it knows least. The small draws
         # decide between equals, so that the order of the choices does not.
         optimism = 2 * model.kernel.optimism * self._rng.random()
         score = mean + optimism * deviation + 1e-12 * self._rng.random(len(mean))
-        chosen = int(score.argmax())
-        self._drop(paused, mean, deviation, score, float(observations.z.max()), chosen, scale)
+        chosen = self._best_free(begun, look.points, score)
+        if chosen is None:
+            return None
+        if len(paused) <= chosen < begun:
+            return others[chosen - len(paused)]
+        beside = sum(trial.status == "paused" for trial in others)
+        self._drop(paused, mean, deviation, score, float(observations.z.max()), chosen, scale, beside)
         low, middle, high = (
             self._sign * scale.y(mean[chosen] + side * deviation[chosen]) for side in (-1, 0, 1)
         )
@@ -373,6 +451,33 @@ class Searcher:
             f"best so far {self._sign * scale.best:.4g}"
         )
         return self._take(paused, look.points, chosen, why)
+
+    def _blind_score(self, look: Look) -> np.ndarray:
+        """Rank points while no training has reported a finite value: by the prior, and by chance.
+
+        Each training that came to nothing speaks against what is like it, and every other time chance decides: neither
+        the prior's favourites nor the lengths of the factors keep a search from the region where trainings are finite.
+        """
+        chance = self._rng.random(len(look.points))
+        over = sum(trial.status != "paused" for trial in self.trials)
+        if over % 2 or not len(chance):
+            return chance
+        like_failed = look.across.max(axis=1, initial=0.0)
+        if look.prior is None or over % 4:
+            return 1e-12 * chance - like_failed
+        expected = look.prior[:, 0]
+        return expected - float(np.ptp(expected)) * like_failed + 1e-12 * chance
+
+    def _best_free(self, begun: int, points: np.ndarray, score: np.ndarray) -> int | None:
+        """Return the highest score's index, passing over new points that become a configuration with a training."""
+        for index in np.argsort(-score).tolist():
+            if index < begun or self._pool.is_free(self._as_trained(points[index])):
+                return int(index)
+        return None
+
+    def _as_trained(self, point: np.ndarray) -> np.ndarray:
+        """Return the point that a point's configuration, whose numbers are rounded, has."""
+        return self.space.point(self.space.configuration(point))
 
     def _take(self, paused: list[SearchTrial], points: np.ndarray, chosen: int, why: str) -> SearchTrial:
         """Put the chosen trial in flight; the paused ones stand before the new points."""
@@ -390,8 +495,9 @@ class Searcher:
         incumbent: float,
         chosen: int,
         scale: GapScale,
+        beside: int,
     ) -> None:
-        """Close the paused trials that cannot win, and the least promising beyond `max_paused`."""
+        """Close the paused trials that cannot win, and the least promising beyond `max_paused`, others beside them."""
         left = []
         for index, trial in enumerate(paused):
             hopeless = mean[index] + _HOPELESS * deviation[index] < incumbent
@@ -405,30 +511,36 @@ class Searcher:
                 )
             elif index != chosen:
                 left.append(index)
-        for index in sorted(left, key=lambda index: score[index])[: max(0, len(left) + 1 - self.max_paused)]:
+        for index in sorted(left, key=lambda index: score[index])[
+            : max(0, len(left) + 1 + beside - self.max_paused)
+        ]:
             self._close(
                 paused[index],
                 "dropped",
                 f"the least promising of more than {self.max_paused} paused trainings",
             )
 
-    def _leaders(self) -> np.ndarray:
-        """Return the numbers of the best trainings."""
-        known = [trial for trial in self.trials if trial.values]
+    def _leaders(self, observations: Observations) -> np.ndarray:
+        """Return the numbers of the best trainings that were observed."""
+        seen = set(observations.trial.tolist())
+        known = [trial for trial in self.trials if trial.values and trial.number in seen]
         ranked = sorted(known, key=lambda trial: -max(self._sign * value for value in trial.values))
         return np.array([trial.number for trial in ranked[:_NEAR]], dtype=int)
 
-    def _observations(self) -> tuple[Observations, GapScale] | None:
-        """Return all epochs told so far on the gap scale; None when there is no finite value.
+    def _observations(self, only: Collection[int] | None = None) -> tuple[Observations, GapScale] | None:
+        """Return all epochs told so far, or of some trials, on the gap scale; None when there is no finite value.
 
-        A training that diverged or failed counts as the worst value seen, from its last epoch to its end.
+        A training that diverged or failed counts as the worst value seen, from its last epoch to its end. Where all
+        that was seen is good, it counts as worse by as much as the gap scale spans.
         """
-        values = [self._sign * value for trial in self.trials for value in trial.values]
+        trials = self.trials if only is None else [t for t in self.trials if t.number in only]
+        values = [self._sign * value for trial in trials for value in trial.values]
         if not values:
             return None
-        scale, worst = gap_scale(np.array(values)), min(values)
+        scale = gap_scale(np.array(values))
+        worst = min(*values, scale.best - scale.scale)
         rows = []
-        for trial in self.trials:
+        for trial in trials:
             curve = [(epoch, self._sign * value) for epoch, value in enumerate(trial.values, start=1)]
             if trial.status in ("diverged", "failed"):
                 curve += [(epoch, worst) for epoch in sorted({trial.epochs + 1, self.max_epochs})]
@@ -437,30 +549,36 @@ class Searcher:
         prior = self._pool.prior_of(number, share)
         return Observations(number, share, scale.z(value), prior).thinned(), scale
 
-    def _model(self, observations: Observations, threshold: float = 0.5) -> CurveModel:
-        """Fit the model without the prior where it is more probable than the threshold, else the one with it.
+    def _believes_earlier_runs(self, observations: Observations) -> bool:
+        """Draw whether the model with the prior decides.
 
-        From time to time, the lengths of the factors and the noise are fitted too. Once the prior is the less
-        probable, points that fill the space are trained after all.
+        It does while it is the more probable one, but after some trainings in ever fewer decisions: a prior may predict
+        most of a space well, and be wrong about its best alone.
         """
-        if self.epochs_used >= self._adapted_at + _ADAPT_EVERY:
-            self._adapted_at = self.epochs_used
-            kernel = WITHOUT_PRIOR if observations.prior is None else WITH_PRIOR
-            self._pool.adapt(kernel.noisier(self._noise), observations)
-            self._noise = adapted_noise(kernel, self._noise, self._pool.within(), observations)
-        within = self._pool.within()
-        alone = CurveModel(WITHOUT_PRIOR.noisier(self._noise), within, replace(observations, prior=None))
-        if observations.prior is None:
-            return alone
-        model = CurveModel(WITH_PRIOR.noisier(self._noise), within, observations)
-        if len(observations.z) < _DOUBT_AFTER:
-            return model
-        odds = alone.log_likelihood - model.log_likelihood - _PRIOR_ODDS
-        if odds > 0 and not self._filling:
-            self._filling = True
-            self._note("doubt the prior", self.trials[-1], "what was seen is more probable without it")
-        probability = 1 / (1 + math.exp(-min(max(odds, -50.0), 50.0)))
-        return alone if probability > threshold else model
+        if len(observations.z) >= _DOUBT_AFTER:
+            within, noise = self._pool.within(informed=True), self._noise[True]
+            alone = CurveModel(WITHOUT_PRIOR.noisier(noise), within, replace(observations, prior=None))
+            model = CurveModel(WITH_PRIOR.noisier(noise), within, observations)
+            if alone.log_likelihood > model.log_likelihood + _PRIOR_ODDS:
+                return False
+        trust = _TRUST_TRAININGS * self.max_epochs / max(self.epochs_used, 1)
+        return self._rng.random() < trust**_TRUST_POWER
+
+    def _fitted(self, observations: Observations) -> CurveModel:
+        """Fit the model with the prior, or without where the observations have none.
+
+        From time to time, the lengths of the factors and the noise are fitted too.
+        """
+        informed = observations.prior is not None
+        kernel, noise = WITH_PRIOR if informed else WITHOUT_PRIOR, self._noise[informed]
+        adapting = self.epochs_used >= self._adapted_at[informed] + _ADAPT_EVERY
+        if adapting:
+            self._adapted_at[informed] = self.epochs_used
+            self._pool.adapt(kernel.noisier(noise), observations, informed=informed)
+        within = self._pool.within(informed=informed)
+        if adapting:
+            self._noise[informed] = noise = adapted_noise(kernel, noise, within, observations)
+        return CurveModel(kernel.noisier(noise), within, observations)
 
 
 def _advance(

@@ -140,12 +140,17 @@ class Observations:
     prior: np.ndarray | None = None
 
     def thinned(self, most: int = MOST_OBSERVATIONS) -> Observations:
-        """Return at most `most` of them: of each training the first and the last, then the trainings begun last."""
+        """Return at most `most` of them: the first and last of the best trainings, and of those begun last."""
         if len(self.z) <= most:
             return self
-        first = np.unique(self.trial, return_index=True)[1]
+        trials, first = np.unique(self.trial, return_index=True)
         last = len(self.z) - 1 - np.unique(self.trial[::-1], return_index=True)[1]
-        kept = np.union1d(first, last)[-most:]
+        if len(np.union1d(first, last)) > most:
+            highest = np.argsort(-np.maximum.reduceat(self.z, first), kind="stable")[: most // 4]
+            left = np.setdiff1d(np.arange(len(trials)), highest)[-(most // 2 - len(highest)) :]
+            chosen = np.union1d(highest, left)
+            first, last = first[chosen], last[chosen]
+        kept = np.union1d(first, last)
         prior = None if self.prior is None else self.prior[kept]
         return Observations(self.trial[kept], self.share[kept], self.z[kept], prior)
 

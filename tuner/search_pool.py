@@ -17,17 +17,21 @@ from tuner.search_space import Space
 
 # Points of ranges that correlate more than this with a training are taken for the same: learning rates some 15 % apart.
 _SAME = 0.995
+# Share of the decisions in which, where all points are like some training, the least alike is looked at alone.
+_SPREADING = 0.5
+# How often points are drawn anew where none of them fits into the memory there is.
+_DRAWS = 20
 # What a configuration's memory does not depend on.
 _WITHOUT_MEMORY = ("lr", "schedule")
 
 
 @dataclass(frozen=True)
 class Look:
-    """Points to choose from: (m, factors) points, their (m, trainings) correlations and (m, epochs) prior curves."""
+    """Points to choose from: (m, factors) points, (m, trainings) correlations, the prior's (m, terms) at the end."""
 
     points: np.ndarray
     across: np.ndarray
-    curves: np.ndarray | None
+    prior: np.ndarray | None
 
 
 class Pool:
@@ -41,7 +45,9 @@ class Pool:
 
     def __init__(self, space: Space, prior: SpacePrior | None, rng: np.random.Generator) -> None:
         self._space, self._prior, self._rng = space, prior, rng
-        self._usual_reach = self.reach = _usual_reach(space)
+        self._usual_reach = _usual_reach(space)
+        # What earlier runs explain need not be explained by the factors' lengths: with them and without, others fit.
+        self.reach = dict.fromkeys((False,) if prior is None else (False, True), self._usual_reach)
         self.points = np.zeros((0, len(space.factors)))
         self._features = np.zeros_like(self.points)
         self._begun: set[bytes] = set()
@@ -51,9 +57,9 @@ class Pool:
         if self._listed is not None:
             self._listed_features = comparable(space, self._listed)
             self._free = np.ones(len(self._listed), dtype=bool)
-            self._listed_curves = None if prior is None else prior.curves(self._listed)
+            self._listed_ends = None if prior is None else prior.ends(self._listed)
             # One column a training, so that a decision computes none anew.
-            self._columns = np.zeros((len(self._listed), 0))
+            self._columns = {informed: np.zeros((len(self._listed), 0)) for informed in self.reach}
 
     def is_free(self, point: np.ndarray) -> bool:
         """Whether a point has no training yet and is not known to be out of memory."""
@@ -69,8 +75,9 @@ class Pool:
             self._curves = np.concatenate([self._curves, self._prior.curves(point[None])])
         if self._listed is not None:
             self._free &= (self._listed != point).any(axis=1)
-            column = self._correlation(self._listed_features, feature)
-            self._columns = np.concatenate([self._columns, column], axis=1)
+            for informed, columns in self._columns.items():
+                column = self._correlation(informed, self._listed_features, feature)
+                self._columns[informed] = np.concatenate([columns, column], axis=1)
 
     def fits(self, number: int) -> None:
         """Note that a training runs in the memory there is."""
@@ -83,28 +90,30 @@ class Pool:
     def why_empty(self) -> str:
         """Say why there is no point without a training to choose from."""
         if self._listed is None:
-            apart = "every point that was looked at is as good as trained already"
-            return f"{apart}, or known to be out of memory" if self._memory.refused else apart
+            seen = "every point that was looked at has been trained"
+            return f"{seen}, or is known to be out of memory" if self._memory.refused else seen
         if self._free.any():
             return f"the other {self._free.sum()} of {len(self._listed)} configurations are known to be out of memory"
         return f"all {len(self._listed)} configurations of the space have been trained"
 
-    def adapt(self, kernel: Kernel, observations: Observations) -> None:
-        """Fit the factors' lengths and correlations to what was seen."""
+    def adapt(self, kernel: Kernel, observations: Observations, *, informed: bool) -> None:
+        """Fit the factors' lengths and correlations, of the model with the prior or without, to what was seen."""
+
+        def within(reach: np.ndarray) -> np.ndarray:
+            return configuration_correlation(reach, self._space.is_name, self._features, self._features)
+
         reach = adapted_reach(
-            kernel, self._space.is_name, self.within, self.reach, self._usual_reach, observations
+            kernel, self._space.is_name, within, self.reach[informed], self._usual_reach, observations
         )
         if reach is None:
             return
-        self.reach = reach
+        self.reach[informed] = reach
         if self._listed is not None:
-            self._columns = self._correlation(self._listed_features, self._features)
+            self._columns[informed] = self._correlation(informed, self._listed_features, self._features)
 
-    def within(self, reach: np.ndarray | None = None) -> np.ndarray:
-        """Return the correlations of f among the trainings."""
-        return configuration_correlation(
-            self.reach if reach is None else reach, self._space.is_name, self._features, self._features
-        )
+    def within(self, *, informed: bool) -> np.ndarray:
+        """Return the correlations of f among the trainings, in the model with the prior or without."""
+        return self._correlation(informed, self._features, self._features)
 
     def prior_of(self, numbers: np.ndarray, share: np.ndarray) -> np.ndarray | None:
         """Return the prior's values for trainings at shares of their length."""
@@ -112,44 +121,56 @@ class Pool:
             return None
         return self._prior.at(self._curves[numbers], share)
 
-    def prior_at_end(self, look: Look) -> np.ndarray | None:
-        """Return the prior's values at the end of the curves."""
-        if self._prior is None or look.curves is None:
-            return None
-        return self._prior.at(look.curves, 1.0)
-
-    def look(self, numbers: np.ndarray, near: np.ndarray) -> Look:
+    def look(self, numbers: np.ndarray, near: np.ndarray, *, informed: bool, blind: bool = False) -> Look:
         """Return the trainings of these numbers and, after them, points that have none.
 
         Args:
             numbers: of the trainings that can go on.
             near: numbers of good trainings; a space that is not listed is sampled around them too.
+            informed: whether correlations are those of the model with the prior.
+            blind: nothing is known of any training; a space that is not listed is then sampled on all scales.
         """
         begun = self.points[numbers]
         if self._listed is not None:
             rows = np.flatnonzero(self._free)
-            fresh, fresh_across = self._listed[rows], self._columns[rows]
-            fresh_curves = None if self._listed_curves is None else self._listed_curves[rows]
+            rows = rows[self._memory.fits(self._listed[rows])]
+            fresh, fresh_across = self._listed[rows], self._columns[informed][rows]
+            fresh_ends = None if self._listed_ends is None else self._listed_ends[rows]
         else:
-            fresh = self._space.sampled(self._rng, self.points[near])
-            fresh_across = self._correlation(comparable(self._space, fresh), self._features)
-            # What is as good as trained already would only tell the luck of one more seed.
-            new = fresh_across.max(axis=1, initial=0.0) < _SAME
-            fresh, fresh_across = fresh[new], fresh_across[new]
-            fresh_curves = None if self._prior is None else self._prior.curves(fresh)
-        kept = self._memory.fits(fresh)
-        curves = None
-        if self._curves is not None and fresh_curves is not None:
-            curves = np.concatenate([self._curves[numbers], fresh_curves[kept]])
-        return Look(
-            np.concatenate([begun, fresh[kept]]),
-            np.concatenate([self._correlation(self._features[numbers], self._features), fresh_across[kept]]),
-            curves,
-        )
+            fresh, fresh_across = self._sampled(near, informed=informed, blind=blind)
+            fresh_ends = None if self._prior is None else self._prior.ends(fresh)
+        ends = None
+        if self._prior is not None and self._curves is not None and fresh_ends is not None:
+            ends = np.concatenate([self._prior.at(self._curves[numbers], 1.0), fresh_ends])
+        begun_across = self._correlation(informed, self._features[numbers], self._features)
+        return Look(np.concatenate([begun, fresh]), np.concatenate([begun_across, fresh_across]), ends)
 
-    def _correlation(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def _sampled(self, near: np.ndarray, *, informed: bool, blind: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Sample a space that is not listed: points that fit, and their correlations with the trainings."""
+        for attempt in range(_DRAWS):
+            everywhere = blind or attempt > 0
+            fresh = (
+                self._space.on_all_scales(self._rng)
+                if everywhere
+                else self._space.sampled(self._rng, self.points[near])
+            )
+            fresh = fresh[self._memory.fits(fresh)]
+            if len(fresh):
+                break
+        across = self._correlation(informed, comparable(self._space, fresh), self._features)
+        if blind or not len(fresh):
+            return fresh, across
+        # What is as good as trained already would only tell the luck of one more seed. Where that is all there is, the
+        # lengths may be too long: every other time, what is least like any training is the only new point.
+        alike = across.max(axis=1, initial=0.0)
+        new = alike < _SAME
+        if not new.any():
+            new = alike <= (alike.min() if self._rng.random() < _SPREADING else alike.max())
+        return fresh[new], across[new]
+
+    def _correlation(self, informed: bool, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Correlation of two sets of points under the current reach."""
-        return configuration_correlation(self.reach, self._space.is_name, left, right)
+        return configuration_correlation(self.reach[informed], self._space.is_name, left, right)
 
 
 # Decades by which an optimizer's learning rate acts like a larger one of plain SGD: 1 / (1 - 0.9) for momentum.

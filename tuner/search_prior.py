@@ -9,6 +9,7 @@ correct: the mean's down to none or below, the others' away from none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -148,11 +149,22 @@ class SpacePrior:
 
     def curves(self, points: np.ndarray) -> np.ndarray:
         """Return the terms' curves at points: (points, epochs of the prior, terms)."""
-        levels = np.moveaxis(self.terms, 0, -1)
-        curves = np.einsum("pl,l...->p...", self.axes[0].weights(points), levels)
+        return self._weighted(points, self.terms)
+
+    def ends(self, points: np.ndarray) -> np.ndarray:
+        """Return the terms at the end of the training: (points, terms)."""
+        return self._weighted(points, self.terms[..., -1:])[:, 0]
+
+    def _weighted(self, points: np.ndarray, terms: np.ndarray) -> np.ndarray:
+        """Interpolate terms between the levels of the axes: (points, epochs, terms)."""
+        levels = np.moveaxis(terms, 0, -1)
+        first = self.axes[0].weights(points) @ levels.reshape(len(levels), -1)
+        values = first.reshape(len(points), *levels.shape[1:])
         for axis in self.axes[1:]:
-            curves = np.einsum("pl,pl...->p...", axis.weights(points), curves)
-        return curves
+            shape = values.shape
+            rows = values.reshape(len(points), shape[1], math.prod(shape[2:]))
+            values = (axis.weights(points)[:, None, :] @ rows).reshape(len(points), *shape[2:])
+        return values
 
     def at(self, curves: np.ndarray, share: np.ndarray | float) -> np.ndarray:
         """Return the terms at a share of the training each, or all at one share: (points, terms)."""

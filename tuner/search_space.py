@@ -18,10 +18,15 @@ from scipy.stats import qmc
 LISTED = 4096
 SAMPLED = 1024
 _LOG_SPAN = 10.0
-# Significant digits of a number from a range: as many as a person would write, and more than ever matter.
+# Digits of a number from a range: significant ones where the range holds decades, and of the range's width in any case.
 _DIGITS = 4
-# A point drawn near a good one moves by this share of the range in each ranged factor.
+# A point drawn near a good one moves by this share of the range in each ranged factor, or by as little as a hundredth.
 _NEARBY = 0.08
+_NEAREST_DECADES = 2.0
+# Points on all scales come as near to an end of a range as this many decades below its width.
+_END_DECADES = 4.0
+# A range from above 0 whose ends lie this far apart holds decades, whether or not it says so.
+_DECADES_SPAN = 100.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,17 @@ class Factor:
         number = 10.0**coordinate if self.log else self.low + coordinate * (self.high - self.low)
         if self.whole:
             return int(min(max(round(number), self.low), self.high))
-        return float(min(max(float(f"{number:.{_DIGITS}g}"), self.low), self.high))
+        return float(min(max(round(number, self._decimals(number)) + 0.0, self.low), self.high))
+
+    def _decimals(self, number: float) -> int:
+        """Return how many decimals a number of a range needs to be told from its neighbours."""
+        size = abs(number)
+        if self.log:
+            # Steps are shares of the number, and finer where the range is shorter than a factor of e.
+            span = math.log(self.high / self.low)
+            return _DIGITS - 1 - _magnitude(size) if span >= 1 else _DIGITS - _magnitude(size * span)
+        width = _DIGITS - _magnitude(self.high - self.low)
+        return max(width, _DIGITS - 1 - _magnitude(size)) if size else width
 
     def spread(self, shares: np.ndarray) -> np.ndarray:
         """Turn numbers in [0, 1) into coordinates: the choices in equal parts, or the range."""
@@ -82,7 +97,32 @@ class Factor:
         clipped = np.clip(coordinates, bottom, top)
         if not self.whole:
             return clipped
-        return np.array([self.coordinate(self.value(coordinate)) for coordinate in clipped])
+        width = self.high - self.low
+        whole = np.round(10.0**clipped if self.log else self.low + clipped * width)
+        held = np.clip(whole, self.low, self.high)
+        return np.log10(held) if self.log else (held - self.low) / width
+
+    def holds_decades(self) -> bool:
+        """Whether a linear range spans two decades or more, so that nearly all of it is of the largest size."""
+        return not (self.values or self.log) and self.low >= 0 and self.high >= _DECADES_SPAN * self.low
+
+    def on_all_scales(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draw coordinates: some of them evenly, the others close to an end of the range, each distance as often.
+
+        A region that is small where a range is measured evenly, as small rates are on a linear scale, is met too.
+        """
+        shares = rng.random(count)
+        if not self.values:
+            decades = self.holds_decades() and self.low > 0
+            ends = rng.integers(8 if self.log else 4, size=count)  # of a range in decades, less is at an end
+            if decades:
+                size = self.low * (self.high / self.low) ** rng.random(count)
+                low = (size - self.low) / (self.high - self.low)
+            else:
+                low = 10.0 ** (-_END_DECADES * rng.random(count))
+            high = 1 - 10.0 ** (-_END_DECADES * rng.random(count))
+            shares = np.select([ends == 0, ends == 1, (ends == 2) & decades], [low, high, low], shares)
+        return self.spread(shares)
 
 
 class Space:
@@ -90,10 +130,11 @@ class Space:
 
     Args:
         space: name -> list of choices, or {low, high} and optionally `log: true`; a range between two integers holds
-            the integers.
+            the integers. A tuple of two numbers is refused: it may mean either.
 
     Raises:
-        ValueError: no factors, no choices, a choice twice, a range that is empty or whose logarithm does not exist.
+        ValueError: no factors, no choices, a choice twice, a range that is empty or whose logarithm does not exist, a
+            tuple of two numbers.
 
     Example:
         >>> space = Space({"lr": {"low": 1e-4, "high": 1.0, "log": True}, "optimizer": ["sgd", "adam"]})
@@ -154,14 +195,21 @@ class Space:
         if not len(near):
             return anywhere
         moved = near[rng.integers(len(near), size=SAMPLED // 2)]
+        # Each as far as another: how narrow a good region is, nobody knows.
+        reach = _NEARBY * 10.0 ** (-_NEAREST_DECADES * rng.random(len(moved)))
         for j, factor in enumerate(self.factors):
             if factor.values:
                 redrawn = rng.random(len(moved)) < 1 / len(self.factors)
                 moved[redrawn, j] = factor.spread(rng.random(int(redrawn.sum())))
             else:
                 width = factor.coordinate(factor.high) - factor.coordinate(factor.low)
-                moved[:, j] = factor.snap(moved[:, j] + rng.normal(0, _NEARBY * width, len(moved)))
+                moved[:, j] = factor.snap(moved[:, j] + width * reach * rng.normal(0, 1, len(moved)))
         return np.concatenate([anywhere, moved])
+
+    def on_all_scales(self, rng: np.random.Generator) -> np.ndarray:
+        """Return points to look at while nothing is known, or nothing is left: see `Factor.on_all_scales`."""
+        drawn = [factor.on_all_scales(rng, SAMPLED) for factor in self.factors]
+        return np.stack(drawn, axis=1)
 
     def _spread(self, shares: np.ndarray) -> np.ndarray:
         """Turn rows of numbers in [0, 1) into points."""
@@ -173,6 +221,11 @@ def _count(factor: Factor) -> float:
     if factor.values:
         return len(factor.values)
     return factor.high - factor.low + 1 if factor.whole else math.inf
+
+
+def _magnitude(number: float) -> int:
+    """Return the power of ten of a number's first digit; as if 1e-300 for none."""
+    return math.floor(math.log10(max(abs(number), 1e-300)))
 
 
 def _is_number(value: Any) -> bool:
@@ -189,6 +242,13 @@ def _factor(name: str, given: Any) -> Factor:
         raise ValueError(f"{where}: is {given!r}. Give a list of choices, or {{low, high, log}}")
     if not given:
         raise ValueError(f"{where}: has no choices. Give one or more")
+    if isinstance(given, tuple) and len(given) == 2 and all(map(_is_number, given)):
+        low, high = sorted(given)
+        log = ", 'log': True" if low > 0 and high >= _LOG_SPAN * low else ""
+        raise ValueError(
+            f"{where}: {given!r} may be a range or two choices. "
+            f"Give {{'low': {low!r}, 'high': {high!r}{log}}} for the range, {list(given)!r} for the choices"
+        )
     for index, value in enumerate(given):
         if value in given[:index]:
             raise ValueError(f"{where}: {value!r} stands twice. Keep one")
@@ -217,6 +277,10 @@ def _range(name: str, where: str, given: Mapping[str, Any]) -> Factor:
     if log and low <= 0:
         raise ValueError(
             f"{where}: low is {low!r}, which has no logarithm. Give a low above 0, or leave out log"
+        )
+    if not math.isfinite(high - low):
+        raise ValueError(
+            f"{where}: from {low!r} to {high!r} is farther than a float holds. Give a shorter range"
         )
     whole = isinstance(low, int) and isinstance(high, int)
     return Factor(name, (), True, low, high, log=log, whole=whole)

@@ -40,7 +40,12 @@ def _parts(study: SearchStudy) -> Iterator[RenderableType]:
         yield Text(f"{waited} waited, and could have gone on, when the budget was spent.")
     if study.waiting:
         yield Text(f"The search is not over: {counted(study.waiting, 'training')} can go on with --resume.")
-    yield Panel(Text(" ".join([_winner(study), *shorts(study.caveats)])), title="Winner", title_align="left")
+    if study.winner is None:
+        yield Panel(Text(_nothing(study), style="bold red"), title="NOTHING FOUND", title_align="left")
+    else:
+        yield Panel(
+            Text(" ".join([_winner(study), *shorts(study.caveats)])), title="Winner", title_align="left"
+        )
     if study.plots:
         yield Text(f"plots: {', '.join(file.name for file in study.plots)} in {study.path}")
     if study.note:
@@ -95,18 +100,30 @@ def _over(study: SearchStudy) -> Table:
     return table
 
 
+def _nothing(study: SearchStudy) -> str:
+    """Say that there is no winner, and what to try."""
+    return study.failure[:1].upper() + study.failure[1:] + "."
+
+
 def _winner(study: SearchStudy) -> str:
-    """Say which configuration won, and how sure that is."""
-    if study.winner is None:
-        return "No training reported a value."
+    """Say which configuration won, how sure that is, and which rates were found for it."""
+    assert study.winner is not None
     text = (
         f"Use {configuration_label(study.winner)}: {study.plan.metric} {study.value:.4g} at epoch {study.epoch} in the "
-        "search. The best of many is partly luck; "
+        f"search. The best of many is partly luck; {_on_fresh_seeds(study)}"
     )
+    if study.rates:
+        rates = ", ".join(f"{rate:.3g} (seed {seed})" for seed, rate in study.rates)
+        text += f" Its base_lr: auto came to {rates}."
+    return text
+
+
+def _on_fresh_seeds(study: SearchStudy) -> str:
+    """Say what the winner reached on fresh seeds."""
     fresh = study.fresh
     if fresh.mean is None:
-        return text + "it has not been trained on fresh seeds."
+        return "it has not been trained on fresh seeds."
     seeds = counted(len(fresh.values), "fresh seed")
     if fresh.low is None or fresh.high is None:
-        return text + f"on {seeds}: {fresh.mean:.4g}."
-    return text + f"on {seeds}: {fresh.mean:.4g}, 95 % interval {fresh.low:.4g}..{fresh.high:.4g}."
+        return f"on {seeds}: {fresh.mean:.4g}."
+    return f"on {seeds}: {fresh.mean:.4g}, 95 % interval {fresh.low:.4g}..{fresh.high:.4g}."

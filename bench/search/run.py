@@ -159,8 +159,10 @@ def _train_winner_again(
     state: SearchState, plan: RunPlan, worker: Callable[[int], Executor], keeper: _Keeper
 ) -> None:
     """Train the best configuration on fresh seeds, as ordinary trials."""
-    best = state.searcher.result().best
+    result = state.searcher.result()
+    best = result.best
     if best is None:
+        keeper.say(f"NOTHING FOUND: {result.failure}")
         return
     trials = [state.trial(best.config, seed, plan.trials[0]) for seed in state.plan.fresh_seeds]
     have = {record.trial for record in keeper.records}

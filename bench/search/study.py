@@ -52,6 +52,8 @@ class SearchStudy:
         plots: files that were written.
         note: why there are no importances or plots; empty when there are.
         caveats: what a reader must know first.
+        failure: where there is no winner: how the trainings ended, and what to try; else empty.
+        rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
     """
 
     run: Mapping[str, Any]
@@ -67,6 +69,8 @@ class SearchStudy:
     plots: list[Path]
     note: str = ""
     caveats: tuple[Caveat, ...] = ()
+    failure: str = ""
+    rates: tuple[tuple[int, float], ...] = ()
 
     @property
     def over(self) -> list[SearchTrial]:
@@ -109,7 +113,31 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) 
         plots=write_plots(predicted, importances, path) if importances else [],
         note=note,
         caveats=caveats_of(run, records),
+        failure=result.failure,
+        rates=_auto_rates(records, best.config) if best else (),
     )
+
+
+def found_nothing(spec: Mapping[str, Any], records: Sequence[Record]) -> bool:
+    """Whether no training of a search reported a finite value of its metric.
+
+    Args:
+        spec: as run.json has it.
+        records: all of the run.
+    """
+    metric = plan_of(spec).metric
+    values = (entry.get(metric) for record in records for entry in record.curve)
+    return not any(value is not None and math.isfinite(value) for value in values)
+
+
+def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    """Return which learning rate a range test found for each of the winner's trainings."""
+    found = {
+        record.seed: float(record.provenance["base_lr_auto"]["base_lr"])
+        for record in records
+        if record.provenance.get("base_lr_auto") and _is_of(record, winner)
+    }
+    return tuple(sorted(found.items()))
 
 
 def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str, Any] | None) -> FreshRuns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Callable, Generator, Sequence
@@ -21,7 +22,7 @@ from bench.runner import RunPlan, make_plan
 from bench.search.run import SEARCH, run_search
 from bench.search.step import Advance
 from bench.search.store import BUDGET_SPENT, open_search, plan_of
-from bench.search.study import study_search
+from bench.search.study import found_nothing, study_search
 from bench.search.trial import run_step
 from bench.wording import counted
 from bench.worker import OnProgress, WorkerContext, attempt, record_without_result
@@ -37,11 +38,9 @@ factors:
   optimizer: [sgd, adam]
 design: {search: {budget_epochs: 30, fresh_seeds: 3, prior: false}}
 """
-# Where all rates are alike, those near a trained one are soon taken for the same, and nothing is left to train.
-SOON_OVER = (
-    SPEC.replace("low: 0.001, high: 1.0", "low: 0.1, high: 1.0")
-    .replace("  optimizer: [sgd, adam]\n", "")
-    .replace("budget_epochs: 30", "budget_epochs: 80")
+# Six configurations are trained before the budget is spent.
+SOON_OVER = SPEC.replace("{low: 0.001, high: 1.0, log: true}", "[0.1, 0.3, 1.0]").replace(
+    "budget_epochs: 30", "budget_epochs: 80"
 )
 KILLED = "the worker was killed by the kernel (SIGKILL), most likely for memory"
 
@@ -373,3 +372,35 @@ def test_a_spent_budget_stays_spent(bench: Bench) -> None:
     assert searcher.epochs_used == BUDGET
     assert not [trial for trial in searcher.trials if trial.status == "paused"]
     assert any(trial.reason == BUDGET_SPENT for trial in searcher.trials)
+
+
+def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_success(bench: Bench) -> None:
+    spec = SPEC.replace("{low: 0.001, high: 1.0, log: true}", "{low: 0.01, high: 100000.0}")
+    bench.trainings.accuracy = lambda trial, epoch: math.nan  # type: ignore[method-assign]
+    records = bench.run(spec)
+    run = RunDirectory.open(bench.directory).run
+    assert len(records) == BUDGET
+    assert found_nothing(run["spec"], records)
+    study = study_search(run, records, bench.directory)
+    console = Console(width=140, file=io.StringIO())
+    with console.capture() as shown:
+        render(study, console)
+    said = [text for text in bench.messages.said if text.startswith("NOTHING FOUND")]
+    for text in (said[-1], shown.get()):
+        for part in ("NOTHING FOUND", f"{BUDGET} diverged", "base_lr", "log: true"):
+            assert part in text
+
+
+def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench) -> None:
+    records = bench.run()
+    assert not found_nothing(RunDirectory.open(bench.directory).run["spec"], records)
+    rated = [
+        dataclasses.replace(r, provenance={"base_lr_auto": {"base_lr": 0.125 + r.seed, "interval": None}})
+        for r in records
+    ]
+    study = study_search(RunDirectory.open(bench.directory).run, rated, bench.directory)
+    assert study.rates == ((0, 0.125), (1, 1.125), (2, 2.125), (3, 3.125))
+    console = Console(width=300, file=io.StringIO())
+    with console.capture() as shown:
+        render(study, console)
+    assert "auto came to 0.125 (seed 0), 1.12 (seed 1)" in shown.get()

@@ -257,13 +257,9 @@ def test_a_search_that_ends_with_budget_left_says_why() -> None:
         yield 0.0
 
     space = {"batch_size": [16, 32], "width": [8]}
-    result = search(space, too_large, max_epochs=2, budget_epochs=100, prior=None)
+    with pytest.warns(RuntimeWarning, match="[12] out of memory"):
+        result = search(space, too_large, max_epochs=2, budget_epochs=100, prior=None)
     assert "memory" in result.log[-1].why
-
-    one = {"width": {"low": 0.0, "high": 1.0}}
-    result = search(one, lambda config, seed: [config["width"]], max_epochs=1, budget_epochs=400, prior=None)
-    assert result.epochs_used < 400
-    assert "as good as trained" in result.log[-1].why
 
     spent = search(SPACE, Trainings(), max_epochs=EPOCHS, budget_epochs=5, prior=None)
     assert all(decision.action != "end" for decision in spent.log)
@@ -275,10 +271,13 @@ def test_a_search_in_which_everything_fails_ends_within_its_budget_without_a_bes
         yield 0.0
 
     space = {"lr": {"low": 1e-4, "high": 1.0, "log": True}}
-    result = search(space, evaluate, max_epochs=3, budget_epochs=10, prior=None)
+    with pytest.warns(RuntimeWarning, match="10 failed; the last: ValueError: no such thing") as warned:
+        result = search(space, evaluate, max_epochs=3, budget_epochs=10, prior=None)
     assert result.best is None
     assert result.epochs_used == 10
     assert {trial.status for trial in result.trials} == {"failed"}
+    assert str(warned[0].message) == f"search: {result.failure}"
+    assert "log" not in result.failure
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
@@ -300,9 +299,104 @@ def test_a_search_in_which_everything_diverges_goes_on_to_the_end() -> None:
     def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
         yield math.nan
 
-    result = search(SPACE, evaluate, max_epochs=EPOCHS, budget_epochs=100, prior=None)
+    with pytest.warns(RuntimeWarning, match="16 diverged"):
+        result = search(SPACE, evaluate, max_epochs=EPOCHS, budget_epochs=100, prior=None)
     assert result.best is None
     assert result.epochs_used == len(result.trials) == 16
+
+
+def finite_below(name: str, edge: float) -> Any:
+    """Trainings that diverge at once unless a factor is small."""
+
+    def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
+        for _ in range(EPOCHS):
+            yield 0.9 if config[name] < edge else math.nan
+
+    return evaluate
+
+
+@pytest.mark.parametrize("prior", ["shipped", None])
+@pytest.mark.parametrize(("low", "high", "edge"), [(0.001, 10.0, 0.05), (0.0, 10.0, 0.05), (0.01, 1e5, 1.0)])
+def test_a_search_goes_on_until_something_finite_is_found(
+    low: float, high: float, edge: float, prior: Any
+) -> None:
+    lr = {"low": low, "high": high}
+    for seed in range(3):
+        evaluate = finite_below("lr", edge)
+        result = search({"lr": lr}, evaluate, max_epochs=4, budget_epochs=80, prior=prior, seed=seed)
+        assert result.best is not None
+        assert result.best.config["lr"] < edge
+        assert result.failure == ""
+        assert result.epochs_used == 80
+
+
+@pytest.mark.parametrize(
+    ("lr", "hint"),
+    [
+        ({"low": 0.01, "high": 100_000.0}, "lr: .* from 0.01 to 100000.0 lie above 10000. Give it log: true"),
+        ({"low": 0, "high": 1000}, "Give it a low above 0 and log: true"),
+    ],
+)
+def test_a_search_that_finds_nothing_spends_its_budget_and_says_which_range_to_give_in_decades(
+    lr: dict[str, float], hint: str
+) -> None:
+    with pytest.warns(RuntimeWarning, match=hint):
+        result = search({"lr": lr}, finite_below("lr", -1), max_epochs=4, budget_epochs=30, prior=None)
+    assert (result.best, result.epochs_used, len(result.trials)) == (None, 30, 30)
+
+
+def test_the_prior_s_favourites_are_given_up_where_they_diverge() -> None:
+    def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
+        yield 0.5 if config["lr"] == 0.0001 and config["optimizer"] == "sgd" else math.nan
+
+    space = {
+        "lr": [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0],
+        "optimizer": ["sgd", "adam"],
+        "width": [8, 16, 32, 64],
+    }
+    assert search(space, evaluate, max_epochs=2, budget_epochs=24).best is not None
+
+
+def test_a_training_that_diverged_counts_as_worse_than_one_that_did_not_though_all_others_are_alike() -> None:
+    space = {"lr": {"low": 0.0, "high": 1.0}}
+    result = search(space, finite_below("lr", 0.5), max_epochs=EPOCHS, budget_epochs=60, prior=None)
+    late = [trial.config["lr"] for trial in result.trials[16:]]
+    assert late
+    assert sum(lr < 0.5 for lr in late) > 0.8 * len(late)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"low": 0.999, "high": 0.99999},
+        {"low": 1000.0, "high": 1000.01},
+        {"low": 1.0, "high": 1.001, "log": True},
+        {"low": 1, "high": 10_000},
+    ],
+)
+def test_no_configuration_of_a_range_is_trained_twice(given: dict[str, Any]) -> None:
+    width = given["high"] - given["low"]
+
+    def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
+        yield 1 - abs((config["b"] - given["low"]) / width - 0.7)
+
+    result = search({"b": given}, evaluate, max_epochs=1, budget_epochs=60, prior=None)
+    values = [trial.config["b"] for trial in result.trials]
+    assert len(values) == len(set(values)) == 60
+    assert all(given["low"] <= value <= given["high"] for value in values)
+    assert result.best is not None
+    assert result.best.value > 0.98
+
+
+def test_a_batch_that_must_be_tiny_is_found_in_a_wide_range() -> None:
+    def evaluate(config: dict[str, Any], seed: int) -> Iterator[float]:
+        if config["batch_size"] > 40:
+            raise MemoryError
+        yield 0.5
+
+    space = {"batch_size": {"low": 1, "high": 1_000_000}}
+    result = search(space, evaluate, max_epochs=1, budget_epochs=40, prior=None)
+    assert result.best is not None
 
 
 def test_a_generator_that_ends_early_is_a_finished_training() -> None:

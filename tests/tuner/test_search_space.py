@@ -19,6 +19,12 @@ from tuner.search_space import SAMPLED, Space
         ({"lr": []}, "space.lr: has no choices"),
         ({"lr": 0.1}, "space.lr: is 0.1. Give a list"),
         ({"optimizer": "adam"}, "space.optimizer: is 'adam'. Give a list"),
+        (
+            {"lr": (1e-4, 1.0)},
+            "{'low': 0.0001, 'high': 1.0, 'log': True} for the range, [0.0001, 1.0] for the",
+        ),
+        ({"lr": (0.9, 0.8)}, "(0.9, 0.8) may be a range or two choices. Give {'low': 0.8, 'high': 0.9} for"),
+        ({"lr": {"low": -1e308, "high": 1e308}}, "is farther than a float holds"),
         ({"lr": [0.1, 0.2, 0.1]}, "space.lr: 0.1 stands twice"),
         ({"lr": {"low": 1.0, "high": 1.0}}, "space.lr: low 1.0 is not below high 1.0"),
         ({"lr": {"low": 2.0, "high": 1.0}}, "space.lr: low 2.0 is not below high 1.0"),
@@ -93,3 +99,40 @@ def test_a_space_of_many_choices_is_not_listed() -> None:
     assert not Space({f"x{i}": [1, 2, 3, 4] for i in range(7)}).is_listed
     assert Space({f"x{i}": [1, 2, 3, 4] for i in range(6)}).is_listed
     assert math.isinf(Space({"x": {"low": 0.0, "high": 1.0}}).size)
+
+
+def test_a_tuple_that_cannot_be_a_range_is_choices() -> None:
+    space = Space({"optimizer": ("sgd", "adam"), "width": (8, 16, 32), "flag": (True, False)})
+    assert [factor.values for factor in space.factors] == [("sgd", "adam"), (8, 16, 32), (True, False)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"low": 0.999, "high": 0.99999},
+        {"low": -3.0, "high": 4.0},
+        {"low": 1e-4, "high": 1.0, "log": True},
+        {"low": 1.0, "high": 1.0001, "log": True},
+        {"low": 1e-30, "high": 3e-30},
+        {"low": 0.01, "high": 1e5},
+    ],
+)
+def test_a_range_holds_thousands_of_numbers_that_are_as_short_as_they_can_be(given: dict[str, float]) -> None:
+    (factor,) = Space({"x": given}).factors
+    even = np.linspace(0, 1, 5000, endpoint=False)
+    values = [factor.value(coordinate) for coordinate in factor.spread(even).tolist()]
+    assert len(set(values)) == 5000
+    assert all(given["low"] <= value <= given["high"] for value in values)
+    assert max(len(f"{value!r}".replace("-", "")) for value in values) <= 12
+    # A value leads back to itself.
+    assert [factor.value(factor.coordinate(value)) for value in values] == values
+
+
+def test_points_on_all_scales_come_near_the_ends_of_a_range() -> None:
+    (factor,) = Space({"lr": {"low": 0.01, "high": 1e5}}).factors
+    drawn = factor.on_all_scales(np.random.default_rng(0), 4000)
+    values = np.array([factor.value(coordinate) for coordinate in drawn.tolist()])
+    for low in 10.0 ** np.arange(-2, 5):
+        assert ((values >= low) & (values < 10 * low)).sum() > 50, low
+    assert (values > 0.999e5).sum() > 50
+    assert ((values > 0.2e5) & (values < 0.8e5)).sum() > 400
