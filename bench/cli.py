@@ -126,7 +126,7 @@ def run(spec: Path | None, overrides: tuple[str, ...], jobs: int, resume: Path |
             finally:
                 display.stop()
             _print_report(directory, records, console)
-    nothing = searches and found_nothing(loaded.spec.resolved(), records)
+            nothing = searches and found_nothing(loaded.spec.resolved(), directory.path)
     sys.exit(FAILED if nothing else exit_code(records))
 
 
