@@ -166,9 +166,9 @@ def run(
             finally:
                 display.stop()
             _print_report(directory, records, console)
+            nothing = searches and found_nothing(loaded.spec.resolved(), directory.path)
     for name, count in failures(records, fail_on, directory.run).items():
         click.echo(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
-    nothing = searches and found_nothing(loaded.spec.resolved(), records)
     sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))
 
 

@@ -14,10 +14,12 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cache
 from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from tuner.out_of_memory import is_out_of_memory
 from tuner.search_failure import nothing_found
@@ -42,11 +44,9 @@ _START = 8
 # The factors' lengths and the noise are fitted anew whenever this many epochs have been told.
 _ADAPT_EVERY = 8
 # The prior is not doubted before this many epochs: the scale follows the best seen, and the first curves stretch it.
-_DOUBT_AFTER = 12
-# Log odds in favour of the prior before anything is seen.
-_PRIOR_ODDS = 1.0
+_DOUBT_AFTER = 8
 # After epochs as of so many whole trainings, the prior decides in a share of the decisions that falls with this power.
-_TRUST_TRAININGS, _TRUST_POWER = 7.0, 3.0
+_TRUST_TRAININGS, _TRUST_POWER = 6.0, 3.0
 # A paused training is dropped when winning would take an end this many standard deviations above the predicted.
 _HOPELESS = 5.0
 # Points near this many of the best trainings are looked at in a space that cannot be listed.
@@ -247,6 +247,11 @@ class Searcher:
         Args:
             elsewhere: numbers of paused trials that whoever asks cannot go on with.
         """
+        with _linear_algebra().limit(limits=1, user_api="blas"):
+            return self._ask(elsewhere)
+
+    def _ask(self, elsewhere: Collection[int]) -> SearchTrial | None:
+        """Decide."""
         for trial in self.trials:
             if trial.status == "paused" and not trial.values and trial.number not in self._in_flight:
                 return self._go(trial, "resume", "it was begun, and interrupted before its first epoch ended")
@@ -436,6 +441,8 @@ class Searcher:
         # decide between equals, so that the order of the choices does not.
         optimism = 2 * model.kernel.optimism * self._rng.random()
         score = mean + optimism * deviation + 1e-12 * self._rng.random(len(mean))
+        if look.spreads:
+            score[:begun] = -np.inf
         chosen = self._best_free(begun, look.points, score)
         if chosen is None:
             return None
@@ -559,7 +566,7 @@ class Searcher:
             within, noise = self._pool.within(informed=True), self._noise[True]
             alone = CurveModel(WITHOUT_PRIOR.noisier(noise), within, replace(observations, prior=None))
             model = CurveModel(WITH_PRIOR.noisier(noise), within, observations)
-            if alone.log_likelihood > model.log_likelihood + _PRIOR_ODDS:
+            if alone.log_likelihood > model.log_likelihood:
                 return False
         trust = _TRUST_TRAININGS * self.max_epochs / max(self.epochs_used, 1)
         return self._rng.random() < trust**_TRUST_POWER
@@ -579,6 +586,15 @@ class Searcher:
         if adapting:
             self._noise[informed] = noise = adapted_noise(kernel, noise, within, observations)
         return CurveModel(kernel.noisier(noise), within, observations)
+
+
+@cache
+def _linear_algebra() -> ThreadpoolController:
+    """Return what limits the threads of numpy's and scipy's BLAS.
+
+    The matrices of a decision are small: a second thread makes it several times as long, most of it spent waiting.
+    """
+    return ThreadpoolController()
 
 
 def _advance(

@@ -17,8 +17,8 @@ from tuner.search_space import Space
 
 # Points of ranges that correlate more than this with a training are taken for the same: learning rates some 15 % apart.
 _SAME = 0.995
-# Share of the decisions in which, where all points are like some training, the least alike is looked at alone.
-_SPREADING = 0.5
+# Share of the decisions that, where all points are like some training, go to the least alike.
+_SPREADING = 0.25
 # How often points are drawn anew where none of them fits into the memory there is.
 _DRAWS = 20
 # What a configuration's memory does not depend on.
@@ -27,11 +27,15 @@ _WITHOUT_MEMORY = ("lr", "schedule")
 
 @dataclass(frozen=True)
 class Look:
-    """Points to choose from: (m, factors) points, (m, trainings) correlations, the prior's (m, terms) at the end."""
+    """Points to choose from: (m, factors) points, (m, trainings) correlations, the prior's (m, terms) at the end.
+
+    Where `spreads`, the last point is to be trained, whatever is predicted of it.
+    """
 
     points: np.ndarray
     across: np.ndarray
     prior: np.ndarray | None
+    spreads: bool = False
 
 
 class Pool:
@@ -134,19 +138,23 @@ class Pool:
         if self._listed is not None:
             rows = np.flatnonzero(self._free)
             rows = rows[self._memory.fits(self._listed[rows])]
-            fresh, fresh_across = self._listed[rows], self._columns[informed][rows]
+            fresh, fresh_across, spreads = self._listed[rows], self._columns[informed][rows], False
             fresh_ends = None if self._listed_ends is None else self._listed_ends[rows]
         else:
-            fresh, fresh_across = self._sampled(near, informed=informed, blind=blind)
+            fresh, fresh_across, spreads = self._sampled(near, informed=informed, blind=blind)
             fresh_ends = None if self._prior is None else self._prior.ends(fresh)
         ends = None
         if self._prior is not None and self._curves is not None and fresh_ends is not None:
             ends = np.concatenate([self._prior.at(self._curves[numbers], 1.0), fresh_ends])
         begun_across = self._correlation(informed, self._features[numbers], self._features)
-        return Look(np.concatenate([begun, fresh]), np.concatenate([begun_across, fresh_across]), ends)
+        return Look(
+            np.concatenate([begun, fresh]), np.concatenate([begun_across, fresh_across]), ends, spreads
+        )
 
-    def _sampled(self, near: np.ndarray, *, informed: bool, blind: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Sample a space that is not listed: points that fit, and their correlations with the trainings."""
+    def _sampled(
+        self, near: np.ndarray, *, informed: bool, blind: bool
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Sample a space that is not listed: points that fit, their correlations, and whether to train one unseen."""
         for attempt in range(_DRAWS):
             everywhere = blind or attempt > 0
             fresh = (
@@ -159,14 +167,17 @@ class Pool:
                 break
         across = self._correlation(informed, comparable(self._space, fresh), self._features)
         if blind or not len(fresh):
-            return fresh, across
+            return fresh, across, False
         # What is as good as trained already would only tell the luck of one more seed. Where that is all there is, the
-        # lengths may be too long: every other time, what is least like any training is the only new point.
+        # lengths may be too long: now and then, what is least like any training is trained.
         alike = across.max(axis=1, initial=0.0)
         new = alike < _SAME
-        if not new.any():
-            new = alike <= (alike.min() if self._rng.random() < _SPREADING else alike.max())
-        return fresh[new], across[new]
+        spreads = not new.any() and self._rng.random() < _SPREADING
+        if spreads:
+            new[alike.argmin()] = True
+        elif not new.any():
+            new[:] = True
+        return fresh[new], across[new], spreads
 
     def _correlation(self, informed: bool, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Correlation of two sets of points under the current reach."""

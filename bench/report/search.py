@@ -41,7 +41,11 @@ def _parts(study: SearchStudy) -> Iterator[RenderableType]:
     if study.waiting:
         yield Text(f"The search is not over: {counted(study.waiting, 'training')} can go on with --resume.")
     if study.winner is None:
-        yield Panel(Text(_nothing(study), style="bold red"), title="NOTHING FOUND", title_align="left")
+        yield Panel(
+            Text(" ".join([_nothing(study), *shorts(study.caveats)]), style="bold red"),
+            title="NOTHING FOUND",
+            title_align="left",
+        )
     else:
         yield Panel(
             Text(" ".join([_winner(study), *shorts(study.caveats)])), title="Winner", title_align="left"

@@ -118,16 +118,15 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) 
     )
 
 
-def found_nothing(spec: Mapping[str, Any], records: Sequence[Record]) -> bool:
-    """Whether no training of a search reported a finite value of its metric.
+def found_nothing(spec: Mapping[str, Any], path: Path) -> bool:
+    """Whether no training of a search reported a finite value of its metric before it diverged.
 
     Args:
         spec: as run.json has it.
-        records: all of the run.
+        path: the run's directory.
     """
-    metric = plan_of(spec).metric
-    values = (entry.get(metric) for record in records for entry in record.curve)
-    return not any(value is not None and math.isfinite(value) for value in values)
+    searcher, _ = open_search(plan_of(spec), path)
+    return searcher.result().best is None
 
 
 def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:

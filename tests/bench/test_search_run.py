@@ -380,7 +380,7 @@ def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_succes
     records = bench.run(spec)
     run = RunDirectory.open(bench.directory).run
     assert len(records) == BUDGET
-    assert found_nothing(run["spec"], records)
+    assert found_nothing(run["spec"], bench.directory)
     study = study_search(run, records, bench.directory)
     console = Console(width=140, file=io.StringIO())
     with console.capture() as shown:
@@ -393,7 +393,7 @@ def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_succes
 
 def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench) -> None:
     records = bench.run()
-    assert not found_nothing(RunDirectory.open(bench.directory).run["spec"], records)
+    assert not found_nothing(RunDirectory.open(bench.directory).run["spec"], bench.directory)
     rated = [
         dataclasses.replace(r, provenance={"base_lr_auto": {"base_lr": 0.125 + r.seed, "interval": None}})
         for r in records

@@ -258,6 +258,18 @@ def test_a_batch_that_does_not_fit_is_a_row_and_not_tried_again(
     assert [r["factors"]["batch_size"] for r in again] == [16]
 
 
+def test_a_search_in_which_nothing_trains_is_a_failure(tmp_path: Path, bench: Callable[..., Done]) -> None:
+    spec = SPEC.replace("{low: 0.001, high: 1.0, log: true}", "{low: 1.0e+6, high: 1.0e+9}")
+    spec = spec.replace("[sgd, adam]", "[sgd]").replace("epochs: 12", "epochs: 3")
+    (tmp_path / "small.yaml").write_text(spec)
+    done = bench("run", "small.yaml")
+    assert done.code == 1, done.err
+    assert [r["status"] for r in done.records] == ["diverged"] * 3
+    words = " ".join(re.sub("[│╭╮╰╯─]", " ", done.out).split())
+    for text in ("NOTHING FOUND", "3 diverged", "base_lr", "log: true", "3 of 3 epochs"):
+        assert text in words
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tuner.search import Searcher, search
 from tuner.search_prior import Prior
@@ -609,3 +610,36 @@ def test_earlier_runs_that_are_right_lead_straight_to_the_best() -> None:
 
 def test_earlier_runs_that_say_the_opposite_cost_little() -> None:
     assert epochs_to_best(known(1 - table())) <= 1.5 * epochs_to_best(None) + EPOCHS
+
+
+def test_a_prior_decides_in_ever_fewer_decisions() -> None:
+    """A prior that tells the first configuration from all others, in a space where it knows nothing of the rest."""
+    space = {"lr": [10.0**-power for power in range(6)], "depth": list(range(40))}
+    searcher = Searcher(
+        space, max_epochs=1, prior=Prior({"lr": [1e-5, 1e-4, 1.0]}, np.array([[[9.0], [0.0], [0.0]]]))
+    )
+    for _ in range(60):
+        trial = searcher.ask()
+        assert trial is not None
+        searcher.tell(trial, 0.5 + trial.config["depth"] / 1000 - 0.01 * (trial.config["lr"] == 1e-5))
+    assert searcher.trials[0].config["lr"] == 1e-5
+    late = [trial.config["lr"] for trial in searcher.trials[30:]]
+    assert sum(lr == 1e-5 for lr in late) < len(late) / 2
+    assert sum(decision.action == "doubt the prior" for decision in searcher.log) == 1
+
+
+def test_decisions_use_one_thread_and_give_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    seen: list[int] = []
+
+    def counting(searcher: Searcher, elsewhere: Any) -> None:
+        seen.extend(threads())
+
+    monkeypatch.setattr(Searcher, "_ask", counting)
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        Searcher(SPACE, max_epochs=1).ask()
+        assert threads() == before
+    assert set(seen) == {1}

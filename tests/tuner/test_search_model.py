@@ -107,6 +107,16 @@ def test_thinning_keeps_the_first_and_the_last_epoch_of_each_training() -> None:
     assert many.thinned(15) is many
 
 
+def test_thinning_keeps_the_best_training_however_long_ago_it_was() -> None:
+    z = np.zeros(100)
+    z[3] = 2.0
+    few = Observations(np.arange(100), np.ones(100), z).thinned(20)
+    assert len(few.z) <= 20
+    assert 3 in few.trial
+    assert {97, 98, 99} <= set(few.trial.tolist())
+    assert (np.diff(few.trial) > 0).all()
+
+
 @pytest.mark.parametrize(("spread", "more"), [(1.0, True), (0.02, False)])
 def test_adapting_finds_how_far_chance_reaches(spread: float, more: bool) -> None:
     rng = np.random.default_rng(0)
