@@ -308,7 +308,8 @@ def values(training: Training, target: Target | None = None) -> dict[str, float]
     time_s = crossing.time_s if crossing else training.training_s
     if steps:
         numbers["step_time_s"] = time_s / steps
-        numbers |= _quartiles(training.step_times_s[:steps])
+        # A training that is rebuilt from its curve has no times of single steps.
+        numbers |= _quartiles(training.step_times_s[:steps]) if training.step_times_s else {}
     if training.contention:
         missing = total(training.contention[: crossing.epoch if crossing else None]).missing
         numbers["processor_missing"] = missing

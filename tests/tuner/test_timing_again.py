@@ -132,3 +132,10 @@ def test_a_trial_s_numbers_say_what_was_missing_and_a_stall_does_not_move_the_me
     assert numbers["step_time_median_s"] == numbers["step_time_q1_s"] == numbers["step_time_q3_s"] == 0.1
     assert numbers["steps_to_target"] * numbers["step_time_s"] == pytest.approx(sum(laps))
     assert numbers["processor_missing"] == 0.5
+
+
+def test_a_training_rebuilt_from_its_curve_has_no_times_of_single_steps() -> None:
+    curve = [{"epoch": 1, "step": 10, "samples": 160, "time_s": 5.0, "val_accuracy": 0.9}]
+    numbers = values(Training(curve, [], 16, 1, 0.1, 0.0, 0), Target("val_accuracy", 0.8))
+    assert numbers["step_time_s"] == 0.5
+    assert "step_time_median_s" not in numbers
