@@ -1,0 +1,137 @@
+"""`threads: auto|N`: which configurations are timed, what is chosen, and what workers and records make of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from bench import worker
+from bench.design import Trial, expand
+from bench.records import Record
+from bench.runner import RunPlan, settle_threads
+from bench.spec import Spec
+from bench.threads import measure_threads, most_threads, samples_of, timed_trials, times_of
+from bench.trial import run_trial
+from bench.worker import WorkerContext, WorkerSetup, attempt
+from bench.workloads.datasets import locate
+from tests.bench.spec_text import SPEC
+
+
+class Worker:
+    """Takes `seconds(batch size, threads)` a step; remembers what it was asked for."""
+
+    def __init__(self, seconds: Any) -> None:
+        self.seconds = seconds
+        self.timed: list[int] = []
+
+    def run(self, trial: Trial, on_progress: Any) -> Record:
+        assert trial.rehearsal
+        size = trial.spec.train.batch_size
+        self.timed.append(size)
+        times = {count: [self.seconds(size, count)] * 3 for count in trial.thread_counts}
+        return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times))
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Display:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+
+def trials(sizes: list[int]) -> list[Trial]:
+    return expand(Spec.model_validate({**yaml.safe_load(SPEC), "factors": {"batch_size": sizes}}))
+
+
+def plan(threads: Any = "auto", *, device: str = "cpu", bound: int | None = None) -> RunPlan:
+    run = {"spec": {"threads": threads}, "device": device}
+    return RunPlan(trials([8, 16]), run, WorkerSetup("bench.trial:run_trial", threads=bound), None, 1)
+
+
+def settled(
+    a_plan: RunPlan, done: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> tuple[RunPlan, list[str], Worker]:
+    monkeypatch.setattr("bench.runner.most_threads", lambda jobs: 4)
+    fast, display = Worker(lambda size, count: 1.0 / count), Display()
+    return settle_threads(a_plan, fast, display, done), display.said, fast  # type: ignore[arg-type]
+
+
+def test_the_smallest_the_middle_and_the_largest_batch_stand_for_all() -> None:
+    assert [t.spec.train.batch_size for t in timed_trials(trials([64, 8, 32, 16, 128]))] == [8, 32, 128]
+    assert len(timed_trials(trials([64, 8]))) == 2
+
+
+def test_one_number_is_chosen_for_all_configurations_and_a_step_that_fails_is_left_out() -> None:
+    helps = Worker(lambda size, count: size / count)
+    assert measure_threads(trials([8, 64]), helps, 2, print)[:1] == (2,)  # type: ignore[arg-type]
+    assert helps.timed == [8, 64]
+    hinders = Worker(lambda size, count: size * count)
+    assert measure_threads(trials([8]), hinders, 2, print)[:1] == (1,)  # type: ignore[arg-type]
+    broken = Worker(lambda size, count: size)
+    broken.run = lambda trial, on_progress: Record("a", {}, 0, "out_of_memory")  # type: ignore[method-assign]
+    assert measure_threads(trials([8]), broken, 2, print) == (2, "no step could be timed", {})  # type: ignore[arg-type]
+
+
+def test_the_choice_is_said_and_binds_workers_and_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, said, timed = settled(plan(), [], monkeypatch)
+    assert timed.timed == [8, 16]
+    assert (found.setup.threads, {trial.threads for trial in found.trials}) == (4, {4})
+    assert (found.run["threads"]["asked"], found.run["threads"]["threads"]) == ("auto", 4)
+    assert found.run["threads"]["speedups"] == {"1": 1.0, "2": 2.0, "4": 4.0}
+    assert any("threads: 4" in line for line in said)
+
+
+def test_a_number_in_the_spec_needs_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _, timed = settled(plan(3, bound=3), [], monkeypatch)
+    assert (found.setup.threads, found.run["threads"]["threads"], timed.timed) == (3, 3, [])
+
+
+def test_a_resumed_run_keeps_the_number_of_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = [Record("a", {}, 0, "ok", provenance={"threads": 2})]
+    found, _, timed = settled(plan(), done, monkeypatch)
+    assert (found.setup.threads, timed.timed) == (2, [])
+
+
+def test_on_a_gpu_torchs_own_number_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, said, _ = settled(plan(device="cuda"), [], monkeypatch)
+    assert (found.setup.threads, said) == (None, [])
+
+
+def test_a_workers_share_of_cores_and_quota() -> None:
+    assert [most_threads(jobs, cores=8) for jobs in (1, 3, 16)] == [8, 2, 1]
+    assert most_threads(1, cores=8, quota=2.5) == 2
+
+
+def test_a_rehearsal_times_real_steps_with_each_number_and_a_trial_has_its_own() -> None:
+    before = torch.get_num_threads()
+    trial = dataclasses.replace(trials([8])[0], source=locate("spirals"))
+    timed = run_trial(
+        dataclasses.replace(trial, rehearsal=True, thread_counts=(1, 2)), WorkerContext(), print
+    )
+    assert {count: len(seconds) >= 3 for count, seconds in times_of(timed).items()} == {1: True, 2: True}
+    assert torch.get_num_threads() == before
+    try:
+        record = attempt(
+            run_trial, dataclasses.replace(trial, threads=1), WorkerContext(), lambda progress: None
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert record.provenance["threads"] == 1
+
+
+def test_workers_wait_passively_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("KMP_BLOCKTIME", "7")
+    worker._wait_passively()
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["KMP_BLOCKTIME"]) == ("PASSIVE", "7")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
