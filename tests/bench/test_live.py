@@ -86,6 +86,21 @@ def test_every_status_has_its_line_and_trouble_its_reason(status: str) -> None:
     assert ("because of [brackets]" in line) == (status in ("diverged", "out_of_memory", "failed"))
 
 
+def test_contention_is_said_while_a_trial_runs_and_where_it_ends() -> None:
+    clock = FakeClock()
+    progress, out = log(clock)
+    progress.start(1, 0)
+    progress.trial_started("t", 1)
+    for missing in (0.05, 0.45):
+        clock.now += 20
+        progress.trial_progress("t", {"epoch": 1, "epochs": 4, "processor_missing": missing})
+    progress.trial_finished(finished("t", processor_missing=0.3), 1)
+    quiet, busy, end = out.getvalue().splitlines()[-3:]
+    assert "contended" not in quiet
+    assert "contended: 45 %" in busy
+    assert "contended: 30 %" in end
+
+
 def test_the_time_left_is_the_mean_of_finished_trials_times_those_to_come() -> None:
     clock = FakeClock()
     progress, _ = log(clock)

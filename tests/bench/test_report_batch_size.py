@@ -343,3 +343,16 @@ def test_the_pictures_are_drawn_where_there_is_something_to_see(case: str, tmp_p
 
 def test_a_directory_that_cannot_be_written_has_no_pictures(tmp_path: Path) -> None:
     assert save_plots(*measured("memory_alone"), tmp_path / "not there") == []
+
+
+def test_a_recommendation_on_contended_timings_says_so_and_what_to_do() -> None:
+    study, records = plateau_binds()
+    for missing, contended in ((0.02, False), (0.4, True)):
+        timed = [
+            dataclasses.replace(record, values={**record.values, "processor_missing": missing})
+            if record.provenance.get("measurement") == "throughput"
+            else record
+            for record in records
+        ]
+        printed = " ".join(text(study, study_measurements(study, timed)).split())
+        assert ("40 % of the processor" in printed and "quiet machine" in printed) == contended
