@@ -57,8 +57,9 @@ def time_thread_counts(
 ) -> dict[int, list[float]]:
     """Time a step with several numbers of threads in turn: A B C, A B C, ...
 
-    What slows the machine down so hits all alike. Two steps with each number are a burn-in; the second says how many
-    steps make a round of about `round_s`. torch's number of threads is put back at the end.
+    What slows the machine down so hits all alike. A step after each change of the number is not timed. Two steps with
+    each number are a burn-in; the second says how many steps make a round of about `round_s`. torch's number of threads
+    is put back at the end.
 
     Args:
         step: one whole training step.
@@ -96,6 +97,7 @@ def time_thread_counts(
                 break
             for count in counts:
                 set_threads(count)
+                step()  # the first step with another number begins threads or ends some
                 start_s = stopwatch.now_s()
                 for _ in range(steps[count]):
                     step()

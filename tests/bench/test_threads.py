@@ -130,8 +130,16 @@ def test_a_rehearsal_times_real_steps_with_each_number_and_a_trial_has_its_own()
 
 
 def test_workers_wait_passively_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setenv("KMP_BLOCKTIME", "7")
-    worker._wait_passively()
-    assert (os.environ["OMP_WAIT_POLICY"], os.environ["KMP_BLOCKTIME"]) == ("PASSIVE", "7")
-    monkeypatch.delenv("OMP_WAIT_POLICY")
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    for given, expected in (
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "0"}),
+        (
+            {"GOMP_SPINCOUNT": "7"},
+            {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "7", "KMP_BLOCKTIME": "0"},
+        ),
+    ):
+        with monkeypatch.context() as scoped:
+            scoped.setattr(os, "environ", dict(given))
+            worker._wait_passively()
+            assert {name: value for name in names if (value := os.environ.get(name)) is not None} == expected

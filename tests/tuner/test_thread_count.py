@@ -36,7 +36,7 @@ def test_numbers_of_threads_take_turns_and_torchs_own_is_put_back() -> None:
     before = torch.get_num_threads()
     machine = Machine({1: 1.0, 2: 0.25})
     assert machine.times(rounds=3, budget_s=100) == {1: [1.0] * 3, 2: [0.25] * 3}
-    assert machine.made == [1, 1, 2, 2, *[1, 2, 2] * 3]
+    assert machine.made == [1, 1, 2, 2, *[1, 1, 2, 2, 2] * 3]
     assert machine.threads == before
 
 
