@@ -13,7 +13,7 @@ from bench.records import Record
 from tuner.contention import CONTENDED, is_contended
 
 Run = Mapping[str, Any]
-# Kinds of runs whose trainings the spec's target steers; the others only prepare such trainings.
+# Kinds of runs whose trainings the spec's target steers. The others only prepare such trainings.
 _STEERED_KINDS = ("run", "search")
 # What all records of a run share unless it was resumed elsewhere: provenance key -> name in a sentence.
 _SHARED = {
@@ -33,8 +33,8 @@ class Caveat:
     Args:
         name: what it is, the same in every run.
         sentence: for the head of a report.
-        short: for the end of a recommendation; empty where it changes nothing there.
-        mend: what would make the result surer, as `what: how`; empty where nothing does.
+        short: for the end of a recommendation. Empty where it changes nothing there.
+        mend: what would make the result surer, as `what: how`. Empty where nothing does.
         is_banner: whether it stands over everything else.
     """
 
@@ -53,7 +53,7 @@ def caveats_of(run: Run, records: Sequence[Record]) -> tuple[Caveat, ...]:
     """Return the caveats of a run, banners first.
 
     Args:
-        run: the content of run.json; what it lacks raises no caveat.
+        run: the content of run.json. What it lacks raises no caveat.
         records: those of the run, any number of them.
 
     Example:
@@ -102,7 +102,7 @@ def _steering(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
 
 
 def _shared_timings(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
-    """Trials ran at once; a run that was resumed may have done so in a part of it."""
+    """Trials ran at once. A run that was resumed may have done so in a part of it."""
     jobs = max([run.get("jobs", 1), *(int(record.provenance.get("jobs", 1)) for record in records)])
     if jobs > 1:
         yield Caveat(

@@ -25,7 +25,7 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 WIDTH_WITHOUT_TERMINAL = 100
 
 
-# What `--fail-on` can name, by the statuses that each means; a failed trial is always a failure.
+# What `--fail-on` can name, by the statuses that each means. A failed trial is always a failure.
 FAIL_ON = {
     "failed": ("failed",),
     "missed": ("missed_target", "stopped_early"),
@@ -455,7 +455,7 @@ def device_at_hand() -> str:
 def exit_code(
     records: Sequence[Record], fail_on: Sequence[str] = ("failed",), run: Mapping[str, Any] | None = None
 ) -> int:
-    """Return 1 when a trial failed, or has an outcome that is asked for; every other status is a finding."""
+    """Return 1 when a trial failed, or has an outcome that is asked for. Every other status is a finding."""
     failed = any(record.status == "failed" for record in records)
     return FAILED if failed or failures(records, fail_on, run or {}) else 0
 

@@ -51,7 +51,7 @@ class Trial:
         options: what the run's kind needs to know besides the spec.
         rehearsal: build everything and train nothing.
         thread_counts: a rehearsal times steps with each of these numbers of threads.
-        threads: torch's threads in the worker; None: as it was started.
+        threads: torch's threads in the worker. None: as it was started.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Layout:
     Args:
         trials: in the order in which they run.
         baseline: the configuration that the spec's own sections describe, by the values that its trials have, if any.
-        same: configurations that train what another one does, as `this = that`; they are not among the trials, but a
+        same: configurations that train what another one does, as `this = that`. They are not among the trials, but a
             search takes them for different ones.
     """
 
@@ -82,7 +82,7 @@ class Layout:
 
 
 def expand(spec: Spec) -> list[Trial]:
-    """Return the spec's trials in the order in which they run; see `lay_out`."""
+    """Return the spec's trials in the order in which they run. See `lay_out`."""
     return lay_out(spec).trials
 
 
@@ -94,7 +94,7 @@ def lay_out(spec: Spec, device: str | None = None) -> Layout:
 
     Args:
         spec: one that `check_factors` finds nothing in.
-        device: the device type; None: not known.
+        device: the device type. None: not known.
 
     Raises:
         InputError: when there are more than 100,000 trials or a combination of values is not valid.
@@ -127,7 +127,7 @@ def _told_apart(
 
 
 def _corners(spec: Spec) -> list[dict[str, Any]]:
-    """Return the combinations of a search's values, of ranges their ends; none where they are too many to compare.
+    """Return the combinations of a search's values, of ranges their ends. None where they are too many to compare.
 
     Those that cannot be are left out: which a search comes upon, its records will say.
     """
@@ -141,7 +141,7 @@ def _corners(spec: Spec) -> list[dict[str, Any]]:
 def baseline(spec: Spec) -> dict[str, Any]:
     """Return the configuration that the spec's own sections describe, as factor name -> value.
 
-    What they leave out has its default's value; `LEFT_OUT` where that depends on another factor, or is not a value.
+    What they leave out has its default's value. `LEFT_OUT` where that depends on another factor, or is not a value.
     """
     return {key: _own_value(spec, key, values) for key, values in varied(spec).items()}
 
@@ -177,7 +177,7 @@ def _is_own_key(spec: Spec, section: str | int, field: str | int) -> bool:
 
 
 def _identity_with(spec: Spec, factors: dict[str, Any]) -> str | None:
-    """Return the identity of a configuration; None where its values do not go together."""
+    """Return the identity of a configuration. None where its values do not go together."""
     try:
         return identity(Spec.model_validate(_applied(spec, factors)))
     except ValidationError:
@@ -185,7 +185,7 @@ def _identity_with(spec: Spec, factors: dict[str, Any]) -> str | None:
 
 
 def _field(value: Any, name: str) -> Any:
-    """Return a field of a section or a key of a mapping; None where there is none."""
+    """Return a field of a section or a key of a mapping. None where there is none."""
     fields = dict(value) if isinstance(value, BaseModel) else value
     return fields.get(name) if isinstance(fields, Mapping) else None
 
@@ -432,7 +432,7 @@ def _named_values(spec: Spec) -> dict[str, list[tuple[KeyPath, Any]]]:
 
 
 def _listed(spec: Spec) -> list[dict[str, Any]]:
-    """Return the configurations that the spec lists; what one leaves out is as in the spec's own sections."""
+    """Return the configurations that the spec lists. What one leaves out is as in the spec's own sections."""
     start = baseline(spec)
     cells = []
     for entry in spec.configurations or ():
@@ -467,7 +467,7 @@ def _configurations(spec: Spec) -> list[dict[str, Any]]:
 
 
 def without_factors(spec: Spec, is_dropped: Callable[[str], bool]) -> Spec:
-    """Return the spec without some of its factors; configurations of a list that then are equal count once."""
+    """Return the spec without some of its factors. Configurations of a list that then are equal count once."""
     factors = {key: values for key, values in spec.factors.items() if not is_dropped(key)}
     listed = spec.configurations
     if listed is not None:

@@ -227,8 +227,8 @@ def check_load(load: float | None, processes: list[BusyProcess] | None, cores: i
     """Tell whether timings taken now would be contended.
 
     Args:
-        load: processes that run or wait to, averaged over a minute; None: not known.
-        processes: the busy ones other than this; None: not known.
+        load: processes that run or wait to, averaged over a minute. None: not known.
+        processes: the busy ones other than this. None: not known.
         cores: that this process may use.
 
     Example:

@@ -26,7 +26,7 @@ _NUMBERS = {
     *("base_lr", "schedule", "epochs", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"),
     *("data.seed", "data.validation", "data.limit"),
 }
-# Those of which 0 leaves an operation out; any two other values mean the same work.
+# Those of which 0 leaves an operation out. Any two other values mean the same work.
 _SWITCHED_OFF_BY_ZERO = {"weight_decay", "momentum", "dampening", "label_smoothing", "model.dropout"}
 
 
@@ -43,7 +43,7 @@ class Gain:
             Its interval is not narrower than that over all pairs.
         steps_share: part of log(time) that fewer steps explain, 0..1; None when one of the two works against.
         score: first - train of the summary's score metric.
-        same_work: the two differ in nothing that could change the time of a step; step_time has no interval then.
+        same_work: the two differ in nothing that could change the time of a step. step_time has no interval then.
     """
 
     obstacle: Obstacle | None
@@ -65,7 +65,7 @@ class Level:
         reached, n: trials of this level that reached the target (None without one), and all of them.
         pairs: matched pairs there are, whether or not they reached the target; 0 for the reference itself.
         time, steps: reference / level over the pairs where both reached; above 1 the level is better.
-        step_time: reference / level of the median step time, over all pairs; None where `same_work`.
+        step_time: reference / level of the median step time, over all pairs. None where `same_work`.
         score: level - reference of the summary's score metric, over the pairs where both have it.
         same_work: the level cannot change the time of a step by its nature.
     """
@@ -213,7 +213,7 @@ def _step_times(pairs: Iterable[tuple[Record, Record]]) -> Estimate | None:
 
 
 def _median_step(record: Record) -> float:
-    """Return a trial's median step time; older records have the mean alone."""
+    """Return a trial's median step time. Older records have the mean alone."""
     return record.values.get("step_time_median_s", record.values["step_time_s"])
 
 

@@ -15,8 +15,8 @@ def identity(spec: Spec, *, device: str | None = None, built: Mapping[str, Any] 
     """Return a text that two specs share exactly if they train the same thing with the same seed.
 
     Args:
-        spec: with one value in each field; factors, seeds, target and limits do not count.
-        device: the device type, which decides what `precision: auto` is; None: not known.
+        spec: with one value in each field. Factors, seeds, target and limits do not count.
+        device: the device type, which decides what `precision: auto` is. None: not known.
         built: what a rehearsal found besides, see `bench.assembly.rehearse`: how many samples the splits have, and the
             arguments of factories with their own defaults.
 
@@ -43,7 +43,7 @@ def identity(spec: Spec, *, device: str | None = None, built: Mapping[str, Any] 
 
 
 def _model(model: Model) -> dict[str, Any]:
-    """Fill in a model's parameters; a factory's are as they stand, for only it knows what null means."""
+    """Fill in a model's parameters. A factory's are as they stand, for only it knows what null means."""
     if model.factory is not None:
         return {"factory": model.factory, **model.arguments}
     assert model.name is not None
@@ -84,7 +84,7 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 def _with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that there are; null stands for the default."""
+    """Return the parameters that there are. Null stands for the default."""
     return {key: default if given.get(key) is None else given[key] for key, default in defaults.items()}
 
 

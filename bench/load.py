@@ -32,7 +32,7 @@ class BusyProcess:
 def busy_processes(
     interval_s: float = 0.5, *, root: Path = _ROOT, wait: Callable[[float], object] = time.sleep
 ) -> list[BusyProcess] | None:
-    """Return who kept cores busy during an interval, the busiest first; None where there is no /proc.
+    """Return who kept cores busy during an interval, the busiest first. None where there is no /proc.
 
     Args:
         interval_s: seconds to look.

@@ -22,7 +22,7 @@ from bench.yaml_source import Document, KeyPath, dotted, parse_value, read_yaml
 MAX_REPORTED = 6
 
 
-# Stands in a list of differences for a key that is not there; a null that is there may mean something.
+# Stands in a list of differences for a key that is not there. A null that is there may mean something.
 _NOTHING = "(none)"
 
 
@@ -135,7 +135,7 @@ def _override_path(key: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-# Where a key that stands in the wrong place may belong; names and factories stand in several.
+# Where a key that stands in the wrong place may belong. Names and factories stand in several.
 _WHERE_KEYS_BELONG = ("train", "model", "data", "data.augment", "", "target", "limits", "early_stop")
 _EVERYWHERE = ("name", "factory", "seed", "description")
 _TYPES = {

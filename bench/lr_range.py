@@ -265,7 +265,7 @@ class Tested:
 
     @property
     def advice(self) -> str:
-        """How the suggestion comes about, and the rate to use; empty where there is none.
+        """How the suggestion comes about, and the rate to use. Empty where there is none.
 
         Example:
             >>> record = Record("t", {}, 0, "ok", values={"suggested_lr": 0.05}, provenance={"reason": "it falls"})

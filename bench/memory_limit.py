@@ -245,7 +245,7 @@ def _device_limit(device: str, ceiling_bytes: int) -> Iterator[None]:
 def classify(error: BaseException, budget: MemoryBudget) -> OutOfMemory | None:
     """Tell whether `error`, or what it was raised from, is running out of memory.
 
-    `tuner.out_of_memory` has the reports that are known; under an enforced limit, threads and libraries that no longer
+    `tuner.out_of_memory` has the reports that are known. Under an enforced limit, threads and libraries that no longer
     fit count too. Call it while the error's frames are alive: what they hold is part of what was wanted.
 
     Example:

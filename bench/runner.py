@@ -271,7 +271,7 @@ def replace_threads(plan: RunPlan, threads: int, choice: Mapping[str, Any]) -> R
 
 
 def _fixed_threads(asked: int | str, device: str, jobs: int) -> int | None:
-    """Return the number of threads that needs no measurement; None where it does, or where torch's own will do."""
+    """Return the number of threads that needs no measurement. None where it does, or where torch's own will do."""
     if isinstance(asked, int):
         return asked
     most = most_threads(jobs)

@@ -34,7 +34,7 @@ def schema_text() -> str:
 
 
 def _leave_keys_to_factories(data: dict[str, Any]) -> None:
-    """A folder's keys have their types where the data set has a name; a factory may mean something else by them."""
+    """A folder's keys have their types where the data set has a name. A factory may mean something else by them."""
     properties, typed = data["properties"], data["then"].setdefault("properties", {})
     for key in ("labels", "size"):
         typed[key] = properties[key]

@@ -254,7 +254,7 @@ class OwnCode(Section):
 
 
 def _unless_factory(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Check a key of a folder; a factory may mean something else by it."""
+    """Check a key of a folder. A factory may mean something else by it."""
     return value if info.data.get("factory") is not None else handler(value)
 
 
@@ -337,7 +337,7 @@ class Data(OwnCode):
 
     @model_validator(mode="after")
     def _keys_of_its_own(self) -> Data:
-        """`path` belongs to npz and folder, which need it; `labels` and `size` to folder."""
+        """`path` belongs to npz and folder, which need it. `labels` and `size` to folder."""
         for key in _KEYS_OF_FILES if self.factory is None else ():
             takers = [name for name, entry in DATASETS.items() if key in entry.parameters]
             if getattr(self, key) is not None and self.name not in takers:
@@ -363,7 +363,7 @@ class Model(OwnCode):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a factory is called with: every key that stands in the spec, null included; empty without a factory."""
+        """What a factory is called with: every key that stands in the spec, null included. Empty without a factory."""
         return (
             {} if self.factory is None else self.model_dump(exclude_unset=True, exclude={"name", "factory"})
         )
@@ -584,7 +584,7 @@ class Spec(Section):
     def resolved(self) -> dict[str, Any]:
         """Return the spec as plain data with every default filled in and the profiles, already merged, left out.
 
-        A null that only says "the default" is left out; one that is passed on to a person's own code stays.
+        A null that only says "the default" is left out. One that is passed on to a person's own code stays.
         """
         data = _without_nulls(self, self.model_dump(mode="json", exclude={"profiles"}))
         data["factors"] = {key: values for key, values in data["factors"].items() if values is not None}

@@ -133,7 +133,7 @@ class Summary:
         effects: one per factor with at least two levels.
         fused_paths: which way fused optimizers and activations took, each different one once.
         auto_rates: the rates that `base_lr: auto` found, a line a trial.
-        threads: how many threads the trials had, and why; empty where the records do not say.
+        threads: how many threads the trials had, and why. Empty where the records do not say.
         recorded, planned: trials.
         trials_s: clock of all trials together, set-up, compilation and evaluation included.
         caveats: what a reader must know first.
@@ -265,7 +265,7 @@ def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
 
 
 def _threads(records: Iterable[Record]) -> str:
-    """Say how many threads the trials had, and why; records of one run agree."""
+    """Say how many threads the trials had, and why. Records of one run agree."""
     found = {
         f"{choice['threads']} ({'auto: ' if choice['asked'] == 'auto' else ''}{choice['reason']})"
         for record in records

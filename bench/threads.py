@@ -64,7 +64,7 @@ def measure_threads(
     """Time a few configurations in `worker`, and return the number of threads, why, and the speedups.
 
     Args:
-        trials: of the run; `most` is at least 2.
+        trials: of the run. `most` is at least 2.
         worker: not bound to a number of threads.
         most: threads at most.
         on_progress: is told what the worker says.

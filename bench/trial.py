@@ -63,7 +63,7 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
 def trial_epochs(
     trial: Trial, context: WorkerContext, on_progress: OnProgress, *, retime: bool = False
 ) -> Generator[dict[str, float | None], str | None, Record]:
-    """Train as `run_trial` does, pausing after each epoch; see `tuner.training.train_epochs`. Returns the record.
+    """Train as `run_trial` does, pausing after each epoch. See `tuner.training.train_epochs`. Returns the record.
 
     Args:
         trial, context, on_progress: as for `run_trial`.

@@ -131,7 +131,7 @@ def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup,
 
 
 def _wait_passively() -> None:
-    """Let threads that wait for each other sleep soon, as long as torch is not imported; what the user has set stays.
+    """Let threads that wait for each other sleep soon, as long as torch is not imported. What the user has set stays.
 
     OpenMP's threads spin for milliseconds by default. Beside other work a spinning thread takes the core that the
     awaited one needs. Without any spinning they are woken at every operation. ResNet-9 of width 8, ms a step with one

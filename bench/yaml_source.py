@@ -211,7 +211,7 @@ def _build_mapping(
 
 
 def _merge(under: Any, over: Any) -> Any:
-    """Merge mappings key by key; anything else is replaced, and by an empty mapping too."""
+    """Merge mappings key by key. Anything else is replaced, and by an empty mapping too."""
     if isinstance(under, dict) and isinstance(over, dict) and over:
         return under | {key: _merge(under.get(key), value) for key, value in over.items()}
     return over

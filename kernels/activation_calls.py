@@ -22,7 +22,7 @@ from torch.utils._device import DeviceContext
 from kernels.activation_functions import FUNCTIONS
 from kernels.activations import Activation, activation, parameter_values
 
-# What the functions take beside the tensor, in their order, with torch's defaults; `inplace` is the last one of many.
+# What the functions take beside the tensor, in their order, with torch's defaults. `inplace` is the last one of many.
 _IN_PLACE = {"inplace": False}
 _TAKES: dict[str, dict[str, Any]] = {
     "relu": _IN_PLACE,
@@ -44,7 +44,7 @@ METHODS: Mapping[str, str] = {name: name for name in _METHODS}
 
 
 def fused_name(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, dict] | None:
-    """Return the name and the parameters of the fused activation for a call; None where there is none for it.
+    """Return the name and the parameters of the fused activation for a call. None where there is none for it.
 
     Args:
         function: what is called, as in `FUNCTIONAL`.
@@ -111,7 +111,7 @@ class ReplacedActivation(Activation):
 
 
 class HeldActivation(Activation):
-    """A function that a module held as an attribute, as `TransformerEncoderLayer.activation`; called as it was.
+    """A function that a module held as an attribute, as `TransformerEncoderLayer.activation`. Called as it was.
 
     Args:
         function: as in `FUNCTIONAL`.
@@ -154,7 +154,7 @@ def fuse_calls(module: nn.Module, *, approximate: bool = False) -> None:
     """Let the module's forward call the fused activations: it becomes one of a subclass of its class.
 
     Mutates:
-        module: its class. What it is, holds and saves stays; `copy`, `pickle` and `isinstance` know it as before.
+        module: its class. What it is, holds and saves stays. `copy`, `pickle` and `isinstance` know it as before.
     """
     module.__class__ = _class_with_fused_calls(type(module), approximate)
 
@@ -168,7 +168,7 @@ _CLASSES: dict[tuple[Any, bool], Any] = {}
 
 
 def _class_with_fused_calls(unfused: Any, approximate: bool) -> Any:
-    """The subclass whose forward runs that of `unfused` with the calls in it replaced; the same one each time."""
+    """The subclass whose forward runs that of `unfused` with the calls in it replaced. The same one each time."""
     if (unfused, approximate) in _CLASSES:
         return _CLASSES[unfused, approximate]
     unfused_forward = unfused.forward

@@ -157,7 +157,7 @@ def _tanh_slope(y, dy, PRECISION: tl.constexpr):
 
 @triton.jit
 def _relu(x, PRECISION: tl.constexpr):
-    """max(x, 0); NaN stays NaN."""
+    """max(x, 0). NaN stays NaN."""
     return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
@@ -234,7 +234,7 @@ def _cdf_by_gauss(x, gauss, magnitude):
 
 @triton.jit
 def _normal_cdf(x, PRECISION: tl.constexpr):
-    """(1 + erf(x / sqrt(2))) / 2; cancels for negative x. On a CPU `_cdf_by_gauss`.
+    """(1 + erf(x / sqrt(2))) / 2. Cancels for negative x. On a CPU `_cdf_by_gauss`.
 
     Approximate: sigmoid(x p(x^2)), where p makes it the distribution function to 1.1e-4 of its value from x = -5 on. On
     AMD the division makes it dearer than erf.

@@ -74,7 +74,7 @@ def activation(
         dx, a second pass over it in a fixed order: the same bits every time.
 
     Infinities and NaN: the limit of f, but NaN where f is x times a factor that vanishes (gelu, gelu_tanh, silu, mish
-        and hardswish at -inf); NaN stays NaN. Plain PyTorch decides for itself: its fp32 gelu(inf) may be NaN.
+        and hardswish at -inf). NaN stays NaN. Plain PyTorch decides for itself: its fp32 gelu(inf) may be NaN.
 
     Raises:
         ValueError: unknown name, a bias or a last dimension that does not fit, or a parameter out of its range.

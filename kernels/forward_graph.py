@@ -1,4 +1,4 @@
-"""What a module's forward does with its activations, read off a graph traced with `torch.fx`; nothing is computed.
+"""What a module's forward does with its activations, read off a graph traced with `torch.fx`. Nothing is computed.
 
 Each module is traced for itself, with its children as single nodes. A graph tells which activations are called as
 functions, and whether anything else reads the tensor that an in-place activation overwrites. Where the graph does not
@@ -68,7 +68,7 @@ class Reading:
     Args:
         called: module -> names of the fused activations for what its forward calls as functions.
         kept: module -> functions that its forward calls and that have none, such as those in place.
-        unsafe: activation -> why it must stay; one that is missing may be replaced.
+        unsafe: activation -> why it must stay. One that is missing may be replaced.
         untraced: modules whose forward cannot be traced.
     """
 
@@ -82,7 +82,7 @@ def read(root: nn.Module, in_place: set[nn.Module]) -> Reading:
     """Trace a module and all modules in it.
 
     Args:
-        root: the root of the tree; it is not changed, and no random number is drawn.
+        root: the root of the tree. It is not changed, and no random number is drawn.
         in_place: activations in the tree that overwrite their input.
     """
     reader = _Reader(in_place)
@@ -108,7 +108,7 @@ def _randomness_kept() -> Iterator[None]:
 
 
 class _Tracer(fx.Tracer):
-    """Traces one forward; the modules it calls are single nodes."""
+    """Traces one forward. The modules it calls are single nodes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -209,7 +209,7 @@ class _Reader:
                 self.reading.kept.setdefault(module, set()).add(name)
 
     def _read_in_place(self, graph: fx.Graph) -> set[nn.Module]:
-        """Judge every call that overwrites its arguments; return those that reach the arguments of the forward."""
+        """Judge every call that overwrites its arguments. Return those that reach the arguments of the forward."""
         nodes = list(graph.nodes)
         escaping: set[nn.Module] = set()
         for place, node in enumerate(nodes):
@@ -239,7 +239,7 @@ class _Reader:
         return escaping
 
     def _sharing_storage(self, call: fx.Node) -> set[fx.Node]:
-        """The nodes whose tensors may be those that `call` overwrites, or views of them; not its own result."""
+        """The nodes whose tensors may be those that `call` overwrites, or views of them. Not its own result."""
         sharing, waiting = set[fx.Node](), list(call.all_input_nodes)
         while waiting:
             node = waiting.pop()

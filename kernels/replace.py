@@ -49,7 +49,7 @@ _QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch
 
 
 def replace_activations(module: nn.Module, *, approximate: bool = False) -> list[str]:
-    """Put the fused activations in the place of torch's in a module tree; the state_dict stays the same.
+    """Put the fused activations in the place of torch's in a module tree. The state_dict stays the same.
 
     What the model computes stays the same, up to the rounding of an activation. Replaced are
 
@@ -61,9 +61,13 @@ def replace_activations(module: nn.Module, *, approximate: bool = False) -> list
     An activation with `inplace=True` is replaced where `torch.fx` can trace that nothing else reads its input. The
     fused kernel then writes a new tensor.
 
-    Left alone, with one warning for all that says why: what overwrites a tensor that is used again, or may be; a
-    parameter that the kernels are not right for (`LeakyReLU(-0.1)`); an activation with hooks; what is scripted,
-    quantized or compiled already; `module` itself. Activations without a kernel (`ReLU6`) are not mentioned.
+    Left alone, with one warning that says why, are
+
+    - what overwrites a tensor that is used again, or may be,
+    - a parameter that the kernels are not right for (`LeakyReLU(-0.1)`),
+    - an activation with hooks, what is scripted, quantized or compiled already, and `module` itself.
+
+    Activations without a kernel (`ReLU6`) are not mentioned.
 
     Args:
         module: the root of the tree, before `torch.compile`.
@@ -74,7 +78,7 @@ def replace_activations(module: nn.Module, *, approximate: bool = False) -> list
 
     Returns:
         The names of what was replaced: of modules and attributes as in `module.named_modules()`, every place of a
-        shared activation included; of calls `block.forward:gelu`.
+        shared activation included. Of calls `block.forward:gelu`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True), nn.Sequential(nn.GELU()))
@@ -163,7 +167,7 @@ class _Replacement:
         return twin
 
     def _replace_held(self, path: str, parent: nn.Module) -> None:
-        """Replace functions that are attributes; those of torch's transformer layers that are not known are told."""
+        """Replace functions that are attributes. Those of torch's transformer layers that are not known are told."""
         for key, value in list(vars(parent).items()):
             name = f"{path}.{key}" if path else key
             if inspect.isroutine(value) and value in FUNCTIONAL:

@@ -21,7 +21,7 @@ _FACTORS = (0.5, -3.0)
 
 @triton.jit
 def _total(x_ptr, bias_ptr, y_ptr, total_ptr, n, factors, HAS_BIAS: tl.constexpr, SIZE: tl.constexpr):
-    """y = exp(a x) + b, rounded to bf16 on the way; its sum."""
+    """y = exp(a x) + b, rounded to bf16 on the way. Its sum."""
     a, b = factors
     i = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     x = tl.load(x_ptr + i, mask=i < n, other=0.0).to(tl.float32)
@@ -54,7 +54,7 @@ def why_it_fails(device: str) -> str | None:
 
 
 def _complaint(device: str) -> str | None:
-    """Launch twice, by Triton's way and by the way that a kept launch takes; a clause where one of them goes wrong."""
+    """Launch twice, by Triton's way and by the way that a kept launch takes. A clause where one of them goes wrong."""
     try:
         x = torch.linspace(-2, 2, _ELEMENTS, device=device).half()
         y, total = torch.zeros(_ELEMENTS, dtype=torch.bfloat16, device=device), torch.zeros(1, device=device)

@@ -34,7 +34,7 @@ class _Part:
     Args:
         home: the module that it is taken from.
         members: dotted names that are used of it. Of a class also what its methods set or read of an instance.
-        purpose: `launch`, on any device; `compile`, for the CPU.
+        purpose: `launch`, on any device. `compile`, for the CPU.
     """
 
     home: str
@@ -111,7 +111,7 @@ _TARGETS = {"nvidia": ("cuda", 90, 32), "amd": ("hip", "gfx942", 64)}
 class _Absent(type):
     """The class of stand-ins for what this Triton lacks: nothing is an instance of one, and nothing can be asked of it.
 
-    Code that names a part can so be imported; the path that kernels take sees to it that it does not run.
+    Code that names a part can so be imported. The path that kernels take sees to it that it does not run.
     """
 
     def __getattr__(cls, name: str) -> Any:
@@ -144,7 +144,7 @@ def missing(purpose: Purpose, parts: Mapping[str, _Part] = _PARTS) -> list[str]:
     """Return what this Triton lacks of what is used, by its full name.
 
     Args:
-        purpose: `launch`, what kernels on any device need; `compile`, what the CPU's backend needs beside.
+        purpose: `launch`, what kernels on any device need. `compile`, what the CPU's backend needs beside.
     """
     lacking = []
     for name, part in parts.items():
@@ -205,7 +205,7 @@ def registered(plug_in: _Class) -> _Class:
 
 def _refusal(name: str) -> Any:
     def refuse(*_: Any, **__: Any) -> Any:
-        raise NotImplementedError(f"{name}: Triton {release()} asks for it; {_known()}.")
+        raise RuntimeError(f"{name}: Triton {release()} asks for it; {_known()}.")
 
     return refuse
 
@@ -295,7 +295,7 @@ def someone_listens() -> bool:
 
 
 def libdevice() -> Any:
-    """What kernels import as `triton.language.extra.libdevice`, by NVIDIA's names; None where there is none."""
+    """What kernels import as `triton.language.extra.libdevice`, by NVIDIA's names. None where there is none."""
     try:
         return import_module("triton.language.extra.cuda").libdevice
     except (ImportError, AttributeError):
@@ -303,7 +303,7 @@ def libdevice() -> Any:
 
 
 def driver_if_any() -> Any:
-    """Triton's driver where it has chosen one; to ask for `driver.active` without a GPU may raise."""
+    """Triton's driver where it has chosen one. To ask for `driver.active` without a GPU may raise."""
     return __getattr__("driver")._active
 
 

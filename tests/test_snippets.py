@@ -4,7 +4,7 @@ The rules, by language:
 
 - `python` runs as it stands, each block by itself, in the page's own directory.
 - A block whose first line is `# name.py` or `# name.yaml` is that file, for the blocks after it.
-- `yaml` with data, model and train is a spec; any other replaces keys of the last such spec of its page, or of the
+- `yaml` with data, model and train is a spec. Any other replaces keys of the last such spec of its page, or of the
   README's without its factors. Each is loaded and expanded.
 - `sh`: lines of INSTALLS are left out. A `python -m bench` command runs in this process up to its first worker and
   from the report on: options, spec, data, plan, directory, report and exit code are the real ones, nothing is trained.
@@ -71,7 +71,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def save(text: str) -> bool:
-    """Write a block that is a file; whether it is one."""
+    """Write a block that is a file. Whether it is one."""
     named = FILE.match(text)
     if named:
         Path(named[1]).write_text(text)
@@ -111,14 +111,14 @@ def test_yaml_is_a_spec_or_replaces_keys_of_one(page: Path) -> None:
 
 
 def bench(arguments: list[str]) -> int:
-    """Run a command in this process; return its exit code."""
+    """Run a command in this process. Return its exit code."""
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     return int(ended.value.code or 0)
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """The bench commands of a shell block; other lines than INSTALLS are an error."""
+    """The bench commands of a shell block. Other lines than INSTALLS are an error."""
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):
         words = shlex.split(line, comments=True)

@@ -130,7 +130,7 @@ def largest_batch(
     Args:
         predict: batch size -> bytes that the tensors need, not decreasing.
         probe: runs a batch size under the limit, in a process that it may kill, and says what came of it. Where it
-            raises what `tuner.out_of_memory` knows, the size does not fit; other errors pass.
+            raises what `tuner.out_of_memory` knows, the size does not fit. Other errors pass.
         limit_bytes: above 0.
         max_batch: the largest size that makes sense, 1 or more, such as the number of training samples.
         overhead: assumed before the first run.
@@ -160,7 +160,7 @@ def largest_batch(
 
 
 def _probed(probe: Callable[[int], Probe], batch_size: int) -> Probe:
-    """Run a batch size; one that raises an out-of-memory error does not fit."""
+    """Run a batch size. One that raises an out-of-memory error does not fit."""
     try:
         return probe(batch_size)
     except Exception as error:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# A timing is contended from here on. Two cores without other work lose below 2 %; one busy process on each takes 50 %.
+# A timing is contended from here on. Two cores without other work lose below 2 %. One busy process on each takes 50 %.
 CONTENDED = 0.1
 
 _ROOT = Path("/")
@@ -24,16 +24,16 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class ProcessorReading:
-    """The counters of one moment; differences of two say what happened between them.
+    """The counters of one moment. Differences of two say what happened between them.
 
     Args:
         wall_s: the host's monotonic clock.
         thread_s: processor time of the calling thread.
-        threads: thread id -> (seconds on a core, seconds ready but waiting for one); None where the kernel has no
+        threads: thread id -> (seconds on a core, seconds ready but waiting for one). None where the kernel has no
             such counts.
-        busy_s, stolen_s: of the whole machine; None where they are not known.
+        busy_s, stolen_s: of the whole machine. None where they are not known.
         involuntary_switches: how often this process had to leave a core though it had work.
-        load: processes that run or wait to, averaged over a minute; None where it is not known.
+        load: processes that run or wait to, averaged over a minute. None where it is not known.
     """
 
     wall_s: float
@@ -70,7 +70,7 @@ class Contention:
 
     @property
     def missing(self) -> float | None:
-        """Share of the processor asked for that was not got, in [0, 1]; None: not known."""
+        """Share of the processor asked for that was not got, in [0, 1]. None: not known."""
         if not self.known:
             return None
         wanted_s = self.running_s + self.waiting_s
@@ -84,7 +84,7 @@ class Contention:
 
 
 def is_contended(missing: float | None) -> bool:
-    """Whether so large a share of the processor was missing that a timing is contended; not known counts as not.
+    """Whether so large a share of the processor was missing that a timing is contended. Not known counts as not.
 
     Example:
         >>> is_contended(0.02), is_contended(0.5), is_contended(None)
@@ -94,7 +94,7 @@ def is_contended(missing: float | None) -> bool:
 
 
 def read_processor(root: Path = _ROOT) -> ProcessorReading:
-    """Read this process's and the machine's counters now; 0.1 to 0.3 ms.
+    """Read this process's and the machine's counters now, which takes 0.1 to 0.3 ms.
 
     Linux: /proc/self/task/*/schedstat, /proc/stat. Elsewhere: the calling thread's processor time alone.
 
@@ -121,7 +121,7 @@ def contention(start: ProcessorReading, end: ProcessorReading, *, threads: int |
 
     Args:
         start, end: of one process, in this order, from one thread.
-        threads: how many computed; None: more than one, or not known.
+        threads: how many computed. None: more than one, or not known.
 
     Example:
         >>> start = ProcessorReading(0.0, 0.0, {1: (0.0, 0.0)})
@@ -135,7 +135,7 @@ def contention(start: ProcessorReading, end: ProcessorReading, *, threads: int |
         busy_s, stolen_s = end.busy_s - start.busy_s, end.stolen_s - start.stolen_s  # type: ignore[operator]
         stolen = min(1.0, max(0.0, stolen_s / busy_s)) if busy_s > 0 else 0.0
     if start.threads is not None and end.threads is not None:
-        # A thread that ended meanwhile took its counts with it; one that began counts from zero.
+        # A thread that ended meanwhile took its counts with it. One that began counts from zero.
         differences = [
             (
                 running - start.threads.get(thread, (0.0, 0.0))[0],
@@ -143,7 +143,7 @@ def contention(start: ProcessorReading, end: ProcessorReading, *, threads: int |
             )
             for thread, (running, waiting) in end.threads.items()
         ]
-        # The kernel brings a running thread's seconds up to date at its ticks; the thread's own clock is exact.
+        # The kernel brings a running thread's seconds up to date at its ticks. The thread's own clock is exact.
         own_s = end.thread_s - start.thread_s
         running_s = max(own_s, sum(max(0.0, running) for running, _ in differences))
         waiting_s = sum(max(0.0, waiting) for _, waiting in differences)
@@ -196,7 +196,7 @@ class ProcessorWatch:
     _since: ProcessorReading | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Begin a stretch; one that is going on is forgotten."""
+        """Begin a stretch. One that is going on is forgotten."""
         self._since = self.read()
 
     def so_far(self) -> Contention:
@@ -213,7 +213,7 @@ class ProcessorWatch:
 
 
 def load_average() -> float | None:
-    """Return how many processes ran or waited to, averaged over the last minute; None where it is not known."""
+    """Return how many processes ran or waited to, averaged over the last minute. None where it is not known."""
     try:
         return os.getloadavg()[0]
     except OSError:
@@ -221,7 +221,7 @@ def load_average() -> float | None:
 
 
 def _threads(root: Path) -> dict[int, tuple[float, float]] | None:
-    """Read the seconds that each thread of this process ran and waited; None where the kernel does not count them."""
+    """Read the seconds that each thread of this process ran and waited. None where the kernel does not count them."""
     tasks = root / "proc/self/task"
     found = {}
     try:

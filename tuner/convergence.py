@@ -170,7 +170,7 @@ class Training:
         statistics: snapshots of the layers, before training and after each epoch, see `tuner.layer_statistics`; empty
             where they were not asked for.
         statistics_s: what they took; not on the training clock.
-        contention: of each epoch, see `tuner.contention`; that of the second timing where there was one.
+        contention: of each epoch, see `tuner.contention`. That of the second timing where there was one.
         replaced_step_times_s: epoch -> the step times that a second timing replaced, because they were contended.
     """
 

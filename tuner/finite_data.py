@@ -12,12 +12,12 @@ _AT_ONCE = 2**22
 
 
 def samples_not_finite(x: Tensor) -> tuple[int, int] | None:
-    """Return the index of the first sample with a NaN or an infinity and how many there are; None: all are finite.
+    """Return the index of the first sample with a NaN or an infinity and how many there are. None: all are finite.
 
-    One pass where the data are, without a copy; the host waits for it once. Only what is not finite costs more.
+    One pass where the data are, without a copy. The host waits for it once. Only what is not finite costs more.
 
     Args:
-        x: (N, ...); of anything but floating numbers there is nothing to look for.
+        x: (N, ...). Of anything but floating numbers there is nothing to look for.
 
     Example:
         >>> samples_not_finite(torch.tensor([[1.0, 2.0], [3.0, float("nan")], [float("inf"), 0.0]]))
@@ -38,7 +38,7 @@ def check_finite(where: str, x: Any) -> None:
 
     Args:
         where: what they are, such as `training data`.
-        x: (N, ...); anything but a tensor is passed over.
+        x: (N, ...). Anything but a tensor is passed over.
 
     Raises:
         ValueError: names the first such sample by its index, and says how many there are.

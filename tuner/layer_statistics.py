@@ -32,7 +32,7 @@ FOLLOWED_WEIGHTS = 512
 # Batches up to this size get their gradient noise measured, where the model is small enough for a second gradient.
 SMALL_BATCH = 8
 MOST_PARAMETERS = 10_000_000
-# A mean is finite where all of its numbers are, and a norm too; a standard deviation needs two of them besides.
+# A mean is finite where all of its numbers are, and a norm too. A standard deviation needs two of them besides.
 _OF_MODEL = {"input_mean": "inputs", "output_mean": "outputs", "loss": "loss"}
 _OF_LAYER = {"weight_norm": "weights", "mean": "outputs", "grad_norm": "gradient"}
 
@@ -249,7 +249,7 @@ class _Held:
 
 
 def _named(broken: Sequence[str], names: Mapping[str, str]) -> dict[str, list[str]]:
-    """Say which of the things that numbers are of are not finite; nothing where all are."""
+    """Say which of the things that numbers are of are not finite. Nothing where all are."""
     found = [thing for number, thing in names.items() if number in broken]
     return {"not_finite": found} if found else {}
 
@@ -257,10 +257,10 @@ def _named(broken: Sequence[str], names: Mapping[str, str]) -> dict[str, list[st
 def _read(
     groups: Sequence[Mapping[str, Tensor | None]],
 ) -> tuple[list[dict[str, float | None]], list[list[str]]]:
-    """Bring all numbers to the host at once; the device is waited for here, and only here.
+    """Bring all numbers to the host at once. The device is waited for here, and only here.
 
     Returns:
-        the numbers, None for one that is not finite or not there; and the names of those that are not finite.
+        the numbers, None for one that is not finite or not there. And the names of those that are not finite.
     """
     tensors = [tensor.detach().float() for group in groups for tensor in group.values() if tensor is not None]
     values = iter(torch.stack(tensors).tolist())

@@ -23,7 +23,7 @@ class LearningRate:
         optimizer: whose groups are set.
         schedule: step (from 0) -> multiplier.
         momentum: step (from 0) -> momentum, or None to leave it alone.
-        plateau: the arguments of ReduceLROnPlateau and, in the place of min_lr, min_factor in [0, 1]; or None.
+        plateau: the arguments of ReduceLROnPlateau and, in the place of min_lr, min_factor in [0, 1]. Or None.
 
     Mutates: the optimizer's groups.
 

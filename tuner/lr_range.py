@@ -129,7 +129,7 @@ def lr_range_test(
 
     Raises:
         ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range, a sample that is
-            not finite (named by its index; outside of `Batches` looked for where a loss is not finite), an optimizer
+            not finite (named by its index. Outside of `Batches` looked for where a loss is not finite), an optimizer
             whose rates do not follow `lr`, whose steps need a closure or that holds none of the model's parameters.
         TypeError: something that is not what its name says, or batches or validation that can be iterated only once.
 

@@ -98,7 +98,7 @@ def check_source(name: str, source: object) -> None:
 
 
 def check_resident(batches: object, validation: object) -> None:
-    """Refuse `Batches` whose samples are not finite, before a rate is blamed; other sources are looked at on the way.
+    """Refuse `Batches` whose samples are not finite, before a rate is blamed. Other sources are looked at on the way.
 
     Raises:
         ValueError: names the first such sample by its index.
@@ -161,7 +161,7 @@ class EndlessBatches:
             check_finite(f"batches: batch {number}", x)
 
     def _pass(self, index: int) -> Iterable[tuple[int, Any]]:
-        """Begin the source again; each batch with its index."""
+        """Begin the source again. Each batch with its index."""
         if isinstance(self._source, Batches):
             return enumerate(self._source.epoch(index))
         if isinstance(self._source, Sequence):

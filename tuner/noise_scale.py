@@ -316,7 +316,7 @@ class _Order:
     """Refuses passes that all come in the order of the first, once that is no chance.
 
     A shuffled pass begins with the same m of n parts with a probability of 1 / (n (n - 1) ... (n - m + 1)), more where
-    parts are alike; few and distinct rows come in the same order now and then. `Batches` are known to be shuffled.
+    parts are alike. Few and distinct rows come in the same order now and then. `Batches` are known to be shuffled.
     """
 
     def __init__(self) -> None:

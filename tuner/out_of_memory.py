@@ -10,7 +10,7 @@ import re
 
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
-# Torch's allocators say "<device> out of memory" and drivers "<device> error: out of memory"; devices with a backend of
+# Torch's allocators say "<device> out of memory" and drivers "<device> error: out of memory". Devices with a backend of
 # their own will say the same. "out of memory bounds" is another fault.
 _OUT_OF_MEMORY = re.compile(
     r"""

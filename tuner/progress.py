@@ -14,7 +14,7 @@ class Progress:
     """Calls `on_progress` with plain numbers: phase, epoch, epochs, step, steps, loss, val_accuracy, samples_per_s,
     processor_missing.
 
-    `samples_per_s` is the speed since the last call, by the host's clock; like `loss`, `val_accuracy` and
+    `samples_per_s` is the speed since the last call, by the host's clock. Like `loss`, `val_accuracy` and
     `processor_missing` (see `tuner.contention`) it is None until it is known.
 
     Args:

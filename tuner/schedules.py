@@ -263,7 +263,7 @@ def build(name: str, *, total_steps: int, steps_per_epoch: int, **parameters: An
         f(step - W), f made for total_steps - W steps              step >= W
 
     This is torch's SequentialLR([LinearLR(start_factor=warmup_factor, total_iters=W), f], milestones=[W]).
-    Lengths in epochs are rounded to whole steps, halves up; one above 0 is at least one step.
+    Lengths in epochs are rounded to whole steps, halves up. One above 0 is at least one step.
 
     Args:
         name: a key of `SCHEDULES` that follows the step.

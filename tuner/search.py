@@ -110,7 +110,7 @@ class SearchResult:
         trials: in the order of their first epochs.
         epochs_used: of the budget.
         log: what was decided.
-        failure: where there is no best: how the trainings ended, and what to try; else empty.
+        failure: where there is no best: how the trainings ended, and what to try. Else empty.
     """
 
     best: Best | None
@@ -138,7 +138,7 @@ def search(
             holds the integers.
         evaluate: (configuration, seed) -> generator of the validation metric after each epoch. It is advanced one
             epoch at a time, paused between them, and closed when it is dropped. One that raises is a failed trial
-            with its reason, and counts as the worst that was seen, or worse; after a MemoryError (or torch's) no
+            with its reason, and counts as the worst that was seen, or worse. After a MemoryError (or torch's) no
             training that needs as much memory is begun. One that raises when it is closed adds that to its trial's
             reason.
         max_epochs: epochs of a whole training, 1 or more.
@@ -150,7 +150,7 @@ def search(
         max_paused: most trainings that wait paused, 1 or more; the least promising beyond it are dropped.
 
     Warns:
-        RuntimeWarning: no training reported a finite value; the result's `failure` is the same sentence.
+        RuntimeWarning: no training reported a finite value. The result's `failure` is the same sentence.
 
     Memory:
         Whatever `max_paused` + 1 generators hold.
@@ -235,7 +235,7 @@ class Searcher:
         self._start = list(self.space.filling(_START, seed))
         self._informed = known is not None
         self._doubted = False
-        # Trainings of the search that never had the prior; of no use without one.
+        # Trainings of the search that never had the prior. Of no use without one.
         self._afresh: set[int] = set()
         self._in_flight: set[int] = set()
         self._adapted_at = {False: 0, True: 0}
@@ -428,7 +428,7 @@ class Searcher:
         *,
         informed: bool,
     ) -> SearchTrial | None:
-        """Pick by one model; of `others`, whose epochs it has not seen, one may be picked that does not go on."""
+        """Pick by one model. Of `others`, whose epochs it has not seen, one may be picked that does not go on."""
         observations, scale = observed
         model = self._fitted(observations if informed else replace(observations, prior=None))
         numbers = np.array([trial.number for trial in [*paused, *others]], dtype=int)
@@ -535,7 +535,7 @@ class Searcher:
         return np.array([trial.number for trial in ranked[:_NEAR]], dtype=int)
 
     def _observations(self, only: Collection[int] | None = None) -> tuple[Observations, GapScale] | None:
-        """Return all epochs told so far, or of some trials, on the gap scale; None when there is no finite value.
+        """Return all epochs told so far, or of some trials, on the gap scale. None when there is no finite value.
 
         A training that diverged or failed counts as the worst value seen, from its last epoch to its end. Where all
         that was seen is good, it counts as worse by as much as the gap scale spans.

@@ -132,7 +132,7 @@ class Pool:
             numbers: of the trainings that can go on.
             near: numbers of good trainings; a space that is not listed is sampled around them too.
             informed: whether correlations are those of the model with the prior.
-            blind: nothing is known of any training; a space that is not listed is then sampled on all scales.
+            blind: nothing is known of any training. A space that is not listed is then sampled on all scales.
         """
         begun = self.points[numbers]
         if self._listed is not None:

@@ -224,7 +224,7 @@ def _count(factor: Factor) -> float:
 
 
 def _magnitude(number: float) -> int:
-    """Return the power of ten of a number's first digit; as if 1e-300 for none."""
+    """Return the power of ten of a number's first digit. As if 1e-300 for none."""
     return math.floor(math.log10(max(abs(number), 1e-300)))
 
 

@@ -52,7 +52,7 @@ def peak_tensor_bytes(
 
     Memory: a copy of parameters and buffers besides what training takes.
 
-    Mutates: nothing; parameters, buffers, modes and torch's random states are put back, gradients are dropped.
+    Mutates: nothing. Parameters, buffers, modes and torch's random states are put back, gradients are dropped.
 
     Example:
         >>> data = Batches(torch.zeros(64, 1000), torch.zeros(64, dtype=torch.int64), 64)
@@ -121,7 +121,7 @@ class _LiveBytes(TorchDispatchMode):
         return result
 
     def see(self, tensors: Iterable[Any]) -> None:
-        """Count what these tensors hold, unless it is counted already; what is no dense tensor is passed over."""
+        """Count what these tensors hold, unless it is counted already. What is no dense tensor is passed over."""
         for tensor in tensors:
             if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
                 storage = tensor.untyped_storage()

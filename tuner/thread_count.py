@@ -27,7 +27,7 @@ class ThreadChoice:
     Args:
         threads: of torch, inside an operation.
         reason: half a sentence.
-        speedups: number of threads -> step time of one thread / step time of so many; empty where none was measured.
+        speedups: number of threads -> step time of one thread / step time of so many. Empty where none was measured.
     """
 
     threads: int
@@ -58,16 +58,16 @@ def time_thread_counts(
     """Time a step with several numbers of threads in turn: A B C, A B C, ...
 
     What slows the machine down so hits all alike. A step after each change of the number is not timed. Two steps with
-    each number are a burn-in; the second says how many steps make a round of about `round_s`. torch's number of threads
+    each number are a burn-in. The second says how many steps make a round of about `round_s`. torch's number of threads
     is put back at the end.
 
     Args:
         step: one whole training step.
         counts: numbers of threads.
-        stopwatch: paused; of the device that the steps run on.
+        stopwatch: paused, of the device that the steps run on.
         set_threads: tells torch a number.
         rounds: of each number, at most.
-        round_s: seconds; a step that takes longer is a round by itself.
+        round_s: seconds. A step that takes longer is a round by itself.
         budget_s: seconds of the host after which no further round begins, once there are three.
 
     Returns:
@@ -114,7 +114,7 @@ def choose_thread_count(configurations: Sequence[Times]) -> ThreadChoice:
         threads    = min { c : speedup(c) >= 0.9 max speedup }
 
     Args:
-        configurations: of each, number of threads -> seconds of a step in each round; 1 is among the numbers.
+        configurations: of each, number of threads -> seconds of a step in each round. 1 is among the numbers.
 
     Raises:
         ValueError: no configurations.

@@ -89,14 +89,14 @@ def measure_step_times(
 
     Drift of the machine so hits all sizes alike. Two steps of each size, from the smallest on, are a burn-in; the
     second says how many steps make a round of about `round_s`. A round in which others had the processor is made
-    again, until there are enough quiet ones or twice as many rounds; the least contended are kept.
+    again, until there are enough quiet ones or twice as many rounds. The least contended are kept.
 
     Args:
         steps: batch size -> what makes one whole step of it: batch, forward, backward, update.
         stopwatch: paused; of the device that the steps run on.
         rounds: of each size, 6 or more.
         round_s: seconds; a step that takes longer is a round by itself.
-        watch: says what a round missed of the processor; default: a new one.
+        watch: says what a round missed of the processor. default: a new one.
 
     Raises:
         ValueError: nothing to time, or too few rounds.

@@ -18,7 +18,7 @@ from tuner.out_of_memory import is_out_of_memory
 from tuner.running_loss import RunningLoss
 from tuner.training_step import MakeOptimizer, TrainingStep, restored
 
-# Who still has the processor is seen after so long; then the rest is not worth the time.
+# Who still has the processor is seen after so long. Then the rest is not worth the time.
 _FIRST_LOOK_S = 0.1
 
 
@@ -58,10 +58,10 @@ def time_again(
 
     Args:
         epochs: contended ones, in their order.
-        model: trained; in training mode. Parameters, buffers and torch's random states are put back.
+        model: trained, and in training mode. Parameters, buffers and torch's random states are put back.
         make_step, make_optimizer, make_rate: make what a training takes.
         batches: of the training.
-        stopwatch: whose device and clock are used; it takes no lap.
+        stopwatch: whose device and clock are used. It takes no lap.
         watch: of the thread that calls this.
         budget_s: seconds of the host.
 
@@ -107,7 +107,7 @@ def _timed(
     stopwatch: Stopwatch,
     watch: ProcessorWatch,
 ) -> TimedEpoch | None:
-    """Take the steps of one epoch again; None when the processor is still not to be had."""
+    """Take the steps of one epoch again. None when the processor is still not to be had."""
     laps = Stopwatch(stopwatch.device, clock=stopwatch.clock)
     running = RunningLoss(batches.device)
     stream = batches.epoch(epoch.epoch - 1)

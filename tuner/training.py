@@ -39,7 +39,7 @@ class Plan:
         epochs: passes over the data, 1 or more.
         schedule: step (updates made so far) -> multiplier of the lr that each group of the optimizer was made with.
         momentum: step -> momentum (SGD) or first beta (Adam); None leaves it alone.
-        plateau: rule of `LearningRate`, stepped at every epoch's end; None: no such rule.
+        plateau: rule of `LearningRate`, stepped at every epoch's end. None: no such rule.
         plateau_metric: what it watches: val_, test_ or train_ followed by loss or accuracy.
         accumulation_steps: batches per update, 1 or more.
         label_smoothing: of the training loss, in [0, 1). Evaluations use none.
@@ -493,7 +493,7 @@ class _Loop:
         return min(training_s, self.time_limit_s - (self.stopwatch.clock() - self.started_s))
 
     def replace_timing(self, again: TimedEpoch) -> list[float]:
-        """Put a second timing of an epoch in place of the first, in the curve's clock too; return the first."""
+        """Put a second timing of an epoch in place of the first, in the curve's clock too. Return the first."""
         position = next(place for place, timed in enumerate(self.timed) if timed.epoch == again.epoch)
         replaced, self.timed[position] = self.timed[position], again
         clock_s: list[float] = []

@@ -57,7 +57,7 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     measured before training only.
 
     Returns:
-        a record whose provenance has, under `points`, the norms at each epoch, and under `samples` the set's size; with
+        a record whose provenance has, under `points`, the norms at each epoch, and under `samples` the set's size. With
         `base_lr: auto` also, under `note`, what became of it.
 
     Raises:

@@ -80,7 +80,7 @@ def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Re
     Raises:
         Whatever the model's own code raises, out of memory included: the worker turns it into a record.
     """
-    # No rate changes what a step takes, in bytes or in seconds; the noise along a training needs the true one.
+    # No rate changes what a step takes, in bytes or in seconds. The noise along a training needs the true one.
     if trial.spec.train.base_lr == AUTO and trial.options.get("job") != "noise":
         trial = dataclasses.replace(trial, spec=with_base_lr(trial.spec, ANY_LR))
     if trial.rehearsal:

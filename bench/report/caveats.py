@@ -1,4 +1,4 @@
-"""Caveats over a report, a line each; banners stand out without colour too, by their capitals."""
+"""Caveats over a report, a line each. Banners stand out without colour too, by their capitals."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def render(summary: Summary, console: Console) -> None:
 
 
 def _header(summary: Summary) -> RenderableType:
-    """Say what ran, where and on what; banners, as that of a stand-in, stand over everything."""
+    """Say what ran, where and on what. Banners, as that of a stand-in, stand over everything."""
     run = summary.run
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style=_DIM, no_wrap=True)
@@ -209,7 +209,7 @@ def _ranking_notes(summary: Summary) -> list[str]:
 
 
 def _spread_of_steps(first: Configuration) -> list[str]:
-    """Say how far the first place's steps scatter; a stall moves the mean, which is the step time, but no quartile."""
+    """Say how far the first place's steps scatter. A stall moves the mean, which is the step time, but no quartile."""
     quartiles = [first.metrics.get(f"step_time_{name}_s") for name in ("median", "q1", "q3")]
     if None in quartiles:
         return []

@@ -52,7 +52,7 @@ class SearchStudy:
         plots: files that were written.
         note: why there are no importances or plots; empty when there are.
         caveats: what a reader must know first.
-        failure: where there is no winner: how the trainings ended, and what to try; else empty.
+        failure: where there is no winner: how the trainings ended, and what to try. Else empty.
         rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
     """
 

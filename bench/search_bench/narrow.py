@@ -46,7 +46,7 @@ class Narrow:
     late: bool = False
 
     def evaluate(self, config: Config, seed: int) -> Iterator[float]:
-        """Train in closed form; the region is flat, and so is what is around it."""
+        """Train in closed form. The region is flat, and so is what is around it."""
         good = self.is_good(config)
         for epoch in range(1, EPOCHS + 1):
             if good:
@@ -121,7 +121,7 @@ def finds(narrow: Narrow, seed: int) -> bool:
 
 
 def random_finds(narrow: Narrow, seed: int) -> bool:
-    """Whether whole trainings at random points find it; one that diverges or fails costs one epoch."""
+    """Whether whole trainings at random points find it. One that diverges or fails costs one epoch."""
     space, rng, used = Space(narrow.space), np.random.default_rng(seed), 0
     while used < narrow.budget_epochs:
         shares = rng.random(len(space.factors))

@@ -132,9 +132,9 @@ def locate(
     Args:
         name: a name of `bench.catalog.DATASETS`; None with a factory.
         stand_in: the generated set to use where cifar10 is neither here nor can be fetched.
-        path: the .npz file, for `npz`, or the folder, for `folder`; relative to the spec's directory, else to the
+        path: the .npz file, for `npz`, or the folder, for `folder`. Relative to the spec's directory, else to the
             current one.
-        labels: the CSV file of a folder; looked for there, and in the folder itself.
+        labels: the CSV file of a folder. Looked for there, and in the folder itself.
         size: height and width to which a folder's images are resized.
         factory: "package.module:function" that returns the arrays, instead of a name.
         options: the factory's keyword arguments.
@@ -517,7 +517,7 @@ def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: 
 def _locate_folder(
     path: str, labels: str | None, size: Sequence[int] | None, spec_dir: Path | None, where: str
 ) -> Source:
-    """A folder of images with its class names; every file that will be read is there."""
+    """A folder of images with its class names. Every file that will be read is there."""
     check_pillow(where)
     directories = [spec_dir, Path.cwd()]
     folder = _find(path, directories, f"{where}.path", folder=True)
@@ -528,7 +528,7 @@ def _locate_folder(
 
 
 def _plain_array(file: Mapping[str, np.ndarray], name: str, at: str) -> np.ndarray:
-    """Read one array; one of Python objects, as texts easily become, is not read."""
+    """Read one array. One of Python objects, as texts easily become, is not read."""
     try:
         return file[name]
     except ValueError as error:
@@ -584,7 +584,7 @@ def _load_factory(source: Source) -> Arrays:
 
 
 def _load_folder(source: Source) -> Arrays:
-    """Images from a folder; where nothing says which are for the test, a stratified fifth is."""
+    """Images from a folder. Where nothing says which are for the test, a stratified fifth is."""
     assert source.path is not None
     labels, at = source.options["labels"], f"{source.where}.path: {source.path}"
     found = find_images(Path(source.path), None if labels is None else Path(labels), source.where)

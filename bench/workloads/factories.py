@@ -28,7 +28,7 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
     Args:
         reference: "package.module:function".
         where: the place in the spec that names it, for the errors.
-        spec_dir: the directory of the spec; None: it is on sys.path already, as in a worker, or there is no spec.
+        spec_dir: the directory of the spec. None: it is on sys.path already, as in a worker, or there is no spec.
 
     Mutates:
         sys.path, to which these directories are appended: the module may import its neighbours later.

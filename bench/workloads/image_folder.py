@@ -1,6 +1,6 @@
 """A person's own pictures: a folder with one subfolder for each class, or a folder and a CSV file of labels.
 
-find_images(...) -> ImageFolder   cheap; which files, which class each; every file is there (no Pillow)
+find_images(...) -> ImageFolder   cheap, without Pillow: which files there are, and which class each has
 read_images(...) -> array         every file decoded, uint8 of shape (N, C, H, W)
 """
 
@@ -41,7 +41,7 @@ class ImageFolder:
     Args:
         files: absolute paths.
         labels: int64, one a file: the index of its class.
-        in_test: bool, one a file; None: nothing says which are for the test.
+        in_test: bool, one a file. None: nothing says which are for the test.
         classes: names by index: in numeric order where all are whole numbers, else in the order of text.
     """
 
@@ -52,11 +52,11 @@ class ImageFolder:
 
 
 def find_images(folder: Path, labels: Path | None, where: str) -> ImageFolder:
-    """List the pictures of a folder with their classes; none of them is opened.
+    """List the pictures of a folder with their classes. None of them is opened.
 
     Args:
         folder: with `labels`, where the files that they name lie. Without, it holds a subfolder for each class, or
-            `train` and `test` with such subfolders; files whose names do not end like a picture's are passed over.
+            `train` and `test` with such subfolders. Files whose names do not end like a picture's are passed over.
         labels: a CSV file with the columns file, label and, if wanted, split (train or test).
         where: the place of the spec's `data`, for error messages.
 
@@ -116,7 +116,7 @@ def read_images(files: Sequence[Path], size: Sequence[int] | None, where: str) -
         uint8 of shape (N, 1 or 3, height, width).
 
     Raises:
-        InputError: Pillow is not installed; a file that is not a whole picture, has more than 8 bits a channel, or,
+        InputError: Pillow is not installed. A file that is not a whole picture, has more than 8 bits a channel, or,
             without `size`, is of another size than most.
     """
     check_pillow(where)
@@ -287,7 +287,7 @@ def _pixels(file: Path, mode: str, size: tuple[int, int] | None, where: str) -> 
 
 @contextmanager
 def _opened(file: Path, where: str) -> Iterator[Picture]:
-    """Open a picture; whatever goes wrong with it is one sentence that names the file."""
+    """Open a picture. Whatever goes wrong with it is one sentence that names the file."""
     from PIL import Image, UnidentifiedImageError
 
     at = f"{where}.path: {file}"
@@ -311,7 +311,7 @@ def _opened(file: Path, where: str) -> Iterator[Picture]:
 
 
 def _common_size(files: Sequence[Path], sizes: Sequence[tuple[int, int]], where: str) -> tuple[int, int]:
-    """Return the height and width that all pictures have; the first of another size than most is an error."""
+    """Return the height and width that all pictures have. The first of another size than most is an error."""
     (usual, count), *others = Counter(sizes).most_common()
     if others:
         odd = next(index for index, size in enumerate(sizes) if size != usual)

@@ -93,12 +93,12 @@ def build_optimizer_from_factory(
     Args:
         reference: "package.module:Class", a class or a function.
         where: the place in the spec that names it, for the errors.
-        parameters: of the model, at least one; given by position, as a list.
+        parameters: of the model, at least one. Given by position, as a list.
         lr: float >= 0, the base learning rate.
         options: the other keys of the spec's mapping, as they are.
 
     Raises:
-        InputError: as `load_factory` and `call_factory`; a TypeError or ValueError of the factory's own; a result that
+        InputError: as `load_factory` and `call_factory`. A TypeError or ValueError of the factory's own. A result that
             is no torch.optim.Optimizer, steps none of the parameters, keeps no `lr` in its groups, or needs a closure.
 
     Example:

@@ -35,7 +35,7 @@ class CPUOptions:
 
     Args:
         num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
-        warp_size: the threads of a warp; Triton 3.9 asks for it.
+        warp_size: the threads of a warp. Triton 3.9 asks for it.
         launch_cooperative_grid: all programs run at once, so there may not be more of them than threads.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
@@ -88,7 +88,7 @@ class CPUBackend(BaseBackend):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def parse_options(self, options: dict[str, Any]) -> CPUOptions:
-        """Read a launch's options; Triton asks before it opens its cache, which is looked at here for that reason.
+        """Read a launch's options. Triton asks before it opens its cache, which is looked at here for that reason.
 
         What another backend of this Triton knows, and so whatever Triton itself hands to every backend, is accepted
         without effect. A name that none knows is left to Triton, which refuses it.

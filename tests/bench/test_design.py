@@ -206,7 +206,7 @@ def test_an_optimizer_of_ones_own_is_a_level_beside_named_ones_and_its_keys_are_
     assert not list(check_factors(mixed))
     assert baseline(mixed) == {"optimizer": "mine:Lion", "optimizer.gamma": LEFT_OUT}
     made = {trial.id: trial.spec.resolved()["train"]["optimizer"] for trial in expand(mixed)}
-    # A bare reference that `train` names is the one of `train`; a named optimizer leaves the keys out, and is one.
+    # A bare reference that `train` names is the one of `train`. A named optimizer leaves the keys out, and is one.
     assert made == {"optimizer=adam,optimizer.gamma=1,seed=0": "adam"} | {
         f"optimizer={label},optimizer.gamma={gamma},seed=0": {**keys, "gamma": gamma}
         for gamma in (1, 2)

@@ -17,7 +17,7 @@ from bench.workloads.datasets import load, locate, split
 def picture(
     path: Path, value: Any = 0, *, mode: str = "L", size: tuple[int, int] = (4, 3), **options: Any
 ) -> None:
-    """Save a picture of one value; `size` is width and height."""
+    """Save a picture of one value. `size` is width and height."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value).save(path, **options)
 

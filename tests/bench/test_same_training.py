@@ -1,4 +1,4 @@
-"""A null for a person's own code reaches it; what is the same once it is built is refused before training."""
+"""A null for a person's own code reaches it. What is the same once it is built is refused before training."""
 
 from __future__ import annotations
 

@@ -578,7 +578,7 @@ def test_missing_trials_come_with_the_command_that_runs_them() -> None:
 def _paired(
     factor: str, values: tuple[Any, Any], ratios: list[float], *, reached: int = 3, **changes: Any
 ) -> list[Record]:
-    """Trials whose step times have these ratios, first value over second, a pair a seed; some reach the target."""
+    """Trials whose step times have these ratios, first value over second, a pair a seed. Some reach the target."""
     records = []
     for seed, ratio in enumerate(ratios):
         for value, step_time in zip(values, (0.01 * ratio, 0.01), strict=True):
@@ -587,7 +587,7 @@ def _paired(
     return records
 
 
-# Two batch sizes on a machine whose other work came and went; the three pairs that reached the target are the first.
+# Two batch sizes on a machine whose other work came and went. The three pairs that reached the target are the first.
 BUSY = [2.82, 2.42, 3.05, 1.34, 1.01, 0.63, 0.94, 0.67]
 
 

@@ -23,7 +23,7 @@ from tests.bench.spec_text import SPEC
 
 
 class Worker:
-    """Takes `seconds(batch size, threads)` a step; remembers what it was asked for."""
+    """Takes `seconds(batch size, threads)` a step. Remembers what it was asked for."""
 
     def __init__(self, seconds: Any) -> None:
         self.seconds = seconds

@@ -32,7 +32,7 @@ HOG = "while True: pass"
 
 
 def run(directory: Path, *, hogs: int) -> tuple[Summary, list[Record], str]:
-    """Run the spec; from half of its trials on, so many processes burn a core each."""
+    """Run the spec. From half of its trials on, so many processes burn a core each."""
     directory.mkdir()
     (directory / "busy.yaml").write_text(SPEC)
     process = subprocess.Popen(
@@ -76,7 +76,7 @@ def test_a_hog_for_half_of_a_run_changes_no_finding(tmp_path: Path) -> None:
         return sorted((steps.median if steps else math.inf, name) for steps, name in found)
 
     assert by_steps(busy) == by_steps(quiet)
-    # The second half had at least as many competitors as cores; the one in flight when they came may count or not.
+    # The second half had at least as many competitors as cores. The one in flight when they came may count or not.
     late = records[TRIALS // 2 + 1 :]
     assert len(late) == TRIALS // 2 - 1
     assert all(map(contended, late))

@@ -1,8 +1,8 @@
 """What the activation kernels make of infinities and NaN: the rule of docs/kernels.md, worked out by nobody's build.
 
-At an infinity y is the limit of f, and dx that of its slope; but NaN where the formula multiplies x by a factor that
-vanishes, as IEEE 754 has it of infinity and 0. NaN gives NaN; dx is then NaN, or for a function in pieces the slope of
-one of them.
+At an infinity y is the limit of f, and dx that of its slope. Both are NaN where the formula multiplies x by a factor
+that vanishes, as IEEE 754 has it of infinity and 0. NaN gives NaN, and its slope is NaN too. A function in pieces may
+give the slope of one of them instead.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RULE: dict[str, AtInfinity] = {
 
 
 def assert_rule(name: str, y: torch.Tensor, slope: torch.Tensor, x: torch.Tensor) -> None:
-    """Hold the values and slopes at the infinities and NaN of `x` to the rule; other places are not looked at."""
+    """Hold the values and slopes at the infinities and NaN of `x` to the rule. Other places are not looked at."""
     rule = RULE[name]
     for place, value, slopes in (
         (x == inf, rule.above, (rule.slope_above,)),
@@ -57,7 +57,7 @@ def assert_rule(name: str, y: torch.Tensor, slope: torch.Tensor, x: torch.Tensor
 
 
 def _assert_each_one_of(name: str, found: torch.Tensor, allowed: tuple[float, ...]) -> None:
-    """NaN counts as equal to NaN; numbers are compared as their dtype holds them."""
+    """NaN counts as equal to NaN. Numbers are compared as their dtype holds them."""
     wanted = torch.tensor(allowed, dtype=found.dtype)
     same = (found[:, None] == wanted) | (found[:, None].isnan() & wanted.isnan())
     assert same.any(1).all(), (name, found.tolist(), allowed)

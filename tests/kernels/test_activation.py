@@ -404,7 +404,7 @@ def test_slopes_on_a_cpu_are_right_to_four_units(name: str) -> None:
     _, ours = compiled_on_a_cpu(x, name)
     leaf = x.double().requires_grad_()
     (exact,) = torch.autograd.grad(reference(leaf, name).sum(), leaf)
-    # Silu's has x (1 - s), where 1 - s carries the rounding of s; that of relu_squared grows with it.
+    # Silu's has x (1 - s), where 1 - s carries the rounding of s. That of relu_squared grows with it.
     units = {"silu": 4 + 0.5 * leaf.abs(), "relu_squared": exact.abs()}.get(name, torch.tensor(4.0))
     assert ((ours.double() - exact).abs() <= units * 2.0**-23).all()
 

@@ -94,6 +94,6 @@ def test_two_processes_on_one_core_each_miss_half_of_it() -> None:
         other.join()
     finally:
         os.sched_setaffinity(0, allowed)
-    # Others may use the core too; what it missed can only be more then.
+    # Others may use the core too. What it missed can only be more then.
     assert found.missing is not None
     assert found.missing > 0.3 > CONTENDED

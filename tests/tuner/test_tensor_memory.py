@@ -1,4 +1,4 @@
-"""What the tensors of a training hold, against sums by hand; nothing of it stays behind."""
+"""What the tensors of a training hold, against sums by hand. Nothing of it stays behind."""
 
 from __future__ import annotations
 

@@ -78,9 +78,9 @@ def labels_do_not_fit(run: Readings) -> Finding | None:
     """Validation at chance or below it while training samples are learnt: by heart, or by another rule.
 
     by heart:      after 100 steps and 3 passes over 200 samples, 30 of each class, or more:
-                   training accuracy beyond luck above chance; val_loss >= entropy of the labels;
-                   best val_accuracy not beyond luck above chance, and beyond luck below the training accuracy
-    another rule:  after 100 steps: val_accuracy < chance / 2, beyond luck; training accuracy > 2 chances
+                   training accuracy beyond luck above chance. val_loss >= entropy of the labels.
+                   Best val_accuracy not beyond luck above chance, and beyond luck below the training accuracy
+    another rule:  after 100 steps: val_accuracy < chance / 2, beyond luck. Training accuracy > 2 chances
 
     Beyond luck: by more than 2.5 standard errors of an accuracy, or 3.5 for the best of many epochs.
     """

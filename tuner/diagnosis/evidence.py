@@ -33,7 +33,7 @@ def margin(chance: float, samples: int, *, best: bool = False) -> float:
 
 
 def validation_samples(run: Readings) -> int:
-    """Return how many samples the validation accuracy is of; 200 where nobody says."""
+    """Return how many samples the validation accuracy is of. 200 where nobody says."""
     return run.validation_samples or _USUAL_VALIDATION
 
 

@@ -131,7 +131,7 @@ def _underfits(run: Readings, evidence: dict[str, float]) -> Finding:
 def overfitting(run: Readings) -> Finding | None:
     """A validation loss that turns while the training loss falls on.
 
-    val_loss at the end > 1.2 times its minimum, and by more than 0.1 entropies; the training loss fell since; both
+    val_loss at the end > 1.2 times its minimum, and by more than 0.1 entropies. The training loss fell since. Both
     rises are sqrt(100 / n) times as large on n < 100 validation samples
     """
     if len(run.val) < 3 or len(run.val) != len(run.fit) or run.steps < _SETTLED:

@@ -47,7 +47,7 @@ class Readings:
 
     @property
     def held_samples(self) -> int:
-        """Samples that the snapshots look at; 0 without snapshots."""
+        """Samples that the snapshots look at. 0 without snapshots."""
         return int(self.first.get("samples") or 0)
 
     @property

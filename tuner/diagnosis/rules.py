@@ -50,7 +50,7 @@ def diagnose(
 
     A finding needs the steps and samples that can carry it (`tuner.diagnosis.evidence`): a sound training of a few
     steps has none but too few epochs. With the curve alone it names learning rates, overfitting, underfitting and the
-    number of epochs; with the snapshots of the layers also the rest.
+    number of epochs. With the snapshots of the layers also the rest.
 
     Args:
         curve: a training's, one mapping per epoch, see `tuner.convergence.Training`.
@@ -61,7 +61,7 @@ def diagnose(
         noise_scale: the gradient noise scale in samples, where known; else the snapshots of small batches give it.
         batch_size: samples of a step, accumulation included.
         planned_epochs: those that were asked for; default: those of the curve.
-        validation_samples: those that the validation accuracy is of; default: 200.
+        validation_samples: those that the validation accuracy is of. default: 200.
 
     Raises:
         ValueError: no curve, or a batch size, noise scale or number of samples that is not positive.

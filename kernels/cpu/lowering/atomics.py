@@ -124,7 +124,7 @@ def _store(emitter: Emitter, operation: Operation) -> None:
 
 
 def _poll(emitter: Emitter, operation: Operation) -> None:
-    """Wait until memory holds what is expected; say of each lane whether it did before the common time was up."""
+    """Wait until memory holds what is expected. Say of each lane whether it did before the common time was up."""
     pointers, expected, *timeout = operation.operands
     type_ = expected.type
     _check(operation, type_)
@@ -148,7 +148,7 @@ def _each_lane(
     mask: list[Value],
     lane: Callable[..., None],
 ) -> None:
-    """Emit the access of each lane whose mask is set; others give 0, where there is a result."""
+    """Emit the access of each lane whose mask is set. Others give 0, where there is a result."""
     emitter.before_effect()
     pointers = operands[0].type
     results = operation.results

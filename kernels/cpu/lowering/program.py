@@ -98,7 +98,7 @@ LOWERINGS: dict[str, Lower] = {
     "gpu.barrier": _barrier,
     "ttg.barrier": _barrier,
     "ttg.local_barrier": _barrier,
-    # Of launches that may begin before the one ahead has ended; here each ends before the next begins.
+    # Of launches that may begin before the one ahead has ended. Here each ends before the next begins.
     "tt.grid_dependency_wait": _barrier,
     "tt.grid_dependency_launch_dependents": _assume,
     "ub.poison": _poison,

@@ -55,7 +55,7 @@ module {{
 
 
 def values(letter: str) -> torch.Tensor:
-    """Every number of a short format; of a long one random bits, and numbers near those that short formats hold."""
+    """Every number of a short format. Of a long one random bits, and numbers near those that short formats hold."""
     bits = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
     if letter in "hw":
         return bits.view(getattr(torch, FORMATS[letter].torch))

@@ -75,7 +75,7 @@ def test_piecewise_functions_hold_four_ulp(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "silu", "elu", "softplus", "mish", "gelu", "gelu_tanh"])
 def test_worst_error_is_four_units(name: str) -> None:
-    """Of 1 or the value, whichever is larger; of 1 for slopes."""
+    """Of 1 or the value, whichever is larger. Of 1 for slopes."""
     x = sweep()
     x = x[x.abs() < (1e19 if name == "gelu_tanh" else 3e38)]  # its slope has x^2, which overflows beyond
     (y, slope), (exact, exact_slope) = (
