@@ -34,8 +34,7 @@ from tuner.measure import Stopwatch
 from tuner.precision import resolve_precision
 from tuner.running_loss import RunningLoss
 from tuner.thread_count import time_thread_counts
-from tuner.training import Plan
-from tuner.training_step import TrainingStep
+from tuner.training import Plan, planned_step
 
 VALIDATION_SHARE = 10
 # An evaluation keeps no activations for a backward pass, so four batches take about the memory of a training step.
@@ -97,13 +96,11 @@ def make_step(trial: Trial, context: WorkerContext, batches: Batches) -> Callabl
     model = ready_model(trial, context, batches)
     plan = make_plan(spec, len(batches))
     optimizer = OptimizerMaker(spec)(model.parameters())
-    step = TrainingStep(
-        torch.compile(model) if plan.compile else model,
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
+    step = planned_step(
+        plan,
+        model,
+        forward=torch.compile(model) if plan.compile else model,
         loss_fn=partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing),
-        accumulation_steps=plan.accumulation_steps,
-        grad_clip=plan.grad_clip,
-        precision=resolve_precision(plan.precision, context.device),
         device=batches.device,
     )
     running = RunningLoss(batches.device)

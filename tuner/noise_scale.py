@@ -17,8 +17,8 @@ from tuner.noise_estimate import NoiseScale, check_sizes, estimate_noise_scale
 from tuner.precision import autocast, resolve_precision
 from tuner.restore import leaving_no_trace
 from tuner.running_loss import RunningLoss
-from tuner.training import Plan
-from tuner.training_step import MakeOptimizer, TrainingStep
+from tuner.training import Plan, planned_step
+from tuner.training_step import MakeOptimizer
 
 # Parts of the first pass that later ones are held against, and the chance below which an equal order is none.
 _KEPT_PARTS = 64
@@ -203,15 +203,7 @@ def norms_along_training(
     model.train()
     loss_fn = loss_fn or partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing)
     precision = resolve_precision(plan.precision, batches.device)
-    step = TrainingStep(
-        model,
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        loss_fn=loss_fn,
-        accumulation_steps=plan.accumulation_steps,
-        grad_clip=plan.grad_clip,
-        precision=precision,
-        device=batches.device,
-    )
+    step = planned_step(plan, model, loss_fn=loss_fn, device=batches.device)
     optimizer = make_optimizer(model.parameters())
     rate = LearningRate(optimizer, plan.schedule, momentum=plan.momentum)
     running = RunningLoss(batches.device)

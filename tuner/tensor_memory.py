@@ -21,8 +21,8 @@ from tuner.batches import Batches
 from tuner.evaluation import LossFunction
 from tuner.precision import autocast, resolve_precision
 from tuner.running_loss import RunningLoss
-from tuner.training import Plan
-from tuner.training_step import MakeOptimizer, TrainingStep, restored
+from tuner.training import Plan, planned_step
+from tuner.training_step import MakeOptimizer, restored
 
 # The first creates the optimizer's state, the second finds it there.
 _STEPS = 2
@@ -77,15 +77,7 @@ def peak_tensor_bytes(
             live,
         ):
             model.train()
-            step = TrainingStep(
-                model,
-                [parameter for parameter in model.parameters() if parameter.requires_grad],
-                loss_fn=loss_fn,
-                accumulation_steps=plan.accumulation_steps,
-                grad_clip=plan.grad_clip,
-                precision=precision,
-                device=device,
-            )
+            step = planned_step(plan, model, loss_fn=loss_fn, device=device)
             optimizer = make_optimizer(model.parameters())
             stream = chain.from_iterable(batches.epoch(index) for index in count())
             for _ in range(_STEPS):

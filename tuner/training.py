@@ -229,13 +229,11 @@ def train_epochs(
         # A process that has compiled some models of one class would else run the next of them uncompiled.
         torch.compiler.reset()
     make_step = partial(
-        TrainingStep,
-        torch.compile(model) if plan.compile else model,
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        planned_step,
+        plan,
+        model,
+        forward=torch.compile(model) if plan.compile else model,
         loss_fn=loss_fn or smoothed,
-        accumulation_steps=plan.accumulation_steps,
-        grad_clip=plan.grad_clip,
-        precision=precision,
         device=batches.device,
     )
     progress = Progress(
@@ -311,6 +309,34 @@ def train_epochs(
         statistics_s=loop.statistics_s,
         contention=[timed.contention for timed in loop.timed],
         replaced_step_times_s=replaced,
+    )
+
+
+def planned_step(
+    plan: Plan,
+    model: nn.Module,
+    *,
+    device: torch.device,
+    forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    loss_fn: LossFunction = nn.functional.cross_entropy,
+) -> TrainingStep:
+    """Make the step that a plan describes.
+
+    Args:
+        plan: how to train.
+        model: whose parameters are trained, where they require gradients.
+        device: where the model is.
+        forward: the model, which is the default, or what torch.compile made of it.
+        loss_fn: (logits, labels) -> mean loss.
+    """
+    return TrainingStep(
+        model if forward is None else forward,
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        loss_fn=loss_fn,
+        accumulation_steps=plan.accumulation_steps,
+        grad_clip=plan.grad_clip,
+        precision=resolve_precision(plan.precision, device),
+        device=device,
     )
 
 
