@@ -230,7 +230,7 @@ def find_run(path: Path) -> Path:
     specs = sorted(child.name for child in path.iterdir() if child.is_dir() and _runs_under(child))
     if specs:
         raise RunDirectoryError(
-            f"{path}: holds the runs of several specs; known: {', '.join(specs)}. Give one, as in {path / specs[0]}."
+            f"{path}: holds a folder for each spec; known: {', '.join(specs)}. Give one, as in {path / specs[0]}."
         )
     raise _not_a_run(path)
 

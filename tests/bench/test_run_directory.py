@@ -299,7 +299,7 @@ def test_a_run_is_found_by_itself_or_as_the_newest_of_its_spec(tmp_path: Path) -
     newest = tmp_path / "demo" / "20260101-000000-0000"
     assert find_run(tmp_path / "demo") == newest
     assert find_run(newest) == newest
-    with pytest.raises(RunDirectoryError, match="several specs; known: demo"):
+    with pytest.raises(RunDirectoryError, match="a folder for each spec; known: demo"):
         find_run(tmp_path)
     with pytest.raises(RunDirectoryError, match="is not a directory"):
         find_run(tmp_path / "nowhere")
