@@ -56,10 +56,12 @@ class Band:
     def add(self, sink: Sink) -> None:
         self.sinks.append(sink)
 
-    def may_store_to(self, state: FunctionState, pointer: Value) -> bool:
-        """Say whether a store may go to what a pointer points at."""
+    def may_store_to(self, state: FunctionState, access: Operation) -> bool:
+        """Say whether a store may go to what a load or another access uses."""
+        mask, pointer = _mask(access), access.operands[0]
         return any(
-            state.overlaps.may_meet(state.addresses, store.operands[0], pointer) for store in self.stores
+            state.overlaps.may_meet(state.addresses, store.operands[0], pointer, (_mask(store), mask))
+            for store in self.stores
         )
 
     def conflicts(self, state: FunctionState, further: Sink) -> list[Operation]:
@@ -205,9 +207,10 @@ def _disturbs(state: FunctionState, store: Operation, access: Operation, in_own_
         in_own_lane: a lane needs the element of the access that has its own index.
     """
     first, second = store.operands[0], access.operands[0]
+    masks = (_mask(store), _mask(access))
     if first is second:
-        return not (in_own_lane and state.addresses.is_one_to_one(first))
-    return state.overlaps.may_meet(state.addresses, first, second, in_own_lane)
+        return not (in_own_lane and state.overlaps.is_one_to_one(state.addresses, first, masks))
+    return state.overlaps.may_meet(state.addresses, first, second, masks, in_own_lane)
 
 
 def _level(index: Index) -> int:
