@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from kernels.cpu.rounding import nearest_bits
 from kernels.cpu.toolchain import has_threads
 from kernels.triton_inside import LAUNCH_PARAMETERS
 
@@ -154,7 +155,7 @@ launch.bind = bind
     scope: dict[str, Any] = {
         "StructError": struct.error,
         "address": address,
-        "bf16_bits": _bf16_bits,
+        "bf16_bits": functools.partial(nearest_bits, element="bf16"),
         "check_grid": functools.partial(_check_grid, kernel, cooperative),
         "fitted": functools.partial(_fitted, kernel, leaves),
         "for_overlaps": for_overlaps,
@@ -316,11 +317,6 @@ def _format(kernel: str, type_: str) -> str:
             f"{kernel}: an argument of type {type_}; known: pointers, bf16, {', '.join(_FORMATS)}."
         )
     return _FORMATS[type_]
-
-
-def _bf16_bits(value: float) -> int:
-    """The bits of the nearest bf16."""
-    return int(torch.tensor(value, dtype=torch.float64).bfloat16().view(torch.int16).item()) & 0xFFFF
 
 
 def load_function(path: str, symbol: str) -> tuple[Any, Any]:
