@@ -26,13 +26,15 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import cli
+from bench.lr_range import study_learning_rates
+from bench.pictures import Pictures
 from bench.records import Record
-from bench.report.batch_size_plot import save_plots
+from bench.report import batch_size_plot, lr_plot
 from bench.report.live import Progress
 from bench.run_directory import RunDirectory
 from bench.safe_console import SafeConsole, say
 from bench.safe_text import one_line, picture_text, printable
-from bench.search.study import write_plots
+from bench.search.study import draw_all
 from tests.bench import test_lr_range as lr_range_case
 from tests.bench import test_report as run_case
 from tests.bench import test_report_batch_size as batch_size_case
@@ -234,20 +236,29 @@ def hostile_range_test(results: Path) -> Path:
     return written(results, {**lr_range_case.run_json(factors), "data": HOSTILE}, records)
 
 
-@pytest.mark.parametrize(("make", "pictures"), [(hostile_training, 0), (hostile_range_test, 6)])
-def test_reports_of_hostile_runs_are_printed_and_drawn(
-    make: Callable[[Path], Path], pictures: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("make", [hostile_training, hostile_range_test])
+def test_reports_of_hostile_runs_are_printed(
+    make: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    directory = make(tmp_path / "[/red]\x1b[2J$\\nope{$")
-    assert "owned" in report(directory, capsys)
-    assert pictures_are_whole(directory) == pictures
+    assert "owned" in report(make(tmp_path / "[/red]\x1b[2J$\\nope{$"), capsys)
+
+
+def test_the_pictures_of_hostile_range_tests_are_whole(tmp_path: Path) -> None:
+    directory = RunDirectory.open(hostile_range_test(tmp_path))
+    pictures = Pictures(tmp_path, drawing=True)
+    records, _ = directory.records()
+    lr_plot.draw_all(study_learning_rates(directory.run, records, "").tested, pictures)
+    assert pictures_are_whole(tmp_path) == 6
 
 
 def test_the_picture_of_a_hostile_batch_size_search_is_whole(tmp_path: Path) -> None:
     study, measurements = batch_size_case.measured("memory_alone")
     for text in ("$\\nope{$", HOSTILE_NAME):
         hostile = dataclasses.replace(study.configurations[0], factors={text: text})
-        save_plots(dataclasses.replace(study, configurations=(hostile,)), measurements, tmp_path)
+        pictures = Pictures(tmp_path, drawing=True)
+        batch_size_plot.draw_all(
+            dataclasses.replace(study, configurations=(hostile,)), measurements, pictures
+        )
         assert pictures_are_whole(tmp_path) == 2
 
 
@@ -258,8 +269,8 @@ def test_the_pictures_of_a_hostile_search_are_whole(tmp_path: Path) -> None:
     for number, choice in enumerate(choices):
         params = {HOSTILE_NAME: choice, "$a$": 0.01 + 0.05 * number}
         study.add_trial(create_trial(params=params, distributions=names, value=float(number)))
-    files = write_plots(study, {HOSTILE_NAME: 0.7, "$a$": 0.3}, tmp_path)
-    assert len(files) == pictures_are_whole(tmp_path) == 4
+    draw_all(study, {HOSTILE_NAME: 0.7, "$a$": 0.3}, Pictures(tmp_path, drawing=True))
+    assert pictures_are_whole(tmp_path) == 4
 
 
 def test_errors_name_hostile_keys_and_options_safely(
