@@ -103,7 +103,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
     polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
-    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *polling, *heads, *bodies]
+    parts = [PRELUDE, declarations("\n".join(bodies)), _GRID, atomics.FUNCTIONS, *polling, *heads, *bodies]
     text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
     return Code(name, text, scratch.bytes, has_runs, tuple(apart))
 
