@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kernels.cpu import cache
+from kernels.cpu.rounding import nearest
 from kernels.cpu.toolchain import compile_shared_object, compiler_version, cpu_features, flags
 from kernels.triton_inside import (
     BaseBackend,
@@ -26,6 +27,7 @@ from kernels.triton_inside import (
     options_elsewhere,
     passes,
     registered,
+    round_constants_once,
 )
 
 
@@ -137,7 +139,8 @@ class CPUBackend(BaseBackend):
         stages["so"] = functools.partial(_make_so, options=options)
 
     def load_dialects(self, context: Any) -> None:
-        """Triton's own are enough."""
+        """Triton's own are enough. Its front end is about to make this kernel's constants."""
+        round_constants_once("cpu", nearest)
 
     def get_module_map(self) -> dict[str, ModuleType]:
         functions = libdevice()

@@ -95,12 +95,12 @@ class Emitter(FunctionState):
 
     def load(self, operation: Operation) -> None:
         """Note a tile load: it happens where its elements are needed."""
-        self.before_access(operation.operands[0])
+        self.before_access(operation)
         self._loads.append(operation)
 
-    def before_access(self, pointer: Value) -> None:
-        """Close the band if it stores to what `pointer` may point at."""
-        if self._band is not None and self._band.may_store_to(self, pointer):
+    def before_access(self, access: Operation) -> None:
+        """Close the band if it stores to what an access may use."""
+        if self._band is not None and self._band.may_store_to(self, access):
             self.flush()
 
     def before_effect(self) -> None:

@@ -5,7 +5,6 @@
 # mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -331,31 +330,6 @@ def test_unsigned_bytes_count_beyond_127() -> None:
     # Triton 3.9's front end counts integers of 32 bits alone.
     counted[(1,)](at.int() if hasattr(tl, "atomic_poll") else at, counts, SIZE=1024, BINS=512)
     assert torch.equal(counts, torch.bincount(at.long(), minlength=512).int())
-
-
-@triton.jit
-def told(x_ptr):
-    x = tl.load(x_ptr + tl.arange(0, 2))
-    tl.device_print("x", x)
-    tl.device_print("h", x, hex=True)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "printed"),
-    [
-        (torch.uint8, ["x: 254", "x: 3", "h: 0xfe", "h: 0x3"]),
-        (torch.int8, ["x: -2", "x: 3", "h: 0xfe", "h: 0x3"]),
-        (torch.int64, ["x: -2", "x: 3", "h: 0xfffffffffffffffe", "h: 0x3"]),
-        (torch.bfloat16, ["x: -2.000000", "x: 3.000000"] * 2),
-    ],
-    ids=str,
-)
-def test_numbers_are_printed_by_their_sign_and_width(
-    dtype: torch.dtype, printed: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
-    told[(1,)](torch.tensor([-2, 3], dtype=torch.int64).to(dtype))
-    text = capfd.readouterr().out.replace("h: -2", "x: -2").replace("h: 3.", "x: 3.")
-    assert re.findall(r"\S: \S+$", text, re.MULTILINE) == printed
 
 
 @triton.jit
