@@ -16,7 +16,6 @@ import click
 from bench import __version__
 from bench.errors import BenchError, InputError, closest
 from bench.safe_console import SafeConsole, say
-from bench.safe_text import printable
 
 if TYPE_CHECKING:
     from bench.records import Record
@@ -432,8 +431,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             args=None if arguments is None else list(arguments), prog_name="bench", standalone_mode=False
         )
     except click.ClickException as error:
-        error.message = printable(error.message)  # click would take out what it knows of terminals, unseen
-        shown = io.StringIO()
+        shown = _Unchanged()
         error.show(shown)
         say(shown.getvalue(), err=True, newline=False)
         sys.exit(error.exit_code)
@@ -444,6 +442,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say("interrupted; no trial had begun.", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(0)
+
+
+class _Unchanged(io.StringIO):
+    """Takes a message of click's as it is: where no terminal is, click takes out some of what a terminal obeys."""
+
+    def isatty(self) -> bool:
+        """Claim to be a terminal."""
+        return True
 
 
 def make_console(*, stderr: bool = False) -> SafeConsole:

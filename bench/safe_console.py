@@ -40,7 +40,7 @@ class SafeConsole(Console):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, **settings})
 
-    def render_str(self, text: str, **settings: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **settings: Any) -> Text:
         """Turn a plain string into a printable text."""
         return super().render_str(printable(text), **settings)
 
