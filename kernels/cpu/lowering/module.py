@@ -118,7 +118,16 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     assert kernel is not None, "a module has one public function"
     polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
     looking = [one_to_one.FUNCTIONS] if conditions else []
-    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *polling, *looking, *heads, *bodies]
+    parts = [
+        PRELUDE,
+        declarations("\n".join(bodies)),
+        _GRID,
+        atomics.FUNCTIONS,
+        *polling,
+        *looking,
+        *heads,
+        *bodies,
+    ]
     entry = _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions), conditions)
     return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
 
