@@ -180,10 +180,13 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
 def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
     """Lower to C; what is not supported is a CompilationError."""
     # Imported here: this module is imported in the middle of `import triton`.
+    from kernels.cpu.diagnostics import faults_of
     from kernels.cpu.ir_tree import read_module
     from kernels.cpu.lowering.module import lower_module
 
-    code = lower_module(read_module(module), options.arguments_overlap)
+    with faults_of(None):
+        functions = read_module(module)
+    code = lower_module(functions, options.arguments_overlap)
     metadata["name"] = code.name
     metadata["shared"] = max(1, code.scratch_bytes)  # host code divides by it
     metadata["scratch_bytes"] = code.scratch_bytes

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from kernels.cpu.diagnostics import faults_of
 from kernels.cpu.failures import LANES_OVERLAP
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering import (
@@ -39,7 +39,6 @@ LOWERINGS: dict[str, Lower] = {
     **debug.LOWERINGS,
 }
 ENTRY = "run"
-_SYMBOL = re.compile(r'tt\.func (public|private) @"?([^"\s]+?)"?\((?:%|\))')
 
 _GRID = """
 typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;
@@ -95,7 +94,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
 
     Raises:
-        CompilationError: an operation or a type that has no counterpart.
+        CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
     scratch = Scratch()
     heads, bodies = [], []
@@ -104,14 +103,14 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     apart: list[Apart] = []
     conditions: list[str] = []
     for function in functions:
-        found = _SYMBOL.match(function.line)
-        assert found is not None, function.line
-        if found[1] == "public":
-            kernel, name = function, found[2]
-        head = _head(function, found[2])
+        is_kernel = function.text("sym_visibility") == "public"
+        if is_kernel:
+            kernel, name = function, function.text("sym_name")
+        with faults_of(function):
+            head = _head(function, function.text("sym_name"))
+            # What a function is called with is not looked at by launches.
+            emitter = _emitted(function, scratch, Overlaps(arguments_overlap or not is_kernel))
         heads.append(f"{head};")
-        # What a function is called with is not looked at by launches.
-        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"))
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
