@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering import atomics, branches, control, debug, dot, gather, memory, program, reduce
 from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.overlaps import Apart, Overlaps
 from kernels.cpu.lowering.prelude import PRELUDE
@@ -84,7 +85,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     Raises:
         CompilationError: an operation or a type that has no counterpart.
     """
-    scratch = Scratch()
+    scratch, shared = Scratch(), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
@@ -97,13 +98,22 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         head = _head(function, found[2])
         heads.append(f"{head};")
         # What a function is called with is not looked at by launches.
-        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"))
+        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"), shared)
         apart += emitter.overlaps.apart
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
     polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
-    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *polling, *heads, *bodies]
+    parts = [
+        PRELUDE,
+        declarations(),
+        _GRID,
+        atomics.FUNCTIONS,
+        *polling,
+        *heads,
+        *shared.definitions(),
+        *bodies,
+    ]
     text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
     return Code(name, text, scratch.bytes, has_runs, tuple(apart))
 
@@ -129,9 +139,9 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitter:
+def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps, shared: SharedFunctions) -> Emitter:
     """A function's lines."""
-    emitter = Emitter(LOWERINGS, scratch, overlaps)
+    emitter = Emitter(LOWERINGS, scratch, overlaps, shared)
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
         emitter.scalars[argument] = f"arg{place}"
