@@ -175,17 +175,29 @@ class _Planner:
                 groups.update(dict.fromkeys(operation.results, together))
                 followers.append(operation)
         for group in sorted(set(groups.values())):
-            ours = [each for each in followers if groups[each.result] == group]
-            values = dict.fromkeys(value for value, other in groups.items() if other == group)
-            last = max(_order(value) for value in values if value.producer in self._exchanges)
-            used = dict.fromkeys(
-                operand for each in ours for operand in each.operands if not self._is_of_lanes(operand)
-            )
+            ours = dict.fromkeys(value for value, other in groups.items() if other == group)
+            last = max(_order(value) for value in ours if value.producer in self._exchanges)
+            places = [last, *(each.order for each in followers if groups[each.result] == group)]
+            values = {**ours, **self._side(ours, last)}
             at = min(
-                [last, *(each.order for each in ours if each.order > last)],
-                key=lambda place: sum(map(_bytes, _live({**values, **used}, place))),
+                (place for place in places if place >= last),
+                key=lambda place: sum(map(_bytes, _live(values, place))),
             )
-            yield from _live(values, at)
+            yield from (value for value in _live(values, at) if value in self._dependent)
+
+    def _side(self, values: Iterable[Value], since: int) -> dict[Value, None]:
+        """What values are worked out from behind a place of the program, and what is there by then."""
+        found: dict[Value, None] = {}
+        waiting = list(values)
+        while waiting:
+            value = waiting.pop()
+            if value.producer is None or value.producer.order <= since:
+                continue
+            for operand in value.producer.operands:
+                if operand not in found and not self._is_of_lanes(operand):
+                    found[operand] = None
+                    waiting.append(operand)
+        return found
 
     def _feeding(self) -> set[Value]:
         """What exchanges depend on by lanewise operations."""

@@ -85,8 +85,7 @@ def sort_with_places(X, OUT, PLACES, ROWS: tl.constexpr, SIZE: tl.constexpr, BIT
     for stage in tl.static_range(1, BITS + 1):
         down = (column >> stage) & 1
         for step in tl.static_range(stage):
-            inner: tl.constexpr = 2 ** (stage - 1 - step)
-            x, at = _exchange(x, at, down, ROWS * SIZE // (2 * inner), inner)
+            x, at = _exchange(x, at, down, ROWS * SIZE >> (stage - step), 1 << (stage - 1 - step))
     tl.store(OUT + place, x)
     tl.store(PLACES + place, at)
 
@@ -104,9 +103,10 @@ def sort_among_others(X, OUT, N, SIZE: tl.constexpr):
     kept = x
     for i in range(N):
         if i % 2 == 0:
-            kept = tl.sort(kept ^ i)
+            kept = kept ^ i
+            kept = tl.sort(kept)
         else:
-            kept = tl.flip(kept) + tl.cumsum(tl.sort(kept, descending=True))
+            kept = tl.flip(kept, 0) + tl.cumsum(tl.sort(kept, descending=True))
     tl.store(OUT + 4 * SIZE + place, kept)
 
 
@@ -187,7 +187,7 @@ def test_nan_goes_where_the_comparisons_leave_it(dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(sort(x, False).numpy(), network_in_numpy(x.numpy()))
 
 
-@pytest.mark.parametrize(("rows", "size", "k"), [(1, 64, 1), (1, 64, 8), (4, 32, 4), (2, 16, 16), (16, 8, 2)])
+@pytest.mark.parametrize(("rows", "size", "k"), [(1, 64, 8), (4, 32, 4), (2, 16, 16), (16, 8, 2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int32], ids=str)
 def test_the_largest_of_each_row(dtype: torch.dtype, rows: int, size: int, k: int) -> None:
     x = some((rows, size), dtype)
@@ -210,7 +210,7 @@ def test_places_go_along_with_what_is_sorted(rows: int, bits: int) -> None:
     x[:, 1] = torch.nan
     out, places = torch.empty_like(x), torch.empty(x.shape, dtype=torch.int32)
     kernel = compiled(sort_with_places, x, out, places, rows, 2**bits, bits)
-    wanted = x.sort(-1, stable=True)
+    wanted = x.sort(dim=-1, stable=True)
     assert torch.equal(places.long(), wanted.indices)
     np.testing.assert_array_equal(out.numpy(), wanted.values.numpy())
     if bits > 2:
