@@ -225,7 +225,8 @@ def batch_size(
     from bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
     from bench.interrupts import terminate_as_interrupt
     from bench.load_spec import load_spec
-    from bench.report.batch_size_plot import save_plots
+    from bench.pictures import Pictures
+    from bench.report.batch_size_plot import draw_all
     from bench.runner import make_plan, open_directory
 
     if device is not None:
@@ -265,7 +266,10 @@ def batch_size(
                 _batch_size_interrupted(directory)
             if as_json:
                 measurements = study_measurements(study, records)
-                save_plots(study, measurements, directory.path)
+                pictures = Pictures(directory.path, drawing=True)
+                draw_all(study, measurements, pictures)
+                if pictures.note:
+                    announce(f"note: {pictures.note}")
                 content = study_as_dict(study, measurements)
                 click.echo(json.dumps(content, allow_nan=False))
             else:
@@ -515,8 +519,11 @@ def _what_to_run(
 
 
 def _print_report(directory: RunDirectory, records: Sequence[Record], console: Console) -> None:
-    """Summarize and print, each kind of run in its own way."""
+    """Summarize and print, each kind of run in its own way; pictures are drawn by the command that runs alone."""
+    from bench.pictures import Pictures
+
     kind = directory.run["kind"]
+    pictures = Pictures(directory.path, drawing=directory.is_for_appending)
     if kind == "run":
         from bench.report.terminal import render
         from bench.stats import summarize
@@ -526,16 +533,17 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: C
         from bench.batch_size.measurements import study_measurements
         from bench.batch_size.study import study_batch_sizes
         from bench.report.batch_size import render as render_study
-        from bench.report.batch_size_plot import save_plots
+        from bench.report.batch_size_plot import draw_all as draw_batch_sizes
 
         study = study_batch_sizes(directory.run, records, str(directory.path))
         measurements = study_measurements(study, records)
-        render_study(study, measurements, console, save_plots(study, measurements, directory.path))
+        draw_batch_sizes(study, measurements, pictures)
+        render_study(study, measurements, console, pictures)
     elif kind == "search":
         from bench.report.search import render as render_search
         from bench.search.study import study_search
 
-        render_search(study_search(directory.run, records, directory.path), console)
+        render_search(study_search(directory.run, records, directory.path, pictures), console)
     elif kind == "lr-range":
         from bench.lr_range import study_learning_rates
         from bench.report.lr_plot import draw_all
@@ -544,7 +552,8 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: C
 
         found = study_learning_rates(directory.run, records, str(directory.path))
         render_lr_range(found, console)
-        render_pictures(draw_all(found.tested, directory.path), console)
+        draw_all(found.tested, pictures)
+        render_pictures(pictures, console)
     else:
         raise InputError(
             f"{directory.path}: a run of the kind '{kind}' is newer than this program. Update fusetune"
