@@ -9,6 +9,11 @@ from kernels.cpu.ir_tree import Operation
 from kernels.triton_inside import CompilationError
 
 
+def place(operation: Operation) -> str:
+    """Where an operation stands: the Python line, or what it looks like where Triton made it up."""
+    return f"{operation.source[0]}:{operation.source[1]}" if operation.source else operation.line
+
+
 def unsupported(operation: Operation, why: str) -> Exception:
     """Return the error to raise for an operation that has no lowering.
 
