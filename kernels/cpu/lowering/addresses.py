@@ -269,7 +269,7 @@ def _known(constant: Operation) -> int | None:
 
 
 def _range(operation: Operation, place: str) -> Affine | None:
-    start = int(re.search(r"start = (\d+)", operation.line)[1])  # type: ignore[index]
+    start = operation.integer("start")
     if place.isdigit():
         return Affine(32, start + int(place), {})
     return Affine(32, start, {place: 1}) if _VARIABLE.match(place) else None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+from kernels.cpu.diagnostics import faults_of
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering.addresses import DIVISIONS, Limit
 from kernels.cpu.lowering.elementwise import RULES
@@ -318,7 +320,8 @@ class _Nest:
             while sinks and sinks[0].store is not None and sinks[0].order < _order(self._state, value):
                 self._store(sinks.pop(0).store)
             name = self._names[value, index]
-            self._add(index, f"{value.type.c} const {name} = {self._expression(value, index)};")
+            with faults_of(value.producer) if value.producer is not None else nullcontext():
+                self._add(index, f"{value.type.c} const {name} = {self._expression(value, index)};")
             if (value, index) in self._kept:
                 self._keep(self._kept[value, index], value, index)
         for sink in sinks:
@@ -423,9 +426,7 @@ class _Nest:
         if operation.name == "tt.splat":
             return self._state.scalars[operation.operands[0]]
         if operation.name == "tt.make_range":
-            start = re.search(r"start = (\d+)", operation.line)
-            assert start is not None
-            return f"(int32_t)({index[0]} + {start[1]})"
+            return f"(int32_t)({index[0]} + {operation.integer('start')})"
         if operation.name == "tt.load":
             return self._loaded(operation, index)
         if operation.name == "tt.join":

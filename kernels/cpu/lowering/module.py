@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from kernels.cpu.diagnostics import faults_of
 from kernels.cpu.failures import LANES_OVERLAP
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering import (
@@ -40,7 +40,6 @@ LOWERINGS: dict[str, Lower] = {
     **debug.LOWERINGS,
 }
 ENTRY = "run"
-_SYMBOL = re.compile(r'tt\.func (public|private) @"?([^"\s]+?)"?\((?:%|\))')
 
 _GRID = """
 typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;
@@ -96,7 +95,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
 
     Raises:
-        CompilationError: an operation or a type that has no counterpart.
+        CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
     scratch = Scratch()
     heads, bodies = [], []
@@ -106,14 +105,14 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     conditions: list[str] = []
     can_wait = waiting.can_wait(functions)
     for function in functions:
-        found = _SYMBOL.match(function.line)
-        assert found is not None, function.line
-        if found[1] == "public":
-            kernel, name = function, found[2]
-        head = _head(function, found[2])
+        is_kernel = function.text("sym_visibility") == "public"
+        if is_kernel:
+            kernel, name = function, function.text("sym_name")
+        with faults_of(function):
+            head = _head(function, function.text("sym_name"))
+            # What a function is called with is not looked at by launches.
+            emitter = _emitted(function, scratch, Overlaps(arguments_overlap or not is_kernel), can_wait)
         heads.append(f"{head};")
-        # What a function is called with is not looked at by launches.
-        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"), can_wait)
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
@@ -122,7 +121,16 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     looking = [one_to_one.FUNCTIONS] if conditions else []
     grid = [waiting.GRID, waiting.definitions(min(scratch.bytes, _MOST_ON_STACK))] if can_wait else [_GRID]
     polling = [waiting.POLLING] if can_wait else []
-    parts = [PRELUDE, declarations(), *grid, atomics.FUNCTIONS, *polling, *looking, *heads, *bodies]
+    parts = [
+        PRELUDE,
+        declarations("\n".join(bodies)),
+        *grid,
+        atomics.FUNCTIONS,
+        *polling,
+        *looking,
+        *heads,
+        *bodies,
+    ]
     few = None if can_wait else programs_worth_a_thread(functions)
     entry = _entry(kernel, name, scratch.bytes, few, conditions)
     return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
