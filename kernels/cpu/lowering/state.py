@@ -30,6 +30,7 @@ class FunctionState:
         done: operations on tiles that have been carried out.
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
+        waits: programs of the kernel can wait for others, see `waiting`.
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
     """
 
@@ -41,6 +42,7 @@ class FunctionState:
         self.done: set[Operation] = set()
         self.labels: dict[Block, str] = {}
         self.has_runs = False
+        self.waits = False
         self.overlaps = overlaps
         self.functions = functions
         self.costs = Costs()
@@ -73,6 +75,11 @@ class FunctionState:
         for value in set(self.arrays) - known:
             if value.producer not in made:
                 del self.arrays[value]
+
+    def changed(self, condition: str = "") -> None:
+        """Note that memory has changed, under a C condition, where programs can wait for that."""
+        if self.waits:
+            self.line(f"{f'if ({condition}) ' if condition else ''}changed(grid);")
 
     def new_array(self, type_: Type) -> str:
         """Lay out an array for a tile's elements."""
