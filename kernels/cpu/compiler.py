@@ -172,7 +172,6 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
-    cache.close(metadata["hash"])  # before Triton writes the shared object there
     return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
 
 
