@@ -19,7 +19,6 @@ from kernels.cpu.trust import distrust
 
 def settle() -> None:
     """Have Triton keep what it compiles next in a directory that is there and that only this user can write to."""
-    from kernels.cpu.cache_manager import install
     from kernels.triton_inside import knobs
 
     for directory in _lasting():
@@ -32,7 +31,6 @@ def settle() -> None:
         )  # a process that was forked from this one may have outlived it
     if knobs.cache.dir != str(directory):
         knobs.cache.dir = str(directory)
-    install()
 
 
 def settled() -> Path | None:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kernels.cpu.cache import is_own
 from kernels.cpu.trust import Distrust, distrust, read_trusted
 from kernels.triton_inside import FileCacheManager, knobs
 
@@ -126,8 +127,6 @@ class _Checking:
 
 def _distrust(path: Path) -> Distrust | None:
     """As `distrust`; what lies above a cache of this process alone is not looked at."""
-    from kernels.cpu.cache import is_own
-
     return None if is_own(path) else distrust(path)
 
 

@@ -113,7 +113,11 @@ class CPUBackend(BaseBackend):
         """
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
             raise RuntimeError(why)
+        # Imported here: this module is imported in the middle of `import triton`.
+        from kernels.cpu.cache_manager import install
+
         cache.settle()
+        install()
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", fuses_by_default())
