@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.errors import unusable
 from bench.import_paths import safe_path
 from bench.machine import oom_kill_count
 from bench.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from bench.records import Record
-from bench.run_directory import unusable
 from bench.units import format_seconds
 from bench.worker import (
     OnProgress,

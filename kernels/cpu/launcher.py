@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from kernels.cpu.failures import LANES_OVERLAP, error_of
+from kernels.cpu.rounding import nearest_bits
 from kernels.cpu.toolchain import has_threads
 from kernels.triton_inside import LAUNCH_PARAMETERS
 
@@ -132,7 +134,10 @@ def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
     else:
         failure = function(x, y, z, threads(), packed)
         if failure is not None:
-            raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
+            if failure != lanes_overlap:
+                raise error_of(kernel, failure)
+            other = for_overlaps()
+            other.run(x, y, z, stream, other.function, other.packed_metadata, None, None, None, {names})
     if exit_hook is not None:
         exit_hook(launch_metadata)
 
@@ -146,7 +151,10 @@ def bind(x, y, z, function, one_thread, {names}):
     def again():
         failure = function(x, y, z, 1 if one_thread else threads(), packed)
         if failure is not None:
-            raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
+            if failure != lanes_overlap:
+                raise error_of(kernel, failure)
+            other = for_overlaps()
+            other.run.bind(x, y, z, other.function, one_thread, {names})()
     return again
 
 launch.bind = bind
@@ -154,7 +162,9 @@ launch.bind = bind
     scope: dict[str, Any] = {
         "StructError": struct.error,
         "address": address,
-        "bf16_bits": _bf16_bits,
+        "bf16_bits": functools.partial(nearest_bits, element="bf16"),
+        "error_of": error_of,
+        "lanes_overlap": LANES_OVERLAP.encode(),
         "check_grid": functools.partial(_check_grid, kernel, cooperative),
         "fitted": functools.partial(_fitted, kernel, leaves),
         "for_overlaps": for_overlaps,
@@ -316,11 +326,6 @@ def _format(kernel: str, type_: str) -> str:
             f"{kernel}: an argument of type {type_}; known: pointers, bf16, {', '.join(_FORMATS)}."
         )
     return _FORMATS[type_]
-
-
-def _bf16_bits(value: float) -> int:
-    """The bits of the nearest bf16."""
-    return int(torch.tensor(value, dtype=torch.float64).bfloat16().view(torch.int16).item()) & 0xFFFF
 
 
 def load_function(path: str, symbol: str) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from kernels.cpu.diagnostics import unsupported
@@ -9,6 +10,8 @@ from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.lowering.addresses import Carried
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.shape import VIEWS
+
+_UNSIGNED = re.compile(r"scf\.for unsigned |\bunsignedCmp\b")
 
 
 def _for(emitter: Emitter, operation: Operation) -> None:
@@ -28,7 +31,7 @@ def _for(emitter: Emitter, operation: Operation) -> None:
     starts = dict(zip(carried, first, strict=True))
     _begin(emitter, kept, [starts[argument] for argument in kept])
     c = variable.type.c
-    unsigned = "unsignedCmp" in operation.line
+    unsigned = _UNSIGNED.search(operation.line) is not None
     low, high, by = (
         f"(int64_t)({'u' if unsigned else ''}{c}){emitter.scalars[value]}" for value in (lower, upper, step)
     )

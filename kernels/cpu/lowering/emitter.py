@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.diagnostics import faults_of, unsupported
 from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.ir_types import UnsupportedTypeError
 from kernels.cpu.lowering.band import Band, Sink
 from kernels.cpu.lowering.elementwise import RULES
 from kernels.cpu.lowering.overlaps import Overlaps
@@ -47,10 +46,8 @@ class Emitter(FunctionState):
     def block(self, block: Block) -> None:
         """Emit all operations of a block; what is still open at its end stays open."""
         for operation in block.operations:
-            try:
+            with faults_of(operation):
                 self._operation(operation)
-            except UnsupportedTypeError as error:
-                raise unsupported(operation, str(error)) from None
 
     def array_of(self, value: Value) -> str:
         """Have a tile's elements in an array, and return its name."""
@@ -95,12 +92,12 @@ class Emitter(FunctionState):
 
     def load(self, operation: Operation) -> None:
         """Note a tile load: it happens where its elements are needed."""
-        self.before_access(operation.operands[0])
+        self.before_access(operation)
         self._loads.append(operation)
 
-    def before_access(self, pointer: Value) -> None:
-        """Close the band if it stores to what `pointer` may point at."""
-        if self._band is not None and self._band.may_store_to(self, pointer):
+    def before_access(self, access: Operation) -> None:
+        """Close the band if it stores to what an access may use."""
+        if self._band is not None and self._band.may_store_to(self, access):
             self.flush()
 
     def before_effect(self) -> None:

@@ -14,7 +14,7 @@ def _load(emitter: Emitter, operation: Operation) -> None:
         if operation.flag("isVolatile"):
             emitter.before_effect()  # it happens now, each time
         return
-    emitter.before_access(pointer)
+    emitter.before_access(operation)
     memory = f"*{emitter.scalars[pointer]}"
     if operation.flag("isVolatile"):
         memory = f"*(volatile {operation.result.type.c} *){emitter.scalars[pointer]}"

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from kernels.cpu.diagnostics import faults_of
+from kernels.cpu.failures import LANES_OVERLAP
 from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering import atomics, branches, control, debug, dot, gather, memory, program, reduce
+from kernels.cpu.lowering import (
+    atomics,
+    branches,
+    control,
+    debug,
+    dot,
+    gather,
+    memory,
+    one_to_one,
+    program,
+    reduce,
+)
+from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.overlaps import Apart, Overlaps
@@ -26,7 +39,6 @@ LOWERINGS: dict[str, Lower] = {
     **debug.LOWERINGS,
 }
 ENTRY = "run"
-_SYMBOL = re.compile(r'tt\.func (public|private) @"?([^"\s]+?)"?\((?:%|\))')
 
 _GRID = """
 typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;
@@ -82,30 +94,42 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
 
     Raises:
-        CompilationError: an operation or a type that has no counterpart.
+        CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
     scratch = Scratch()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
     apart: list[Apart] = []
+    conditions: list[str] = []
     for function in functions:
-        found = _SYMBOL.match(function.line)
-        assert found is not None, function.line
-        if found[1] == "public":
-            kernel, name = function, found[2]
-        head = _head(function, found[2])
+        is_kernel = function.text("sym_visibility") == "public"
+        if is_kernel:
+            kernel, name = function, function.text("sym_name")
+        with faults_of(function):
+            head = _head(function, function.text("sym_name"))
+            # What a function is called with is not looked at by launches.
+            emitter = _emitted(function, scratch, Overlaps(arguments_overlap or not is_kernel))
         heads.append(f"{head};")
-        # What a function is called with is not looked at by launches.
-        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"))
         apart += emitter.overlaps.apart
+        conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
     polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
-    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *polling, *heads, *bodies]
-    text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
-    return Code(name, text, scratch.bytes, has_runs, tuple(apart))
+    looking = [one_to_one.FUNCTIONS] if conditions else []
+    parts = [
+        PRELUDE,
+        declarations("\n".join(bodies)),
+        _GRID,
+        atomics.FUNCTIONS,
+        *polling,
+        *looking,
+        *heads,
+        *bodies,
+    ]
+    entry = _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions), conditions)
+    return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
 
 
 def _head(function: Operation, symbol: str) -> str:
@@ -141,7 +165,7 @@ def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitt
     return emitter
 
 
-def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int) -> str:
+def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int, conditions: list[str]) -> str:
     """The function that is called from Python: unpack the arguments, run every program of the grid."""
     unpacking = []
     offset = 0
@@ -150,6 +174,7 @@ def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int) -> str:
         unpacking.append(f"  {argument.type.c} arg{place};")
         unpacking.append(f"  memcpy(&arg{place}, arguments + {offset}, sizeof arg{place});")
         offset += argument.type.bytes
+    unpacking += [f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions]
     names = ["&place", "scratch", *(f"arg{place}" for place in range(len(arguments)))]
     on_stack = scratch_bytes <= _MOST_ON_STACK
     if on_stack:

@@ -88,12 +88,16 @@ class FunctionState:
         self.scalars[value] = self.name("v")
         self.line(f"{value.type.c} {self.scalars[value]} = {expression};")
 
-    def has_users_left(self, value: Value) -> bool:
-        """Say whether operations that are not emitted yet need a tile, or a view of it."""
+    def has_users_left(self, value: Value, but: frozenset[Operation] = frozenset()) -> bool:
+        """Say whether operations that are not emitted yet need a tile, or a view of it.
+
+        Args:
+            but: operations that are about to be emitted, and do not count.
+        """
         for user in value.users:
             if user.name in VIEWS:
-                if any(self.has_users_left(result) for result in user.results):
+                if any(self.has_users_left(result, but) for result in user.results):
                     return True
-            elif user not in self.done:
+            elif user not in self.done and user not in but:
                 return True
         return False
