@@ -39,7 +39,7 @@ class CPUOptions:
         num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
             num_warps is a power of 2, as on every other backend.
         warp_size: the threads of a warp. Triton 3.9 asks for it.
-        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads.
+        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads can be made.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
         arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
