@@ -22,6 +22,7 @@ from kernels.cpu.lowering import (
 )
 from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.overlaps import Apart, Overlaps
 from kernels.cpu.lowering.prelude import PRELUDE
@@ -97,7 +98,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     Raises:
         CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch = Scratch()
+    scratch, shared = Scratch(), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
@@ -111,13 +112,15 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         with faults_of(function):
             head = _head(function, function.text("sym_name"))
             # What a function is called with is not looked at by launches.
-            emitter = _emitted(function, scratch, Overlaps(arguments_overlap or not is_kernel), can_wait)
+            overlaps = Overlaps(arguments_overlap or not is_kernel)
+            emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait)
         heads.append(f"{head};")
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
+    bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
     grid = [waiting.GRID, waiting.definitions(min(scratch.bytes, _MOST_ON_STACK))] if can_wait else [_GRID]
     polling = [waiting.POLLING] if can_wait else []
@@ -157,9 +160,8 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps, waits: bool) -> Emitter:
+def _emitted(function: Operation, emitter: Emitter, waits: bool) -> Emitter:
     """A function's lines."""
-    emitter = Emitter(LOWERINGS, scratch, overlaps)
     emitter.waits = waits
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
