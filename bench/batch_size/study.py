@@ -271,6 +271,9 @@ def _run_probe(
         if record.provenance.get(UNEXPLAINED_KILL):
             announce(f"  killed, and no memory limit says why; once more: {record.reason}")
             record = executor.run(job, _ignore)
+        if record.provenance.get(UNEXPLAINED_KILL):
+            reason = f"killed twice, which counts as too large: {record.reason}"
+            record = dataclasses.replace(record, status="out_of_memory", reason=reason)
         return keeper.keep(record, trial.source)
     finally:
         executor.close()
