@@ -21,7 +21,7 @@ from bench.load_spec import LoadedSpec
 from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
-from bench.runner import Kind, RunPlan
+from bench.runner import Kind, RunPlan, named
 from bench.units import format_bytes
 from bench.wording import configuration_label
 from tuner.batch_size import (
@@ -237,7 +237,7 @@ def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> dict[str, 
     try:
         rehearsal = executor.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if rehearsal.provenance.get("bad_input"):
-            raise InputError(f"{plan.run['spec_path']}: {rehearsal.reason}")
+            raise InputError(named(plan.run["spec_path"], rehearsal.reason))
         record = keeper.keep(executor.run(job, _ignore), trial.source)
     finally:
         executor.close()
