@@ -25,13 +25,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.errors import unusable
 from bench.guard import is_guarded
 from bench.import_paths import safe_path
 from bench.machine import oom_kill_count
 from bench.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from bench.messages import ForeignMessage, decode
 from bench.records import Record
-from bench.run_directory import unusable
 from bench.units import format_seconds
 from bench.worker import (
     OnProgress,

@@ -9,37 +9,38 @@ results/<spec name>/<run id>/
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bench.errors import RunDirectoryError
+from bench.errors import RunDirectoryError, unusable
+from bench.line_file import LineFile
 from bench.load_spec import difference
 from bench.records import SCHEMA_VERSION, Record
+from bench.whole_file import remove_unfinished, write_whole
 
 # What run.json says where nothing else is given; the first ones held trainings only, and did not say so.
 _ORDINARY: dict[str, Any] = {"kind": "run", "options": {}}
 _RUN = "run.json"
 _RECORDS = "records.jsonl"
 _LOCK = "lock"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NOT_A_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
+# The command that continues a run of each kind that can be continued.
+_RESUMED_BY = {"run": "run", "search": "run", "lr-range": "lr-range"}
 _ATTEMPTS = 20
 
 
 class RunDirectory:
     """The directory of one run: `create` and `resume` hold its lock and can append, `open` only reads.
 
-    Use it in a `with` block, or call `close`. `path` is the directory, `run` the content of run.json.
+    Use it in a `with` block, or call `close`. `path` is the directory, `run` the content of run.json, `notes` what was
+    mended when it was opened for appending.
 
     Example:
         >>> import tempfile
@@ -54,7 +55,14 @@ class RunDirectory:
     def __init__(self, path: Path, run: dict[str, Any], lock: int | None = None) -> None:
         self.path = path
         self.run = run
+        self.notes: list[str] = []
         self._lock = lock
+        self._file = LineFile(
+            path / _RECORDS,
+            "a record",
+            "Remove the line, and the trial will be run again on --resume.",
+            go_on=self.resume_command or "",
+        )
 
     @classmethod
     def create(cls, results: Path, spec_name: str, run: dict[str, Any]) -> RunDirectory:
@@ -70,17 +78,21 @@ class RunDirectory:
             RunDirectoryError: the disk is full or the directory cannot be written.
         """
         parent = results / spec_name
-        lock: int | None = None
+        path, lock = parent, None
         try:
             parent.mkdir(parents=True, exist_ok=True)
             path = _make_unique(parent)
             lock = _acquire_lock(path)
             content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **_ORDINARY, **run}
-            _write_whole(path / _RUN, json.dumps(content, indent=2, allow_nan=False) + "\n")
-        except OSError as error:
+            write_whole(path / _RUN, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        except BaseException as error:
             if lock is not None:
                 os.close(lock)
-            raise unusable(parent, error) from error
+            if path != parent:
+                shutil.rmtree(path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise unusable(parent, error) from error
+            raise
         return cls(path, content, lock)
 
     @classmethod
@@ -111,11 +123,24 @@ class RunDirectory:
         except OSError as error:
             raise unusable(path, error) from error
         try:
-            directory._cut_torn_line()
+            remove_unfinished(path)
+            note = directory._file.cut_torn_line()
         except BaseException:
             directory.close()
             raise
+        directory.notes += [note] if note else []
         return directory
+
+    @property
+    def is_for_appending(self) -> bool:
+        """Whether this process writes here; else it only reads."""
+        return self._lock is not None
+
+    @property
+    def resume_command(self) -> str | None:
+        """The command that continues the run; None for a kind of run that begins anew each time."""
+        command = _RESUMED_BY.get(str(self.run.get("kind")))
+        return command and f"python -m bench {command} --resume {shlex.quote(str(self.path))}"
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -153,19 +178,7 @@ class RunDirectory:
         """
         if self._lock is None:
             raise ValueError(f"{self.path} is not open for appending; use RunDirectory.create or resume")
-        line = json.dumps(record.as_dict(), allow_nan=False, separators=(",", ":")) + "\n"
-        path = self.path / _RECORDS
-        try:
-            existed = path.exists()
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                _append_whole(descriptor, line.encode())
-            finally:
-                os.close(descriptor)
-            if not existed:
-                _sync_directory(self.path)
-        except OSError as error:
-            raise unusable(path, error, resume=self.path) from error
+        self._file.append([record.as_dict()])
 
     def records(self) -> tuple[list[Record], list[str]]:
         """Return the records in the order in which they were written, and notes about what was passed over.
@@ -176,40 +189,16 @@ class RunDirectory:
         Raises:
             RunDirectoryError: a line before the last is not a record; the message names it.
         """
-        content, torn = self._read_lines()
-        notes = []
-        if torn:
-            notes.append(f"{self.path / _RECORDS}: the last line was cut short by a crash and is left out")
+        content, torn = self._file.lines()
+        notes = [self._file.torn_note] if torn else []
         records: dict[str, Record] = {}
         for number, line in enumerate(content, start=1):
-            where = f"{self.path / _RECORDS}:{number}"
-            record = _parse_record(where, line)
+            record: Record = self._file.parse(number, line, Record.from_dict)
             if record.trial in records:
+                where = self._file.where(number)
                 notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
             records.setdefault(record.trial, record)
         return list(records.values()), notes
-
-    def _read_lines(self) -> tuple[list[bytes], bytes]:
-        """Return the complete lines of the records' file and what follows the last of them."""
-        try:
-            content = (self.path / _RECORDS).read_bytes()
-        except FileNotFoundError:
-            return [], b""
-        except OSError as error:
-            raise unusable(self.path / _RECORDS, error) from error
-        *lines, rest = content.split(b"\n")
-        return lines, rest
-
-    def _cut_torn_line(self) -> None:
-        """Cut off an incomplete last line, so that the next record starts on a line of its own."""
-        _, torn = self._read_lines()
-        if not torn:
-            return
-        path = self.path / _RECORDS
-        try:
-            os.truncate(path, path.stat().st_size - len(torn))
-        except OSError as error:
-            raise unusable(path, error) from error
 
 
 def find_run(path: Path) -> Path:
@@ -233,32 +222,6 @@ def find_run(path: Path) -> Path:
             f"{path}: holds a folder for each spec; known: {', '.join(specs)}. Give one, as in {path / specs[0]}."
         )
     raise _not_a_run(path)
-
-
-def unusable(path: Path, error: OSError, *, resume: Path | None = None) -> RunDirectoryError:
-    """Say in one sentence why a path of a results directory cannot be used, and what to do.
-
-    Args:
-        path: what was to be read or written.
-        error: what the system said.
-        resume: the directory of the run that can be continued afterwards.
-
-    Example:
-        >>> str(unusable(Path("results/demo"), OSError(errno.ENOSPC, "No space left on device")))
-        'results/demo: the disk is full; nothing that was written before is lost. Free some space.'
-    """
-    go_on = f" Then continue with `bench run --resume {resume}`." if resume else ""
-    if error.errno in _DISK_FULL:
-        what = "the disk is full; nothing that was written before is lost. Free some space."
-    elif error.errno in _NOT_WRITABLE:
-        what = f"not allowed; {error.strerror}. Make it writable, or choose another results directory."
-    elif error.errno in _NOT_A_DIRECTORY:
-        what = (
-            f"cannot be made; {error.filename or 'a part of it'} is a file. Choose another results directory."
-        )
-    else:
-        what = f"cannot be used; {error.strerror}. Check the disk that it lies on."
-    return RunDirectoryError(f"{path}: {what}{go_on}")
 
 
 def _make_unique(parent: Path) -> Path:
@@ -339,48 +302,3 @@ def _check_unchanged(path: Path, run: Mapping[str, Any], unchanged: Mapping[str,
 def _runs_under(path: Path) -> list[Path]:
     """Return the run directories directly under `path`."""
     return [child for child in path.iterdir() if (child / _RUN).is_file()]
-
-
-def _parse_record(where: str, line: bytes) -> Record:
-    """Turn one line into a record."""
-    try:
-        return Record.from_dict(json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise RunDirectoryError(
-            f"{where}: not a record; {error}. Remove the line, and the trial will be run again on --resume."
-        ) from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_directory(path.parent)
-
-
-def _append_whole(descriptor: int, line: bytes) -> None:
-    """Append `line` and wait until it is on the disk; on failure put the file back to its length."""
-    length = os.fstat(descriptor).st_size
-    try:
-        rest = line
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    except BaseException:
-        # A disk that takes no more bytes nearly always still lets a file shrink; where not, its own error counts.
-        with suppress(OSError):
-            os.ftruncate(descriptor, length)
-        raise
-
-
-def _sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -208,7 +208,7 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
             announce(
                 f"note: {key} differs from the run's beginning: {directory.run.get(key)} -> {plan.run[key]}"
             )
-    for note in directory.records()[1]:
+    for note in (*directory.notes, *directory.records()[1]):
         announce(f"note: {note}")
     return directory
 

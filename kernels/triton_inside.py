@@ -14,7 +14,7 @@ import functools
 import os
 import warnings
 from abc import update_abstractmethods
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -62,6 +62,8 @@ _AT_REGISTRATION = {
             ),
             *("block.id", "block.get_num_arguments", "block.get_argument", "block.get_parent"),
             *("region.id", "value.id", "value.get_type", "value.get_loc"),
+            *("builder.get_fp16", "builder.get_bf16", "builder.get_fp32"),
+            *("builder.get_bf16_ty", "builder.create_fp_trunc"),
         ),
         "compile",
     ),
@@ -79,7 +81,7 @@ _WHEN_IMPORTED = {
     "knobs": _Part(
         "triton",
         (
-            *("cache.dir", "cache.scope", "language.default_fp_fusion"),
+            *("cache.dir", "cache.scope", "cache.manager_class", "language.default_fp_fusion"),
             *("runtime.interpret", "runtime.launch_enter_hook", "runtime.launch_exit_hook"),
         ),
     ),
@@ -93,6 +95,9 @@ _WHEN_IMPORTED = {
     "JITFunction": _Part("triton.runtime.jit", ("run", "arg_names", "device_caches", "pre_run_hooks")),
     "InterpretedFunction": _Part("triton.runtime.interpreter"),
     "CompilationError": _Part("triton.compiler.errors", purpose="compile"),
+    "FileCacheManager": _Part(
+        "triton.runtime.cache", ("cache_dir", "get_file", "get_group", "put", "put_group"), "compile"
+    ),
 }
 _PARTS = {**_AT_REGISTRATION, **_WHEN_IMPORTED}
 
@@ -274,6 +279,33 @@ def fuses_our_kernels() -> bool:
     if "TRITON_DEFAULT_FP_FUSION" in os.environ or forbids_fusing():
         return fuses_by_default() and not forbids_fusing()
     return True
+
+
+@functools.cache
+def round_constants_once(backend: str, nearest: Callable[[float, str], float]) -> None:
+    """Have Triton's front end make the nearest constants of fp16 and bf16 in kernels for one backend.
+
+    By itself it makes bf16 from six decimals behind the point, so that 1e-8 becomes 0, and fp16 by way of fp32.
+
+    Args:
+        backend: the `backend_name` among the options that a kernel is compiled with.
+        nearest: the number of a format (f16 or bf16) that is nearest to another.
+    """
+    builder = __getattr__("ir").builder
+    fp16, bf16 = builder.get_fp16, builder.get_bf16
+
+    def is_ours(self: Any) -> bool:
+        return getattr(getattr(self, "options", None), "backend_name", None) == backend
+
+    def get_fp16(self: Any, value: float) -> Any:
+        return fp16(self, nearest(value, "f16") if is_ours(self) else value)
+
+    def get_bf16(self: Any, value: float) -> Any:
+        if not is_ours(self):
+            return bf16(self, value)
+        return self.create_fp_trunc(self.get_fp32(nearest(value, "bf16")), self.get_bf16_ty())
+
+    builder.get_fp16, builder.get_bf16 = get_fp16, get_bf16
 
 
 def unheard(compiled: Any, programs: int) -> tuple[Any, ...]:

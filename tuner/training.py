@@ -110,7 +110,8 @@ def train(
     The training ends after `plan.epochs`, or with a reason before: it diverged (loss not finite, noticed at that step
     on a CPU and a few steps later on CUDA; or an epoch's mean training loss above 4 times the untrained model's),
     `early_stop` says so, or the time limit has passed (looked at between steps: the training ends within it and one
-    step; where no epoch came to its end, the curve is empty and nothing is evaluated). Reaching the target ends nothing.
+    step. Where no epoch came to its end, the curve is empty and nothing is evaluated). Reaching the target ends
+    nothing.
 
     Args:
         model: maps a batch x to logits of shape (batch, classes).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -18,6 +17,7 @@ from bench.batch_size.accelerators import ACCELERATORS
 from bench.batch_size.earlier_runs import TargetRun
 from bench.batch_size.measurements import Measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
+from bench.pictures import Pictures
 from bench.report.caveats import caveat_lines
 from bench.units import format_bytes, format_count, format_seconds
 from bench.wording import configuration_label, counted, percent
@@ -36,7 +36,7 @@ def render(
     study: BatchSizeStudy,
     measurements: Sequence[Measurements],
     console: Console,
-    pictures: Sequence[Path] = (),
+    pictures: Pictures | None = None,
 ) -> None:
     """Print for each configuration the recommendation, the table of sizes, and what stands behind them.
 
@@ -44,7 +44,7 @@ def render(
         study: from `bench.batch_size.study.study_batch_sizes`.
         measurements: from `bench.batch_size.measurements.study_measurements`, one for each configuration.
         console: rich console; 100 columns or more.
-        pictures: files that show the same.
+        pictures: show the same.
     """
     run = study.run
     for caveat in caveat_lines(study.caveats):
@@ -74,8 +74,11 @@ def render(
             console.print(Text(line, style=_DIM))
     if study.directory:
         console.print(Text(f"records: {study.directory}", style=_DIM))
-    for picture in pictures:
-        console.print(Text(f"picture: {picture}", style=_DIM))
+    if pictures is not None:
+        for path in pictures.paths:
+            console.print(Text(f"picture: {path}", style=_DIM))
+        if pictures.note:
+            console.print(Text(f"note: {pictures.note}", style="yellow"))
 
 
 def answer(configuration: ConfigurationStudy, accelerator: str | None) -> str:

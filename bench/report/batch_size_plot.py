@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.batch_size.measurements import Measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
+from bench.pictures import Pictures
 from bench.report.batch_size import relative_times
+from bench.safe_text import picture_text
 from bench.wording import configuration_label
 
 if TYPE_CHECKING:
@@ -37,33 +38,21 @@ _STYLE: Any = {
 _MIB = 2**20
 
 
-def save_plots(study: BatchSizeStudy, measurements: Sequence[Measurements], directory: Path) -> list[Path]:
-    """Draw each configuration into `batch-size.png` and `.svg` (`batch-size-2.png` and so on for the others).
+def draw_all(study: BatchSizeStudy, measurements: Sequence[Measurements], pictures: Pictures) -> None:
+    """Draw each configuration as `batch-size` (`batch-size-2` and so on for the others).
 
     Args:
         study: from `bench.batch_size.study.study_batch_sizes`.
         measurements: one for each configuration.
-        directory: where the files go.
-
-    Returns:
-        the PNG files; none where nothing can be written, for a run can be read there too.
+        pictures: take them.
     """
-    from matplotlib import rc_context
-
-    paths = []
+    title = str(study.run["spec"]["name"])
     for number, (configuration, measured) in enumerate(
         zip(study.configurations, measurements, strict=True), 1
     ):
-        if not configuration.rows:
-            continue
-        with rc_context(_STYLE):
-            figure = draw(str(study.run["spec"]["name"]), configuration, measured)
+        if configuration.rows:
             name = "batch-size" if number == 1 else f"batch-size-{number}"
-            with suppress(OSError):
-                figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
-                figure.savefig(directory / f"{name}.png", dpi=150)
-                paths.append(directory / f"{name}.png")
-    return paths
+            pictures.add(name, partial(draw, title, configuration, measured), style=_STYLE, dpi=150)
 
 
 def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) -> Figure:
@@ -76,7 +65,8 @@ def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) 
     subtitle = (
         f": batch_size {recommended.batch_size} recommended, {recommended.binds} binds" if recommended else ""
     )
-    figure.suptitle(f"{title}, {configuration_label(configuration.factors)}{subtitle}", fontsize=11)
+    name = picture_text(f"{title}, {configuration_label(configuration.factors)}")
+    figure.suptitle(f"{name}{subtitle}", fontsize=11)
     panels = figure.subplots(2, 2, squeeze=False).flat if rich else [figure.subplots()]
     axes: list[Axes] = list(panels)
     sizes = [row.batch_size for row in configuration.rows]

@@ -3,51 +3,41 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.lr_range import Tested
+from bench.pictures import Pictures
+from bench.safe_text import picture_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg")
+# The same picture gives the same file, and its text stays text.
+_STYLE: dict[str, Any] = {"svg.hashsalt": "lr-range", "svg.fonttype": "none", "font.size": 10}
 _INK, _FAINT, _RAW = "#22303c", "#9aa5b1", ("#8fb8de", "#a8cfa2", "#e3b587", "#c3a6d4", "#9fd0d0")
 _CURVE, _SUGGESTED, _DIVERGED = "#1f5fa8", "#c0392b", "#6b4c9a"
 _HEAD_ROOM = 0.35
 
 
-def draw_all(tested: tuple[Tested, ...], directory: Path) -> list[Path]:
-    """Draw each test into the run's directory, as `lr-range-<number>.png` and `.svg`; return the PNG files.
-
-    A run's report can be read where nothing can be written: then nothing is drawn, and the list is empty.
-    """
-    paths = []
-    with suppress(OSError):
-        for number, test in enumerate(tested, start=1):
-            if len(test.lrs) > 1:
-                path = directory / f"lr-range-{number}"
-                draw(test, path)
-                paths.append(path.with_suffix(".png"))
-    return paths
+def draw_all(tested: tuple[Tested, ...], pictures: Pictures) -> None:
+    """Draw each test as `lr-range-<number>`."""
+    for number, test in enumerate(tested, start=1):
+        if len(test.lrs) > 1:
+            pictures.add(f"lr-range-{number}", partial(draw, test), style=_STYLE)
 
 
-def draw(test: Tested, path: Path) -> None:
-    """Draw one test to `path` with the endings .png and .svg."""
-    import matplotlib
+def draw(test: Tested) -> Figure:
+    """Draw one test."""
     from matplotlib.figure import Figure
 
-    # The same picture gives the same file, and its text stays text.
-    with matplotlib.rc_context({"svg.hashsalt": "lr-range", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(8, 4.6), dpi=150, layout="constrained")
-        axes = figure.subplots()
-        _draw_losses(axes, test)
-        _draw_findings(axes, test)
-        _dress(axes, test)
-        for ending in FORMATS:
-            metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {}
-            figure.savefig(path.with_suffix(f".{ending}"), metadata=metadata)
+    figure = Figure(figsize=(8, 4.6), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    _draw_losses(axes, test)
+    _draw_findings(axes, test)
+    _dress(axes, test)
+    return figure
 
 
 def loss_window(test: Tested) -> tuple[float, float]:
@@ -116,7 +106,9 @@ def _dress(axes: Axes, test: Tested) -> None:
     axes.set_ylim(*loss_window(test))
     axes.set_xlabel("learning rate", color=_INK)
     axes.set_ylabel("training loss", color=_INK)
-    axes.set_title(f"LR range test: {test.label}", loc="left", fontsize=11, fontweight="bold", color=_INK)
+    axes.set_title(
+        f"LR range test: {picture_text(test.label)}", loc="left", fontsize=11, fontweight="bold", color=_INK
+    )
     axes.grid(True, which="major", color=_FAINT, alpha=0.3, linewidth=0.6)
     axes.tick_params(colors=_INK)
     for side in ("top", "right"):

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.lr_range import MOST_SPREAD, LRStudy, Tested
+from bench.pictures import Pictures
 from bench.report.caveats import caveat_lines
 from bench.report.lr_plot import loss_window
 from tuner.lr_scaling import LRScaling
@@ -51,13 +52,15 @@ def render(study: LRStudy, console: Console) -> None:
     _scaling(study, console)
 
 
-def render_pictures(pictures: Sequence[Path], console: Console) -> None:
-    """Name the files that were drawn."""
-    if not pictures:
-        return
-    more = f" .. {pictures[-1].name}" if len(pictures) > 1 else ""
-    text = f"\ndrawn to {pictures[0]}{more}, and as .svg"
-    console.print(text, style=_DIM, highlight=False, soft_wrap=True)
+def render_pictures(pictures: Pictures, console: Console) -> None:
+    """Name the files that were drawn, and say why others were not."""
+    paths = pictures.paths
+    if paths:
+        more = f" .. {paths[-1].name}" if len(paths) > 1 else ""
+        text = Text(f"\ndrawn to {paths[0]}{more}, and as .svg", style=_DIM)
+        console.print(text, highlight=False, soft_wrap=True)
+    if pictures.note:
+        console.print(Text(f"note: {pictures.note}", style="yellow"), highlight=False, soft_wrap=True)
 
 
 def _header(study: LRStudy, console: Console) -> None:

@@ -29,6 +29,8 @@ def render(study: SearchStudy, console: Console) -> None:
 def _parts(study: SearchStudy) -> Iterator[RenderableType]:
     """Yield what there is to print."""
     yield from caveat_lines(study.caveats)
+    for note in study.notes:
+        yield Text(f"note: {note}", style="yellow")
     yield Text(_header(study))
     yield _trials(study)
     if study.importances:

@@ -41,7 +41,9 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
     """
     records, _ = directory.records()
     searching = plan_of(spec.resolved())
-    searcher, store = open_search(searching, directory.path)
+    searcher, store = open_search(searching, directory.path, go_on=directory.resume_command or "")
+    for note in filter(None, (store.note, store.gap(records))):
+        display.message(f"note: {note}")
     state = SearchState(spec, searching, searcher, store)
     used = searcher.epochs_used
     before = f", {used} of them made before" if used else ""

@@ -5,9 +5,7 @@ Optuna's own tools read it: importances, plots, `optuna-dashboard`. It is also w
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,12 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from bench.errors import RunDirectoryError
+from bench.records import Record
+from bench.search.journal import SearchJournal
+from bench.values import same_value, value_id
 from tuner.convergence import higher_is_better
 from tuner.search import Searcher, SearchTrial, Status
 from tuner.search_prior import shipped_prior
@@ -96,8 +96,31 @@ def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
     )
 
 
-def open_search(plan: SearchPlan, directory: Path) -> tuple[Searcher, SearchStore]:
-    """Begin a search in a run's directory, or take up what an earlier part of the run left there."""
+def open_search(plan: SearchPlan, directory: Path, *, go_on: str = "") -> tuple[Searcher, SearchStore]:
+    """Begin a search in a run's directory, or take up what an earlier part of the run left there.
+
+    Args:
+        plan: what is searched.
+        directory: of the run; its lock is held.
+        go_on: the command that continues the run where the disk is full.
+
+    Raises:
+        RunDirectoryError: the study there cannot be read or written, or is of another search.
+    """
+    return _search_of(plan, SearchStore(directory, plan.space, maximize=plan.maximize, go_on=go_on))
+
+
+def read_search(plan: SearchPlan, directory: Path) -> tuple[Searcher, SearchStore]:
+    """Read a search from a run's directory, in which nothing is written.
+
+    Raises:
+        RunDirectoryError: the study there cannot be read, or is of another search.
+    """
+    return _search_of(plan, SearchStore(directory, plan.space, maximize=plan.maximize, writing=False))
+
+
+def _search_of(plan: SearchPlan, store: SearchStore) -> tuple[Searcher, SearchStore]:
+    """Build the searcher of what a study holds."""
     searcher = Searcher(
         plan.space,
         max_epochs=plan.max_epochs,
@@ -106,7 +129,6 @@ def open_search(plan: SearchPlan, directory: Path) -> tuple[Searcher, SearchStor
         prior=shipped_prior() if plan.prior else None,
         max_paused=MOST_WAITING,
     )
-    store = SearchStore(directory, plan.space, maximize=plan.maximize)
     for stored in store.stored():
         status, reason = stored.status, stored.reason
         if status == "paused" and len(stored.values) >= plan.max_epochs:
@@ -126,28 +148,6 @@ class StoredTrial:
     reason: str
 
 
-class _KernelLock(JournalFileOpenLock):
-    """A lock that the kernel frees when its process dies; Optuna's own stays, and a resumed run would wait for it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path = path
-        self._descriptor: int | None = None
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        """Let the next one have it."""
-        assert self._descriptor is not None
-        descriptor, self._descriptor = self._descriptor, None
-        os.close(descriptor)
-
-
 class SearchStore:
     """The study of one run.
 
@@ -155,17 +155,31 @@ class SearchStore:
         directory: of the run.
         space: factor name -> list of choices, or {low, high, log}.
         maximize: whether a larger value is better.
+        writing: have what is noted on the disk; else nothing is written, and what is noted is forgotten.
+        go_on: the command that continues the run where nothing can be written any more.
+
+    Raises:
+        RunDirectoryError: what is there is no study that can be read.
     """
 
-    def __init__(self, directory: Path, space: Mapping[str, Any], *, maximize: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        space: Mapping[str, Any],
+        *,
+        maximize: bool,
+        writing: bool = True,
+        go_on: str = "",
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._distributions = {name: distribution(given) for name, given in space.items()}
-        journal = directory / JOURNAL
-        lock = _KernelLock(journal.with_suffix(".lock"))
-        backend = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+        self._path = directory / JOURNAL
+        self._was_there = self._path.exists()
+        journal = SearchJournal(self._path, writing=writing, go_on=go_on)
+        self.note = journal.note
         self.study = optuna.create_study(
-            storage=backend,
+            storage=journal.storage(),
             study_name=STUDY,
             direction="maximize" if maximize else "minimize",
             load_if_exists=True,
@@ -182,8 +196,27 @@ class SearchStore:
         self.study.set_user_attr("over", True)
 
     def stored(self) -> list[StoredTrial]:
-        """Return the trials of an earlier part of the run, in the order in which they began."""
-        return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
+        """Return the trials of an earlier part of the run, in the order in which they began.
+
+        Raises:
+            RunDirectoryError: one is none of this search; the message names it.
+        """
+        found = []
+        for trial in self.study.get_trials(deepcopy=False):
+            try:
+                found.append(self._read(trial))
+            except (KeyError, TypeError, ValueError, StopIteration) as error:
+                raise RunDirectoryError(
+                    f"{self._path}: training {trial.number} is none of this search; {type(error).__name__}: {error}. "
+                    "Restore the file, or start a new run."
+                ) from error
+        return found
+
+    def gap(self, records: Sequence[Record]) -> str:
+        """Say that trainings were recorded of a search whose study is missing; empty where nothing is."""
+        if self._was_there or not records:
+            return ""
+        return f"{self._path} is missing; what the search had decided is not known any more"
 
     def begin(self, trial: SearchTrial) -> None:
         """Note that a trial begins; its number in the study is the search's."""
@@ -191,7 +224,7 @@ class SearchStore:
         self.study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
-                params={name: label(value) for name, value in trial.config.items()},
+                params={name: label(self._space[name], value) for name, value in trial.config.items()},
                 distributions=self._distributions,
             )
         )
@@ -242,7 +275,7 @@ class SearchStore:
             config = searcher.trials[number].config
             study.add_trial(
                 create_trial(
-                    params={name: label(given) for name, given in config.items()},
+                    params={name: label(self._space[name], value) for name, value in config.items()},
                     distributions=distributions,
                     value=value,
                 )
@@ -265,9 +298,16 @@ class SearchStore:
         for name, given in self._space.items():
             value = trial.params[name]
             config[name] = value if isinstance(given, Mapping) else _choice(given, value)
-        values = [value for _, value in sorted(trial.intermediate_values.items())]
-        status = cast(Status, trial.user_attrs.get("status", "paused"))
-        return StoredTrial(config, values, status, trial.user_attrs.get("reason", ""))
+        epochs = sorted(trial.intermediate_values)
+        if epochs != list(range(1, len(epochs) + 1)):
+            raise ValueError(f"values of the epochs {', '.join(map(str, epochs))}, which are not all")
+        values = [float(trial.intermediate_values[epoch]) for epoch in epochs]
+        for epoch in epochs:
+            dict(trial.user_attrs[_entry_name(epoch)])
+        status = trial.user_attrs.get("status", "paused")
+        if status != "paused" and status not in _STATES:
+            raise ValueError(f"unknown status {status!r}; known: paused, {', '.join(_STATES)}")
+        return StoredTrial(config, values, cast(Status, status), str(trial.user_attrs.get("reason", "")))
 
 
 def _entry_name(epoch: int) -> str:
@@ -278,7 +318,7 @@ def _entry_name(epoch: int) -> str:
 def distribution(given: Any) -> BaseDistribution:
     """Return Optuna's description of a factor."""
     if not isinstance(given, Mapping):
-        return CategoricalDistribution([label(value) for value in given])
+        return CategoricalDistribution(labels(given))
     low, high, log = given["low"], given["high"], given.get("log", False)
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
@@ -294,13 +334,36 @@ def _measured(factor: Factor, given: Any) -> BaseDistribution:
     return FloatDistribution(factor.low, factor.high, log=True)
 
 
-def label(value: Any) -> Any:
-    """Return what Optuna stores for a value: itself, or its JSON where it is a list or a mapping."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+def labels(values: Sequence[Any]) -> list[Any]:
+    """Return what Optuna stores for a factor's values: themselves, or their JSON where they are lists or mappings.
+
+    Optuna takes 1 for true and "[1, 2]" for a list. Where that mixes values up, their texts are stored.
+
+    Example:
+        >>> labels([0.1, None, [1, 2]]), labels([1, True]), labels([[1, 2], "[1, 2]"])
+        ([0.1, None, '[1, 2]'], ['1', 'true'], ['[1;2]', '"[1, 2]"'])
+    """
+    plain = [
+        value
+        if value is None or isinstance(value, (bool, int, float, str))
+        else json.dumps(value, sort_keys=True)
+        for value in values
+    ]
+    return [value_id(value) for value in values] if len(set(plain)) < len(plain) else plain
+
+
+def label(given: Any, value: Any) -> Any:
+    """Return what Optuna stores for one value of a factor.
+
+    Args:
+        given: the factor: a list of choices, or a range {low, high, log}, whose numbers are stored as they are.
+        value: one of its values.
+    """
+    if isinstance(given, Mapping):
         return value
-    return json.dumps(value, sort_keys=True)
+    return next(each for each, choice in zip(labels(given), given, strict=True) if same_value(choice, value))
 
 
 def _choice(values: Sequence[Any], stored: Any) -> Any:
     """Return the choice that was stored."""
-    return next(value for value in values if label(value) == stored)
+    return next(value for value, label in zip(values, labels(values), strict=True) if label == stored)

@@ -12,17 +12,23 @@ from statistics import mean, stdev
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import create_trial
 from scipy.stats import t as student
 
 from bench.caveats import Caveat, caveats_of
+from bench.effects import freeze
+from bench.pictures import Pictures
 from bench.records import Record
-from bench.search.store import SearchPlan, is_left, open_search, plan_of
+from bench.safe_text import picture_text
+from bench.search.store import SearchPlan, is_left, plan_of, read_search
 from tuner.search import SearchTrial
 
 CONFIDENCE = 0.95
 # Fewer trainings than this say nothing of what matters.
 FEWEST_FOR_IMPORTANCE = 8
 _LISTED_DROPPED = 12
+_DPI = 120
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,9 @@ class SearchStudy:
         epochs_used: of the budget.
         trials: all of the search, best first.
         importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
-        plots: files that were written.
+        plots: files that show the same.
         note: why there are no importances or plots; empty when there are.
+        notes: what is wrong with the study on disk, or with the plots, a sentence each.
         caveats: what a reader must know first.
         failure: where there is no winner: how the trainings ended, and what to try. Else empty.
         rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
@@ -71,6 +78,7 @@ class SearchStudy:
     caveats: tuple[Caveat, ...] = ()
     failure: str = ""
     rates: tuple[tuple[int, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def over(self) -> list[SearchTrial]:
@@ -89,14 +97,28 @@ class SearchStudy:
         return sum(map(is_left, self.trials))
 
 
-def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) -> SearchStudy:
-    """Sum up a search from its directory, and write its plots there."""
+def study_search(
+    run: Mapping[str, Any], records: Sequence[Record], path: Path, pictures: Pictures
+) -> SearchStudy:
+    """Sum up a search from its directory.
+
+    Args:
+        run: run.json.
+        records: of the run.
+        path: the run's directory.
+        pictures: take its plots.
+
+    Raises:
+        RunDirectoryError: the search's study cannot be read.
+    """
     plan = plan_of(run["spec"])
-    searcher, store = open_search(plan, path)
+    searcher, store = read_search(plan, path)
     result = searcher.result()
     best = result.best
     predicted = store.predicted(searcher)
     importances, note = _importances(predicted, plan.seed)
+    if importances:
+        draw_all(predicted, importances, pictures)
     sign = 1 if plan.maximize else -1
     ranked = sorted(result.trials, key=lambda t: -max((sign * v for v in t.values), default=-math.inf))
     return SearchStudy(
@@ -110,11 +132,12 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], path: Path) 
         epochs_used=result.epochs_used,
         trials=ranked,
         importances=importances,
-        plots=write_plots(predicted, importances, path) if importances else [],
+        plots=pictures.files,
         note=note,
         caveats=caveats_of(run, records),
         failure=result.failure,
         rates=_auto_rates(records, best.config) if best else (),
+        notes=tuple(filter(None, (store.note, store.gap(records), pictures.note))),
     )
 
 
@@ -125,7 +148,7 @@ def found_nothing(spec: Mapping[str, Any], path: Path) -> bool:
         spec: as run.json has it.
         path: the run's directory.
     """
-    searcher, _ = open_search(plan_of(spec), path)
+    searcher, _ = read_search(plan_of(spec), path)
     return searcher.result().best is None
 
 
@@ -167,9 +190,7 @@ def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str,
 def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
     """Whether a record is a configuration's; in records, a choice that is a mapping with a name alone is that name."""
     known = record.factors
-    return known.keys() == config.keys() and all(
-        value == known[name] or value == {"name": known[name]} for name, value in config.items()
-    )
+    return known.keys() == config.keys() and freeze(known) == freeze(config)
 
 
 def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:
@@ -186,37 +207,76 @@ def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator)), ""
 
 
-def write_plots(study: optuna.Study, importances: Mapping[str, float], path: Path) -> list[Path]:
-    """Write parallel coordinates, and the contour of the two most important factors, as PNG and SVG."""
+def drawable(study: optuna.Study) -> optuna.Study:
+    """Return the study with names and choices that a picture can show; numbers stay numbers."""
+    shown = optuna.create_study(direction=study.direction)
+    for trial in study.get_trials(deepcopy=False):
+        shown.add_trial(
+            create_trial(
+                params={picture_text(name): _drawn(value) for name, value in trial.params.items()},
+                distributions={
+                    picture_text(name): _drawn_distribution(each)
+                    for name, each in trial.distributions.items()
+                },
+                value=trial.value,
+            )
+        )
+    return shown
+
+
+def _drawn_distribution(each: BaseDistribution) -> BaseDistribution:
+    """Return a factor's description with choices that a picture can show."""
+    if isinstance(each, CategoricalDistribution):
+        return CategoricalDistribution([_drawn(choice) for choice in each.choices])
+    return each
+
+
+def _drawn(choice: Any) -> Any:
+    """Write a choice as a picture shows it. Optuna lays numbers on an axis."""
+    return picture_text(choice) if isinstance(choice, str) else choice
+
+
+def draw_all(study: optuna.Study, importances: Mapping[str, float], pictures: Pictures) -> None:
+    """Draw parallel coordinates, and the contour of the two most important factors."""
+    from optuna.visualization import matplotlib as plots
+
+    study, factors = drawable(study), [picture_text(name) for name in importances]
+    pictures.add(
+        "parallel_coordinate",
+        lambda: _figure(lambda: plots.plot_parallel_coordinate(study, target_name="end of curve"), "viridis"),
+        dpi=_DPI,
+        tight=True,
+    )
+    if len(factors) > 1:
+        pictures.add(
+            "contour",
+            lambda: _figure(
+                lambda: plots.plot_contour(study, params=factors[:2], target_name="end of curve")
+            ),
+            dpi=_DPI,
+            tight=True,
+        )
+
+
+def _figure(plot: Callable[[], Any], colours: str | None = None) -> Any:
+    """Let Optuna draw, and return the figure without its title.
+
+    Args:
+        plot: draws.
+        colours: of the lines; Optuna's palette ends in white, in which the worst trainings cannot be seen.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib import pyplot
-    from optuna.visualization import matplotlib as plots
 
-    factors = list(importances)
-    drawings: dict[str, Callable[[], Any]] = {
-        "parallel_coordinate": lambda: plots.plot_parallel_coordinate(study, target_name="end of curve")
-    }
-    if len(factors) > 1:
-        drawings["contour"] = lambda: plots.plot_contour(
-            study, params=factors[:2], target_name="end of curve"
-        )
-    written = []
-    for name, draw in drawings.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna marks its plots experimental
-            axes = draw()
-        figure = axes.figure
-        figure.axes[0].set_title("")
-        if name == "parallel_coordinate":
-            # Optuna's palette ends in white, in which the worst trainings cannot be seen.
-            for lines in [item for each in figure.axes for item in each.collections]:
-                lines.set_cmap("viridis")
-        for suffix in ("png", "svg"):
-            file = path / f"{name}.{suffix}"
-            figure.savefig(file, dpi=120, bbox_inches="tight")
-            written.append(file)
-        pyplot.close(figure)
-    return written
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna marks its plots experimental
+        figure = plot().figure
+    pyplot.close(figure)
+    figure.axes[0].set_title("")
+    if colours:
+        for lines in [item for each in figure.axes for item in each.collections]:
+            lines.set_cmap(colours)
+    return figure

@@ -391,7 +391,7 @@ def header(shape: str, kind: str = "<f4") -> bytes:
         (header("(3.0,)") + bytes(12), "cannot be read"),
         (header("(12, 2)") + bytes(95), "and the file holds 95 B of it"),
         (header("(12, 2)") + bytes(97), "and the file holds 97 B of it"),
-        (header("(2,)", "<U4000000000") + bytes(8), "x_train claims"),
+        (header("(2,)", "<U400000000") + bytes(8), "x_train claims"),
         (b"\x93NUMPY\x03\x00" + header("(2,)")[8:], "version"),
         (b"no array", "cannot be read"),
     ],
@@ -415,11 +415,9 @@ def test_a_single_array_that_claims_16_tib_is_no_npz(work: Path) -> None:
 
 
 def test_a_packed_npz_is_loaded(work: Path) -> None:
-    np.savez_compressed(
-        work / "packed.npz", **{**my_arrays(), "x_train": np.zeros((12, 50_000), np.uint8)[:, :2]}
-    )
+    np.savez_compressed(work / "packed.npz", **my_arrays())
     np.savez_compressed(work / "wide.npz", x=np.zeros(10_000_000, np.uint8))
-    assert load(locate("npz", path="packed.npz")).x_train.shape == (12, 2)
+    np.testing.assert_array_equal(load(locate("npz", path="packed.npz")).y_train, my_arrays()["y_train"])
     check_claims(work / "wide.npz", ["x"])
 
 

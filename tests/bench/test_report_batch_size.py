@@ -20,9 +20,10 @@ from bench.batch_size.earlier_runs import RateAtSize, RateRun, SizeToTarget, Tar
 from bench.batch_size.measurements import Measurements, study_as_dict, study_measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from bench.caveats import caveats_of
+from bench.pictures import Pictures
 from bench.records import Record
 from bench.report.batch_size import render
-from bench.report.batch_size_plot import save_plots
+from bench.report.batch_size_plot import draw_all
 from tuner.batch_size import Overhead
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -332,17 +333,14 @@ def test_all_of_it_is_in_the_json() -> None:
 @pytest.mark.parametrize("case", ["runs_and_rates", "memory_alone", "nothing_fits"])
 def test_the_pictures_are_drawn_where_there_is_something_to_see(case: str, tmp_path: Path) -> None:
     study, measurements = measured(case)
-    paths = save_plots(study, measurements, tmp_path)
+    pictures = Pictures(tmp_path, drawing=True)
+    draw_all(study, measurements, pictures)
     if case == "nothing_fits":
         assert not list(tmp_path.iterdir())
         return
-    assert paths == [tmp_path / "batch-size.png"]
-    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert pictures.paths == [tmp_path / "batch-size.png"]
+    assert pictures.paths[0].read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "batch-size.svg").read_text()
-
-
-def test_a_directory_that_cannot_be_written_has_no_pictures(tmp_path: Path) -> None:
-    assert save_plots(*measured("memory_alone"), tmp_path / "not there") == []
 
 
 def test_a_recommendation_on_contended_timings_says_so_and_what_to_do() -> None:

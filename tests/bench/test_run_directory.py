@@ -6,19 +6,17 @@ import errno
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from bench.errors import RunDirectoryError
+from bench.errors import RunDirectoryError, unusable
 from bench.records import SCHEMA_VERSION, Record
-from bench.run_directory import RunDirectory, find_run, unusable
+from bench.run_directory import RunDirectory, find_run
+from tests.bench.faulty_disk import file_size_limit
 
 
 def make_record(trial: str, **values: float) -> Record:
@@ -189,17 +187,6 @@ def test_a_killed_run_keeps_every_record_it_reported_and_frees_its_lock(tmp_path
     assert len(reported) <= len(trials) <= len(reported) + 1
 
 
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size` bytes: the kernel writes what fits, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_record_that_does_not_fit_on_the_disk_is_an_error_and_leaves_no_part_of_itself(
     tmp_path: Path,
 ) -> None:
@@ -211,8 +198,8 @@ def test_a_record_that_does_not_fit_on_the_disk_is_an_error_and_leaves_no_part_o
         assert (directory.path / "records.jsonl").stat().st_size == size
         directory.append(make_record("c"))
         assert [record.trial for record in directory.records()[0]] == ["a", "c"]
-    assert "the disk is full" in str(caught.value)
-    assert f"bench run --resume {directory.path}" in str(caught.value)
+    assert "records.jsonl: the file may not grow any more here" in str(caught.value)
+    assert f"python -m bench run --resume {directory.path}" in str(caught.value)
 
 
 def test_a_failing_fsync_takes_the_record_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,9 +217,9 @@ def test_a_failing_fsync_takes_the_record_back(tmp_path: Path, monkeypatch: pyte
 
 def test_run_json_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     big = {"spec": {"note": "x" * 100_000}}
-    with file_size_limit(50_000), pytest.raises(RunDirectoryError, match="the disk is full"):
+    with file_size_limit(50_000), pytest.raises(RunDirectoryError, match="may not grow"):
         RunDirectory.create(tmp_path, "demo", big)
-    assert list(tmp_path.glob("demo/*/run.json")) == []
+    assert list(tmp_path.glob("demo/*")) == []
     with pytest.raises(RunDirectoryError, match="no run is there"):
         find_run(tmp_path / "demo")
 
@@ -257,6 +244,7 @@ def test_results_without_write_permission_are_a_clear_error(tmp_path: Path) -> N
     [
         (errno.ENOSPC, "the disk is full"),
         (errno.EDQUOT, "the disk is full"),
+        (errno.EFBIG, "may not grow any more"),
         (errno.EACCES, "Make it writable"),
         (errno.EROFS, "Make it writable"),
         (errno.ENOTDIR, "is a file"),

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
-from bench.errors import InputError
+from bench.errors import InputError, RunDirectoryError
 from bench.load_spec import load_spec
+from bench.pictures import Pictures
 from bench.records import Record
-from bench.search.store import SearchPlan, SearchStore, label, open_search, plan_of
+from bench.search.store import JOURNAL, SearchPlan, SearchStore, labels, open_search, plan_of, read_search
 from bench.search.study import fresh_runs, study_search
+from tests.bench.faulty_disk import file_size_limit, read_only, snapshot
 from tuner.search import Searcher
 
 SPACE: dict[str, Any] = {
@@ -94,22 +102,16 @@ def test_a_search_that_was_concluded_stays_so_and_counts_repeated_epochs(tmp_pat
 
 
 def test_values_that_optuna_cannot_hold_are_stored_as_json() -> None:
-    assert label({"name": "cosine", "min_factor": 0.1}) == '{"min_factor": 0.1, "name": "cosine"}'
-    assert [label(v) for v in (1, 0.5, "adam", True, None)] == [1, 0.5, "adam", True, None]
+    assert labels([{"name": "cosine", "min_factor": 0.1}]) == ['{"min_factor": 0.1, "name": "cosine"}']
+    assert labels([2, 0.5, "adam", True, None]) == [2, 0.5, "adam", True, None]
 
 
 def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:
     searcher, store = open_search(PLAN, tmp_path)
     run(searcher, store, 30)
-    resolved = {
-        "name": "demo",
-        "design": {"search": {"budget_epochs": 30, "prior": False, "fresh_seeds": 3}},
-        "seeds": [0],
-        "factors": SPACE,
-        "train": {"epochs": 3},
-    }
+    resolved = resolved_spec()
     assert plan_of(resolved) == PLAN
-    study = study_search({"spec": resolved}, [], tmp_path)
+    study = study_search({"spec": resolved}, [], tmp_path, Pictures(tmp_path, drawing=True))
     assert study.winner is not None
     assert max(study.importances, key=lambda name: study.importances[name]) == "base_lr"
     assert sum(study.importances.values()) == pytest.approx(1)
@@ -168,6 +170,127 @@ def test_re_runs_of_another_configuration_are_no_part_of_the_interval() -> None:
     assert fresh_runs(records, PLAN, winner).values == (0.9, 0.92)
     assert fresh_runs(records, PLAN, {**winner, "base_lr": 0.2}).values == ()
     assert fresh_runs(records, PLAN, None).values == ()
+
+
+def resolved_spec() -> dict[str, Any]:
+    return {
+        "name": "demo",
+        "design": {"search": {"budget_epochs": 30, "prior": False, "fresh_seeds": 3}},
+        "seeds": [0],
+        "factors": SPACE,
+        "train": {"epochs": 3},
+    }
+
+
+def told(searcher: Searcher) -> list[tuple[dict[str, Any], list[float], str]]:
+    return [(trial.config, trial.values, trial.status) for trial in searcher.trials]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 20, 60, 150, 400, 1500])
+def test_a_torn_journal_is_read_up_to_its_last_entry_and_gone_on_with(tmp_path: Path, cut: int) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    run(searcher, store, 14)
+    journal = tmp_path / JOURNAL
+    os.truncate(journal, journal.stat().st_size - cut)
+    torn = journal.read_bytes()
+    read, reading = read_search(PLAN, tmp_path)
+    assert journal.read_bytes() == torn
+    note = f"{journal}: the last line was cut short by a crash and is left out"
+    assert reading.note == ("" if torn.endswith(b"\n") else note)
+    for (config, values, _), (known, reached, _) in zip(told(read), told(searcher), strict=False):
+        assert config == known
+        assert values == reached[: len(values)]
+    again, going_on = open_search(PLAN, tmp_path)
+    assert told(again) == told(read)
+    run(again, going_on, 5)
+    after, last = read_search(PLAN, tmp_path)
+    assert (told(after), last.note) == (told(again), "")
+
+
+def test_a_study_on_a_full_disk_is_an_error_and_can_be_gone_on_with(tmp_path: Path) -> None:
+    searcher, store = open_search(PLAN, tmp_path, go_on="bench run --resume there")
+    run(searcher, store, 6)
+    journal = tmp_path / JOURNAL
+    before = journal.read_bytes()
+    with file_size_limit(len(before) + 30), pytest.raises(RunDirectoryError) as caught:
+        run(searcher, store, 6)
+    assert str(journal) in str(caught.value)
+    assert "Then continue with `bench run --resume there`." in str(caught.value)
+    assert journal.read_bytes() == before
+    again, going_on = open_search(PLAN, tmp_path)
+    assert again.epochs_used == 6
+    run(again, going_on, 8)
+    assert read_search(PLAN, tmp_path)[0].epochs_used == 14
+
+
+@pytest.mark.parametrize(
+    "broken", ["{", "[]", "7", "{}", '{"op_code": 99}', '{"op_code": 4, "worker_id": "a"}']
+)
+def test_a_line_of_a_journal_that_is_none_is_an_error_that_names_it(tmp_path: Path, broken: str) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    run(searcher, store, 3)
+    journal = tmp_path / JOURNAL
+    first, *rest = journal.read_text().splitlines()
+    journal.write_text("\n".join([first, broken, *rest, ""]))
+    for open_it in (open_search, read_search):
+        with pytest.raises(
+            RunDirectoryError, match=r"search\.journal:2: not an entry of the search's study; "
+        ):
+            open_it(PLAN, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry["params"].pop("width"),
+        lambda entry: entry["user_attrs"].update(status="lost"),
+        lambda entry: entry["intermediate_values"].update({"2": 0.5}),
+        lambda entry: entry["intermediate_values"].update({"1": 0.5}),
+        lambda entry: entry["intermediate_values"].update({"1": "high"}),
+    ],
+)
+def test_a_training_that_is_none_of_the_search_is_an_error(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    trial = searcher.ask()
+    assert trial is not None
+    store.begin(trial)
+    journal = tmp_path / JOURNAL
+    first, begun = map(json.loads, journal.read_text().splitlines())
+    change(begun)
+    journal.write_text(f"{json.dumps(first)}\n{json.dumps(begun)}\n")
+    with pytest.raises(RunDirectoryError, match=r"search\.journal: training 0 is none of this search; "):
+        read_search(PLAN, tmp_path)
+
+
+@pytest.mark.parametrize("there", ["journal", "torn journal", "no journal"])
+def test_a_reader_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str) -> None:
+    if there != "no journal":
+        run(*open_search(PLAN, tmp_path), 12)
+    if there == "torn journal":
+        with (tmp_path / JOURNAL).open("a") as file:
+            file.write('{"op_code": 8, "tri')
+    before = snapshot(tmp_path)
+    with monkeypatch.context() as patch:
+        read_only(patch)
+        pictures = Pictures(tmp_path, drawing=False)
+        study = study_search({"spec": resolved_spec()}, [Record("a", {}, 0, "ok")], tmp_path, pictures)
+    assert snapshot(tmp_path) == before
+    assert study.epochs_used == (0 if there == "no journal" else 12)
+    notes = {"journal": "", "torn journal": "cut short", "no journal": "search.journal is missing"}
+    assert notes[there] in " ".join(study.notes)
+    assert len(study.notes) == (there != "journal")
+
+
+def test_optuna_itself_reads_the_journal(tmp_path: Path) -> None:
+    searcher, store = open_search(PLAN, tmp_path)
+    run(searcher, store, 6)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
+    trials = optuna.load_study(study_name="search", storage=storage).trials
+    assert [list(trial.intermediate_values.values()) for trial in trials] == [
+        trial.values for trial in searcher.trials
+    ]
 
 
 SPEC = """\

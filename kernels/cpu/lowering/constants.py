@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 import struct
+from decimal import Decimal
 
 from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Operation
-from kernels.cpu.ir_types import FLOATS
+from kernels.cpu.ir_types import FLOATS, SHORT_FLOATS
+from kernels.cpu.rounding import nearest_bits
 
 _SPLAT = re.compile(r"dense<([^\[\]>]+)> : ")
 _SCALAR = re.compile(r"arith\.constant (?:\{.*?\} )?(\S+)")
@@ -58,25 +61,15 @@ def c_string(message: str) -> str:
 
 
 def _float(text: str, element: str) -> str:
-    """A literal with exactly these bits; fp16 and bf16 as their bits."""
-    if element in ("f16", "bf16"):
-        bits = int(text, 16) if text.startswith("0x") else _short_bits(float(text), element)
+    """A literal with the nearest bits of a number, which may be printed with fewer digits than it takes to have them.
+
+    fp16 and bf16 are their bits.
+    """
+    bits = int(text, 16) if text.startswith("0x") else nearest_bits(Decimal(text), element)
+    if element in SHORT_FLOATS:
         return f"((uint16_t){bits:#x})"
     code, bits_code, function = ("<f", "<I", "f32") if element == "f32" else ("<d", "<Q", "f64")
-    bits = int(text, 16) if text.startswith("0x") else _bits(code, bits_code, float(text))
     value = struct.unpack(code, struct.pack(bits_code, bits))[0]
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         return f"{function}_of_bits({bits:#x}{'u' if element == 'f32' else 'ull'})"
     return f"({value.hex()}{'f' if element == 'f32' else ''})"
-
-
-def _bits(code: str, bits_code: str, value: float) -> int:
-    """The bits of a value in the format `code`."""
-    return struct.unpack(bits_code, struct.pack(code, value))[0]
-
-
-def _short_bits(value: float, element: str) -> int:
-    """The bits of a value that `element` holds exactly."""
-    if element == "f16":
-        return _bits("<e", "<H", value)
-    return _bits("<f", "<I", value) >> 16
