@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
+from kernels.cpu.lowering.bounds import Bounds
 from kernels.cpu.lowering.elementwise import Costs
 from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
@@ -29,6 +30,7 @@ class FunctionState:
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
         waits: programs of the kernel can wait for others, see `waiting`.
+        bounds: what accesses are held to, see `bounds`; None: to nothing.
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
     """
 
@@ -41,6 +43,7 @@ class FunctionState:
         self.labels: dict[Block, str] = {}
         self.has_runs = False
         self.waits = False
+        self.bounds: Bounds | None = None
         self.overlaps = overlaps
         self.costs = Costs()
         self.arguments: dict[Value, int] = {}
@@ -72,6 +75,10 @@ class FunctionState:
         for value in set(self.arrays) - known:
             if value.producer not in made:
                 del self.arrays[value]
+
+    def inside(self, access: Operation, address: str) -> list[str]:
+        """The C condition that an access lies in the tensors handed over, where accesses are held to that."""
+        return [self.bounds.condition(access, address)] if self.bounds is not None else []
 
     def changed(self, condition: str = "") -> None:
         """Note that memory has changed, under a C condition, where programs can wait for that."""
