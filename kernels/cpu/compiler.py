@@ -118,7 +118,11 @@ class CPUBackend(BaseBackend):
         """
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
             raise RuntimeError(why)
+        # Imported here: this module is imported in the middle of `import triton`.
+        from kernels.cpu.cache_manager import install
+
         cache.settle()
+        install()
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", fuses_by_default())
@@ -202,7 +206,6 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
-    cache.close(metadata["hash"])  # before Triton writes the shared object there
     return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
 
 

@@ -24,6 +24,7 @@ from kernels.cpu.lowering import (
 from kernels.cpu.lowering.bounds import Bounds
 from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.overlaps import Apart, Overlaps
 from kernels.cpu.lowering.prelude import PRELUDE
@@ -104,7 +105,7 @@ def lower_module(
     Raises:
         CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch = Scratch()
+    scratch, shared = Scratch(), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
@@ -119,15 +120,15 @@ def lower_module(
         with faults_of(function):
             head = _head(function, function.text("sym_name"))
             # What a function is called with is not looked at by launches.
-            emitter = _emitted(
-                function, scratch, Overlaps(arguments_overlap or not is_kernel), can_wait, held_to
-            )
+            overlaps = Overlaps(arguments_overlap or not is_kernel)
+            emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait, held_to)
         heads.append(f"{head};")
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
+    bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
     before = [waiting.GRID] if can_wait else []
     fields = waiting.FIELD if can_wait else ""
@@ -175,11 +176,8 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(
-    function: Operation, scratch: Scratch, overlaps: Overlaps, waits: bool, held_to: Bounds | None
-) -> Emitter:
+def _emitted(function: Operation, emitter: Emitter, waits: bool, held_to: Bounds | None) -> Emitter:
     """A function's lines."""
-    emitter = Emitter(LOWERINGS, scratch, overlaps)
     emitter.waits, emitter.bounds = waits, held_to
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):

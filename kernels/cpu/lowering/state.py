@@ -10,6 +10,7 @@ from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
 from kernels.cpu.lowering.bounds import Bounds
 from kernels.cpu.lowering.elementwise import Costs
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
 from kernels.cpu.lowering.shape import VIEWS
@@ -20,6 +21,7 @@ class FunctionState:
 
     Args:
         scratch: where arrays are laid out; shared by the functions of a module.
+        functions: what functions of the module call.
 
     Attributes:
         scalars: scalar -> C expression.
@@ -34,7 +36,7 @@ class FunctionState:
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
     """
 
-    def __init__(self, scratch: Scratch, overlaps: Overlaps) -> None:
+    def __init__(self, scratch: Scratch, overlaps: Overlaps, functions: SharedFunctions) -> None:
         self.lines: list[str] = []
         self.scalars: dict[Value, str] = {}
         self.arrays: dict[Value, str] = {}
@@ -45,6 +47,7 @@ class FunctionState:
         self.waits = False
         self.bounds: Bounds | None = None
         self.overlaps = overlaps
+        self.functions = functions
         self.costs = Costs()
         self.arguments: dict[Value, int] = {}
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)
