@@ -14,6 +14,7 @@ from kernels.cpu.lowering import (
     debug,
     dot,
     gather,
+    kept_tiles,
     memory,
     one_to_one,
     program,
@@ -86,17 +87,20 @@ class Code:
     apart: tuple[Apart, ...]
 
 
-def lower_module(functions: list[Operation], arguments_overlap: bool = False) -> Code:
+def lower_module(
+    functions: list[Operation], arguments_overlap: bool = False, check_tiles: bool = False
+) -> Code:
     """Turn the functions of a module into C.
 
     Args:
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
+        check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
 
     Raises:
         CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch = Scratch()
+    scratch = Scratch(check_tiles)
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
@@ -118,6 +122,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     assert kernel is not None, "a module has one public function"
     polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
     looking = [one_to_one.FUNCTIONS] if conditions else []
+    checking = [kept_tiles.FUNCTIONS] if check_tiles else []
     parts = [
         PRELUDE,
         declarations("\n".join(bodies)),
@@ -125,6 +130,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         atomics.FUNCTIONS,
         *polling,
         *looking,
+        *checking,
         *heads,
         *bodies,
     ]
