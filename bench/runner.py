@@ -20,7 +20,7 @@ from bench.machine import describe_machine, source_state, versions
 from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
-from bench.spec import AUTO, Data
+from bench.spec import AUTO, Data, OptimizerFactory
 from bench.threads import measure_threads, most_threads
 from bench.units import format_bytes
 from bench.worker import Progress, WorkerSetup
@@ -160,7 +160,7 @@ def make_plan(
         limit_bytes=spec.limits.memory,
         threads=_fixed_threads(spec.threads, device, jobs),
         jobs=jobs,
-        import_paths=(str(spec_path.parent.resolve()),),
+        import_paths=_folders_of_factories(trials, spec_path),
         libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
     )
     limit_s = spec.limits.trial_time
@@ -268,6 +268,17 @@ def replace_threads(plan: RunPlan, threads: int, choice: Mapping[str, Any]) -> R
         run={**plan.run, "threads": {"threads": threads, **choice}},
         setup=dataclasses.replace(plan.setup, threads=threads),
     )
+
+
+def _folders_of_factories(trials: Iterable[Trial], spec_path: Path) -> tuple[str, ...]:
+    """Return where a person's own modules lie: beside the spec, then here. Nowhere, where no trial asks for any."""
+    asked = any(
+        trial.spec.data.factory
+        or trial.spec.model.factory
+        or isinstance(trial.spec.train.optimizer, OptimizerFactory)
+        for trial in trials
+    )
+    return tuple(dict.fromkeys([str(spec_path.parent.resolve()), str(Path.cwd())])) if asked else ()
 
 
 def _fixed_threads(asked: int | str, device: str, jobs: int) -> int | None:

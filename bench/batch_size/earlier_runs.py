@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.effects import named_levels
+from bench.effects import freeze, named_levels
 from bench.errors import InputError, RunDirectoryError
 from bench.records import Record
 from bench.run_directory import RunDirectory, find_run
@@ -257,7 +257,7 @@ def _size(factors: Mapping[str, Any]) -> int:
 
 def _agree(factors: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     """Tell whether a record's factors, but for batch size and rate, are those expected."""
-    return all(expected.get(name, value) == value for name, value in _others(factors).items())
+    return all(freeze(expected.get(name, value)) == freeze(value) for name, value in _others(factors).items())
 
 
 def _others(factors: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class CPUOptions:
         num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
             num_warps is a power of 2, as on every other backend.
         warp_size: the threads of a warp. Triton 3.9 asks for it.
-        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads.
+        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads can be made.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
         arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
@@ -117,7 +117,11 @@ class CPUBackend(BaseBackend):
         """
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
             raise RuntimeError(why)
+        # Imported here: this module is imported in the middle of `import triton`.
+        from kernels.cpu.cache_manager import install
+
         cache.settle()
+        install()
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", fuses_by_default())
@@ -201,7 +205,6 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
-    cache.close(metadata["hash"])  # before Triton writes the shared object there
     return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
 
 

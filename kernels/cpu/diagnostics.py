@@ -12,6 +12,12 @@ from kernels.cpu.ir_types import UnsupportedTypeError
 from kernels.triton_inside import CompilationError
 
 
+def place(operation: Operation) -> str:
+    """Where an operation stands: the Python line, or what it looks like where Triton made it up."""
+    found = operation.nearest_source
+    return f"{found[0]}:{found[1]}" if found else operation.line
+
+
 def unsupported(operation: Operation, why: str) -> Exception:
     """Return the error to raise for an operation that has no lowering.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 ASSERTION = "A"
 # What was taken for granted of the lanes' addresses does not hold. No program has run; another variant is right.
 LANES_OVERLAP = "O"
+# No program could go on.
+STUCK = "S"
 
-_ERRORS: dict[str, type[Exception]] = {ASSERTION: AssertionError}
+_ERRORS: dict[str, type[Exception]] = {ASSERTION: AssertionError, STUCK: RuntimeError}
 
 
 def error_of(kernel: str, failure: bytes) -> Exception:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from kernels.cpu.failures import LANES_OVERLAP, error_of
+from kernels.cpu.lowering.waiting import MOST_AT_ONCE
 from kernels.cpu.rounding import nearest_bits
-from kernels.cpu.toolchain import has_threads
 from kernels.triton_inside import LAUNCH_PARAMETERS
 
 _FORMATS = {
@@ -286,11 +286,10 @@ def _check_grid(kernel: str, cooperative: bool, x: int, y: int, z: int) -> None:
             f"{kernel}: a grid of {x} x {y} x {z} programs; each size must be from 0 to {_MOST_PROGRAMS}, and all "
             f"programs together fewer than 2^63."
         )
-    threads = torch.get_num_threads() if has_threads() else 1
-    if cooperative and x * y * z > threads:
+    if cooperative and x * y * z > MOST_AT_ONCE:
         raise ValueError(
-            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them "
-            f"and {threads} threads. Launch fewer programs, or raise the number by torch.set_num_threads."
+            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them; "
+            f"at most {MOST_AT_ONCE} can. Launch fewer programs."
         )
 
 

@@ -127,6 +127,8 @@ class Band:
         if not quotients or are_long(quotients):
             nest.write([])
         state.arrays.update({value: array for (value, _), array in kept.items()})
+        if self.stores:
+            state.changed()
 
     def _arrays_to_keep(self, state: FunctionState, demanded: list[Element]) -> dict[Element, str]:
         """New arrays for the tiles that are worked out here and needed again."""

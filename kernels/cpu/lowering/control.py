@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Block, Operation, Value
+from kernels.cpu.lowering import waiting
 from kernels.cpu.lowering.addresses import Carried
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.shape import VIEWS
@@ -73,6 +74,7 @@ def _while(emitter: Emitter, operation: Operation) -> None:
     for value in (*after.arguments, *operation.results):
         declare(emitter, value)
     condition, *handed_on = before.operations[-1].operands
+    turns_wait = emitter.waits and waiting.waits(operation)
     with emitter.braces("for (;;)"):
         with emitter.branch():
             emitter.block(before)
@@ -82,6 +84,10 @@ def _while(emitter: Emitter, operation: Operation) -> None:
             emitter.block(after)
             end = after.operations[-1]
             assign(emitter, before.arguments, end.operands, end)
+            if turns_wait:
+                waiting.emit_turn(emitter, operation)
+    if turns_wait:
+        emitter.line("wait_over(grid);")
     for argument, result in zip(after.arguments, operation.results, strict=True):
         _copy(emitter, argument, result)
     emitter.done.add(operation)

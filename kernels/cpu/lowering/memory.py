@@ -33,6 +33,7 @@ def _store(emitter: Emitter, operation: Operation) -> None:
     pointer, value, *mask = (emitter.scalars[operand] for operand in operation.operands)
     condition = f"if ({mask[0]}) " if mask else ""
     emitter.line(f"{condition}*{pointer} = {value};")
+    emitter.changed(*mask)
     emitter.done.add(operation)
 
 

@@ -19,9 +19,11 @@ from kernels.cpu.lowering import (
     one_to_one,
     program,
     reduce,
+    waiting,
 )
 from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.overlaps import Apart, Overlaps
 from kernels.cpu.lowering.prelude import PRELUDE
@@ -100,12 +102,13 @@ def lower_module(
     Raises:
         CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch = Scratch(check_tiles)
+    scratch, shared = Scratch(check_tiles), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
     apart: list[Apart] = []
     conditions: list[str] = []
+    can_wait = waiting.can_wait(functions)
     for function in functions:
         is_kernel = function.text("sym_visibility") == "public"
         if is_kernel:
@@ -113,20 +116,23 @@ def lower_module(
         with faults_of(function):
             head = _head(function, function.text("sym_name"))
             # What a function is called with is not looked at by launches.
-            emitter = _emitted(function, scratch, Overlaps(arguments_overlap or not is_kernel))
+            overlaps = Overlaps(arguments_overlap or not is_kernel)
+            emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait)
         heads.append(f"{head};")
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
-    polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
+    bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
     checking = [kept_tiles.FUNCTIONS] if check_tiles else []
+    grid = [waiting.GRID, waiting.definitions(min(scratch.bytes, _MOST_ON_STACK))] if can_wait else [_GRID]
+    polling = [waiting.POLLING] if can_wait else []
     parts = [
         PRELUDE,
         declarations("\n".join(bodies)),
-        _GRID,
+        *grid,
         atomics.FUNCTIONS,
         *polling,
         *looking,
@@ -134,7 +140,8 @@ def lower_module(
         *heads,
         *bodies,
     ]
-    entry = _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions), conditions)
+    few = None if can_wait else programs_worth_a_thread(functions)
+    entry = _entry(kernel, name, scratch.bytes, few, conditions)
     return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
 
 
@@ -159,9 +166,9 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitter:
+def _emitted(function: Operation, emitter: Emitter, waits: bool) -> Emitter:
     """A function's lines."""
-    emitter = Emitter(LOWERINGS, scratch, overlaps)
+    emitter.waits = waits
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
         emitter.scalars[argument] = f"arg{place}"
@@ -171,8 +178,12 @@ def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitt
     return emitter
 
 
-def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int, conditions: list[str]) -> str:
-    """The function that is called from Python: unpack the arguments, run every program of the grid."""
+def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int | None, conditions: list[str]) -> str:
+    """The function that is called from Python: unpack the arguments, run every program of the grid.
+
+    Args:
+        few: fewer programs run on one thread. None: programs can wait for others.
+    """
     unpacking = []
     offset = 0
     arguments: list[Value] = kernel.regions[0][0].arguments
@@ -180,18 +191,25 @@ def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int, conditi
         unpacking.append(f"  {argument.type.c} arg{place};")
         unpacking.append(f"  memcpy(&arg{place}, arguments + {offset}, sizeof arg{place});")
         offset += argument.type.bytes
-    unpacking += [f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions]
     names = ["&place", "scratch", *(f"arg{place}" for place in range(len(arguments)))]
     on_stack = scratch_bytes <= _MOST_ON_STACK
     if on_stack:
         allocation = f"char scratch[{max(64, scratch_bytes)}] __attribute__((aligned(64)));"
     else:
         allocation = f"char *scratch = aligned_alloc(64, {scratch_bytes});"
+    unpacked = "\n".join(unpacking)
+    looked_at = "\n".join(
+        f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions
+    )
+    call = f"{function_name(symbol)}({', '.join(names)})"
+    release = "" if on_stack else "free(scratch);"
+    if few is None:
+        return waiting.entry(unpacked, looked_at, allocation, release, call, ENTRY)
     return _ENTRY.format(
         entry=ENTRY,
         few=few,
-        unpacking="\n".join(unpacking),
+        unpacking=f"{unpacked}\n{looked_at}" if looked_at else unpacked,
         scratch=allocation,
-        call=f"{function_name(symbol)}({', '.join(names)})",
-        release="" if on_stack else "free(scratch);",
+        call=call,
+        release=release,
     )

@@ -9,6 +9,7 @@ from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
 from kernels.cpu.lowering.elementwise import Costs
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.kept_tiles import KeptTiles
 from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
@@ -20,6 +21,7 @@ class FunctionState:
 
     Args:
         scratch: where arrays are laid out; shared by the functions of a module.
+        functions: what functions of the module call.
 
     Attributes:
         scalars: scalar -> C expression.
@@ -29,11 +31,12 @@ class FunctionState:
         done: operations on tiles that have been carried out.
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
+        waits: programs of the kernel can wait for others, see `waiting`.
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
         kept: checks what the arrays hold, if asked to.
     """
 
-    def __init__(self, scratch: Scratch, overlaps: Overlaps) -> None:
+    def __init__(self, scratch: Scratch, overlaps: Overlaps, functions: SharedFunctions) -> None:
         self.lines: list[str] = []
         self.scalars: dict[Value, str] = {}
         self.arrays: dict[Value, str] = {}
@@ -41,7 +44,9 @@ class FunctionState:
         self.done: set[Operation] = set()
         self.labels: dict[Block, str] = {}
         self.has_runs = False
+        self.waits = False
         self.overlaps = overlaps
+        self.functions = functions
         self.costs = Costs()
         self.arguments: dict[Value, int] = {}
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)
@@ -73,6 +78,11 @@ class FunctionState:
         for value in set(self.arrays) - known:
             if value.producer not in made:
                 del self.arrays[value]
+
+    def changed(self, condition: str = "") -> None:
+        """Note that memory has changed, under a C condition, where programs can wait for that."""
+        if self.waits:
+            self.line(f"{f'if ({condition}) ' if condition else ''}changed(grid);")
 
     def new_array(self, type_: Type) -> str:
         """Lay out an array for a tile's elements."""
