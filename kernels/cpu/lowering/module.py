@@ -15,6 +15,7 @@ from kernels.cpu.lowering import (
     debug,
     dot,
     gather,
+    kept_tiles,
     memory,
     one_to_one,
     program,
@@ -93,7 +94,10 @@ class Code:
 
 
 def lower_module(
-    functions: list[Operation], arguments_overlap: bool = False, check_bounds: bool = False
+    functions: list[Operation],
+    arguments_overlap: bool = False,
+    check_bounds: bool = False,
+    check_tiles: bool = False,
 ) -> Code:
     """Turn the functions of a module into C.
 
@@ -101,11 +105,12 @@ def lower_module(
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
         check_bounds: hold each access to the tensors handed over, see `bounds`.
+        check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
 
     Raises:
         CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch, shared = Scratch(), SharedFunctions()
+    scratch, shared = Scratch(check_tiles), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
@@ -130,6 +135,7 @@ def lower_module(
     assert kernel is not None, "a module has one public function"
     bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
+    checking = [kept_tiles.FUNCTIONS] if check_tiles else []
     before = [waiting.GRID] if can_wait else []
     fields = waiting.FIELD if can_wait else ""
     behind = []
@@ -147,6 +153,7 @@ def lower_module(
         atomics.FUNCTIONS,
         *behind,
         *looking,
+        *checking,
         *heads,
         *bodies,
     ]
