@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from bench.caveats import caveats_of
 from bench.design import Trial, lay_out
-from bench.errors import InputError
+from bench.errors import InputError, RunDirectoryError
 from bench.executors import Executor, WorkerExecutor, run_all
 from bench.identity import identity
 from bench.load_spec import LoadedSpec
@@ -20,15 +20,19 @@ from bench.machine import describe_machine, source_state, versions
 from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
-from bench.spec import AUTO, Data
+from bench.spec import AUTO, Data, OptimizerFactory
 from bench.threads import measure_threads, most_threads
 from bench.units import format_bytes
 from bench.worker import Progress, WorkerSetup
 from bench.workloads.datasets import Source, locate
+from bench.workloads.fingerprint import differences, fingerprint_all
 
-# A trial is asked to end by itself at `limits.trial_time`; a worker that does not within this is killed.
-HARD_TIMEOUT_FACTOR = 3.0
-HARD_TIMEOUT_GRACE_S = 120.0
+# A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
+# time and this is killed: it loads the data before, and evaluates after.
+HARD_TIMEOUT_FACTOR = 2.0
+HARD_TIMEOUT_GRACE_S = 30.0
+# What has no clock of its own takes longer: compilation, finding a rate, and all that is no training.
+LONG_GRACE_S = 120.0
 
 # What a resumed run must share with the run that it continues.
 FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
@@ -149,6 +153,7 @@ def make_plan(
             list(names) for names in dict.fromkeys(source.classes for source in sources.values()) if names
         ],
         "stand_in": " ".join(stand_ins) or None,
+        "fingerprint": fingerprint_all(sources.values(), spec_path.parent),
         "machine": describe_machine(device),
         "versions": versions(),
         **source_state(),
@@ -160,16 +165,35 @@ def make_plan(
         limit_bytes=spec.limits.memory,
         threads=_fixed_threads(spec.threads, device, jobs),
         jobs=jobs,
-        import_paths=(str(spec_path.parent.resolve()),),
+        import_paths=_folders_of_factories(trials, spec_path),
         libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
     )
-    limit_s = spec.limits.trial_time
-    hard_timeout_s = None if limit_s is None else HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S
     ready = [
         dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)], options=run["options"])
         for trial in trials
     ]
-    return RunPlan(ready, run, setup, hard_timeout_s, jobs)
+    return RunPlan(ready, run, setup, hard_timeout(trials, spec.limits.trial_time, kind), jobs)
+
+
+def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TRAINING) -> float | None:
+    """Return the seconds after which a worker that does not answer is killed: 2 trial_time + 30 s.
+
+    2 min are added where a trial compiles its model, finds its own rate, or is no training. None: there is no limit.
+
+    Args:
+        trials: of the run.
+        limit_s: `limits.trial_time`.
+        kind: what is done with each trial.
+
+    Example:
+        >>> hard_timeout([], 1.0), hard_timeout([], None)
+        (32.0, None)
+    """
+    if limit_s is None:
+        return None
+    slow = any(trial.spec.train.compile or trial.spec.train.base_lr == AUTO for trial in trials)
+    long_s = LONG_GRACE_S if slow or kind.name not in ("run", "search") else 0.0
+    return HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S + long_s
 
 
 def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: Announce) -> RunDirectory:
@@ -180,6 +204,7 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
     """
     if resume is None:
         return RunDirectory.create(results, plan.run["spec"]["name"], plan.run)
+    _check_data(resume, plan, announce)
     directory = RunDirectory.resume(resume, {key: plan.run[key] for key in FIXED_ON_RESUME})
     for key in NOTED_ON_RESUME:
         if directory.run.get(key) != plan.run[key]:
@@ -189,6 +214,23 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
     for note in (*directory.notes, *directory.records()[1]):
         announce(f"note: {note}")
     return directory
+
+
+def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
+    """Refuse to continue a run on data that are not those that it began with."""
+    run = RunDirectory.open(resume).run
+    if "fingerprint" not in run:
+        announce(
+            "note: the run began without a fingerprint of its data, so nobody can tell whether they changed"
+        )
+        return
+    changes = differences(run["fingerprint"], plan.run["fingerprint"])
+    if changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise RunDirectoryError(
+            f"{resume}: cannot be continued; its data changed since it began:\n{listed}\n"
+            "Put the data back, or start a new run."
+        )
 
 
 def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
@@ -270,6 +312,17 @@ def replace_threads(plan: RunPlan, threads: int, choice: Mapping[str, Any]) -> R
     )
 
 
+def _folders_of_factories(trials: Iterable[Trial], spec_path: Path) -> tuple[str, ...]:
+    """Return where a person's own modules lie: beside the spec, then here. Nowhere, where no trial asks for any."""
+    asked = any(
+        trial.spec.data.factory
+        or trial.spec.model.factory
+        or isinstance(trial.spec.train.optimizer, OptimizerFactory)
+        for trial in trials
+    )
+    return tuple(dict.fromkeys([str(spec_path.parent.resolve()), str(Path.cwd())])) if asked else ()
+
+
 def _fixed_threads(asked: int | str, device: str, jobs: int) -> int | None:
     """Return the number of threads that needs no measurement. None where it does, or where torch's own will do."""
     if isinstance(asked, int):
@@ -310,7 +363,7 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
         record = worker.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if record.provenance.get("bad_input"):
             name = f" ({trial.id})" if trial.factors else ""
-            raise InputError(f"{plan.run['spec_path']}: {record.reason}{name}")
+            raise InputError(f"{named(plan.run['spec_path'], record.reason)}{name}")
         built = record.provenance.get("built")
         if built is not None:
             first = seen.setdefault(identity(trial.spec, device=plan.run["device"], built=built), trial)
@@ -319,6 +372,16 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
                     f"{plan.run['spec_path']}: factors: {trial.id} comes to the same training as {first.id}; "
                     f"built were {', '.join(f'{key} {value}' for key, value in built.items())}. Keep one of them"
                 )
+
+
+def named(spec_path: str, reason: str) -> str:
+    """Put the spec's name before a reason that does not begin with it and a line.
+
+    Example:
+        >>> named("a.yaml", "model: no"), named("a.yaml", "a.yaml:3: data: no")
+        ('a.yaml: model: no', 'a.yaml:3: data: no')
+    """
+    return reason if reason.startswith(f"{spec_path}:") else f"{spec_path}: {reason}"
 
 
 def make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:

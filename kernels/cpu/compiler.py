@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,6 +31,8 @@ from kernels.triton_inside import (
     round_constants_once,
 )
 
+CHECK_BOUNDS = "FUSETUNE_CHECK_BOUNDS"
+
 
 @dataclass(frozen=True)
 class CPUOptions:
@@ -39,10 +42,13 @@ class CPUOptions:
         num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
             num_warps is a power of 2, as on every other backend.
         warp_size: the threads of a warp. Triton 3.9 asks for it.
-        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads.
+        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads can be made.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
         arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
+        check_bounds: hold each access to the tensors handed over. FUSETUNE_CHECK_BOUNDS=1 has it so by default.
+        check_tiles: for tests, the code checks that the tiles that it keeps in arrays are whole. The environment
+            variable FUSETUNE_CHECK_TILES=1 sets it.
         extern_libs: nothing is linked. A library by the name of libdevice is accepted: its functions are known.
         The rest is what Triton's front end asks of every backend.
 
@@ -62,6 +68,8 @@ class CPUOptions:
     enable_fp_fusion: bool = True
     debug: bool = False
     arguments_overlap: bool = False
+    check_bounds: bool = False
+    check_tiles: bool = False
     sanitize_overflow: bool = True
     arch: str = ""
     backend_name: str = "cpu"
@@ -113,11 +121,17 @@ class CPUBackend(BaseBackend):
         """
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
             raise RuntimeError(why)
+        # Imported here: this module is imported in the middle of `import triton`.
+        from kernels.cpu.cache_manager import install
+
         cache.settle()
+        install()
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", fuses_by_default())
         given["enable_fp_fusion"] &= not forbids_fusing()
+        given.setdefault("check_bounds", os.environ.get(CHECK_BOUNDS, "") not in ("", "0"))
+        given.setdefault("check_tiles", os.environ.get("FUSETUNE_CHECK_TILES") == "1")
         given["arch"] = str(self.target.arch)
         if isinstance(given.get("extern_libs"), dict):
             given["extern_libs"] = tuple(sorted(given["extern_libs"].items()))
@@ -180,10 +194,13 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
 def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
     """Lower to C; what is not supported is a CompilationError."""
     # Imported here: this module is imported in the middle of `import triton`.
+    from kernels.cpu.diagnostics import faults_of
     from kernels.cpu.ir_tree import read_module
     from kernels.cpu.lowering.module import lower_module
 
-    code = lower_module(read_module(module), options.arguments_overlap)
+    with faults_of(None):
+        functions = read_module(module)
+    code = lower_module(functions, options.arguments_overlap, options.check_bounds, options.check_tiles)
     metadata["name"] = code.name
     metadata["shared"] = max(1, code.scratch_bytes)  # host code divides by it
     metadata["scratch_bytes"] = code.scratch_bytes
@@ -193,7 +210,6 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
-    cache.close(metadata["hash"])  # before Triton writes the shared object there
     return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
 
 

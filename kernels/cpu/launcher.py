@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from kernels.cpu.failures import LANES_OVERLAP, error_of
+from kernels.cpu.lowering.waiting import MOST_AT_ONCE
 from kernels.cpu.rounding import nearest_bits
-from kernels.cpu.toolchain import has_threads
 from kernels.triton_inside import LAUNCH_PARAMETERS
 
 _FORMATS = {
@@ -52,7 +52,8 @@ def make_launcher(source: Any, metadata: Any) -> Callable[..., None]:
     """
     cooperative = getattr(metadata, "launch_cooperative_grid", False)
     for_overlaps = functools.cache(functools.partial(_compiled_for_overlaps, source, metadata))
-    return _launcher(metadata.name, source.signature, cooperative, metadata.apart, for_overlaps)
+    checks = getattr(metadata, "check_bounds", False)
+    return _launcher(metadata.name, source.signature, cooperative, checks, metadata.apart, for_overlaps)
 
 
 def address(argument: Any) -> int:
@@ -95,12 +96,14 @@ def _launcher(
     kernel: str,
     signature: Mapping[Any, Any],
     cooperative: bool,
+    check_bounds: bool,
     apart: Sequence[tuple[int, int, bool]],
     for_overlaps: Callable[[], Any],
 ) -> Callable[..., None]:
     """Write the launch function for arguments of these types.
 
     Args:
+        check_bounds: the code is handed where the memory of each pointer argument begins and ends.
         apart: what the code takes for granted of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
         for_overlaps: gives the kernel for launches where that does not hold.
     """
@@ -120,6 +123,9 @@ def _launcher(
     except (OverflowError, StructError):
         packed = pack(*fitted({values}))
 """
+    tensors = [leaf.tensor for leaf in leaves if leaf.tensor]
+    if check_bounds:
+        packing += f"    packed += regions({', '.join(tensors)})\n"
     text = f"""
 def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
     if {"True" if cooperative else "(x | y | z) >> 21"}:
@@ -163,7 +169,8 @@ launch.bind = bind
         "StructError": struct.error,
         "address": address,
         "bf16_bits": functools.partial(nearest_bits, element="bf16"),
-        "error_of": error_of,
+        "error_of": functools.partial(error_of, pointers=[leaf.name for leaf in leaves if leaf.tensor]),
+        "regions": _regions,
         "lanes_overlap": LANES_OVERLAP.encode(),
         "check_grid": functools.partial(_check_grid, kernel, cooperative),
         "fitted": functools.partial(_fitted, kernel, leaves),
@@ -264,6 +271,19 @@ def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[in
     return False
 
 
+def _regions(*arguments: Any) -> bytes:
+    """Where each pointer argument's memory begins and ends, behind its address; of a bare address nothing is known."""
+    packed = b""
+    for argument in arguments:
+        begin, end = 0, (1 << 64) - 1
+        tensor = argument if isinstance(argument, torch.Tensor) else getattr(argument, "base", None)
+        if isinstance(tensor, torch.Tensor):
+            begin = tensor.untyped_storage().data_ptr()
+            end = begin + tensor.untyped_storage().nbytes()
+        packed += struct.pack("=QQQ", address(argument), begin, end)
+    return packed
+
+
 def _room_behind(argument: Any) -> int:
     """The most bytes from an argument's address on that may be its own; of a bare address nothing is known."""
     return int(argument.untyped_storage().nbytes()) if isinstance(argument, torch.Tensor) else 1
@@ -286,11 +306,10 @@ def _check_grid(kernel: str, cooperative: bool, x: int, y: int, z: int) -> None:
             f"{kernel}: a grid of {x} x {y} x {z} programs; each size must be from 0 to {_MOST_PROGRAMS}, and all "
             f"programs together fewer than 2^63."
         )
-    threads = torch.get_num_threads() if has_threads() else 1
-    if cooperative and x * y * z > threads:
+    if cooperative and x * y * z > MOST_AT_ONCE:
         raise ValueError(
-            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them "
-            f"and {threads} threads. Launch fewer programs, or raise the number by torch.set_num_threads."
+            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them; "
+            f"at most {MOST_AT_ONCE} can. Launch fewer programs."
         )
 
 

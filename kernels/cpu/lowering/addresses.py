@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from kernels.cpu.diagnostics import place
 from kernels.cpu.failures import ASSERTION
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering.constants import c_string, integer
@@ -205,7 +206,7 @@ class Addresses:
         count = f"prefix_i{low.width}({start}, {end}, {or_equal:d}, {size})"
         if is_known:
             return [Limit(count)]
-        where = f"{ASSERTION}{_place(producer)}"
+        where = f"{ASSERTION}{place(producer)}"
         complaint = f"{where}: what a mask compares, a sum of {low.width} bits, wraps around within a tile"
         text = c_string(complaint.encode().decode("latin-1"))
         return [Limit(count, f"wraps_i{low.width}({start}, {size})", text)]
@@ -261,11 +262,6 @@ class Addresses:
         return None if travelled is None else _sum(first, travelled)
 
 
-def _place(operation: Operation) -> str:
-    """Where an operation stands: the Python line, or what it looks like where Triton made it up."""
-    return f"{operation.source[0]}:{operation.source[1]}" if operation.source else operation.line
-
-
 def _known(constant: Operation) -> int | None:
     """The integer that a constant has throughout, if it has one."""
     found = re.search(r"(?:dense<|arith\.constant )(-?\d+)[> ]", constant.line)
@@ -273,7 +269,7 @@ def _known(constant: Operation) -> int | None:
 
 
 def _range(operation: Operation, place: str) -> Affine | None:
-    start = int(re.search(r"start = (\d+)", operation.line)[1])  # type: ignore[index]
+    start = operation.integer("start")
     if place.isdigit():
         return Affine(32, start + int(place), {})
     return Affine(32, start, {place: 1}) if _VARIABLE.match(place) else None

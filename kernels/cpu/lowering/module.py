@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from kernels.cpu.diagnostics import faults_of
 from kernels.cpu.failures import LANES_OVERLAP
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering import (
     atomics,
+    bounds,
     branches,
     control,
     debug,
     dot,
     gather,
+    kept_tiles,
     memory,
     one_to_one,
     program,
     reduce,
+    waiting,
 )
+from kernels.cpu.lowering.bounds import Bounds
 from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.overlaps import Apart, Overlaps
 from kernels.cpu.lowering.prelude import PRELUDE
@@ -39,15 +44,15 @@ LOWERINGS: dict[str, Lower] = {
     **debug.LOWERINGS,
 }
 ENTRY = "run"
-_SYMBOL = re.compile(r'tt\.func (public|private) @"?([^"\s]+?)"?\((?:%|\))')
 
 _GRID = """
-typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;
+typedef struct {{ int32_t place[3], size[3]; const char **failure; {fields}}} grid_t;
 """
 _ENTRY = """
 const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char *arguments) {{
   const char *failure = NULL;
 {unpacking}
+{beginning}
   const int64_t programs = (int64_t)x * y * z;
   /* One thread or all: libgomp ends the threads that a smaller team leaves over, and begins them anew. */
   const int32_t team = programs < {few} ? 1 : threads;
@@ -56,11 +61,12 @@ const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char
     {scratch}
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < programs; ++i) {{
-      grid_t place = {{{{i % x, i / x % y, i / x / y}}, {{x, y, z}}, &failure}};
+      grid_t place = {{{{i % x, i / x % y, i / x / y}}, {{x, y, z}}, &failure{bounds}}};
       {call};
     }}
     {release}
   }}
+{ending}
   return failure;
 }}
 """
@@ -87,49 +93,72 @@ class Code:
     apart: tuple[Apart, ...]
 
 
-def lower_module(functions: list[Operation], arguments_overlap: bool = False) -> Code:
+def lower_module(
+    functions: list[Operation],
+    arguments_overlap: bool = False,
+    check_bounds: bool = False,
+    check_tiles: bool = False,
+) -> Code:
     """Turn the functions of a module into C.
 
     Args:
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
+        check_bounds: hold each access to the tensors handed over, see `bounds`.
+        check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
 
     Raises:
-        CompilationError: an operation or a type that has no counterpart.
+        CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch = Scratch()
+    scratch, shared = Scratch(check_tiles), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
     apart: list[Apart] = []
     conditions: list[str] = []
+    can_wait = waiting.can_wait(functions)
+    held_to = Bounds(functions) if check_bounds else None
     for function in functions:
-        found = _SYMBOL.match(function.line)
-        assert found is not None, function.line
-        if found[1] == "public":
-            kernel, name = function, found[2]
-        head = _head(function, found[2])
+        is_kernel = function.text("sym_visibility") == "public"
+        if is_kernel:
+            kernel, name = function, function.text("sym_name")
+        with faults_of(function):
+            head = _head(function, function.text("sym_name"))
+            # What a function is called with is not looked at by launches.
+            overlaps = Overlaps(arguments_overlap or not is_kernel)
+            emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait, held_to)
         heads.append(f"{head};")
-        # What a function is called with is not looked at by launches.
-        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"))
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
-    polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
+    bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
+    checking = [kept_tiles.FUNCTIONS] if check_tiles else []
+    before = [waiting.GRID] if can_wait else []
+    fields = waiting.FIELD if can_wait else ""
+    behind = []
+    if can_wait:
+        behind = [waiting.definitions(min(scratch.bytes, _MOST_ON_STACK)), waiting.POLLING]
+    if held_to is not None:
+        before.append(bounds.TYPES)
+        fields += bounds.FIELD
+        behind.append(bounds.definitions())
     parts = [
         PRELUDE,
         declarations("\n".join(bodies)),
-        _GRID,
+        *before,
+        _GRID.format(fields=fields),
         atomics.FUNCTIONS,
-        *polling,
+        *behind,
         *looking,
+        *checking,
         *heads,
         *bodies,
     ]
-    entry = _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions), conditions)
+    few = None if can_wait else programs_worth_a_thread(functions)
+    entry = _entry(kernel, name, scratch.bytes, few, conditions, held_to)
     return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
 
 
@@ -154,9 +183,9 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitter:
+def _emitted(function: Operation, emitter: Emitter, waits: bool, held_to: Bounds | None) -> Emitter:
     """A function's lines."""
-    emitter = Emitter(LOWERINGS, scratch, overlaps)
+    emitter.waits, emitter.bounds = waits, held_to
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
         emitter.scalars[argument] = f"arg{place}"
@@ -166,8 +195,21 @@ def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitt
     return emitter
 
 
-def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int, conditions: list[str]) -> str:
-    """The function that is called from Python: unpack the arguments, run every program of the grid."""
+def _entry(
+    kernel: Operation,
+    symbol: str,
+    scratch_bytes: int,
+    few: int | None,
+    conditions: list[str],
+    held_to: Bounds | None,
+) -> str:
+    """The function that is called from Python: unpack the arguments, run every program of the grid.
+
+    Args:
+        few: fewer programs run on one thread. None: programs can wait for others.
+        conditions: what must hold, see `one_to_one`.
+        held_to: what accesses are held to, if they are.
+    """
     unpacking = []
     offset = 0
     arguments: list[Value] = kernel.regions[0][0].arguments
@@ -175,18 +217,24 @@ def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int, conditi
         unpacking.append(f"  {argument.type.c} arg{place};")
         unpacking.append(f"  memcpy(&arg{place}, arguments + {offset}, sizeof arg{place});")
         offset += argument.type.bytes
-    unpacking += [f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions]
     names = ["&place", "scratch", *(f"arg{place}" for place in range(len(arguments)))]
     on_stack = scratch_bytes <= _MOST_ON_STACK
     if on_stack:
         allocation = f"char scratch[{max(64, scratch_bytes)}] __attribute__((aligned(64)));"
     else:
         allocation = f"char *scratch = aligned_alloc(64, {scratch_bytes});"
-    return _ENTRY.format(
-        entry=ENTRY,
-        few=few,
-        unpacking="\n".join(unpacking),
-        scratch=allocation,
-        call=f"{function_name(symbol)}({', '.join(names)})",
-        release="" if on_stack else "free(scratch);",
-    )
+    beginning = [f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions]
+    if held_to is not None:
+        beginning.append(bounds.beginning(held_to.regions, offset))
+    parts = {
+        "entry": ENTRY,
+        "unpacking": "\n".join(unpacking),
+        "beginning": "\n".join(beginning),
+        "scratch": allocation,
+        "call": f"{function_name(symbol)}({', '.join(names)})",
+        "release": "" if on_stack else "free(scratch);",
+        "ending": bounds.ENDING if held_to is not None else "",
+    }
+    if few is None:
+        return waiting.entry(held_to is not None, **parts)
+    return _ENTRY.format(few=few, bounds=", &bounds" if held_to is not None else "", **parts)
