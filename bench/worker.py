@@ -37,6 +37,7 @@ from bench.memory_limit import (
     settle_footprint,
 )
 from bench.records import Record, Status
+from bench.standard_streams import LossyFile, open_closed_streams, text_stream
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_REASON = 400
@@ -113,6 +114,7 @@ RunTrial = Callable[[Any, WorkerContext, OnProgress], Record]
 def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup, log: Path) -> None:
     """Run the trials that arrive on `connection` until None arrives. The worker's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    open_closed_streams()
     _wait_passively()
     _end_with_parent()
     _write_output_to(log)
@@ -287,13 +289,15 @@ def _exit_after(sentinel: int) -> None:
 
 def _write_output_to(log: Path) -> None:
     """Send everything that this process prints, C libraries included, to `log`, away from the live display."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    # What a full disk does not take is lost; no trial fails for what it prints.
+    sys.stdout = text_stream(LossyFile(1), line_buffering=True)
+    sys.stderr = text_stream(LossyFile(2), line_buffering=True)
     # The other thread is only the one that watches the parent.
     faulthandler.enable(all_threads=False)
