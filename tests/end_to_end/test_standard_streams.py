@@ -14,11 +14,12 @@ import pytest
 from tests.bench.faulty_disk import snapshot
 from tests.end_to_end.conftest import environment
 
+NO_READER = "a pipe that nobody reads"
 # Redirections of a shell -> whether standard output is lost.
 STREAMS = {
     ">&-": True,
     ">/dev/full": True,
-    "| head -c 1 >/dev/null": True,
+    NO_READER: True,
     "2>&-": False,
     "2>/dev/full": False,
     "<&-": False,
@@ -50,17 +51,22 @@ RUNS = {
 
 def shell(directory: Path, streams: str, *arguments: str) -> tuple[int, str]:
     """Run a command with redirections; return its exit code and what reached a stream that was left alone."""
-    # A pipe's exit code is its last command's; the first one's is asked for by a file.
-    script = f'{{ "$@" ; echo $? >code ; }} {streams}' if "|" in streams else f'"$@" {streams}; echo $? >code'
-    done = subprocess.run(
-        ["sh", "-c", script, "sh", sys.executable, "-m", "bench", *arguments],
-        cwd=directory,
-        env=environment(directory),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    return int((directory / "code").read_text()), done.stdout + done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    redirections = "" if streams == NO_READER else streams
+    try:
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-m", "bench", *arguments],
+            cwd=directory,
+            env=environment(directory),
+            stdout=writer if streams == NO_READER else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=240,
+        )
+    finally:
+        os.close(writer)
+    return done.returncode, (done.stdout or "") + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,7 @@ def test_bad_input_is_bad_input_where_nobody_can_be_told(ran: Path, streams: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("streams", [">&- 2>&- <&-", ">/dev/full 2>/dev/full", "| head -c 1 >/dev/null"])
+@pytest.mark.parametrize("streams", [">&- 2>&- <&-", ">/dev/full 2>/dev/full", NO_READER])
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_run_trains_on_and_keeps_its_records(tmp_path: Path, kind: str, streams: str) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
@@ -168,7 +174,7 @@ def test_a_report_changes_nothing_where_nothing_may_be_written(tmp_path: Path, k
     assert code == 0, again
     assert snapshot(path) == before
     pictures = sorted(path.glob("*.png"))
-    assert all(picture.name in again for picture in pictures[:1])
+    assert all(picture.name in "".join(again.split()) for picture in pictures[:1])
 
     (path / "search.journal").unlink(missing_ok=True)
     for picture in pictures:
