@@ -1,22 +1,22 @@
 """`python -m bench`, and the script `bench`."""
 
-from __future__ import annotations
 
-import sys
-from typing import NoReturn
+def start() -> None:
+    """Run the command line as a program and exit: Ctrl-C is no traceback, from the first import to the last."""
+    if __name__ == "__main__":
+        # Before anything else is imported, for the current directory may hold a file of any name.
+        from bench.import_paths import leave_out_current_directory
 
-from bench.interrupts import ignore_interrupts
-
-
-def start() -> NoReturn:
-    """Run the command line as a program: Ctrl-C is an end and not a traceback, from the first import to the last."""
+        leave_out_current_directory()
     try:
         from bench.cli import main
 
         main()
     except KeyboardInterrupt:
-        sys.exit(130)
+        raise SystemExit(130) from None
     finally:
+        from bench.interrupts import ignore_interrupts
+
         ignore_interrupts()
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
 
 from bench import __version__
 from bench.errors import BenchError, InputError, closest
 from bench.interrupts import handlers_restored, ignore_interrupts
+from bench.safe_console import SafeConsole, say
 from bench.standard_streams import StandardStreams
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def run(
                 display.stop()
             nothing = searches and found_nothing(loaded.spec.resolved(), directory.path)
     for name, count in failures(records, fail_on, directory.run).items():
-        click.echo(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
+        say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
     sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))
 
 
@@ -238,13 +238,12 @@ def batch_size(
     news = make_console(stderr=as_json)
 
     def announce(text: str) -> None:
-        news.print(text, highlight=False, markup=False)
+        news.print(text, highlight=False)
 
     with terminate_as_interrupt():
         # A device that is not there is a CUDA one, so the spec's profile for CUDA counts.
         loaded = load_spec(spec, overrides=overrides, device="cuda" if device else device_at_hand())
-        target_run = find_target_run(results, loaded.spec.resolved(), runs)
-        rate_run = find_rate_run(results, loaded.spec.resolved())
+        asked = loaded.spec.resolved()
         options = {
             "device": device,
             "max_batch": max_batch,
@@ -256,6 +255,8 @@ def batch_size(
         options["memory_source"] = "the spec" if limit_bytes is None else "--memory"
         command = ["bench", *sys.argv[1:]]
         plan = make_plan(loaded, jobs=1, command=command, announce=announce, kind=BATCH_SIZE, options=options)
+        target_run = find_target_run(results, asked, runs, plan.run["fingerprint"])
+        rate_run = find_rate_run(results, asked, plan.run["fingerprint"])
         with open_directory(plan, results, None, announce) as directory:
             for line in plan.banner:
                 announce(line)
@@ -273,7 +274,7 @@ def batch_size(
                 if pictures.note:
                     announce(f"note: {pictures.note}")
                 content = study_as_dict(study, measurements)
-                click.echo(json.dumps(content, allow_nan=False))
+                say(json.dumps(content, allow_nan=False))
             else:
                 _print_report(directory, records, make_console())
     nothing_fits = not any(configuration.batch_size for configuration in study.configurations)
@@ -419,7 +420,7 @@ def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
     from bench.schema import schema_text
 
-    click.echo(schema_text(), nl=False)
+    say(schema_text(), newline=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -435,7 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = end.code
         failure = streams.output_failure()
         if failure is not None:
-            click.echo(
+            say(
                 f"error: standard output: cannot be written; {failure}. What was printed is not complete, "
                 "what was recorded is",
                 err=True,
@@ -451,23 +452,33 @@ def _run(arguments: Sequence[str] | None) -> NoReturn:
             args=None if arguments is None else list(arguments), prog_name="bench", standalone_mode=False
         )
     except click.ClickException as error:
-        error.show()
+        shown = _Unchanged()
+        error.show(shown)
+        say(shown.getvalue(), err=True, newline=False)
         sys.exit(error.exit_code)
     except BenchError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         ignore_interrupts()
-        click.echo("interrupted.", err=True)
+        say("interrupted.", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
-def make_console(*, stderr: bool = False) -> Console:
+class _Unchanged(io.StringIO):
+    """Takes a message of click's as it is: where no terminal is, click takes out some of what a terminal obeys."""
+
+    def isatty(self) -> bool:
+        """Claim to be a terminal."""
+        return True
+
+
+def make_console(*, stderr: bool = False) -> SafeConsole:
     """Make the console to print to: as wide as the terminal, or 100 columns where there is none."""
     if (sys.stderr if stderr else sys.stdout).isatty():
-        return Console(stderr=stderr)
-    return Console(stderr=stderr, width=WIDTH_WITHOUT_TERMINAL)
+        return SafeConsole(stderr=stderr)
+    return SafeConsole(stderr=stderr, width=WIDTH_WITHOUT_TERMINAL)
 
 
 def device_at_hand() -> str:
@@ -539,7 +550,7 @@ def _what_to_run(
     return spec, overrides
 
 
-def _print_report(directory: RunDirectory, records: Sequence[Record], console: Console) -> None:
+def _print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> None:
     """Summarize and print, each kind of run in its own way; pictures are drawn by the command that runs alone."""
     from bench.pictures import Pictures
 
@@ -590,12 +601,12 @@ def _batch_size_interrupted(directory: RunDirectory) -> NoReturn:
     records, _ = directory.records()
     if not records:
         directory.remove()
-        click.echo("interrupted; no batch size had been run.", err=True)
+        say("interrupted; no batch size had been run.", err=True)
         sys.exit(INTERRUPTED)
     path = shlex.quote(str(directory.path))
     known = known_so_far(study_batch_sizes(directory.run, records, str(directory.path)))
-    click.echo(f"interrupted; {known}. What was run is in {path}", err=True)
-    click.echo(f"See it with: python -m bench report {path}", err=True)
+    say(f"interrupted; {known}. What was run is in {path}", err=True)
+    say(f"See it with: python -m bench report {path}", err=True)
     sys.exit(INTERRUPTED)
 
 
@@ -603,5 +614,5 @@ def _interrupted(directory: RunDirectory, display: Progress) -> NoReturn:
     """Say how to go on, and end."""
     ignore_interrupts()
     display.stop()
-    click.echo(f"interrupted; finished trials are kept. Continue with: {directory.resume_command}", err=True)
+    say(f"interrupted; finished trials are kept. Continue with: {directory.resume_command}", err=True)
     sys.exit(INTERRUPTED)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bench.load import BusyProcess, busy_processes, describe
 from bench.machine import (
@@ -97,7 +97,7 @@ def render_checks(checks: list[Check], console: Console) -> None:
     for check in checks:
         text = check.detail if not check.what_to_do else f"{check.detail}. {check.what_to_do}"
         style = _STYLES[check.state]
-        table.add_row(escape(check.name), f"[{style}]{check.state}[/{style}]", escape(text))
+        table.add_row(Text(check.name), Text(check.state, style=style), Text(text))
     console.print(table)
     missing = [check.name for check in checks if check.state == "missing"]
     console.print(f"Missing: {', '.join(missing)}." if missing else "Everything that a run needs is here.")

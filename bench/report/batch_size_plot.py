@@ -11,6 +11,7 @@ from bench.batch_size.measurements import Measurements
 from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
 from bench.pictures import Pictures
 from bench.report.batch_size import relative_times
+from bench.safe_text import picture_text
 from bench.wording import configuration_label
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) 
     subtitle = (
         f": batch_size {recommended.batch_size} recommended, {recommended.binds} binds" if recommended else ""
     )
-    figure.suptitle(f"{title}, {configuration_label(configuration.factors)}{subtitle}", fontsize=11)
+    name = picture_text(f"{title}, {configuration_label(configuration.factors)}")
+    figure.suptitle(f"{name}{subtitle}", fontsize=11)
     panels = figure.subplots(2, 2, squeeze=False).flat if rich else [figure.subplots()]
     axes: list[Axes] = list(panels)
     sizes = [row.batch_size for row in configuration.rows]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.lr_range import Tested
 from bench.pictures import Pictures
+from bench.safe_text import picture_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,9 @@ def _dress(axes: Axes, test: Tested) -> None:
     axes.set_ylim(*loss_window(test))
     axes.set_xlabel("learning rate", color=_INK)
     axes.set_ylabel("training loss", color=_INK)
-    axes.set_title(f"LR range test: {test.label}", loc="left", fontsize=11, fontweight="bold", color=_INK)
+    axes.set_title(
+        f"LR range test: {picture_text(test.label)}", loc="left", fontsize=11, fontweight="bold", color=_INK
+    )
     axes.grid(True, which="major", color=_FAINT, alpha=0.3, linewidth=0.6)
     axes.tick_params(colors=_INK)
     for side in ("top", "right"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.catalog import (
     ACTIVATIONS,
@@ -38,12 +39,13 @@ def render_names(console: Console) -> None:
     _render(console, "train.optimizer", _rows(OPTIMIZERS))
     _render(console, "train.schedule", schedules)
     _render(console, "train.implementation", _rows(IMPLEMENTATIONS))
-    console.print(f"[bold]train.precision[/]: {', '.join(PRECISIONS)}", highlight=False)
-    console.print(f"[bold]target.metric[/]: {', '.join(METRICS_TO_REACH)}", highlight=False)
-    console.print(
-        "[bold]data.factory, model.factory, train.optimizer[/]: package.module:function of your own",
-        highlight=False,
-    )
+    own = "data.factory, model.factory, train.optimizer"
+    for keys, known in (
+        ("train.precision", ", ".join(PRECISIONS)),
+        ("target.metric", ", ".join(METRICS_TO_REACH)),
+        (own, "package.module:function of your own"),
+    ):
+        console.print(Text.assemble((keys, "bold"), f": {known}"), highlight=False)
 
 
 def _rows(table: Mapping[str, Entry]) -> Rows:

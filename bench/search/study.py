@@ -12,11 +12,15 @@ from statistics import mean, stdev
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import create_trial
 from scipy.stats import t as student
 
 from bench.caveats import Caveat, caveats_of
+from bench.effects import freeze
 from bench.pictures import Pictures
 from bench.records import Record
+from bench.safe_text import picture_text
 from bench.search.store import SearchPlan, is_left, plan_of, read_search
 from tuner.search import SearchTrial
 
@@ -186,9 +190,7 @@ def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str,
 def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
     """Whether a record is a configuration's; in records, a choice that is a mapping with a name alone is that name."""
     known = record.factors
-    return known.keys() == config.keys() and all(
-        value == known[name] or value == {"name": known[name]} for name, value in config.items()
-    )
+    return known.keys() == config.keys() and freeze(known) == freeze(config)
 
 
 def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:
@@ -205,11 +207,40 @@ def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator)), ""
 
 
+def drawable(study: optuna.Study) -> optuna.Study:
+    """Return the study with names and choices that a picture can show; numbers stay numbers."""
+    shown = optuna.create_study(direction=study.direction)
+    for trial in study.get_trials(deepcopy=False):
+        shown.add_trial(
+            create_trial(
+                params={picture_text(name): _drawn(value) for name, value in trial.params.items()},
+                distributions={
+                    picture_text(name): _drawn_distribution(each)
+                    for name, each in trial.distributions.items()
+                },
+                value=trial.value,
+            )
+        )
+    return shown
+
+
+def _drawn_distribution(each: BaseDistribution) -> BaseDistribution:
+    """Return a factor's description with choices that a picture can show."""
+    if isinstance(each, CategoricalDistribution):
+        return CategoricalDistribution([_drawn(choice) for choice in each.choices])
+    return each
+
+
+def _drawn(choice: Any) -> Any:
+    """Write a choice as a picture shows it. Optuna lays numbers on an axis."""
+    return picture_text(choice) if isinstance(choice, str) else choice
+
+
 def draw_all(study: optuna.Study, importances: Mapping[str, float], pictures: Pictures) -> None:
     """Draw parallel coordinates, and the contour of the two most important factors."""
     from optuna.visualization import matplotlib as plots
 
-    factors = list(importances)
+    study, factors = drawable(study), [picture_text(name) for name in importances]
     pictures.add(
         "parallel_coordinate",
         lambda: _figure(lambda: plots.plot_parallel_coordinate(study, target_name="end of curve"), "viridis"),

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table as Printed
 
+from bench.safe_console import SafeConsole
 from tuner.search import search
 from tuner.search_space import Space
 
@@ -160,7 +160,7 @@ def main() -> None:
         ours, chance = shares_found([name], seeds)[name]
         found += ours > 0.5
         printed.add_row(name, str(narrow.budget_epochs), f"{ours:.0%}", f"{chance:.0%}")
-    console = Console(width=100)
+    console = SafeConsole(width=100)
     console.print(printed)
     console.print(f"found in most of {len(seeds)} seeds: {found} of {len(NARROW)} spaces. Random: 200 seeds.")
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from bench.safe_console import say
 from bench.search_bench.table import Table
 from bench.search_bench.workloads import WORKLOADS, Workload
 from tuner import schedules
@@ -60,10 +61,9 @@ def record(workload: Workload, family: str = "", *, epochs: int = EPOCHS, seed: 
         # (optimizer, lr, schedule, epoch) -> (lr, optimizer, schedule, epoch)
         counts = _train_side_by_side(workload, batch_size, activation, epochs, seed)
         correct[:, b, :, a] = counts.transpose(1, 0, 2, 3)
-        print(
+        say(
             f"batch {batch_size} {activation}: best {counts.max() / len(workload.y_val):.4f}, "
             f"{time.process_time() - start:.1f} s",
-            flush=True,
         )
     choices: dict[str, list[Any]] = {
         "lr": list(LRS),
@@ -180,12 +180,12 @@ def main() -> None:
         source = WORKLOADS[name]
         table = record(source.draw(), source.family)
         table.save(arguments.directory / f"{name}.npz")
-        print(f"{name}: {table.summary()} ({time.perf_counter() - start:.0f} s)")
+        say(f"{name}: {table.summary()} ({time.perf_counter() - start:.0f} s)")
     if arguments.prior:
         from bench.search_bench.replay import prior_without_family
 
         prior_without_family(None).save(SHIPPED)
-        print(f"prior: {SHIPPED}")
+        say(f"prior: {SHIPPED}")
 
 
 if __name__ == "__main__":

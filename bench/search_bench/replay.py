@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table as Printed
 
+from bench.safe_console import SafeConsole
 from bench.search_bench.peers import PEERS
 from bench.search_bench.table import TABLES, Table
 from tuner.search_prior import Prior
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--cap", type=int, default=CAP, help="epochs after which a replay is given up")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     arguments = parser.parse_args()
-    console = Console(width=_WIDTH)
+    console = SafeConsole(width=_WIDTH)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for name in arguments.tables:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -37,12 +38,20 @@ class CPUOptions:
 
     Args:
         num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
+            num_warps is a power of 2, as on every other backend.
         warp_size: the threads of a warp. Triton 3.9 asks for it.
-        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads.
+        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads can be made.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
         arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
+        check_tiles: for tests, the code checks that the tiles that it keeps in arrays are whole. The environment
+            variable FUSETUNE_CHECK_TILES=1 sets it.
+        extern_libs: nothing is linked. A library by the name of libdevice is accepted: its functions are known.
         The rest is what Triton's front end asks of every backend.
+
+    Raises:
+        AssertionError: num_warps is no power of 2.
+        ValueError: extern_libs names another library than libdevice.
     """
 
     num_warps: int = 4
@@ -56,6 +65,7 @@ class CPUOptions:
     enable_fp_fusion: bool = True
     debug: bool = False
     arguments_overlap: bool = False
+    check_tiles: bool = False
     sanitize_overflow: bool = True
     arch: str = ""
     backend_name: str = "cpu"
@@ -67,6 +77,16 @@ class CPUOptions:
     default_dot_input_precision: str = "ieee"
     allowed_dot_input_precisions: tuple[str, ...] = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
     max_num_imprecise_acc_default: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_warps < 1 or self.num_warps & (self.num_warps - 1):
+            # Triton's other backends raise an AssertionError too.
+            raise AssertionError(f"num_warps: {self.num_warps} is given; it must be a power of 2, such as 4.")
+        if others := [name for name, _ in self.extern_libs if name != "libdevice"]:
+            raise ValueError(
+                f"extern_libs: {', '.join(others)} cannot be linked; the CPU backend has libdevice's functions alone. "
+                "Call these, or write the function in Triton."
+            )
 
     def hash(self) -> str:
         """Tell options apart in Triton's cache."""
@@ -97,12 +117,19 @@ class CPUBackend(BaseBackend):
         """
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
             raise RuntimeError(why)
+        # Imported here: this module is imported in the middle of `import triton`.
+        from kernels.cpu.cache_manager import install
+
         cache.settle()
+        install()
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", fuses_by_default())
         given["enable_fp_fusion"] &= not forbids_fusing()
+        given.setdefault("check_tiles", os.environ.get("FUSETUNE_CHECK_TILES") == "1")
         given["arch"] = str(self.target.arch)
+        if isinstance(given.get("extern_libs"), dict):
+            given["extern_libs"] = tuple(sorted(given["extern_libs"].items()))
         for name, value in given.items():
             if isinstance(value, list):
                 given[name] = tuple(value)
@@ -162,10 +189,13 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
 def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
     """Lower to C; what is not supported is a CompilationError."""
     # Imported here: this module is imported in the middle of `import triton`.
+    from kernels.cpu.diagnostics import faults_of
     from kernels.cpu.ir_tree import read_module
     from kernels.cpu.lowering.module import lower_module
 
-    code = lower_module(read_module(module), options.arguments_overlap)
+    with faults_of(None):
+        functions = read_module(module)
+    code = lower_module(functions, options.arguments_overlap, options.check_tiles)
     metadata["name"] = code.name
     metadata["shared"] = max(1, code.scratch_bytes)  # host code divides by it
     metadata["scratch_bytes"] = code.scratch_bytes
@@ -175,7 +205,6 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
-    cache.close(metadata["hash"])  # before Triton writes the shared object there
     return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
 
 

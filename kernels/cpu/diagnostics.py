@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import ast
 import linecache
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from kernels.cpu.ir_tree import Operation
+from kernels.cpu.ir_tree import Operation, UnreadableModuleError
+from kernels.cpu.ir_types import UnsupportedTypeError
 from kernels.triton_inside import CompilationError
+
+
+def place(operation: Operation) -> str:
+    """Where an operation stands: the Python line, or what it looks like where Triton made it up."""
+    found = operation.nearest_source
+    return f"{found[0]}:{found[1]}" if found else operation.line
 
 
 def unsupported(operation: Operation, why: str) -> Exception:
@@ -17,9 +26,44 @@ def unsupported(operation: Operation, why: str) -> Exception:
         why: one clause, without a full stop.
     """
     message = f"{operation.name} cannot be compiled for the CPU: {why}."
-    if operation.source is None:
+    found = operation.nearest_source
+    if found is None:
         return CompilationError(None, ast.Pass(), f"{message} In the IR: {operation.line}")
-    file, line, column = operation.source
+    file, line, column = found
     place = ast.Pass(lineno=line, col_offset=max(0, column - 1))
     source = "".join(linecache.getlines(file)) or None
     return CompilationError(source, place, f"{file}:{line}: {message}")
+
+
+@contextmanager
+def faults_of(operation: Operation | None) -> Iterator[None]:
+    """Have whatever goes wrong in a context be a CompilationError that names an operation and its line.
+
+    What has already been found to be the fault of an operation goes on as it is.
+
+    Args:
+        operation: what is being lowered; None while the IR is being read.
+
+    Raises:
+        CompilationError: a type that cannot be held, or a fault of this package.
+    """
+    try:
+        yield
+    except CompilationError:
+        raise
+    except UnreadableModuleError as error:
+        raise _fault(error.operation, error.why) from error
+    except Exception as error:
+        if operation is not None and isinstance(error, UnsupportedTypeError):
+            raise unsupported(operation, str(error)) from None
+        raise _fault(operation, f"{type(error).__name__}: {error}".rstrip(": .")) from error
+
+
+def _fault(operation: Operation | None, why: str) -> Exception:
+    """The error that says what in this package did not work, while it dealt with an operation."""
+    if operation is None:
+        text = f"the kernel's IR cannot be read, {why}. Report it together with the kernel."
+        return CompilationError(None, ast.Pass(), text)
+    return unsupported(
+        operation, f"the compiler itself is at fault, {why}. Report it together with the kernel"
+    )

@@ -1,12 +1,14 @@
 """Triton's IR as a tree of Python objects.
 
-Structure, types, operands and locations come from the bindings (`module.walk`). They give neither the value of a
-constant nor an array attribute nor (before Triton 3.7) an integer, so each operation also carries its line of the
-printed module, found by walking both in the same order.
+Structure, types, operands, names and the locations of results come from the bindings (`module.walk`). They give neither
+the value of a constant, nor an array attribute, nor where a branch between blocks leads, nor (before Triton 3.7) an
+integer. So each operation also carries its line of the printed module, found by walking both in the same order. Which
+operations the printed module leaves out, the bindings say.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,10 +18,14 @@ from kernels.cpu.ir_types import Type
 from kernels.triton_inside import ir
 
 _OPERATION_LINE = re.compile(r'\s*(?:%[\w:, %#$.-]+ = )?"?([a-z_]\w*\.[\w.]+)"?(?=[\s(]|$)')
-_IMPLICIT = ("scf.yield", "builtin.module")
+_WITH_EMPTY_ENDS_LEFT_OUT = (
+    "scf.for",
+    "scf.if",
+)  # the yields of these are not printed where nothing is yielded
 _SOURCE = re.compile(r'"([^"]+\.py)":(\d+):(\d+)')
 _LOCATION = re.compile(r"^(#loc\d*) = (loc\(.*\))$", re.MULTILINE)
 _LOCATION_OF_LINE = re.compile(r" loc\((#loc\d*)\)$")
+_CLOSING_LINE = re.compile(r"(\s*)\}.* loc\((#loc\d*)\)$")
 _SUCCESSOR = re.compile(r"\^bb(\d+)")
 _GRID_AXES = "xyz"
 _AXIS = re.compile(r"axis = (?P<number>\d+) : i32|get_(?:program_id|num_programs) (?P<letter>[xyz])")
@@ -85,7 +91,7 @@ class Operation:
         successors: the blocks that a branch between blocks leads to.
         handle: the bindings' object.
         order: place in the module, nested operations after the one that holds them.
-        line: its line of the printed module.
+        line: its line of the printed module; empty where that leaves it out.
         source: file, line and column of the Python code; None where Triton made it up.
     """
 
@@ -103,6 +109,18 @@ class Operation:
     def result(self) -> Value:
         """Its only result."""
         return self.results[0]
+
+    def integer(self, attribute: str) -> int:
+        """An integer attribute."""
+        if _BINDINGS_GIVE_INTEGERS:
+            return int(self.handle.get_int_attr(attribute))
+        found = re.search(rf"\b{attribute} = (-?\d+)", self.line)
+        assert found is not None, f"{self.name} has no {attribute}: {self.line}"
+        return int(found[1])
+
+    def text(self, attribute: str) -> str:
+        """A string attribute."""
+        return str(self.handle.get_str_attr(attribute))
 
     @property
     def axis(self) -> int:
@@ -131,6 +149,27 @@ class Operation:
     def flag(self, attribute: str) -> bool:
         """A boolean attribute."""
         return bool(self.handle.get_bool_attr(attribute))
+
+    @property
+    def nearest_source(self) -> tuple[str, int, int] | None:
+        """Its source; where Triton made it up, that of something that it is made from or holds."""
+        held = (each for blocks in self.regions for block in blocks for each in block.walk())
+        made_from = (operand.producer for operand in self.operands if operand.producer is not None)
+        return next((each.source for each in (self, *made_from, *held) if each.source is not None), None)
+
+
+class UnreadableModuleError(ValueError):
+    """Triton's bindings and its printed module do not say the same.
+
+    Args:
+        operation: the first that they differ about.
+        why: one clause.
+    """
+
+    def __init__(self, operation: Operation, why: str) -> None:
+        super().__init__(f"{operation.name}: {why}")
+        self.operation = operation
+        self.why = why
 
 
 def read_module(module: Any) -> list[Operation]:
@@ -193,32 +232,64 @@ def _source(location: str) -> tuple[str, int, int] | None:
 
 
 def _add_lines(functions: list[Operation], text: str) -> None:
-    """Give each operation its line; both orders are the same, but that the text leaves empty yields out."""
-    lines = [(match[1], line.strip()) for line in text.splitlines() if (match := _OPERATION_LINE.match(line))]
-    place = 0
-    for operation in _in_printed_order(functions):
-        while place < len(lines) and lines[place][0] == "builtin.module":
-            place += 1
-        if place < len(lines) and lines[place][0] == operation.name:
-            operation.line = lines[place][1]
-            place += 1
-        else:
-            missing = f"{operation.name} is not where the printed module has {lines[place : place + 1]}"
-            assert operation.name in _IMPLICIT, missing
-            assert not operation.operands, missing
+    """Give each operation that is printed its line."""
+    lines = text.splitlines()
+    for operation, number in _numbered(functions, lines):
+        operation.line = lines[number].strip()
 
 
 def _add_sources(functions: list[Operation], text: str) -> None:
-    """Find where operations without results come from: only the printed module says."""
+    """Find where operations without results come from: only the printed module says, behind what they hold."""
     definitions = dict(_LOCATION.findall(text))
-    lines = [
-        line for line in text.splitlines() if _OPERATION_LINE.match(line) and "builtin.module" not in line
+    lines = text.splitlines()
+    names: dict[int, str] = {}  # number of a line -> the name of its operation's location
+    ends: dict[str, str] = {}  # indentation -> the same, of the operation that ends next at it
+    for number in reversed(range(len(lines))):
+        line = lines[number]
+        if closing := _CLOSING_LINE.match(line):
+            ends[closing[1]] = closing[2]
+        elif found := _LOCATION_OF_LINE.search(line):
+            names[number] = found[1]
+        elif line.endswith("{"):
+            names[number] = ends.get(line[: -len(line.lstrip())], "")
+    for operation, number in _numbered(functions, lines):
+        if operation.source is None:
+            operation.source = _source(_spelt_out(names.get(number, ""), definitions))
+
+
+def _numbered(functions: list[Operation], lines: list[str]) -> list[tuple[Operation, int]]:
+    """Each operation that is printed, with the number of its line: both orders are the same.
+
+    Raises:
+        UnreadableModuleError: they are not.
+    """
+    printed = list(_printed(functions))
+    found = [
+        (match[1], number)
+        for number, line in enumerate(lines)
+        if (match := _OPERATION_LINE.match(line)) and match[1] != "builtin.module"
     ]
-    printed = [operation for operation in _in_printed_order(functions) if operation.line]
-    for operation, line in zip(printed, lines, strict=True):
-        named = _LOCATION_OF_LINE.search(line)
-        if operation.source is None and named is not None:
-            operation.source = _source(_spelt_out(named[1], definitions))
+    for operation, (name, number) in zip(printed, found, strict=False):
+        if name != operation.name:
+            raise UnreadableModuleError(
+                operation, f"the printed module has {lines[number].strip()} in its place"
+            )
+    if len(printed) > len(found):
+        raise UnreadableModuleError(printed[len(found)], "the printed module ends before it")
+    if len(printed) < len(found):
+        further = lines[found[len(printed)][1]].strip()
+        raise UnreadableModuleError(printed[-1], f"the printed module goes on behind it, with {further}")
+    return [(operation, number) for operation, (_, number) in zip(printed, found, strict=True)]
+
+
+def _printed(operations: list[Operation], holder: Operation | None = None) -> Iterator[Operation]:
+    """The operations that have a line, in the order of the lines."""
+    for operation in operations:
+        is_empty_end = operation.name == "scf.yield" and not operation.operands
+        if not (is_empty_end and holder is not None and holder.name in _WITH_EMPTY_ENDS_LEFT_OUT):
+            yield operation
+        for block in itertools.chain.from_iterable(operation.regions):
+            yield from _printed(block.operations, operation)
 
 
 def _spelt_out(name: str, definitions: dict[str, str]) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from kernels.cpu.failures import LANES_OVERLAP, error_of
+from kernels.cpu.lowering.waiting import MOST_AT_ONCE
 from kernels.cpu.rounding import nearest_bits
-from kernels.cpu.toolchain import has_threads
 from kernels.triton_inside import LAUNCH_PARAMETERS
 
 _FORMATS = {
@@ -133,7 +134,10 @@ def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
     else:
         failure = function(x, y, z, threads(), packed)
         if failure is not None:
-            raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
+            if failure != lanes_overlap:
+                raise error_of(kernel, failure)
+            other = for_overlaps()
+            other.run(x, y, z, stream, other.function, other.packed_metadata, None, None, None, {names})
     if exit_hook is not None:
         exit_hook(launch_metadata)
 
@@ -147,7 +151,10 @@ def bind(x, y, z, function, one_thread, {names}):
     def again():
         failure = function(x, y, z, 1 if one_thread else threads(), packed)
         if failure is not None:
-            raise AssertionError(f"{{kernel}}: {{failure.decode()}}")
+            if failure != lanes_overlap:
+                raise error_of(kernel, failure)
+            other = for_overlaps()
+            other.run.bind(x, y, z, other.function, one_thread, {names})()
     return again
 
 launch.bind = bind
@@ -156,6 +163,8 @@ launch.bind = bind
         "StructError": struct.error,
         "address": address,
         "bf16_bits": functools.partial(nearest_bits, element="bf16"),
+        "error_of": error_of,
+        "lanes_overlap": LANES_OVERLAP.encode(),
         "check_grid": functools.partial(_check_grid, kernel, cooperative),
         "fitted": functools.partial(_fitted, kernel, leaves),
         "for_overlaps": for_overlaps,
@@ -277,11 +286,10 @@ def _check_grid(kernel: str, cooperative: bool, x: int, y: int, z: int) -> None:
             f"{kernel}: a grid of {x} x {y} x {z} programs; each size must be from 0 to {_MOST_PROGRAMS}, and all "
             f"programs together fewer than 2^63."
         )
-    threads = torch.get_num_threads() if has_threads() else 1
-    if cooperative and x * y * z > threads:
+    if cooperative and x * y * z > MOST_AT_ONCE:
         raise ValueError(
-            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them "
-            f"and {threads} threads. Launch fewer programs, or raise the number by torch.set_num_threads."
+            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them; "
+            f"at most {MOST_AT_ONCE} can. Launch fewer programs."
         )
 
 

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from kernels.cpu.diagnostics import place
+from kernels.cpu.failures import ASSERTION
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering.constants import c_string, integer
 from kernels.cpu.lowering.shape import VIEWS, Index, viewed
@@ -21,7 +23,7 @@ _VARIABLE = re.compile(r"i\d+$")
 _INTEGERS = ("i32", "i64")
 DIVISIONS = ("arith.divsi", "arith.remsi")
 _ARITHMETIC = ("arith.addi", "arith.subi", "arith.muli", "arith.extsi", "tt.addptr", *DIVISIONS)
-_SIGNED_COMPARISONS = {"slt": ("<", False), "sle": ("<", True), "sgt": (">", False), "sge": (">", True)}
+SIGNED_COMPARISONS = {"slt": ("<", False), "sle": ("<", True), "sgt": (">", False), "sge": (">", True)}
 _C_TYPES = {32: "int32_t", 64: "int64_t"}
 _MOST_LANES = 1 << 20  # of a tile, in Triton
 
@@ -99,7 +101,7 @@ class Addresses:
     def __init__(
         self, scalars: Mapping[Value, str], carried: Mapping[Value, Carried], arguments: Mapping[Value, int]
     ) -> None:
-        self._scalars = scalars
+        self.scalars = scalars
         self._carried = carried
         self.arguments = arguments
         self.quotients: dict[Division, str] = {}
@@ -144,22 +146,6 @@ class Addresses:
             else:
                 return pointer if producer.name == "tt.int_to_ptr" else None
 
-    def is_one_to_one(self, pointer: Value) -> bool:
-        """Whether lanes of a tile of pointers have an element each; strides known at launch only are taken to be so."""
-        variables = [f"i{d}" for d in range(len(pointer.type.dimensions))]
-        sizes = dict(zip(variables, pointer.type.dimensions, strict=True))
-        at = self.affine(pointer, tuple("0" if size == 1 else name for name, size in sizes.items()))
-        if at is None:
-            return False
-        factors = {name: at.coefficients.get(name, 0) for name, size in sizes.items() if size != 1}
-        known = sorted((abs(factor), name) for name, factor in factors.items() if isinstance(factor, int))
-        reach = 0  # of the lanes whose factors are smaller
-        for factor, name in known:
-            if factor <= reach:
-                return False
-            reach += factor * (sizes[name] - 1)
-        return True
-
     def is_same_place(self, first: Value, second: Value) -> bool:
         """Whether two pointers, or tiles of them, lie equally far from their roots in every lane."""
         while first is not second:
@@ -189,7 +175,7 @@ class Addresses:
         """
         producer = mask.producer
         if not mask.type.is_tile:
-            return [Limit(f"({self._scalars[mask]} ? {size} : 0)")]
+            return [Limit(f"({self.scalars[mask]} ? {size} : 0)")]
         if producer is None:
             return None
         if producer.name in VIEWS:
@@ -201,10 +187,10 @@ class Addresses:
         if producer.name == "arith.andi":
             parts = [self.prefix_limits(operand, index, inner, size) for operand in producer.operands]
             return None if None in parts else [limit for part in parts for limit in part or ()]
-        if producer.name != "arith.cmpi" or producer.predicate not in _SIGNED_COMPARISONS:
+        if producer.name != "arith.cmpi" or producer.predicate not in SIGNED_COMPARISONS:
             return None
-        direction, or_equal = _SIGNED_COMPARISONS[producer.predicate]
-        low, high = (self._compared(operand, index) for operand in producer.operands)
+        direction, or_equal = SIGNED_COMPARISONS[producer.predicate]
+        low, high = (self.compared(operand, index) for operand in producer.operands)
         if direction == ">":
             low, high = high, low
         if low is None or high is None or high.coefficients.get(inner, 0) != 0:
@@ -220,20 +206,19 @@ class Addresses:
         count = f"prefix_i{low.width}({start}, {end}, {or_equal:d}, {size})"
         if is_known:
             return [Limit(count)]
-        complaint = (
-            f"{_place(producer)}: what a mask compares, a sum of {low.width} bits, wraps around within a tile"
-        )
+        where = f"{ASSERTION}{place(producer)}"
+        complaint = f"{where}: what a mask compares, a sum of {low.width} bits, wraps around within a tile"
         text = c_string(complaint.encode().decode("latin-1"))
         return [Limit(count, f"wraps_i{low.width}({start}, {size})", text)]
 
-    def _compared(self, value: Value, index: Index) -> Affine | None:
+    def compared(self, value: Value, index: Index) -> Affine | None:
         """A side of a comparison, in the width that its sums are made in; None: they may wrap around in another way."""
         producer = value.producer
         while producer is not None and producer.name in VIEWS:
             value, index = viewed(value, index)
             producer = value.producer
         if producer is not None and producer.name == "arith.extsi":
-            inside = self._compared(producer.operands[0], index)
+            inside = self.compared(producer.operands[0], index)
             if inside is not None and inside.width == 32:
                 return inside
         found = self.affine(value, index)
@@ -257,7 +242,7 @@ class Addresses:
         return quotient if division.name == "arith.divsi" else _difference(a, _product(quotient, b))
 
     def _scalar(self, value: Value) -> Affine | None:
-        name = self._scalars.get(value)
+        name = self.scalars.get(value)
         if name is None:
             return None
         if value.type.is_pointer:
@@ -277,11 +262,6 @@ class Addresses:
         return None if travelled is None else _sum(first, travelled)
 
 
-def _place(operation: Operation) -> str:
-    """Where an operation stands: the Python line, or what it looks like where Triton made it up."""
-    return f"{operation.source[0]}:{operation.source[1]}" if operation.source else operation.line
-
-
 def _known(constant: Operation) -> int | None:
     """The integer that a constant has throughout, if it has one."""
     found = re.search(r"(?:dense<|arith\.constant )(-?\d+)[> ]", constant.line)
@@ -289,7 +269,7 @@ def _known(constant: Operation) -> int | None:
 
 
 def _range(operation: Operation, place: str) -> Affine | None:
-    start = int(re.search(r"start = (\d+)", operation.line)[1])  # type: ignore[index]
+    start = operation.integer("start")
     if place.isdigit():
         return Affine(32, start + int(place), {})
     return Affine(32, start, {place: 1}) if _VARIABLE.match(place) else None

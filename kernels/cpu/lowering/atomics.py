@@ -10,6 +10,7 @@ from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.ir_types import UNSIGNED, Type
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.rule import narrowed, widened
+from kernels.cpu.lowering.waiting import where
 
 FUNCTIONS = r"""
 #define ATOMIC(suffix, type)                                                                     \
@@ -20,25 +21,6 @@ FUNCTIONS = r"""
 ATOMIC(16, uint16_t)
 ATOMIC(32, uint32_t)
 ATOMIC(64, uint64_t)
-"""
-# Only for kernels that poll: the clock costs a header.
-POLLING = r"""
-#include <time.h>
-INLINE uint64_t clock_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-#define POLL(suffix, type)                                                                       \
-  INLINE bool poll_##suffix(const type *p, type expected, bool endless, uint64_t since, uint64_t budget) { \
-    for (;;) {                                                                                   \
-      if (__atomic_load_n(p, __ATOMIC_SEQ_CST) == expected) return true;                         \
-      if (!endless && clock_ns() - since >= budget) return false;                                \
-    }                                                                                            \
-  }
-POLL(16, uint16_t)
-POLL(32, uint32_t)
-POLL(64, uint64_t)
 """
 _UPDATES = {
     "and": "{a} & {b}",
@@ -52,11 +34,6 @@ _UPDATES = {
     "umin": "{a} < {b} ? {a} : {b}",
     "exch": "{b}",
 }
-
-
-def polls(function: Operation) -> bool:
-    """Say whether a function waits for memory to hold a value."""
-    return any(each.name == "tt.atomic_poll" for block in function.regions[0] for each in block.walk())
 
 
 def _update(emitter: Emitter, operation: Operation) -> None:
@@ -76,14 +53,15 @@ def _update(emitter: Emitter, operation: Operation) -> None:
         emitter.line(f"const {bits} further = {_bits(value, type_)};")
         emitter.line(f"{bits} *const at = ({bits} *)({pointer});")
         emitter.line(f"{bits} seen = __atomic_load_n(at, __ATOMIC_SEQ_CST);")
+        updated = narrowed(f"({_UPDATES[kind].format(a=a, b=b)})", element)
         with emitter.braces("for (;;)"):
-            updated = narrowed(f"({_UPDATES[kind].format(a=a, b=b)})", element)
             emitter.line(f"const {type_.c} updated = {updated};")
             emitter.line(
                 f"const {bits} found = atomic_swap_{type_.width}(at, seen, {_bits('updated', type_)});"
             )
             emitter.line("if (found == seen) break;")
             emitter.line("seen = found;")
+        emitter.changed(f"{_bits(updated, type_)} != seen")
         emitter.line(f"{result} = {_of_bits('seen', type_)};")
 
     _each_lane(emitter, operation, operation.operands[:2], operation.operands[2:], lane)
@@ -96,6 +74,12 @@ def _compare_and_swap(emitter: Emitter, operation: Operation) -> None:
     def lane(pointer: str, expected: str, wanted: str, result: str) -> None:
         bits = f"uint{type_.width}_t"
         swapped = f"atomic_swap_{type_.width}(({bits} *)({pointer}), {_bits(expected, type_)}, {_bits(wanted, type_)})"
+        if emitter.waits:
+            emitter.line(f"const {bits} found = {swapped};")
+            emitter.changed(
+                f"found == {_bits(expected, type_)} && {_bits(expected, type_)} != {_bits(wanted, type_)}"
+            )
+            swapped = "found"
         emitter.line(f"{result} = {_of_bits(swapped, type_)};")
 
     _each_lane(emitter, operation, operation.operands, [], lane)
@@ -119,6 +103,7 @@ def _store(emitter: Emitter, operation: Operation) -> None:
     def lane(pointer: str, value: str) -> None:
         bits = _bits_type(type_)
         emitter.line(f"__atomic_store_n(({bits} *)({pointer}), {_bits(value, type_)}, __ATOMIC_SEQ_CST);")
+        emitter.changed()
 
     _each_lane(emitter, operation, operation.operands[:2], operation.operands[2:], lane)
 
@@ -129,15 +114,15 @@ def _poll(emitter: Emitter, operation: Operation) -> None:
     type_ = expected.type
     _check(operation, type_)
     endless, budget = ("false", f"(uint64_t){emitter.scalars[timeout[0]]}") if timeout else ("true", "0")
-    since = emitter.name("since")
+    since, place = emitter.name("since"), where(operation)
 
     def lane(pointer: str, wanted: str, result: str) -> None:
         bits = _bits_type(type_)
         arguments = f"(const {bits} *)({pointer}), {_bits(wanted, type_)}, {endless}, {since}, {budget}"
-        emitter.line(f"{result} = poll_{type_.width}({arguments});")
+        emitter.line(f"{result} = poll_{type_.width}(grid, {arguments}, {place});")
 
     emitter.before_effect()
-    emitter.line(f"const uint64_t {since} = {'clock_ns()' if timeout else '0'};")
+    emitter.line(f"const uint64_t {since} = {'now_ns()' if timeout else '0'};")
     _each_lane(emitter, operation, [pointers, expected], [], lane)
 
 

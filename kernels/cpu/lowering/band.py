@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+from kernels.cpu.diagnostics import faults_of
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering.addresses import DIVISIONS, Limit
 from kernels.cpu.lowering.elementwise import RULES
@@ -56,10 +58,12 @@ class Band:
     def add(self, sink: Sink) -> None:
         self.sinks.append(sink)
 
-    def may_store_to(self, state: FunctionState, pointer: Value) -> bool:
-        """Say whether a store may go to what a pointer points at."""
+    def may_store_to(self, state: FunctionState, access: Operation) -> bool:
+        """Say whether a store may go to what a load or another access uses."""
+        mask, pointer = _mask(access), access.operands[0]
         return any(
-            state.overlaps.may_meet(state.addresses, store.operands[0], pointer) for store in self.stores
+            state.overlaps.may_meet(state.addresses, store.operands[0], pointer, (_mask(store), mask))
+            for store in self.stores
         )
 
     def conflicts(self, state: FunctionState, further: Sink) -> list[Operation]:
@@ -87,28 +91,30 @@ class Band:
         return frozenset(value for value, _ in self._demanded(state, self.sinks))
 
     def to_keep_first(self, state: FunctionState) -> list[Value]:
-        """The tiles that must be in arrays first: worked out here they would be worked out several times."""
+        """The tiles that must be in arrays first.
+
+        Worked out here they would be worked out several times, or in part where all of their elements are needed later.
+        """
         found: dict[Value, None] = {}
         places: dict[Value, Index] = {}
-        whole = {sink.value for sink in self.sinks}
-        for value, index in self._demanded(state, self.sinks):
+        demanded = self._demanded(state, self.sinks)
+        emitted = frozenset([*self._worked_out(state, demanded), *self.stores])
+        for value, index in demanded:
             if value.producer is not None and value.producer.name in VIEWS:
                 continue
             if state.costs.is_cheap(value) or value in state.carried:
                 continue
             simple = all(place.isdigit() or _VARIABLE.fullmatch(place) for place in index)
             repeated = self._runs(index) > value.type.elements
-            if not simple or repeated or places.setdefault(value, index) != index:
-                assert value not in whole or index != self._own_index(), "a band would wait for itself"
+            in_part = not self._covers(value, index) and state.has_users_left(value, emitted)
+            if not simple or repeated or in_part or places.setdefault(value, index) != index:
                 found[value] = None
         return list(found)
 
     def emit(self, state: FunctionState) -> None:
         """Write the loop nest; keep what later operations need of the tiles worked out in it."""
         demanded = sorted(self._demanded(state, self.sinks), key=lambda element: _order(state, element[0]))
-        for value, _ in demanded:
-            if not state.costs.is_cheap(value) and value.producer is not None:
-                state.done.add(value.producer)
+        state.done.update(self._worked_out(state, demanded))
         state.done.update(self.stores)
         kept = self._arrays_to_keep(state, demanded)
         nest = _Nest(self, state, demanded, kept)
@@ -121,6 +127,8 @@ class Band:
         if not quotients or are_long(quotients):
             nest.write([])
         state.arrays.update({value: array for (value, _), array in kept.items()})
+        if self.stores:
+            state.changed()
 
     def _arrays_to_keep(self, state: FunctionState, demanded: list[Element]) -> dict[Element, str]:
         """New arrays for the tiles that are worked out here and needed again."""
@@ -128,6 +136,10 @@ class Band:
         known = {sink.value for sink in self.sinks}
         for value, index in demanded:
             if value not in known and self._must_keep(state, value):
+                # What is kept is taken for whole.
+                assert self._covers(value, index), (
+                    f"{value.type} would be kept in part: {index} of {self.shape}"
+                )
                 known.add(value)
                 kept[value, index] = state.new_array(value.type)
         return kept
@@ -137,6 +149,17 @@ class Band:
         if producer is None or producer.name in VIEWS or state.costs.is_cheap(value):
             return False
         return state.has_users_left(value)
+
+    def _covers(self, value: Value, index: Index) -> bool:
+        """Say whether the loops take an index to each element of a tile."""
+        sizes = {f"i{d}": size for d, size in enumerate(self.shape)}
+        moved = [(place, size) for place, size in zip(index, value.type.dimensions, strict=True) if size != 1]
+        return all(sizes.get(place) == size for place, size in moved) and len(dict(moved)) == len(moved)
+
+    def _worked_out(self, state: FunctionState, demanded: list[Element]) -> list[Operation]:
+        """The operations whose results are worked out here, those aside that are cheap to work out again."""
+        producers = (value.producer for value, _ in demanded if not state.costs.is_cheap(value))
+        return [producer for producer in producers if producer is not None]
 
     def _own_index(self) -> Index:
         return tuple("0" if size == 1 else f"i{d}" for d, size in enumerate(self.shape))
@@ -205,9 +228,10 @@ def _disturbs(state: FunctionState, store: Operation, access: Operation, in_own_
         in_own_lane: a lane needs the element of the access that has its own index.
     """
     first, second = store.operands[0], access.operands[0]
+    masks = (_mask(store), _mask(access))
     if first is second:
-        return not (in_own_lane and state.addresses.is_one_to_one(first))
-    return state.overlaps.may_meet(state.addresses, first, second, in_own_lane)
+        return not (in_own_lane and state.overlaps.is_one_to_one(state.addresses, first, masks))
+    return state.overlaps.may_meet(state.addresses, first, second, masks, in_own_lane)
 
 
 def _level(index: Index) -> int:
@@ -236,6 +260,7 @@ class _Nest:
         self._names: dict[Element, str] = {}
         self._limits: dict[Limit, None] = {}
         self._masks: set[Element] = set()
+        self._arrays_read: dict[Value, None] = {}
         self._find_masks()
         masks = {_mask(store) for store in band.stores}
         # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask, and
@@ -246,6 +271,9 @@ class _Nest:
             and masks == {mask for mask, _ in self._masks}
             and all(_is_for_stores_under(state, value, masks) for value, _ in kept)
         )
+        if self._all_within:
+            for array in kept.values():
+                state.kept.allow_partial(array)
 
     def quotients(self) -> list[Quotient]:
         """The quotients that cut the innermost loop into runs."""
@@ -260,6 +288,8 @@ class _Nest:
             self._fill()
         state = self._state
         state.line("{")
+        for value in self._arrays_read:
+            state.kept.read(state.arrays[value], value)
         self._copy(-1, set())
         for d in self._loops[:-1]:
             state.line(f"for (int32_t i{d} = 0; i{d} < {self._band.shape[d]}; ++i{d}) {{")
@@ -296,7 +326,8 @@ class _Nest:
             while sinks and sinks[0].store is not None and sinks[0].order < _order(self._state, value):
                 self._store(sinks.pop(0).store)
             name = self._names[value, index]
-            self._add(index, f"{value.type.c} const {name} = {self._expression(value, index)};")
+            with faults_of(value.producer) if value.producer is not None else nullcontext():
+                self._add(index, f"{value.type.c} const {name} = {self._expression(value, index)};")
             if (value, index) in self._kept:
                 self._keep(self._kept[value, index], value, index)
         for sink in sinks:
@@ -309,7 +340,8 @@ class _Nest:
     def _keep(self, array: str, value: Value, index: Index) -> None:
         """Write an element to an array."""
         place = linear(index, value.type.dimensions)
-        self._add(index, f"{array}[{place}] = {self._read(value, index)};")
+        told = self._state.kept.written(array, place)
+        self._add(index, f"{array}[{place}] = {self._read(value, index)};{told}")
 
     def _store(self, operation: Operation | None) -> None:
         """Store an element to memory, if its mask is set."""
@@ -370,6 +402,7 @@ class _Nest:
         if not value.type.is_tile:
             return state.scalars[value]
         if value in state.arrays:
+            self._arrays_read[value] = None
             return f"{state.arrays[value]}[{linear(index, value.type.dimensions)}]"
         return self._names[(value, index)]
 
@@ -396,14 +429,13 @@ class _Nest:
         if operation.name in VIEWS:
             operand, place = viewed(value, index)
             if operation.name == "tt.reshape" and operand in self._state.arrays:
+                self._arrays_read[operand] = None
                 return f"{self._state.arrays[operand]}[{linear(index, value.type.dimensions)}]"
             return self._read(operand, place)
         if operation.name == "tt.splat":
             return self._state.scalars[operation.operands[0]]
         if operation.name == "tt.make_range":
-            start = re.search(r"start = (\d+)", operation.line)
-            assert start is not None
-            return f"(int32_t)({index[0]} + {start[1]})"
+            return f"(int32_t)({index[0]} + {operation.integer('start')})"
         if operation.name == "tt.load":
             return self._loaded(operation, index)
         if operation.name == "tt.join":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Block, Operation, Value
+from kernels.cpu.lowering import waiting
 from kernels.cpu.lowering.addresses import Carried
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.shape import VIEWS
+
+_UNSIGNED = re.compile(r"scf\.for unsigned |\bunsignedCmp\b")
 
 
 def _for(emitter: Emitter, operation: Operation) -> None:
@@ -28,7 +32,7 @@ def _for(emitter: Emitter, operation: Operation) -> None:
     starts = dict(zip(carried, first, strict=True))
     _begin(emitter, kept, [starts[argument] for argument in kept])
     c = variable.type.c
-    unsigned = "unsignedCmp" in operation.line
+    unsigned = _UNSIGNED.search(operation.line) is not None
     low, high, by = (
         f"(int64_t)({'u' if unsigned else ''}{c}){emitter.scalars[value]}" for value in (lower, upper, step)
     )
@@ -70,6 +74,7 @@ def _while(emitter: Emitter, operation: Operation) -> None:
     for value in (*after.arguments, *operation.results):
         declare(emitter, value)
     condition, *handed_on = before.operations[-1].operands
+    turns_wait = emitter.waits and waiting.waits(operation)
     with emitter.braces("for (;;)"):
         with emitter.branch():
             emitter.block(before)
@@ -79,6 +84,10 @@ def _while(emitter: Emitter, operation: Operation) -> None:
             emitter.block(after)
             end = after.operations[-1]
             assign(emitter, before.arguments, end.operands, end)
+            if turns_wait:
+                waiting.emit_turn(emitter, operation)
+    if turns_wait:
+        emitter.line("wait_over(grid);")
     for argument, result in zip(after.arguments, operation.results, strict=True):
         _copy(emitter, argument, result)
     emitter.done.add(operation)
@@ -213,6 +222,7 @@ def _copy(emitter: Emitter, source: Value, target: Value) -> None:
 def _move(emitter: Emitter, source: str, target: Value) -> None:
     size = target.type.elements * target.type.bytes
     emitter.line(f"memcpy({emitter.arrays[target]}, {source}, {size});")
+    emitter.kept.moved(source, emitter.arrays[target])
 
 
 LOWERINGS: dict[str, Lower] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from kernels.cpu.failures import ASSERTION
 from kernels.cpu.ir_tree import Operation
 from kernels.cpu.ir_types import SHORT_FLOATS, UNSIGNED, Type
 from kernels.cpu.lowering.constants import c_string
@@ -18,7 +19,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 def _assert(emitter: Emitter, operation: Operation) -> None:
     """A failed assertion does not stop the program; the launch raises it when all programs have ended."""
     (condition,) = operation.operands
-    message = f"*grid->failure = {_text(operation)};"
+    message = f"*grid->failure = {_text(operation, ASSERTION)};"
     if condition.type.is_tile:
         holds = emitter.array_of(condition)
         emitter.line(
@@ -53,10 +54,10 @@ def _print(emitter: Emitter, operation: Operation) -> None:
     emitter.done.add(operation)
 
 
-def _text(operation: Operation) -> str:
-    """The operation's message as a C string."""
+def _text(operation: Operation, begin: str = "") -> str:
+    """The operation's message as a C string, behind `begin`."""
     found = _STRING.search(operation.line.partition("tt.")[2])
-    return c_string(_ESCAPE.sub(_unescaped, found[1]) if found else "")
+    return c_string(begin + (_ESCAPE.sub(_unescaped, found[1]) if found else ""))
 
 
 def _unescaped(escape: re.Match[str]) -> str:

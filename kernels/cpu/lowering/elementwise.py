@@ -17,7 +17,7 @@ def _moved_pointer(operation: Operation, args: Sequence[str]) -> str:
 RULES: dict[str, Rule] = {**arith.RULES, **casts.RULES, **math.RULES, "tt.addptr": _moved_pointer}
 
 # What is cheaper to work out again than to keep in memory.
-_CHEAP = {
+CHEAP = {
     "arith.constant",
     "arith.addi",
     "arith.subi",
@@ -69,7 +69,7 @@ class Costs:
         if not value.type.is_tile:
             return 0
         producer = value.producer
-        if producer is None or producer.name not in _CHEAP:
+        if producer is None or producer.name not in CHEAP:
             return _MOST_OPERATIONS + 1
         own = _OPERATIONS_OF_A_DIVISION if producer.name in DIVISIONS else 1
         return min(_MOST_OPERATIONS + 1, own + sum(self._cost(operand) for operand in producer.operands))

@@ -14,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernels.cpu.diagnostics import unsupported
+from kernels.cpu.diagnostics import faults_of, unsupported
 from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.ir_types import UnsupportedTypeError
 from kernels.cpu.lowering.band import Band, Sink
 from kernels.cpu.lowering.elementwise import RULES
+from kernels.cpu.lowering.functions import SharedFunctions
+from kernels.cpu.lowering.network import Network, find_network
 from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
 from kernels.cpu.lowering.shape import VIEWS
+from kernels.cpu.lowering.stages import emit_stage
 from kernels.cpu.lowering.state import FunctionState
 
 Lower = Callable[[Any, Operation], None]
@@ -36,27 +38,37 @@ class Emitter(FunctionState):
         lowerings: name of an operation -> what emits it, for all that are not elementwise.
         scratch: where arrays are laid out; shared by the functions of a module.
         overlaps: what the function's pointer arguments may have in common.
+        functions: what functions of the module call.
     """
 
-    def __init__(self, lowerings: Mapping[str, Lower], scratch: Scratch, overlaps: Overlaps) -> None:
-        super().__init__(scratch, overlaps)
+    def __init__(
+        self,
+        lowerings: Mapping[str, Lower],
+        scratch: Scratch,
+        overlaps: Overlaps,
+        functions: SharedFunctions,
+    ) -> None:
+        super().__init__(scratch, overlaps, functions)
         self._lowerings = lowerings
         self._band: Band | None = None
         self._loads: list[Operation] = []
 
     def block(self, block: Block) -> None:
         """Emit all operations of a block; what is still open at its end stays open."""
+        network = find_network(block)
         for operation in block.operations:
-            try:
-                self._operation(operation)
-            except UnsupportedTypeError as error:
-                raise unsupported(operation, str(error)) from None
+            with faults_of(operation):
+                if operation in network.inside:
+                    self._stages(network, operation)
+                else:
+                    self._operation(operation)
 
     def array_of(self, value: Value) -> str:
         """Have a tile's elements in an array, and return its name."""
         self.flush()
         if value not in self.arrays:
             self.emit_alone(value)
+        self.kept.read(self.arrays[value], value)
         return self.arrays[value]
 
     def fill(self, targets: Mapping[str, Value], joining: bool = False) -> None:
@@ -95,12 +107,12 @@ class Emitter(FunctionState):
 
     def load(self, operation: Operation) -> None:
         """Note a tile load: it happens where its elements are needed."""
-        self.before_access(operation.operands[0])
+        self.before_access(operation)
         self._loads.append(operation)
 
-    def before_access(self, pointer: Value) -> None:
-        """Close the band if it stores to what `pointer` may point at."""
-        if self._band is not None and self._band.may_store_to(self, pointer):
+    def before_access(self, access: Operation) -> None:
+        """Close the band if it stores to what an access may use."""
+        if self._band is not None and self._band.may_store_to(self, access):
             self.flush()
 
     def before_effect(self) -> None:
@@ -156,6 +168,14 @@ class Emitter(FunctionState):
                 _ = operation.result.type.c  # refuses types that have no counterpart
         elif operation.name not in _LAZY:
             raise unsupported(operation, "there is no lowering for it")
+
+    def _stages(self, network: Network, operation: Operation) -> None:
+        """Emit the stages that come in the place of an operation, which does nothing else."""
+        for stage in network.stages.get(operation, ()):
+            sources = {value: self.array_of(value) for value in stage.inputs}
+            self.flush()
+            emit_stage(self, stage, sources)
+        self.done.add(operation)
 
     def _open(self, shape: tuple[int, ...]) -> None:
         """Have an open band of this shape."""

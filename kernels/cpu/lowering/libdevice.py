@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable
+
+from kernels.cpu.lowering import directed_rounding, special_functions
+
 # sinpi and cospi: x less the nearest multiple of 1/2 is exact. normcdf: what the argument of erfc loses by rounding is
 # made good by erfc's slope. Conversions: what PTX does beyond the range, and with NaN.
 FUNCTIONS = r"""
@@ -28,6 +34,20 @@ INLINE double nv_normcdf(double x) {
     return x != x ? (integer)(of_nan) : x < low ? (integer)(beyond_low) :                  \
            x >= high ? (integer)(beyond_high) : (integer)x;                                \
   }
+INLINE int32_t nv_mul24(int32_t a, int32_t b) { return (a << 8 >> 8) * (b << 8 >> 8); }
+INLINE uint32_t nv_brev(uint32_t x) {
+  x = (x >> 1 & 0x55555555u) | (x & 0x55555555u) << 1;
+  x = (x >> 2 & 0x33333333u) | (x & 0x33333333u) << 2;
+  x = (x >> 4 & 0x0f0f0f0fu) | (x & 0x0f0f0f0fu) << 4;
+  return __builtin_bswap32(x);
+}
+/* Four bytes of eight, each chosen by three bits. */
+INLINE uint32_t nv_byte_perm(uint32_t a, uint32_t b, uint32_t chosen) {
+  const uint64_t bytes = (uint64_t)b << 32 | a;
+  uint32_t found = 0;
+  for (int i = 0; i < 4; ++i) found |= (uint32_t)(bytes >> 8 * (chosen >> 4 * i & 7) & 0xff) << 8 * i;
+  return found;
+}
 NV_TO_INTEGER(f32, float, i32, int32_t, -0x1p31f, 0x1p31f, INT32_MIN, INT32_MAX, 0)
 NV_TO_INTEGER(f32, float, u32, uint32_t, 0.0f, 0x1p32f, 0, UINT32_MAX, 0)
 NV_TO_INTEGER(f32, float, i64, int64_t, -0x1p63f, 0x1p63f, INT64_MIN, INT64_MAX, INT64_MIN)
@@ -61,6 +81,36 @@ EXPRESSIONS = {
     "__nv_popcll": "__builtin_popcountll((uint64_t){0})",
     "__nv_ffs": "__builtin_ffs({0})",
     "__nv_ffsll": "__builtin_ffsll({0})",
+    "__nv_abs": "({0} < 0 ? -{0} : {0})",
+    "__nv_llabs": "({0} < 0 ? -{0} : {0})",
+    "__nv_brev": "(int32_t)nv_brev((uint32_t){0})",
+    "__nv_brevll": "(int64_t)((uint64_t)nv_brev((uint32_t){0}) << 32 | nv_brev((uint32_t)((uint64_t){0} >> 32)))",
+    "__nv_byte_perm": "(int32_t)nv_byte_perm((uint32_t){0}, (uint32_t){1}, (uint32_t){2})",
+    "__nv_mul24": "nv_mul24({0}, {1})",
+    "__nv_umul24": "(int32_t)(((uint32_t){0} & 0xffffffu) * ((uint32_t){1} & 0xffffffu))",
+    "__nv_sad": "({0} < {1} ? {1} - {0} + {2} : {0} - {1} + {2})",
+    "__nv_usad": "(int32_t)(((uint32_t){0} < (uint32_t){1} ? {1} - {0} : {0} - {1}) + {2})",
+    "__nv_hadd": "(int32_t)(((int64_t){0} + {1}) >> 1)",
+    "__nv_rhadd": "(int32_t)(((int64_t){0} + {1} + 1) >> 1)",
+    "__nv_uhadd": "(int32_t)(((uint64_t)(uint32_t){0} + (uint32_t){1}) >> 1)",
+    "__nv_urhadd": "(int32_t)(((uint64_t)(uint32_t){0} + (uint32_t){1} + 1) >> 1)",
+    "__nv_hiloint2double": "f64_of_bits((uint64_t)(uint32_t){0} << 32 | (uint32_t){1})",
+    "__nv_double2hiint": "(int32_t)(bits_of_f64({0}) >> 32)",
+    "__nv_double2loint": "(int32_t)bits_of_f64({0})",
+    "__nv_llrint": "nv_f64_to_i64(rint({0}))",
+    "__nv_llrintf": "nv_f32_to_i64(rintf({0}))",
+    "__nv_llround": "nv_f64_to_i64(round({0}))",
+    "__nv_llroundf": "nv_f32_to_i64(roundf({0}))",
+    "__nv_ilogb": "special_ilogb({0})",
+    "__nv_ilogbf": "special_ilogb((double){0})",
+    "__nv_logb": "logb({0})",
+    "__nv_logbf": "logbf({0})",
+    "__nv_ldexp": "ldexp({0}, {1})",
+    "__nv_ldexpf": "ldexpf({0}, {1})",
+    "__nv_scalbn": "ldexp({0}, {1})",
+    "__nv_scalbnf": "ldexpf({0}, {1})",
+    "__nv_powi": "pow({0}, (double){1})",
+    "__nv_powif": "(float)pow((double){0}, (double){1})",
     "__nv_mulhi": "(int32_t)((int64_t){0} * {1} >> 32)",
     "__nv_umulhi": "(int32_t)((uint64_t)(uint32_t){0} * (uint32_t){1} >> 32)",
     "__nv_mul64hi": "(int64_t)((__int128){0} * {1} >> 64)",
@@ -76,7 +126,7 @@ EXPRESSIONS = {
     "__nv_fast_powf": "powf({0}, {1})",
     "__nv_fast_sinf": "sinf({0})",
     "__nv_fast_tanf": "tanf({0})",
-    # Sums and products by name are left out: C may fuse them, which these forbid. Quotients and roots it cannot.
+    # Quotients and roots are never fused with what comes after, so that they need no care.
     "__nv_fdiv_rn": "({0} / {1})",
     "__nv_ddiv_rn": "({0} / {1})",
     "__nv_frcp_rn": "(1.0f / {0})",
@@ -108,4 +158,30 @@ EXPRESSIONS = {
         for integer, to in (("int", "i32"), ("uint", "u32"), ("ll", "i64"), ("ull", "u64"))
         for mode, function in (("rn", "rint"), ("rz", "trunc"), ("rd", "floor"), ("ru", "ceil"))
     },
+    **directed_rounding.EXPRESSIONS,
+    **special_functions.EXPRESSIONS,
 }
+
+# What the names of a part's functions begin with -> its code. A kernel has the parts that it uses.
+_PARTS = {
+    "nv_": FUNCTIONS,
+    "directed_": directed_rounding.FUNCTIONS,
+    "special_": special_functions.FUNCTIONS,
+}
+
+
+def functions_for(code: str) -> str:
+    """The C functions that a kernel's own code calls by name."""
+    return "\n".join(
+        functions for beginning, functions in _PARTS.items() if re.search(rf"\b{beginning}", code)
+    )
+
+
+def closest(symbol: str, known: Iterable[str]) -> str:
+    """The known symbol that is most like another one.
+
+    Example:
+        >>> closest("__nv_sinn", ["__nv_cos", "__nv_sin"])
+        '__nv_sin'
+    """
+    return max(known, key=lambda each: difflib.SequenceMatcher(None, symbol, each).ratio())

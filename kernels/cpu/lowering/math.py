@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kernels.cpu.diagnostics import unsupported
 from kernels.cpu.ir_tree import Operation
-from kernels.cpu.lowering.libdevice import EXPRESSIONS, FUNCTIONS
+from kernels.cpu.lowering.libdevice import EXPRESSIONS, closest, functions_for
 from kernels.cpu.lowering.rule import Rule, narrowed, widened
 from kernels.cpu.toolchain import has_vector_math
 
@@ -39,9 +39,9 @@ _MATH = {
 _LIBDEVICE = (
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos",
     "cosh", "erf", "erfc", "exp", "exp10", "exp2", "expm1", "fabs", "fdim", "floor", "fma",
-    "fmax", "fmin", "fmod", "hypot", "lgamma", "log", "log10", "log1p", "log2", "nearbyint",
+    "fmax", "fmin", "fmod", "hypot", "log", "log10", "log1p", "log2", "nearbyint",
     "nextafter", "pow", "remainder", "rint", "round", "rsqrt", "sin", "sinh", "sqrt", "tan", "tanh",
-    "tgamma", "trunc",
+    "trunc",
 )
 # fmt: on
 _NOT_IN_C = {"rsqrt"}
@@ -103,14 +103,23 @@ def _extern(operation: Operation, args: Sequence[str]) -> str:
     element = operation.result.type.element
     if symbol == f"__nv_{name}{'f' if element == 'f32' else ''}" and name in _LIBDEVICE:
         return _reciprocal_root(operation, args) if name == "rsqrt" else _call(name)(operation, args)
-    others = (each.removeprefix("__nv_") for each in EXPRESSIONS)
     raise unsupported(
-        operation, f"the function {symbol} is not known; known: {', '.join(sorted({*_LIBDEVICE, *others}))}"
+        operation,
+        f"the function {symbol} is not known; the closest known one is {closest(symbol, known_symbols())}",
     )
 
 
-def declarations() -> str:
-    """Declare the functions that libmvec has, so that loops over lanes call its vector twins; what is built on them."""
+def known_symbols() -> list[str]:
+    """The symbols of libdevice that are known."""
+    return sorted({*EXPRESSIONS, *(f"__nv_{each}{suffix}" for each in _LIBDEVICE for suffix in ("", "f"))})
+
+
+def declarations(code: str) -> str:
+    """Declare the functions that libmvec has, so that loops over lanes call its vector twins; what is built on them.
+
+    Args:
+        code: of the kernel itself. What libdevice has beside C's library is there only where this calls it.
+    """
     names = sorted({*_MATH.values(), *_LIBDEVICE} - _BY_BUILTIN - _NOT_IN_C)
     lines = []
     for name in names:
@@ -118,7 +127,7 @@ def declarations() -> str:
             if has_vector_math(function):
                 arguments = ", ".join([c] * (2 if name in _TWO_OPERANDS else 1))
                 lines.append(f'__attribute__((simd("notinbranch"))) {c} {function}({arguments});')
-    return "\n".join([*lines, _POWERS, FUNCTIONS])
+    return "\n".join([*lines, _POWERS, functions_for(code)])
 
 
 RULES: dict[str, Rule] = {

@@ -14,7 +14,7 @@ def _load(emitter: Emitter, operation: Operation) -> None:
         if operation.flag("isVolatile"):
             emitter.before_effect()  # it happens now, each time
         return
-    emitter.before_access(pointer)
+    emitter.before_access(operation)
     memory = f"*{emitter.scalars[pointer]}"
     if operation.flag("isVolatile"):
         memory = f"*(volatile {operation.result.type.c} *){emitter.scalars[pointer]}"
@@ -33,6 +33,7 @@ def _store(emitter: Emitter, operation: Operation) -> None:
     pointer, value, *mask = (emitter.scalars[operand] for operand in operation.operands)
     condition = f"if ({mask[0]}) " if mask else ""
     emitter.line(f"{condition}*{pointer} = {value};")
+    emitter.changed(*mask)
     emitter.done.add(operation)
 
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from kernels.cpu.diagnostics import faults_of
+from kernels.cpu.failures import LANES_OVERLAP
 from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering import atomics, branches, control, debug, dot, gather, memory, program, reduce
+from kernels.cpu.lowering import (
+    atomics,
+    branches,
+    control,
+    debug,
+    dot,
+    gather,
+    kept_tiles,
+    memory,
+    one_to_one,
+    program,
+    reduce,
+    waiting,
+)
+from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
+from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.math import declarations
 from kernels.cpu.lowering.overlaps import Apart, Overlaps
 from kernels.cpu.lowering.prelude import PRELUDE
@@ -26,7 +42,6 @@ LOWERINGS: dict[str, Lower] = {
     **debug.LOWERINGS,
 }
 ENTRY = "run"
-_SYMBOL = re.compile(r'tt\.func (public|private) @"?([^"\s]+?)"?\((?:%|\))')
 
 _GRID = """
 typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;
@@ -74,38 +89,60 @@ class Code:
     apart: tuple[Apart, ...]
 
 
-def lower_module(functions: list[Operation], arguments_overlap: bool = False) -> Code:
+def lower_module(
+    functions: list[Operation], arguments_overlap: bool = False, check_tiles: bool = False
+) -> Code:
     """Turn the functions of a module into C.
 
     Args:
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
+        check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
 
     Raises:
-        CompilationError: an operation or a type that has no counterpart.
+        CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch = Scratch()
+    scratch, shared = Scratch(check_tiles), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
     apart: list[Apart] = []
+    conditions: list[str] = []
+    can_wait = waiting.can_wait(functions)
     for function in functions:
-        found = _SYMBOL.match(function.line)
-        assert found is not None, function.line
-        if found[1] == "public":
-            kernel, name = function, found[2]
-        head = _head(function, found[2])
+        is_kernel = function.text("sym_visibility") == "public"
+        if is_kernel:
+            kernel, name = function, function.text("sym_name")
+        with faults_of(function):
+            head = _head(function, function.text("sym_name"))
+            # What a function is called with is not looked at by launches.
+            overlaps = Overlaps(arguments_overlap or not is_kernel)
+            emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait)
         heads.append(f"{head};")
-        # What a function is called with is not looked at by launches.
-        emitter = _emitted(function, scratch, Overlaps(arguments_overlap or found[1] != "public"))
         apart += emitter.overlaps.apart
+        conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
         bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
     assert kernel is not None, "a module has one public function"
-    polling = [atomics.POLLING] if any(map(atomics.polls, functions)) else []
-    parts = [PRELUDE, declarations(), _GRID, atomics.FUNCTIONS, *polling, *heads, *bodies]
-    text = "\n".join([*parts, _entry(kernel, name, scratch.bytes, programs_worth_a_thread(functions))])
-    return Code(name, text, scratch.bytes, has_runs, tuple(apart))
+    bodies = [*shared.definitions(), *bodies]
+    looking = [one_to_one.FUNCTIONS] if conditions else []
+    checking = [kept_tiles.FUNCTIONS] if check_tiles else []
+    grid = [waiting.GRID, waiting.definitions(min(scratch.bytes, _MOST_ON_STACK))] if can_wait else [_GRID]
+    polling = [waiting.POLLING] if can_wait else []
+    parts = [
+        PRELUDE,
+        declarations("\n".join(bodies)),
+        *grid,
+        atomics.FUNCTIONS,
+        *polling,
+        *looking,
+        *checking,
+        *heads,
+        *bodies,
+    ]
+    few = None if can_wait else programs_worth_a_thread(functions)
+    entry = _entry(kernel, name, scratch.bytes, few, conditions)
+    return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
 
 
 def _head(function: Operation, symbol: str) -> str:
@@ -129,9 +166,9 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitter:
+def _emitted(function: Operation, emitter: Emitter, waits: bool) -> Emitter:
     """A function's lines."""
-    emitter = Emitter(LOWERINGS, scratch, overlaps)
+    emitter.waits = waits
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
         emitter.scalars[argument] = f"arg{place}"
@@ -141,8 +178,12 @@ def _emitted(function: Operation, scratch: Scratch, overlaps: Overlaps) -> Emitt
     return emitter
 
 
-def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int) -> str:
-    """The function that is called from Python: unpack the arguments, run every program of the grid."""
+def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int | None, conditions: list[str]) -> str:
+    """The function that is called from Python: unpack the arguments, run every program of the grid.
+
+    Args:
+        few: fewer programs run on one thread. None: programs can wait for others.
+    """
     unpacking = []
     offset = 0
     arguments: list[Value] = kernel.regions[0][0].arguments
@@ -156,11 +197,19 @@ def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int) -> str:
         allocation = f"char scratch[{max(64, scratch_bytes)}] __attribute__((aligned(64)));"
     else:
         allocation = f"char *scratch = aligned_alloc(64, {scratch_bytes});"
+    unpacked = "\n".join(unpacking)
+    looked_at = "\n".join(
+        f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions
+    )
+    call = f"{function_name(symbol)}({', '.join(names)})"
+    release = "" if on_stack else "free(scratch);"
+    if few is None:
+        return waiting.entry(unpacked, looked_at, allocation, release, call, ENTRY)
     return _ENTRY.format(
         entry=ENTRY,
         few=few,
-        unpacking="\n".join(unpacking),
+        unpacking=f"{unpacked}\n{looked_at}" if looked_at else unpacked,
         scratch=allocation,
-        call=f"{function_name(symbol)}({', '.join(names)})",
-        release="" if on_stack else "free(scratch);",
+        call=call,
+        release=release,
     )

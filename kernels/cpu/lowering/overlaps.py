@@ -2,7 +2,8 @@
 
 Two pointer arguments are taken to have no memory in common, so that a chain from loads to stores stays in registers.
 Where code relies on it, launches look whether it is so (see `launcher`): if not, the kernel is compiled again with
-nothing taken for granted. In place, with each lane writing what it alone has read, nothing goes wrong either.
+nothing taken for granted. In place, with each lane writing what it alone has read, nothing goes wrong either: whether
+lanes have an element each is looked at too, where strides are known at launch only (see `one_to_one`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kernels.cpu.lowering.one_to_one import one_to_one
+
 if TYPE_CHECKING:
     from kernels.cpu.ir_tree import Value
     from kernels.cpu.lowering.addresses import Addresses
 
+Masks = tuple["Value | None", "Value | None"]
 # Two arguments by their numbers, the smaller first, and whether they may be one and the same pointer all the same.
 Apart = tuple[int, int, bool]
 
@@ -28,16 +32,30 @@ class Overlaps:
 
     any_may: bool
     _apart: dict[tuple[int, int], bool] = field(default_factory=dict)
+    _conditions: dict[str, None] = field(default_factory=dict)
 
     @property
     def apart(self) -> list[Apart]:
         """The arguments that were taken to have no memory in common."""
         return [(first, second, if_equal) for (first, second), if_equal in self._apart.items()]
 
-    def may_meet(self, addresses: Addresses, first: Value, second: Value, in_own_lane: bool = True) -> bool:
+    @property
+    def conditions(self) -> list[str]:
+        """What else was taken for granted: C conditions in the kernel's arguments."""
+        return list(self._conditions)
+
+    def may_meet(
+        self,
+        addresses: Addresses,
+        first: Value,
+        second: Value,
+        masks: Masks = (None, None),
+        in_own_lane: bool = True,
+    ) -> bool:
         """Say whether two pointers, or tiles of them, may point at the same memory in different lanes.
 
         Args:
+            masks: of the accesses.
             in_own_lane: the elements that a lane uses of both are at the same index.
         """
         a, b = addresses.root(first), addresses.root(second)
@@ -49,7 +67,22 @@ class Overlaps:
             return True
         one, other = sorted((addresses.arguments[a], addresses.arguments[b]))
         lane_by_lane = (
-            in_own_lane and addresses.is_same_place(first, second) and addresses.is_one_to_one(first)
+            in_own_lane
+            and addresses.is_same_place(first, second)
+            and self.is_one_to_one(addresses, first, masks, f"(void *)arg{one} != (void *)arg{other} || ")
         )
         self._apart[one, other] = self._apart.get((one, other), True) and lane_by_lane
         return False
+
+    def is_one_to_one(self, addresses: Addresses, pointer: Value, masks: Masks, unless: str = "") -> bool:
+        """Say whether lanes have an element each; note the condition, if there is one.
+
+        Args:
+            unless: C condition with which it need not hold, and an or.
+        """
+        found = one_to_one(addresses, pointer, masks)
+        if isinstance(found, str):
+            if not self.any_may:
+                self._conditions[f"({unless}{found})"] = None
+            return not self.any_may
+        return found

@@ -9,6 +9,8 @@ from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
 from kernels.cpu.lowering.elementwise import Costs
+from kernels.cpu.lowering.functions import SharedFunctions
+from kernels.cpu.lowering.kept_tiles import KeptTiles
 from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
 from kernels.cpu.lowering.shape import VIEWS
@@ -19,6 +21,7 @@ class FunctionState:
 
     Args:
         scratch: where arrays are laid out; shared by the functions of a module.
+        functions: what functions of the module call.
 
     Attributes:
         scalars: scalar -> C expression.
@@ -28,10 +31,12 @@ class FunctionState:
         done: operations on tiles that have been carried out.
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
+        waits: programs of the kernel can wait for others, see `waiting`.
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
+        kept: checks what the arrays hold, if asked to.
     """
 
-    def __init__(self, scratch: Scratch, overlaps: Overlaps) -> None:
+    def __init__(self, scratch: Scratch, overlaps: Overlaps, functions: SharedFunctions) -> None:
         self.lines: list[str] = []
         self.scalars: dict[Value, str] = {}
         self.arrays: dict[Value, str] = {}
@@ -39,10 +44,13 @@ class FunctionState:
         self.done: set[Operation] = set()
         self.labels: dict[Block, str] = {}
         self.has_runs = False
+        self.waits = False
         self.overlaps = overlaps
+        self.functions = functions
         self.costs = Costs()
         self.arguments: dict[Value, int] = {}
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)
+        self.kept = KeptTiles(scratch, self.line)
         self._scratch = scratch
         self._names = 0
 
@@ -71,10 +79,16 @@ class FunctionState:
             if value.producer not in made:
                 del self.arrays[value]
 
+    def changed(self, condition: str = "") -> None:
+        """Note that memory has changed, under a C condition, where programs can wait for that."""
+        if self.waits:
+            self.line(f"{f'if ({condition}) ' if condition else ''}changed(grid);")
+
     def new_array(self, type_: Type) -> str:
         """Lay out an array for a tile's elements."""
         name = self.name("a")
         self._scratch.add(name, type_)
+        self.kept.begin(name, type_)
         return name
 
     def new_scalar(self, value: Value) -> str:
@@ -88,12 +102,16 @@ class FunctionState:
         self.scalars[value] = self.name("v")
         self.line(f"{value.type.c} {self.scalars[value]} = {expression};")
 
-    def has_users_left(self, value: Value) -> bool:
-        """Say whether operations that are not emitted yet need a tile, or a view of it."""
+    def has_users_left(self, value: Value, but: frozenset[Operation] = frozenset()) -> bool:
+        """Say whether operations that are not emitted yet need a tile, or a view of it.
+
+        Args:
+            but: operations that are about to be emitted, and do not count.
+        """
         for user in value.users:
             if user.name in VIEWS:
-                if any(self.has_users_left(result) for result in user.results):
+                if any(self.has_users_left(result, but) for result in user.results):
                     return True
-            elif user not in self.done:
+            elif user not in self.done and user not in but:
                 return True
         return False

@@ -87,6 +87,27 @@ def test_the_autotuner_tunes_and_restores() -> None:
     assert tuned.best_config.kwargs["BLOCK"] in (128, 1024)
 
 
+@pytest.mark.parametrize("given", [{}, {"libdevice": "libdevice.10.bc"}, None], ids=str)
+def test_no_library_is_linked_and_libdevice_is_there(given: dict[str, str] | None) -> None:
+    y = torch.empty(16)
+    scale[(1,)](torch.ones(16), y, 16, 2.0, BLOCK=16, extern_libs=given)
+    assert (y == 3).all()
+
+
+def test_another_library_is_refused_in_one_sentence() -> None:
+    with pytest.raises(
+        ValueError, match=r"extern_libs: mine cannot be linked; .* has libdevice's functions alone"
+    ):
+        scale[(1,)](torch.ones(16), torch.empty(16), 16, 2.0, BLOCK=16, extern_libs={"mine": "mine.bc"})
+
+
+@pytest.mark.parametrize("warps", [0, -4, 3, 12])
+def test_the_number_of_warps_is_a_power_of_two(warps: int) -> None:
+    """Triton's other backends raise the same error."""
+    with pytest.raises(AssertionError, match=rf"num_warps: {warps} is given; it must be a power of 2"):
+        scale[(1,)](torch.ones(16), torch.empty(16), 16, 2.0, BLOCK=16, num_warps=warps)
+
+
 def test_heuristics_and_warmup() -> None:
     chosen = triton.heuristics({"BLOCK": lambda arguments: triton.next_power_of_2(arguments["n"])})(scale)
     x, y = torch.randn(100), torch.empty(100)

@@ -57,21 +57,15 @@ def met(count_ptr, n):
 
 def test_programs_that_wait_for_each_other_run_at_once() -> None:
     count = torch.zeros(1, dtype=torch.int32)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        met[(2,)](count, 2, launch_cooperative_grid=True)
-    finally:
-        torch.set_num_threads(before)
-    assert count.item() == 2
+    met[(5, 3)](count, 15, launch_cooperative_grid=True)
+    assert count.item() == 15
 
 
-def test_more_of_them_than_threads_are_refused() -> None:
-    threads = torch.get_num_threads()
+def test_more_of_them_than_can_run_at_once_are_refused() -> None:
     count = torch.zeros(1, dtype=torch.int32)
-    said = f"met: launch_cooperative_grid=True .* there are {threads + 1} of them and {threads} threads"
+    said = "met: launch_cooperative_grid=True .* there are 1025 of them; at most 1024 can"
     with pytest.raises(ValueError, match=said):
-        met[(threads + 1,)](count, threads + 1, launch_cooperative_grid=True)
+        met[(1025,)](count, 1025, launch_cooperative_grid=True)
     assert count.item() == 0
 
 

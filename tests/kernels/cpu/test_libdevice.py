@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+
+from kernels.cpu.lowering.math import known_symbols
+from tests.kernels.cpu.extern_calls import called
 
 SIZE = 64
 # Of an argument from 0.05 to 0.95.
@@ -53,29 +57,7 @@ def launch(
     folder: Path, expressions: list[str], x: torch.Tensor, y: torch.Tensor, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Store one expression of x and y a row, in their dtype or another."""
-    lines = [
-        "import triton",
-        "import triton.language as tl",
-        "from triton.language.extra import libdevice",
-        "",
-    ]
-    lines += [
-        "@triton.jit",
-        "def kernel(x_ptr, y_ptr, out_ptr, SIZE: tl.constexpr):",
-        "    i = tl.arange(0, SIZE)",
-    ]
-    lines += ["    x = tl.load(x_ptr + i)", "    y = tl.load(y_ptr + i)"]
-    lines += [f"    tl.store(out_ptr + {row} * SIZE + i, {text})" for row, text in enumerate(expressions)]
-    file = folder / "generated.py"
-    file.write_text("\n".join(lines) + "\n")
-    specification = importlib.util.spec_from_file_location("generated", file)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    out = torch.empty(len(expressions), SIZE, dtype=dtype or x.dtype)
-    module.kernel[(1,)](x, y, out, SIZE=SIZE, enable_fp_fusion=False)
-    return out
+    return called(folder, expressions, {"x": x, "y": y}, dtype or x.dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -264,3 +246,109 @@ def test_bits_of_integers(tmp_path: Path) -> None:
         assert got[7][column] == (a * 2**31) * (b * 2**31) >> 64
         assert got[8][column] == (a % 2**32) * (b % 2**32) >> 32
         assert got[9][column] % 2**64 == (a % 2**64) * (b % 2**64) >> 64
+
+
+def signed(value: int, bits: int) -> int:
+    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+
+
+def reversed_bits(value: int, bits: int) -> int:
+    return int(f"{value % 2**bits:0{bits}b}"[::-1], 2)
+
+
+def permuted_bytes(a: int, b: int, chosen: int) -> int:
+    held = (a % 2**32).to_bytes(4, "little") + (b % 2**32).to_bytes(4, "little")
+    return int.from_bytes([held[chosen >> 4 * place & 7] for place in range(4)], "little")
+
+
+def low_24_bits(value: int) -> int:
+    return signed(value % 2**24, 24)
+
+
+# Of 32-bit integers a, b and c: as signed ones, and the same as unsigned ones where there is such a function.
+OF_INTEGERS: dict[str, Callable[[int, int, int], int]] = {
+    "brev(a)": lambda a, b, c: reversed_bits(a, 32),
+    "byte_perm(a, b, c)": permuted_bytes,
+    "mul24(a, b)": lambda a, b, c: low_24_bits(a) * low_24_bits(b),
+    "mul24(ua, ub)": lambda a, b, c: a % 2**24 * (b % 2**24),
+    "sad(a, b, uc)": lambda a, b, c: abs(a - b) + c,
+    "sad(ua, ub, uc)": lambda a, b, c: abs(a % 2**32 - b % 2**32) + c,
+    "hadd(a, b)": lambda a, b, c: (a + b) >> 1,
+    "hadd(ua, ub)": lambda a, b, c: (a % 2**32 + b % 2**32) >> 1,
+    "rhadd(a, b)": lambda a, b, c: (a + b + 1) >> 1,
+    "rhadd(ua, ub)": lambda a, b, c: (a % 2**32 + b % 2**32 + 1) >> 1,
+    "abs(a)": lambda a, b, c: abs(a),
+}
+
+
+def test_functions_of_integers_are_exact(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b, c = torch.randint(-(2**31), 2**31, (3, SIZE), generator=generator).int().unbind()
+    edges = [0, 1, -1, 2**31 - 1, -(2**31), 2**23, -(2**23), 2**24 - 1]
+    a[:64] = torch.tensor(edges).repeat(8).int()
+    b[:64] = torch.tensor(edges).repeat_interleave(8).int()
+    unsigned = {f"u{name}": f"{name}.to(tl.uint32, bitcast=True)" for name in "abc"}
+    texts = []
+    for text in OF_INTEGERS:
+        for name, conversion in unsigned.items():
+            text = text.replace(name, conversion)
+        texts.append(f"libdevice.{text}")
+    got = called(tmp_path, texts, {"a": a, "b": b, "c": c}, torch.int32)
+    for row, (name, function) in enumerate(OF_INTEGERS.items()):
+        arguments = zip(a.tolist(), b.tolist(), c.tolist(), strict=True)
+        assert got[row].tolist() == [signed(function(*each), 32) for each in arguments], name
+    wide = called(
+        tmp_path, ["libdevice.brev(w)", "libdevice.abs(w)"], {"w": a.long() * 2**31 + b}, torch.int64
+    )
+    numbers = (a.long() * 2**31 + b).tolist()
+    assert wide[0].tolist() == [signed(reversed_bits(each, 64), 64) for each in numbers]
+    assert wide[1].tolist() == [abs(each) for each in numbers]
+
+
+def test_halves_of_doubles(tmp_path: Path) -> None:
+    x = of_every_kind(torch.float64)
+    bits = x.view(torch.int64)
+    got = called(tmp_path, ["libdevice.double2hiint(x)", "libdevice.double2loint(x)"], {"x": x}, torch.int32)
+    assert got[0].tolist() == (bits >> 32).tolist()
+    assert got[1].tolist() == bits.int().tolist()
+    again = called(
+        tmp_path, ["libdevice.hiloint2double(high, low)"], {"high": got[0], "low": got[1]}, torch.float64
+    )
+    assert torch.equal(again[0].view(torch.int64), bits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_bit_casts_keep_every_bit(dtype: torch.dtype, tmp_path: Path) -> None:
+    x = of_every_kind(dtype)
+    integers = torch.int32 if dtype == torch.float32 else torch.int64
+    there, back = (
+        ("float_as_int", "int_as_float")
+        if dtype == torch.float32
+        else ("double_as_longlong", "longlong_as_double")
+    )
+    bits = called(tmp_path, [f"libdevice.{there}(x)"], {"x": x}, integers)[0]
+    assert torch.equal(bits, x.view(integers))
+    assert torch.equal(
+        called(tmp_path, [f"libdevice.{back}(x)"], {"x": bits}, dtype)[0].view(integers), x.view(integers)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_rounding_to_long_integers(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Halves to even numbers by llrint, away from 0 by llround."""
+    x = of_every_kind(dtype)
+    got = called(tmp_path, ["libdevice.llrint(x)", "libdevice.llround(x)"], {"x": x}, torch.int64)
+
+    def away(value: float) -> int:
+        return int(math.copysign(math.floor(abs(value) + 0.5), value))
+
+    for row, rounding in enumerate((round, away)):
+        assert got[row].tolist() == [converted(each, rounding, 64, True, -(2**63)) for each in x.tolist()]
+
+
+def test_every_function_of_libdevice_is_known() -> None:
+    """Triton's own list of them against the backend's."""
+    source = Path(str(importlib.import_module("triton.language.extra.cuda.libdevice").__file__)).read_text()
+    symbols = set(re.findall(r'"(__nv_\w+)"', source))
+    assert len(symbols) > 300
+    assert sorted(symbols - set(known_symbols())) == []

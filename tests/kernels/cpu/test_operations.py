@@ -14,7 +14,6 @@ import triton
 import triton.language as tl
 from triton._C.libtriton import ir, passes
 from triton.compiler.errors import CompilationError
-from triton.language.extra import libdevice
 from triton.language.extra.cuda import gdc
 
 from kernels.cpu.lowering.elementwise import RULES
@@ -189,10 +188,16 @@ def refused_assembly(x_ptr, SIZE: tl.constexpr):
     tl.store(x_ptr + i, x)
 
 
+@tl.core.extern
+def unknown_function(x, _semantic=None):
+    names = {(tl.float32,): ("__nv_cyl_bessel_i2f", tl.float32)}
+    return tl.core.extern_elementwise("", "", [x], names, is_pure=True, _semantic=_semantic)
+
+
 @triton.jit
 def refused_function(x_ptr, SIZE: tl.constexpr):
     i = tl.arange(0, SIZE)
-    tl.store(x_ptr + i, libdevice.cyl_bessel_i0(tl.load(x_ptr + i)))
+    tl.store(x_ptr + i, unknown_function(tl.load(x_ptr + i)))
 
 
 @pytest.mark.parametrize(
@@ -213,11 +218,15 @@ def test_what_is_not_supported_names_the_operation_and_the_line(
         kernel[(1,)](torch.zeros(1024), SIZE=32)
 
 
-def test_a_refused_function_of_libdevice_is_named() -> None:
-    with pytest.raises(
-        CompilationError, match=r"the function __nv_cyl_bessel_i0f is not known; known: .*acos"
-    ):
+def test_a_function_that_is_not_known_is_named_with_the_closest_one() -> None:
+    with pytest.raises(CompilationError) as caught:
         refused_function[(1,)](torch.zeros(1024), SIZE=32)
+    place = f"test_operations.py:{refused_function.starting_line_number + 3}"
+    said = str(caught.value)[str(caught.value).index(place) :]
+    assert said == (
+        f"{place}: tt.extern_elementwise cannot be compiled for the CPU: the function __nv_cyl_bessel_i2f is not "
+        "known; the closest known one is __nv_cyl_bessel_i0f."
+    )
 
 
 @triton.jit

@@ -8,11 +8,13 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 N = 64
 
@@ -205,3 +207,212 @@ def test_hooks_hear_of_a_launch_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reverse[(1,)](x, x, N=N)
     assert heard == ["enter", "exit"]
     assert x.tolist() == [*reversed(range(N))]
+
+
+# Strides that are known at launch only: with some, lanes share elements. All have loaded before one stores.
+
+
+@triton.jit
+def risen(x_ptr, s0, s1, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    place = x_ptr + tl.arange(0, ROWS)[:, None] * s0 + tl.arange(0, COLUMNS)[None, :] * s1
+    tl.store(place, tl.load(place) + 1)
+
+
+@triton.jit
+def risen_by_two(x_ptr, y_ptr, s0, s1, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    place = tl.arange(0, ROWS)[:, None] * s0 + tl.arange(0, COLUMNS)[None, :] * s1
+    tl.store(y_ptr + place, tl.load(x_ptr + place) + 1)
+
+
+@triton.jit
+def risen_twice(x_ptr, s0, s1, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    place = x_ptr + tl.arange(0, ROWS)[:, None] * s0 + tl.arange(0, COLUMNS)[None, :] * s1
+    x = tl.load(place)
+    tl.store(place, x)
+    tl.store(place, x + 1)
+
+
+@triton.jit
+def risen_by_computed_strides(x_ptr, s0, s1, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    half, other = (s0 * 2) // 2, tl.minimum(s1, 1000)
+    place = x_ptr + tl.arange(0, ROWS)[:, None] * half + tl.arange(0, COLUMNS)[None, :] * other
+    tl.store(place, tl.load(place) + 1)
+
+
+@triton.jit
+def risen_by_loaded_strides(x_ptr, strides_ptr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    s0, s1 = tl.load(strides_ptr), tl.load(strides_ptr + 1)
+    place = x_ptr + tl.arange(0, ROWS)[:, None] * s0 + tl.arange(0, COLUMNS)[None, :] * s1
+    tl.store(place, tl.load(place) + 1)
+
+
+@triton.jit
+def risen_through_a_table(table_ptr, s0, s1, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    x_ptr = tl.load(table_ptr).to(tl.pointer_type(tl.float32))
+    place = x_ptr + tl.arange(0, ROWS)[:, None] * s0 + tl.arange(0, COLUMNS)[None, :] * s1
+    tl.store(place, tl.load(place) + 1)
+
+
+@triton.jit
+def risen_under_masks(x_ptr, s0, s1, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    place = x_ptr + i * s0 + j * s1
+    mask = (i < rows) & (j < columns)
+    tl.store(place, tl.load(place, mask=mask) + 1, mask=mask)
+
+
+@triton.jit
+def risen_by_descriptor(x_ptr, s0, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    x = tl.make_tensor_descriptor(x_ptr, [ROWS, COLUMNS], [s0, 1], [ROWS, COLUMNS])
+    x.store([0, 0], x.load([0, 0]) + 1)
+
+
+@triton.jit
+def risen_step_by_step(x_ptr, s0, s1, steps, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    place = x_ptr + tl.arange(0, ROWS)[:, None] * s0 + tl.arange(0, COLUMNS)[None, :] * s1
+    for _ in range(steps):
+        tl.store(place, tl.load(place) + 1)
+        place += ROWS * s0 + COLUMNS
+
+
+STRIDES = [(2, 1), (2, 3), (0, 1), (0, 0), (9, 1), (1, 9), (-2, 1), (-9, 1)]
+MIDDLE = 128
+
+
+def places(s0: int, s1: int, rows: int, columns: int) -> np.ndarray:
+    return MIDDLE + np.arange(rows)[:, None] * s0 + np.arange(columns)[None, :] * s1
+
+
+def risen_at(where: np.ndarray) -> list[float]:
+    """What memory holds after a tile was loaded, and stored with 1 added: an element rises once, whoever shares it."""
+    memory = np.zeros(2 * MIDDLE)
+    memory[where] = memory[where] + 1
+    return memory.tolist()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (8, 1)])
+@pytest.mark.parametrize(("s0", "s1"), STRIDES)
+@pytest.mark.parametrize(
+    "kernel", [risen, risen_by_two, risen_twice, risen_by_computed_strides, risen_by_loaded_strides, "table"]
+)
+def test_lanes_may_share_elements_by_strides_known_at_launch(
+    kernel: Any, s0: int, s1: int, rows: int, columns: int
+) -> None:
+    memory = torch.zeros(2 * MIDDLE)
+    x = memory[MIDDLE:]
+    table = torch.tensor([x.data_ptr()])
+    if kernel is risen_by_two:
+        kernel[(1,)](x, x, s0, s1, ROWS=rows, COLUMNS=columns)
+    elif kernel is risen_by_loaded_strides:
+        kernel[(1,)](x, torch.tensor([s0, s1]), ROWS=rows, COLUMNS=columns)
+    elif kernel == "table":
+        risen_through_a_table[(1,)](table, s0, s1, ROWS=rows, COLUMNS=columns)
+    else:
+        kernel[(1,)](x, s0, s1, ROWS=rows, COLUMNS=columns)
+    assert memory.tolist() == risen_at(places(s0, s1, rows, columns))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (8, 3), (3, 2), (0, 8)])
+@pytest.mark.parametrize(("s0", "s1"), STRIDES)
+def test_lanes_that_a_mask_leaves_may_share_elements(s0: int, s1: int, rows: int, columns: int) -> None:
+    memory = torch.zeros(2 * MIDDLE)
+    risen_under_masks[(1,)](memory[MIDDLE:], s0, s1, rows, columns, ROWS=8, COLUMNS=8)
+    assert memory.tolist() == risen_at(places(s0, s1, rows, columns))
+
+
+@pytest.mark.parametrize("s0", [2, 4, 8, 16])
+def test_rows_of_a_descriptor_may_share_elements(s0: int) -> None:
+    memory = torch.zeros(2 * MIDDLE)
+    risen_by_descriptor[(1,)](memory[MIDDLE:], s0, ROWS=8, COLUMNS=8)
+    assert memory.tolist() == risen_at(places(s0, 1, 8, 8))
+
+
+@triton.jit
+def risen_by_host_descriptor(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    x.store([0, 0], x.load([0, 0]) + 1)
+
+
+def test_rows_of_a_descriptor_made_on_the_host_may_share_elements() -> None:
+    memory = torch.zeros(2 * MIDDLE)
+    view = memory.as_strided((8, 8), (4, 1), MIDDLE)
+    risen_by_host_descriptor[(1,)](TensorDescriptor.from_tensor(view, [8, 8]), ROWS=8, COLUMNS=8)
+    assert memory.tolist() == risen_at(places(4, 1, 8, 8))
+
+
+@pytest.mark.parametrize(("s0", "s1"), [(2, 1), (8, 1), (0, 0)])
+def test_pointers_that_a_loop_moves_on_may_share_elements(s0: int, s1: int) -> None:
+    memory, want = torch.zeros(4 * MIDDLE), np.zeros(4 * MIDDLE)
+    risen_step_by_step[(1,)](memory[MIDDLE:], s0, s1, 3, ROWS=8, COLUMNS=8)
+    for step in range(3):
+        where = places(s0, s1, 8, 8) + step * (8 * s0 + 8)
+        want[where] = want[where] + 1
+    assert memory.tolist() == want.tolist()
+
+
+@triton.jit
+def risen_through_both(x_ptr, y_ptr, s0, SIZE: tl.constexpr):
+    """Two pointers of one tensor, each loaded before either is stored to."""
+    place = tl.arange(0, SIZE)[:, None] * s0 + tl.arange(0, SIZE)[None, :]
+    x, y = tl.load(x_ptr + place), tl.load(y_ptr + place)
+    tl.store(x_ptr + place, x + 1)
+    tl.store(y_ptr + place, y + 2)
+
+
+@pytest.mark.parametrize("s0", [2, 8])
+def test_two_pointers_of_one_tensor_and_shared_elements(s0: int) -> None:
+    memory, want = torch.zeros(2 * MIDDLE), np.zeros(2 * MIDDLE)
+    risen_through_both[(1,)](memory[MIDDLE:], memory[MIDDLE + 1 :], s0, SIZE=8)
+    where = places(s0, 1, 8, 8)
+    x, y = want[where], want[where + 1]
+    want[where] = x + 1
+    want[where + 1] = y + 2
+    assert memory.tolist() == want.tolist()
+
+
+@triton.jit
+def turned_in_place(x_ptr, s0, s1, SIZE: tl.constexpr):
+    i, j = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
+    tl.store(x_ptr + i * s0 + j * s1, tl.trans(tl.load(x_ptr + i * s0 + j * s1)))
+
+
+@pytest.mark.parametrize(("s0", "s1"), [(8, 1), (1, 8), (2, 16)])
+def test_transposed_in_place_by_strides_known_at_launch(s0: int, s1: int) -> None:
+    memory = torch.randn(2 * MIDDLE)
+    want, where = memory.numpy().copy(), places(s0, s1, 8, 8)
+    want[where] = want[where].T.copy()
+    turned_in_place[(1,)](memory[MIDDLE:], s0, s1, SIZE=8)
+    assert np.array_equal(memory.numpy(), want)
+
+
+@triton.jit
+def risen_rows(x_ptr, s0, n, BLOCK: tl.constexpr):
+    i, j = tl.program_id(0) * 4 + tl.arange(0, 4)[:, None], tl.arange(0, BLOCK)[None, :]
+    place = x_ptr + i * s0 + j
+    tl.store(place, tl.load(place, mask=j < n) + 1, mask=j < n)
+
+
+def test_lanes_are_looked_at_by_each_launch_and_compiled_for_where_they_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[bool] = []
+    compile_ = triton.compile
+
+    def noted(source: Any, target: Any, options: dict[str, Any]) -> Any:
+        compiled.append(options["arguments_overlap"])
+        return compile_(source, target, options)
+
+    monkeypatch.setattr(triton, "compile", noted)
+    x = torch.zeros(4, 100)
+    kernel = risen_rows[(1,)](x, 100, 100, BLOCK=128)  # rows shorter than the tile: the mask keeps them apart
+    assert x.eq(1).all()
+    risen[(1,)](x, 9, 1, ROWS=8, COLUMNS=8)
+    assert compiled == []
+    x = torch.zeros(400)
+    risen_rows[(1,)](x, 99, 100, BLOCK=128)
+    assert x.tolist() == [*[1.0] * (3 * 99 + 100), *[0.0] * 3]
+    assert compiled == [True]
+    again = kernel.run.bind(1, 1, 1, kernel.function, True, x, 99, 100, 128)
+    again()
+    again()
+    assert x.tolist() == [*[3.0] * (3 * 99 + 100), *[0.0] * 3]
+    assert compiled == [True]
