@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from bench.catalog import MODELS, OPTIMIZERS, Entry
 from bench.errors import InputError, closest
 from bench.identity import identity
 from bench.spec import OptimizerFactory, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
+from bench.values import LeftOut, frozen, key_id, left_out, same_value, value_id, value_label
 from bench.workloads.datasets import Source
 from bench.yaml_source import KeyPath
 
@@ -28,14 +30,6 @@ _SCHEDULE: KeyPath = ("train", "schedule")
 _OPTIMIZER: KeyPath = ("train", "optimizer")
 MAX_TRIALS = 100_000
 MOST_COMPARED = 2_000
-
-
-class _LeftOut(str):
-    """A field that a configuration leaves as it is where nothing says what it then is."""
-
-
-# null would be a value: a person's own code gets it passed on.
-LEFT_OUT = _LeftOut("default")
 
 
 @dataclass(frozen=True)
@@ -105,11 +99,22 @@ def lay_out(spec: Spec, device: str | None = None) -> Layout:
     trials = []
     for seed in spec.seeds:
         block = [dataclasses.replace(t, id=_id(t.factors, seed), seed=seed) for t in kept.values()]
+        _check_ids(spec, block)
         random.Random(f"{spec.name}:{seed}").shuffle(block)
         trials += block
     own = kept.get(identity(make_trial(spec, {}, spec.seeds[0]).spec, device=device))
     start = own.factors if own is not None else baseline(spec)
     return Layout(trials, start, same)
+
+
+def _check_ids(spec: Spec, block: list[Trial]) -> None:
+    """Refuse configurations that differ and yet have one id: the records of one would stand for the other."""
+    count = Counter(trial.id for trial in block)
+    for name, number in count.items():
+        if number > 1:
+            raise InputError(
+                f"{spec.name}: {number} configurations that differ are called {name}. Write their values differently"
+            )
 
 
 def _told_apart(
@@ -141,7 +146,7 @@ def _corners(spec: Spec) -> list[dict[str, Any]]:
 def baseline(spec: Spec) -> dict[str, Any]:
     """Return the configuration that the spec's own sections describe, as factor name -> value.
 
-    What they leave out has its default's value. `LEFT_OUT` where that depends on another factor, or is not a value.
+    What they leave out has its default's value. A `LeftOut` where that depends on another factor, or is not a value.
     """
     return {key: _own_value(spec, key, values) for key, values in varied(spec).items()}
 
@@ -156,10 +161,10 @@ def _own_value(spec: Spec, key: str, levels: list[Any]) -> Any:
         is_given &= part in (value if isinstance(value, Mapping) else getattr(value, "model_fields_set", ()))
         value = _field(value, part)
     if value is None and is_own and not is_given:
-        return LEFT_OUT
+        return left_out(levels)
     if value is None and not is_own and None not in levels:
         value = _default(spec, section, *path)
-        return LEFT_OUT if value is None else value
+        return left_out(levels) if value is None else value
     if isinstance(value, Schedule):
         # A factor's bare name means the schedule as `train` has it, see `_applied`.
         value = value.name if value.name in levels else value.model_dump()
@@ -250,7 +255,7 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
         if whole is not None:
             yield place, f"{whole} is one value, which has no parts. Name a field of train, model or data"
             continue
-        labels = [str(_label(value)) for _, value in named]
+        labels = [value_id(_label(value)) for _, value in named]
         for index, (value_place, value) in enumerate(named):
             if labels.index(labels[index]) != index:
                 if spec.configurations is None:
@@ -367,7 +372,7 @@ def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 def _shown(value: Any) -> str:
     """Write a value into a sentence."""
-    return _text(_label(value))
+    return value_label(_label(value))
 
 
 def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
@@ -406,9 +411,9 @@ def varied(spec: Spec) -> dict[str, list[Any]]:
     for key, named in _named_values(spec).items():
         labels: list[Any] = []
         for _, value in named:
-            if spec.configurations is None or _label(value) not in labels:
+            if spec.configurations is None or frozen(_label(value)) not in labels:
                 found.setdefault(key, []).append(value)
-                labels.append(_label(value))
+                labels.append(frozen(_label(value)))
     return found
 
 
@@ -454,7 +459,7 @@ def _configurations(spec: Spec) -> list[dict[str, Any]]:
             {**start, key: value}
             for key, values in factors.items()
             for value in values
-            if _label(value) != start[key]
+            if not same_value(_label(value), start[key])
         ]
         return _counted(spec, cells, len(cells))
     total = math.prod(len(values) for values in factors.values())
@@ -513,7 +518,7 @@ def _id(labels: Mapping[str, Any], seed: int) -> str:
 
 def _named(labels: Mapping[str, Any]) -> str:
     """Name a configuration in one word."""
-    return ",".join(f"{key}={_text(value)}" for key, value in labels.items())
+    return ",".join(f"{key_id(key)}={value_id(value)}" for key, value in labels.items())
 
 
 def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
@@ -526,7 +531,7 @@ def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
     data["factors"], data["configurations"] = {}, None
     for key, value in sorted(factors.items(), key=lambda item: len(factor_path(item[0], spec))):
         path = factor_path(key, spec)
-        if isinstance(value, _LeftOut):
+        if isinstance(value, LeftOut):
             continue
         if path == _SCHEDULE and value == spec.train.schedule.name:
             continue
@@ -562,16 +567,3 @@ def _label(value: Any) -> Any:
     if isinstance(value, Mapping) and set(value) in ({"name"}, {"factory"}):
         return next(iter(value.values()))
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _text(value: Any) -> str:
-    """Write a value into a trial's id."""
-    if isinstance(value, Mapping):
-        head = "factory" if "factory" in value else "name"
-        inner = ";".join(f"{key}={_text(item)}" for key, item in value.items() if key != head)
-        return f"{value.get(head, '')}({inner})"
-    if isinstance(value, (list, tuple)):
-        return "[" + ";".join(map(_text, value)) + "]"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)

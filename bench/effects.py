@@ -91,12 +91,14 @@ class Effect:
 
 
 def freeze(value: Any) -> Hashable:
-    """Make a factor value comparable; a mapping that only names something equals the bare name."""
+    """Make a factor value comparable; a mapping that only names something equals the bare name. 1 is 1.0, not true."""
     if isinstance(value, Mapping):
-        if set(value) == {"name"}:
-            return freeze(value["name"])
-        return tuple(sorted((key, freeze(item)) for key, item in value.items()))
-    return tuple(map(freeze, value)) if isinstance(value, (list, tuple)) else value
+        if set(value) in ({"name"}, {"factory"}):
+            return freeze(next(iter(value.values())))
+        return ("mapping", *sorted((key, freeze(item)) for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return ("list", *map(freeze, value))
+    return ("bool", value) if isinstance(value, bool) else value
 
 
 def named_levels(spec: Mapping[str, Any]) -> dict[str, list[Any]]:

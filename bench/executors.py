@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import unusable
+from bench.import_paths import safe_path
 from bench.machine import oom_kill_count
 from bench.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from bench.records import Record
@@ -49,6 +50,8 @@ _STOP_TIMEOUT_S = 5.0
 _LONGEST_TAIL = 400
 _TAIL_LINES = 3
 _TAIL_BYTES = 64 * 2**10
+# Workers are started by several threads, and they have one environment.
+_START_LOCK = threading.Lock()
 _CRASH = "Fatal Python error"
 # In the provenance of a record whose worker SIGKILL ended though no memory limit says why: anybody may have sent it.
 UNEXPLAINED_KILL = "unexplained_kill"
@@ -149,7 +152,7 @@ class WorkerExecutor:
         kills_before = oom_kill_count()
         try:
             if self._worker is None:
-                with _interrupts_held_back():
+                with _starting():
                     self._worker = _Worker(self._setup, self._log)
             record = self._worker.run(trial, on_progress, self._hard_timeout_s, self._cancelled.is_set)
         except _WorkerLostError as lost:
@@ -475,15 +478,19 @@ def _raise(error: BaseException) -> None:
 
 
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Start a process that never sees Ctrl-C, which the terminal sends to the whole group; here it comes late."""
-    # Starting the tracker lifts the mask, so it has to run before.
-    multiprocessing.resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _starting() -> Iterator[None]:
+    """Start a process that never sees Ctrl-C, which the terminal sends to the whole group; here it comes late.
+
+    Its interpreter does not look for its first modules in the current directory.
+    """
+    with _START_LOCK, safe_path():
+        # Starting the tracker lifts the mask, so it has to run before.
+        multiprocessing.resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _read_end(log: Path, start: int) -> str:

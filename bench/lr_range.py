@@ -17,6 +17,7 @@ from bench.load_spec import LoadedSpec
 from bench.records import Record
 from bench.runner import Kind
 from bench.spec import AUTO, Spec
+from bench.values import key_id, value_label
 from tuner.lr_scaling import LEAST_SIZES, LRScaling, fit_lr_scaling
 
 if TYPE_CHECKING:
@@ -338,7 +339,9 @@ def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LR
         return {}
     groups: dict[str, list[Record]] = {}
     for record in records:
-        rest = ", ".join(f"{name}={value}" for name, value in record.factors.items() if name != key)
+        rest = ", ".join(
+            f"{key_id(name)}={value_label(value)}" for name, value in record.factors.items() if name != key
+        )
         groups.setdefault(rest or "all", []).append(record)
     return {name: _scaling(key, group) for name, group in groups.items()}
 

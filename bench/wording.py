@@ -16,11 +16,11 @@ from typing import Any
 
 from bench import significance
 from bench.caveats import Caveat
-from bench.design import LEFT_OUT
 from bench.effects import Gain, named_levels
 from bench.significance import Estimate
 from bench.stats import TROUBLES, Configuration, Summary
 from bench.units import METRICS, format_metric
+from bench.values import key_id, left_out, value_label
 
 FEW = 4  # configurations that one would run again with more seeds
 # The parts of a spec that the command for some configurations alone sets itself.
@@ -45,20 +45,7 @@ def label(value: Any) -> str:
         >>> label("adam"), label(0.10), label(None), label({"name": "one-cycle", "pct_start": 0.3})
         ('adam', '0.1', 'null', 'one-cycle(pct_start=0.3)')
     """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        short = f"{value:g}"
-        return short if float(short) == value else repr(value)
-    if isinstance(value, Mapping):
-        head = "factory" if "factory" in value else "name"
-        rest = ", ".join(f"{key}={label(item)}" for key, item in value.items() if key != head)
-        return f"{label(value.get(head, ''))}({rest})" if rest else label(value.get(head, ""))
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(label, value))}]"
-    return str(value)
+    return value_label(value)
 
 
 def configuration_label(factors: Mapping[str, Any]) -> str:
@@ -69,7 +56,8 @@ def configuration_label(factors: Mapping[str, Any]) -> str:
         ('batch_size=64, optimizer=adam', 'the `train` configuration')
     """
     return (
-        ", ".join(f"{name}={label(value)}" for name, value in factors.items()) or "the `train` configuration"
+        ", ".join(f"{key_id(name)}={label(value)}" for name, value in factors.items())
+        or "the `train` configuration"
     )
 
 
@@ -287,7 +275,7 @@ def again_command(summary: Summary, count: int, seeds: int) -> str:
         named = {
             key: [value] if isinstance(value, list) else value
             for key, value in configuration.factors.items()
-            if value != LEFT_OUT or value in levels.get(key, [])
+            if value != left_out(levels.get(key, []))
         }
         entries.append(flow_yaml(named))
     kept = [text for text in run.get("overrides") or () if _overridden(text) not in _SET_AGAIN]

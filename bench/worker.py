@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import BenchError
+from bench.import_paths import append_folders, forget_safe_path
 from bench.machine import container_memory
 from bench.memory_limit import (
     Footprint,
@@ -71,7 +72,7 @@ class WorkerSetup:
         limit_source: who set it.
         threads: torch's intra-op threads, or None for torch's own choice.
         jobs: how many workers run at once; they share a container's memory.
-        import_paths: directories from which factories can be imported, besides the current one.
+        import_paths: directories in which factories lie, searched after all other places. See `bench.import_paths`.
         libraries: modules that loading the data needs. They are imported at the start, where they belong to the
             footprint: scikit-learn maps 170 MiB, which would count as the first trial's.
     """
@@ -113,10 +114,11 @@ RunTrial = Callable[[Any, WorkerContext, OnProgress], Record]
 def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup, log: Path) -> None:
     """Run the trials that arrive on `connection` until None arrives. The worker's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forget_safe_path()
     _wait_passively()
     _end_with_parent()
     _write_output_to(log)
-    sys.path[:0] = [path for path in (os.getcwd(), *setup.import_paths) if path not in sys.path]
+    append_folders(*setup.import_paths)
     run_trial = _import(setup.run_trial)
     context = make_context(setup)
     connection.send(("ready", context.memory))

@@ -81,7 +81,7 @@ _WHEN_IMPORTED = {
     "knobs": _Part(
         "triton",
         (
-            *("cache.dir", "cache.scope", "language.default_fp_fusion"),
+            *("cache.dir", "cache.scope", "cache.manager_class", "language.default_fp_fusion"),
             *("runtime.interpret", "runtime.launch_enter_hook", "runtime.launch_exit_hook"),
         ),
     ),
@@ -95,6 +95,9 @@ _WHEN_IMPORTED = {
     "JITFunction": _Part("triton.runtime.jit", ("run", "arg_names", "device_caches", "pre_run_hooks")),
     "InterpretedFunction": _Part("triton.runtime.interpreter"),
     "CompilationError": _Part("triton.compiler.errors", purpose="compile"),
+    "FileCacheManager": _Part(
+        "triton.runtime.cache", ("cache_dir", "get_file", "get_group", "put", "put_group"), "compile"
+    ),
 }
 _PARTS = {**_AT_REGISTRATION, **_WHEN_IMPORTED}
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from tuner.finite_data import check_finite
 
@@ -74,7 +76,7 @@ class Batches:
         augment: changes to the images of `epoch`; `in_order` has none.
         memory_format: of a batch of images; by default channels_last on CUDA, else contiguous.
 
-    Memory: holds x in its own dtype, and y as int64; a batch is a copy.
+    Memory: holds x in its own dtype, and y as int64; a batch is a copy, so a model may write to it.
 
     Raises:
         ValueError: shapes, dtypes or statistics that do not fit, or augmentation of anything but images.
@@ -175,7 +177,11 @@ class Batches:
         """Yield all samples in their own order, not augmented; the last batch may be smaller."""
         for start in range(0, self.samples, self.batch_size):
             stop = start + self.batch_size
-            yield self._prepare(self._x[start:stop]), self._y[start:stop]
+            x, y = self._x[start:stop], self._y[start:stop]
+            # Slices are views: what a model or a loss does to them in place would be done to the data.
+            if self._scale is None:
+                x = x.clone(memory_format=self.memory_format)
+            yield self._prepare(x), y.clone()
 
     def _prepare(self, x: Tensor) -> Tensor:
         """Bring a batch to the range and the memory format that the model sees."""
@@ -183,6 +189,26 @@ class Batches:
             x = x.to(torch.float32, memory_format=self.memory_format)
             return x.mul_(self._scale).add_(self._shift)
         return x.contiguous(memory_format=self.memory_format)
+
+
+def own_copy(item: Any, device: torch.device) -> Any:
+    """Bring a part of a batch to the device as something that may be written to, whoever else holds the original.
+
+    Args:
+        item: a tensor, which is copied unless the move has made a copy. Of other things, tensors in lists, tuples and
+            dictionaries are copied where they are. The rest stays as it is.
+        device: where a tensor is brought.
+
+    Example:
+        >>> x = torch.zeros(2)
+        >>> _ = own_copy(x, torch.device("cpu")).add_(1.0)
+        >>> x.tolist()
+        [0.0, 0.0]
+    """
+    if isinstance(item, Tensor):
+        moved = item.to(device)
+        return moved.clone() if moved is item else moved
+    return tree_map_only(Tensor, Tensor.clone, item)
 
 
 def channel_statistics(x: Array) -> tuple[list[float], list[float]]:

@@ -57,9 +57,10 @@ def evaluate(
             for x, y in batches.in_order():
                 with context:
                     logits = model(x)
+                    # Before the loss, which may change logits and labels in place.
+                    correct += (logits.argmax(1) == y).sum()
                     loss = loss_fn(logits, y)
                 loss_sum += loss.double() * len(y)
-                correct += (logits.argmax(1) == y).sum()
     finally:
         for module, training in modes:
             module.training = training

@@ -108,10 +108,11 @@ class LayerStatistics:
         with torch.random.fork_rng(devices=devices), restored(self._model.named_buffers), torch.no_grad():
             with watching(self._model) as watch:
                 for x, y in self._chunks():
+                    # Copies: model and loss may change what they are given, and it is looked at below.
                     with self._autocast:
                         with watch.forward():
-                            logits = self._model(x)
-                        loss = self._loss_fn(logits, y)
+                            logits = self._model(x.clone())
+                        loss = self._loss_fn(logits.clone(), y.clone())
                     outer.add(x, y, logits.float(), loss)
             layers = [
                 (

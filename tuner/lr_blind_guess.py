@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuner.batches import own_copy
 from tuner.evaluation import LossFunction
 
 _ITERATIONS = 30
@@ -42,7 +43,11 @@ def blind_guess_loss(loss_fn: LossFunction, seen: Sequence[tuple[Tensor, Any]]) 
     guess.requires_grad_()
 
     def mean_loss(part: Sequence[tuple[Tensor, Any]]) -> Tensor:
-        losses = [loss_fn(guess.expand(output.shape), y).reshape(()) for output, y in part]
+        # Copies, for each is asked again and again, and a loss may change what it is given.
+        losses = [
+            loss_fn(guess.expand(output.shape).clone(), own_copy(y, guess.device)).reshape(())
+            for output, y in part
+        ]
         return torch.stack(losses).mean()
 
     def slope() -> Tensor:

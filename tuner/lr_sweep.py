@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from tuner.batches import Batches
+from tuner.batches import Batches, own_copy
 from tuner.evaluation import LossFunction
 from tuner.finite_data import check_finite
 from tuner.lr_blind_guess import blind_guess_loss
@@ -138,7 +138,9 @@ class EndlessBatches:
             for number, batch in self._pass(index):
                 empty = False
                 x, y = _pair("batches", batch, self._device)
-                self._given.append((number, x))
+                # What the source holds, for the model may change what it is given. `Batches` were looked at before.
+                if not isinstance(self._source, Batches):
+                    self._given.append((number, batch[0]))
                 yield x, y
             if empty:
                 raise ValueError(
@@ -172,10 +174,13 @@ class EndlessBatches:
 
 
 def _pair(name: str, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Check one batch and bring its tensors to the device; a model may take, and a loss judge, other things too."""
+    """Check one batch and bring copies of its tensors to the device, which a model may write to.
+
+    A model may take, and a loss judge, other things too.
+    """
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError(f"{name}: a {type(batch).__name__} is not a pair (x, y). Give pairs of tensors")
-    x, y = (item.to(device) if isinstance(item, Tensor) else item for item in batch)
+    x, y = (own_copy(item, device) for item in batch)
     return x, y
 
 
@@ -409,10 +414,8 @@ def _size(x: Any, y: Any) -> int:
 class _LossAlone(RunningLoss):
     """A running loss that counts no right predictions, for a model may predict anything."""
 
-    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """Add a batch's mean loss."""
-        self._loss.add_(loss.detach())
-        self._batches += 1
+    def add_predictions(self, logits: Tensor, y: Tensor) -> None:
+        """Pass them over."""
 
 
 class _CheckedLoss:
@@ -426,6 +429,9 @@ class _CheckedLoss:
         self.seen: list[tuple[Tensor, Any]] = []
 
     def __call__(self, logits: Any, y: Any) -> Tensor:
+        keep = len(self.seen) < _KEPT_BATCHES and isinstance(logits, Tensor) and logits.dim() > 0
+        # The loss may change both in place.
+        kept = (logits.new_empty(()).expand(logits.shape), own_copy(y, logits.device)) if keep else None
         loss = self.function(logits, y)
         if not isinstance(loss, Tensor):
             raise TypeError(
@@ -437,8 +443,8 @@ class _CheckedLoss:
             )
         if not loss.requires_grad:
             raise ValueError("loss_fn: the loss does not depend on the parameters. Return one that does")
-        if len(self.seen) < _KEPT_BATCHES and isinstance(logits, Tensor) and logits.dim() > 0:
-            self.seen.append((logits.new_empty(()).expand(logits.shape), y))
+        if kept is not None:
+            self.seen.append(kept)
         return loss.reshape(())
 
 

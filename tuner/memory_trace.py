@@ -222,10 +222,13 @@ class _UnreadSums:
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
 
-    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """Add a batch."""
-        self._loss.add_(loss.detach())
+    def add_predictions(self, logits: Tensor, y: Tensor) -> None:
+        """Add a batch's predictions."""
         self._correct.add_((logits.detach().argmax(1) == y).sum())
+
+    def add(self, loss: Tensor) -> None:
+        """Add a batch's loss."""
+        self._loss.add_(loss.detach())
 
 
 class _Rehearsal:
@@ -318,8 +321,8 @@ class _Rehearsal:
             self._recorder.label((x, y), "batch")
             with autocast("bf16" if self._work.precision == "fp16" else self._work.precision, self._device):
                 logits = self._model(x)
-                self._work.loss_fn(logits, y)
-            self._sums.add(torch.zeros((), device=self._device), logits, y)
+                self._sums.add_predictions(logits, y)
+                self._sums.add(self._work.loss_fn(logits, y))
 
 
 def _build(work: StepWork, mode: AbstractContextManager[Any], device: torch.device) -> nn.Module:

@@ -332,7 +332,7 @@ class _Order:
         if self._passes == 1:
             self._length += 1
             if place < _KEPT_PARTS:
-                self._first.append(part)
+                self._first.append(part.clone())
         elif not self._shuffled and place < len(self._first):
             self._shuffled = not torch.equal(self._first[place], part)
             alike = sum(torch.equal(part, other) for other in self._first[place:])
@@ -351,4 +351,5 @@ def _parts(batches: Iterable[Any], small: int, device: torch.device) -> Iterator
             raise ValueError(f"batches: a {type(batch).__name__} is not a pair (x, y). Give pairs of tensors")
         x, y = (item.to(device) for item in batch)
         for start in range(0, len(y) - small + 1, small):
-            yield x[start : start + small], y[start : start + small]
+            # Copies, for a model may change its input in place, and others hold the batch.
+            yield x[start : start + small].clone(), y[start : start + small].clone()

@@ -20,7 +20,8 @@ class RunningLoss:
     Example:
         >>> import torch
         >>> running = RunningLoss("cpu")
-        >>> running.add(torch.tensor(0.5), torch.eye(4), torch.tensor([0, 1, 2, 0]))
+        >>> running.add_predictions(torch.eye(4), torch.tensor([0, 1, 2, 0]))
+        >>> running.add(torch.tensor(0.5))
         >>> running.seen_mean(), running.read()
         (0.5, (0.5, 0.75))
     """
@@ -33,12 +34,15 @@ class RunningLoss:
         self._samples = 0
         self._window: _Window = _CudaWindow(self._loss) if device.type == "cuda" else _HostWindow(self._loss)
 
-    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """Add a batch: its mean loss, and how many of its largest logits are right."""
-        self._loss.add_(loss.detach())
+    def add_predictions(self, logits: Tensor, y: Tensor) -> None:
+        """Add how many of a batch's largest logits are right: before the loss, which may change both in place."""
         self._correct.add_((logits.detach().argmax(1) == y).sum())
-        self._batches += 1
         self._samples += len(y)
+
+    def add(self, loss: Tensor) -> None:
+        """Add a batch's mean loss."""
+        self._loss.add_(loss.detach())
+        self._batches += 1
 
     def reset(self) -> None:
         """Begin another epoch."""

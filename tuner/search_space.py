@@ -60,7 +60,7 @@ class Factor:
     def coordinate(self, value: Any) -> float:
         """Return a value's coordinate."""
         if not self.is_number:
-            return float(self.values.index(value))
+            return float([*map(_frozen, self.values)].index(_frozen(value)))
         if self.log:
             return math.log10(value)
         return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.0
@@ -250,13 +250,22 @@ def _factor(name: str, given: Any) -> Factor:
             f"Give {{'low': {low!r}, 'high': {high!r}{log}}} for the range, {list(given)!r} for the choices"
         )
     for index, value in enumerate(given):
-        if value in given[:index]:
+        if _frozen(value) in map(_frozen, given[:index]):
             raise ValueError(f"{where}: {value!r} stands twice. Keep one")
     values = tuple(given)
     if not all(map(_is_number, values)):
         return Factor(name, values, False, 0, len(values) - 1)
     low, high = min(values), max(values)
     return Factor(name, values, True, low, high, log=low > 0 and high >= _LOG_SPAN * low)
+
+
+def _frozen(value: Any) -> Any:
+    """Return a stand-in that is equal for equal values of equal types: true is not 1, though Python says so."""
+    if isinstance(value, Mapping):
+        return {key: _frozen(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_frozen(item) for item in value]
+    return (isinstance(value, bool), value)
 
 
 def _range(name: str, where: str, given: Mapping[str, Any]) -> Factor:

@@ -69,10 +69,11 @@ class TrainingStep:
             x, y = next(batches)
             with self._autocast:
                 logits = self._forward(x)
+                running.add_predictions(logits, y)
                 loss = self._loss_fn(logits, y)
             share = loss if self._accumulation_steps == 1 else loss / self._accumulation_steps
             self._scaler.scale(share).backward()
-            running.add(loss, logits, y)
+            running.add(loss)
         self._scaled = self._scaler.is_enabled()
 
     def unscale(self, optimizer: Optimizer) -> None:

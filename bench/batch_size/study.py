@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.caveats import Caveat, caveats_of
 from bench.design import Trial, without_factors
+from bench.effects import freeze
 from bench.errors import InputError
 from bench.executors import UNEXPLAINED_KILL, WorkerExecutor
 from bench.load_spec import LoadedSpec
@@ -428,7 +429,9 @@ def _is_probe(record: Record) -> bool:
 
 def _is_probe_of(record: Record, factors: Mapping[str, Any]) -> bool:
     """Tell whether a record is a probe of the configuration with these factors."""
-    return _is_probe(record) and {**record.factors, _FACTOR: None} == {**factors, _FACTOR: None}
+    return _is_probe(record) and freeze({**record.factors, _FACTOR: None}) == freeze(
+        {**factors, _FACTOR: None}
+    )
 
 
 def _ignore(progress: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from bench.errors import RunDirectoryError
 from bench.records import Record
 from bench.search.journal import SearchJournal
+from bench.values import same_value, value_id
 from tuner.convergence import higher_is_better
 from tuner.search import Searcher, SearchTrial, Status
 from tuner.search_prior import shipped_prior
@@ -223,7 +224,7 @@ class SearchStore:
         self.study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
-                params={name: label(value) for name, value in trial.config.items()},
+                params={name: label(self._space[name], value) for name, value in trial.config.items()},
                 distributions=self._distributions,
             )
         )
@@ -274,7 +275,7 @@ class SearchStore:
             config = searcher.trials[number].config
             study.add_trial(
                 create_trial(
-                    params={name: label(given) for name, given in config.items()},
+                    params={name: label(self._space[name], value) for name, value in config.items()},
                     distributions=distributions,
                     value=value,
                 )
@@ -317,7 +318,7 @@ def _entry_name(epoch: int) -> str:
 def distribution(given: Any) -> BaseDistribution:
     """Return Optuna's description of a factor."""
     if not isinstance(given, Mapping):
-        return CategoricalDistribution([label(value) for value in given])
+        return CategoricalDistribution(labels(given))
     low, high, log = given["low"], given["high"], given.get("log", False)
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
@@ -333,13 +334,36 @@ def _measured(factor: Factor, given: Any) -> BaseDistribution:
     return FloatDistribution(factor.low, factor.high, log=True)
 
 
-def label(value: Any) -> Any:
-    """Return what Optuna stores for a value: itself, or its JSON where it is a list or a mapping."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+def labels(values: Sequence[Any]) -> list[Any]:
+    """Return what Optuna stores for a factor's values: themselves, or their JSON where they are lists or mappings.
+
+    Optuna takes 1 for true and "[1, 2]" for a list. Where that mixes values up, their texts are stored.
+
+    Example:
+        >>> labels([0.1, None, [1, 2]]), labels([1, True]), labels([[1, 2], "[1, 2]"])
+        ([0.1, None, '[1, 2]'], ['1', 'true'], ['[1;2]', '"[1, 2]"'])
+    """
+    plain = [
+        value
+        if value is None or isinstance(value, (bool, int, float, str))
+        else json.dumps(value, sort_keys=True)
+        for value in values
+    ]
+    return [value_id(value) for value in values] if len(set(plain)) < len(plain) else plain
+
+
+def label(given: Any, value: Any) -> Any:
+    """Return what Optuna stores for one value of a factor.
+
+    Args:
+        given: the factor: a list of choices, or a range {low, high, log}, whose numbers are stored as they are.
+        value: one of its values.
+    """
+    if isinstance(given, Mapping):
         return value
-    return json.dumps(value, sort_keys=True)
+    return next(each for each, choice in zip(labels(given), given, strict=True) if same_value(choice, value))
 
 
 def _choice(values: Sequence[Any], stored: Any) -> Any:
     """Return the choice that was stored."""
-    return next(value for value in values if label(value) == stored)
+    return next(value for value, label in zip(values, labels(values), strict=True) if label == stored)

@@ -17,6 +17,7 @@ from optuna.trial import create_trial
 from scipy.stats import t as student
 
 from bench.caveats import Caveat, caveats_of
+from bench.effects import freeze
 from bench.pictures import Pictures
 from bench.records import Record
 from bench.safe_text import picture_text
@@ -189,9 +190,7 @@ def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str,
 def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
     """Whether a record is a configuration's; in records, a choice that is a mapping with a name alone is that name."""
     known = record.factors
-    return known.keys() == config.keys() and all(
-        value == known[name] or value == {"name": known[name]} for name, value in config.items()
-    )
+    return known.keys() == config.keys() and freeze(known) == freeze(config)
 
 
 def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import os
 import re
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from bench.errors import InputError, closest, unknown_name
+from bench.import_paths import append_folders, hidden_file, own_folders, place_of
 
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
@@ -23,7 +23,8 @@ _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Callable[..., Any]:
     """Import the function or class that `reference` names.
 
-    The module is looked for where Python looks for modules, in the current directory, and beside the spec.
+    The module is looked for where Python looks for modules, then beside the spec, then in the current directory. A
+    person's file that a library of the same name hides is refused, and so is never taken for it.
 
     Args:
         reference: "package.module:function".
@@ -31,11 +32,12 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
         spec_dir: the directory of the spec. None: it is on sys.path already, as in a worker, or there is no spec.
 
     Mutates:
-        sys.path, to which these directories are appended: the module may import its neighbours later.
+        sys.path, to which these directories are appended: the module may import its neighbours later. See
+        `bench.import_paths`.
 
     Raises:
-        InputError: a reference of another form, a module that is not found or fails while it is imported, a
-            function that it does not have.
+        InputError: a reference of another form, a module that is not found, is hidden by a library or fails while it
+            is imported, a function that it does not have.
 
     Example:
         >>> load_factory("math:sqrt", "model.factory")(9.0)
@@ -149,26 +151,36 @@ def build_model_from_factory(
 
 def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
     """Import a module; every way of failing is one sentence with its cause."""
-    directory = os.getcwd()
-    if directory not in sys.path and "" not in sys.path:
-        sys.path.append(directory)
-    beside = directory if spec_dir is None else str(spec_dir.resolve())
-    if beside not in sys.path:
-        sys.path.append(beside)
+    append_folders(*([] if spec_dir is None else [str(spec_dir.resolve())]), os.getcwd())
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        _refuse_hidden(name, where)
+        return module
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            looked = ", ".join(dict.fromkeys([beside, directory]))
+            _refuse_hidden(name, where)
+            looked = ", ".join(own_folders())
             raise InputError(
                 f"{where}: no module '{error.name}'; looked in {looked} and where Python finds modules. "
                 "Check the name, or put the module beside the spec"
             ) from error
         raise _import_failed(name, where, error) from error
+    except InputError:
+        raise
     # A module may fail in any way at all while it runs, SystemExit included.
     except (Exception, SystemExit) as error:
         raise _import_failed(name, where, error) from error
+
+
+def _refuse_hidden(name: str, where: str) -> None:
+    """Raise InputError where a module of a person's own has the name of another, which Python finds first."""
+    hidden = hidden_file(name)
+    if hidden is not None:
+        raise InputError(
+            f"{where}: module '{name}' in {hidden} has the name of another, which is found first: {place_of(name)}. "
+            "Rename yours"
+        )
 
 
 def _import_failed(name: str, where: str, error: BaseException) -> InputError:

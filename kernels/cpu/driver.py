@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernels.cpu.cache import refuse_shared
 from kernels.cpu.toolchain import why_not
 from kernels.triton_inside import DriverBase, GPUTarget, misfit, registered
 
@@ -89,11 +88,10 @@ class CPUDriver(DriverBase):
 
 
 def _launcher(source: Any, metadata: Any) -> Callable[..., None]:
-    """What Triton asks for just before it has a kernel loaded: here alone it says which kernel that is."""
+    """What Triton asks for just before it has a kernel loaded."""
     # Imported here: this module is imported in the middle of `import triton`.
     from kernels.cpu.launcher import make_launcher
 
-    refuse_shared(metadata.hash)
     return make_launcher(source, metadata)
 
 

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from bench import significance
-from bench.design import LEFT_OUT, Trial, baseline, check_factors, expand, lay_out, without_factors
+from bench.design import Trial, baseline, check_factors, expand, lay_out, without_factors
 from bench.errors import InputError
 from bench.load_spec import load_spec
 from bench.spec import Spec
+from bench.values import LEFT_OUT
 from tests.bench.spec_text import SPEC
 
 

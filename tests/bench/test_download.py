@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
+import os
 import pickle
 import socket
 import threading
 import time
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.errors import InputError
+from bench.workloads import download as download_module
 from bench.workloads.download import DownloadError, download, md5_of
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
@@ -31,6 +36,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.grants_ranges = True
         self.shifts_ranges = False
         self.status = 200
+        self.redirects_to: Callable[[str], str | None] = lambda _: None
+        self.redirect_code = 302
         self.cut_after: int | None = None
         self.announces_length = True
         self.piece_bytes = 1 << 20
@@ -52,6 +59,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.ranges_asked.append(asked)
         if server.status != 200:
             self.send_error(server.status)
+            return
+        if elsewhere := server.redirects_to(urllib.parse.unquote(self.path, "latin-1")):
+            self.send_response(server.redirect_code)
+            self.send_header("Location", elsewhere)
+            self.end_headers()
             return
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.grants_ranges else 0
         if start >= len(server.body):
@@ -93,7 +105,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def fetch(server: Server, target: Path, **options: object) -> Path:
     """Download BODY from the server."""
-    return download(server.url, target, **{"size_bytes": len(BODY), "md5": MD5, **options})  # type: ignore[arg-type]
+    return download(server.url, target, **{"size_bytes": len(BODY), "md5": MD5, "pause_s": 0.0, **options})  # type: ignore[arg-type]
 
 
 def part_of(target: Path) -> Path:
@@ -283,11 +295,181 @@ def test_a_directory_that_cannot_be_made_is_said(server: Server, tmp_path: Path)
         fetch(server, tmp_path / "file" / "data.bin")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_said(server: Server, tmp_path: Path) -> None:
-    part_of(tmp_path / "data.bin").symlink_to("/dev/full")
+def test_a_full_disk_is_said(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(part: object, piece: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download_module, "_write", full)
     with pytest.raises(DownloadError, match=r"No space left on device.*Make room"):
         fetch(server, tmp_path / "data.bin")
+
+
+@pytest.mark.parametrize("suffix", [".part", ".lock"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_where_a_file_would_be_written_is_not_followed(
+    suffix: str, there: bool, server: Server, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    if there:
+        victim.write_bytes(b"precious")
+    link = tmp_path / f"data.bin{suffix}"
+    link.symlink_to(victim)
+    with pytest.raises(InputError) as caught:
+        fetch(server, tmp_path / "data.bin")
+    assert str(caught.value) == (
+        f"{link}: is a symbolic link; a download writes a file of your own there. "
+        "Move it away, or name another directory in BENCH_DATA"
+    )
+    assert caught.value.exit_code == 2
+    assert (victim.read_bytes() == b"precious") if there else not victim.exists()
+    assert server.ranges_asked == []
+
+
+@pytest.mark.parametrize("suffix", [".part", ".lock"])
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (Path.mkdir, "is a directory"),
+        (os.mkfifo, "is not a file"),
+        (lambda path: os.link(path.with_name("victim"), path), "is a file that has another name too"),
+    ],
+)
+def test_something_else_where_a_file_would_be_written(
+    make: Callable[[Path], object], what: str, suffix: str, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    make(tmp_path / f"data.bin{suffix}")
+    with pytest.raises(InputError, match=rf"data\.bin{suffix}: {what}; a download writes"):
+        fetch(server, tmp_path / "data.bin")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert server.ranges_asked == []
+
+
+@pytest.mark.parametrize("suffix", [".part", ".lock"])
+def test_another_users_file_is_not_written(
+    suffix: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / f"data.bin{suffix}"
+    theirs.write_bytes(BODY[:1000])
+    real = os.fstat
+
+    def given_away(handle: int) -> os.stat_result:
+        found = [*real(handle)][:10]
+        if found[1] == theirs.stat().st_ino:
+            found[4] = os.geteuid() + 1
+        return os.stat_result(found)
+
+    monkeypatch.setattr(download_module, "_status", given_away)
+    with pytest.raises(InputError, match=rf"data\.bin{suffix}: belongs to another user"):
+        fetch(server, tmp_path / "data.bin")
+    assert theirs.read_bytes() == BODY[:1000]
+    assert server.ranges_asked == []
+
+
+def test_a_part_that_is_replaced_meanwhile_is_not_taken(server: Server, tmp_path: Path) -> None:
+    part = part_of(tmp_path / "data.bin")
+
+    def replace(done: int, size: int) -> None:
+        if done == size:
+            (tmp_path / "other").write_bytes(b"theirs")
+            (tmp_path / "other").replace(part)
+
+    with pytest.raises(InputError, match="was replaced during the download"):
+        fetch(server, tmp_path / "data.bin", on_progress=replace)
+    assert not (tmp_path / "data.bin").exists()
+
+
+@pytest.mark.parametrize(("make", "what"), [(Path.mkdir, "is a directory"), (os.mkfifo, "is not a file")])
+def test_something_else_in_the_place_of_the_file(
+    make: Callable[[Path], object], what: str, server: Server, tmp_path: Path
+) -> None:
+    make(tmp_path / "data.bin")
+    with pytest.raises(InputError) as caught:
+        fetch(server, tmp_path / "data.bin")
+    assert str(caught.value).startswith(f"{tmp_path}/data.bin: {what}; a download writes a file of your own")
+    assert caught.value.exit_code == 2
+    assert server.ranges_asked == []
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x", "gopher://a/"]
+)
+def test_no_redirect_leads_out_of_http(elsewhere: str, server: Server, tmp_path: Path) -> None:
+    server.redirects_to = lambda _: elsewhere
+    with pytest.raises(DownloadError) as caught:
+        fetch(server, tmp_path / "data.bin")
+    assert (
+        caught.value.reason
+        == f"what the server sends us to is '{elsewhere}', which is no address of http or https"
+    )
+    assert len(server.ranges_asked) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:text/plain,x", "/etc/hostname"]
+)
+def test_no_other_address_is_taken(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="is no address of http or https"):
+        download(url, tmp_path / "data.bin", size_bytes=1, md5=MD5)
+    assert not (tmp_path / "data.bin").exists()
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed_and_asks_for_the_rest_only(code: int, server: Server, tmp_path: Path) -> None:
+    server.redirects_to = lambda path: None if path == "/b ü" else "/b ü"
+    server.redirect_code = code
+    part_of(tmp_path / "data.bin").write_bytes(BODY[:1000])
+    assert fetch(server, tmp_path / "data.bin").read_bytes() == BODY
+    assert server.ranges_asked == ["bytes=1000-"] * 2
+
+
+def test_redirects_without_end_are_counted(server: Server, tmp_path: Path) -> None:
+    server.redirects_to = lambda path: f"{path}x"
+    with pytest.raises(DownloadError, match="elsewhere more than 5 times"):
+        fetch(server, tmp_path / "data.bin")
+    assert len(server.ranges_asked) == 6
+
+
+def test_a_redirect_to_nowhere_says_its_number(server: Server, tmp_path: Path) -> None:
+    server.status = 302
+    with pytest.raises(DownloadError, match="answered 302"):
+        fetch(server, tmp_path / "data.bin")
+    assert len(server.ranges_asked) == 1
+
+
+@pytest.mark.parametrize("cut_after", [0, 1, 1000])
+@pytest.mark.parametrize("ranges", ["granted", "shifted", "not granted"])
+def test_a_server_that_makes_no_progress_is_asked_few_times(
+    ranges: str, cut_after: int, server: Server, tmp_path: Path
+) -> None:
+    """It sends next to nothing, and where it shifts ranges what was fetched has to be dropped again."""
+    server.cut_after = cut_after
+    server.shifts_ranges, server.grants_ranges = ranges == "shifted", ranges != "not granted"
+    with pytest.raises(DownloadError, match="run again to fetch the rest"):
+        fetch(server, tmp_path / "data.bin")
+    assert len(server.ranges_asked) == 2
+
+
+def test_a_server_that_always_breaks_off_is_asked_a_hundred_times(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download_module, "_LEAST_GAIN_BYTES", 1)
+    server.cut_after = 1
+    with pytest.raises(DownloadError, match="the transfer broke off 100 times"):
+        fetch(server, tmp_path / "data.bin")
+    assert len(server.ranges_asked) == 100
+    assert part_of(tmp_path / "data.bin").read_bytes() == BODY[:100]
+
+
+def test_the_server_is_left_alone_for_a_while_before_it_is_asked_in_vain_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(download_module.time, "sleep", waited.append)
+    server.cut_after = 0
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path / "data.bin", pause_s=7.0)
+    assert [seconds for seconds in waited if seconds >= 7.0] == [7.0]
 
 
 def test_the_error_survives_the_way_between_processes() -> None:

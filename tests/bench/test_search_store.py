@@ -19,7 +19,7 @@ from bench.errors import InputError, RunDirectoryError
 from bench.load_spec import load_spec
 from bench.pictures import Pictures
 from bench.records import Record
-from bench.search.store import JOURNAL, SearchPlan, SearchStore, label, open_search, plan_of, read_search
+from bench.search.store import JOURNAL, SearchPlan, SearchStore, labels, open_search, plan_of, read_search
 from bench.search.study import fresh_runs, study_search
 from tests.bench.faulty_disk import file_size_limit, read_only, snapshot
 from tuner.search import Searcher
@@ -102,8 +102,8 @@ def test_a_search_that_was_concluded_stays_so_and_counts_repeated_epochs(tmp_pat
 
 
 def test_values_that_optuna_cannot_hold_are_stored_as_json() -> None:
-    assert label({"name": "cosine", "min_factor": 0.1}) == '{"min_factor": 0.1, "name": "cosine"}'
-    assert [label(v) for v in (1, 0.5, "adam", True, None)] == [1, 0.5, "adam", True, None]
+    assert labels([{"name": "cosine", "min_factor": 0.1}]) == ['{"min_factor": 0.1, "name": "cosine"}']
+    assert labels([2, 0.5, "adam", True, None]) == [2, 0.5, "adam", True, None]
 
 
 def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from tuner.running_loss import RunningLoss
 
 
 def _add(running: RunningLoss, loss: float) -> None:
-    running.add(torch.tensor(loss), torch.eye(2), torch.tensor([0, 0]))
+    running.add_predictions(torch.eye(2), torch.tensor([0, 0]))
+    running.add(torch.tensor(loss))
 
 
 def test_an_epoch_begins_at_nothing() -> None:

@@ -260,6 +260,7 @@ class _Nest:
         self._names: dict[Element, str] = {}
         self._limits: dict[Limit, None] = {}
         self._masks: set[Element] = set()
+        self._arrays_read: dict[Value, None] = {}
         self._find_masks()
         masks = {_mask(store) for store in band.stores}
         # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask, and
@@ -270,6 +271,9 @@ class _Nest:
             and masks == {mask for mask, _ in self._masks}
             and all(_is_for_stores_under(state, value, masks) for value, _ in kept)
         )
+        if self._all_within:
+            for array in kept.values():
+                state.kept.allow_partial(array)
 
     def quotients(self) -> list[Quotient]:
         """The quotients that cut the innermost loop into runs."""
@@ -284,6 +288,8 @@ class _Nest:
             self._fill()
         state = self._state
         state.line("{")
+        for value in self._arrays_read:
+            state.kept.read(state.arrays[value], value)
         self._copy(-1, set())
         for d in self._loops[:-1]:
             state.line(f"for (int32_t i{d} = 0; i{d} < {self._band.shape[d]}; ++i{d}) {{")
@@ -334,7 +340,8 @@ class _Nest:
     def _keep(self, array: str, value: Value, index: Index) -> None:
         """Write an element to an array."""
         place = linear(index, value.type.dimensions)
-        self._add(index, f"{array}[{place}] = {self._read(value, index)};")
+        told = self._state.kept.written(array, place)
+        self._add(index, f"{array}[{place}] = {self._read(value, index)};{told}")
 
     def _store(self, operation: Operation | None) -> None:
         """Store an element to memory, if its mask is set."""
@@ -395,6 +402,7 @@ class _Nest:
         if not value.type.is_tile:
             return state.scalars[value]
         if value in state.arrays:
+            self._arrays_read[value] = None
             return f"{state.arrays[value]}[{linear(index, value.type.dimensions)}]"
         return self._names[(value, index)]
 
@@ -421,6 +429,7 @@ class _Nest:
         if operation.name in VIEWS:
             operand, place = viewed(value, index)
             if operation.name == "tt.reshape" and operand in self._state.arrays:
+                self._arrays_read[operand] = None
                 return f"{self._state.arrays[operand]}[{linear(index, value.type.dimensions)}]"
             return self._read(operand, place)
         if operation.name == "tt.splat":

@@ -14,6 +14,7 @@ from kernels.cpu.lowering import (
     debug,
     dot,
     gather,
+    kept_tiles,
     memory,
     one_to_one,
     outline,
@@ -89,17 +90,20 @@ class Code:
     apart: tuple[Apart, ...]
 
 
-def lower_module(functions: list[Operation], arguments_overlap: bool = False) -> Code:
+def lower_module(
+    functions: list[Operation], arguments_overlap: bool = False, check_tiles: bool = False
+) -> Code:
     """Turn the functions of a module into C.
 
     Args:
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
+        check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
 
     Raises:
         CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch, shared = Scratch(), SharedFunctions()
+    scratch, shared = Scratch(check_tiles), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
@@ -126,6 +130,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     assert kernel is not None, "a module has one public function"
     bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
+    checking = [kept_tiles.FUNCTIONS] if check_tiles else []
     grid = [waiting.GRID, waiting.definitions(min(scratch.bytes, _MOST_ON_STACK))] if can_wait else [_GRID]
     polling = [waiting.POLLING] if can_wait else []
     parts = [
@@ -135,6 +140,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
         atomics.FUNCTIONS,
         *polling,
         *looking,
+        *checking,
         *heads,
         *bodies,
     ]

@@ -10,6 +10,7 @@ from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
 from kernels.cpu.lowering.elementwise import Costs
 from kernels.cpu.lowering.functions import SharedFunctions
+from kernels.cpu.lowering.kept_tiles import KeptTiles
 from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
 from kernels.cpu.lowering.shape import VIEWS
@@ -32,6 +33,7 @@ class FunctionState:
         has_runs: loops were cut into runs of lanes, see `runs`.
         waits: programs of the kernel can wait for others, see `waiting`.
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
+        kept: checks what the arrays hold, if asked to.
     """
 
     def __init__(self, scratch: Scratch, overlaps: Overlaps, functions: SharedFunctions) -> None:
@@ -48,6 +50,7 @@ class FunctionState:
         self.costs = Costs()
         self.arguments: dict[Value, int] = {}
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)
+        self.kept = KeptTiles(scratch, self.line)
         self._scratch = scratch
         self._names = 0
 
@@ -85,6 +88,7 @@ class FunctionState:
         """Lay out an array for a tile's elements."""
         name = self.name("a")
         self._scratch.add(name, type_)
+        self.kept.begin(name, type_)
         return name
 
     def new_scalar(self, value: Value) -> str:
