@@ -146,6 +146,8 @@ class _Cutter:
             if declaration is None:
                 raise _NotUnderstoodError
             type_, stars, name, value = declaration.groups()
+            if type_ not in _TYPES:
+                return  # a type of the function's own: what needs the variable stays
             known[name] = type_ + stars
             if value is not None and _NUMBER.match(value) and name not in self._assigned:
                 self._constants[name] = line
