@@ -16,6 +16,7 @@ import click
 from bench import __version__
 from bench.errors import BenchError, InputError, closest
 from bench.interrupts import handlers_restored, ignore_interrupts
+from bench.path_checks import is_file
 from bench.safe_console import SafeConsole, say
 from bench.standard_streams import StandardStreams
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 WIDTH_WITHOUT_TERMINAL = 100
+_MOST_DIGITS = 10
 
 
 # What `--fail-on` can name, by the statuses that each means. A failed trial is always a failure.
@@ -516,7 +518,7 @@ def failures(records: Sequence[Record], fail_on: Sequence[str], run: Mapping[str
 def _epochs(text: str) -> list[int]:
     """Read --noise-epochs."""
     parts = text.replace(" ", "").split(",")
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) < _MOST_DIGITS for part in parts):
         raise InputError(f"--noise-epochs: '{text}' is no list of whole numbers. Write it like 0,1,4")
     return sorted({int(part) for part in parts})
 
@@ -542,7 +544,7 @@ def _what_to_run(
         if spec is None:
             spec = Path(earlier["spec_path"])
             overrides = (*earlier["overrides"], *overrides)
-            if not spec.exists():
+            if not is_file(spec):
                 raise InputError(
                     f"--resume: the run's spec {spec} is not here. Give its path: bench run SPEC --resume DIR"
                 )

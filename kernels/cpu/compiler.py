@@ -31,6 +31,8 @@ from kernels.triton_inside import (
     round_constants_once,
 )
 
+CHECK_BOUNDS = "FUSETUNE_CHECK_BOUNDS"
+
 
 @dataclass(frozen=True)
 class CPUOptions:
@@ -44,6 +46,7 @@ class CPUOptions:
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
         arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
+        check_bounds: hold each access to the tensors handed over. FUSETUNE_CHECK_BOUNDS=1 has it so by default.
         check_tiles: for tests, the code checks that the tiles that it keeps in arrays are whole. The environment
             variable FUSETUNE_CHECK_TILES=1 sets it.
         extern_libs: nothing is linked. A library by the name of libdevice is accepted: its functions are known.
@@ -65,6 +68,7 @@ class CPUOptions:
     enable_fp_fusion: bool = True
     debug: bool = False
     arguments_overlap: bool = False
+    check_bounds: bool = False
     check_tiles: bool = False
     sanitize_overflow: bool = True
     arch: str = ""
@@ -126,6 +130,7 @@ class CPUBackend(BaseBackend):
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", fuses_by_default())
         given["enable_fp_fusion"] &= not forbids_fusing()
+        given.setdefault("check_bounds", os.environ.get(CHECK_BOUNDS, "") not in ("", "0"))
         given.setdefault("check_tiles", os.environ.get("FUSETUNE_CHECK_TILES") == "1")
         given["arch"] = str(self.target.arch)
         if isinstance(given.get("extern_libs"), dict):
@@ -195,7 +200,7 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
     with faults_of(None):
         functions = read_module(module)
-    code = lower_module(functions, options.arguments_overlap, options.check_tiles)
+    code = lower_module(functions, options.arguments_overlap, options.check_bounds, options.check_tiles)
     metadata["name"] = code.name
     metadata["shared"] = max(1, code.scratch_bytes)  # host code divides by it
     metadata["scratch_bytes"] = code.scratch_bytes

@@ -42,7 +42,7 @@ design: {search: {budget_epochs: 30, fresh_seeds: 3, prior: false}}
 SOON_OVER = SPEC.replace("{low: 0.001, high: 1.0, log: true}", "[0.1, 0.3, 1.0]").replace(
     "budget_epochs: 30", "budget_epochs: 80"
 )
-KILLED = "the worker was killed by the kernel (SIGKILL), most likely for memory"
+KILLED = "the kernel killed the worker; its count of kills for memory rose from 0 to 1"
 
 Entry = dict[str, float | None]
 Dies = Callable[[int, Advance, int], str | None]

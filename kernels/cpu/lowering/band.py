@@ -348,8 +348,10 @@ class _Nest:
         assert operation is not None
         index = self._band._own_index()
         mask = _mask(operation)
-        condition = f"if ({self._read(mask, index)}) " if mask is not None else ""
         target = self._memory(operation.operands[0], index)
+        conditions = [self._read(mask, index)] if mask is not None else []
+        conditions += self._state.inside(operation, f"&{target}")
+        condition = f"if ({' && '.join(conditions)}) " if conditions else ""
         self._add(index, f"{condition}{target} = {self._read(operation.operands[1], index)};")
 
     def _innermost(self, quotients: list[Quotient]) -> None:
@@ -381,7 +383,8 @@ class _Nest:
             state.line(f"for (int32_t {first} = {begin}, {last}; {first} < {end}; {first} = {last}) {{")
             state.line(f"{last} = {begin_run(state, quotients, i, first, end)};")
             begin, end = first, last
-        state.line(f"#pragma omp simd\nfor (int32_t {i} = {begin}; {i} < {end}; ++{i}) {{")
+        side_by_side = "#pragma omp simd\n" if state.bounds is None else ""
+        state.line(f"{side_by_side}for (int32_t {i} = {begin}; {i} < {end}; ++{i}) {{")
         self._copy(self._inner, set_masks)
         state.line("}}" if quotients else "}")
 
@@ -447,13 +450,15 @@ class _Nest:
 
     def _loaded(self, operation: Operation, index: Index) -> str:
         memory = self._memory(operation.operands[0], index)
+        mask = _mask(operation)
+        conditions = [self._read(mask, index)] if mask is not None else []
+        conditions += self._state.inside(operation, f"&{memory}")
         if operation.flag("isVolatile"):
             memory = f"*(volatile {operation.result.type.c} *)&{memory}"
-        mask = _mask(operation)
-        if mask is None:
+        if not conditions:
             return memory
         other = self._read(operation.operands[2], index) if len(operation.operands) > 2 else "0"
-        return f"({self._read(mask, index)} ? {memory} : {other})"
+        return f"({' && '.join(conditions)} ? {memory} : {other})"
 
 
 def _is_for_stores_under(state: FunctionState, value: Value, masks: set[Value | None]) -> bool:

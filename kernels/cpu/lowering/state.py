@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
+from kernels.cpu.lowering.bounds import Bounds
 from kernels.cpu.lowering.elementwise import Costs
 from kernels.cpu.lowering.functions import SharedFunctions
 from kernels.cpu.lowering.kept_tiles import KeptTiles
@@ -32,6 +33,7 @@ class FunctionState:
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
         waits: programs of the kernel can wait for others, see `waiting`.
+        bounds: what accesses are held to, see `bounds`; None: to nothing.
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
         kept: checks what the arrays hold, if asked to.
     """
@@ -45,6 +47,7 @@ class FunctionState:
         self.labels: dict[Block, str] = {}
         self.has_runs = False
         self.waits = False
+        self.bounds: Bounds | None = None
         self.overlaps = overlaps
         self.functions = functions
         self.costs = Costs()
@@ -78,6 +81,10 @@ class FunctionState:
         for value in set(self.arrays) - known:
             if value.producer not in made:
                 del self.arrays[value]
+
+    def inside(self, access: Operation, address: str) -> list[str]:
+        """The C condition that an access lies in the tensors handed over, where accesses are held to that."""
+        return [self.bounds.condition(access, address)] if self.bounds is not None else []
 
     def changed(self, condition: str = "") -> None:
         """Note that memory has changed, under a C condition, where programs can wait for that."""
