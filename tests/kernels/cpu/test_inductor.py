@@ -208,12 +208,13 @@ NORMS = {
     "normalize": Case(lambda x: F.normalize(x, dim=1), (X,), backward=True),
 }
 ORDER = {
-    "sort": Case(lambda x: (x * 2).sort(1), (normal(5, 16),)),
-    "sort downwards": Case(lambda x: (x * 2).sort(1, descending=True), (normal(5, 16),)),
+    "sort": Case(lambda x: (x * 2).sort(1), (normal(5, 64),)),
+    "sort downwards": Case(lambda x: (x * 2).sort(1, descending=True), (normal(5, 64),)),
     "stable sort of integers": Case(lambda a: torch.sort(a + 1, stable=True, dim=1), (integers(4, 5, 16),)),
-    "argsort": Case(lambda x: (x * 2).argsort(1), (normal(5, 16),)),
+    "argsort": Case(lambda x: (x * 2).argsort(1), (normal(5, 64),)),
     "topk": Case(lambda x: (x * 2).topk(3, 1), (X,)),
     "median": Case(lambda x: (x * 2).median(1), (X,)),
+    "topk and median": Case(lambda x: (*(x * 2).topk(5, 1), *(x + 1).median(1)), (normal(9, 100),)),
     "bucketize": Case(lambda x: torch.bucketize(x, torch.linspace(-2, 2, 9, dtype=x.dtype)), (X,)),
 }
 LAYOUTS = {
