@@ -24,6 +24,7 @@ from bench.search.step import Advance
 from bench.search.store import BUDGET_SPENT, open_search, plan_of
 from bench.search.study import found_nothing, study_search
 from bench.search.trial import run_step
+from bench.search.workers import SearchExecutor
 from bench.wording import counted
 from bench.worker import OnProgress, WorkerContext, attempt, record_without_result
 
@@ -226,6 +227,25 @@ def test_a_search_spends_its_budget_and_records_everything_once(bench: Bench, jo
     assert sorted(record.seed for record in records if record.seed) == [1, 2, 3]
     lines = (bench.directory / "records.jsonl").read_text().splitlines()
     assert len(lines) == len(records)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("budget", [20_000_000, 10**30])
+def test_a_budget_beyond_what_there_is_to_train_is_not_counted_down(
+    bench: Bench, budget: int, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    run = SearchExecutor.run
+
+    def counted(self: SearchExecutor, trial: int, on_progress: OnProgress) -> Record:
+        asked.append(trial)
+        return run(self, trial, on_progress)
+
+    monkeypatch.setattr(SearchExecutor, "run", counted)
+    records = bench.run(SOON_OVER.replace("budget_epochs: 80", f"budget_epochs: {budget}"), jobs=jobs)
+    assert {record.status for record in searched(records)} <= {"ok", "stopped_early"}
+    assert len(asked) <= 6 * EPOCHS + 2 * jobs  # of each configuration each epoch, and who finds nothing left
+    assert any("nothing was left to train" in said for said in bench.messages.said)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
