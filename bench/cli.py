@@ -241,8 +241,7 @@ def batch_size(
     with terminate_as_interrupt():
         # A device that is not there is a CUDA one, so the spec's profile for CUDA counts.
         loaded = load_spec(spec, overrides=overrides, device="cuda" if device else device_at_hand())
-        target_run = find_target_run(results, loaded.spec.resolved(), runs)
-        rate_run = find_rate_run(results, loaded.spec.resolved())
+        asked = loaded.spec.resolved()
         options = {
             "device": device,
             "max_batch": max_batch,
@@ -254,6 +253,8 @@ def batch_size(
         options["memory_source"] = "the spec" if limit_bytes is None else "--memory"
         command = ["bench", *sys.argv[1:]]
         plan = make_plan(loaded, jobs=1, command=command, announce=announce, kind=BATCH_SIZE, options=options)
+        target_run = find_target_run(results, asked, runs, plan.run["fingerprint"])
+        rate_run = find_rate_run(results, asked, plan.run["fingerprint"])
         with open_directory(plan, results, None, announce) as directory:
             for line in plan.banner:
                 announce(line)

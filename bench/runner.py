@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from bench.caveats import caveats_of
 from bench.design import Trial, lay_out
-from bench.errors import InputError
+from bench.errors import InputError, RunDirectoryError
 from bench.executors import Executor, WorkerExecutor, run_all
 from bench.identity import identity
 from bench.load_spec import LoadedSpec
@@ -25,6 +25,7 @@ from bench.threads import measure_threads, most_threads
 from bench.units import format_bytes
 from bench.worker import Progress, WorkerSetup
 from bench.workloads.datasets import Source, locate
+from bench.workloads.fingerprint import differences, fingerprint_all
 
 # A trial is asked to end by itself at `limits.trial_time`; a worker that does not within this is killed.
 HARD_TIMEOUT_FACTOR = 3.0
@@ -149,6 +150,7 @@ def make_plan(
             list(names) for names in dict.fromkeys(source.classes for source in sources.values()) if names
         ],
         "stand_in": " ".join(stand_ins) or None,
+        "fingerprint": fingerprint_all(sources.values(), spec_path.parent),
         "machine": describe_machine(device),
         "versions": versions(),
         **source_state(),
@@ -180,6 +182,7 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
     """
     if resume is None:
         return RunDirectory.create(results, plan.run["spec"]["name"], plan.run)
+    _check_data(resume, plan, announce)
     directory = RunDirectory.resume(resume, {key: plan.run[key] for key in FIXED_ON_RESUME})
     for key in NOTED_ON_RESUME:
         if directory.run.get(key) != plan.run[key]:
@@ -189,6 +192,23 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
     for note in (*directory.notes, *directory.records()[1]):
         announce(f"note: {note}")
     return directory
+
+
+def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
+    """Refuse to continue a run on data that are not those that it began with."""
+    run = RunDirectory.open(resume).run
+    if "fingerprint" not in run:
+        announce(
+            "note: the run began without a fingerprint of its data, so nobody can tell whether they changed"
+        )
+        return
+    changes = differences(run["fingerprint"], plan.run["fingerprint"])
+    if changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise RunDirectoryError(
+            f"{resume}: cannot be continued; its data changed since it began:\n{listed}\n"
+            "Put the data back, or start a new run."
+        )
 
 
 def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:

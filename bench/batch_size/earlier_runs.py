@@ -14,6 +14,7 @@ from bench.effects import freeze, named_levels
 from bench.errors import InputError, RunDirectoryError
 from bench.records import Record
 from bench.run_directory import RunDirectory, find_run
+from bench.workloads.fingerprint import differences
 from tuner.lr_scaling import LEAST_SIZES
 
 _SIZE_FACTORS = ("batch_size", "train.batch_size")
@@ -121,12 +122,15 @@ class RateRun:
         return cls(data["directory"], data["baseline"], tuple(RateAtSize(**row) for row in data["rows"]))
 
 
-def find_rate_run(results: Path, spec: Mapping[str, Any]) -> RateRun | None:
+def find_rate_run(
+    results: Path, spec: Mapping[str, Any], fingerprint: Mapping[str, Any] | None = None
+) -> RateRun | None:
     """Read the newest LR range tests of the same spec at three batch sizes or more; None where there are none.
 
     Args:
         results: where runs are written.
         spec: the resolved spec; data, model and training must be the same.
+        fingerprint: of the data at hand; a run on others is passed over, one that does not say is not. None: unknown.
     """
     for directory in _readable_runs(results / str(spec["name"])):
         theirs = directory.run["spec"]
@@ -134,7 +138,7 @@ def find_rate_run(results: Path, spec: Mapping[str, Any]) -> RateRun | None:
             _fixed(name, theirs, _FREE_IN_RANGE_TEST) == _fixed(name, spec, _FREE_IN_RANGE_TEST)
             for name in _SAME_RANGE_TEST
         )
-        if directory.run["kind"] != "lr-range" or not same:
+        if directory.run["kind"] != "lr-range" or not same or _other_data(directory.run, fingerprint):
             continue
         rows = tuple(
             RateAtSize(_size(record.factors), record.values["range_lr"], record.factors)
@@ -146,13 +150,19 @@ def find_rate_run(results: Path, spec: Mapping[str, Any]) -> RateRun | None:
     return None
 
 
-def find_target_run(results: Path, spec: Mapping[str, Any], given: Path | None) -> TargetRun | None:
+def find_target_run(
+    results: Path,
+    spec: Mapping[str, Any],
+    given: Path | None,
+    fingerprint: Mapping[str, Any] | None = None,
+) -> TargetRun | None:
     """Read the trainings in `given`, or in the newest run of the same spec that varied the batch size.
 
     Args:
         results: where runs are written.
         spec: the resolved spec: its name, and what a run must share with it: data, model, training, target.
         given: a run's directory, or results/<spec name>/; None: look under `results`.
+        fingerprint: of the data at hand, see `find_rate_run`.
 
     Returns:
         None where there is no such run and none was given.
@@ -164,12 +174,12 @@ def find_target_run(results: Path, spec: Mapping[str, Any], given: Path | None) 
     if given is not None:
         path = find_run(given)
         directory = RunDirectory.open(path)
-        obstacle = _obstacle(directory.run, spec)
+        obstacle = _obstacle(directory.run, spec) or _other_data(directory.run, fingerprint)
         if obstacle:
             raise InputError(f"--runs {path}: {obstacle}. Give a run of this spec that varied batch_size")
         return _read(directory)
     for directory in _readable_runs(results / str(spec["name"])):
-        if not _obstacle(directory.run, spec):
+        if not (_obstacle(directory.run, spec) or _other_data(directory.run, fingerprint)):
             found = _read(directory)
             if any(row.steps for row in found.rows):
                 return found
@@ -196,6 +206,14 @@ def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     if not any(name in named_levels(theirs) for name in _SIZE_FACTORS):
         return "did not vary the batch size"
     return ""
+
+
+def _other_data(run: Mapping[str, Any], fingerprint: Mapping[str, Any] | None) -> str:
+    """Say how a run's data differ from those at hand; empty where they do not, or where nobody can tell."""
+    if fingerprint is None or not isinstance(then := run.get("fingerprint"), Mapping):
+        return ""
+    changes = differences(then, fingerprint)
+    return f"was made on other data: {'; '.join(changes)}" if changes else ""
 
 
 def _fixed(section: str, spec: Mapping[str, Any], free: Sequence[str]) -> Any:

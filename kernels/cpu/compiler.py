@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,6 +31,8 @@ from kernels.triton_inside import (
     round_constants_once,
 )
 
+CHECK_BOUNDS = "FUSETUNE_CHECK_BOUNDS"
+
 
 @dataclass(frozen=True)
 class CPUOptions:
@@ -43,6 +46,9 @@ class CPUOptions:
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
         arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
+        check_bounds: hold each access to the tensors handed over. FUSETUNE_CHECK_BOUNDS=1 has it so by default.
+        check_tiles: for tests, the code checks that the tiles that it keeps in arrays are whole. The environment
+            variable FUSETUNE_CHECK_TILES=1 sets it.
         extern_libs: nothing is linked. A library by the name of libdevice is accepted: its functions are known.
         The rest is what Triton's front end asks of every backend.
 
@@ -62,6 +68,8 @@ class CPUOptions:
     enable_fp_fusion: bool = True
     debug: bool = False
     arguments_overlap: bool = False
+    check_bounds: bool = False
+    check_tiles: bool = False
     sanitize_overflow: bool = True
     arch: str = ""
     backend_name: str = "cpu"
@@ -122,6 +130,8 @@ class CPUBackend(BaseBackend):
         given = {name: value for name, value in options.items() if name in known and value is not None}
         given.setdefault("enable_fp_fusion", fuses_by_default())
         given["enable_fp_fusion"] &= not forbids_fusing()
+        given.setdefault("check_bounds", os.environ.get(CHECK_BOUNDS, "") not in ("", "0"))
+        given.setdefault("check_tiles", os.environ.get("FUSETUNE_CHECK_TILES") == "1")
         given["arch"] = str(self.target.arch)
         if isinstance(given.get("extern_libs"), dict):
             given["extern_libs"] = tuple(sorted(given["extern_libs"].items()))
@@ -190,7 +200,7 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
     with faults_of(None):
         functions = read_module(module)
-    code = lower_module(functions, options.arguments_overlap)
+    code = lower_module(functions, options.arguments_overlap, options.check_bounds, options.check_tiles)
     metadata["name"] = code.name
     metadata["shared"] = max(1, code.scratch_bytes)  # host code divides by it
     metadata["scratch_bytes"] = code.scratch_bytes

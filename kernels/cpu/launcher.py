@@ -52,7 +52,8 @@ def make_launcher(source: Any, metadata: Any) -> Callable[..., None]:
     """
     cooperative = getattr(metadata, "launch_cooperative_grid", False)
     for_overlaps = functools.cache(functools.partial(_compiled_for_overlaps, source, metadata))
-    return _launcher(metadata.name, source.signature, cooperative, metadata.apart, for_overlaps)
+    checks = getattr(metadata, "check_bounds", False)
+    return _launcher(metadata.name, source.signature, cooperative, checks, metadata.apart, for_overlaps)
 
 
 def address(argument: Any) -> int:
@@ -95,12 +96,14 @@ def _launcher(
     kernel: str,
     signature: Mapping[Any, Any],
     cooperative: bool,
+    check_bounds: bool,
     apart: Sequence[tuple[int, int, bool]],
     for_overlaps: Callable[[], Any],
 ) -> Callable[..., None]:
     """Write the launch function for arguments of these types.
 
     Args:
+        check_bounds: the code is handed where the memory of each pointer argument begins and ends.
         apart: what the code takes for granted of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
         for_overlaps: gives the kernel for launches where that does not hold.
     """
@@ -120,6 +123,9 @@ def _launcher(
     except (OverflowError, StructError):
         packed = pack(*fitted({values}))
 """
+    tensors = [leaf.tensor for leaf in leaves if leaf.tensor]
+    if check_bounds:
+        packing += f"    packed += regions({', '.join(tensors)})\n"
     text = f"""
 def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
     if {"True" if cooperative else "(x | y | z) >> 21"}:
@@ -163,7 +169,8 @@ launch.bind = bind
         "StructError": struct.error,
         "address": address,
         "bf16_bits": functools.partial(nearest_bits, element="bf16"),
-        "error_of": error_of,
+        "error_of": functools.partial(error_of, pointers=[leaf.name for leaf in leaves if leaf.tensor]),
+        "regions": _regions,
         "lanes_overlap": LANES_OVERLAP.encode(),
         "check_grid": functools.partial(_check_grid, kernel, cooperative),
         "fitted": functools.partial(_fitted, kernel, leaves),
@@ -262,6 +269,19 @@ def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[in
         if start < other_end and other_start < end and not (if_equal and start == other_start):
             return True
     return False
+
+
+def _regions(*arguments: Any) -> bytes:
+    """Where each pointer argument's memory begins and ends, behind its address; of a bare address nothing is known."""
+    packed = b""
+    for argument in arguments:
+        begin, end = 0, (1 << 64) - 1
+        tensor = argument if isinstance(argument, torch.Tensor) else getattr(argument, "base", None)
+        if isinstance(tensor, torch.Tensor):
+            begin = tensor.untyped_storage().data_ptr()
+            end = begin + tensor.untyped_storage().nbytes()
+        packed += struct.pack("=QQQ", address(argument), begin, end)
+    return packed
 
 
 def _room_behind(argument: Any) -> int:

@@ -141,19 +141,21 @@ def _each_lane(
         names = [emitter.new_scalar(result) for result in results]
         for name in names:
             emitter.line(f"{name} = 0;")
-        condition = emitter.scalars[mask[0]] if mask else "1"
-        with emitter.braces(f"if ({condition})"):
-            lane(*(emitter.scalars[operand] for operand in operands), *names)
+        scalars = [emitter.scalars[operand] for operand in operands]
+        conditions = [emitter.scalars[each] for each in mask] + emitter.inside(operation, scalars[0])
+        with emitter.braces(f"if ({' && '.join(conditions) or 1})"):
+            lane(*scalars, *names)
     else:
         arrays = [f"{emitter.array_of(operand)}[l]" for operand in operands]
-        masks = [f"{emitter.array_of(operand)}[l]" for operand in mask] or ["1"]
+        masks = [f"{emitter.array_of(operand)}[l]" for operand in mask]
+        masks += emitter.inside(operation, arrays[0])
         for result in results:
             emitter.arrays[result] = emitter.new_array(result.type)
         names = [f"{emitter.arrays[result]}[l]" for result in results]
         with emitter.braces(f"for (int32_t l = 0; l < {pointers.elements}; ++l)"):
             for name in names:
                 emitter.line(f"{name} = 0;")
-            with emitter.braces(f"if ({masks[0]})"):
+            with emitter.braces(f"if ({' && '.join(masks) or 1})"):
                 lane(*arrays, *names)
     emitter.done.add(operation)
 

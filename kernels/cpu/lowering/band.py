@@ -260,6 +260,7 @@ class _Nest:
         self._names: dict[Element, str] = {}
         self._limits: dict[Limit, None] = {}
         self._masks: set[Element] = set()
+        self._arrays_read: dict[Value, None] = {}
         self._find_masks()
         masks = {_mask(store) for store in band.stores}
         # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask, and
@@ -270,6 +271,9 @@ class _Nest:
             and masks == {mask for mask, _ in self._masks}
             and all(_is_for_stores_under(state, value, masks) for value, _ in kept)
         )
+        if self._all_within:
+            for array in kept.values():
+                state.kept.allow_partial(array)
 
     def quotients(self) -> list[Quotient]:
         """The quotients that cut the innermost loop into runs."""
@@ -284,6 +288,8 @@ class _Nest:
             self._fill()
         state = self._state
         state.line("{")
+        for value in self._arrays_read:
+            state.kept.read(state.arrays[value], value)
         self._copy(-1, set())
         for d in self._loops[:-1]:
             state.line(f"for (int32_t i{d} = 0; i{d} < {self._band.shape[d]}; ++i{d}) {{")
@@ -334,15 +340,18 @@ class _Nest:
     def _keep(self, array: str, value: Value, index: Index) -> None:
         """Write an element to an array."""
         place = linear(index, value.type.dimensions)
-        self._add(index, f"{array}[{place}] = {self._read(value, index)};")
+        told = self._state.kept.written(array, place)
+        self._add(index, f"{array}[{place}] = {self._read(value, index)};{told}")
 
     def _store(self, operation: Operation | None) -> None:
         """Store an element to memory, if its mask is set."""
         assert operation is not None
         index = self._band._own_index()
         mask = _mask(operation)
-        condition = f"if ({self._read(mask, index)}) " if mask is not None else ""
         target = self._memory(operation.operands[0], index)
+        conditions = [self._read(mask, index)] if mask is not None else []
+        conditions += self._state.inside(operation, f"&{target}")
+        condition = f"if ({' && '.join(conditions)}) " if conditions else ""
         self._add(index, f"{condition}{target} = {self._read(operation.operands[1], index)};")
 
     def _innermost(self, quotients: list[Quotient]) -> None:
@@ -374,7 +383,8 @@ class _Nest:
             state.line(f"for (int32_t {first} = {begin}, {last}; {first} < {end}; {first} = {last}) {{")
             state.line(f"{last} = {begin_run(state, quotients, i, first, end)};")
             begin, end = first, last
-        state.line(f"#pragma omp simd\nfor (int32_t {i} = {begin}; {i} < {end}; ++{i}) {{")
+        side_by_side = "#pragma omp simd\n" if state.bounds is None else ""
+        state.line(f"{side_by_side}for (int32_t {i} = {begin}; {i} < {end}; ++{i}) {{")
         self._copy(self._inner, set_masks)
         state.line("}}" if quotients else "}")
 
@@ -395,6 +405,7 @@ class _Nest:
         if not value.type.is_tile:
             return state.scalars[value]
         if value in state.arrays:
+            self._arrays_read[value] = None
             return f"{state.arrays[value]}[{linear(index, value.type.dimensions)}]"
         return self._names[(value, index)]
 
@@ -421,6 +432,7 @@ class _Nest:
         if operation.name in VIEWS:
             operand, place = viewed(value, index)
             if operation.name == "tt.reshape" and operand in self._state.arrays:
+                self._arrays_read[operand] = None
                 return f"{self._state.arrays[operand]}[{linear(index, value.type.dimensions)}]"
             return self._read(operand, place)
         if operation.name == "tt.splat":
@@ -438,13 +450,15 @@ class _Nest:
 
     def _loaded(self, operation: Operation, index: Index) -> str:
         memory = self._memory(operation.operands[0], index)
+        mask = _mask(operation)
+        conditions = [self._read(mask, index)] if mask is not None else []
+        conditions += self._state.inside(operation, f"&{memory}")
         if operation.flag("isVolatile"):
             memory = f"*(volatile {operation.result.type.c} *)&{memory}"
-        mask = _mask(operation)
-        if mask is None:
+        if not conditions:
             return memory
         other = self._read(operation.operands[2], index) if len(operation.operands) > 2 else "0"
-        return f"({self._read(mask, index)} ? {memory} : {other})"
+        return f"({' && '.join(conditions)} ? {memory} : {other})"
 
 
 def _is_for_stores_under(state: FunctionState, value: Value, masks: set[Value | None]) -> bool:

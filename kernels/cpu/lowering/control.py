@@ -222,6 +222,7 @@ def _copy(emitter: Emitter, source: Value, target: Value) -> None:
 def _move(emitter: Emitter, source: str, target: Value) -> None:
     size = target.type.elements * target.type.bytes
     emitter.line(f"memcpy({emitter.arrays[target]}, {source}, {size});")
+    emitter.kept.moved(source, emitter.arrays[target])
 
 
 LOWERINGS: dict[str, Lower] = {

@@ -68,6 +68,7 @@ class Emitter(FunctionState):
         self.flush()
         if value not in self.arrays:
             self.emit_alone(value)
+        self.kept.read(self.arrays[value], value)
         return self.arrays[value]
 
     def fill(self, targets: Mapping[str, Value], joining: bool = False) -> None:

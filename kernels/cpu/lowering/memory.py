@@ -18,9 +18,11 @@ def _load(emitter: Emitter, operation: Operation) -> None:
     memory = f"*{emitter.scalars[pointer]}"
     if operation.flag("isVolatile"):
         memory = f"*(volatile {operation.result.type.c} *){emitter.scalars[pointer]}"
-    if len(operation.operands) > 1:
+    conditions = [emitter.scalars[mask] for mask in operation.operands[1:2]]
+    conditions += emitter.inside(operation, emitter.scalars[pointer])
+    if conditions:
         other = emitter.scalars[operation.operands[2]] if len(operation.operands) > 2 else "0"
-        memory = f"({emitter.scalars[operation.operands[1]]} ? {memory} : {other})"
+        memory = f"({' && '.join(conditions)} ? {memory} : {other})"
     emitter.scalar(operation.result, memory)
     emitter.done.add(operation)
 
@@ -31,7 +33,8 @@ def _store(emitter: Emitter, operation: Operation) -> None:
         return
     emitter.before_effect()
     pointer, value, *mask = (emitter.scalars[operand] for operand in operation.operands)
-    condition = f"if ({mask[0]}) " if mask else ""
+    conditions = [*mask, *emitter.inside(operation, pointer)]
+    condition = f"if ({' && '.join(conditions)}) " if conditions else ""
     emitter.line(f"{condition}*{pointer} = {value};")
     emitter.changed(*mask)
     emitter.done.add(operation)

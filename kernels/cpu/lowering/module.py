@@ -9,17 +9,20 @@ from kernels.cpu.failures import LANES_OVERLAP
 from kernels.cpu.ir_tree import Operation, Value
 from kernels.cpu.lowering import (
     atomics,
+    bounds,
     branches,
     control,
     debug,
     dot,
     gather,
+    kept_tiles,
     memory,
     one_to_one,
     program,
     reduce,
     waiting,
 )
+from kernels.cpu.lowering.bounds import Bounds
 from kernels.cpu.lowering.constants import c_string
 from kernels.cpu.lowering.emitter import Emitter, Lower
 from kernels.cpu.lowering.functions import SharedFunctions
@@ -43,12 +46,13 @@ LOWERINGS: dict[str, Lower] = {
 ENTRY = "run"
 
 _GRID = """
-typedef struct { int32_t place[3], size[3]; const char **failure; } grid_t;
+typedef struct {{ int32_t place[3], size[3]; const char **failure; {fields}}} grid_t;
 """
 _ENTRY = """
 const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char *arguments) {{
   const char *failure = NULL;
 {unpacking}
+{beginning}
   const int64_t programs = (int64_t)x * y * z;
   /* One thread or all: libgomp ends the threads that a smaller team leaves over, and begins them anew. */
   const int32_t team = programs < {few} ? 1 : threads;
@@ -57,11 +61,12 @@ const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char
     {scratch}
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < programs; ++i) {{
-      grid_t place = {{{{i % x, i / x % y, i / x / y}}, {{x, y, z}}, &failure}};
+      grid_t place = {{{{i % x, i / x % y, i / x / y}}, {{x, y, z}}, &failure{bounds}}};
       {call};
     }}
     {release}
   }}
+{ending}
   return failure;
 }}
 """
@@ -88,23 +93,31 @@ class Code:
     apart: tuple[Apart, ...]
 
 
-def lower_module(functions: list[Operation], arguments_overlap: bool = False) -> Code:
+def lower_module(
+    functions: list[Operation],
+    arguments_overlap: bool = False,
+    check_bounds: bool = False,
+    check_tiles: bool = False,
+) -> Code:
     """Turn the functions of a module into C.
 
     Args:
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
         arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
+        check_bounds: hold each access to the tensors handed over, see `bounds`.
+        check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
 
     Raises:
         CompilationError: an operation or a type that has no counterpart, or a fault of this package.
     """
-    scratch, shared = Scratch(), SharedFunctions()
+    scratch, shared = Scratch(check_tiles), SharedFunctions()
     heads, bodies = [], []
     kernel: Operation | None = None
     name, has_runs = "", False
     apart: list[Apart] = []
     conditions: list[str] = []
     can_wait = waiting.can_wait(functions)
+    held_to = Bounds(functions) if check_bounds else None
     for function in functions:
         is_kernel = function.text("sym_visibility") == "public"
         if is_kernel:
@@ -113,7 +126,7 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
             head = _head(function, function.text("sym_name"))
             # What a function is called with is not looked at by launches.
             overlaps = Overlaps(arguments_overlap or not is_kernel)
-            emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait)
+            emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait, held_to)
         heads.append(f"{head};")
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
@@ -122,20 +135,30 @@ def lower_module(functions: list[Operation], arguments_overlap: bool = False) ->
     assert kernel is not None, "a module has one public function"
     bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
-    grid = [waiting.GRID, waiting.definitions(min(scratch.bytes, _MOST_ON_STACK))] if can_wait else [_GRID]
-    polling = [waiting.POLLING] if can_wait else []
+    checking = [kept_tiles.FUNCTIONS] if check_tiles else []
+    before = [waiting.GRID] if can_wait else []
+    fields = waiting.FIELD if can_wait else ""
+    behind = []
+    if can_wait:
+        behind = [waiting.definitions(min(scratch.bytes, _MOST_ON_STACK)), waiting.POLLING]
+    if held_to is not None:
+        before.append(bounds.TYPES)
+        fields += bounds.FIELD
+        behind.append(bounds.definitions())
     parts = [
         PRELUDE,
         declarations("\n".join(bodies)),
-        *grid,
+        *before,
+        _GRID.format(fields=fields),
         atomics.FUNCTIONS,
-        *polling,
+        *behind,
         *looking,
+        *checking,
         *heads,
         *bodies,
     ]
     few = None if can_wait else programs_worth_a_thread(functions)
-    entry = _entry(kernel, name, scratch.bytes, few, conditions)
+    entry = _entry(kernel, name, scratch.bytes, few, conditions, held_to)
     return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
 
 
@@ -160,9 +183,9 @@ def _returned(function: Operation) -> list[Value]:
     return next((operation.operands for operation in returns), [])
 
 
-def _emitted(function: Operation, emitter: Emitter, waits: bool) -> Emitter:
+def _emitted(function: Operation, emitter: Emitter, waits: bool, held_to: Bounds | None) -> Emitter:
     """A function's lines."""
-    emitter.waits = waits
+    emitter.waits, emitter.bounds = waits, held_to
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
         emitter.scalars[argument] = f"arg{place}"
@@ -172,11 +195,20 @@ def _emitted(function: Operation, emitter: Emitter, waits: bool) -> Emitter:
     return emitter
 
 
-def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int | None, conditions: list[str]) -> str:
+def _entry(
+    kernel: Operation,
+    symbol: str,
+    scratch_bytes: int,
+    few: int | None,
+    conditions: list[str],
+    held_to: Bounds | None,
+) -> str:
     """The function that is called from Python: unpack the arguments, run every program of the grid.
 
     Args:
         few: fewer programs run on one thread. None: programs can wait for others.
+        conditions: what must hold, see `one_to_one`.
+        held_to: what accesses are held to, if they are.
     """
     unpacking = []
     offset = 0
@@ -191,19 +223,18 @@ def _entry(kernel: Operation, symbol: str, scratch_bytes: int, few: int | None, 
         allocation = f"char scratch[{max(64, scratch_bytes)}] __attribute__((aligned(64)));"
     else:
         allocation = f"char *scratch = aligned_alloc(64, {scratch_bytes});"
-    unpacked = "\n".join(unpacking)
-    looked_at = "\n".join(
-        f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions
-    )
-    call = f"{function_name(symbol)}({', '.join(names)})"
-    release = "" if on_stack else "free(scratch);"
+    beginning = [f"  if (!{condition}) return {c_string(LANES_OVERLAP)};" for condition in conditions]
+    if held_to is not None:
+        beginning.append(bounds.beginning(held_to.regions, offset))
+    parts = {
+        "entry": ENTRY,
+        "unpacking": "\n".join(unpacking),
+        "beginning": "\n".join(beginning),
+        "scratch": allocation,
+        "call": f"{function_name(symbol)}({', '.join(names)})",
+        "release": "" if on_stack else "free(scratch);",
+        "ending": bounds.ENDING if held_to is not None else "",
+    }
     if few is None:
-        return waiting.entry(unpacked, looked_at, allocation, release, call, ENTRY)
-    return _ENTRY.format(
-        entry=ENTRY,
-        few=few,
-        unpacking=f"{unpacked}\n{looked_at}" if looked_at else unpacked,
-        scratch=allocation,
-        call=call,
-        release=release,
-    )
+        return waiting.entry(held_to is not None, **parts)
+    return _ENTRY.format(few=few, bounds=", &bounds" if held_to is not None else "", **parts)

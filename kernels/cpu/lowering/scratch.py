@@ -8,10 +8,15 @@ _ALIGNMENT = 64
 
 
 class Scratch:
-    """Lays out the arrays of a module's functions."""
+    """Lays out the arrays of a module's functions.
 
-    def __init__(self) -> None:
+    Args:
+        is_checked: what is kept in them is checked, see `kept_tiles`.
+    """
+
+    def __init__(self, is_checked: bool = False) -> None:
         self.bytes = 0
+        self.is_checked = is_checked
         self._pending: list[str] = []
 
     def add(self, name: str, type_: Type) -> None:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from kernels.cpu.ir_tree import Block, Operation, Value
 from kernels.cpu.ir_types import Type
 from kernels.cpu.lowering.addresses import Addresses, Carried
+from kernels.cpu.lowering.bounds import Bounds
 from kernels.cpu.lowering.elementwise import Costs
 from kernels.cpu.lowering.functions import SharedFunctions
+from kernels.cpu.lowering.kept_tiles import KeptTiles
 from kernels.cpu.lowering.overlaps import Overlaps
 from kernels.cpu.lowering.scratch import Scratch
 from kernels.cpu.lowering.shape import VIEWS
@@ -31,7 +33,9 @@ class FunctionState:
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
         waits: programs of the kernel can wait for others, see `waiting`.
+        bounds: what accesses are held to, see `bounds`; None: to nothing.
         overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
+        kept: checks what the arrays hold, if asked to.
     """
 
     def __init__(self, scratch: Scratch, overlaps: Overlaps, functions: SharedFunctions) -> None:
@@ -43,11 +47,13 @@ class FunctionState:
         self.labels: dict[Block, str] = {}
         self.has_runs = False
         self.waits = False
+        self.bounds: Bounds | None = None
         self.overlaps = overlaps
         self.functions = functions
         self.costs = Costs()
         self.arguments: dict[Value, int] = {}
         self.addresses = Addresses(self.scalars, self.carried, self.arguments)
+        self.kept = KeptTiles(scratch, self.line)
         self._scratch = scratch
         self._names = 0
 
@@ -76,6 +82,10 @@ class FunctionState:
             if value.producer not in made:
                 del self.arrays[value]
 
+    def inside(self, access: Operation, address: str) -> list[str]:
+        """The C condition that an access lies in the tensors handed over, where accesses are held to that."""
+        return [self.bounds.condition(access, address)] if self.bounds is not None else []
+
     def changed(self, condition: str = "") -> None:
         """Note that memory has changed, under a C condition, where programs can wait for that."""
         if self.waits:
@@ -85,6 +95,7 @@ class FunctionState:
         """Lay out an array for a tile's elements."""
         name = self.name("a")
         self._scratch.add(name, type_)
+        self.kept.begin(name, type_)
         return name
 
     def new_scalar(self, value: Value) -> str:

@@ -40,13 +40,14 @@ typedef struct {
   uint64_t seen, digest, since, began;
   bool waiting, idle, timed;
 } program_t;
-typedef struct { int32_t place[3], size[3]; const char **failure; program_t *program; } grid_t;
 """
+FIELD = "program_t *program; "
 
 FUNCTIONS = r"""
 #define NEVER UINT64_MAX
 struct launch {
   const char *arguments, *failure, *stuck;
+  void *bounds;
   int32_t size[3], threads, workers, waiting, idle, timed, made;
   int64_t programs, next, ended;
   uint64_t changes;
@@ -172,7 +173,7 @@ static void *work(void *of) {{
     program.seen = NEVER;
     program.began = 0;
     program.waiting = program.idle = program.timed = false;
-    grid_t place = {{{{i % x, i / x % y, i / x / y}}, {{x, y, z}}, &all->failure, &program}};
+    grid_t place = {{{{i % x, i / x % y, i / x / y}}, {{x, y, z}}, &all->failure, &program{bounds}}};
     changed(&place);
     if (_setjmp(program.out) != 0) break;
     {call};
@@ -186,13 +187,14 @@ static void *work(void *of) {{
 const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char *arguments) {{
   static __thread char complaint[1024];
 {unpacking}
-{conditions}
+{beginning}
   const int64_t programs = (int64_t)x * y * z;
   if (programs == 0) return NULL;
   launch_t *const all = calloc(1, sizeof(launch_t));
   all->arguments = arguments;
   all->size[0] = x, all->size[1] = y, all->size[2] = z;
   all->programs = programs;
+  {handing}
   all->threads = threads < MOST_AT_ONCE ? threads : MOST_AT_ONCE;
   all->workers = 1;
   pthread_mutex_init(&all->making, NULL);
@@ -205,6 +207,7 @@ const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char
   pthread_mutex_unlock(&all->making);
   for (int32_t i = 0; i < made; ++i) pthread_join(all->thread[i], NULL);
   const char *failure = all->failure;
+{ending}
   if (all->stuck != NULL) {{
     const int64_t begun = all->next < programs ? all->next : programs;
     snprintf(complaint, sizeof complaint, "{stuck}%s: no program can go on; of %lld, %lld have ended, %lld wait, and "
@@ -279,17 +282,15 @@ def where(operation: Operation) -> str:
     return c_string(place(found).encode().decode("latin-1"))
 
 
-def entry(unpacking: str, conditions: str, scratch: str, release: str, call: str, symbol: str) -> str:
-    """The function that is called from Python, and the one that each thread runs."""
-    return ENTRY.format(
-        unpacking=unpacking,
-        conditions=conditions,
-        scratch=scratch,
-        release=release,
-        call=call,
-        entry=symbol,
-        stuck=STUCK,
-    )
+def entry(holds_to_bounds: bool, **parts: str) -> str:
+    """The function that is called from Python, and the one that each thread runs.
+
+    Args:
+        holds_to_bounds: each program has `bounds`, see there.
+        parts: as of the entry of other kernels.
+    """
+    bounds, handing = (", all->bounds", "all->bounds = &bounds;") if holds_to_bounds else ("", "")
+    return ENTRY.format(stuck=STUCK, bounds=bounds, handing=handing, **parts)
 
 
 def _reads_of_others(operation: Operation, inside: set[Operation], own: set[Value]) -> bool:

@@ -1,6 +1,7 @@
 """Random kernels, compiled for the CPU, store what NumPy works out, and what Triton's interpreter stores.
 
-`FUZZ_KERNELS=5000 FUZZ_SEED=77 pytest -m exhaustive tests/kernels/cpu/test_fuzz.py` runs 5000 others.
+`FUZZ_KERNELS=5000 FUZZ_SEED=77 pytest -m exhaustive tests/kernels/cpu/test_fuzz.py` runs 5000 others, and with
+`FUSETUNE_CHECK_TILES=1` these check that the tiles that they keep are whole.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[3]
 # What this package does is the same at every level of the C compiler, and that is done in a third of the time without.
 UNOPTIMIZED = [range(start, start + 60) for start in range(0, 240, 60)]
 OPTIMIZED = range(500, 524)
+CHECKED = [range(start, start + 40) for start in range(600, 680, 40)]
 INTERPRETED = range(0, 120, 3)
 MANY = int(os.environ.get("FUZZ_KERNELS", "1500"))
 FIRST = int(os.environ.get("FUZZ_SEED", "10000"))
@@ -54,6 +56,16 @@ def interpreted(folder: Path, seeds: list[int]) -> list[str]:
 @pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize("seeds", UNOPTIMIZED, ids=lambda seeds: f"from_{seeds.start}")
 def test_random_kernels_store_what_numpy_works_out(seeds: range, tmp_path: Path) -> None:
+    assert differences(tmp_path, seeds) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unoptimized")
+@pytest.mark.parametrize("seeds", CHECKED, ids=lambda seeds: f"from_{seeds.start}")
+def test_what_random_kernels_keep_is_whole(
+    seeds: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSETUNE_CHECK_TILES", "1")
     assert differences(tmp_path, seeds) == []
 
 

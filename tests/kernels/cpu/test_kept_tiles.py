@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import triton
 import triton.language as tl
+
+from kernels.cpu.compiler import CPUBackend
+from kernels.cpu.lowering import band, module
 
 Numbers = torch.Tensor
 R, C = 8, 2
@@ -253,3 +257,113 @@ def test_the_sums_of_the_issue_are_exact() -> None:
     x, y = torch.arange(16, dtype=torch.float32) / 8 + 1, torch.zeros(2)
     sums_of_halves[(1,)](x, y)
     assert y.tolist() == [15.0, 16.0]
+
+
+@pytest.mark.parametrize(("kernel", "right"), CASES, ids=[kernel.__name__ for kernel, _ in CASES])
+def test_the_mode_that_checks_what_is_kept_finds_nothing(
+    kernel: Any, right: Callable[[Numbers], Any]
+) -> None:
+    x = torch.arange(16, dtype=torch.float32) / 8 + 1
+    wanted = torch.tensor([float(each) for each in right(x.double())], dtype=torch.float64)
+    y = torch.full((len(wanted),), torch.nan)
+    kernel[(1,)](x, y, check_tiles=True)
+    torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=0)
+
+
+@triton.jit
+def halves_apart(x_ptr, y_ptr):
+    x = tl.load(x_ptr + tl.arange(0, 8)[:, None] * 2 + tl.arange(0, 2)[None, :])  # kept
+    a, b = tl.split(x)
+    backwards = 7 - tl.arange(0, 8)
+    tl.store(y_ptr + tl.arange(0, 8), tl.gather(a, backwards, 0))
+    tl.store(y_ptr + 8 + tl.arange(0, 8), tl.gather(b, backwards, 0))
+
+
+@triton.jit
+def stored_in_order(x_ptr, y_ptr, n):
+    """Tiles that are kept for stores under one mask alone: what lies beyond it is never worked out."""
+    place = tl.arange(0, 64)
+    x = tl.exp(tl.load(x_ptr + place, mask=place < n))
+    tl.store(y_ptr + place, x, mask=place < n)
+    tl.store(y_ptr + place + 1, x * 2, mask=place < n)
+    tl.store(y_ptr + place + 2, x * 3, mask=place < n)
+
+
+def line_of(text: str) -> int:
+    lines = Path(__file__).read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.endswith(text))
+
+
+def compiled_anew(kernel: Any, folder: Path, *arguments: Any, **options: Any) -> Any:
+    """Launch a kernel whose compilation must not be another's."""
+    kernel.device_caches.clear()
+    try:
+        with triton.knobs.cache.scope():
+            triton.knobs.cache.dir = str(folder)
+            return kernel[(1,)](*arguments, **options)
+    finally:
+        kernel.device_caches.clear()
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int8, torch.int16, torch.int32, torch.bool]
+)
+def test_the_mode_finds_a_tile_that_is_kept_in_part(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    x, y = (torch.arange(16) % 3).to(dtype), torch.empty(16, dtype=dtype)
+    compiled_anew(halves_apart, tmp_path / "right", x, y, check_tiles=True)
+    assert torch.equal(y, x.view(8, 2).flip(0).T.reshape(16))
+    monkeypatch.setattr(band.Band, "_covers", lambda *_: True)
+    with pytest.raises(AssertionError) as caught:
+        compiled_anew(halves_apart, tmp_path / "planted", x, y, check_tiles=True)
+    made_by = (
+        "arith.cmpi" if dtype == torch.bool else "tt.load"
+    )  # bytes in memory are bools where they are not 0
+    assert str(caught.value) == (
+        f"halves_apart: {__file__}:{line_of('# kept')}: {made_by}: a tile is read that was not kept in full; this is a "
+        "fault of the CPU backend. Report it together with the kernel."
+    )
+
+
+def test_the_mode_finds_what_an_operation_across_lanes_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def first_half_alone(emitter: Any, operation: Any) -> None:
+        first, _ = operation.operands
+        array = emitter.array_of(first)
+        target = emitter.arrays[operation.result] = emitter.new_array(operation.result.type)
+        emitter.line(f"memcpy({target}, {array}, {first.type.elements * first.type.bytes});")
+        emitter.done.add(operation)
+
+    monkeypatch.setitem(module.LOWERINGS, "tt.cat", first_half_alone)
+    with pytest.raises(AssertionError, match=r"test_kept_tiles.py:\d+: tt.cat: a tile is read that was not"):
+        compiled_anew(concatenated, tmp_path, torch.ones(16), torch.ones(2), check_tiles=True)
+
+
+def test_what_is_kept_for_stores_under_one_mask_alone_is_no_fault(tmp_path: Path) -> None:
+    x, y = torch.rand(64), torch.zeros(66)
+    compiled = compiled_anew(stored_in_order, tmp_path, x, y, 5, check_tiles=True)
+    assert "_written[i0] = 1" in compiled.asm["c"]
+    assert "kept_in_full(a" not in compiled.asm["c"]
+    wanted = torch.zeros(66)
+    for times in (1, 2, 3):
+        wanted[times - 1 : times + 4] = x[:5].exp() * times
+    torch.testing.assert_close(y, wanted)
+
+
+def test_the_environment_sets_the_mode_and_kernels_are_compiled_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend = CPUBackend(triton.runtime.driver.active.get_current_target())
+    hashes = {}
+    for value in ("0", "1"):
+        monkeypatch.setenv("FUSETUNE_CHECK_TILES", value)
+        hashes[value] = backend.parse_options({}).hash()
+        sums_of_halves.device_caches.clear()
+        with triton.knobs.cache.scope():
+            triton.knobs.cache.dir = str(tmp_path)  # the same for both
+            compiled = sums_of_halves[(1,)](torch.ones(16), torch.empty(2))
+        assert ("kept_in_full(a" in compiled.asm["c"]) == (value == "1")
+    sums_of_halves.device_caches.clear()
+    assert hashes["0"] != hashes["1"]
