@@ -432,3 +432,20 @@ def test_a_profile_may_name_its_own_device(own: str, tmp_path: Path) -> None:
     spec = "name: small\ndata: {name: spirals}\nmodel: {name: mlp}\ntrain: {base_lr: 0.1, batch_size: 8, epochs: 1}\n"
     path = write(tmp_path, f"{spec}profiles: {{cpu: {{device: {own}}}}}\n")
     assert load_spec(path, device="cpu").spec.device == own
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("model.width", "--set: model.width: must be at most 1e+06, is 1000000000000"),
+        ("model.depth", "--set: model.depth: must be at most 10000, is 1000000000000"),
+        ("seeds", "--set: seeds: must be 1 to 1000 seeds, is 1000000000000"),
+        ("threads", "--set: threads: must be a number of threads from 1 to 1024, or auto, is 1000000000000"),
+        ("train.epochs", "--set: train.epochs: must be at most 100000, is 1000000000000"),
+    ],
+)
+def test_numbers_that_no_machine_gets_through_are_refused(key: str, message: str, tmp_path: Path) -> None:
+    spec = "name: small\ndata: {name: spirals}\nmodel: {name: mlp}\ntrain: {base_lr: 0.1, batch_size: 8, epochs: 1}\n"
+    with pytest.raises(InputError) as caught:
+        load_spec(write(tmp_path, spec), overrides=[f"{key}={10**12}"])
+    assert str(caught.value) == message
