@@ -6,6 +6,7 @@ An executor turns a trial into a record, whatever happens; `run_all` feeds trial
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -15,6 +16,7 @@ import multiprocessing.resource_tracker
 import os
 import queue
 import resource
+import secrets
 import signal
 import tempfile
 import threading
@@ -26,9 +28,12 @@ from typing import Any, Protocol
 
 from bench.compile_cache import keep_compiled_code_private
 from bench.errors import unusable
+from bench.guard import is_guarded
 from bench.import_paths import safe_path
+from bench.interrupts import interrupts_deferred
 from bench.machine import oom_kill_count
 from bench.memory_limit import MemoryBudget, OutOfMemory, classify_text
+from bench.messages import ForeignMessage, decode
 from bench.records import Record
 from bench.units import format_seconds
 from bench.worker import (
@@ -41,7 +46,7 @@ from bench.worker import (
     attempt,
     record_without_result,
     release_memory,
-    serve,
+    start,
 )
 
 # How often a waiting executor looks at the worker's memory, at its deadline and at whether it was cancelled.
@@ -116,12 +121,14 @@ class InProcessExecutor:
 class WorkerExecutor:
     """Runs trials in one worker process, started at the first trial, kept for the next, replaced when it dies.
 
-    A worker that the kernel kills, or that dies over std::bad_alloc, was out of memory; any other death is a failed
-    trial with the signal or exit code and the end of what it printed. After an out_of_memory the worker is replaced:
-    the next trial starts from a clean footprint, and with a oneDNN that works (measured with torch 2.13: once it could
-    not create a primitive, it creates none in that process). A worker ends by itself when this process does.
+    A worker was out of memory where the kernel has counted a kill for memory, or where it aborted over std::bad_alloc
+    under a limit that holds. Any other death is a failed trial with the signal or exit code and the end of what it
+    printed, which alone is evidence of nothing. After an out_of_memory the worker is replaced: the next trial starts
+    from a clean footprint, and with a oneDNN that works (measured with torch 2.13: once it could not create a
+    primitive, it creates none in that process).
 
-    All of `run` and `close` must be called from one thread: on Linux the worker dies with the thread that started it.
+    A worker, and under Linux whatever it has started, ends when it is closed, and when this process does. See
+    `bench.guard`. All of `run` and `close` must be called from one thread.
 
     Args:
         setup: what the worker is started with.
@@ -145,7 +152,7 @@ class WorkerExecutor:
     @property
     def process_id(self) -> int | None:
         """The worker's process id; None while there is none."""
-        return self._worker.process.pid if self._worker else None
+        return self._worker.process_id if self._worker else None
 
     def run(self, trial: RunnableTrial, on_progress: OnProgress) -> Record:
         """Run `trial` in the worker and pass on its progress; the death of the worker becomes a record."""
@@ -157,6 +164,7 @@ class WorkerExecutor:
             if self._worker is None:
                 with _starting():
                     self._worker = _Worker(self._setup, self._log)
+            # The mark tells this trial's messages from all others.
             record = self._worker.run(trial, on_progress, self._hard_timeout_s, self._cancelled.is_set)
         except _WorkerLostError as lost:
             worker, self._worker = self._worker, None
@@ -211,16 +219,20 @@ class WorkerExecutor:
         printed = _read_end(self._log, log_start)
         if lost.reason:
             return record_without_result(trial, "failed", _with_tail(lost.reason, printed))
-        code = worker.process.exitcode
-        shortage = classify_text(printed, worker.memory, worker.growth_bytes)
-        killed = code == -signal.SIGKILL
-        if killed:
-            shortage = worker.killed_by_kernel(kills_before)
+        code, kills = worker.process.exitcode, oom_kill_count()
+        shortage, reason = None, _describe_exit(code)
+        if code == -signal.SIGKILL:
+            if kills is not None and kills_before is not None and kills > kills_before:
+                shortage = worker.killed_by_kernel(kills_before, kills)
+            else:
+                reason = _describe_unexplained_kill(kills)
+        elif code == -signal.SIGABRT and worker.memory.enforced:
+            shortage = classify_text(printed, worker.memory, worker.growth_bytes)
         if shortage is not None:
-            record = record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
-            unexplained = killed and not worker.explains_kill(kills_before)
-            return dataclasses.replace(record, provenance={UNEXPLAINED_KILL: True}) if unexplained else record
-        return record_without_result(trial, "failed", _with_tail(_describe_exit(code), printed))
+            return record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
+        record = record_without_result(trial, "failed", _with_tail(reason, printed))
+        unexplained = {UNEXPLAINED_KILL: True} if code == -signal.SIGKILL else {}
+        return dataclasses.replace(record, provenance=unexplained)
 
 
 class _WorkerLostError(Exception):
@@ -232,17 +244,21 @@ class _WorkerLostError(Exception):
 
 
 class _Worker:
-    """One worker process and the pipe to it."""
+    """One worker process and the pipe to it. `process` is its guard, where there is one; it ends as the worker did."""
 
     def __init__(self, setup: WorkerSetup, log: Path) -> None:
         keep_compiled_code_private()
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        self.process = spawn.Process(target=serve, args=(theirs, setup, log), name="bench-worker")
+        guards, self._leash = spawn.Pipe(duplex=False)
+        self._log = log
+        self.process = spawn.Process(target=start, args=(theirs, guards, setup, log), name="bench-worker")
         self.process.start()
         # Without this, a program that ends before it closes its executor would wait for the worker for ever.
         atexit.register(self.kill)
         theirs.close()
+        guards.close()
+        self.process_id = self.process.pid
         source = setup.limit_source if setup.limit_bytes else None
         self.memory = MemoryBudget(setup.device, setup.limit_bytes, source)
         self._ready = False
@@ -254,23 +270,15 @@ class _Worker:
         """The most that the worker's resident memory was seen to hold in this trial over what it held when ready."""
         return max(0, self._peak_resident_bytes - self._resident_at_start_bytes)
 
-    def killed_by_kernel(self, kills_before: int | None) -> OutOfMemory:
-        """Say what is known of a worker that SIGKILL ended; `kills_before`: the kernel's count before the trial."""
-        cause = "the worker was killed by the kernel (SIGKILL), most likely for memory"
-        kills = oom_kill_count()
-        if kills is not None and kills_before is not None and kills > kills_before:
-            cause += f"; its count of such kills rose from {kills_before} to {kills}"
+    def killed_by_kernel(self, kills_before: int, kills: int) -> OutOfMemory:
+        """Say what is known of a worker that the kernel ended; the kernel's counts are those around the trial."""
+        cause = (
+            f"the kernel killed the worker; its count of kills for memory rose from {kills_before} to {kills}"
+        )
         # Pages of libraries that became resident are in the growth; under a limit that holds it can't have had more.
         most = self.memory.limit_bytes if self.memory.enforced else None
         held_bytes = self.growth_bytes if most is None else min(self.growth_bytes, most)
         return OutOfMemory(held_bytes, False, self.memory.limit_bytes, self.memory.source, cause)
-
-    def explains_kill(self, kills_before: int | None) -> bool:
-        """Tell whether SIGKILL came from the kernel for memory: by its own count, else by a container's limit."""
-        kills = oom_kill_count()
-        if kills is None or kills_before is None:
-            return self.memory.source == "container"
-        return kills > kills_before
 
     def run(
         self,
@@ -281,16 +289,21 @@ class _Worker:
     ) -> Record:
         """Hand over `trial` and return its record; raises _WorkerLostError when the worker dies or hangs."""
         if not self._ready:
-            _, self.memory = self._receive(_START_TIMEOUT_S, is_cancelled)
+            try:
+                _, (self.process_id, self.memory) = self._receive("", _START_TIMEOUT_S, is_cancelled)
+            except TimeoutError:
+                limit = format_seconds(_START_TIMEOUT_S)
+                raise _WorkerLostError(f"the worker was not ready within {limit} and was killed") from None
             self._ready = True
             self._resident_at_start_bytes = self._resident_bytes()
         self._peak_resident_bytes = 0
-        self._send(trial)
+        mark = secrets.token_hex(8)
+        self._send(mark, trial)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
             try:
-                kind, content = self._receive(left_s, is_cancelled)
+                kind, content = self._receive(mark, left_s, is_cancelled)
             except TimeoutError:
                 limit = format_seconds(timeout_s or 0.0)
                 raise _WorkerLostError(f"the worker did not answer within {limit} and was killed") from None
@@ -300,31 +313,38 @@ class _Worker:
 
     def stop(self) -> None:
         """Ask the worker to end; kill it when it does not."""
-        try:
-            self._connection.send(None)
-        except OSError:
-            pass
-        else:
-            self.process.join(_STOP_TIMEOUT_S)
-        self.kill()
+        with interrupts_deferred():
+            try:
+                self._connection.send(None)
+            except OSError:
+                pass
+            else:
+                self.process.join(_STOP_TIMEOUT_S)
+            self.kill()
 
     def kill(self) -> None:
-        """Kill the worker, unless it is dead, and wait until it is gone."""
-        self.process.kill()
-        self.process.join()
-        self._connection.close()
-        atexit.unregister(self.kill)
+        """Kill the worker, unless it is dead, and what it has started, and wait until all are gone."""
+        with interrupts_deferred():
+            self._leash.close()
+            if is_guarded():
+                self.process.join(_STOP_TIMEOUT_S)
+            self.process.kill()
+            self.process.join()
+            self._connection.close()
+            atexit.unregister(self.kill)
 
-    def _send(self, trial: RunnableTrial) -> None:
+    def _send(self, mark: str, trial: RunnableTrial) -> None:
         """Send a trial; a worker that is gone is lost."""
         try:
-            self._connection.send(trial)
+            self._connection.send((mark, trial))
         except OSError:
             self.process.join(_STOP_TIMEOUT_S)
             raise _WorkerLostError from None
 
-    def _receive(self, timeout_s: float | None, is_cancelled: Callable[[], bool]) -> tuple[str, Any]:
-        """Return the next message; raises _WorkerLostError or TimeoutError."""
+    def _receive(
+        self, mark: str, timeout_s: float | None, is_cancelled: Callable[[], bool]
+    ) -> tuple[str, Any]:
+        """Return kind and content of the next message with that mark; raises _WorkerLostError or TimeoutError."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             # Kept, because after the worker's death nobody can ask any more.
@@ -335,20 +355,35 @@ class _Worker:
             # A message counts even when its sender has died since.
             if self._connection in ready:
                 try:
-                    message: tuple[str, Any] = self._connection.recv()
+                    message = decode(self._connection.recv_bytes())
                 except (EOFError, OSError):
                     self.process.join(_STOP_TIMEOUT_S)
-                    raise _WorkerLostError from None
-                return message
+                    ended = self.process.exitcode is not None
+                    raise _WorkerLostError(
+                        "" if ended else "the trial closed the worker's connection"
+                    ) from None
+                except ForeignMessage as error:
+                    raise _WorkerLostError(
+                        f"what came from the worker is no message of its own: {error}"
+                    ) from None
+                if message.mark == mark:
+                    return message.kind, message.content
+                self._note("a message of another trial was refused")
+                continue
             if ready:
                 raise _WorkerLostError
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError
 
+    def _note(self, text: str) -> None:
+        """Write a line into the log."""
+        with contextlib.suppress(OSError), self._log.open("ab") as log:
+            log.write(f"--- {text}\n".encode())
+
     def _resident_bytes(self) -> int:
         """Return the worker's resident memory; 0 when it is gone or the system does not say."""
         try:
-            pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()
+            pages = Path(f"/proc/{self.process_id}/statm").read_text(encoding="ascii").split()
         except OSError:
             return 0
         return int(pages[1]) * resource.getpagesize()
@@ -430,12 +465,13 @@ class _Parallel:
             while self._at_work:
                 self._calls.get()()
         finally:
-            self._stopping.set()
-            for executor in self._executors:
-                executor.cancel()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            with interrupts_deferred():
+                self._stopping.set()
+                for executor in self._executors:
+                    executor.cancel()
+                for thread in threads:
+                    if thread.ident is not None:
+                        thread.join()
 
     def _work(self, executor: Executor) -> None:
         """Take trials until there are none; runs in the executor's thread."""
@@ -510,8 +546,19 @@ def _read_end(log: Path, start: int) -> str:
 def _describe_exit(code: int | None) -> str:
     """Say how a process ended."""
     if code is not None and code < 0:
-        return f"the worker died of {signal.Signals(-code).name}"
+        try:
+            return f"the worker died of {signal.Signals(-code).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"the worker died of signal {-code}"
     return f"the worker exited with code {code}"
+
+
+def _describe_unexplained_kill(kills: int | None) -> str:
+    """Say what is known of a SIGKILL that the kernel has not counted."""
+    known = "does not say how many it has killed for memory"
+    if kills is not None:
+        known = f"has killed none for memory meanwhile (its count is {kills})"
+    return f"the worker was killed by SIGKILL; the kernel {known}, so who sent it is not known"
 
 
 def _with_tail(reason: str, printed: str) -> str:
@@ -522,9 +569,12 @@ def _with_tail(reason: str, printed: str) -> str:
     """
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     told = lines[-_TAIL_LINES:]
-    if any(line.startswith(_CRASH) for line in lines):
-        told = [next(line for line in lines if line.startswith(start)) for start in (_CRASH, "File ")]
+    crash = next((index for index, line in enumerate(lines) if line.startswith(_CRASH)), None)
+    if crash is not None:
+        # What was printed right before says why.
+        told = lines[max(0, crash - 1) : crash + 1]
+        told += [line for line in lines[crash:] if line.startswith("File ")][:1]
     text = " | ".join(told)
     if len(text) > _LONGEST_TAIL:
         text = "…" + text[1 - _LONGEST_TAIL :]
-    return f"{reason}; it printed: {text}" if text else reason
+    return f"{reason}; its last lines: {text}" if text else reason

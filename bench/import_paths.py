@@ -71,8 +71,8 @@ def append_folders(*folders: str) -> None:
 
 
 def own_folders() -> tuple[str, ...]:
-    """Return the folders that were appended, in the order in which they are searched."""
-    return tuple(_own_folders)
+    """Return the folders that were appended and are on the path still, in the order in which they are searched."""
+    return tuple(folder for folder in _own_folders if folder in sys.path)
 
 
 def hidden_file(name: str) -> str | None:
@@ -85,7 +85,7 @@ def hidden_file(name: str) -> str | None:
         >>> hidden_file("json") is None
         True
     """
-    for folder in _own_folders:
+    for folder in own_folders():
         own = os.path.join(folder, *name.split("."))
         for file in (f"{own}.py", os.path.join(own, "__init__.py")):
             if os.path.isfile(file):

@@ -86,13 +86,16 @@ def container_memory_limit_bytes(root: Path = _ROOT) -> int | None:
 
 
 def oom_kill_count(root: Path = _ROOT) -> int | None:
-    """Return how many processes of this control group the kernel has killed for memory; None where it does not say."""
+    """Return how many processes the kernel has killed for memory; None where it does not say.
+
+    Those of this control group, or of the machine where the group has no count.
+    """
     for group in _control_groups("memory", root):
         for files in _MEMORY_FILES:
             count = _field(group / files.kills, "oom_kill")
             if count is not None:
                 return count
-    return None
+    return _field(root / "proc/vmstat", "oom_kill")
 
 
 def usable_cores() -> int:

@@ -27,9 +27,12 @@ from bench.worker import Progress, WorkerSetup
 from bench.workloads.datasets import Source, locate
 from bench.workloads.fingerprint import differences, fingerprint_all
 
-# A trial is asked to end by itself at `limits.trial_time`; a worker that does not within this is killed.
-HARD_TIMEOUT_FACTOR = 3.0
-HARD_TIMEOUT_GRACE_S = 120.0
+# A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
+# time and this is killed: it loads the data before, and evaluates after.
+HARD_TIMEOUT_FACTOR = 2.0
+HARD_TIMEOUT_GRACE_S = 30.0
+# What has no clock of its own takes longer: compilation, finding a rate, and all that is no training.
+LONG_GRACE_S = 120.0
 
 # What a resumed run must share with the run that it continues.
 FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
@@ -165,13 +168,32 @@ def make_plan(
         import_paths=_folders_of_factories(trials, spec_path),
         libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
     )
-    limit_s = spec.limits.trial_time
-    hard_timeout_s = None if limit_s is None else HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S
     ready = [
         dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)], options=run["options"])
         for trial in trials
     ]
-    return RunPlan(ready, run, setup, hard_timeout_s, jobs)
+    return RunPlan(ready, run, setup, hard_timeout(trials, spec.limits.trial_time, kind), jobs)
+
+
+def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TRAINING) -> float | None:
+    """Return the seconds after which a worker that does not answer is killed: 2 trial_time + 30 s.
+
+    2 min are added where a trial compiles its model, finds its own rate, or is no training. None: there is no limit.
+
+    Args:
+        trials: of the run.
+        limit_s: `limits.trial_time`.
+        kind: what is done with each trial.
+
+    Example:
+        >>> hard_timeout([], 1.0), hard_timeout([], None)
+        (32.0, None)
+    """
+    if limit_s is None:
+        return None
+    slow = any(trial.spec.train.compile or trial.spec.train.base_lr == AUTO for trial in trials)
+    long_s = LONG_GRACE_S if slow or kind.name not in ("run", "search") else 0.0
+    return HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S + long_s
 
 
 def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: Announce) -> RunDirectory:
@@ -341,7 +363,7 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
         record = worker.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if record.provenance.get("bad_input"):
             name = f" ({trial.id})" if trial.factors else ""
-            raise InputError(f"{plan.run['spec_path']}: {record.reason}{name}")
+            raise InputError(f"{named(plan.run['spec_path'], record.reason)}{name}")
         built = record.provenance.get("built")
         if built is not None:
             first = seen.setdefault(identity(trial.spec, device=plan.run["device"], built=built), trial)
@@ -350,6 +372,16 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
                     f"{plan.run['spec_path']}: factors: {trial.id} comes to the same training as {first.id}; "
                     f"built were {', '.join(f'{key} {value}' for key, value in built.items())}. Keep one of them"
                 )
+
+
+def named(spec_path: str, reason: str) -> str:
+    """Put the spec's name before a reason that does not begin with it and a line.
+
+    Example:
+        >>> named("a.yaml", "model: no"), named("a.yaml", "a.yaml:3: data: no")
+        ('a.yaml: model: no', 'a.yaml:3: data: no')
+    """
+    return reason if reason.startswith(f"{spec_path}:") else f"{spec_path}: {reason}"
 
 
 def make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:

@@ -104,7 +104,8 @@ def trial_epochs(
         training.peak_bytes,
         "the allocator" if batches.device.type == "cuda" else "the process",
     )
-    if batches.device.type == "cpu":
+    # With no whole epoch there was no time for more steps.
+    if batches.device.type == "cpu" and training.curve:
         # A trial's resident set goes by what ran before it in this worker. A model that cannot be counted keeps it.
         with suppress(Exception):
             peak_bytes = peak_tensor_bytes(
@@ -177,7 +178,9 @@ def _kernel_paths(spec: Spec, paths: dict[str, str], device: torch.device) -> di
 
 
 def _findings(training: Training, validation_samples: int) -> list[dict[str, Any]]:
-    """Diagnose a training, for its record."""
+    """Diagnose a training, for its record. Where no epoch came to its end there is nothing to read."""
+    if not training.curve:
+        return []
     findings = diagnose(
         training.curve,
         statistics=training.statistics,

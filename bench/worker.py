@@ -1,13 +1,15 @@
 """The process that runs trials: started once, told one trial at a time, never trusted to survive.
 
-The other side is `bench.executors`. Messages to the worker are trials, and None for the end; messages from it are
-pairs of a kind and its content: `ready` with the memory budget, `progress` with a dict, `record` with a dict.
+The other side is `bench.executors`. Messages to the worker are pairs of a mark and a trial, and None for the end.
+Messages from it have a mark, a kind and its content: `ready` with process id and memory budget, `progress` with a dict,
+`record` with a dict. See `bench.messages`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import functools
 import gc
 import importlib
 import multiprocessing
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import BenchError
+from bench.guard import become_guard, is_guarded
 from bench.import_paths import append_folders, forget_safe_path
 from bench.machine import container_memory
 from bench.memory_limit import (
@@ -37,7 +40,9 @@ from bench.memory_limit import (
     memory_limit,
     settle_footprint,
 )
+from bench.messages import Sender
 from bench.records import Record, Status
+from bench.standard_streams import LossyFile, open_closed_streams, text_stream
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_REASON = 400
@@ -111,24 +116,42 @@ OnProgress = Callable[[Progress], None]
 RunTrial = Callable[[Any, WorkerContext, OnProgress], Record]
 
 
-def serve(connection: multiprocessing.connection.Connection, setup: WorkerSetup, log: Path) -> None:
-    """Run the trials that arrive on `connection` until None arrives. The worker's main function."""
+Connection = multiprocessing.connection.Connection
+
+
+def start(connection: Connection, leash: Connection, setup: WorkerSetup, log: Path) -> None:
+    """Be the guard of a worker, where the system allows, and the worker: the main function of what a run starts.
+
+    Args:
+        connection: brings trials and takes messages.
+        leash: the reading end of a pipe; when its other end closes, everything here ends. See `bench.guard`.
+        setup: what the worker is started with.
+        log: takes what the worker prints.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    open_closed_streams()
     forget_safe_path()
+    if is_guarded():
+        become_guard(leash, connection)
+    _end_with_parent(guarded=is_guarded())
+    serve(connection, setup, log)
+
+
+def serve(connection: Connection, setup: WorkerSetup, log: Path) -> None:
+    """Run the trials that arrive on `connection` until None arrives."""
     _wait_passively()
-    _end_with_parent()
     _write_output_to(log)
+    sender = Sender(connection)
     append_folders(*setup.import_paths)
     run_trial = _import(setup.run_trial)
     context = make_context(setup)
-    connection.send(("ready", context.memory))
-
-    def send_progress(progress: Progress) -> None:
-        connection.send(("progress", progress))
-
-    while (trial := _next_trial(connection)) is not None:
-        record = attempt(run_trial, trial, context, send_progress)
-        connection.send(("record", record.as_dict()))
+    sender.send("", "ready", (os.getpid(), context.memory))
+    while (job := _next_trial(connection)) is not None:
+        mark, trial = job
+        sender.mark = mark
+        record = attempt(run_trial, trial, context, functools.partial(sender.send, mark, "progress"))
+        sender.send(mark, "record", record.as_dict())
+        sender.mark = ""
         release_memory(setup.device)
 
 
@@ -270,15 +293,15 @@ def _import(reference: str) -> RunTrial:
     return function
 
 
-def _end_with_parent() -> None:
-    """See to it that this process ends when its parent does, even if that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-    if platform.system() == "Linux":
-        # The thread above needs the interpreter's lock; the kernel does not.
+def _end_with_parent(*, guarded: bool) -> None:
+    """See to it that this process ends when its guard does, or the run where there is none, even if that was killed."""
+    if guarded:
+        # The guard watches the run. A thread here would need the interpreter's lock; the kernel does not.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        return
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
 
 
 def _exit_after(sentinel: int) -> None:
@@ -289,13 +312,15 @@ def _exit_after(sentinel: int) -> None:
 
 def _write_output_to(log: Path) -> None:
     """Send everything that this process prints, C libraries included, to `log`, away from the live display."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    # The other thread is only the one that watches the parent.
+    # What a full disk does not take is lost; no trial fails for what it prints.
+    sys.stdout = text_stream(LossyFile(1), line_buffering=True)
+    sys.stderr = text_stream(LossyFile(2), line_buffering=True)
+    # Of the thread that died: another one may only be watching the parent.
     faulthandler.enable(all_threads=False)

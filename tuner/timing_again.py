@@ -68,6 +68,8 @@ def time_again(
     Memory: one copy of the parameters and buffers, and the states of one more optimizer. Where that is too much the
     epochs stay as they are.
     """
+    if budget_s <= 0:
+        return []
     start_s = stopwatch.clock()
     devices = [batches.device] if batches.device.type == "cuda" else []
     found: list[TimedEpoch] = []

@@ -109,7 +109,9 @@ def train(
 
     The training ends after `plan.epochs`, or with a reason before: it diverged (loss not finite, noticed at that step
     on a CPU and a few steps later on CUDA; or an epoch's mean training loss above 4 times the untrained model's),
-    `early_stop` says so, or the time limit has passed (looked at between steps). Reaching the target ends nothing.
+    `early_stop` says so, or the time limit has passed (looked at between steps: the training ends within it and one
+    step. Where no epoch came to its end, the curve is empty and nothing is evaluated). Reaching the target ends
+    nothing.
 
     Args:
         model: maps a batch x to logits of shape (batch, classes).
@@ -275,7 +277,8 @@ def train_epochs(
         else None,
     )
     yield from loop.run()
-    final_test = loop.final_evaluation(test) if test is not None and not loop.diverged else None
+    in_time = bool(loop.curve) or not loop.stopped_early
+    final_test = loop.final_evaluation(test) if test is not None and in_time and not loop.diverged else None
     peak_bytes = peak_memory.peak_bytes()
     replaced: dict[int, list[float]] = {}
     if retime and (contended := loop.contended_epochs(target)):

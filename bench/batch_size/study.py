@@ -22,7 +22,7 @@ from bench.load_spec import LoadedSpec
 from bench.record_keeper import RecordKeeper
 from bench.records import Record
 from bench.run_directory import RunDirectory
-from bench.runner import Kind, RunPlan
+from bench.runner import Kind, RunPlan, named
 from bench.units import format_bytes
 from bench.wording import configuration_label
 from tuner.batch_size import (
@@ -238,7 +238,7 @@ def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> dict[str, 
     try:
         rehearsal = executor.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if rehearsal.provenance.get("bad_input"):
-            raise InputError(f"{plan.run['spec_path']}: {rehearsal.reason}")
+            raise InputError(named(plan.run["spec_path"], rehearsal.reason))
         record = keeper.keep(executor.run(job, _ignore), trial.source)
     finally:
         executor.close()
@@ -272,6 +272,9 @@ def _run_probe(
         if record.provenance.get(UNEXPLAINED_KILL):
             announce(f"  killed, and no memory limit says why; once more: {record.reason}")
             record = executor.run(job, _ignore)
+        if record.provenance.get(UNEXPLAINED_KILL):
+            reason = f"killed twice, which counts as too large: {record.reason}"
+            record = dataclasses.replace(record, status="out_of_memory", reason=reason)
         return keeper.keep(record, trial.source)
     finally:
         executor.close()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from bench.design import Trial
-from bench.executors import Executor
+from bench.executors import UNEXPLAINED_KILL, Executor
 from bench.records import Record
 from bench.search.state import SearchState
 from bench.search.step import Advance
@@ -200,7 +200,8 @@ class SearchExecutor:
         while (decided := self.shared.next_step(self.index, self.ended.is_set)) is not None:
             chosen, step = decided
             record, others_waited = self._run_step(chosen, step, on_progress)
-            if others_waited and record.status == "out_of_memory":
+            killed = record.status == "out_of_memory" or record.provenance.get(UNEXPLAINED_KILL)
+            if others_waited and killed:
                 # What waited there held memory too: only alone does a training show whether it fits.
                 record, _ = self._run_step(chosen, step, on_progress)
             # A worker that was killed to cancel the run says nothing of its training. One that ended by itself, before

@@ -7,6 +7,7 @@ split(arrays, ...) -> Splits training, validation and test samples
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,12 @@ import numpy as np
 
 from bench.catalog import DATASETS, GENERATED
 from bench.errors import InputError, unknown_name
+from bench.path_checks import is_file, is_folder
 from bench.workloads import cifar10
 from bench.workloads.download import DownloadError, Progress
 from bench.workloads.generated import GENERATORS, generate
 from bench.workloads.image_folder import check_pillow, find_images, read_images
+from bench.workloads.npz_claims import check_claims
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 
@@ -145,8 +148,8 @@ def locate(
         where: the place in the spec, for error messages.
 
     Raises:
-        InputError: an unknown name, keys that do not go together, a file that is missing or damaged, or a data set
-            that cannot be had.
+        InputError: an unknown name, keys that do not go together, a file that is missing, or a data set that cannot be
+            had. A factory is not looked for: `load` does that, in a worker.
 
     Example:
         >>> source = locate("spirals")
@@ -155,9 +158,7 @@ def locate(
     """
     _check_keys(name, stand_in, {"path": path, "labels": labels, "size": size}, factory, options, where)
     if factory is not None:
-        from bench.workloads.factories import load_factory  # here, because it imports torch
-
-        load_factory(factory, f"{where}.factory", spec_dir)
+        # A person's own code is run in a worker alone, where it is built once to check before anything is trained.
         return Source(factory, factory, is_factory=True, options=dict(options or {}), where=where)
     assert name is not None
     if name == "cifar10":
@@ -504,10 +505,13 @@ def _locate_cifar10(
 
 def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: bool = False) -> Path:
     """A file or a folder that a spec names, in the first of the directories that has it."""
-    named = Path(path).expanduser()
+    try:
+        named = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{where}: '{path}': {error} Write the path without ~") from None
     places = [directory / named for directory in directories if directory is not None]
     for place in places:
-        if place.is_dir() if folder else place.is_file():
+        if is_folder(place) if folder else is_file(place):
             return place.resolve()
     looked = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
     kind = "folder" if folder else "file"
@@ -538,11 +542,37 @@ def _plain_array(file: Mapping[str, np.ndarray], name: str, at: str) -> np.ndarr
         raise InputError(f"{at}: {name} holds Python objects, which are not read. {mend}") from None
 
 
+# What a damaged archive comes to in numpy and zipfile: an encrypted one is a RuntimeError, an unknown packing a
+# NotImplementedError, a length that fits nowhere an OverflowError.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+)
+
+
+def _begins_as_array(path: str) -> bool:
+    """Tell whether a file is that of a single array, by its first bytes."""
+    with open(path, "rb") as file:
+        return file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+
+
 def _load_npz(source: Source) -> Arrays:
     """The four arrays of a person's .npz file."""
     assert source.path is not None
     at = f"{source.where}.path: {source.path}"
     try:
+        if zipfile.is_zipfile(source.path):
+            check_claims(Path(source.path), ARRAY_NAMES)
+        elif _begins_as_array(source.path):
+            raise InputError(
+                f"{at}: holds a single array; an .npz file holds {', '.join(ARRAY_NAMES)}. Use np.savez"
+            )
         file = np.load(source.path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise InputError(
@@ -557,7 +587,7 @@ def _load_npz(source: Source) -> Arrays:
                 )
             arrays = [_plain_array(file, name, at) for name in ARRAY_NAMES]
     # numpy raises ValueError for pickled objects, and for a file that is no array file at all.
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{at}: cannot be read; {error}. Save plain number arrays with np.savez") from error
     return check_arrays(at, *arrays)
 

@@ -265,8 +265,8 @@ def test_a_kill_that_no_limit_explains_is_tried_once_more(
         size = trial.factors["batch_size"]
         asked.append(size)
         if len(asked) in (1, 3, 4):
-            reason, unexplained = "the worker was killed by the kernel (SIGKILL)", {UNEXPLAINED_KILL: True}
-            return Record(trial.id, trial.factors, 0, "out_of_memory", reason, provenance=unexplained)
+            reason, unexplained = "the worker was killed by SIGKILL", {UNEXPLAINED_KILL: True}
+            return Record(trial.id, trial.factors, 0, "failed", reason, provenance=unexplained)
         return Record(trial.id, trial.factors, 0, "ok", values={"needed_bytes": (20 + 0.004 * size) * MIB})
 
     answer_probes(monkeypatch, answer)

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bench.workloads import cifar10, datasets
 from bench.workloads.datasets import Arrays, Source, check_arrays, load, locate, split
 from bench.workloads.download import DownloadError
 from bench.workloads.generated import generate
+from bench.workloads.npz_claims import check_claims
 
 
 def arrays_of(counts: list[int], *, test: int = 30, seed: int = 0) -> Arrays:
@@ -367,6 +369,58 @@ def test_a_damaged_npz_is_refused(work: Path, kept: float) -> None:
         load(locate("npz", path="mine.npz"))
 
 
+def header(shape: str, kind: str = "<f4") -> bytes:
+    """Return the beginning of an array's file that claims a shape."""
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            header("(4398046511104,)") + bytes(48),
+            r"x_train claims float32 of shape \(4398046511104,\), which are 16",
+        ),
+        (header("(4, 1099511627776)"), "16.0 TiB"),
+        (header("(-3, 2)") + bytes(24), r"x_train claims the shape \(-3, 2\), which no array has"),
+        (header("(9223372036854775807, 9223372036854775807)"), "x_train claims float32"),
+        (header("(nan,)"), "cannot be read"),
+        (header("(3.0,)") + bytes(12), "cannot be read"),
+        (header("(12, 2)") + bytes(95), "and the file holds 95 B of it"),
+        (header("(12, 2)") + bytes(97), "and the file holds 97 B of it"),
+        (header("(2,)", "<U400000000") + bytes(8), "x_train claims"),
+        (b"\x93NUMPY\x03\x00" + header("(2,)")[8:], "version"),
+        (b"no array", "cannot be read"),
+    ],
+)
+def test_an_npz_that_claims_what_it_does_not_hold_is_a_damaged_file(
+    work: Path, content: bytes, said: str, packing: int
+) -> None:
+    save(work / "mine.npz", **{name: part for name, part in my_arrays().items() if name != "x_train"})
+    with zipfile.ZipFile(work / "mine.npz", "a", packing) as archive:
+        archive.writestr("x_train.npy", content)
+    with pytest.raises(InputError, match=r"data\.path: .*mine\.npz: cannot be read; ") as caught:
+        load(locate("npz", path="mine.npz"))
+    assert re.search(said, str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_array_that_claims_16_tib_is_no_npz(work: Path) -> None:
+    (work / "one.npy").write_bytes(header("(4398046511104,)"))
+    with pytest.raises(InputError, match="holds a single array"):
+        load(locate("npz", path="one.npy"))
+
+
+def test_a_packed_npz_is_loaded(work: Path) -> None:
+    np.savez_compressed(work / "packed.npz", **my_arrays())
+    np.savez_compressed(work / "wide.npz", x=np.zeros(10_000_000, np.uint8))
+    np.testing.assert_array_equal(load(locate("npz", path="packed.npz")).y_train, my_arrays()["y_train"])
+    check_claims(work / "wide.npz", ["x"])
+
+
 def test_a_single_array_is_no_npz(work: Path) -> None:
     np.save(work / "one.npy", np.zeros(3))
     with pytest.raises(InputError, match="holds a single array"):
@@ -416,20 +470,16 @@ def test_what_a_factory_returns_is_checked(factory_module: str, function: str, s
         load(locate(None, factory=f"{factory_module}:{function}"))
 
 
-def test_a_factory_that_is_not_there_is_refused_before_a_worker_starts(factory_module: str) -> None:
+def test_a_factory_that_is_not_there_is_refused_where_it_is_loaded(factory_module: str) -> None:
+    source = locate(None, factory=f"{factory_module}:as_tupel")
     with pytest.raises(InputError, match=r"data\.factory.*as_tuple"):
-        locate(None, factory=f"{factory_module}:as_tupel")
+        load(source)
 
 
-def test_a_factory_is_found_beside_the_spec(
-    work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    elsewhere = tmp_path_factory.mktemp("specs")
-    (elsewhere / "beside_the_spec.py").write_text("def make(): pass\n")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    with pytest.raises(InputError, match="no module 'beside_the_spec'"):
-        locate(None, factory="beside_the_spec:make", spec_dir=work)
-    assert locate(None, factory="beside_the_spec:make", spec_dir=elsewhere).is_factory
+def test_a_factory_is_not_run_to_be_located(work: Path) -> None:
+    (work / "my_trap.py").write_text("raise AssertionError('it was run')\n")
+    assert locate(None, factory="my_trap:make", spec_dir=work).is_factory
+    assert "my_trap" not in sys.modules
 
 
 # ---------------------------------------------------------------- by name

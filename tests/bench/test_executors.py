@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import os
 import queue
@@ -13,13 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.errors import InputError, RunDirectoryError
-from bench.executors import Executor, InProcessExecutor, WorkerExecutor, run_all
+from bench.executors import UNEXPLAINED_KILL, Executor, InProcessExecutor, WorkerExecutor, run_all
+from bench.messages import Message, encode
 from bench.records import Record
 from bench.worker import OnProgress, WorkerContext, WorkerSetup
 
@@ -83,6 +86,71 @@ def print_and_exit(context: WorkerContext, on_progress: OnProgress) -> None:
     sys.exit(3)
 
 
+def print_bad_alloc_and_exit(context: WorkerContext, on_progress: OnProgress) -> None:
+    """Print what a C++ thread would that cannot allocate, and leave."""
+    print("terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc")
+    sys.exit(1)
+
+
+def close_every_descriptor(context: WorkerContext, on_progress: OnProgress) -> None:
+    """Close what was not opened here, as a daemon does, and stay."""
+    os.closerange(3, 256)
+    time.sleep(1000)
+
+
+def own_connection() -> Connection:
+    """Find the worker's connection, as code that looks for it can."""
+    found = [
+        thing
+        for thing in gc.get_objects()
+        if isinstance(thing, Connection) and thing.writable and thing.readable
+    ]
+    (connection,) = [each for each in found if not each.closed]
+    return connection
+
+
+def write_into_the_connection(context: WorkerContext, on_progress: OnProgress) -> None:
+    """Send a pickle that would call something."""
+    own_connection().send(os.getcwd)
+    time.sleep(1000)
+
+
+def forge_a_message(context: WorkerContext, on_progress: OnProgress) -> None:
+    """Send a record and news with a mark of one's own."""
+    for kind in ("record", "progress"):
+        own_connection().send_bytes(encode(Message("0123456789abcdef", kind, {})))
+
+
+def fork_and_return(context: WorkerContext, on_progress: OnProgress) -> dict[str, float]:
+    """Fork by way of C too, where nobody is told, and let all of them go on as if they were the worker."""
+    worker = os.getpid()
+    children = [
+        pid for fork in (os.fork, ctypes.CDLL(None).fork) if os.getpid() == worker and (pid := fork())
+    ]
+    on_progress({"from": os.getpid()})
+    for child in children:
+        os.waitpid(child, 0)
+    return {"is_worker": float(os.getpid() == worker)}
+
+
+def leave_a_talking_thread(context: WorkerContext, on_progress: OnProgress) -> None:
+    """Leave a thread behind that tells news of this trial when the next one runs."""
+    context.cache["next"], context.cache["told"] = threading.Event(), threading.Event()
+
+    def talk() -> None:
+        context.cache["next"].wait()
+        on_progress({"of": "the trial before"})
+        context.cache["told"].set()
+
+    threading.Thread(target=talk, daemon=True).start()
+
+
+def wait_for_the_thread(context: WorkerContext, on_progress: OnProgress) -> None:
+    """Let the thread of the trial before talk."""
+    context.cache["next"].set()
+    assert context.cache["told"].wait(30)
+
+
 def leave_quietly(context: WorkerContext, on_progress: OnProgress) -> None:
     """Leave as if all were well."""
     os._exit(0)
@@ -129,6 +197,13 @@ ACTS: dict[str, Callable[[WorkerContext, OnProgress], dict[str, float] | None]] 
         abort_over_bad_alloc,
         segfault,
         print_and_exit,
+        print_bad_alloc_and_exit,
+        close_every_descriptor,
+        write_into_the_connection,
+        forge_a_message,
+        fork_and_return,
+        leave_a_talking_thread,
+        wait_for_the_thread,
         leave_quietly,
         raise_error,
         raise_input_error,
@@ -194,8 +269,11 @@ def test_progress_arrives_in_order_before_the_record(executor: WorkerExecutor) -
 @pytest.mark.parametrize(
     ("name", "status", "told"),
     [
-        ("kill_myself", "out_of_memory", ["SIGKILL", "most likely for memory"]),
-        ("abort_over_bad_alloc", "out_of_memory", ["std::bad_alloc"]),
+        ("kill_myself", "failed", ["killed by SIGKILL", "so who sent it is not known"]),
+        ("abort_over_bad_alloc", "failed", ["SIGABRT", "std::bad_alloc"]),
+        ("print_bad_alloc_and_exit", "failed", ["exited with code 1; its last lines: ", "std::bad_alloc"]),
+        ("close_every_descriptor", "failed", ["the trial closed the worker's connection"]),
+        ("write_into_the_connection", "failed", ["is no message of its own"]),
         ("segfault", "failed", ["SIGSEGV", "Segmentation fault", "ctypes"]),
         ("print_and_exit", "failed", ["code 3", "printed by Python", "printed by a child"]),
         ("leave_quietly", "failed", ["code 0"]),
@@ -218,9 +296,68 @@ def test_a_dead_worker_is_one_record_and_the_next_trial_runs(
 
 
 @pytest.mark.skipif(not LINUX, reason="resident memory is read from /proc")
-def test_a_killed_worker_wanted_at_least_what_it_was_last_seen_to_hold(executor: WorkerExecutor) -> None:
+def test_a_worker_that_the_kernel_has_counted_wanted_at_least_what_it_was_last_seen_to_hold(
+    executor: WorkerExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([3, 4])
+    monkeypatch.setattr("bench.executors.oom_kill_count", lambda: next(counts))
     record = executor.run(trial_to("kill_myself"), ignore)
+    assert record.status == "out_of_memory"
+    assert "its count of kills for memory rose from 3 to 4" in record.reason
     assert 90 * MIB <= record.values["wanted_bytes"] <= 200 * MIB
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (7, "has killed none for memory meanwhile (its count is 7)"),
+        (None, "does not say how many it has killed"),
+    ],
+)
+def test_a_kill_that_nobody_has_counted_is_a_failure(
+    executor: WorkerExecutor, monkeypatch: pytest.MonkeyPatch, count: int | None, told: str
+) -> None:
+    monkeypatch.setattr("bench.executors.oom_kill_count", lambda: count)
+    record = executor.run(trial_to("kill_myself"), ignore)
+    assert record.status == "failed"
+    assert told in record.reason
+    assert record.provenance == {UNEXPLAINED_KILL: True}
+
+
+@pytest.mark.skipif(not LINUX, reason="the address space is limited on Linux alone")
+def test_an_abort_over_bad_alloc_under_a_limit_that_holds_is_out_of_memory(tmp_path: Path) -> None:
+    setup = WorkerSetup(SETUP.run_trial, limit_bytes=256 * MIB, threads=1)
+    executor = WorkerExecutor(setup, log=tmp_path / "worker.log")
+    assert executor.run(trial_to("abort_over_bad_alloc"), ignore).status == "out_of_memory"
+    assert executor.run(trial_to("print_bad_alloc_and_exit"), ignore).status == "failed"
+    executor.close()
+
+
+def test_a_fork_that_returns_from_the_trial_has_no_part_in_the_run(executor: WorkerExecutor) -> None:
+    heard: list[dict[str, Any]] = []
+    record = executor.run(trial_to("fork_and_return"), heard.append)
+    assert record.values == {"is_worker": 1}
+    assert heard == [{"from": executor.process_id}]
+    after = [executor.run(trial_to("report_process"), ignore) for _ in range(3)]
+    assert [one.values["trials"] for one in after] == [1, 2, 3]
+
+
+def test_what_a_thread_tells_after_its_trial_is_not_taken_for_the_next_trials(
+    executor: WorkerExecutor,
+) -> None:
+    executor.run(trial_to("leave_a_talking_thread"), ignore)
+    heard: list[dict[str, Any]] = []
+    record = executor.run(trial_to("wait_for_the_thread"), heard.append)
+    assert record.status == "ok"
+    assert heard == []
+
+
+def test_a_message_with_another_mark_is_refused_and_noted(executor: WorkerExecutor, tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    record = executor.run(trial_to("forge_a_message"), heard.append)
+    assert record.status == "ok"
+    assert heard == []
+    assert "a message of another trial was refused" in (tmp_path / "worker.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -274,8 +411,9 @@ def test_a_worker_that_dies_between_trials_is_replaced(executor: WorkerExecutor)
     executor.run(trial_to("succeed"), ignore)
     worker = executor.process_id
     assert worker is not None
+    guard = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
-    os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
+    os.waitid(os.P_PID, guard, os.WEXITED | os.WNOWAIT)
     assert executor.run(trial_to("report_process"), ignore).status == "ok"
 
 

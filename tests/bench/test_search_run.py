@@ -43,7 +43,7 @@ design: {search: {budget_epochs: 30, fresh_seeds: 3, prior: false}}
 SOON_OVER = SPEC.replace("{low: 0.001, high: 1.0, log: true}", "[0.1, 0.3, 1.0]").replace(
     "budget_epochs: 30", "budget_epochs: 80"
 )
-KILLED = "the worker was killed by the kernel (SIGKILL), most likely for memory"
+KILLED = "the kernel killed the worker; its count of kills for memory rose from 0 to 1"
 
 Entry = dict[str, float | None]
 Dies = Callable[[int, Advance, int], str | None]
@@ -230,7 +230,7 @@ def test_a_search_spends_its_budget_and_records_everything_once(bench: Bench, jo
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("budget", [20_000_000, 10**30])
+@pytest.mark.parametrize("budget", [20_000_000, 2_000_000_000])
 def test_a_budget_beyond_what_there_is_to_train_is_not_counted_down(
     bench: Bench, budget: int, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tuner.batches import Augment, Batches
-from tuner.convergence import EarlyStop, Target, Training
+from tuner.convergence import EarlyStop, Target, Training, outcome, values
 from tuner.evaluation import evaluate
 from tuner.measure import PeakMemory, Stopwatch
 from tuner.running_loss import RunningLoss
@@ -322,6 +322,40 @@ def test_the_time_limit_ends_the_training_between_steps() -> None:
     assert training.steps == 6
     assert [entry["epoch"] for entry in training.curve] == [1]
     assert training.stopped_early == "the time limit of 7 s passed after step 6, in epoch 2 of 9"
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "steps", "forwards"),
+    [
+        # The first second is the burn-in's. With nothing trained there is nothing to evaluate or to time again.
+        (0.5, 0, 1),
+        (1.0, 0, 1),
+        (1.5, 1, 2),
+        (3.5, 3, 4),
+    ],
+)
+def test_a_limit_that_passes_in_the_first_epoch_ends_it_within_one_step(
+    limit_s: float, steps: int, forwards: int
+) -> None:
+    clock = FakeClock()
+    model = Slow(clock, training_s=1.0, evaluation_s=100.0)
+    training = _train(
+        model,
+        stopwatch=Stopwatch(clock=clock),
+        plan=Plan(epochs=9),
+        time_limit_s=limit_s,
+        test=_batches(64),
+        target=Target("val_accuracy", at_least=0.1),
+        retime=True,
+    )
+    assert (training.steps, training.curve) == (steps, [])
+    assert clock() - 1000.0 == forwards < limit_s + 1.5
+    assert training.test_loss is None
+    reason = f"the time limit of {limit_s:g} s passed after step {steps}, in epoch 1 of 9"
+    assert outcome(training, Target("val_accuracy", at_least=0.1)) == ("stopped_early", reason)
+    numbers = values(training)
+    assert (numbers["steps"], numbers["epochs"]) == (steps, 0)
+    assert numbers.get("step_time_s") == (1.0 if steps else None)
 
 
 def test_a_training_that_just_ends_in_time_is_not_stopped() -> None:

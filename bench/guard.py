@@ -1,0 +1,155 @@
+"""The process between a run and a worker: whatever a worker starts ends with it, and both end with the run.
+
+    run ── guard ── worker ── what a trial starts
+
+The guard imports no library and does nothing but wait. Under Linux it adopts each process whose parent has ended
+(PR_SET_CHILD_SUBREAPER), so that one that was forked twice, or has a session of its own, is still its descendant. When
+the worker ends, or the run does, by SIGKILL too, all of them are killed. Elsewhere there is no guard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import select
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+# A process that this one may not kill, such as one of another user, is not waited for longer.
+_GIVE_UP_S = 5.0
+_MOMENT_S = 0.25
+_AGAIN_S = 0.005
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+def is_guarded() -> bool:
+    """Tell whether workers have a guard on this system."""
+    return platform.system() == "Linux"
+
+
+def become_guard(leash: Connection, connection: Connection) -> None:
+    """Split this process into a guard and a worker. Returns in the worker alone; the guard ends as the worker did.
+
+    Call it before there are threads, for a fork has none of them.
+
+    Args:
+        leash: the reading end of a pipe whose other end the run alone holds. It is closed in the worker.
+        connection: the worker's, which is closed in the guard.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    handlers = {number: signal.signal(number, _note) for number in (signal.SIGCHLD, *_ENDING)}
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    worker = os.fork()
+    if worker == 0:
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        leash.close()
+        os.close(woken)
+        os.close(wake)
+        return
+    connection.close()
+    status, asked_by = _wait(worker, leash.fileno(), woken)
+    if status is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    _let_end(os.getpid())
+    kill_descendants(os.getpid())
+    _end_as(status if status is not None else asked_by or -signal.SIGKILL)
+
+
+def descendants(process_id: int) -> set[int]:
+    """Return the ids of all processes that descend from one, as /proc has it. Zombies are left out.
+
+    Example:
+        >>> os.getpid() in descendants(os.getppid())
+        True
+    """
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # The command's name stands in brackets and may hold anything.
+                state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+                if state not in b"ZX":
+                    children.setdefault(int(parent), []).append(int(entry.name))
+    found: set[int] = set()
+    left = [process_id]
+    while left:
+        new = [child for child in children.get(left.pop(), []) if child not in found]
+        found.update(new)
+        left += new
+    return found
+
+
+def kill_descendants(process_id: int, *, but: frozenset[int] = frozenset()) -> set[int]:
+    """Kill all processes that descend from one, and those that they start meanwhile. Return their ids.
+
+    Args:
+        process_id: this one or its parent; what ends is waited for where it is a child of this process.
+        but: ids of those that stay.
+    """
+    killed: set[int] = set()
+    give_up_s = time.monotonic() + _GIVE_UP_S
+    while (alive := descendants(process_id) - but) and time.monotonic() < give_up_s:
+        for each in alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(each, signal.SIGKILL)
+                killed.add(each)
+        _reap()
+        time.sleep(_AGAIN_S)
+    return killed
+
+
+def _let_end(process_id: int) -> None:
+    """Give descendants a moment: multiprocessing's tracker removes what the worker has left in shared memory."""
+    give_up_s = time.monotonic() + _MOMENT_S
+    while descendants(process_id) and time.monotonic() < give_up_s:
+        _reap()
+        time.sleep(_AGAIN_S)
+
+
+def _wait(worker: int, leash: int, woken: int) -> tuple[int | None, int | None]:
+    """Wait until the worker ends, and return how; or until the run does, or a signal asks for the end."""
+    while True:
+        ready, _, _ = select.select([leash, woken], [], [])
+        status = _reap().get(worker)
+        if status is not None:
+            return os.waitstatus_to_exitcode(status), None
+        signals = os.read(woken, 4096) if woken in ready else b""
+        asked = next((-int(number) for number in _ENDING if number in signals), None)
+        if leash in ready or asked is not None:
+            return None, asked
+
+
+def _reap() -> dict[int, int]:
+    """Take note of children that have ended: id -> status."""
+    ended: dict[int, int] = {}
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            ended[found[0]] = found[1]
+    return ended
+
+
+def _end_as(code: int) -> None:
+    """End as another process did: by exit code, or by signal where the number is negative."""
+    if code < 0:
+        # The worker has left its own core file.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(OSError):
+            signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _note(number: int, frame: object) -> None:
+    """Let a signal wake the guard, and do nothing else."""
