@@ -139,7 +139,7 @@ def temporary_directory() -> Iterator[str]:
             yield directory
     except OSError as error:
         if error.errno in _NO_ROOM:
-            raise _no_room(error.strerror) from error
+            raise _no_room(str(error.strerror)) from error
         raise
 
 
