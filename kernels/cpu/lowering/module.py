@@ -120,7 +120,7 @@ def lower_module(
     can_wait = waiting.can_wait(functions)
     held_to = Bounds(functions) if check_bounds else None
     for function in functions:
-        is_kernel = function.text("sym_visibility") == "public"
+        is_kernel = function.text("sym_visibility") != "private"
         if is_kernel:
             kernel, name = function, function.text("sym_name")
         with faults_of(function):
