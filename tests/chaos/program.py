@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import multiprocessing
+import multiprocessing.context
 import multiprocessing.resource_tracker
 import os
 import resource
@@ -95,6 +96,21 @@ def _code_of(process: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if done else None
 
 
+class _ForkedProcess(multiprocessing.context.ForkProcess):
+    """A forked process that has, as a started interpreter has, no other files of its parent than those it is given."""
+
+    def start(self) -> None:
+        self._open_before = {int(name) for name in os.listdir("/proc/self/fd")}
+        super().start()
+
+    def _bootstrap(self, *arguments: Any, **named: Any) -> int:
+        given = {each.fileno() for each in self._args if hasattr(each, "fileno")}
+        for number in self._open_before - given - {0, 1, 2}:
+            with contextlib.suppress(OSError):
+                os.close(number)
+        return super()._bootstrap(*arguments, **named)
+
+
 def _fresh(
     arguments: Sequence[str], directory: Path, environment: Mapping[str, str], out: int, most: int | None
 ) -> int:
@@ -149,6 +165,7 @@ def _be_program(
     if most is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     forking: Any = multiprocessing.get_context("fork")
+    forking.Process = _ForkedProcess
     multiprocessing.get_context = lambda method=None: forking
     multiprocessing.resource_tracker.ensure_running = lambda: None
     atexit._clear()

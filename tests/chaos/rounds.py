@@ -232,8 +232,8 @@ class _Round:
             nonlocal polls_left, struck
             if struck or bytes_in(self._place) < wanted:
                 return
-            if fault in ("Ctrl-C", "SIGTERM") and not list(self._place.glob("results/*/*/worker*.log")):
-                return  # until the interpreter has started, it ends as any interpreter does
+            if fault in ("Ctrl-C", "SIGTERM") and not (self._place / "printed.txt").stat().st_size:
+                return  # until the command has begun, it ends as any interpreter does
             polls_left -= 1
             if polls_left > 0:
                 return
@@ -289,7 +289,8 @@ class _Round:
         for where, text in {"the terminal": ended.text, **logs}.items():
             if any(shock in text for shock in SHOCKS):
                 raise WrongError(f"{where} shows what nobody can read:\n{text}")
-        if ended.code not in (0, 1, 2, 130, -signal.SIGKILL):
+        # A SIGTERM after the command's last line ends it as any program.
+        if ended.code not in (0, 1, 2, 130, -signal.SIGKILL, -signal.SIGTERM):
             raise WrongError(f"it ended with {ended.code}:\n{ended.text}")
         if ended.code == 2 and "error: " not in ended.text:
             raise WrongError(f"it ended with 2 and said nothing:\n{ended.text}")
