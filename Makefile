@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench exhaustive compilers processors versions libraries fuzz static
+.PHONY: run test test-all lint perf search-bench exhaustive compilers processors versions libraries fuzz chaos static
 .PHONY: gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
@@ -15,7 +15,7 @@ test: $(VENV)/installed-test
 
 # What is slow besides: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
 test-all: test
-	$(BIN)/python -m pytest -m "slow and not exhaustive and not compilers and not libraries" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "slow and not exhaustive and not compilers and not libraries and not chaos" -n auto --maxprocesses 4
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -46,6 +46,11 @@ libraries: $(VENV)/installed-test
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
 fuzz: $(VENV)/installed-test
 	$(FUZZ) $(BIN)/python -m pytest -m exhaustive tests/kernels/cpu/test_fuzz.py
+
+# Runs of every kind that are killed, starved of disk and torn, resumed, and held to undisturbed ones: 200 rounds.
+# `CHAOS_ROUNDS=20 CHAOS_SEED=77 make chaos` for fewer or others; a round that fails prints its seed.
+chaos: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m chaos -s tests/chaos
 
 # The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
 # few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,

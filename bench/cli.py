@@ -15,14 +15,19 @@ import click
 
 from bench import __version__
 from bench.errors import BenchError, InputError, closest
+from bench.interrupts import handlers_restored, ignore_interrupts
+from bench.path_checks import is_file
 from bench.safe_console import SafeConsole, say
+from bench.standard_streams import StandardStreams
 
 if TYPE_CHECKING:
     from bench.records import Record
+    from bench.report.live import Progress
     from bench.run_directory import RunDirectory
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 WIDTH_WITHOUT_TERMINAL = 100
+_MOST_DIGITS = 10
 
 
 # What `--fail-on` can name, by the statuses that each means. A failed trial is always a failure.
@@ -160,12 +165,12 @@ def run(
                     records = run_search(loaded.spec, plan, directory, display)
                 else:
                     records = run_trials(plan, directory, display)
-            except KeyboardInterrupt:
                 display.stop()
-                _interrupted(directory)
+                _print_report(directory, records, console)
+            except KeyboardInterrupt:
+                _interrupted(directory, display)
             finally:
                 display.stop()
-            _print_report(directory, records, console)
             nothing = searches and found_nothing(loaded.spec.resolved(), directory.path)
     for name, count in failures(records, fail_on, directory.run).items():
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
@@ -374,12 +379,12 @@ def lr_range(
         with open_directory(plan, results, resume, display.message) as directory:
             try:
                 records = run_trials(plan, directory, display)
-            except KeyboardInterrupt:
                 display.stop()
-                _interrupted(directory, "lr-range")
+                _print_report(directory, records, console)
+            except KeyboardInterrupt:
+                _interrupted(directory, display)
             finally:
                 display.stop()
-            _print_report(directory, records, console)
     sys.exit(exit_code(records))
 
 
@@ -422,11 +427,29 @@ def schema() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; every expected error is one sentence on stderr and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # An ASCII terminal shows a question mark for a line of a table, and the report is still there.
-            stream.reconfigure(errors="replace")
+    """Run the command line; every expected error is one sentence on stderr and an exit code.
+
+    Output that cannot be written ends nothing; it makes the exit code 1 where that would be 0.
+    """
+    code: Any = 0
+    with handlers_restored(), StandardStreams() as streams:
+        try:
+            _run(arguments)
+        except SystemExit as end:
+            code = end.code
+        failure = streams.output_failure()
+        if failure is not None:
+            say(
+                f"error: standard output: cannot be written; {failure}. What was printed is not complete, "
+                "what was recorded is",
+                err=True,
+            )
+            code = code or FAILED
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> NoReturn:
+    """Run a command and exit."""
     try:
         commands.main(
             args=None if arguments is None else list(arguments), prog_name="bench", standalone_mode=False
@@ -440,7 +463,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        say("interrupted; no trial had begun.", err=True)
+        ignore_interrupts()
+        say("interrupted.", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
@@ -494,7 +518,7 @@ def failures(records: Sequence[Record], fail_on: Sequence[str], run: Mapping[str
 def _epochs(text: str) -> list[int]:
     """Read --noise-epochs."""
     parts = text.replace(" ", "").split(",")
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) < _MOST_DIGITS for part in parts):
         raise InputError(f"--noise-epochs: '{text}' is no list of whole numbers. Write it like 0,1,4")
     return sorted({int(part) for part in parts})
 
@@ -520,7 +544,7 @@ def _what_to_run(
         if spec is None:
             spec = Path(earlier["spec_path"])
             overrides = (*earlier["overrides"], *overrides)
-            if not spec.exists():
+            if not is_file(spec):
                 raise InputError(
                     f"--resume: the run's spec {spec} is not here. Give its path: bench run SPEC --resume DIR"
                 )
@@ -576,6 +600,7 @@ def _batch_size_interrupted(directory: RunDirectory) -> NoReturn:
     from bench.batch_size.study import study_batch_sizes
     from bench.report.batch_size import known_so_far
 
+    ignore_interrupts()
     records, _ = directory.records()
     if not records:
         directory.remove()
@@ -588,11 +613,9 @@ def _batch_size_interrupted(directory: RunDirectory) -> NoReturn:
     sys.exit(INTERRUPTED)
 
 
-def _interrupted(directory: RunDirectory, command: str = "run") -> NoReturn:
+def _interrupted(directory: RunDirectory, display: Progress) -> NoReturn:
     """Say how to go on, and end."""
-    path = shlex.quote(str(directory.path))
-    say(
-        f"interrupted; finished trials are kept. Continue with: python -m bench {command} --resume {path}",
-        err=True,
-    )
+    ignore_interrupts()
+    display.stop()
+    say(f"interrupted; finished trials are kept. Continue with: {directory.resume_command}", err=True)
     sys.exit(INTERRUPTED)

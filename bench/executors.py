@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from bench.errors import unusable
 from bench.guard import is_guarded
 from bench.import_paths import safe_path
+from bench.interrupts import interrupts_deferred
 from bench.machine import oom_kill_count
 from bench.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from bench.messages import ForeignMessage, decode
@@ -311,23 +312,25 @@ class _Worker:
 
     def stop(self) -> None:
         """Ask the worker to end; kill it when it does not."""
-        try:
-            self._connection.send(None)
-        except OSError:
-            pass
-        else:
-            self.process.join(_STOP_TIMEOUT_S)
-        self.kill()
+        with interrupts_deferred():
+            try:
+                self._connection.send(None)
+            except OSError:
+                pass
+            else:
+                self.process.join(_STOP_TIMEOUT_S)
+            self.kill()
 
     def kill(self) -> None:
         """Kill the worker, unless it is dead, and what it has started, and wait until all are gone."""
-        self._leash.close()
-        if is_guarded():
-            self.process.join(_STOP_TIMEOUT_S)
-        self.process.kill()
-        self.process.join()
-        self._connection.close()
-        atexit.unregister(self.kill)
+        with interrupts_deferred():
+            self._leash.close()
+            if is_guarded():
+                self.process.join(_STOP_TIMEOUT_S)
+            self.process.kill()
+            self.process.join()
+            self._connection.close()
+            atexit.unregister(self.kill)
 
     def _send(self, mark: str, trial: RunnableTrial) -> None:
         """Send a trial; a worker that is gone is lost."""
@@ -459,12 +462,13 @@ class _Parallel:
             while self._at_work:
                 self._calls.get()()
         finally:
-            self._stopping.set()
-            for executor in self._executors:
-                executor.cancel()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            with interrupts_deferred():
+                self._stopping.set()
+                for executor in self._executors:
+                    executor.cancel()
+                for thread in threads:
+                    if thread.ident is not None:
+                        thread.join()
 
     def _work(self, executor: Executor) -> None:
         """Take trials until there are none; runs in the executor's thread."""

@@ -12,13 +12,35 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
+def handlers_restored() -> Iterator[None]:
+    """Put the handlers of Ctrl-C and SIGTERM back at the end of the block, whatever it has done to them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_interrupts() -> None:
+    """Pass over Ctrl-C and SIGTERM from now on: what they ask for is being done already."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
     """Let SIGTERM, which CI runners and schedulers send, raise KeyboardInterrupt as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) is _interrupt:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from typing import Any
 from bench.errors import RunDirectoryError, unusable
 from bench.line_file import LineFile
 from bench.load_spec import difference
+from bench.path_checks import entries, is_file, is_folder, is_pipe
 from bench.records import SCHEMA_VERSION, Record
 from bench.whole_file import remove_unfinished, write_whole
 
@@ -207,16 +208,16 @@ def find_run(path: Path) -> Path:
     Raises:
         RunDirectoryError: there is no run there.
     """
-    if (path / _RUN).is_file():
+    if is_file(path / _RUN):
         return path
-    if not path.is_dir():
+    if not is_folder(path):
         raise RunDirectoryError(
             f"{path}: is not a directory; a run lies in results/<spec name>/<run id>/. Check the path."
         )
     runs = _runs_under(path)
     if runs:
         return max(runs, key=lambda run: run.name)
-    specs = sorted(child.name for child in path.iterdir() if child.is_dir() and _runs_under(child))
+    specs = [child.name for child in entries(path) if is_folder(child) and _runs_under(child)]
     if specs:
         raise RunDirectoryError(
             f"{path}: holds a folder for each spec; known: {', '.join(specs)}. Give one, as in {path / specs[0]}."
@@ -259,12 +260,14 @@ def _acquire_lock(path: Path) -> int:
 def _read_run(path: Path) -> dict[str, Any]:
     """Read run.json and check that it is one that this version understands."""
     try:
+        if is_pipe(path / _RUN):  # reading it would never end
+            raise _not_a_run(path)
         run = json.loads((path / _RUN).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_a_run(path) from None
     except OSError as error:
         raise unusable(path / _RUN, error) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunDirectoryError(
             f"{path / _RUN}: is broken; {error}. Restore it, or start a new run."
         ) from error
@@ -301,4 +304,4 @@ def _check_unchanged(path: Path, run: Mapping[str, Any], unchanged: Mapping[str,
 
 def _runs_under(path: Path) -> list[Path]:
     """Return the run directories directly under `path`."""
-    return [child for child in path.iterdir() if (child / _RUN).is_file()]
+    return [child for child in entries(path) if is_file(child / _RUN)]

@@ -41,12 +41,13 @@ from bench.catalog import (
     PRECISIONS,
 )
 from bench.errors import unknown_name
-from bench.units import parse_bytes, parse_seconds
+from bench.units import MOST_BYTES, parse_bytes, parse_seconds
 from tuner import schedules
 
 DEVICES = ("auto", "cpu", "cuda")
 PROFILES = ("cpu", "cuda")
 AUTO = "auto"
+_MOST_SECONDS = 10**9  # some thirty years
 
 
 class OneOf:
@@ -193,13 +194,13 @@ def _threads(value: Any) -> Any:
 Bytes = Annotated[
     int,
     BeforeValidator(_bytes),
-    Field(gt=0),
+    Field(gt=0, le=MOST_BYTES),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["8GiB"]}),
 ]
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),
-    Field(gt=0),
+    Field(gt=0, le=_MOST_SECONDS),
     WithJsonSchema({"type": ["string", "number"], "examples": ["10min"]}),
 ]
 LearningRate = Annotated[
@@ -215,7 +216,7 @@ Threads = Annotated[
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
@@ -296,8 +297,8 @@ class Augment(Section):
     """Changes drawn anew for each training batch; images only."""
 
     flip: bool = Field(False, description="mirror each image left to right with probability 1/2")
-    translate: int = Field(0, ge=0, description="shift each image by up to so many pixels")
-    cutout: int = Field(0, ge=0, description="blank a square of so many pixels in each image")
+    translate: int = Field(0, ge=0, lt=2**31, description="shift each image by up to so many pixels")
+    cutout: int = Field(0, ge=0, lt=2**31, description="blank a square of so many pixels in each image")
 
 
 class Data(OwnCode):

@@ -69,6 +69,10 @@ METRICS: dict[str, Metric] = {
 }
 
 
+# More bytes than any machine has, and few enough for the system's calls.
+MOST_BYTES = 2**60
+
+
 def parse_bytes(text: str | int) -> int:
     """Read a number of bytes: `8GiB`, `512 MB`, `1073741824`. Raises ValueError with the known units.
 
@@ -76,7 +80,10 @@ def parse_bytes(text: str | int) -> int:
         >>> parse_bytes("8GiB"), parse_bytes("1.5kB"), parse_bytes(64)
         (8589934592, 1500, 64)
     """
-    return round(_parse(text, _BYTES, "B", "8GiB"))
+    quantity = _parse(text, _BYTES, "B", "8GiB")
+    if not 1 <= quantity <= MOST_BYTES:
+        raise ValueError(f"{text!r} must be from 1 byte to 1 EiB. Write it like 8GiB")
+    return round(quantity)
 
 
 def parse_seconds(text: str | float) -> float:

@@ -43,6 +43,7 @@ from bench.memory_limit import (
 )
 from bench.messages import Sender
 from bench.records import Record, Status
+from bench.standard_streams import LossyFile, open_closed_streams, text_stream
 from bench.trial_state import LEFT_BEHIND, ProcessState
 
 _PR_SET_PDEATHSIG = 1
@@ -130,6 +131,7 @@ def start(connection: Connection, leash: Connection, setup: WorkerSetup, log: Pa
         log: takes what the worker prints.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    open_closed_streams()
     forget_safe_path()
     if is_guarded():
         become_guard(leash, connection)
@@ -323,13 +325,15 @@ def _exit_after(sentinel: int) -> None:
 
 def _write_output_to(log: Path) -> None:
     """Send everything that this process prints, C libraries included, to `log`, away from the live display."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    # What a full disk does not take is lost; no trial fails for what it prints.
+    sys.stdout = text_stream(LossyFile(1), line_buffering=True)
+    sys.stderr = text_stream(LossyFile(2), line_buffering=True)
     # Of the thread that died: another one may only be watching the parent.
     faulthandler.enable(all_threads=False)

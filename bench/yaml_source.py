@@ -16,9 +16,12 @@ from typing import Any
 import yaml
 
 from bench.errors import InputError
+from bench.path_checks import entries, is_folder, is_pipe
 
 MAX_BYTES = 2**20
 MAX_NODES = 20_000
+MAX_LEVELS = 40
+MOST = 2**63  # whole numbers beyond it fit into no tensor
 
 KeyPath = tuple["str | int", ...]
 _MERGE = "tag:yaml.org,2002:merge"
@@ -57,14 +60,18 @@ class Document:
 def read_yaml(path: Path) -> Document:
     """Read one YAML mapping from a file; raises InputError with file, line and what to do."""
     try:
-        if path.is_dir():
+        if is_folder(path):
             raise InputError(f"{path}: is a directory. Name a YAML file")
+        if is_pipe(path) and not path.is_relative_to("/dev") and not path.is_relative_to("/proc"):
+            raise InputError(f"{path}: is a pipe, which may never end. Name a YAML file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file{_specs_nearby(path)}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise InputError(f"{path}: is no path. Name a YAML file") from None
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: larger than 1 MiB. A spec is a page or two; check that this is one")
     try:
@@ -103,8 +110,13 @@ def _parse(text: str, name: str) -> tuple[Any, dict[KeyPath, str]]:
         raise InputError(f"{name}: nested too deeply. A spec is a few levels deep") from None
     if node is None:
         return None, {}
-    if _expanded_size(node, name, {}, set()) > MAX_NODES:
+    size, height = _expanded_size(node, name, {}, set())
+    if size > MAX_NODES:
         raise InputError(f"{name}: expands to more than {MAX_NODES:,} values. Check its aliases")
+    if height > MAX_LEVELS:
+        raise InputError(
+            f"{name}: nested {height} levels deep; at most {MAX_LEVELS}. A spec is a few levels deep"
+        )
     places: dict[KeyPath, str] = {}
     return _build(node, (), loader, name, places), places
 
@@ -114,6 +126,13 @@ class _Loader(yaml.SafeLoader):
 
 
 _NUMBER_START = list("-+0123456789.")
+_MOST_DIGITS = 30
+_MOST_SHOWN = 60
+# The tags that a scalar can have, by what they call it.
+_SCALARS = {f"tag:yaml.org,2002:{kind}": kind for kind in ("str", "int", "float", "bool", "null")} | {
+    "!": "str"
+}
+_PATTERNS: dict[str, re.Pattern[str]] = {}
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -127,16 +146,26 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
     ("merge", r"<<", ["<"]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+    _PATTERNS[_tag] = re.compile(rf"(?:{_pattern})\Z")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _PATTERNS[_tag], _first)
 
 
-def _expanded_size(node: yaml.Node, name: str, sizes: dict[int, int], open_nodes: set[int]) -> int:
-    """Count values with aliases expanded, each node measured once, so that a bomb costs nothing to recognise."""
+def _expanded_size(
+    node: yaml.Node, name: str, sizes: dict[int, tuple[int, int]], open_nodes: set[int]
+) -> tuple[int, int]:
+    """Count values and levels with aliases expanded.
+
+    Each node is measured once, so that a bomb costs nothing to recognise.
+    """
     if id(node) in open_nodes:
         raise InputError(f"{name}:{node.start_mark.line + 1}: an alias that contains itself")
     if id(node) not in sizes:
         open_nodes.add(id(node))
-        sizes[id(node)] = 1 + sum(_expanded_size(child, name, sizes, open_nodes) for child in _children(node))
+        inside = [_expanded_size(child, name, sizes, open_nodes) for child in _children(node)]
+        sizes[id(node)] = (
+            1 + sum(size for size, _ in inside),
+            1 + max((height for _, height in inside), default=0),
+        )
         open_nodes.discard(id(node))
     return sizes[id(node)]
 
@@ -166,17 +195,34 @@ def _build(node: yaml.Node, path: KeyPath, loader: _Loader, name: str, places: d
             places[place] = f"{name}:{item.start_mark.line + 1}"
             values.append(_build(item, place, loader, name, places))
         return values
-    line = f"{name}:{node.start_mark.line + 1}"
-    try:
-        value = loader.construct_object(node)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
-        raise InputError(f"{line}: {_dotted(path)}{problem}. Plain YAML values only") from None
-    except ValueError as error:
-        raise InputError(f"{line}: {_dotted(path)}{error}") from None
+    where = f"{name}:{node.start_mark.line + 1}: {_dotted(path)}"
+    value = _scalar(node, loader, where)
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{line}: {_dotted(path)}{node.value!r} is not a finite number. Write a number")
+        raise InputError(f"{where}{_shortened(node.value)} is not a finite number. Write a number")
     return value
+
+
+def _scalar(node: yaml.Node, loader: _Loader, where: str) -> Any:
+    """Turn a scalar into a text, a number, true, false or null; a tag may name these, if the scalar reads as one."""
+    kind = _SCALARS.get(node.tag)
+    if kind is None:
+        raise InputError(f"{where}the tag '{node.tag}' is not known here. Plain YAML values only")
+    if kind != "str" and not _PATTERNS[kind].match(node.value):
+        raise InputError(f"{where}{_shortened(node.value)} does not read as {kind}. Plain YAML values only")
+    if kind == "int" and len(node.value) > _MOST_DIGITS:
+        raise InputError(f"{where}is a number of {len(node.value)} digits. Write it like 1e30")
+    value = loader.construct_object(node)
+    if kind == "int" and not -MOST <= value < MOST:
+        raise InputError(f"{where}{node.value} needs more than 64 bits. Write it like 1e30")
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{where}{_shortened(value)} holds half a character. Write the whole one")
+    return value
+
+
+def _shortened(text: str) -> str:
+    """Show a scalar in a message."""
+    shown = repr(text)
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
 
 
 def _build_mapping(
@@ -196,9 +242,10 @@ def _build_mapping(
                 inherited = _build_mapping(source, path, loader, name, places)
                 merged = inherited | merged
             continue
-        key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        is_scalar = isinstance(key_node, yaml.ScalarNode)
+        key = _scalar(key_node, loader, f"{name}:{line}: {_dotted(path)}") if is_scalar else None
         if not isinstance(key, str):
-            shown = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a collection"
+            shown = _shortened(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a collection"
             raise InputError(f"{name}:{line}: {_dotted(path)}a key must be a word, not {shown}")
         if key in own:
             raise InputError(
@@ -254,5 +301,5 @@ def _kind(value: object) -> str:
 def _specs_nearby(path: Path) -> str:
     """List the YAML files that stand where the missing one was looked for, and in specs/."""
     folders = dict.fromkeys((path.parent, Path("specs")))
-    found = [str(file) for folder in folders for file in sorted(folder.glob("*.y*ml"))][:8]
+    found = [str(file) for folder in folders for file in entries(folder) if file.match("*.y*ml")][:8]
     return f"; known here: {', '.join(found)}" if found else ""

@@ -190,7 +190,9 @@ def _readable_runs(parent: Path) -> Iterator[RunDirectory]:
     """Yield a spec's runs, the newest first: their names begin with their time. What cannot be read is passed over."""
     for path in sorted((path for path in parent.glob("*") if path.is_dir()), reverse=True):
         with suppress(RunDirectoryError):
-            yield RunDirectory.open(path)
+            directory = RunDirectory.open(path)
+            directory.records()
+            yield directory
 
 
 def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.catalog import DATASETS, GENERATED
 from bench.errors import InputError, unknown_name
+from bench.path_checks import is_file, is_folder
 from bench.workloads import cifar10
 from bench.workloads.download import DownloadError, Progress
 from bench.workloads.generated import GENERATORS, generate
@@ -504,10 +505,13 @@ def _locate_cifar10(
 
 def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: bool = False) -> Path:
     """A file or a folder that a spec names, in the first of the directories that has it."""
-    named = Path(path).expanduser()
+    try:
+        named = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{where}: '{path}': {error} Write the path without ~") from None
     places = [directory / named for directory in directories if directory is not None]
     for place in places:
-        if place.is_dir() if folder else place.is_file():
+        if is_folder(place) if folder else is_file(place):
             return place.resolve()
     looked = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
     kind = "folder" if folder else "file"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
+from bench.path_checks import is_file
 from bench.workloads import cifar10
 from bench.workloads.datasets import Source
 from bench.workloads.image_folder import find_images
@@ -136,13 +137,9 @@ def _files_of_options(source: Source, spec_dir: Path) -> dict[str, Path]:
     """Return the files that a factory is given by name; what it reads besides is not known."""
     found = {}
     for key, value in source.options.items():
-        if isinstance(value, str) and "\0" not in value:
+        if isinstance(value, str):
             for candidate in (Path(value), spec_dir / value):
-                try:
-                    is_file = candidate.is_file()
-                except OSError:
-                    continue
-                if is_file:
+                if is_file(candidate):
                     found[f"{key}={value}"] = candidate
     return found
 

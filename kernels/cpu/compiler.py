@@ -200,7 +200,8 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
     with faults_of(None):
         functions = read_module(module)
-    code = lower_module(functions, options.arguments_overlap, options.check_bounds, options.check_tiles)
+    with faults_of(next(iter(functions), None)):
+        code = lower_module(functions, options.arguments_overlap, options.check_bounds, options.check_tiles)
     metadata["name"] = code.name
     metadata["shared"] = max(1, code.scratch_bytes)  # host code divides by it
     metadata["scratch_bytes"] = code.scratch_bytes

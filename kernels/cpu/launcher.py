@@ -168,7 +168,7 @@ launch.bind = bind
     scope: dict[str, Any] = {
         "StructError": struct.error,
         "address": address,
-        "bf16_bits": functools.partial(nearest_bits, element="bf16"),
+        "bf16_bits": functools.partial(_bf16_bits, kernel),
         "error_of": functools.partial(error_of, pointers=[leaf.name for leaf in leaves if leaf.tensor]),
         "regions": _regions,
         "lanes_overlap": LANES_OVERLAP.encode(),
@@ -219,7 +219,7 @@ def _leaves(variable: str, name: str, type_: Any) -> Iterator[_Leaf]:
         plain = f"type({variable}) in plain and {variable}.is_cpu and {variable}.data_ptr()"
         yield _Leaf(name, type_, f"{plain} or address({variable})", variable)
     elif type_ == "bf16":
-        yield _Leaf(name, type_, f"bf16_bits({variable})")
+        yield _Leaf(name, type_, f"bf16_bits({name!r}, {variable})")
     elif type_ != "constexpr":
         yield _Leaf(name, type_, variable)
 
@@ -345,6 +345,22 @@ def _format(kernel: str, type_: str) -> str:
             f"{kernel}: an argument of type {type_}; known: pointers, bf16, {', '.join(_FORMATS)}."
         )
     return _FORMATS[type_]
+
+
+def _bf16_bits(kernel: str, name: str, value: Any) -> int:
+    """The bits of the nearest bf16.
+
+    Raises:
+        ValueError: the value is no number.
+    """
+    if not isinstance(value, (int, float)):
+        try:
+            (value,) = struct.unpack("d", struct.pack("d", value))  # takes whatever has a float
+        except struct.error:
+            raise ValueError(
+                f"{kernel}: the argument {name} is {value!r}, which its type bf16 does not hold."
+            ) from None
+    return nearest_bits(value, "bf16")
 
 
 def load_function(path: str, symbol: str) -> tuple[Any, Any]:

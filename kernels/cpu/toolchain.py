@@ -16,9 +16,10 @@ from pathlib import Path
 
 _CANDIDATES = ("gcc", "clang", "cc")
 # No -ffast-math: NaN and infinities mean what they mean. Errno and traps are given up, so that lanes vectorise.
+_LEVEL = "-O3"
 _FLAGS = (
     "-std=gnu11",
-    "-O3",
+    _LEVEL,
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fwrapv",
@@ -31,6 +32,8 @@ _FLAGS = (
 # the copies can take half of the time of a compilation.
 _ONE_LENGTH = "--param=vect-epilogues-nomask=0"
 _MOST_SHOWN = 2000  # characters of what a compiler says
+# Longer C code is compiled with fewer optimizations, so that it is compiled in minutes at all.
+MOST_LINES_OPTIMIZED = 8000
 
 
 class NoCompilerError(RuntimeError):
@@ -169,6 +172,16 @@ def has_vector_math(function: str) -> bool:
     return hasattr(library, f"_ZGVbN{lanes}{arguments}_{function}")
 
 
+def level_for(source: str) -> str:
+    """The flag that says how much the compiler optimizes C code: less where there is very much of it.
+
+    Example:
+        >>> level_for("int nothing;\\n")
+        '-O3'
+    """
+    return _LEVEL if source.count("\n") <= MOST_LINES_OPTIMIZED else "-O1"
+
+
 def compile_shared_object(source: str, fuse_multiply_add: bool, ends_anywhere: bool = False) -> bytes:
     """Compile C to a shared object.
 
@@ -184,6 +197,7 @@ def compile_shared_object(source: str, fuse_multiply_add: bool, ends_anywhere: b
     chosen = (*flags(), "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off")
     if ends_anywhere:
         chosen = tuple(flag for flag in chosen if flag != _ONE_LENGTH)
+    chosen = tuple(level_for(source) if flag == _LEVEL else flag for flag in chosen)
     with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
         code, library = Path(directory, "kernel.c"), Path(directory, "kernel.so")
         code.write_text(source)

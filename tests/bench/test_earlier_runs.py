@@ -140,6 +140,21 @@ def test_batch_size_and_rate_of_the_spec_itself_do_not_matter(tmp_path: Path) ->
         assert found.directory == str(path)
 
 
+def test_a_run_whose_records_are_damaged_is_passed_over(tmp_path: Path) -> None:
+    whole = written(tmp_path, three_sizes())
+    damaged = written(tmp_path, three_sizes(50.0))
+    damaged = damaged.rename(damaged.with_name("9" + damaged.name))
+    with (damaged / "records.jsonl").open("a") as file:
+        file.write("half a line\n")
+    found = find_target_run(tmp_path, SPEC, None)
+    assert found is not None
+    assert found.directory == str(whole)
+    rates = written(tmp_path, [range_test(size, 0.1) for size in (16, 64, 256)], "lr-range")
+    with (rates / "records.jsonl").open("a") as file:
+        file.write("half a line\n")
+    assert find_rate_run(tmp_path, SPEC) is None
+
+
 def test_no_run_at_all(tmp_path: Path) -> None:
     assert find_target_run(tmp_path, SPEC, None) is None
     assert find_rate_run(tmp_path, SPEC) is None

@@ -38,6 +38,8 @@ def running(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts what runs in the background with Ctrl-C ignored, and the tests may be that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
@@ -129,6 +131,27 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_go_on(
     kept = lines(tmp_path)
     assert 2 <= len(kept) < 8
     assert all(json.loads(line)["status"] == "ok" for line in kept)
+    deadline = time.monotonic() + 10
+    while left_of_group(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left_of_group(process.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_whoever_presses_ctrl_c_again_and_again_sees_no_traceback(tmp_path: Path, jobs: str) -> None:
+    (tmp_path / "slow.yaml").write_text(SLOW)
+    with running(tmp_path, "slow.yaml", "--jobs", jobs) as process:
+        while process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.003)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in out + err
+    assert "Exception ignored" not in out + err
+    assert err.count("interrupted") == 1
+    assert all(json.loads(line)["status"] == "ok" for line in lines(tmp_path))
     deadline = time.monotonic() + 10
     while left_of_group(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -93,7 +93,7 @@ class KeptTiles:
 
 def _beside(array: str) -> str:
     """The array that tells which elements of another were written."""
-    return f"{array}_written"
+    return f"told{array}"
 
 
 def _place(value: Value) -> str:

@@ -35,8 +35,11 @@ def _store(emitter: Emitter, operation: Operation) -> None:
     pointer, value, *mask = (emitter.scalars[operand] for operand in operation.operands)
     conditions = [*mask, *emitter.inside(operation, pointer)]
     condition = f"if ({' && '.join(conditions)}) " if conditions else ""
+    differs = emitter.name("differs")
+    if emitter.waits:
+        emitter.line(f"const bool {differs} = {' && '.join([*conditions, f'*{pointer} != {value}'])};")
     emitter.line(f"{condition}*{pointer} = {value};")
-    emitter.changed(*mask)
+    emitter.changed(differs)
     emitter.done.add(operation)
 
 

@@ -18,6 +18,7 @@ from kernels.cpu.lowering import (
     kept_tiles,
     memory,
     one_to_one,
+    outline,
     program,
     reduce,
     waiting,
@@ -119,19 +120,22 @@ def lower_module(
     can_wait = waiting.can_wait(functions)
     held_to = Bounds(functions) if check_bounds else None
     for function in functions:
-        is_kernel = function.text("sym_visibility") == "public"
+        is_kernel = function.text("sym_visibility") != "private"
         if is_kernel:
             kernel, name = function, function.text("sym_name")
         with faults_of(function):
-            head = _head(function, function.text("sym_name"))
+            parameters = _parameters(function)
             # What a function is called with is not looked at by launches.
             overlaps = Overlaps(arguments_overlap or not is_kernel)
             emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait, held_to)
-        heads.append(f"{head};")
+        outlined = outline.Function(
+            function_name(function.text("sym_name")), parameters, scratch.declarations(), emitter.lines
+        )
+        heads.append(f"{outlined.head};")
         apart += emitter.overlaps.apart
         conditions += emitter.overlaps.conditions
         has_runs |= emitter.has_runs
-        bodies.append("\n".join([f"{head} {{", *scratch.declarations(), *emitter.lines, "}"]))
+        bodies += outline.definitions(outlined)
     assert kernel is not None, "a module has one public function"
     bodies = [*shared.definitions(), *bodies]
     looking = [one_to_one.FUNCTIONS] if conditions else []
@@ -162,14 +166,14 @@ def lower_module(
     return Code(name, "\n".join([*parts, entry]), scratch.bytes, has_runs, tuple(apart))
 
 
-def _head(function: Operation, symbol: str) -> str:
-    """The C declaration of a function."""
-    arguments = ["const grid_t *grid", "char *scratch"]
+def _parameters(function: Operation) -> list[str]:
+    """What a function takes, as C declares it."""
+    parameters = ["const grid_t *grid", "char *scratch"]
     for place, argument in enumerate(function.regions[0][0].arguments):
-        arguments.append(f"{argument.type.c} arg{place}")
+        parameters.append(f"{argument.type.c} arg{place}")
     for place, result in enumerate(_returned(function)):
-        arguments.append(f"{result.type.c} *result{place}")
-    return f"static void {function_name(symbol)}({', '.join(arguments)})"
+        parameters.append(f"{result.type.c} *result{place}")
+    return parameters
 
 
 def _returned(function: Operation) -> list[Value]:

@@ -51,7 +51,7 @@ struct launch {
   int32_t size[3], threads, workers, waiting, idle, timed, made;
   int64_t programs, next, ended;
   uint64_t changes;
-  bool full;
+  bool refused, full;
   pthread_mutex_t making;
   pthread_t thread[MOST_AT_ONCE];
 };
@@ -82,7 +82,7 @@ static void begin_thread(launch_t *all) {
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     __atomic_fetch_add(&all->workers, 1, __ATOMIC_SEQ_CST);
     if (pthread_create(&all->thread[all->made], &attributes, work, all) == 0) ++all->made;
-    else { all->full = true; __atomic_fetch_sub(&all->workers, 1, __ATOMIC_SEQ_CST); }
+    else { all->refused = all->full = true; __atomic_fetch_sub(&all->workers, 1, __ATOMIC_SEQ_CST); }
     pthread_attr_destroy(&attributes);
   }
   pthread_mutex_unlock(&all->making);
@@ -213,7 +213,7 @@ const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char
     snprintf(complaint, sizeof complaint, "{stuck}%s: no program can go on; of %lld, %lld have ended, %lld wait, and "
              "%lld have not begun (at most %d run at once). What a program waits for must be written by another.",
              all->stuck, (long long)programs, (long long)all->ended, (long long)(begun - all->ended),
-             (long long)(programs - begun), MOST_AT_ONCE);
+             (long long)(programs - begun), all->refused ? made + 1 : MOST_AT_ONCE);
     failure = complaint;
   }}
   pthread_mutex_destroy(&all->making);

@@ -1,4 +1,4 @@
-"""Random Triton kernels, with what they store: over dtypes, masks, shapes, reductions, scans, loops and branches.
+"""Random Triton kernels, with what they store: over dtypes, masks, shapes, halves, reductions, scans, loops, branches.
 
 A kernel is a function of its seed. While its source is written, NumPy works out what every program holds (the first
 dimension of an array is the program), so a statement can keep out of what Triton leaves undefined: integers out of a
@@ -121,6 +121,7 @@ class _Writer:
         self.last_program = _PROGRAMS
         self.bins = np.zeros(16, np.int32)
         self.update: str | None = None
+        self.early: list[tuple[str, Array, Array | None]] = []
         self.inputs: list[tuple[str, Array]] = []
         self._names = 0
 
@@ -178,9 +179,13 @@ class _Writer:
             self.movement,
             self.rearrangement,
             self.product,
+            self.halves,
+            self.halves,
         ]
         control = [
             self.loop,
+            self.turns,
+            self.turns,
             self.walk,
             self.indexed_load,
             self.indexed_load,
@@ -392,6 +397,101 @@ class _Writer:
                 a,
             )
 
+    def halves(self) -> None:
+        """Halves of a tile, or quarters, each worked on in its own way and order, then put together again."""
+        a = self.pick("il" if self.is_plain else INTEGERS + FLOATS)
+        if a is None or self.tile < 8:
+            return
+        kinds = ["columns", "rows", "middle"]
+        parts = [(a.name, a.values.reshape(_PROGRAMS, self.tile))]
+        for _ in range(self.random.choice([1, 1, 2])):
+            parts = [
+                half for part in parts for half in self.split(*part, self.random.choice(kinds), a.letter)
+            ]
+        order = self.random.sample(range(len(parts)), len(parts))
+        for place in order:
+            parts[place] = self.worked_on(*parts[place], a.letter)
+        while len(parts) > 1:
+            parts = [
+                self.put_together(*parts[at], *parts[at + 1], a.letter) for at in range(0, len(parts), 2)
+            ]
+        ((name, values),) = parts
+        self.add(a.letter, values.reshape(a.values.shape), None, f"tl.reshape({name}, {self.shape})")
+
+    def split(self, source: str, values: Array, kind: str, letter: str) -> list[tuple[str, Array]]:
+        """The halves of a tile, as tiles of one dimension; mostly, what is split is worked out in its shape."""
+        half, shaped, first, second = values.shape[1] // 2, self.name(), self.name(), self.name()
+        shape = {"columns": (half, 2), "rows": (2, half), "middle": (2, 2, half // 2)}[kind]
+        self.line(f"{shaped} = tl.reshape({source}, {shape})")
+        if self.random.random() < 0.7:
+            operation = "tl.abs({})" if letter in FLOATS else "({} ^ 5)"
+            self.line(f"{shaped} = {operation.format(shaped)}")
+            values = np.abs(values) if letter in FLOATS else values ^ values.dtype.type(5)
+        turned = {"columns": "{}", "rows": "tl.trans({})", "middle": "tl.permute({}, (0, 2, 1))"}[kind]
+        self.line(f"{first}, {second} = tl.split({turned.format(shaped)})")
+        axis = {"columns": 2, "rows": 1, "middle": 2}[kind]
+        left, right = (each.reshape(-1, half) for each in np.moveaxis(values.reshape(-1, *shape), axis, 0))
+        if kind == "middle":
+            self.line(f"{first} = tl.reshape({first}, ({half},))")
+            self.line(f"{second} = tl.reshape({second}, ({half},))")
+        return [(first, left), (second, right)]
+
+    def worked_on(self, source: str, values: Array, letter: str) -> tuple[str, Array]:
+        """A tile of one dimension after something of its own, much of which needs a loop nest of its own."""
+        name, size, held = self.name(), values.shape[1], FORMATS[letter].triton
+        kind = values.dtype.type
+        kinds = ["nothing", "backwards", "branch"]
+        kinds += [] if letter in FLOATS else ["scan", "line", "loop"]
+        kinds += (
+            [] if letter in FLOATS or self.is_plain else ["sum", "count"]
+        )  # which the interpreter may overflow in
+        what = self.random.choice(kinds)
+        text, result = source, values
+        with np.errstate(all="ignore"):
+            if what == "backwards":
+                text, result = f"tl.gather({source}, {size - 1} - tl.arange(0, {size}), 0)", values[:, ::-1]
+            elif what == "scan":
+                text, result = f"tl.cumsum({source}, 0)", values.cumsum(1, dtype=values.dtype)
+            elif what == "sum":
+                total = values.sum(1, keepdims=True, dtype=values.dtype)
+                text, result = f"{source} - tl.sum({source}, 0).to({held})", values - total
+            elif what == "line":
+                text, result = f"{source} * 3 + 1", values * kind(3) + kind(1)
+        self.line(f"{name} = ({text}).to({held})")
+        if what == "loop":
+            self.line("for turn in range(1, bound):")
+            self.line(f"    {name} = ({name} * 3 + turn).to({held})")
+            for turn in range(1, 5):
+                result = result * kind(3) + kind(turn)
+        elif what == "branch":
+            self.line("if tl.program_id(0) == 1:")
+            self.line(f"    {name} = tl.gather({name}, tl.arange(0, {size}) ^ 1, 0)")
+            result = values.copy()
+            result[1] = values[1, np.arange(size) ^ 1]
+        elif what == "count":
+            self.line(f"if tl.sum({name}.to(tl.int32), 0) % 2 == 0:")
+            self.line(f"    {name} = ({name} + 7).to({held})")
+            odd = values.astype(np.int32).sum(1, keepdims=True, dtype=np.int32) % 2 != 0
+            result = np.where(odd, values, values + kind(7))
+        return name, np.ascontiguousarray(result)
+
+    def put_together(
+        self, first: str, left: Array, second: str, right: Array, letter: str
+    ) -> tuple[str, Array]:
+        """One tile of two, as a tile of one dimension."""
+        name, size = self.name(), left.shape[1]
+        joined, values = f"tl.join({first}, {second})", np.stack([left, right], -1)
+        if self.random.random() < 0.5:
+            joined, values = f"tl.trans({joined})", values.swapaxes(1, 2)
+        if letter in INTEGERS and not self.is_plain and self.random.random() < 0.3:
+            # In which order a concatenation has them is not promised.
+            held = FORMATS[letter].triton
+            both = f"tl.sum(tl.cat({first}, {second}, can_reorder=True), 0).to({held})"
+            joined = f"{joined} + {both}"
+            values = values + np.concatenate([left, right], 1).sum(1, dtype=left.dtype)[:, None, None]
+        self.line(f"{name} = tl.reshape({joined}, ({2 * size},))")
+        return name, values.reshape(_PROGRAMS, 2 * size)
+
     def rearrangement(self) -> None:
         """Sorting, gathering, counting: elements go where values say."""
         a, at = self.pick("il" if self.is_plain else INTEGERS), self.pick("i")
@@ -472,6 +572,64 @@ class _Writer:
                 known[carried.name] = known[carried.name] * kind(3) + known[end.name] + kind(turn)
         del self.variables[outside:]
         self.variables.append(Variable(carried.name, a.letter, known[carried.name]))
+
+    def turns(self) -> None:
+        """A loop that carries a tile and ends in a branch or a loop without results, which stores the tile."""
+        a = self.pick("il" if self.is_plain else INTEGERS)
+        if a is None:
+            return
+        held, kind = FORMATS[a.letter].triton, a.values.dtype.type
+        name, early = self.name(), f"early{len(self.early)}"
+        first, end = self.random.randrange(3), self.random.choice(["last", "else", "for", "while", "inner"])
+        put = f"tl.store({early} + position, ({{}}).to({held}), mask=keep)"
+        ends: dict[str, list[str]] = {
+            "last": ["if turn == bound - 1:", "    " + put.format(name)],
+            "else": [
+                "if turn < 3:",
+                "    " + put.format(name),
+                "else:",
+                "    " + put.format(f"{name} - turn"),
+            ],
+            "for": ["for again in range(turn):", "    " + put.format(f"{name} + again")],
+            "while": [
+                "left = turn",
+                "while left > 2:",
+                "    " + put.format(f"{name} - left"),
+                "    left -= 1",
+            ],
+            "inner": [
+                "for again in range(4):",
+                "    if again == turn:",
+                "        " + put.format(f"{name} * 2"),
+            ],
+        }
+        self.line(f"{name} = {a.name} + 0")
+        if self.random.random() < 0.7:
+            self.line(f"for turn in range({first}, bound):")
+            self.line(f"    {name} = ({name} * 3 + turn).to({held})")
+        else:
+            self.line(f"turn = {first} - 1")
+            self.line("while turn < bound - 1:")
+            self.line("    turn += 1")
+            self.line(f"    {name} = ({name} * 3 + turn).to({held})")
+        for line in ends[end]:
+            self.line("    " + line)
+        values, stored = a.values, np.zeros_like(a.values)
+        with np.errstate(all="ignore"):
+            for turn in range(first, 5):
+                values = values * kind(3) + kind(turn)
+                if end == "last" and turn == 4:
+                    stored = values
+                elif end == "else":
+                    stored = values if turn < 3 else values - kind(turn)
+                elif end == "for" and turn > 0:
+                    stored = values + kind(turn - 1)
+                elif end == "while" and turn > 2:
+                    stored = values - kind(3)
+                elif end == "inner" and turn < 4:
+                    stored = values * kind(2)
+        self.early.append(self.stored(Variable(early, a.letter, stored), backwards=False))
+        self.variables.append(Variable(name, a.letter, values))
 
     def walk(self) -> None:
         """A pointer that a loop moves on."""
@@ -642,6 +800,7 @@ def random_kernel(seed: int) -> RandomKernel:
         w.statement()
     chosen = [v for v in w.variables if v.name != "keep"][-5:]
     names = [f"in{place}" for place in range(len(w.inputs))] + [f"out{place}" for place in range(len(chosen))]
+    names += [f"early{place}" for place in range(len(w.early))]
     backwards = [w.random.random() < 0.2 for _ in chosen]
     stores = [
         f"    tl.store(out{place} + {'(n - 1 - position)' if backwards[place] else 'position'}, {v.name}, mask=keep)"
@@ -651,7 +810,7 @@ def random_kernel(seed: int) -> RandomKernel:
     return RandomKernel(
         source=_HEAD + "\n".join([head, *w.lines, *stores]) + "\n",
         inputs=tuple(w.inputs),
-        outputs=(*map(w.stored, chosen, backwards), ("i", w.bins, None)),
+        outputs=(*map(w.stored, chosen, backwards), *w.early, ("i", w.bins, None)),
         length=w.length,
         programs=_PROGRAMS,
         is_plain=w.is_plain,

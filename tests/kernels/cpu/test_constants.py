@@ -143,6 +143,12 @@ def test_scalar_arguments_are_the_nearest(letter: str, kernel: Any) -> None:
     assert np.array_equal(bits(y), right_bits(numbers, letter))
     kernel[(1,)](y, math.nan)
     assert y[0].isnan()
+    kernel[(1,)](y, np.float32(0.3))
+    assert y[0] == torch.tensor(0.3, dtype=y.dtype)
+    with pytest.raises(
+        ValueError, match=rf"^{kernel.__name__}: the argument value is 'much', which its type \w+ does not"
+    ):
+        kernel[(1,)](y, "much")
 
 
 @pytest.mark.parametrize("letter", ELEMENTS)

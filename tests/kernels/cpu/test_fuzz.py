@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import triton
 
 from kernels.cpu import toolchain
+from kernels.cpu.lowering import band
 from tests.kernels.cpu.random_kernels import random_kernel
 from tests.kernels.cpu.run_random import differences
 
@@ -21,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 # What this package does is the same at every level of the C compiler, and that is done in a third of the time without.
 UNOPTIMIZED = [range(start, start + 60) for start in range(0, 240, 60)]
 OPTIMIZED = range(500, 524)
+PLANTED = range(600, 625)
 CHECKED = [range(start, start + 40) for start in range(600, 680, 40)]
 INTERPRETED = range(0, 120, 3)
 MANY = int(os.environ.get("FUZZ_KERNELS", "1500"))
@@ -67,6 +70,25 @@ def test_what_random_kernels_keep_is_whole(
 ) -> None:
     monkeypatch.setenv("FUSETUNE_CHECK_TILES", "1")
     assert differences(tmp_path, seeds) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unoptimized")
+def test_random_kernels_find_what_is_kept_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check tells of each kernel whose numbers a planted fault makes wrong."""
+    monkeypatch.setattr(band.Band, "_covers", lambda *_: True)
+    found = {}
+    for value in ("0", "1"):
+        monkeypatch.setenv("FUSETUNE_CHECK_TILES", value)
+        folder = tmp_path / value
+        folder.mkdir()
+        with triton.knobs.cache.scope():
+            triton.knobs.cache.dir = str(folder)
+            found[value] = differences(folder, PLANTED)
+    wrong, told = ({text.split(":")[0] for text in texts} for texts in found.values())
+    assert wrong
+    assert wrong <= told
+    assert all("was not kept in full" in text for text in found["1"])
 
 
 @pytest.mark.slow

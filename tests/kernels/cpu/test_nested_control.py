@@ -359,7 +359,8 @@ FAULTS: list[tuple[Any, str, Any, str, str]] = [
     (reduce, "is_commutative", RecursionError("too deep"), "tt.reduce", "tl.store(y_ptr"),
     (control, "_begin", ValueError("zip() argument 2 is shorter"), "scf.for", "for j in range(2)"),
     (band.Band, "emit", AttributeError("nothing"), "scf.for", "for j in range(2)"),
-    (module, "_head", AssertionError(), "tt.func", "def faulty"),
+    (module, "_emitted", AssertionError(), "tt.func", "def faulty"),
+    (module, "_entry", NotImplementedError("an entry"), "tt.func", "def faulty"),
 ]
 
 

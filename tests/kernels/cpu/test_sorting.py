@@ -138,6 +138,13 @@ def compiled(kernel: Any, *args: Any) -> Any:
     return kernel[(1,)](*args)
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C is what users get, without a debug mode's own lines."""
+    for variable in ("FUSETUNE_CHECK_TILES", "FUSETUNE_CHECK_BOUNDS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 def sort(x: torch.Tensor, down: bool) -> torch.Tensor:
     out = torch.empty_like(x)
     compiled(sort_tile, x, out, tuple(x.shape), x.numel(), down)
@@ -204,6 +211,7 @@ def test_flipping(shape: tuple[int, int], dim: int) -> None:
     assert torch.equal(out, x.flip(dim))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("rows", "bits"), [(1, 2), (1, 6), (4, 5), (8, 3)])
 def test_places_go_along_with_what_is_sorted(rows: int, bits: int) -> None:
     x = some((rows, 2**bits), torch.float32)
@@ -237,6 +245,7 @@ def test_sorted_tiles_go_on_with_others() -> None:
     np.testing.assert_array_equal(got, np.stack(wanted))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_butterflies_of_sums_over_pairs() -> None:
     bits = 7
     x = some((2**bits,), torch.int8).int()
@@ -247,6 +256,7 @@ def test_butterflies_of_sums_over_pairs() -> None:
     assert stages(kernel) == 1
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_sorting_4096_takes_few_lines_functions_and_bytes() -> None:
     x = some((4096,), torch.float32)
     out = torch.empty_like(x)
@@ -258,6 +268,7 @@ def test_sorting_4096_takes_few_lines_functions_and_bytes() -> None:
     assert len(re.findall(r"^stage\d+\(", kernel.asm["c"], re.MULTILINE)) == 78
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_lines_do_not_grow_with_the_elements() -> None:
     """By one call a stage, of which there are 21 and 45."""
     lengths = []
@@ -267,6 +278,7 @@ def test_lines_do_not_grow_with_the_elements() -> None:
     assert lengths[1] - lengths[0] == 45 - 21
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_few_exchanges_are_lowered_as_ever() -> None:
     x = some((2, 2), torch.float32)
     out = torch.empty_like(x)

@@ -190,9 +190,9 @@ def met(count_ptr, after_ptr):
 
 
 def test_all_programs_may_wait_for_all(threads: int) -> None:
-    after = zeros(1000)
-    met[(1000,)](zeros(1), after)
-    assert after.tolist() == [1000] * 1000
+    after = zeros(200)
+    met[(200,)](zeros(1), after)
+    assert after.tolist() == [200] * 200
 
 
 @pytest.fixture
@@ -258,6 +258,38 @@ def test_a_lock_that_nobody_opens_and_programs_that_end(threads: int) -> None:
         RuntimeError, match=waits_at(never_by_some, 4) + "of 8, 4 have ended, 4 wait, and 0 have not"
     ):
         never_by_some[(8,)](zeros(2))
+
+
+@triton.jit
+def never_but_busy(flag_ptr):
+    """What it stores is there already."""
+    while tl.atomic_add(flag_ptr, 0) == 0:
+        tl.store(flag_ptr + 1, 5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_storing_the_same_again_and_again_changes_nothing(threads: int) -> None:
+    with pytest.raises(RuntimeError, match=waits_at(never_but_busy, 3)):
+        never_but_busy[(2,)](zeros(2))
+
+
+@triton.jit
+def waits_for_no_thread(flag_ptr):
+    if tl.program_id(0) == 0:
+        while tl.atomic_add(flag_ptr, 0) == 0:
+            pass
+    else:
+        tl.atomic_xchg(flag_ptr, 1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_where_the_system_gives_no_thread_the_launch_says_how_many_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "_STACK_BYTES", 1 << 60)  # more than any address space has
+    said = r"of 2, 0 have ended, 1 wait, and 1 have not begun \(at most 1 run at once\)"
+    with pytest.raises(RuntimeError, match=waits_at(waits_for_no_thread, 3) + said):
+        waits_for_no_thread[(2,)](zeros(1))
 
 
 @triton.jit
