@@ -38,7 +38,14 @@ from bench.safe_text import one_line
 # What libraries leave behind for themselves: torch's compiler, multiprocessing's tracker, a progress bar.
 _LIBRARIES_THREADS = ("torch.", "tqdm.", "concurrent.futures.", "multiprocessing.")
 _LIBRARIES_PROCESSES = (b"torch/_inductor/", b"multiprocessing.resource_tracker", b"torch._inductor")
-_LIBRARIES_VARIABLES = ("TORCHINDUCTOR_", "TRITON_", "KINETO_", "KMP_", "CUDA_MODULE_LOADING")
+_LIBRARIES_VARIABLES = (
+    "TORCHINDUCTOR_",
+    "_TORCHINDUCTOR_",
+    "TRITON_",
+    "KINETO_",
+    "KMP_",
+    "CUDA_MODULE_LOADING",
+)
 _LONGEST = 60
 # Under this name stands in the provenance of a record what its trial left behind.
 LEFT_BEHIND = "left_behind"
@@ -223,7 +230,7 @@ def _settings_of_python() -> Iterator[Setting]:
     yield Setting("removed modules", _modules, _write_modules)
     yield Setting("standard streams", _streams, lambda before: vars(sys).update(before))
     yield Setting("closed streams", lambda: (sys.stdout.closed, sys.stderr.closed))
-    yield Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit)
+    yield Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit, silent=True)
     yield Setting("switch interval", sys.getswitchinterval, sys.setswitchinterval)
     yield Setting("trace function", sys.gettrace, sys.settrace)
     yield Setting("profile function", sys.getprofile, sys.setprofile)
