@@ -224,9 +224,7 @@ def _settings_of_process() -> Iterator[Setting]:
 
 def _settings_of_python() -> Iterator[Setting]:
     """Yield what the interpreter and its library keep."""
-    yield Setting(
-        "sys.path", lambda: list(sys.path), lambda before: sys.path.__setitem__(slice(None), before)
-    )
+    yield Setting("sys.path", lambda: list(sys.path), _write_path, silent=True)
     yield Setting("removed modules", _modules, _write_modules)
     yield Setting("standard streams", _streams, lambda before: vars(sys).update(before))
     yield Setting("closed streams", lambda: (sys.stdout.closed, sys.stderr.closed))
@@ -468,6 +466,10 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal has no name
         return f"signal {number}"
+
+
+def _write_path(before: list[str]) -> None:
+    sys.path[:] = before
 
 
 def _write_filters(before: list[Any]) -> None:

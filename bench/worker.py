@@ -154,10 +154,10 @@ def serve(connection: Connection, setup: WorkerSetup, log: Path) -> None:
         _set_threads(trial)
         state = ProcessState(os.getppid() if is_guarded() else None)
         record = attempt(run_trial, trial, context, functools.partial(sender.send, mark, "progress"))
+        sender.end_fork()
         left = state.put_back(paused=bool(record.provenance.get("paused"))).as_dict()
         if left:
             record = dataclasses.replace(record, provenance={**record.provenance, LEFT_BEHIND: left})
-        sender.end_fork()
         sender.send(mark, "record", record.as_dict())
         sender.mark = ""
         release_memory(setup.device)
