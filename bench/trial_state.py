@@ -295,7 +295,7 @@ def _settings_of_torch() -> Iterator[Setting]:
     yield Setting("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled)
     for name in ("enabled", "benchmark", "deterministic"):
         yield Setting(f"cudnn.{name}", partial(getattr, cudnn, name), partial(setattr, cudnn, name))
-    yield Setting("oneDNN", lambda: mkldnn.enabled, partial(setattr, mkldnn, "enabled"))  # type: ignore[attr-defined]
+    yield Setting("oneDNN", lambda: mkldnn.enabled, partial(setattr, mkldnn, "enabled"))
     for kind in ("flash", "mem_efficient", "math", "cudnn"):
         yield Setting(
             f"{kind} attention", getattr(cuda, f"{kind}_sdp_enabled"), getattr(cuda, f"enable_{kind}_sdp")
@@ -340,7 +340,7 @@ class Identities(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Identities) and not self.changed_from(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def changed_from(self, before: Identities) -> list[str]:
         """Return the names that have another object than before, or none."""
