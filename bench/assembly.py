@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from bench.catalog import MODELS, OPTIMIZERS
+from bench.compile_cache import keep_headers_private
 from bench.design import Trial
 from bench.errors import InputError
 from bench.records import Record
@@ -318,8 +319,10 @@ def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> st
 
 
 def make_plan(spec: Spec, batches_per_epoch: int) -> Plan:
-    """Translate `train` into the training's plan."""
+    """Translate `train` into the training's plan. Where it compiles, torch's directories are made private."""
     section = spec.train
+    if section.compile:
+        keep_headers_private()
     plan = Plan(
         epochs=section.epochs,
         accumulation_steps=section.accumulation_steps,

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -464,11 +465,23 @@ def _configurations(spec: Spec) -> list[dict[str, Any]]:
         return _counted(spec, cells, len(cells))
     total = math.prod(len(values) for values in factors.values())
     if isinstance(spec.design, RandomDesign):
-        numbers = random.Random(f"{spec.name}:design").sample(range(total), min(spec.design.random, total))
-        return _counted(spec, [_cell(factors, number) for number in sorted(numbers)], len(numbers))
+        count = min(spec.design.random, total)
+        _counted(spec, [], count)
+        numbers = _drawn(random.Random(f"{spec.name}:design"), total, count)
+        return [_cell(factors, number) for number in sorted(numbers)]
     if total * len(spec.seeds) > MAX_TRIALS:
         return _counted(spec, [], total)
     return [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+
+
+def _drawn(generator: random.Random, total: int, count: int) -> list[int]:
+    """Draw `count` of the numbers below `total`, none of them twice."""
+    if total <= sys.maxsize:
+        return generator.sample(range(total), count)
+    numbers: set[int] = set()
+    while len(numbers) < count:  # a number is hardly ever drawn twice
+        numbers.add(generator.randrange(total))
+    return list(numbers)
 
 
 def without_factors(spec: Spec, is_dropped: Callable[[str], bool]) -> Spec:

@@ -30,6 +30,7 @@ from bench.machine import (
 )
 from bench.memory_limit import why_not_enforced
 from bench.units import format_bytes
+from bench.user_cache import NO_HOME, user_cache
 from bench.wording import counted
 from kernels.triton_inside import TESTED
 from tuner.contention import CONTENDED, load_average
@@ -364,9 +365,10 @@ def _check_cifar10() -> Check:
 
 def _check_cache() -> Check:
     """The user's cache, where downloads go."""
-    from bench.workloads.cifar10 import user_cache
-
-    return check_writable("user cache", user_cache())
+    cache = user_cache()
+    if cache is None:
+        return Check("user cache", "note", NO_HOME, "Name a directory for downloads in BENCH_DATA.")
+    return check_writable("user cache", cache)
 
 
 def check_writable(name: str, path: Path) -> Check:

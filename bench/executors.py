@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.resource_tracker
@@ -20,11 +21,12 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.compile_cache import keep_compiled_code_private
 from bench.errors import unusable
 from bench.guard import is_guarded
 from bench.import_paths import safe_path
@@ -55,6 +57,7 @@ _STOP_TIMEOUT_S = 5.0
 _LONGEST_TAIL = 400
 _TAIL_LINES = 3
 _TAIL_BYTES = 64 * 2**10
+_NO_MORE = object()
 # Workers are started by several threads, and they have one environment.
 _START_LOCK = threading.Lock()
 _CRASH = "Fatal Python error"
@@ -244,6 +247,7 @@ class _Worker:
     """One worker process and the pipe to it. `process` is its guard, where there is one; it ends as the worker did."""
 
     def __init__(self, setup: WorkerSetup, log: Path) -> None:
+        keep_compiled_code_private()
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
         guards, self._leash = spawn.Pipe(duplex=False)
@@ -386,7 +390,7 @@ class _Worker:
 
 
 def run_all(
-    trials: Sequence[Any], make_executor: Callable[[int], Executor], listener: Listener, *, jobs: int = 1
+    trials: Iterable[Any], make_executor: Callable[[int], Executor], listener: Listener, *, jobs: int = 1
 ) -> None:
     """Run `trials`, on one executor strictly in their order, or on `jobs` executors that each take the next one.
 
@@ -396,7 +400,8 @@ def run_all(
     an exception of the listener, ends the trials in flight at once and is passed on.
 
     Args:
-        trials: what to run.
+        trials: what to run. Each is taken when an executor is free, and no more executors are made than there are
+            trials: so an iterator may have any number of them, and end when it turns out that the rest is not needed.
         make_executor: called with 0, 1, ... for each executor that is needed.
         listener: is told of starts, progress and records.
         jobs: number of executors, at least 1.
@@ -420,13 +425,16 @@ def run_all(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
-    if jobs == 1 or len(trials) < 2:
-        _run_in_order(trials, make_executor(0), listener)
+    waiting = iter(trials)
+    first = list(itertools.islice(waiting, jobs))
+    waiting = itertools.chain(first, waiting)
+    if len(first) < 2:
+        _run_in_order(waiting, make_executor(0), listener)
     else:
-        _Parallel(trials, [make_executor(index) for index in range(min(jobs, len(trials)))], listener).run()
+        _Parallel(waiting, [make_executor(index) for index in range(len(first))], listener).run()
 
 
-def _run_in_order(trials: Sequence[Any], executor: Executor, listener: Listener) -> None:
+def _run_in_order(trials: Iterable[Any], executor: Executor, listener: Listener) -> None:
     """Run every trial in the calling thread."""
     try:
         for trial in trials:
@@ -440,10 +448,8 @@ def _run_in_order(trials: Sequence[Any], executor: Executor, listener: Listener)
 class _Parallel:
     """Several executors, a thread each; what the listener hears goes through one queue of calls."""
 
-    def __init__(self, trials: Sequence[Any], executors: Sequence[Executor], listener: Listener) -> None:
-        self._trials: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for trial in trials:
-            self._trials.put(trial)
+    def __init__(self, trials: Iterator[Any], executors: Sequence[Executor], listener: Listener) -> None:
+        self._trials, self._taking = trials, threading.Lock()
         self._executors = executors
         self._listener = listener
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -481,9 +487,9 @@ class _Parallel:
 
     def _run_all(self, executor: Executor) -> None:
         while not self._stopping.is_set():
-            try:
-                trial = self._trials.get_nowait()
-            except queue.Empty:
+            with self._taking:
+                trial = next(self._trials, _NO_MORE)
+            if trial is _NO_MORE:
                 return
             self._run_one(executor, trial)
 

@@ -54,6 +54,7 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
     device = chosen if chosen in PROFILES else device
     profiles = document.data.get("profiles") or {}
     validate(document)
+    _check_profiles(document)
     for other in profiles:
         if other != device:
             validate(_override(_with_profile(document, other), overrides))
@@ -98,6 +99,18 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         return []
     shown = ["null" if value is None else str(value) for value in (old, new)]
     return [f"{path}: {shown[0]} -> {shown[1]}"]
+
+
+def _check_profiles(document: Document) -> None:
+    """Refuse profiles that say for another device, or for other profiles, what holds for theirs alone."""
+    for profile, over in (document.data.get("profiles") or {}).items():
+        for key, known in (("device", ("auto", profile)), ("profiles", ())):
+            if key in over and over[key] not in known:
+                path = ("profiles", profile, key)
+                said = f"is {_shown(over[key])}, in what is merged in on {profile} only"
+                raise InputError(
+                    f"{document.where(path)}: {dotted(path)}: {said}. Remove it, or write it outside"
+                )
 
 
 def _with_profile(document: Document, profile: str) -> Document:

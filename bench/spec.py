@@ -354,8 +354,12 @@ class Model(OwnCode):
     """The network; parameters left out have the model's own defaults."""
 
     name: Annotated[str, OneOf(MODELS)] | None = None
-    width: Count | None = Field(None, description="channels or hidden units of the first stage")
-    depth: Count | None = Field(None, description="hidden layers, stages or residual blocks")
+    width: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="channels or hidden units of the first stage"
+    )
+    depth: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        None, description="hidden layers, stages or residual blocks"
+    )
     activation: Annotated[str, OneOf(ACTIVATIONS)] | None = Field(
         None, description="between layers; default relu"
     )

@@ -9,7 +9,7 @@ With one job, one worker trains it all; with more, each has a thread and a worke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def _search(state: SearchState, plan: RunPlan, worker: Callable[[int], Executor]
         shared = Shared(state, plan.trials[0], budget - used)
         listener = _Listener(shared, keeper)
         run_all(
-            range(used, budget),
+            _epochs(used, budget, shared),
             lambda index: SearchExecutor(shared, worker(index), index),
             listener,
             jobs=plan.jobs,
@@ -99,6 +99,13 @@ def _search(state: SearchState, plan: RunPlan, worker: Callable[[int], Executor]
             "they are not counted in the budget"
         )
     state.store.conclude()
+
+
+def _epochs(used: int, budget: int, shared: Shared) -> Iterator[int]:
+    """Count the epochs that are left of the budget, as long as there is something to train."""
+    while used < budget and not shared.nothing_left:
+        yield used
+        used += 1
 
 
 class _Keeper:

@@ -58,6 +58,7 @@ class Shared:
         self.news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._source = source
         self._epochs_left = epochs
+        self.nothing_left = False
         # Which worker holds a waiting trial; trials of an earlier part of the run are with nobody.
         self._holder: dict[int, int] = {}
         self._in_flight: set[int] = set()
@@ -72,7 +73,7 @@ class Shared:
                 self.changed.wait(_POLL_S)
                 trial = self._ask(worker)
             if trial is None:
-                self._epochs_left = 0
+                self._epochs_left, self.nothing_left = 0, True
                 return None
             if trial.number >= known:
                 self.state.store.begin(trial)

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import InputError
-from bench.workloads.download import Progress, download, md5_of
+from bench.user_cache import NO_HOME, user_cache
+from bench.workloads.download import DownloadError, Progress, download, md5_of
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
@@ -56,15 +57,11 @@ PUBLISHED = Release(
 )
 
 
-def user_cache() -> Path:
-    """The suite's directory in the user's cache: `$XDG_CACHE_HOME/fusetune`, else `~/.cache/fusetune`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusetune"
-
-
 def search_directories() -> list[Path]:
     """Where data is looked for, in order: `$BENCH_DATA`, `data/` in the current directory, the user's cache."""
     named = os.environ.get("BENCH_DATA")
-    return [*([Path(named)] if named else []), Path("data"), user_cache()]
+    cache = user_cache()
+    return [*([Path(named)] if named else []), Path("data"), *([cache] if cache else [])]
 
 
 def find_cifar10() -> Path | None:
@@ -102,7 +99,7 @@ def obtain_cifar10(
     if found is None:
         if not allow_download:
             return None
-        target = Path(os.environ.get("BENCH_DATA") or user_cache()) / ARCHIVE
+        target = Path(os.environ.get("BENCH_DATA") or _cache(release)) / ARCHIVE
         found = download(
             release.url, target, size_bytes=release.archive_bytes, md5=release.md5, on_progress=on_progress
         )
@@ -111,6 +108,14 @@ def obtain_cifar10(
         return found
     check_archive(found, release)
     return unpack(found, release)
+
+
+def _cache(release: Release) -> Path:
+    """The user's cache, or DownloadError where there is none."""
+    if (cache := user_cache()) is None:
+        reason = f"there is no directory to put it in, as {NO_HOME}"
+        raise DownloadError(release.url, reason, "Name a directory in BENCH_DATA")
+    return cache
 
 
 def check_files(folder: Path, release: Release = PUBLISHED) -> None:
@@ -159,7 +164,7 @@ def unpack(archive: Path, release: Release = PUBLISHED) -> Path:
         InputError: not a gzipped tar archive, a member that is missing or wrong, or no room to unpack it.
     """
     try:
-        directory = archive.parent if os.access(archive.parent, os.W_OK) else user_cache()
+        directory = archive.parent if os.access(archive.parent, os.W_OK) else _cache(release)
         directory.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=directory))
         try:

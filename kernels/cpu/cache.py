@@ -1,7 +1,7 @@
 """Where compiled kernels are kept: never where others could put code for us to run.
 
 That is Triton's own cache where it can be trusted, else one in the user's cache, else a temporary directory of this
-process. `kernels.cpu.trust` says what can be trusted, `kernels.cpu.cache_manager` reads and writes there.
+process. `kernels.trust` says what can be trusted, `kernels.cpu.cache_manager` reads and writes there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from kernels.cpu.trust import distrust
+from kernels.trust import distrust
 
 
 def settle() -> None:

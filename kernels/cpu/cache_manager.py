@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from kernels.cpu.cache import is_own
-from kernels.cpu.trust import Distrust, distrust, read_trusted
 from kernels.triton_inside import FileCacheManager, knobs
+from kernels.trust import Distrust, distrust, read_trusted
 
 _SHARED_OBJECT = ".so"
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernels.cpu.toolchain import why_not
+from kernels.cpu.toolchain import temporary_directory, why_not
 from kernels.triton_inside import DriverBase, GPUTarget, misfit, registered
 
 _CACHE_BYTES = 64 << 20  # more than the last level of cache of one CPU, mostly
@@ -159,7 +158,7 @@ class _Loader:
         """Write the object to a directory that only this user can write to, and open it."""
         from kernels.cpu.launcher import load_function
 
-        with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+        with temporary_directory() as directory:
             file = Path(directory, f"{name[:40]}.so")
             file.write_bytes(binary)
             library, function = load_function(str(file), "run")

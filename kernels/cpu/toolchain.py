@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import platform
@@ -11,7 +12,8 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 _CANDIDATES = ("gcc", "clang", "cc")
@@ -31,6 +33,7 @@ _FLAGS = (
 # gcc: no copy of a loop with shorter vectors for its last lanes. Blocks are multiples of vectors, and for fp16 and bf16
 # the copies can take half of the time of a compilation.
 _ONE_LENGTH = "--param=vect-epilogues-nomask=0"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MOST_SHOWN = 2000  # characters of what a compiler says
 # Longer C code is compiled with fewer optimizations, so that it is compiled in minutes at all.
 MOST_LINES_OPTIMIZED = 8000
@@ -62,7 +65,7 @@ def why_not() -> str | None:
 def _why_it_fails() -> str | None:
     """Return what the compiler says where it cannot even make a shared object of one line, or None where it can."""
     try:
-        with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+        with temporary_directory() as directory:
             code = Path(directory, "empty.c")
             code.write_text("int nothing;\n")
             complaint = _compile(code, code.with_suffix(".so"), ["-fPIC", "-shared"])
@@ -124,6 +127,30 @@ def flags() -> tuple[str, ...]:
     return (*_FLAGS, *own, *_flags_for_this_cpu())
 
 
+@contextmanager
+def temporary_directory() -> Iterator[str]:
+    """A directory that only this user can enter, for as long as the block runs.
+
+    Raises:
+        OSError: there is no room for what is compiled. The message names the place and says what to do.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+            yield directory
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _no_room(str(error.strerror)) from error
+        raise
+
+
+def _no_room(said: str) -> OSError:
+    """Build the error of a disk that is full."""
+    return OSError(
+        f"{tempfile.gettempdir()}: there is no room to compile a kernel ({said}). Make room there, or set TMPDIR to a "
+        f"directory on another disk."
+    )
+
+
 def is_clang() -> bool:
     """Say whether the compiler is clang."""
     return "clang" in compiler_version()
@@ -137,7 +164,7 @@ def has_threads() -> bool:
 @functools.lru_cache
 def _has_openmp() -> bool:
     """Say whether programs with threads can be linked; clang's library for them is often a package of its own."""
-    with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+    with temporary_directory() as directory:
         code = Path(directory, "empty.c")
         code.write_text("int nothing;\n")
         if _compile(code, code.with_suffix(".so"), ["-fopenmp", "-fPIC", "-shared"]) is None:
@@ -182,27 +209,36 @@ def level_for(source: str) -> str:
     return _LEVEL if source.count("\n") <= MOST_LINES_OPTIMIZED else "-O1"
 
 
-def compile_shared_object(source: str, fuse_multiply_add: bool, ends_anywhere: bool = False) -> bytes:
+def compile_shared_object(
+    source: str, fuse_multiply_add: bool, ends_anywhere: bool = False, in_vectors: bool = True
+) -> bytes:
     """Compile C to a shared object.
 
     Args:
         source: the C code.
         fuse_multiply_add: let a * b + c round once, as on a GPU.
         ends_anywhere: its loops are cut into runs of any length, so that what is left over is worth vectors too.
+        in_vectors: make vectors of loops. Where lanes ask whether they may go on, nothing is gained, and gcc 12 fails
+            on some.
 
     Raises:
         NoCompilerError: there is no compiler.
         CompilerFailedError: the compiler does not take the code.
+        OSError: there is no room for temporary files.
     """
     chosen = (*flags(), "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off")
+    if not in_vectors:
+        chosen += ("-fno-tree-vectorize", "-fno-tree-slp-vectorize")
     if ends_anywhere:
         chosen = tuple(flag for flag in chosen if flag != _ONE_LENGTH)
     chosen = tuple(level_for(source) if flag == _LEVEL else flag for flag in chosen)
-    with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
+    with temporary_directory() as directory:
         code, library = Path(directory, "kernel.c"), Path(directory, "kernel.so")
         code.write_text(source)
         complaint = _compile(code, library, chosen)
         if complaint is not None:
+            if (said := os.strerror(errno.ENOSPC)) in complaint:
+                raise _no_room(said)
             for_any = [flag for flag in chosen if flag not in _flags_for_this_cpu()]
             if _compile(code, library, for_any) is not None:
                 raise CompilerFailedError(

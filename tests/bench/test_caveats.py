@@ -11,6 +11,7 @@ from rich.console import Console
 from bench.batch_size.study import study_batch_sizes
 from bench.caveats import caveats_of
 from bench.lr_range import study_learning_rates
+from bench.pictures import Pictures
 from bench.records import Record
 from bench.report.batch_size import render as render_batch_size
 from bench.report.lr_range import render as render_lr_range
@@ -44,7 +45,7 @@ def report(run: dict[str, Any], records: list[Record], directory: Path) -> str:
     if run["kind"] == "run":
         render_run(summarize(run, records), console)
     elif run["kind"] == "search":
-        render_search(study_search(run, records, directory), console)
+        render_search(study_search(run, records, directory, Pictures(directory, drawing=False)), console)
     elif run["kind"] == "lr-range":
         render_lr_range(study_learning_rates(run, records), console)
     else:

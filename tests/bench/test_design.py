@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import pytest
 import yaml
 
 from bench import significance
-from bench.design import Trial, baseline, check_factors, expand, lay_out, without_factors
+from bench.design import (
+    Trial,
+    _configurations,
+    _drawn,
+    baseline,
+    check_factors,
+    expand,
+    lay_out,
+    without_factors,
+)
 from bench.errors import InputError
 from bench.load_spec import load_spec
 from bench.spec import Spec
@@ -228,6 +238,23 @@ def test_designs_that_never_end_are_refused() -> None:
     with pytest.raises(InputError, match="159,201 configurations x 2 seeds are more than 100,000"):
         expand(spec(factors=many))
     assert len(expand(spec(factors=many, design={"random": 3}))) == 6
+
+
+def test_a_random_design_of_more_than_there_can_be_is_refused_before_anything_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = {key: list(range(1, 90_000)) for key in ("batch_size", "epochs", "accumulation_steps")}
+    monkeypatch.setattr("bench.design._drawn", None)
+    with pytest.raises(InputError, match="1,000,000,000 configurations x 2 seeds are more than 100,000"):
+        list(_configurations(spec(factors=many, design={"random": 10**9})))
+
+
+def test_a_few_are_drawn_of_more_cells_than_a_sequence_can_have() -> None:
+    total = 10**30
+    drawn = _drawn(random.Random(0), total, 500)
+    assert len(set(drawn)) == 500
+    assert all(0 <= number < total for number in drawn)
+    assert 0.4 * total < sum(drawn) / 500 < 0.6 * total  # a standard error is 0.013
 
 
 def test_shipped_specs_expand(request: pytest.FixtureRequest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import os
 import queue
 import signal
@@ -633,6 +634,24 @@ def test_every_trial_runs_once_whatever_the_number_of_jobs() -> None:
         run_all(trials, lambda index, log=log: ScriptedExecutor(index, log), diary, jobs=jobs)
         assert sorted(entry for entry in log if entry.startswith("run")) == sorted(f"run {t}" for t in trials)
         assert len([entry for entry in log if entry.startswith("close")]) == min(jobs, 10)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_trials_are_taken_one_by_one_from_an_endless_iterator(jobs: int) -> None:
+    taken: list[str] = []
+    log: list[str] = []
+
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            if len(log) >= 20:
+                return
+            taken.append(str(number))
+            yield str(number)
+
+    run_all(endless(), lambda index: ScriptedExecutor(index, log), Diary(), jobs=jobs)
+    run = [entry for entry in log if entry.startswith("run")]
+    assert sorted(run) == sorted(f"run {number}" for number in taken)
+    assert 20 <= len(taken) <= 20 + jobs
 
 
 def test_an_executor_takes_its_next_trial_only_after_its_record_was_dealt_with() -> None:

@@ -396,3 +396,56 @@ def test_a_spec_that_uses_every_section_expands_as_it_says(
     spec = load_spec(write(tmp_path, FULL.replace("design: grid", change)), device=device).spec
     assert len(expand(spec)) == trials
     assert (spec.data.limit, spec.train.epochs) == ((4000, 4) if device == "cpu" else (None, 16))
+
+
+@pytest.mark.parametrize(
+    ("profiles", "message"),
+    [
+        (
+            "{cpu: {device: cuda}}",
+            "small.yaml:1: profiles.cpu.device: is 'cuda', in what is merged in on cpu only. "
+            "Remove it, or write it outside",
+        ),
+        ("{cuda: {device: cpu}}", "profiles.cuda.device: is 'cpu', in what is merged in on cuda only"),
+        ("{cuda: {train: {epochs: 1}}, cpu: {device: cuda}}", "profiles.cpu.device: is 'cuda'"),
+        (
+            "{cpu: {profiles: {cuda: {seeds: 1}}}}",
+            "profiles.cpu.profiles: is {'cuda': {'seeds': 1}}, in what is",
+        ),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_profile_says_nothing_for_another_device(
+    profiles: str, message: str, device: str, tmp_path: Path
+) -> None:
+    spec = "name: small\ndata: {name: spirals}\nmodel: {name: mlp}\ntrain: {base_lr: 0.1, batch_size: 8, epochs: 1}\n"
+    path = write(tmp_path, f"profiles: {profiles}\n{spec}")
+    with pytest.raises(InputError) as caught:
+        load_spec(path, device=device)
+    assert message in str(caught.value)
+    with pytest.raises(InputError, match=r"--set: profiles\.cpu\.device: is 'cuda'"):
+        load_spec(write(tmp_path, spec), overrides=["profiles.cpu.device=cuda"], device=device)
+
+
+@pytest.mark.parametrize("own", ["auto", "cpu"])
+def test_a_profile_may_name_its_own_device(own: str, tmp_path: Path) -> None:
+    spec = "name: small\ndata: {name: spirals}\nmodel: {name: mlp}\ntrain: {base_lr: 0.1, batch_size: 8, epochs: 1}\n"
+    path = write(tmp_path, f"{spec}profiles: {{cpu: {{device: {own}}}}}\n")
+    assert load_spec(path, device="cpu").spec.device == own
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("model.width", "--set: model.width: must be at most 1e+06, is 1000000000000"),
+        ("model.depth", "--set: model.depth: must be at most 10000, is 1000000000000"),
+        ("seeds", "--set: seeds: must be 1 to 1000 seeds, is 1000000000000"),
+        ("threads", "--set: threads: must be a number of threads from 1 to 1024, or auto, is 1000000000000"),
+        ("train.epochs", "--set: train.epochs: must be at most 100000, is 1000000000000"),
+    ],
+)
+def test_numbers_that_no_machine_gets_through_are_refused(key: str, message: str, tmp_path: Path) -> None:
+    spec = "name: small\ndata: {name: spirals}\nmodel: {name: mlp}\ntrain: {base_lr: 0.1, batch_size: 8, epochs: 1}\n"
+    with pytest.raises(InputError) as caught:
+        load_spec(write(tmp_path, spec), overrides=[f"{key}={10**12}"])
+    assert str(caught.value) == message

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.design import Trial, make_trial
 from bench.load_spec import LoadedSpec, load_spec
+from bench.pictures import Pictures
 from bench.records import Record, Status
 from bench.report.search import render
 from bench.run_directory import RunDirectory, find_run
@@ -24,6 +25,7 @@ from bench.search.step import Advance
 from bench.search.store import BUDGET_SPENT, open_search, plan_of
 from bench.search.study import found_nothing, study_search
 from bench.search.trial import run_step
+from bench.search.workers import SearchExecutor
 from bench.wording import counted
 from bench.worker import OnProgress, WorkerContext, attempt, record_without_result
 
@@ -192,6 +194,10 @@ class Bench:
         return RunDirectory.create(self.path / "results", "small-search", plan.run)
 
 
+def no_pictures(bench: Bench) -> Pictures:
+    return Pictures(bench.directory, drawing=False)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(tmp_path, monkeypatch)
@@ -226,6 +232,25 @@ def test_a_search_spends_its_budget_and_records_everything_once(bench: Bench, jo
     assert sorted(record.seed for record in records if record.seed) == [1, 2, 3]
     lines = (bench.directory / "records.jsonl").read_text().splitlines()
     assert len(lines) == len(records)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("budget", [20_000_000, 2_000_000_000])
+def test_a_budget_beyond_what_there_is_to_train_is_not_counted_down(
+    bench: Bench, budget: int, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    run = SearchExecutor.run
+
+    def counted(self: SearchExecutor, trial: int, on_progress: OnProgress) -> Record:
+        asked.append(trial)
+        return run(self, trial, on_progress)
+
+    monkeypatch.setattr(SearchExecutor, "run", counted)
+    records = bench.run(SOON_OVER.replace("budget_epochs: 80", f"budget_epochs: {budget}"), jobs=jobs)
+    assert {record.status for record in searched(records)} <= {"ok", "stopped_early"}
+    assert len(asked) <= 6 * EPOCHS + 2 * jobs  # of each configuration each epoch, and who finds nothing left
+    assert any("nothing was left to train" in said for said in bench.messages.said)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -306,7 +331,7 @@ def test_trainings_that_end_by_themselves_leave_their_epoch_to_others(bench: Ben
 
 def test_the_report_tells_what_only_waited_from_what_was_dropped(bench: Bench) -> None:
     records = bench.run()
-    study = study_search(RunDirectory.open(bench.directory).run, records, bench.directory)
+    study = study_search(RunDirectory.open(bench.directory).run, records, bench.directory, no_pictures(bench))
     waited = [trial for trial in study.trials if trial.reason == BUDGET_SPENT]
     assert len(waited) == study.left > 0
     told = [record.reason for record in searched(records) if BUDGET_SPENT in record.reason]
@@ -356,7 +381,7 @@ def test_a_winner_whose_fresh_seeds_have_begun_stays_the_winner(
     assert [record.seed for record in again] == [1, 2, 3]
     assert all(record.factors == begun.factors for record in again)
     resolved = RunDirectory.open(bench.directory).run
-    fresh = study_search(resolved, records, bench.directory).fresh
+    fresh = study_search(resolved, records, bench.directory, no_pictures(bench)).fresh
     assert fresh.values == tuple(accuracy_of(record) for record in again)
 
 
@@ -381,7 +406,7 @@ def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_succes
     run = RunDirectory.open(bench.directory).run
     assert len(records) == BUDGET
     assert found_nothing(run["spec"], bench.directory)
-    study = study_search(run, records, bench.directory)
+    study = study_search(run, records, bench.directory, no_pictures(bench))
     console = Console(width=140, file=io.StringIO())
     with console.capture() as shown:
         render(study, console)
@@ -398,7 +423,7 @@ def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench)
         dataclasses.replace(r, provenance={"base_lr_auto": {"base_lr": 0.125 + r.seed, "interval": None}})
         for r in records
     ]
-    study = study_search(RunDirectory.open(bench.directory).run, rated, bench.directory)
+    study = study_search(RunDirectory.open(bench.directory).run, rated, bench.directory, no_pictures(bench))
     assert study.rates == ((0, 0.125), (1, 1.125), (2, 2.125), (3, 3.125))
     console = Console(width=300, file=io.StringIO())
     with console.capture() as shown:

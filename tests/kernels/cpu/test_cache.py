@@ -18,7 +18,8 @@ import triton
 import triton.language as tl
 
 from bench.doctor import describe_kernel_cache
-from kernels.cpu import cache, trust
+from kernels import trust
+from kernels.cpu import cache
 
 ROOT = Path(__file__).parents[3]
 # A step of an optimizer in a process of its own, beside torch's: prints where Triton's cache is in the end.

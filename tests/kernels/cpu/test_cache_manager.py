@@ -20,7 +20,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu import cache_manager, trust
+from kernels import trust
+from kernels.cpu import cache_manager
 from kernels.cpu.cache_manager import CheckedCacheManager
 from kernels.cpu.toolchain import compile_shared_object
 from kernels.triton_inside import FileCacheManager

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kernels.cpu.extern_calls import called
+from tests.kernels.cpu.generated_kernels import called
 
 SIZE = 1024
 FORMATS = {torch.float32: (24, -126, np.float32), torch.float64: (53, -1022, np.float64)}

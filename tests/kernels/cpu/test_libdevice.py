@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kernels.cpu.lowering.math import known_symbols
-from tests.kernels.cpu.extern_calls import called
+from tests.kernels.cpu.generated_kernels import called
 
 SIZE = 64
 # Of an argument from 0.05 to 0.95.

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kernels.cpu.extern_calls import called
+from tests.kernels.cpu.generated_kernels import called
 
 SIZE = 256
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -250,3 +252,32 @@ def test_many_processes_share_one_empty_cache(tmp_path: Path) -> None:
     assert len(list(cache.rglob("plus_one.so"))) == 2
     assert not [path for path in cache.rglob("tmp.*") if path.is_file()]
     shutil.rmtree(cache)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_for_temporary_files_is_named(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="there is no room") as caught:
+        toolchain.compile_shared_object("int nothing;", True)
+    assert str(caught.value) == (
+        f"{tempfile.gettempdir()}: there is no room to compile a kernel ({os.strerror(code)}). Make room there, or "
+        f"set TMPDIR to a directory on another disk."
+    )
+
+
+def test_a_compiler_that_finds_the_disk_full_is_told_from_one_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "kernel.s: fatal error: error writing to /tmp/kernel.o: No space left on device"
+    monkeypatch.setattr(toolchain, "_compile", lambda *_: said)
+    with pytest.raises(OSError, match=r"there is no room to compile a kernel \(No space left on device\)"):
+        toolchain.compile_shared_object("int nothing;", True)
+
+
+def test_another_error_of_a_block_with_a_temporary_directory_is_passed_on() -> None:
+    with pytest.raises(PermissionError, match="mine"), toolchain.temporary_directory() as directory:
+        raise PermissionError(errno.EACCES, "mine")
+    assert not Path(directory).exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels.cpu import trust
-from kernels.cpu.trust import distrust, read_trusted
+from kernels import trust
+from kernels.trust import distrust, read_trusted
 
 ANOTHER = 12345
 
