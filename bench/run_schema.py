@@ -292,6 +292,7 @@ class _Provenance(_Open):
     threads: Index | None = None
     threads_choice: _ChosenThreads | None = None
     measurement: str | None = None
+    prediction: dict[str, Plain] | None = None
     classes: list[str] | None = None
     data: str | None = None
 

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from bench import cli
+from bench.errors import RunDirectoryError
+from bench.records import Record
 from bench.run_directory import RunDirectory
+from bench.run_schema import as_written
 from tests.bench import test_lr_range as lr_range_case
 from tests.bench import test_report as run_case
 
@@ -243,3 +246,34 @@ def test_a_run_json_without_end_is_refused(tmp_path: Path, capsys: pytest.Captur
             cli.main(["report", str(edited.directory)])
         assert stop.value.code == 2
         assert "run.json: is broken; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("prediction", "said"),
+    [
+        ({}, "records hold what no run writes; KeyError: 'memory'"),
+        ([], "provenance.prediction: "),
+        ({"memory": {"moments": True}}, "records hold what no run writes; "),
+    ],
+)
+def test_a_prediction_of_another_form_is_refused(
+    prediction: Any, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = {
+        "kind": "batch-size",
+        "device": "cpu",
+        "spec": {"name": "demo"},
+        "options": {"train_batch_size": 8},
+    }
+    directory = written(tmp_path, run, [Record("a", {}, 0, "ok", provenance={"prediction": prediction})])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["report", str(directory)])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_is_not_put_on_the_file(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), as_written(tmp_path, by_this_process=True):
+        raise KeyError("a")
+    with pytest.raises(RunDirectoryError, match="KeyError"), as_written(tmp_path, by_this_process=False):
+        raise KeyError("a")
