@@ -44,6 +44,7 @@ libraries: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m libraries -n auto --maxprocesses 4
 
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
+# With FUSETUNE_CHECK_TILES=1 among them, the kernels check that the tiles that they keep are whole.
 fuzz: $(VENV)/installed-test
 	$(FUZZ) $(BIN)/python -m pytest -m exhaustive tests/kernels/cpu/test_fuzz.py
 

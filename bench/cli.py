@@ -8,6 +8,7 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -432,7 +433,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Output that cannot be written ends nothing; it makes the exit code 1 where that would be 0.
     """
     code: Any = 0
-    with handlers_restored(), StandardStreams() as streams:
+    # A program that was interrupted passes over further signals until it is gone; a caller of this function does not.
+    lent = handlers_restored() if arguments is not None else nullcontext()
+    with lent, StandardStreams() as streams:
         try:
             _run(arguments)
         except SystemExit as end:
@@ -556,7 +559,10 @@ def _what_to_run(
 def _print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> None:
     """Summarize and print, each kind of run in its own way; pictures are drawn by the command that runs alone."""
     from bench.pictures import Pictures
+    from bench.run_schema import as_written, check_records, check_reportable
 
+    check_reportable(directory.run, directory.path)
+    check_records(directory.run, records, directory.path)
     kind = directory.run["kind"]
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
     if kind == "run":
@@ -570,8 +576,9 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: S
         from bench.report.batch_size import render as render_study
         from bench.report.batch_size_plot import draw_all as draw_batch_sizes
 
-        study = study_batch_sizes(directory.run, records, str(directory.path))
-        measurements = study_measurements(study, records)
+        with as_written(directory.path, by_this_process=directory.is_for_appending):
+            study = study_batch_sizes(directory.run, records, str(directory.path))
+            measurements = study_measurements(study, records)
         draw_batch_sizes(study, measurements, pictures)
         render_study(study, measurements, console, pictures)
     elif kind == "search":

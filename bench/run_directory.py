@@ -25,6 +25,7 @@ from bench.line_file import LineFile
 from bench.load_spec import difference
 from bench.path_checks import entries, is_file, is_folder, is_pipe
 from bench.records import SCHEMA_VERSION, Record
+from bench.run_schema import check_record, check_run
 from bench.whole_file import remove_unfinished, write_whole
 
 # What run.json says where nothing else is given; the first ones held trainings only, and did not say so.
@@ -194,12 +195,18 @@ class RunDirectory:
         notes = [self._file.torn_note] if torn else []
         records: dict[str, Record] = {}
         for number, line in enumerate(content, start=1):
-            record: Record = self._file.parse(number, line, Record.from_dict)
+            record: Record = self._file.parse(number, line, _record_of)
             if record.trial in records:
                 where = self._file.where(number)
                 notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
             records.setdefault(record.trial, record)
         return list(records.values()), notes
+
+
+def _record_of(content: Any) -> Record:
+    """Rebuild a record; raises TypeError or ValueError when `content` is not one."""
+    check_record(content)
+    return Record.from_dict(content)
 
 
 def find_run(path: Path) -> Path:
@@ -279,6 +286,7 @@ def _read_run(path: Path) -> dict[str, Any]:
             f"{path / _RUN}: schema_version {version} is newer than this program; known: up to {SCHEMA_VERSION}. "
             "Update fusetune."
         )
+    check_run(run, str(path / _RUN))
     return {**_ORDINARY, **run}
 
 

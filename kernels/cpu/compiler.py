@@ -211,7 +211,8 @@ def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
 
 
 def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> bytes:
-    return compile_shared_object(source, options.enable_fp_fusion, metadata["has_runs"])
+    fused, has_runs = options.enable_fp_fusion, metadata["has_runs"]
+    return compile_shared_object(source, fused, has_runs, in_vectors=not options.check_bounds)
 
 
 @functools.lru_cache

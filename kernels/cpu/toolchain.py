@@ -209,13 +209,17 @@ def level_for(source: str) -> str:
     return _LEVEL if source.count("\n") <= MOST_LINES_OPTIMIZED else "-O1"
 
 
-def compile_shared_object(source: str, fuse_multiply_add: bool, ends_anywhere: bool = False) -> bytes:
+def compile_shared_object(
+    source: str, fuse_multiply_add: bool, ends_anywhere: bool = False, in_vectors: bool = True
+) -> bytes:
     """Compile C to a shared object.
 
     Args:
         source: the C code.
         fuse_multiply_add: let a * b + c round once, as on a GPU.
         ends_anywhere: its loops are cut into runs of any length, so that what is left over is worth vectors too.
+        in_vectors: make vectors of loops. Where lanes ask whether they may go on, nothing is gained, and gcc 12 fails
+            on some.
 
     Raises:
         NoCompilerError: there is no compiler.
@@ -223,6 +227,8 @@ def compile_shared_object(source: str, fuse_multiply_add: bool, ends_anywhere: b
         OSError: there is no room for temporary files.
     """
     chosen = (*flags(), "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off")
+    if not in_vectors:
+        chosen += ("-fno-tree-vectorize", "-fno-tree-slp-vectorize")
     if ends_anywhere:
         chosen = tuple(flag for flag in chosen if flag != _ONE_LENGTH)
     chosen = tuple(level_for(source) if flag == _LEVEL else flag for flag in chosen)

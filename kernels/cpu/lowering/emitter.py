@@ -175,7 +175,8 @@ class Emitter(FunctionState):
             sources = {value: self.array_of(value) for value in stage.inputs}
             self.flush()
             emit_stage(self, stage, sources)
-        self.done.add(operation)
+            # Only now: a load that a store would overwrite has to know that somebody waits for it.
+            self.done.update(stage.operations & network.inside)
 
     def _open(self, shape: tuple[int, ...]) -> None:
         """Have an open band of this shape."""

@@ -34,6 +34,7 @@ from kernels.cpu.lowering.shape import VIEWS
 FEWEST_EXCHANGES = 3
 # Operations that are worked out again for each lane that needs the result, from the kept tile that they start with.
 _REPEATED = {*CHEAP, "tt.bitcast", "arith.bitcast"} - {"tt.trans"}
+_MOST_PLACES = 100  # at which the last stage may end
 _MOST_OF_LANES = 24  # operations of what is worked out from the lane's number alone
 
 
@@ -171,7 +172,8 @@ class _Planner:
             met = {groups[operand] for operand in operation.operands if operand in groups}
             if met and is_lanewise(operation) and feeding.isdisjoint(operation.results):
                 together = min(met)
-                groups.update({value: together for value, group in groups.items() if group in met})
+                if len(met) > 1:
+                    groups.update({value: together for value, group in groups.items() if group in met})
                 groups.update(dict.fromkeys(operation.results, together))
                 followers.append(operation)
         for group in sorted(set(groups.values())):
@@ -180,7 +182,7 @@ class _Planner:
             places = [last, *(each.order for each in followers if groups[each.result] == group)]
             values = {**ours, **self._side(ours, last)}
             at = min(
-                (place for place in places if place >= last),
+                [place for place in places if place >= last][:_MOST_PLACES],
                 key=lambda place: sum(map(_bytes, _live(values, place))),
             )
             yield from (value for value in _live(values, at) if value in self._dependent)
@@ -361,6 +363,15 @@ def _give_away(stages: list[Stage], inside: set[Operation], dependent: set[Value
     needed: set[Value] = set()
     for stage in reversed(stages):
         for value in stage.inputs:
-            if value in dependent and value not in needed and inside.issuperset(value.users):
+            if value in dependent and value not in needed and not _is_seen_outside(value, inside):
                 stage.owned.append(value)
         needed.update(stage.inputs)
+
+
+def _is_seen_outside(value: Value, inside: set[Operation]) -> bool:
+    """Say whether other operations need a value or a view of it."""
+    return any(
+        user not in inside
+        or (user.name in VIEWS and any(_is_seen_outside(each, inside) for each in user.results))
+        for user in value.users
+    )

@@ -123,6 +123,34 @@ def butterflies(X, OUT, BITS: tl.constexpr):
     tl.store(OUT + place, x)
 
 
+@triton.jit
+def store_within_a_stage(X, OUT, N: tl.constexpr):
+    place = tl.arange(0, N)
+    x = tl.load(X + place).reshape([4, 2, 2, 2])
+    both = tl.sum(x, 1, keep_dims=True)
+    mixed = x ^ both
+    tl.store(X + place, tl.zeros_like(place))
+    x = mixed * both
+    x += tl.max(x, 2, keep_dims=True)
+    x -= tl.min(x, 3, keep_dims=True)
+    tl.store(OUT + place, x.reshape([N]))
+
+
+@triton.jit
+def view_within_and_without(X, OUT, N: tl.constexpr):
+    """Rows as pairs are exchanged, and stored once a later stage has exchanged them."""
+    place = tl.arange(0, N)
+    x = tl.load(X + place)
+    pairs = (x ^ 1).reshape([N // 4, 2, 2])
+    pairs = pairs * 3 + tl.sum(pairs, 1, keep_dims=True)
+    view = pairs.reshape([N // 8, 2, 4])
+    further = tl.sum(view, 1, keep_dims=True) ^ view
+    further += tl.max(further, 1, keep_dims=True)
+    further -= tl.min(further, 1, keep_dims=True)
+    tl.store(OUT + place, further.reshape([N]))
+    tl.store(OUT + N + tl.arange(0, N // 8), tl.max(tl.max(view, 2), 1))
+
+
 def some(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
     """Numbers of a dtype, some of them several times, with the largest and the smallest."""
     generator = torch.Generator().manual_seed(seed)
@@ -256,6 +284,31 @@ def test_butterflies_of_sums_over_pairs() -> None:
     assert stages(kernel) == 1
 
 
+def test_a_store_within_a_stage_comes_behind_its_loads() -> None:
+    x = some((32,), torch.int32)
+    a, out = x.clone(), torch.empty_like(x)
+    assert stages(compiled(store_within_a_stage, a, out, 32)) > 0
+    wanted = x.reshape(4, 2, 2, 2)
+    both = wanted.sum(1, keepdim=True, dtype=torch.int32)
+    wanted = (wanted ^ both) * both
+    wanted = wanted + wanted.amax(2, keepdim=True)
+    wanted = wanted - wanted.amin(3, keepdim=True)
+    assert torch.equal(out, wanted.reshape(-1))
+    assert not a.any()
+
+
+def test_a_view_that_stages_use_is_there_behind_them() -> None:
+    x, out = some((32,), torch.int32), torch.empty(36, dtype=torch.int32)
+    assert stages(compiled(view_within_and_without, x, out, 32)) > 0
+    pairs = (x ^ 1).reshape(8, 2, 2)
+    pairs = pairs * 3 + pairs.sum(1, keepdim=True, dtype=torch.int32)
+    view = pairs.reshape(4, 2, 4)
+    further = view.sum(1, keepdim=True, dtype=torch.int32) ^ view
+    further = further + further.amax(1, keepdim=True)
+    further = further - further.amin(1, keepdim=True)
+    assert torch.equal(out, torch.cat([further.reshape(-1), view.amax((1, 2))]))
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_sorting_4096_takes_few_lines_functions_and_bytes() -> None:
     x = some((4096,), torch.float32)
@@ -301,7 +354,17 @@ class Exchanges:
         self.lines = [f"place = tl.arange(0, {2**bits})", f"x0 = tl.load(X + place).reshape({[2] * bits})"]
         self.out: list[Tile] = []
         for _ in range(self.random.randrange(3, 12)):
-            self.random.choice([self.combine, self.combine, self.two, self.drop, self.turn, self.store])()
+            step = [
+                self.combine,
+                self.two,
+                self.drop,
+                self.turn,
+                self.pairs,
+                self.halves,
+                self.store,
+                self.overwrite,
+            ]
+            self.random.choice([self.combine, *step])()
         self.store()
 
     @property
@@ -349,6 +412,31 @@ class Exchanges:
         x = self.values[number]
         (first, a), (second, b) = (self.reduced(number, self.random.randrange(x.ndim)) for _ in range(2))
         self.add(f"{first} * 2 - {second} + x{number}", a * 2 - b + x)
+
+    def pairs(self) -> None:
+        """A bit of the place gets a dimension of its own, the others go together; then all get one again."""
+        number = len(self.values) - 1
+        x = self.values[number]
+        bits = x.size.bit_length() - 1
+        lower = self.random.randrange(bits)
+        shape = [2 ** (bits - 1 - lower), 2, 2**lower]
+        self.add(f"x{number}.reshape({shape})", x.reshape(shape))
+        text, value = self.reduced(number + 1, 1)
+        self.add(f"{text} * 5 - x{number + 1}", value * 5 - x.reshape(shape))
+        self.add(f"x{number + 2}.reshape({[2] * bits})", self.values[-1].reshape([2] * bits))
+
+    def halves(self) -> None:
+        """Neighbours taken apart, worked on and put together again."""
+        number = len(self.values) - 1
+        x = self.values[number]
+        self.lines.append(f"a{number}, b{number} = tl.split(x{number})")
+        a, b = x[..., 0], x[..., 1]
+        if a.ndim:
+            self.add(f"tl.join(b{number} * 2, a{number} ^ b{number})", np.stack([b * 2, a ^ b], -1))
+
+    def overwrite(self) -> None:
+        """What was loaded is there no more."""
+        self.lines.append("tl.store(X + place, place)")
 
     def drop(self) -> None:
         number = len(self.values) - 1
