@@ -8,15 +8,16 @@ def start() -> None:
         from bench.import_paths import leave_out_current_directory
 
         leave_out_current_directory()
+    from bench.interrupts import ignore_interrupts
+
     try:
         from bench.cli import main
 
         main()
     except KeyboardInterrupt:
+        ignore_interrupts()
         raise SystemExit(130) from None
     finally:
-        from bench.interrupts import ignore_interrupts
-
         ignore_interrupts()
 
 

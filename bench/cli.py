@@ -8,6 +8,7 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -432,7 +433,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Output that cannot be written ends nothing; it makes the exit code 1 where that would be 0.
     """
     code: Any = 0
-    with handlers_restored(), StandardStreams() as streams:
+    # A program that was interrupted passes over further signals until it is gone; a caller of this function does not.
+    lent = handlers_restored() if arguments is not None else nullcontext()
+    with lent, StandardStreams() as streams:
         try:
             _run(arguments)
         except SystemExit as end:

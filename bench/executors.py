@@ -35,6 +35,7 @@ from bench.machine import oom_kill_count
 from bench.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from bench.messages import ForeignMessage, decode
 from bench.records import Record
+from bench.trial_state import left_in_worker
 from bench.units import format_seconds
 from bench.worker import (
     OnProgress,
@@ -125,7 +126,8 @@ class WorkerExecutor:
     under a limit that holds. Any other death is a failed trial with the signal or exit code and the end of what it
     printed, which alone is evidence of nothing. After an out_of_memory the worker is replaced: the next trial starts
     from a clean footprint, and with a oneDNN that works (measured with torch 2.13: once it could not create a
-    primitive, it creates none in that process).
+    primitive, it creates none in that process). It is replaced too after a trial that has left something behind which
+    cannot be put back, see `bench.trial_state`.
 
     A worker, and under Linux whatever it has started, ends when it is closed, and when this process does. See
     `bench.guard`. All of `run` and `close` must be called from one thread.
@@ -174,7 +176,8 @@ class WorkerExecutor:
         except BaseException:
             self._discard_worker()
             raise
-        if record.status == "out_of_memory" and self._worker is not None:
+        spoilt = record.status == "out_of_memory" or left_in_worker(record)
+        if spoilt and self._worker is not None:
             self._worker.stop()
             self._worker = None
         return record

@@ -222,7 +222,12 @@ def _address_space_limit(ceiling_bytes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        except (ValueError, OSError):
+            # The block has lowered the upper bound, for good where one may not raise it.
+            most = resource.getrlimit(resource.RLIMIT_AS)[1]
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ Messages from it have a mark, a kind and its content: `ready` with process id an
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import faulthandler
 import functools
 import gc
@@ -43,6 +44,7 @@ from bench.memory_limit import (
 from bench.messages import Sender
 from bench.records import Record, Status
 from bench.standard_streams import LossyFile, open_closed_streams, text_stream
+from bench.trial_state import LEFT_BEHIND, ProcessState
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_REASON = 400
@@ -149,7 +151,13 @@ def serve(connection: Connection, setup: WorkerSetup, log: Path) -> None:
     while (job := _next_trial(connection)) is not None:
         mark, trial = job
         sender.mark = mark
+        _set_threads(trial)
+        state = ProcessState(os.getppid() if is_guarded() else None)
         record = attempt(run_trial, trial, context, functools.partial(sender.send, mark, "progress"))
+        sender.end_fork()
+        left = state.put_back(paused=bool(record.provenance.get("paused"))).as_dict()
+        if left:
+            record = dataclasses.replace(record, provenance={**record.provenance, LEFT_BEHIND: left})
         sender.send(mark, "record", record.as_dict())
         sender.mark = ""
         release_memory(setup.device)
@@ -212,11 +220,7 @@ def attempt(
     run_trial: RunTrial, trial: RunnableTrial, context: WorkerContext, on_progress: OnProgress
 ) -> Record:
     """Run one trial under the memory limit; an exception becomes a record that says why."""
-    threads = getattr(trial, "threads", None)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    _set_threads(trial)
     try:
         with memory_limit(context.memory):
             return run_trial(trial, context, on_progress)
@@ -226,6 +230,15 @@ def attempt(
         if shortage is not None:
             return record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
         return record_without_result(trial, "failed", describe_exception(error))
+
+
+def _set_threads(trial: RunnableTrial) -> None:
+    """Give torch the threads that the trial is to have, where it says."""
+    threads = getattr(trial, "threads", None)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def record_without_result(

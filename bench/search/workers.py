@@ -19,6 +19,7 @@ from bench.records import Record
 from bench.search.state import SearchState
 from bench.search.step import Advance
 from bench.search.store import BUDGET_SPENT, why_ended
+from bench.trial_state import left_in_worker
 from bench.wording import counted
 from bench.worker import OnProgress, Progress
 from tuner.search import SearchTrial
@@ -216,7 +217,10 @@ class SearchExecutor:
         before, self.process = self.process, getattr(self.worker, "process_id", None)
         if before is None or before == self.process:
             return record, False
-        why = record.reason if self.process is None else "its process died between two epochs"
+        why = "its process died between two epochs"
+        if self.process is None:
+            left = left_in_worker(record)
+            why = f"a training left behind {', '.join(left)}" if left else record.reason
         return record, self.shared.lose(self.index, trial, why)
 
     def _end_dropped(self, on_progress: OnProgress, *, last: bool) -> None:

@@ -11,7 +11,7 @@ import pytest
 from kernels import trust
 from kernels.trust import distrust, read_trusted
 
-ANOTHER = 12345
+ANOTHER = os.getuid() + 4321
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def test_a_cache_of_another_user_is_not_chosen(tmp_path: Path, monkeypatch: pyte
 
     def given_away(path: Path, handle: int | None = None) -> os.stat_result:
         found = [*real(path, handle)][:10]
-        return os.stat_result([*found[:4], 12345, *found[5:]] if path == theirs else found)
+        return os.stat_result([*found[:4], os.getuid() + 4321, *found[5:]] if path == theirs else found)
 
     monkeypatch.setattr(trust, "_status", given_away)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

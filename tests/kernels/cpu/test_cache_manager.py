@@ -27,7 +27,7 @@ from kernels.cpu.toolchain import compile_shared_object
 from kernels.triton_inside import FileCacheManager
 
 ROOT = Path(__file__).parents[3]
-ANOTHER = 12345
+ANOTHER = os.getuid() + 4321
 GROUP = "__grp__tripled.json"
 
 
