@@ -265,7 +265,7 @@ class _AutoRate(_Open):
     """Which rate `base_lr: auto` came to."""
 
     base_lr: float
-    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
 
 
 class _ChosenThreads(_Threads):

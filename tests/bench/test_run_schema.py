@@ -186,6 +186,7 @@ FOUND: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("first", ("findings", 0, "title"), GONE, "findings[0].title is missing"),
     ("first", ("more",), 1, "more: "),
     ("run", ("trials",), GONE, "trials is missing"),
+    ("first", ("provenance", "base_lr_auto", "interval"), GONE, "base_lr_auto.interval is missing"),
     ("run", ("trials",), None, "trials: "),
     ("first", ("provenance", "threads_choice", "asked"), GONE, "provenance.threads_choice.asked is missing"),
     ("first", ("values", "time_to_target_s"), GONE, "steps_to_target and time_to_target_s come together"),
