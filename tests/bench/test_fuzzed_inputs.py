@@ -28,7 +28,7 @@ from bench.workloads.datasets import load, locate
 from bench.yaml_source import MAX_LEVELS, parse_value, parse_yaml
 from tests.bench.spec_text import SPEC
 
-QUICK, LONG = 60, 3000
+QUICK, LONG = 60, 600
 ANY_TEXT = st.text(st.characters(codec=None))
 # Pieces of YAML, put together without regard to its grammar.
 PIECES = st.sampled_from(

@@ -209,7 +209,8 @@ def test_powers_of_two_and_whole_powers(dtype: torch.dtype, tmp_path: Path) -> N
     got = called(tmp_path, [f"libdevice.{text}" for text in texts], {"x": x, "n": n}, dtype)
     exact = [mpmath.mpf(a) ** b for a, b in zip(x[4:].tolist(), n[4:].tolist(), strict=True)]
     assert errors(got[0, 4:], exact).max() <= 1
-    wanted = np.ldexp(x.numpy(), n.numpy())
+    with np.errstate(over="ignore"):
+        wanted = np.ldexp(x.numpy(), n.numpy())
     for row in (1, 2):
         assert np.array_equal(got[row].numpy(), wanted)
     assert got[3].tolist() == [float(math.frexp(each)[1] - 1) for each in x.tolist()]
