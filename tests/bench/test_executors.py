@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -134,7 +135,7 @@ def fork_and_return(context: WorkerContext, on_progress: OnProgress) -> dict[str
 
 
 def leave_a_talking_thread(context: WorkerContext, on_progress: OnProgress) -> None:
-    """Leave a thread behind that tells news of this trial when the next one runs."""
+    """Leave a library's thread behind, which costs no worker, to tell news of this trial when the next one runs."""
     context.cache["next"], context.cache["told"] = threading.Event(), threading.Event()
 
     def talk() -> None:
@@ -142,7 +143,8 @@ def leave_a_talking_thread(context: WorkerContext, on_progress: OnProgress) -> N
         on_progress({"of": "the trial before"})
         context.cache["told"].set()
 
-    threading.Thread(target=talk, daemon=True).start()
+    context.cache["pool"] = ThreadPoolExecutor(1)
+    context.cache["pool"].submit(talk)
 
 
 def wait_for_the_thread(context: WorkerContext, on_progress: OnProgress) -> None:
