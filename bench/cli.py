@@ -428,9 +428,9 @@ def schema() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; every expected error is one sentence on stderr and an exit code.
+    """Run the command line. Every expected error is one sentence on stderr and an exit code.
 
-    Output that cannot be written ends nothing; it makes the exit code 1 where that would be 0.
+    Output that cannot be written ends nothing. It makes the exit code 1 where that would be 0.
     """
     code: Any = 0
     # A program that was interrupted passes over further signals until it is gone; a caller of this function does not.
@@ -557,7 +557,7 @@ def _what_to_run(
 
 
 def _print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> None:
-    """Summarize and print, each kind of run in its own way; pictures are drawn by the command that runs alone."""
+    """Summarize and print, each kind of run in its own way. Pictures are drawn by the command that runs alone."""
     from bench.pictures import Pictures
     from bench.run_schema import as_written, check_records, check_reportable
 

@@ -54,7 +54,7 @@ def private_directory() -> Path:
 
 
 def _made(directory: Path) -> bool:
-    """Have a directory and those above it, closed to others where they are new; say whether it can be used."""
+    """Have a directory and those above it, closed to others where they are new. Say whether it can be used."""
     try:
         if distrust(directory) is not None:
             return False
@@ -67,7 +67,7 @@ def _made(directory: Path) -> bool:
 
 @functools.cache
 def _temporary() -> Path:
-    """A directory of this process; removed when it ends."""
+    """A directory of this process, which is removed at its end."""
     directory = Path(tempfile.mkdtemp(prefix="fusetune-torch-"))
     owner = os.getpid()
 

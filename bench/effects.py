@@ -91,7 +91,7 @@ class Effect:
 
 
 def freeze(value: Any) -> Hashable:
-    """Make a factor value comparable; a mapping that only names something equals the bare name. 1 is 1.0, not true."""
+    """Make a factor value comparable. A mapping that only names something equals the bare name. 1 is 1.0, not true."""
     if isinstance(value, Mapping):
         if set(value) in ({"name"}, {"factory"}):
             return freeze(next(iter(value.values())))

@@ -99,7 +99,7 @@ def unusable(path: Path, error: OSError, *, go_on: str = "") -> RunDirectoryErro
 
 
 def _space(path: Path) -> str:
-    """Say how much of a full disk is free, for a quota can leave plenty; nothing where the system does not say."""
+    """Say how much of a full disk is free, for a quota can leave plenty. Nothing where the system does not say."""
     for folder in (path, *path.parents):
         try:
             usage = shutil.disk_usage(folder)

@@ -247,7 +247,7 @@ class _WorkerLostError(Exception):
 
 
 class _Worker:
-    """One worker process and the pipe to it. `process` is its guard, where there is one; it ends as the worker did."""
+    """One worker process and the pipe to it. `process` is its guard, where there is one. It ends as the worker did."""
 
     def __init__(self, setup: WorkerSetup, log: Path) -> None:
         keep_compiled_code_private()
@@ -274,7 +274,7 @@ class _Worker:
         return max(0, self._peak_resident_bytes - self._resident_at_start_bytes)
 
     def killed_by_kernel(self, kills_before: int, kills: int) -> OutOfMemory:
-        """Say what is known of a worker that the kernel ended; the kernel's counts are those around the trial."""
+        """Say what is known of a worker that the kernel ended. The kernel's counts are those around the trial."""
         cause = (
             f"the kernel killed the worker; its count of kills for memory rose from {kills_before} to {kills}"
         )
@@ -347,7 +347,7 @@ class _Worker:
     def _receive(
         self, mark: str, timeout_s: float | None, is_cancelled: Callable[[], bool]
     ) -> tuple[str, Any]:
-        """Return kind and content of the next message with that mark; raises _WorkerLostError or TimeoutError."""
+        """Return kind and content of the next message with that mark. Raises _WorkerLostError or TimeoutError."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             # Kept, because after the worker's death nobody can ask any more.
@@ -524,7 +524,7 @@ def _raise(error: BaseException) -> None:
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Start a process that never sees Ctrl-C, which the terminal sends to the whole group; here it comes late.
+    """Start a process that never sees Ctrl-C, which the terminal sends to the whole group. Here it comes late.
 
     Its interpreter does not look for its first modules in the current directory.
     """

@@ -34,7 +34,7 @@ def is_guarded() -> bool:
 
 
 def become_guard(leash: Connection, connection: Connection) -> None:
-    """Split this process into a guard and a worker. Returns in the worker alone; the guard ends as the worker did.
+    """Split this process into a guard and a worker. Returns in the worker alone. The guard ends as the worker did.
 
     Call it before there are threads, for a fork has none of them.
 
@@ -118,7 +118,7 @@ def _let_end(process_id: int) -> None:
 
 
 def _wait(worker: int, leash: int, woken: int) -> tuple[int | None, int | None]:
-    """Wait until the worker ends, and return how; or until the run does, or a signal asks for the end."""
+    """Wait until the worker or the run ends, or a signal asks for it. Return how the worker ended."""
     while True:
         ready, _, _ = select.select([leash, woken], [], [])
         status = _reap().get(worker)

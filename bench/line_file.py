@@ -51,7 +51,7 @@ class LineFile:
         self._good_bytes: int | None = None
 
     def read(self) -> list[Any]:
-        """Return what is in the lines; nothing is written.
+        """Return what is in the lines. Nothing is written.
 
         Raises:
             RunDirectoryError: the file cannot be read, or a line is no JSON; the message names it.
@@ -105,7 +105,7 @@ class LineFile:
         return f"{self.path}: the last line was cut short by a crash and is left out"
 
     def cut_torn_line(self) -> str:
-        """Cut off a last line without its end, so that the next one begins on its own; return a note, or nothing.
+        """Cut off a last line without its end, so that the next one begins on its own. Return a note, or nothing.
 
         Raises:
             RunDirectoryError: the file cannot be changed.
@@ -120,7 +120,7 @@ class LineFile:
         return self.torn_note
 
     def append(self, entries: Sequence[Any], *, allow_nan: bool = False) -> None:
-        """Add a line for each entry; when this returns, they are on the disk. A failure leaves the file as it was.
+        """Add a line for each entry. When this returns, they are on the disk. A failure leaves the file as it was.
 
         Args:
             entries: what JSON can hold.
@@ -149,7 +149,7 @@ class LineFile:
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | flags, 0o644)
 
     def _add(self, descriptor: int, content: bytes) -> None:
-        """Write all of it and wait until it is on the disk; on failure put the file back to its length."""
+        """Write all of it and wait until it is on the disk. On failure put the file back to its length."""
         self._good_bytes = os.fstat(descriptor).st_size
         try:
             rest = content

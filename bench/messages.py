@@ -87,7 +87,7 @@ class Sender:
         os.register_at_fork(after_in_child=connection.close)
 
     def send(self, mark: str, kind: str, content: Any) -> None:
-        """Send a message; drop one that is not of the trial in hand. A fork of the worker ends here."""
+        """Send a message. Drop one that is not of the trial in hand. A fork of the worker ends here."""
         self.end_fork()
         with self._one_at_a_time:
             if mark == self.mark:

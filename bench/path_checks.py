@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path leads to an ordinary file, as far as that can be seen; one of 300 characters does not."""
+    """Whether a path leads to an ordinary file, as far as that can be seen. One of 300 characters does not."""
     return _holds(path.is_file)
 
 
@@ -22,7 +22,7 @@ def is_pipe(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what is directly in a folder, sorted; nothing where it cannot be read, or went away."""
+    """Return what is directly in a folder, sorted. Nothing where it cannot be read, or went away."""
     try:
         return sorted(folder.iterdir())
     except (OSError, ValueError):
@@ -30,7 +30,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def _holds(question: Callable[[], bool]) -> bool:
-    """Ask; what the system refuses to answer is a no."""
+    """Ask the system. A refusal to answer is a no."""
     try:
         return question()
     except (OSError, ValueError):  # too long, not allowed, a NUL

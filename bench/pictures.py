@@ -89,7 +89,7 @@ class Pictures:
 
 
 def _rendered(figure: Figure, dpi: Any, box: str | None) -> dict[str, bytes]:
-    """Return what each file holds; the same figure gives the same bytes."""
+    """Return what each file holds. The same figure gives the same bytes."""
     contents = {}
     for ending in _FORMATS:
         stream = io.BytesIO()

@@ -135,7 +135,7 @@ class RunDirectory:
 
     @property
     def is_for_appending(self) -> bool:
-        """Whether this process writes here; else it only reads."""
+        """Whether this process writes here, or only reads."""
         return self._lock is not None
 
     @property
@@ -204,7 +204,7 @@ class RunDirectory:
 
 
 def _record_of(content: Any) -> Record:
-    """Rebuild a record; raises TypeError or ValueError when `content` is not one."""
+    """Rebuild a record. Raises TypeError or ValueError when `content` is not one."""
     check_record(content)
     return Record.from_dict(content)
 

@@ -32,7 +32,7 @@ _DEEPEST = 60
 
 
 def _plain(value: Any) -> Any:
-    """Take plain data of a bounded depth; deeper ones would end whoever walks through them."""
+    """Take plain data of a bounded depth. Deeper ones would end whoever walks through them."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -55,7 +55,7 @@ Count = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class _Open(BaseModel):
-    """A mapping of which these keys are known; a key that is null counts as missing where that is allowed."""
+    """A mapping of which these keys are known. A key that is null counts as missing where that is allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -420,7 +420,7 @@ def as_written(path: Path, *, by_this_process: bool) -> Iterator[None]:
 
 
 def _curve_fault(curve: Sequence[Mapping[str, float | None]]) -> str:
-    """Say what is wrong with the curve of a range test; empty where nothing is."""
+    """Say what is wrong with the curve of a range test. Empty where nothing is."""
     last = 0.0
     for number, entry in enumerate(curve):
         lr = entry.get("lr")
@@ -433,7 +433,7 @@ def _curve_fault(curve: Sequence[Mapping[str, float | None]]) -> str:
 
 
 def check_record(content: Any) -> None:
-    """Refuse what is no record; raises ValueError that names the field."""
+    """Refuse what is no record. Raises ValueError that names the field."""
     try:
         WrittenRecord.model_validate(content)
     except ValidationError as error:

@@ -56,7 +56,7 @@ class SafeConsole(Console):
 
 
 def _printable(text: Text) -> Text:
-    """Make a styled text printable; what is written out has the style of what it stands for."""
+    """Make a styled text printable. What is written out has the style of what it stands for."""
     if printable(text.plain) == text.plain:
         return text
     found = text.blank_copy()

@@ -56,7 +56,7 @@ class LossyFile(io.FileIO):
         self._closed_before = failure is not None
 
     def write(self, data: Any) -> int:
-        """Write, and wait where the other side is slow; return the number of bytes that are done with."""
+        """Write, and wait where the other side is slow. Return the number of bytes that are done with."""
         try:
             # None: nothing could be written now, for the stream was made not to wait.
             while (written := super().write(data)) is None:
@@ -70,7 +70,7 @@ class LossyFile(io.FileIO):
 
 
 def text_stream(file: LossyFile, *, like: Any = None, line_buffering: bool = False) -> TextIO:
-    """Return a stream of text; what its encoding does not have becomes a question mark.
+    """Return a stream of text. What its encoding does not have becomes a question mark.
 
     Args:
         file: where it goes.

@@ -1,4 +1,4 @@
-"""What a trial leaves behind in its worker: settings of the process, put back before the next trial; or not to be.
+"""What a trial leaves behind in its worker: settings that are put back before the next trial, and what cannot be.
 
 A model that sets torch's default dtype, lowers a limit or leaves a thread behind would fail or slow down whatever runs
 after it, by order. Each setting here is read before the first trial and after each. What differs is put back, and read
@@ -84,7 +84,7 @@ class LeftBehind:
     stays: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, list[str]]:
-        """Return what stands in a record's provenance; empty where nothing was changed."""
+        """Return what stands in a record's provenance. Empty where nothing was changed."""
         parts = {"put_back": list(self.put_back), REPLACED_FOR: list(self.stays)}
         return {name: found for name, found in parts.items() if found}
 
@@ -327,7 +327,7 @@ def _settings_of_torch() -> Iterator[Setting]:
 
 
 def _same(now: Any, before: Any) -> bool:
-    """Tell whether two readings are equal; functions and objects are compared by identity inside of `Identities`."""
+    """Tell whether two readings are equal. Functions and objects are compared by identity inside of `Identities`."""
     return bool(now == before)
 
 
@@ -352,7 +352,7 @@ class Identities(dict[str, Any]):
 
 
 def _is_torchs(value: Any) -> bool:
-    """Tell whether a function was written in torch, or a class was; a wrapper may borrow the name alone."""
+    """Tell whether a function was written in torch, or a class was. A wrapper may borrow the name alone."""
     names = getattr(value, "__globals__", None)
     module = names.get("__name__") if names is not None else getattr(value, "__module__", None)
     return f"{module}.".startswith("torch.") and not isinstance(value, type(None))
@@ -375,7 +375,7 @@ def _functions_of(owner: Any) -> Identities:
 
 
 def _write_functions(owner: Any, before: Identities) -> None:
-    """Put functions back; one that hides an inherited one is taken away."""
+    """Put functions back. One that hides an inherited one is taken away."""
     bases = owner.__mro__[1:] if isinstance(owner, type) else ()
     for name in _functions_of(owner).changed_from(before):
         if any(vars(base).get(name) is before[name] for base in bases) and name in vars(owner):
@@ -440,7 +440,7 @@ def _umask() -> int:
 
 
 def _write_limit(number: int, before: tuple[int, int]) -> None:
-    """Put a limit back; where the upper bound was lowered for good, raise the lower one as far as it goes."""
+    """Put a limit back. Where the upper bound was lowered for good, raise the lower one as far as it goes."""
     try:
         resource.setrlimit(number, before)
     except (ValueError, OSError):

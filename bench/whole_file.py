@@ -41,7 +41,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what a killed process was writing by `write_whole`; nobody else may be writing there."""
+    """Remove what a killed process was writing by `write_whole`. Nobody else may be writing there."""
     for path in directory.glob(f"*{_UNFINISHED}"):
         with suppress(OSError):  # it stands in nobody's way
             path.unlink()

@@ -203,7 +203,7 @@ def _build(node: yaml.Node, path: KeyPath, loader: _Loader, name: str, places: d
 
 
 def _scalar(node: yaml.Node, loader: _Loader, where: str) -> Any:
-    """Turn a scalar into a text, a number, true, false or null; a tag may name these, if the scalar reads as one."""
+    """Turn a scalar into a text, a number, true, false or null. A tag may name these, if the scalar reads as one."""
     kind = _SCALARS.get(node.tag)
     if kind is None:
         raise InputError(f"{where}the tag '{node.tag}' is not known here. Plain YAML values only")

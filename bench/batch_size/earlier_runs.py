@@ -211,7 +211,7 @@ def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
 
 
 def _other_data(run: Mapping[str, Any], fingerprint: Mapping[str, Any] | None) -> str:
-    """Say how a run's data differ from those at hand; empty where they do not, or where nobody can tell."""
+    """Say how a run's data differ from those at hand. Empty where they do not, or where nobody can tell."""
     if fingerprint is None or not isinstance(then := run.get("fingerprint"), Mapping):
         return ""
     changes = differences(then, fingerprint)

@@ -213,7 +213,7 @@ class SearchStore:
         return found
 
     def gap(self, records: Sequence[Record]) -> str:
-        """Say that trainings were recorded of a search whose study is missing; empty where nothing is."""
+        """Say that trainings were recorded of a search whose study is missing. Empty where nothing is."""
         if self._was_there or not records:
             return ""
         return f"{self._path} is missing; what the search had decided is not known any more"

@@ -208,7 +208,7 @@ def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]
 
 
 def drawable(study: optuna.Study) -> optuna.Study:
-    """Return the study with names and choices that a picture can show; numbers stay numbers."""
+    """Return the study with names and choices that a picture can show. Numbers stay numbers."""
     shown = optuna.create_study(direction=study.direction)
     for trial in study.get_trials(deepcopy=False):
         shown.add_trial(

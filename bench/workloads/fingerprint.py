@@ -75,7 +75,7 @@ def fingerprint(source: Source, spec_dir: Path) -> Fingerprint:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say in what the data of two runs differ, a line a file; empty where they are the same.
+    """Say in what the data of two runs differ, a line a file. Empty where they are the same.
 
     Example:
         >>> old = {"npz a.npz": {"a.npz": {"bytes": 10, "sha256": "aa" * 32}}}
@@ -134,7 +134,7 @@ def _files(source: Source, spec_dir: Path) -> dict[str, Path]:
 
 
 def _files_of_options(source: Source, spec_dir: Path) -> dict[str, Path]:
-    """Return the files that a factory is given by name; what it reads besides is not known."""
+    """Return the files that a factory is given by name. What it reads besides is not known."""
     found = {}
     for key, value in source.options.items():
         if isinstance(value, str):

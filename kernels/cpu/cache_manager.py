@@ -28,7 +28,7 @@ _SHARED_OBJECT = ".so"
 
 
 class _DamagedError(Exception):
-    """What was kept of a kernel is not what was written; the text is a clause that names the file."""
+    """What was kept of a kernel is not what was written. The text is a clause that names the file."""
 
 
 def install() -> None:
@@ -126,7 +126,7 @@ class _Checking:
 
 
 def _distrust(path: Path) -> Distrust | None:
-    """As `distrust`; what lies above a cache of this process alone is not looked at."""
+    """As `distrust`. What lies above a cache of this process alone is not looked at."""
     return None if is_own(path) else distrust(path)
 
 

@@ -152,7 +152,7 @@ class Operation:
 
     @property
     def nearest_source(self) -> tuple[str, int, int] | None:
-        """Its source; where Triton made it up, that of something that it is made from or holds."""
+        """Its source. Where Triton made it up, that of something that it is made from or holds."""
         held = (each for blocks in self.regions for block in blocks for each in block.walk())
         made_from = (operand.producer for operand in self.operands if operand.producer is not None)
         return next((each.source for each in (self, *made_from, *held) if each.source is not None), None)

@@ -272,7 +272,7 @@ def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[in
 
 
 def _regions(*arguments: Any) -> bytes:
-    """Where each pointer argument's memory begins and ends, behind its address; of a bare address nothing is known."""
+    """Where each pointer argument's memory begins and ends, behind its address. Of a bare address nothing is known."""
     packed = b""
     for argument in arguments:
         begin, end = 0, (1 << 64) - 1

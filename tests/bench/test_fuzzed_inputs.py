@@ -192,7 +192,7 @@ BUDGETS = pytest.mark.parametrize("tries", [QUICK, pytest.param(LONG, marks=pyte
 
 
 def searched(property_: Callable[..., None], tries: int, *strategies: Any, examples: Any = ()) -> None:
-    """Look for what breaks a property, `tries` times; the examples first."""
+    """Look for what breaks a property, `tries` times, the examples first."""
     test = given(*strategies)(property_)
     for each in examples:
         test = example(*each)(test)

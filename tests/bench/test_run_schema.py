@@ -59,7 +59,7 @@ def written(results: Path, run: dict[str, Any], records: list[Any]) -> Path:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of every part of plain data; of lists, the first two entries."""
+    """Yield the path of every part of plain data. Of lists, the first two entries."""
     yield path
     if isinstance(value, dict):
         for key in value:

@@ -181,7 +181,7 @@ def variables_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def state() -> Iterator[ProcessState]:
-    """The state at the test's beginning; what a failing test leaves is put back in any case."""
+    """The state at the test's beginning. What a failing test leaves is put back in any case."""
     made = ProcessState()
     yield made
     made.put_back()

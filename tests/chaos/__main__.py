@@ -16,7 +16,7 @@ from tests.chaos.rounds import Rounds
 
 
 def main() -> int:
-    """Run the rounds; return 1 where one failed."""
+    """Run the rounds. Return 1 where one failed."""
     count, first = int(os.environ.get("CHAOS_ROUNDS", "200")), int(os.environ.get("CHAOS_SEED", "0"))
     failed: list[int] = []
     happened: Counter[str] = Counter()

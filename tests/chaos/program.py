@@ -80,7 +80,7 @@ def run_program(
 
 
 def group_of(group: int) -> list[int]:
-    """Return the processes of a group that run; one that is dead and not yet collected does not."""
+    """Return the processes of a group that run. One that is dead and not yet collected does not."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

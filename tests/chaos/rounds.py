@@ -100,7 +100,7 @@ class Reference:
 
 
 class Rounds:
-    """Runs rounds under a directory; undisturbed runs to compare with are made once."""
+    """Runs rounds under a directory. Undisturbed runs to compare with are made once."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

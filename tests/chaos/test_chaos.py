@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def rounds(count: str, seed: str) -> int:
-    """Run rounds in a process of their own, which forks; what it prints is shown as it comes."""
+    """Run rounds in a process of their own, which forks. What it prints is shown as it comes."""
     environment = {**os.environ, "CHAOS_ROUNDS": count, "CHAOS_SEED": seed}
     return subprocess.run([sys.executable, "-m", "tests.chaos"], cwd=ROOT, env=environment).returncode
 

@@ -50,7 +50,7 @@ RUNS = {
 
 
 def shell(directory: Path, streams: str, *arguments: str) -> tuple[int, str]:
-    """Run a command with redirections; return its exit code and what reached a stream that was left alone."""
+    """Run a command with redirections. Return its exit code and what reached a stream that was left alone."""
     reader, writer = os.pipe()
     os.close(reader)
     redirections = "" if streams == NO_READER else streams

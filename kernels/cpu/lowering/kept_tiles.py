@@ -34,7 +34,7 @@ INLINE bool kept_in_full(const void *array, const int8_t *written, int32_t eleme
 
 
 class KeptTiles:
-    """The lines of C that poison and check the arrays of one function; none, outside of the mode.
+    """The lines of C that poison and check the arrays of one function. None, outside of the mode.
 
     Args:
         scratch: where arrays are laid out; it says whether the mode is on.

@@ -81,7 +81,7 @@ class Network:
 
 
 def find_network(block: Block) -> Network:
-    """Plan the stages of a block; none where it has few reductions over a dimension of two."""
+    """Plan the stages of a block. None where it has few reductions over a dimension of two."""
     exchanges = [operation for operation in block.operations if is_exchange(operation)]
     if len(exchanges) < FEWEST_EXCHANGES:
         return Network()

@@ -153,7 +153,7 @@ class _Cutter:
                 self._constants[name] = line
 
     def _part(self, lines: list[str], known: dict[str, str]) -> list[str]:
-        """Make a part of lines, and return its call; the lines themselves where they need what is not known."""
+        """Make a part of lines, and return its call. The lines themselves where they need what is not known."""
         text = [_STRING.sub('""', line) for line in lines]
         declared = {name for line in text for name in _declared(line, self._own_types)}
         names = dict.fromkeys(name for line in text for name in _NAME.findall(line) if name not in declared)
@@ -190,7 +190,7 @@ def _types(parameters: Iterable[str]) -> dict[str, str]:
 
 
 def _statements(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Lines by the statements that they are; an `else` is one of its own."""
+    """Lines by the statements that they are. An `else` is one of its own."""
     statement: list[str] = []
     depth = 0
     for line in lines:

@@ -75,7 +75,7 @@ class Overlaps:
         return False
 
     def is_one_to_one(self, addresses: Addresses, pointer: Value, masks: Masks, unless: str = "") -> bool:
-        """Say whether lanes have an element each; note the condition, if there is one.
+        """Say whether lanes have an element each. Note the condition, if there is one.
 
         Args:
             unless: C condition with which it need not hold, and an or.

@@ -419,7 +419,7 @@ class _Writer:
         self.add(a.letter, values.reshape(a.values.shape), None, f"tl.reshape({name}, {self.shape})")
 
     def split(self, source: str, values: Array, kind: str, letter: str) -> list[tuple[str, Array]]:
-        """The halves of a tile, as tiles of one dimension; mostly, what is split is worked out in its shape."""
+        """The halves of a tile, as tiles of one dimension. Mostly, what is split is worked out in its shape."""
         half, shaped, first, second = values.shape[1] // 2, self.name(), self.name(), self.name()
         shape = {"columns": (half, 2), "rows": (2, half), "middle": (2, 2, half // 2)}[kind]
         self.line(f"{shaped} = tl.reshape({source}, {shape})")

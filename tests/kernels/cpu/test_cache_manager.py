@@ -49,7 +49,7 @@ RIGHT = [3.0] * 8
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory for caches whose parents, whatever they are here, are root's; others may look into it."""
+    """A directory for caches whose parents, whatever they are here, are root's. Others may look into it."""
     place = tmp_path.resolve()
     pretend(monkeypatch, dict.fromkeys(place.parents, 0), 0o40755)
     place.chmod(0o755)

@@ -58,7 +58,7 @@ def array(x: Tensor) -> np.ndarray:
 
 
 def assert_right(got: Tensor, wanted: np.ndarray, ulp: float = 1.0, at_least: float = 0.0) -> None:
-    """Integers and truth values are equal; floats are off by so many units of their own type.
+    """Integers and truth values are equal. Floats are off by so many units of their own type.
 
     Args:
         at_least: a size below which no value's unit is taken to be.
@@ -129,7 +129,7 @@ ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "%": np.f
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("operation", ["+", "-", "*", "%"])
 def test_arithmetic(operation: str, dtype: str, tmp_path: Path) -> None:
-    """Integers wrap around; a remainder has the sign of the dividend."""
+    """Integers wrap around. A remainder has the sign of the dividend."""
     x, y = values(dtype), values(dtype, 1, zero=False)
     got = of_two(tmp_path, f"x {operation} y", x, y, dtype)
     with np.errstate(all="ignore"):
@@ -693,7 +693,7 @@ def test_gathering_loads_and_scattering_stores(dtype: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", [0, 1, 16, -1, 2**31 - 1, 2**31, -(2**31), 2**63 - 1, 2**63, -(2**40)])
 def test_integers_among_the_arguments(number: int, tmp_path: Path) -> None:
-    """A launch is made for 1, for multiples of 16, for 32 and for 64 bits; the value arrives in any."""
+    """A launch is made for 1, for multiples of 16, for 32 and for 64 bits. The value arrives in any."""
     out = torch.zeros(1, dtype=torch.int64 if number < 2**63 else torch.uint64)
     generated(tmp_path, "out_ptr, number", "    tl.store(out_ptr, number)")[(1,)](out, number)
     assert out.item() == number
@@ -1132,7 +1132,7 @@ def test_atomics_return_what_was_there(name: str, dtype: str, tmp_path: Path) ->
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
 @pytest.mark.parametrize("tile", [False, True])
 def test_compare_and_swap(tile: bool, dtype: str, tmp_path: Path) -> None:
-    """Programs take turns by a lock; a tile swaps where it finds what it expects."""
+    """Programs take turns by a lock. A tile swaps where it finds what it expects."""
     if tile:
         body = """
     i = tl.arange(0, 16)

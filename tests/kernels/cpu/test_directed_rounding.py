@@ -50,7 +50,7 @@ def rounded(exact: Fraction, mode: str, dtype: torch.dtype, root: bool = False) 
 
 
 def operands(dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Floats of every exponent, of neighbouring ones, around the smallest and the largest; and what they cancel."""
+    """Floats of every exponent, of neighbouring ones, around the smallest and the largest, and pairs that cancel."""
     precision, lowest, numpy_type = FORMATS[dtype]
     rng = np.random.default_rng(seed)
 
@@ -146,7 +146,7 @@ def test_what_is_rounded_by_name_is_not_fused(dtype: torch.dtype, tmp_path: Path
 
 @DTYPES
 def test_special_values_in_a_direction(dtype: torch.dtype, tmp_path: Path) -> None:
-    """IEEE 754: infinities and NaN as to the nearest; a sum that vanishes is -0 when rounded down."""
+    """IEEE 754: infinities and NaN as to the nearest. A sum that vanishes is -0 when rounded down."""
     values = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 2.5]
     x = torch.tensor(values, dtype=dtype).repeat(8)
     y = torch.tensor(values, dtype=dtype).repeat_interleave(8)

@@ -46,7 +46,7 @@ def flat(result: Any) -> list[Tensor]:
 
 
 def assert_alike(ours: Any, wanted: Any, tolerance: float) -> None:
-    """Each tensor is right to a share of its largest value; integers and truth values are equal."""
+    """Each tensor is right to a share of its largest value. Integers and truth values are equal."""
     mine, theirs = flat(ours), flat(wanted)
     assert len(mine) == len(theirs)
     for a, b in zip(mine, theirs, strict=True):
@@ -64,7 +64,7 @@ def assert_alike(ours: Any, wanted: Any, tolerance: float) -> None:
 
 
 def wide(value: Any) -> Any:
-    """A float tensor in double; anything else as it is."""
+    """A float tensor in double. Anything else as it is."""
     return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 

@@ -414,7 +414,7 @@ class Exchanges:
         self.add(f"{first} * 2 - {second} + x{number}", a * 2 - b + x)
 
     def pairs(self) -> None:
-        """A bit of the place gets a dimension of its own, the others go together; then all get one again."""
+        """A bit of the place gets a dimension of its own, the others go together. Then all get one again."""
         number = len(self.values) - 1
         x = self.values[number]
         bits = x.size.bit_length() - 1

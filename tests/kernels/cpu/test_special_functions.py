@@ -106,7 +106,7 @@ BESSEL: dict[str, Callable[[int, Any], Any]] = {"j": mpmath.besselj, "y": mpmath
 @DTYPES
 @pytest.mark.parametrize("kind", BESSEL)
 def test_bessel_functions(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    """Single precision within 1 ulp; double within 8 of the larger of the value and sqrt(2 / (pi x)), 10 by order."""
+    """Single precision within 1 ulp. Double within 8 of the larger of the value and sqrt(2 / (pi x)), 10 by order."""
     for low, high in ((0.05, 8.0), (8.0, 300.0)):
         x = spread(low, high, dtype, size=64)
         orders = torch.arange(64, dtype=torch.int32) % 11

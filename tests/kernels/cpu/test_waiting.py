@@ -1,4 +1,4 @@
-"""Programs that wait for others go on, whichever they wait for; where nobody can, the launch says so with the line."""
+"""Programs that wait for others go on, whichever they wait for. Where nobody can, the launch says so with the line."""
 
 # Triton: constexprs in capitals (N803), arguments without types (mypy).
 # ruff: noqa: N803
