@@ -6,19 +6,17 @@ headers go there whatever `TORCHINDUCTOR_CACHE_DIR` says.
 
 from __future__ import annotations
 
-import atexit
-import functools
 import getpass
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
 from bench.user_cache import user_cache
-from kernels.trust import distrust
+from kernels.private_directory import have_private, temporary_directory
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+_PREFIX = "fusetune-torch-"
 
 
 def keep_compiled_code_private() -> None:
@@ -40,40 +38,14 @@ def keep_headers_private() -> None:
     except (KeyError, OSError):
         # Releases of torch before 2.13 ask for it too, and end where the system knows no name.
         user = os.environ["USER"] = f"uid_{os.getuid()}"
-    if not _made(Path(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))):
-        os.environ["TMPDIR"] = tempfile.tempdir = str(_temporary())
+    if not have_private(Path(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))):
+        os.environ["TMPDIR"] = tempfile.tempdir = str(temporary_directory(_PREFIX))
 
 
 def private_directory() -> Path:
     """Return the first directory that can be trusted, and have it."""
     named, cache = os.environ.get(VARIABLE), user_cache()
     for directory in (Path(named).absolute() if named else None, cache and cache / "torch"):
-        if directory is not None and _made(directory):
+        if directory is not None and have_private(directory):
             return directory
-    return _temporary()
-
-
-def _made(directory: Path) -> bool:
-    """Have a directory and those above it, closed to others where they are new. Say whether it can be used."""
-    try:
-        if distrust(directory) is not None:
-            return False
-        for path in (*reversed(directory.parents), directory):
-            path.mkdir(mode=0o700, exist_ok=True)
-        return distrust(directory) is None and os.access(directory, os.W_OK | os.X_OK)
-    except OSError:
-        return False
-
-
-@functools.cache
-def _temporary() -> Path:
-    """A directory of this process, which is removed at its end."""
-    directory = Path(tempfile.mkdtemp(prefix="fusetune-torch-"))
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(directory, ignore_errors=True)
-
-    atexit.register(remove)
-    return directory
+    return temporary_directory(_PREFIX)

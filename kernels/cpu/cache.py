@@ -6,15 +6,14 @@ process. `kernels.trust` says what can be trusted, `kernels.cpu.cache_manager` r
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from kernels.private_directory import have_private, is_temporary, temporary_directory
 from kernels.trust import distrust
+
+_PREFIX = "fusetune-kernels-"
 
 
 def settle() -> None:
@@ -22,13 +21,10 @@ def settle() -> None:
     from kernels.triton_inside import knobs
 
     for directory in _lasting():
-        if why_not_in(directory) is None and _made(directory):
+        if why_not_in(directory) is None and have_private(directory):
             break
     else:
-        directory = _temporary()
-        directory.mkdir(
-            mode=0o700, exist_ok=True
-        )  # a process that was forked from this one may have outlived it
+        directory = temporary_directory(_PREFIX)
     if knobs.cache.dir != str(directory):
         knobs.cache.dir = str(directory)
 
@@ -62,7 +58,7 @@ def why_not_in(directory: Path) -> str | None:
 
 def is_own(path: Path) -> bool:
     """Say whether a path lies in the temporary directory of this process: what lies above was not ours to choose."""
-    return bool(_temporary.cache_info().currsize) and path.is_relative_to(_temporary())
+    return is_temporary(path)
 
 
 def _lasting() -> Iterator[Path]:
@@ -73,27 +69,3 @@ def _lasting() -> Iterator[Path]:
     yield Path(
         os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache"), "fusetune/kernels"
     )
-
-
-@functools.cache
-def _temporary() -> Path:
-    """A directory for this process and those that it forks; removed when this one ends."""
-    directory = Path(tempfile.mkdtemp(prefix="fusetune-kernels-"))
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(directory, ignore_errors=True)
-
-    atexit.register(remove)
-    return directory
-
-
-def _made(directory: Path) -> bool:
-    """Have a directory and those above it, closed to others where they are new; say whether that could be done."""
-    try:
-        for path in (*reversed(directory.parents), directory):
-            path.mkdir(mode=0o700, exist_ok=True)
-        return distrust(directory) is None
-    except OSError:
-        return False

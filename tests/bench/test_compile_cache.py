@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(place))
     monkeypatch.setattr(compile_cache.tempfile, "tempdir", None)
     monkeypatch.setenv(VARIABLE, "")  # so that it is put back
-    compile_cache._temporary.cache_clear()
+    monkeypatch.setattr("kernels.private_directory._temporary", {})
     return place
 
 

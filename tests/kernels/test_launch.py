@@ -55,6 +55,7 @@ def test_importing_triton_imports_no_kernel_of_ours() -> None:
         "kernels.cpu.rounding",
         "kernels.cpu.toolchain",
         "kernels.triton_inside",
+        "kernels.private_directory",
         "kernels.trust",
     }
 

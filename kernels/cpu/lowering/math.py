@@ -115,7 +115,7 @@ def known_symbols() -> list[str]:
 
 
 def declarations(code: str) -> str:
-    """Declare the functions that libmvec has, so that loops over lanes call its vector twins, and what is built on them.
+    """Declare what libmvec has, so that loops over lanes call its vector twins, and what is built on them.
 
     Args:
         code: of the kernel itself. What libdevice has beside C's library is there only where this calls it.

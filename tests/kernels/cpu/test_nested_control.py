@@ -1,4 +1,4 @@
-"""Loops and branches within each other, those included that end in one without results, and the compiler's own faults."""
+"""Loops and branches within each other, also without results at their ends, and the faults of the compiler itself."""
 
 # Triton: constexprs in capitals (N803), arguments without types (mypy).
 # ruff: noqa: N803
