@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torch._inductor import config as inductor_config
 
 from bench import cli
 from bench.design import check_factors, expand
@@ -64,7 +65,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(cifar10, "obtain_cifar10", no_network)
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     before = set(sys.modules)
-    yield tmp_path
+    with inductor_config.patch(cpu_backend=inductor_config.cpu_backend):  # what a page sets is put back
+        yield tmp_path
     for name in set(sys.modules) - before:
         if name.startswith("own_"):
             del sys.modules[name]
@@ -78,12 +80,12 @@ def save(text: str) -> bool:
     return named is not None
 
 
-def paste(language: str, text: str, directory: Path) -> None:
+def paste(language: str, text: str) -> None:
     """Paste a block of Python, or write its file."""
     if language in ("python", "yaml") and save(text):
         return
     if language == "python":
-        exec(compile(text, str(directory), "exec"), {"__name__": "__main__"})
+        exec(compile(text, "<stdin>", "exec"), {"__name__": "__main__"})
 
 
 def test_every_block_says_its_language() -> None:
@@ -96,7 +98,7 @@ def test_every_block_says_its_language() -> None:
 @with_blocks("python")
 def test_python_runs_when_pasted(page: Path, here: Path) -> None:
     for language, text in blocks(page, "python"):
-        paste(language, text, here)
+        paste(language, text)
 
 
 @with_blocks("yaml")
@@ -137,7 +139,7 @@ def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pyt
     monkeypatch.setattr("bench.batch_size.measurements.measure_batch_sizes", lambda *_arguments: [])
     named = dict(RUN.findall(page.read_text()))
     for language, text in blocks(page, "python", "yaml", "sh"):
-        paste(language, text, here)
+        paste(language, text)
         for arguments in commands_in(text) if language == "sh" else ():
             expected = 2 if arguments[0] == "batch-size" else 0  # nothing was run, so nothing fits
             assert bench(arguments) == expected, arguments
@@ -152,7 +154,7 @@ def test_own_data_model_and_optimizer_train_as_the_page_says(
 ) -> None:
     page = ROOT / "docs" / "own-data.md"
     for language, text in blocks(page, "python", "yaml"):
-        paste(language, text, here)
+        paste(language, text)
     # The specs lie in another folder than the one that the command starts in.
     (here / "work").mkdir()
     for name in ("images", "labels.csv", "all.yaml", "own_model.py", "own_optimizer.py"):

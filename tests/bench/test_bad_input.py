@@ -88,7 +88,10 @@ SPECS: dict[str, tuple[str, str]] = {
     "65 bits": (with_train(f"epochs: {2**63}"), "needs more than 64 bits"),
     "5,000 digits in a text": (BASE + "limits: {memory: '1" + "0" * 5000 + "GiB'}\n", "must be finite"),
     "a number of samples": (BASE.replace("64", str(2**31)), "train.batch_size: must be below"),
-    "a width": (BASE.replace("{name: mlp}", f"{{name: mlp, width: {2**31}}}"), "model.width: must be below"),
+    "a width": (
+        BASE.replace("{name: mlp}", f"{{name: mlp, width: {2**31}}}"),
+        "model.width: must be at most 1e+06",
+    ),
     "a budget": (
         BASE + f"factors: {{batch_size: [1, 2]}}\ndesign: {{search: {{budget_epochs: {2**40}}}}}\n",
         "budget_epochs: must be below",
