@@ -66,11 +66,19 @@ class Net(nn.Sequential):
             if self.strikes == "worker" and len(trained) == 3:
                 strike(os.getpid())
             if self.strikes == "run" and any('"seed":1,' in f.read_text() for f in Path().glob(RECORDS)):
-                strike(os.getppid())
+                strike(run())
         return super().forward(x)
 
 
 RECORDS = "results/*/*/records.jsonl"
+
+
+def run():
+    # The parent of the worker's guard, where there is one.
+    parent = Path("/proc", str(os.getppid()))
+    if not parent.is_dir():
+        return os.getppid()
+    return int((parent / "stat").read_bytes().rpartition(b")")[2].split()[1])
 
 
 def strike(process):
