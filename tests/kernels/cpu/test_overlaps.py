@@ -170,9 +170,9 @@ def test_memory_of_two_storages_is_looked_at_too() -> None:
     assert x.tolist() == [*reversed(range(N))]
 
 
-def test_what_is_told_apart_is_compiled_once_more_and_only_where_it_matters(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each kernel that is compiled is one for arguments that overlap."""
     compiled: list[bool] = []
     compile_ = triton.compile
 
@@ -181,6 +181,10 @@ def test_what_is_told_apart_is_compiled_once_more_and_only_where_it_matters(
         return compile_(source, target, options)
 
     monkeypatch.setattr(triton, "compile", noted)
+    return compiled
+
+
+def test_what_is_told_apart_is_compiled_once_more_and_only_where_it_matters(compiled: list[bool]) -> None:
     x, y, buffer = torch.randn(N), torch.randn(N), torch.randn(2 * N)
     kernel = add[(1,)](x, y, torch.empty(N), N, BLOCK=2 * N)
     add[(1,)](x, y, x, N, BLOCK=2 * N)  # each lane writes what it alone has read
@@ -391,17 +395,7 @@ def risen_rows(x_ptr, s0, n, BLOCK: tl.constexpr):
     tl.store(place, tl.load(place, mask=j < n) + 1, mask=j < n)
 
 
-def test_lanes_are_looked_at_by_each_launch_and_compiled_for_where_they_share(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    compiled: list[bool] = []
-    compile_ = triton.compile
-
-    def noted(source: Any, target: Any, options: dict[str, Any]) -> Any:
-        compiled.append(options["arguments_overlap"])
-        return compile_(source, target, options)
-
-    monkeypatch.setattr(triton, "compile", noted)
+def test_lanes_are_looked_at_by_each_launch_and_compiled_for_where_they_share(compiled: list[bool]) -> None:
     x = torch.zeros(4, 100)
     kernel = risen_rows[(1,)](x, 100, 100, BLOCK=128)  # rows shorter than the tile: the mask keeps them apart
     assert x.eq(1).all()
