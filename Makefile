@@ -72,9 +72,9 @@ build/versions/%/installed: pyproject.toml constraints.txt
 		-c $(@D)/constraints.txt triton==$(word 1,$(subst -, ,$*)) torch==$(word 2,$(subst -, ,$*)) -e '.[test]'
 	@touch $@
 
-# What the machine code of every kernel says, without a GPU: minutes; one target with `python -m kernels.static --target`.
+# What the machine code of every kernel says, without a GPU: minutes; one target with `python -m fusetune.kernels.static --target`.
 static: $(VENV)/installed
-	$(BIN)/python -m kernels.static
+	$(BIN)/python -m fusetune.kernels.static
 
 # On a machine with a GPU: is everything right there? And how fast, beside PyTorch's own?
 gpu-check: $(VENV)/installed-test
@@ -86,7 +86,7 @@ gpu-perf: $(VENV)/installed-test
 
 # Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
 search-bench: $(VENV)/installed
-	$(BIN)/python -m bench.search_bench.replay $(SEARCH_BENCH)
+	$(BIN)/python -m fusetune.bench.search_bench.replay $(SEARCH_BENCH)
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json

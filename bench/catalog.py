@@ -1,7 +1,7 @@
 """Every name that a spec can use, with what it accepts. Plain tables: no torch, so `bench list` is instant.
 
 The builders stand in `bench.workloads`; a test holds the two together. Schedules have their own table in
-`tuner.schedules`.
+`tuner.schedules.table`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ of the library. This module imports nothing that Python has not loaded by itself
 import os
 import sys
 
-_SUITE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# The folder that holds `fusetune`.
+_SUITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # Python 3.11 and newer leave the current directory out of the path of an interpreter that is started with this.
 _SAFE_PATH = "PYTHONSAFEPATH"
 # What a started interpreter has to know, to take that back for those that it starts.
@@ -19,7 +20,7 @@ _own_folders: list[str] = []
 def leave_out_current_directory() -> None:
     """Take away the entry for the current directory that `python -m` has put first.
 
-    Where the current directory is the checkout that holds the suite itself, it stays.
+    Where the current directory is the one that holds `fusetune` itself, it stays.
 
     Mutates: sys.path.
     """

@@ -1,52 +1,40 @@
-"""Fused kernels: maths on tensors, nothing of training, files or YAML (a leaf: imports neither `tuner` nor `bench`).
+"""Fused kernels: maths on tensors, nothing of training, files or YAML (a leaf: imports neither `tuner` nor `bench`)."""
 
-Names are imported when they are first used: Triton imports `kernels.cpu`, its backend for CPUs, in the middle of
-`import triton`, when nothing here can import Triton yet.
-"""
+if __name__ == "kernels":
+    raise ImportError(
+        "'kernels' is named 'fusetune.kernels': write `from fusetune.kernels import FusedAdamW`."
+    )
 
-from __future__ import annotations
+from fusetune.exports import load_on_use
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kernels.activations import Activation, activation
-    from kernels.adam import FusedAdam, FusedAdamW
-    from kernels.catalog import KERNELS
-    from kernels.replace import replace_activations, verify_activation
-    from kernels.sgd import FusedSGD
+    from fusetune.kernels.activations import Activation, activation
+    from fusetune.kernels.catalog import KERNELS
+    from fusetune.kernels.launch import path_on, why_not_here
+    from fusetune.kernels.optimizers import FusedAdam, FusedAdamW, FusedSGD
+    from fusetune.kernels.private_directory import have_private, temporary_directory
+    from fusetune.kernels.replace import replace_activations, verify_activation
+    from fusetune.kernels.triton_inside import TESTED, knobs, misfit
+else:
+    # Triton imports fusetune.kernels.cpu, its backend for CPUs, in the middle of `import triton`, when nothing here can
+    # import Triton yet.
+    __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "KERNELS",
+    "TESTED",
     "Activation",
     "FusedAdam",
     "FusedAdamW",
     "FusedSGD",
     "activation",
+    "have_private",
+    "knobs",
+    "misfit",
+    "path_on",
     "replace_activations",
+    "temporary_directory",
     "verify_activation",
+    "why_not_here",
 ]
-
-_HOME = {
-    "KERNELS": "kernels.catalog",
-    "Activation": "kernels.activations",
-    "activation": "kernels.activations",
-    "FusedAdam": "kernels.adam",
-    "FusedAdamW": "kernels.adam",
-    "FusedSGD": "kernels.sgd",
-    "replace_activations": "kernels.replace",
-    "verify_activation": "kernels.replace",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the name's module (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'kernels' has no attribute '{name}'")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

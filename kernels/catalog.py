@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from kernels.activations import KERNELS as ACTIVATIONS
-from kernels.adam import ADAM, ADAMW
-from kernels.kernel import Kernel
-from kernels.sgd import MOMENTUM, SGD
+from fusetune.kernels.activations import KERNELS as ACTIVATIONS
+from fusetune.kernels.kernel import Kernel
+from fusetune.kernels.optimizers import ADAM, ADAMW, MOMENTUM, SGD
 
 KERNELS: dict[str, Kernel] = {
     "sgd": SGD,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from kernels.launch import LaunchConfig
+from fusetune.kernels.launch import LaunchConfig
 
 
 @dataclass(frozen=True)

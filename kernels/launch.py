@@ -1,6 +1,6 @@
 """The one place that decides which way a kernel takes, and that launches it.
 
-triton        compiled for the GPU that holds the tensors (or recorded, see `kernels.recorder`)
+triton        compiled for the GPU that holds the tensors (or recorded, see `kernels.static.recorder`)
 triton-cpu    compiled for the CPU by `kernels.cpu`, where no GPU is
 interpreter   Triton's own interpreter, with TRITON_INTERPRET=1 set before Triton is imported: slow, to debug kernels
 torch         the plain PyTorch twin, for tensors that no Triton backend can reach
@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import torch
 
-from kernels.cpu import why_not
-from kernels.trial_launch import why_it_fails
-from kernels.triton_inside import (
+from fusetune.kernels.cpu import why_not
+from fusetune.kernels.trial_launch import why_it_fails
+from fusetune.kernels.triton_inside import (
     CompiledKernel,
     InterpretedFunction,
     backends,

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from kernels.trust import distrust
+from fusetune.kernels.trust import distrust
 
 _temporary: dict[str, Path] = {}
 

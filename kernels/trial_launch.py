@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.triton_inside import METADATA, is_tested, warned
+from fusetune.kernels.triton_inside import METADATA, is_tested, warned
 
 _SIZE, _ELEMENTS = 64, 50
 _FACTORS = (0.5, -3.0)

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import pytest
 
-from bench import catalog
-from bench.cli import commands
-from bench.records import STATUSES
-from bench.spec import SECTIONS, RandomDesign, Spec
-from tuner.schedules import SCHEDULES
+from fusetune.bench import catalog
+from fusetune.bench.cli.commands import commands
+from fusetune.bench.results.records import STATUSES
+from fusetune.bench.spec.spec import SECTIONS, RandomDesign, Spec
+from fusetune.tuner.schedules.table import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -26,12 +26,12 @@ import pytest
 import yaml
 from torch._inductor import config as inductor_config
 
-from bench import cli
-from bench.design import check_factors, expand
-from bench.run_directory import RunDirectory
-from bench.spec import Spec
-from bench.workloads import cifar10
-from bench.workloads.download import DownloadError
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.spec.design import check_factors, expand
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.workloads import cifar10
+from fusetune.bench.workloads.download import DownloadError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
@@ -133,10 +133,10 @@ def commands_in(text: str) -> list[list[str]]:
 
 @with_blocks("sh")
 def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("bench.runner.run_trials", "bench.search.run.run_search"):
+    for place in ("fusetune.bench.run.plan.run_trials", "fusetune.bench.search.run.run_search"):
         monkeypatch.setattr(place, lambda *_arguments: [])
-    monkeypatch.setattr("bench.batch_size.study.search_batch_sizes", lambda *_arguments: [])
-    monkeypatch.setattr("bench.batch_size.measurements.measure_batch_sizes", lambda *_arguments: [])
+    monkeypatch.setattr("fusetune.bench.batch_size.study.search_batch_sizes", lambda *_arguments: [])
+    monkeypatch.setattr("fusetune.bench.batch_size.measurements.measure_batch_sizes", lambda *_arguments: [])
     named = dict(RUN.findall(page.read_text()))
     for language, text in blocks(page, "python", "yaml", "sh"):
         paste(language, text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.errors import unknown_name
+from fusetune.bench.errors import unknown_name
 
 _MIB = 2**20
 _GIB = 2**30

@@ -10,12 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.effects import freeze, named_levels
-from bench.errors import InputError, RunDirectoryError
-from bench.records import Record
-from bench.run_directory import RunDirectory, find_run
-from bench.workloads.fingerprint import differences
-from tuner.lr_scaling import LEAST_SIZES
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results import Record, RunDirectory, find_run
+from fusetune.bench.spec import freeze, named_levels
+from fusetune.bench.workloads import differences
+from fusetune.tuner.learning_rate import LEAST_SIZES
 
 _SIZE_FACTORS = ("batch_size", "train.batch_size")
 # Of configurations that differ in these only, a batch size is judged by the one that suits it best.

@@ -5,24 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bench.assembly import (
+from fusetune.bench.errors import InputError
+from fusetune.bench.results import Record
+from fusetune.bench.run import (
     OptimizerMaker,
     make_batches,
-    make_plan,
     make_step,
     prepare_data,
     ready_model,
+    resolve_auto,
+    training_plan,
     with_base_lr,
 )
-from bench.design import Trial
-from bench.errors import InputError
-from bench.lr_range import resolve_auto
-from bench.records import Record
-from bench.spec import AUTO
-from bench.worker import WorkerContext
-from tuner.measure import Stopwatch
-from tuner.noise_scale import norms_along_training
-from tuner.throughput import measure_step_times
+from fusetune.bench.spec import AUTO, Trial
+from fusetune.bench.workers import WorkerContext
+from fusetune.tuner.batch_size import measure_step_times, norms_along_training
+from fusetune.tuner.measure import Stopwatch
 
 # A big batch for the noise scale: beyond this more repeats tell more than more samples.
 MOST_SAMPLES = 1024
@@ -82,7 +80,7 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
         ready_model(trial, context, batches),
         OptimizerMaker(spec),
         batches,
-        plan=make_plan(spec, len(batches)),
+        plan=training_plan(spec, len(batches)),
         epochs=epochs,
         small=small,
         big=big,

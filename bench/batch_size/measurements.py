@@ -12,22 +12,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.batch_size.earlier_runs import RateRun, SizeToTarget, TargetRun
-from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
-from bench.design import Trial
-from bench.executors import WorkerExecutor
-from bench.record_keeper import RecordKeeper
-from bench.records import Record
-from bench.run_directory import RunDirectory
-from bench.runner import RunPlan
-from bench.threads import measure_threads, most_threads
-from bench.wording import configuration_label
-from tuner.critical_batch import LEAST_SIZES, CriticalBatch, fit_critical_batch
-from tuner.lr_scaling import LEAST_SIZES as LEAST_RATES
-from tuner.lr_scaling import LRScaling, fit_lr_scaling
-from tuner.noise_estimate import NoiseScale, estimate_noise_scale
-from tuner.recommendation import Recommendation, recommend
-from tuner.throughput import Throughput, throughput
+from fusetune.bench.batch_size.earlier_runs import RateRun, SizeToTarget, TargetRun
+from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
+from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.run import RunPlan, measure_threads, most_threads
+from fusetune.bench.spec import Trial
+from fusetune.bench.stats import configuration_label
+from fusetune.bench.workers import WorkerExecutor
+from fusetune.tuner.batch_size import (
+    LEAST_SIZES,
+    CriticalBatch,
+    NoiseScale,
+    Recommendation,
+    Throughput,
+    estimate_noise_scale,
+    fit_critical_batch,
+    recommend,
+    throughput,
+)
+from fusetune.tuner.learning_rate import LEAST_SIZES as LEAST_RATES
+from fusetune.tuner.learning_rate import LRScaling, fit_lr_scaling
 
 NOISE_EPOCHS = (0, 1, 4)
 # Below these, a size is more than 4000 times smaller than the largest and nobody asks.

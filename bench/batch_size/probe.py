@@ -13,33 +13,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.assembly import (
+from fusetune.bench.batch_size.accelerators import Accelerator, accelerator
+from fusetune.bench.batch_size.jobs import ANY_LR, measure_noise, time_steps
+from fusetune.bench.results import Record
+from fusetune.bench.run import (
     EVALUATION_BATCHES,
     OptimizerMaker,
     PreparedData,
     fuse_activations,
     make_batches,
     make_model,
-    make_plan,
     prepare_data,
-    rehearse,
+    rehearse_trial,
+    training_plan,
     with_base_lr,
 )
-from bench.batch_size.accelerators import Accelerator, accelerator
-from bench.batch_size.jobs import ANY_LR, measure_noise, time_steps
-from bench.design import Trial
-from bench.memory_limit import SOURCE_NAMES, address_space_left, measure_footprint, settle_footprint
-from bench.records import Record
-from bench.spec import AUTO
-from bench.worker import OnProgress, WorkerContext
-from tuner.batch_size import largest_predicted, on_grid
-from tuner.batches import Batches
-from tuner.measure import PeakMemory, address_space_peak, resident_bytes
-from tuner.memory import trace_memory
-from tuner.memory_lines import StepMemory
-from tuner.memory_trace import StepWork
-from tuner.precision import resolve_precision
-from tuner.training import train
+from fusetune.bench.spec import AUTO, Trial
+from fusetune.bench.workers import (
+    SOURCE_NAMES,
+    OnProgress,
+    WorkerContext,
+    address_space_left,
+    measure_footprint,
+    settle_footprint,
+)
+from fusetune.tuner.batch_size import largest_predicted, on_grid
+from fusetune.tuner.measure import PeakMemory, address_space_peak, resident_bytes
+from fusetune.tuner.memory import StepMemory, StepWork, trace_memory
+from fusetune.tuner.training import Batches, resolve_precision, train
 
 # The first step creates the optimizer's state, the second finds it there, the third finds the heap as it will be.
 PROBE_STEPS = 3
@@ -84,7 +85,7 @@ def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Re
     if trial.spec.train.base_lr == AUTO and trial.options.get("job") != "noise":
         trial = dataclasses.replace(trial, spec=with_base_lr(trial.spec, ANY_LR))
     if trial.rehearsal:
-        return rehearse(trial, context)
+        return rehearse_trial(trial, context)
     return JOBS[trial.options["job"]](trial, context)
 
 
@@ -235,7 +236,7 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
     batches, validation, test = make_batches(trial, data, context.device)
     if spec.train.implementation == "fused":
         fuse_activations(spec, model, context)
-    plan = dataclasses.replace(make_plan(spec, len(batches)), epochs=1)
+    plan = dataclasses.replace(training_plan(spec, len(batches)), epochs=1)
     peak_memory = PeakMemory(context.device, footprint_bytes=resident_before_bytes)
     with address_space_peak() as address_space_peak_bytes:
         training = train(

@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.caveats import Caveat, caveats_of
-from bench.design import Trial, without_factors
-from bench.effects import freeze
-from bench.errors import InputError
-from bench.executors import UNEXPLAINED_KILL, WorkerExecutor
-from bench.load_spec import LoadedSpec
-from bench.record_keeper import RecordKeeper
-from bench.records import Record
-from bench.run_directory import RunDirectory
-from bench.runner import Kind, RunPlan, named
-from bench.units import format_bytes
-from bench.wording import configuration_label
-from tuner.batch_size import (
+from fusetune.bench.errors import InputError
+from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.run import Kind, RunPlan, named
+from fusetune.bench.spec import LoadedSpec, Trial, freeze, without_factors
+from fusetune.bench.stats import Caveat, caveats_of, configuration_label
+from fusetune.bench.units import format_bytes
+from fusetune.bench.workers import UNEXPLAINED_KILL, WorkerExecutor
+from fusetune.tuner.batch_size import (
     CPU_OVERHEAD,
     CUDA_OVERHEAD,
     Overhead,
@@ -33,9 +28,9 @@ from tuner.batch_size import (
     fit_overhead,
     largest_batch,
 )
-from tuner.memory_lines import StepMemory
+from fusetune.tuner.memory import StepMemory
 
-BATCH_SIZE = Kind("batch-size", "bench.batch_size.probe:run_job")
+BATCH_SIZE = Kind("batch-size", "fusetune.bench.batch_size.probe:run_job")
 _FACTOR = "batch_size"
 _STATUS_WORDS = {"ok": "fits", "out_of_memory": "does not fit"}
 

@@ -13,16 +13,21 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bench.batch_size.accelerators import ACCELERATORS
-from bench.batch_size.earlier_runs import TargetRun
-from bench.batch_size.measurements import Measurements
-from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
-from bench.pictures import Pictures
-from bench.report.caveats import caveat_lines
-from bench.units import format_bytes, format_count, format_seconds
-from bench.wording import configuration_label, counted, percent
-from tuner.contention import is_contended
-from tuner.throughput import Throughput, smoothed_step_times
+from fusetune.bench.batch_size import (
+    ACCELERATORS,
+    BatchSizeStudy,
+    ConfigurationStudy,
+    Measurements,
+    SizeRow,
+    TargetRun,
+)
+from fusetune.bench.invocation import invocation
+from fusetune.bench.report.caveats import caveat_lines
+from fusetune.bench.results import Pictures
+from fusetune.bench.stats import configuration_label, counted, percent
+from fusetune.bench.units import format_bytes, format_count, format_seconds
+from fusetune.tuner.batch_size import Throughput, smoothed_step_times
+from fusetune.tuner.measure import is_contended
 
 _DIM = "dim"
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
@@ -32,7 +37,7 @@ _LEAST_SHARE, _LARGEST_SHARE = -0.5, 1.0
 _UP_TO_LIMIT, _BEYOND = 12, 3
 
 
-def render(
+def render_batch_size(
     study: BatchSizeStudy,
     measurements: Sequence[Measurements],
     console: Console,
@@ -139,7 +144,7 @@ def recommendation(
     if missing is not None and is_contended(missing):
         lines.append(
             f"Other work had {percent(missing)} of the processor while steps were timed, so this size "
-            "rests on contended timings. Run again on a quiet machine; `python -m bench doctor` shows who has it."
+            f"rests on contended timings. Run again on a quiet machine; `{invocation()} doctor` shows who has it."
         )
     return [*lines, learning_rate(configuration, measured, run)]
 
@@ -164,7 +169,7 @@ def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run
     factor = shlex.quote(f"factors.batch_size=[{','.join(map(str, sizes[-3:]))}]")
     return (
         "Learning rate for it: not known. How it goes with the batch size is measured by "
-        f"`python -m bench lr-range {shlex.quote(run['spec_path'])} --set {factor}`."
+        f"`{invocation()} lr-range {shlex.quote(run['spec_path'])} --set {factor}`."
     )
 
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.batch_size.measurements import Measurements
-from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
-from bench.pictures import Pictures
-from bench.report.batch_size import relative_times
-from bench.safe_text import picture_text
-from bench.wording import configuration_label
+from fusetune.bench.batch_size import BatchSizeStudy, ConfigurationStudy, Measurements
+from fusetune.bench.report.batch_size import relative_times
+from fusetune.bench.results import Pictures
+from fusetune.bench.stats import configuration_label
+from fusetune.bench.terminal import picture_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +37,7 @@ _STYLE: Any = {
 _MIB = 2**20
 
 
-def draw_all(study: BatchSizeStudy, measurements: Sequence[Measurements], pictures: Pictures) -> None:
+def draw_batch_size(study: BatchSizeStudy, measurements: Sequence[Measurements], pictures: Pictures) -> None:
     """Draw each configuration as `batch-size` (`batch-size-2` and so on for the others).
 
     Args:

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
-from bench.caveats import Caveat
+from fusetune.bench.stats import Caveat
 
 
 def caveat_lines(caveats: Iterable[Caveat]) -> Iterator[Text]:
     """Yield a line for each caveat.
 
     Args:
-        caveats: from `bench.caveats.caveats_of`.
+        caveats: from `bench.stats.caveats.caveats_of`.
     """
     for caveat in caveats:
         yield Text(

@@ -14,10 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bench.records import Record
-from bench.units import format_count, format_metric, format_seconds
-from bench.wording import STATUS_WORDS, percent
-from tuner.contention import is_contended
+from fusetune.bench.results import Record
+from fusetune.bench.stats import STATUS_WORDS, percent
+from fusetune.bench.units import format_count, format_metric, format_seconds
+from fusetune.tuner.measure import is_contended
 
 PLAIN_INTERVAL_S = 10.0  # between two progress lines of a trial where there is no terminal
 _REFRESH_PER_S = 4

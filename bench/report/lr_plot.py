@@ -6,9 +6,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.lr_range import Tested
-from bench.pictures import Pictures
-from bench.safe_text import picture_text
+from fusetune.bench.learning_rate import Tested
+from fusetune.bench.results import Pictures
+from fusetune.bench.terminal import picture_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ _CURVE, _SUGGESTED, _DIVERGED = "#1f5fa8", "#c0392b", "#6b4c9a"
 _HEAD_ROOM = 0.35
 
 
-def draw_all(tested: tuple[Tested, ...], pictures: Pictures) -> None:
+def draw_lr_range(tested: tuple[Tested, ...], pictures: Pictures) -> None:
     """Draw each test as `lr-range-<number>`."""
     for number, test in enumerate(tested, start=1):
         if len(test.lrs) > 1:

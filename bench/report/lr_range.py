@@ -12,22 +12,22 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bench.lr_range import MOST_SPREAD, LRStudy, Tested
-from bench.pictures import Pictures
-from bench.report.caveats import caveat_lines
-from bench.report.lr_plot import loss_window
-from tuner.lr_scaling import LRScaling
+from fusetune.bench.learning_rate import MOST_SPREAD, LRStudy, Tested
+from fusetune.bench.report.caveats import caveat_lines
+from fusetune.bench.report.lr_plot import loss_window
+from fusetune.bench.results import Pictures
+from fusetune.tuner.learning_rate import LRScaling
 
 _WIDTH, _HEIGHT = 84, 14
 _MOST_CURVES = 6
 _DIM = "dim"
 
 
-def render(study: LRStudy, console: Console) -> None:
+def render_lr_range(study: LRStudy, console: Console) -> None:
     """Print the report.
 
     Args:
-        study: from `bench.lr_range.study_learning_rates`.
+        study: from `bench.learning_rate.study.study_learning_rates`.
         console: 80 columns or more; 100 are used.
     """
     _header(study, console)

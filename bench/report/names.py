@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.catalog import (
+from fusetune.bench.catalog import (
     ACTIVATIONS,
     DATASETS,
     IMPLEMENTATIONS,
@@ -20,7 +20,7 @@ from bench.catalog import (
     PRECISIONS,
     Entry,
 )
-from tuner.schedules import SCHEDULES
+from fusetune.tuner.schedules import SCHEDULES
 
 Rows = Mapping[str, tuple[str, str]]
 

@@ -9,16 +9,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from bench.report.caveats import caveat_lines
-from bench.search.store import is_left
-from bench.search.study import SearchStudy
-from bench.wording import configuration_label, counted, shorts
+from fusetune.bench.report.caveats import caveat_lines
+from fusetune.bench.search import SearchStudy, is_left
+from fusetune.bench.stats import configuration_label, counted, shorts
 
 _BEST = 8
 _BAR_WIDTH = 30
 
 
-def render(study: SearchStudy, console: Console) -> None:
+def render_search(study: SearchStudy, console: Console) -> None:
     """Print the report."""
     for position, part in enumerate(_parts(study)):
         if position:

@@ -16,12 +16,27 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bench import wording
-from bench.effects import Level
-from bench.significance import Estimate
-from bench.stats import Configuration, Spread, Summary
-from bench.units import METRICS, format_bytes, format_metric, format_seconds
-from tuner.contention import CONTENDED
+from fusetune.bench.stats import (
+    STATUS_WORDS,
+    Configuration,
+    Estimate,
+    Level,
+    Spread,
+    Summary,
+    configuration_label,
+    counted,
+    estimate_text,
+    gain_obstacle,
+    label,
+    missing,
+    percent,
+    ratio_text,
+    recommendation,
+    undecided,
+    what_would_make_it_surer,
+)
+from fusetune.bench.units import METRICS, format_bytes, format_metric, format_seconds
+from fusetune.tuner.measure import CONTENDED
 
 BAR_WIDTH = 30
 # A bar is this long from 1.1 on: a gain of a few percent, all there is, would look like much.
@@ -33,14 +48,14 @@ _DIM = "dim"
 _POINTS = " pp"
 
 
-def render(summary: Summary, console: Console) -> None:
+def render_run(summary: Summary, console: Console) -> None:
     """Print the report.
 
     Header with provenance, configurations by rank, what went wrong, what the trainings were found to suffer from, the
     gain over `train`, each factor's main effect, the recommendation, and what is missing or would make it surer.
 
     Args:
-        summary: from `bench.stats.summarize`.
+        summary: from `bench.stats.summary.summarize`.
         console: rich console; 80 columns or more. Colour and width are its own.
     """
     parts = [
@@ -51,8 +66,8 @@ def render(summary: Summary, console: Console) -> None:
         _gain(summary),
         _effects(summary),
         _recommendation(summary),
-        _list("What would make it surer", wording.what_would_make_it_surer(summary)),
-        _list("Missing", wording.missing(summary)),
+        _list("What would make it surer", what_would_make_it_surer(summary)),
+        _list("Missing", missing(summary)),
     ]
     for position, part in enumerate(part for part in parts if part is not None):
         if position:
@@ -139,10 +154,10 @@ def _trials(summary: Summary) -> str:
     spec = summary.run["spec"]
     design = "listed" if spec.get("configurations") else spec.get("design") or "grid"
     seeds = len(spec.get("seeds") or ()) or 1
-    configurations = wording.counted(summary.planned // seeds, "configuration")
+    configurations = counted(summary.planned // seeds, "configuration")
     parts = [
         f"{design if isinstance(design, str) else next(iter(design))}: {configurations} x "
-        f"{wording.counted(seeds, 'seed')} = {wording.counted(summary.planned, 'trial')}"
+        f"{counted(seeds, 'seed')} = {counted(summary.planned, 'trial')}"
     ]
     if summary.recorded < summary.planned:
         parts.append(f"{summary.recorded} recorded")
@@ -196,15 +211,13 @@ def _ranking_notes(summary: Summary) -> list[str]:
         notes.append("Medians over seeds with min..max.")
     if summary.target and any(0 < (c.reached or 0) < c.n for c in configurations):
         notes.append("A seed that missed the target counts as ∞.")
-    if wording.undecided(summary):
+    if undecided(summary):
         notes.append("~ before a rank: exact rank tests over all pairs cannot tell it from the first place.")
     if any(configuration.is_baseline for configuration in configurations):
         notes.append("* the `train` configuration.")
     notes += _spread_of_steps(configurations[0])
     if any(configuration.contended for configuration in configurations):
-        notes.append(
-            f"! contended: others had more than {wording.percent(CONTENDED)} of the processor in a trial."
-        )
+        notes.append(f"! contended: others had more than {percent(CONTENDED)} of the processor in a trial.")
     return notes
 
 
@@ -263,7 +276,7 @@ def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: 
         if metric == metrics[0] and ranged and not stacked:
             table.add_column("min..max", justify="right", no_wrap=True)
     for configuration in configurations:
-        labels = [wording.label(value) for value in configuration.factors.values()] or ["train"]
+        labels = [label(value) for value in configuration.factors.values()] or ["train"]
         cells = [Text(_rank(summary, configuration))]
         cells += [Text(text) for text in (labels if split else [", ".join(labels)])]
         cells.append(_outcome(configuration, stacked=stacked))
@@ -303,7 +316,7 @@ def _heading(metric: str) -> str:
 
 def _rank(summary: Summary, configuration: Configuration) -> str:
     """Write a rank with its marks, digits aligned."""
-    tie = "~" if configuration.rank in wording.undecided(summary) else " "
+    tie = "~" if configuration.rank in undecided(summary) else " "
     digits = len(str(len(summary.configurations)))
     return f"{tie}{configuration.rank:>{digits}}{'*' if configuration.is_baseline else ''}"
 
@@ -314,7 +327,7 @@ def _outcome(configuration: Configuration, *, stacked: bool) -> Text:
     troubles = {status: count for status, count in configuration.statuses.items() if status != "ok"}
     mixed = len(configuration.statuses) > 1
     words = [
-        f"{count} {wording.STATUS_WORDS[status]}" if mixed else wording.STATUS_WORDS[status]
+        f"{count} {STATUS_WORDS[status]}" if mixed else STATUS_WORDS[status]
         for status, count in troubles.items()
     ]
     outcome = Text(f"{reached}{configuration.n}")
@@ -353,8 +366,8 @@ def _troubles(summary: Summary) -> RenderableType | None:
     for trouble in summary.troubles:
         colour = "red" if trouble.status == "failed" else "yellow"
         cells = [
-            Text(wording.STATUS_WORDS[trouble.status], style=colour),
-            Text(wording.configuration_label(trouble.factors)),
+            Text(STATUS_WORDS[trouble.status], style=colour),
+            Text(configuration_label(trouble.factors)),
             Text(", ".join(map(str, trouble.seeds))),
         ]
         if with_bytes:
@@ -382,7 +395,7 @@ def _diagnoses(summary: Summary) -> RenderableType | None:
     for diagnosis in summary.diagnoses:
         table.add_row(
             Text(diagnosis.title, style="yellow"),
-            Text(wording.configuration_label(diagnosis.factors)),
+            Text(configuration_label(diagnosis.factors)),
             Text(f"{len(diagnosis.seeds)}/{diagnosis.n}"),
             Text(diagnosis.sentence) + Text(f"\n{diagnosis.try_next}", style="italic"),
             end_section=True,
@@ -396,13 +409,13 @@ def _gain(summary: Summary) -> RenderableType | None:
     if gain is None or gain.obstacle == "first is train":
         return None
     lines: list[RenderableType] = [_title("Gain of the first place over the `train` configuration")]
-    if obstacle := wording.gain_obstacle(summary):
+    if obstacle := gain_obstacle(summary):
         lines.append(Text(obstacle))
     if gain.time and gain.steps and gain.step_time:
         lines.append(_bars(gain.time, gain.steps, gain.step_time, gain.steps_share))
     elif gain.step_time:
         lines.append(
-            _measured("faster steps", wording.estimate_text(gain.step_time), _interval(None, gain.step_time))
+            _measured("faster steps", estimate_text(gain.step_time), _interval(None, gain.step_time))
         )
     metric = summary.score_metric
     if gain.score:
@@ -425,7 +438,7 @@ def _measured(name: str, value: str, interval: str) -> Text:
 def _bars(time: Estimate, steps: Estimate, step_time: Estimate, steps_share: float | None) -> Table:
     """Draw the three ratios as bars of length |log|; a ratio under 1, a loss, is drawn light. 1.00x has no parts."""
     shares = ["", "", ""]
-    if steps_share is not None and wording.ratio_text(time.value) != wording.ratio_text(1):
+    if steps_share is not None and ratio_text(time.value) != ratio_text(1):
         shares = ["", f"{100 * steps_share:.0f} % of it", f"{100 * (1 - steps_share):.0f} % of it"]
     ratios = [time, steps, step_time]
     longest = max(_LEAST_OF_A_FULL_BAR, *(abs(math.log(ratio.value)) for ratio in ratios))
@@ -436,7 +449,7 @@ def _bars(time: Estimate, steps: Estimate, step_time: Estimate, steps_share: flo
         length = round(BAR_WIDTH * abs(math.log(ratio.value)) / longest)
         bar = Text(("█" if ratio.value > 1 else "░") * length, style="cyan")
         interval = Text(_interval(None, ratio), style=_DIM)
-        grid.add_row(name, wording.estimate_text(ratio), bar, share, interval)
+        grid.add_row(name, estimate_text(ratio), bar, share, interval)
     return grid
 
 
@@ -498,7 +511,7 @@ def _level_cells(level: Level, summary: Summary) -> list[RenderableType]:
     """Write one level's row."""
     metric = summary.score_metric
     cells: list[RenderableType] = [
-        Padding(Text(wording.label(level.value)), (0, 0, 0, 2)),
+        Padding(Text(label(level.value)), (0, 0, 0, 2)),
         Text(f"{level.n}" if level.reached is None else f"{level.reached}/{level.n}"),
     ]
     if level.is_reference:
@@ -506,10 +519,10 @@ def _level_cells(level: Level, summary: Summary) -> list[RenderableType]:
     both_reached = f"{level.time.n if level.time else 0}/" if summary.target else ""
     cells.append(Text(f"{both_reached}{level.pairs}"))
     ratios = [level.time, level.steps] if summary.target else []
-    cells += [_stacked(wording.estimate_text(e), _interval(None, e)) if e else Text("-") for e in ratios]
+    cells += [_stacked(estimate_text(e), _interval(None, e)) if e else Text("-") for e in ratios]
     e = level.step_time
     same = Text("same work", style=_DIM) if level.same_work else Text("-")
-    cells.append(_stacked(wording.estimate_text(e), _interval(None, e)) if e else same)
+    cells.append(_stacked(estimate_text(e), _interval(None, e)) if e else same)
     score = level.score
     cells.append(_stacked(_difference(metric, score), _interval(metric, score)) if score else Text("-"))
     return cells
@@ -522,7 +535,7 @@ def _stacked(value: str, interval: str) -> Text:
 
 def _recommendation(summary: Summary) -> RenderableType:
     """Frame the recommendation."""
-    text = Text(wording.recommendation(summary))
+    text = Text(recommendation(summary))
     return Panel(text, title="Recommendation", title_align="left", border_style="cyan", padding=(0, 1))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import cast
 
-from bench.design import Trial
-from bench.records import Record, Status
-from bench.search.state import SearchState
-from bench.search.store import BUDGET_SPENT, why_ended
-from tuner import convergence
-from tuner.convergence import Target, Training
-from tuner.search import SearchTrial
+from fusetune.bench.results import Record, Status
+from fusetune.bench.search.state import SearchState
+from fusetune.bench.search.store import BUDGET_SPENT, why_ended
+from fusetune.bench.spec import Trial
+from fusetune.tuner.search import SearchTrial
+from fusetune.tuner.training import Target, Training, metrics_of, status_of
 
 # What the entries of a curve alone say of a training.
 _FROM_CURVE = (
@@ -65,8 +64,8 @@ def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[dict[str, f
             diverged=reason if status == "diverged" else None,
             stopped_early=why_ended(searched) if status == "dropped" else None,
         )
-        status, reason = convergence.outcome(training, target)
-        known = convergence.values(training, target)
+        status, reason = status_of(training, target)
+        known = metrics_of(training, target)
         numbers = {name: known[name] for name in _FROM_CURVE if name in known}
     return Record(
         trial.id,

@@ -1,4 +1,4 @@
-"""The entries of a search's study on disk, for Optuna: a `bench.line_file.LineFile` that is read once and added to.
+"""The entries of a search's study on disk, for Optuna: a `LineFile` that is read once and added to.
 
 Optuna's own backend leaves half a line where a disk is full or a process dies, and adds the next entry to it.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from bench.line_file import LineFile
+from fusetune.bench.results import LineFile
 
 
 class SearchJournal(BaseJournalBackend):

@@ -13,21 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.design import Trial
-from bench.executors import Executor, run_all
-from bench.record_keeper import RecordKeeper
-from bench.records import Record
-from bench.run_directory import RunDirectory
-from bench.runner import Display, Kind, RunPlan, make_worker, rehearse
-from bench.search.from_study import records_from_study
-from bench.search.state import SearchState
-from bench.search.store import BUDGET_SPENT, open_search, plan_of
-from bench.search.workers import LentWorker, SearchExecutor, Shared
-from bench.spec import Spec
-from bench.wording import counted
-from bench.worker import Progress
+from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.run import Display, Kind, RunPlan, make_worker, rehearse
+from fusetune.bench.search.from_study import records_from_study
+from fusetune.bench.search.state import SearchState
+from fusetune.bench.search.store import BUDGET_SPENT, open_search, plan_of
+from fusetune.bench.search.workers import LentWorker, SearchExecutor, Shared
+from fusetune.bench.spec import Spec, Trial
+from fusetune.bench.stats import counted
+from fusetune.bench.workers import Executor, Progress, run_all
 
-SEARCH = Kind("search", "bench.search.trial:run_step")
+SEARCH = Kind("search", "fusetune.bench.search.trial:run_step")
 
 
 def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.design import Trial, make_trial
-from bench.records import Record
-from bench.search.store import SearchPlan, SearchStore
-from bench.spec import Spec
-from tuner.search import Searcher, SearchTrial
+from fusetune.bench.results import Record
+from fusetune.bench.search.store import SearchPlan, SearchStore
+from fusetune.bench.spec import Spec, Trial, make_trial
+from fusetune.tuner.search import Searcher, SearchTrial
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.design import Trial
+from fusetune.bench.spec import Trial
 
 
 @dataclass(frozen=True)

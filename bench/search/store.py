@@ -20,14 +20,12 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from bench.errors import RunDirectoryError
-from bench.records import Record
-from bench.search.journal import SearchJournal
-from bench.values import same_value, value_id
-from tuner.convergence import higher_is_better
-from tuner.search import Searcher, SearchTrial, Status
-from tuner.search_prior import shipped_prior
-from tuner.search_space import Factor
+from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.results import Record
+from fusetune.bench.search.journal import SearchJournal
+from fusetune.bench.spec import same_value, value_id
+from fusetune.tuner.search import Factor, Searcher, SearchTrial, Status, shipped_prior
+from fusetune.tuner.training import higher_is_better
 
 JOURNAL = "search.journal"
 # Most trainings that wait in the workers' memory; each holds a model, an optimizer's state and, on a GPU, its data.
@@ -53,7 +51,7 @@ class SearchPlan:
         max_epochs: of one training.
         seed: of the search and its trainings.
         metric: what is searched for: the target's, else validation accuracy.
-        budget_epochs, prior: see `bench.spec.SearchSettings`.
+        budget_epochs, prior: see `bench.spec.spec.SearchSettings`.
         fresh_seeds: on which the winner is trained again: the spec's other seeds first, then the next numbers.
     """
 

@@ -16,13 +16,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 from scipy.stats import t as student
 
-from bench.caveats import Caveat, caveats_of
-from bench.effects import freeze
-from bench.pictures import Pictures
-from bench.records import Record
-from bench.safe_text import picture_text
-from bench.search.store import SearchPlan, is_left, plan_of, read_search
-from tuner.search import SearchTrial
+from fusetune.bench.results import Pictures, Record
+from fusetune.bench.search.store import SearchPlan, is_left, plan_of, read_search
+from fusetune.bench.spec import freeze
+from fusetune.bench.stats import Caveat, caveats_of
+from fusetune.bench.terminal import picture_text
+from fusetune.tuner.search import SearchTrial
 
 CONFIDENCE = 0.95
 # Fewer trainings than this say nothing of what matters.

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 
-from bench.design import Trial
-from bench.records import Record
-from bench.search.step import Advance
-from bench.trial import run_trial, trial_epochs
-from bench.worker import OnProgress, WorkerContext, record_without_result
+from fusetune.bench.results import Record
+from fusetune.bench.run import run_trial, trial_epochs
+from fusetune.bench.search.step import Advance
+from fusetune.bench.spec import Trial
+from fusetune.bench.workers import OnProgress, WorkerContext, record_without_result
 
 
 @dataclass

@@ -13,16 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from bench.design import Trial
-from bench.executors import UNEXPLAINED_KILL, Executor
-from bench.records import Record
-from bench.search.state import SearchState
-from bench.search.step import Advance
-from bench.search.store import BUDGET_SPENT, why_ended
-from bench.trial_state import left_in_worker
-from bench.wording import counted
-from bench.worker import OnProgress, Progress
-from tuner.search import SearchTrial
+from fusetune.bench.results import Record
+from fusetune.bench.search.state import SearchState
+from fusetune.bench.search.step import Advance
+from fusetune.bench.search.store import BUDGET_SPENT, why_ended
+from fusetune.bench.spec import Trial
+from fusetune.bench.stats import counted
+from fusetune.bench.workers import UNEXPLAINED_KILL, Executor, OnProgress, Progress, left_in_worker
+from fusetune.tuner.search import SearchTrial
 
 # How often a worker that has nothing to do looks whether the others have left something.
 _POLL_S = 0.2

@@ -1,4 +1,4 @@
-"""Ten spaces whose good region is narrow, searched beside random search: `python -m bench.search_bench.narrow`.
+"""Ten spaces with a narrow good region, searched beside random search: `python -m fusetune.bench.search_bench.narrow`.
 
 Recorded tables have a good configuration in every hundred. Here one point in 25 to one in 250 is good, and around it
 trainings diverge, fail, do not fit, or are all alike, so that nothing leads there. A space counts as found where most
@@ -18,9 +18,8 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as Printed
 
-from bench.safe_console import SafeConsole
-from tuner.search import search
-from tuner.search_space import Space
+from fusetune.bench.terminal import SafeConsole
+from fusetune.tuner.search import Space, search
 
 EPOCHS = 4
 _GOOD, _POOR = 0.9, 0.5
@@ -32,7 +31,7 @@ class Narrow:
     """A space with a narrow good region.
 
     Args:
-        space: as for `tuner.search`.
+        space: as for `tuner.search.searcher`.
         is_good: whether a configuration lies in the region.
         outside: what a training outside does: "diverges", "fails", "does not fit" or "is poor".
         budget_epochs: with which random search finds the region in more than half of the seeds.
@@ -111,7 +110,7 @@ NARROW: dict[str, Narrow] = {
 
 
 def finds(narrow: Narrow, seed: int) -> bool:
-    """Whether `tuner.search`, as it comes, finds the region within the budget."""
+    """Whether `tuner.search.searcher`, as it comes, finds the region within the budget."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         result = search(

@@ -4,8 +4,8 @@
 
 All configurations of a table share the data's order and the initial weights. Those that share batch size and
 activation are trained side by side as one wide network with hand-written gradients: the same numbers up to rounding as
-one by one, in a fifth of the time. `python -m bench.search_bench.record NAME` writes one table (minutes on one core),
-and `--prior` the prior that `tuner.search` ships, anew from all tables.
+one by one, in a fifth of the time. `python -m fusetune.bench.search_bench.record NAME` writes one table (minutes on
+one core), and `--prior` the prior that `tuner.search.searcher` ships, anew from all tables.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from bench.safe_console import say
-from bench.search_bench.table import Table
-from bench.search_bench.workloads import WORKLOADS, Workload
-from tuner import schedules
-from tuner.search_prior import SHIPPED
+from fusetune.bench.search_bench.table import Table
+from fusetune.bench.search_bench.workloads import WORKLOADS, Workload
+from fusetune.bench.terminal import say
+from fusetune.tuner.schedules import build_schedule
+from fusetune.tuner.search import SHIPPED
 
 LRS = tuple(float(f"{10 ** (-4 + half / 2):.4g}") for half in range(9))
 BATCH_SIZES = (16, 32, 64, 128, 256)
@@ -98,7 +98,7 @@ def _train_side_by_side(
     multipliers = torch.tensor(
         [
             [
-                schedules.build(name, total_steps=total, steps_per_epoch=steps_per_epoch)(step)
+                build_schedule(name, total_steps=total, steps_per_epoch=steps_per_epoch)(step)
                 for name in SCHEDULES
             ]
             for step in range(total)
@@ -182,7 +182,7 @@ def main() -> None:
         table.save(arguments.directory / f"{name}.npz")
         say(f"{name}: {table.summary()} ({time.perf_counter() - start:.0f} s)")
     if arguments.prior:
-        from bench.search_bench.replay import prior_without_family
+        from fusetune.bench.search_bench.replay import prior_without_family
 
         prior_without_family(None).save(SHIPPED)
         say(f"prior: {SHIPPED}")

@@ -20,10 +20,10 @@ import optuna
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as Printed
 
-from bench.safe_console import SafeConsole
-from bench.search_bench.peers import PEERS
-from bench.search_bench.table import TABLES, Table
-from tuner.search_prior import Prior
+from fusetune.bench.search_bench.peers import PEERS
+from fusetune.bench.search_bench.table import TABLES, Table
+from fusetune.bench.terminal import SafeConsole
+from fusetune.tuner.search import Prior
 
 MARGINS = (0.005, 0.01)
 CAP = 600

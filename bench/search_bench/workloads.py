@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from scipy.ndimage import affine_transform
 
-from bench.workloads.datasets import load, locate
-from bench.workloads.generated import generate
+from fusetune.bench.workloads import generate, load, locate
 
 
 @dataclass(frozen=True)

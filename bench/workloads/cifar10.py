@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import InputError
-from bench.user_cache import NO_HOME, user_cache
-from bench.workloads.download import DownloadError, Progress, download, md5_of
+from fusetune.bench.errors import InputError
+from fusetune.bench.user_cache import NO_HOME, user_cache
+from fusetune.bench.workloads.download import DownloadError, Progress, download, md5_of
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"

@@ -11,27 +11,27 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.catalog import DATASETS, GENERATED
-from bench.errors import InputError, unknown_name
-from bench.path_checks import is_file, is_folder
-from bench.workloads import cifar10
-from bench.workloads.download import DownloadError, Progress
-from bench.workloads.generated import GENERATORS, generate
-from bench.workloads.image_folder import check_pillow, find_images, read_images
-from bench.workloads.npz_claims import check_claims
+from fusetune.bench.catalog import DATASETS, GENERATED
+from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.path_checks import is_file, is_folder
+from fusetune.bench.spec import Source
+from fusetune.bench.workloads import cifar10
+from fusetune.bench.workloads.download import DownloadError, Progress
+from fusetune.bench.workloads.generated import GENERATORS, generate
+from fusetune.bench.workloads.image_folder import check_pillow, find_images, read_images
+from fusetune.bench.workloads.npz_claims import check_claims
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 _IMAGE_CHANNELS = (1, 3, 4)
 _DIGITS_TEST_SAMPLES = 359  # a fifth of 1,797
 _TEST_SHARE = 5  # of a folder whose labels do not say which images are for the test
-_LIBRARIES = {"digits": ("sklearn.datasets",), "folder": ("PIL.Image",)}
 
 
 @dataclass(frozen=True)
@@ -61,58 +61,20 @@ class Splits:
     num_classes: int
 
 
-@dataclass(frozen=True)
-class Source:
-    """What will be loaded, and from where. Small and picklable: made where the spec is read, loaded in a worker.
+def narrowed(source: Source, *, validation: int, limit: int | None) -> Source:
+    """Return the same source, generating no more samples than `split` needs. Other sources stay as they are.
 
-    `name` is the data set in use (a factory's reference for a factory), `wanted` the one that the spec names;
-    `reason` says why they differ. `path` is absolute. `options` are a generated set's seed and sizes, a factory's
-    keyword arguments, or a folder's labels and size. `classes` are the names by number, where they have names. `where`
-    is the place in the spec, for error messages.
+    Example:
+        >>> narrowed(Source("spirals", "spirals", options={"seed": 0}), validation=200, limit=1000).options
+        {'seed': 0, 'n_train': 1200, 'n_test': 1080}
     """
-
-    name: str
-    wanted: str
-    path: str | None = None
-    reason: str | None = None
-    is_factory: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    where: str = "data"
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether this is another data set than the spec names."""
-        return self.name != self.wanted
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        """Modules that loading it imports, of which nothing else has need."""
-        return () if self.is_factory else _LIBRARIES.get(self.name, ())
-
-    def announcement(self) -> str | None:
-        """What a person must know before training and over every report; None for the real thing."""
-        if not self.stand_in:
-            return None
-        return (
-            f"{self.wanted} {self.reason}; its stand-in {self.name} is used ({DATASETS[self.name].summary}). "
-            f"Accuracies are not those of {self.wanted}."
-        )
-
-    def narrowed(self, *, validation: int, limit: int | None) -> Source:
-        """The same source, generating no more samples than `split` needs; other sources stay as they are.
-
-        Example:
-            >>> Source("spirals", "spirals", options={"seed": 0}).narrowed(validation=200, limit=1000).options
-            {'seed': 0, 'n_train': 1200, 'n_test': 1080}
-        """
-        if self.is_factory or self.name not in GENERATORS or limit is None:
-            return self
-        full = GENERATORS[self.name]
-        sizes = {"n_train": min(full.n_train, validation + limit), "n_test": min(full.n_test, limit)}
-        # Whole blocks hold the classes in the same proportions, on which the stratified split depends.
-        rounded = {key: -(-size // full.block_samples) * full.block_samples for key, size in sizes.items()}
-        return replace(self, options={**self.options, **rounded})
+    if source.is_factory or source.name not in GENERATORS or limit is None:
+        return source
+    full = GENERATORS[source.name]
+    sizes = {"n_train": min(full.n_train, validation + limit), "n_test": min(full.n_test, limit)}
+    # Whole blocks hold the classes in the same proportions, on which the stratified split depends.
+    rounded = {key: -(-size // full.block_samples) * full.block_samples for key, size in sizes.items()}
+    return replace(source, options={**source.options, **rounded})
 
 
 def locate(
@@ -594,7 +556,10 @@ def _load_npz(source: Source) -> Arrays:
 
 def _load_factory(source: Source) -> Arrays:
     """The four arrays that a person's function returns, as a mapping or in order."""
-    from bench.workloads.factories import call_factory, load_factory  # here, because it imports torch
+    from fusetune.bench.workloads.factories import (  # here, because it imports torch
+        call_factory,
+        load_factory,
+    )
 
     at = f"{source.where}.factory"
     result = call_factory(load_factory(source.name, at), at, source.options)

@@ -27,8 +27,8 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bench.errors import InputError
-from bench.units import format_bytes
+from fusetune.bench.errors import InputError
+from fusetune.bench.units import format_bytes
 
 Progress = Callable[[int, int], None]
 

@@ -14,9 +14,11 @@ from typing import Any
 
 from torch import nn
 
-from bench.errors import InputError, closest, unknown_name
-from bench.import_paths import append_folders, hidden_file, own_folders, place_of
+from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.import_paths import append_folders, hidden_file, own_folders, place_of
 
+# The suite's packages had these names, without `fusetune.` before them.
+_RENAMED = ("kernels", "tuner", "bench")
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
@@ -132,7 +134,7 @@ def build_model_from_factory(
     Example:
         >>> import torch
         >>> build_model_from_factory(
-        ...     "bench.workloads.models:build_model", "model.factory",
+        ...     "fusetune.bench.workloads.models:build_model", "model.factory",
         ...     input_shape=(4,), num_classes=3, parameters={"name": "linear"},
         ... )(torch.zeros(2, 4)).shape
         torch.Size([2, 3])
@@ -158,6 +160,12 @@ def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
         _refuse_hidden(name, where)
         return module
     except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in _RENAMED:
+            _refuse_hidden(name, where)
+            raise InputError(
+                f"{where}: no module '{error.name}'; the suite's packages are fusetune.{', fusetune.'.join(_RENAMED)}. "
+                f"Write 'fusetune.{error.name}'"
+            ) from error
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             _refuse_hidden(name, where)
             looked = ", ".join(own_folders())

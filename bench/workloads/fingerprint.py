@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import InputError
-from bench.path_checks import is_file
-from bench.workloads import cifar10
-from bench.workloads.datasets import Source
-from bench.workloads.image_folder import find_images
+from fusetune.bench.errors import InputError
+from fusetune.bench.path_checks import is_file
+from fusetune.bench.spec import Source
+from fusetune.bench.workloads import cifar10
+from fusetune.bench.workloads.image_folder import find_images
 
 Fingerprint = dict[str, Any]
 

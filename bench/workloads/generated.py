@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.errors import InputError, unknown_name
+from fusetune.bench.errors import InputError, unknown_name
 
 FourArrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError, closest, unknown_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

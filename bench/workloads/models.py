@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bench.catalog import MODELS, NORMS
-from bench.errors import unknown_name
+from fusetune.bench.catalog import MODELS, NORMS
+from fusetune.bench.errors import unknown_name
 
 Shape = tuple[int, ...]
 
@@ -31,7 +31,7 @@ def build_model(name: str, *, input_shape: Shape, num_classes: int, **parameters
         name: a key of `bench.catalog.MODELS`.
         input_shape: (C, H, W), or (D,) for linear and mlp; ints >= 1.
         num_classes: int >= 1.
-        parameters: those that `bench.catalog.MODELS[name]` lists; None stands for the default.
+        parameters: those that `fusetune.bench.catalog.MODELS[name]` lists; None stands for the default.
             width: int >= 1, units or channels of the first layer (mlp 128, cnn 32, resnet9 64).
             depth: int >= 1, hidden layers (mlp, 2), stages (cnn, 3), residual blocks a stage (resnet9, 1).
             activation: a key of `bench.catalog.ACTIVATIONS` (relu).

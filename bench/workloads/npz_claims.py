@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from bench.units import format_bytes
+from fusetune.bench.units import format_bytes
 
 # Deflate packs at most 1,032 bytes into one; numpy's two ways of saving need no other bound.
 _MOST_PACKED = 1032

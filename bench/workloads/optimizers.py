@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from bench.catalog import OPTIMIZERS
-from bench.errors import InputError, unknown_name
-from bench.workloads.factories import call_factory, load_factory
+from fusetune.bench.catalog import OPTIMIZERS
+from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.workloads.factories import call_factory, load_factory
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def build_optimizer(
         parameters: of the model, at least one.
         lr: float >= 0, the base learning rate.
         implementation: `torch`, or `fused` for its twin in `kernels`.
-        options: those that `bench.catalog.OPTIMIZERS[name]` lists, by PyTorch's names and with PyTorch's defaults
-            (momentum and nesterov imply a momentum of 0.9); None stands for the default.
+        options: those that `fusetune.bench.catalog.OPTIMIZERS[name]` lists, by PyTorch's names and with PyTorch's
+            defaults (momentum and nesterov imply a momentum of 0.9); None stands for the default.
 
     Raises:
         ValueError: an unknown name or option, a value that torch refuses, or an optimizer that has no fused twin.
@@ -153,7 +153,7 @@ def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:
         raise ValueError(
             f"optimizer {name}: has no fused implementation; known: {known}. Use implementation: torch"
         )
-    import kernels  # here, because it needs triton
+    from fusetune import kernels  # here, because it needs triton
 
     fused: Callable[..., Optimizer] = getattr(kernels, entry.fused)
     return fused

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bench.workloads.optimizers import build_optimizer
+from fusetune.bench.workloads.optimizers import build_optimizer
 
 # A scalar, one element, and sizes that neither vectors of 4 nor of 8 divide, beside one that they do.
 _SHAPES = ((), (1,), (7, 3), (33, 65), (64, 64))

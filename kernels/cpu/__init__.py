@@ -1,8 +1,8 @@
 """A CPU backend for Triton, through Triton's own plug-in point: TTIR, then C, then a shared object.
 
-Triton finds it by the entry point `triton.backends: cpu = "kernels.cpu"` and imports it while it is itself being
-imported. Nothing here may therefore import torch, or more of Triton than `triton.backends` and `triton._C`, before a
-kernel is compiled.
+Triton finds it by the entry point `triton.backends: cpu = "fusetune.kernels.cpu"` and imports it while it is itself
+being imported. Nothing here may therefore import torch, or more of Triton than `triton.backends` and `triton._C`,
+before a kernel is compiled.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 # Whoever imports a part of this package first has Triton look for its backends now, while no part is half imported.
 import triton  # noqa: F401
 
-from kernels.cpu.toolchain import why_not
+from fusetune.kernels.cpu.cache import settled, why_not_in
+from fusetune.kernels.cpu.toolchain import why_not
 
-__all__ = ["why_not"]
+__all__ = ["settled", "why_not", "why_not_in"]

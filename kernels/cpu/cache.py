@@ -10,15 +10,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kernels.private_directory import have_private, is_temporary, temporary_directory
-from kernels.trust import distrust
+from fusetune.kernels.private_directory import have_private, is_temporary, temporary_directory
+from fusetune.kernels.trust import distrust
 
 _PREFIX = "fusetune-kernels-"
 
 
 def settle() -> None:
     """Have Triton keep what it compiles next in a directory that is there and that only this user can write to."""
-    from kernels.triton_inside import knobs
+    from fusetune.kernels.triton_inside import knobs
 
     for directory in _lasting():
         if why_not_in(directory) is None and have_private(directory):
@@ -63,7 +63,7 @@ def is_own(path: Path) -> bool:
 
 def _lasting() -> Iterator[Path]:
     """Where kernels outlive the process, the best first."""
-    from kernels.triton_inside import knobs
+    from fusetune.kernels.triton_inside import knobs
 
     yield Path(knobs.cache.dir)
     yield Path(

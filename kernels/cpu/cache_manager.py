@@ -20,9 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kernels.cpu.cache import is_own
-from kernels.triton_inside import FileCacheManager, knobs
-from kernels.trust import Distrust, distrust, read_trusted
+from fusetune.kernels.cpu.cache import is_own
+from fusetune.kernels.triton_inside import FileCacheManager, knobs
+from fusetune.kernels.trust import Distrust, distrust, read_trusted
 
 _SHARED_OBJECT = ".so"
 

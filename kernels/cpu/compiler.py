@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kernels.cpu import cache
-from kernels.cpu.rounding import nearest
-from kernels.cpu.toolchain import compile_shared_object, compiler_version, cpu_features, flags
-from kernels.triton_inside import (
+from fusetune.kernels.cpu import cache
+from fusetune.kernels.cpu.rounding import nearest
+from fusetune.kernels.cpu.toolchain import compile_shared_object, compiler_version, cpu_features, flags
+from fusetune.kernels.triton_inside import (
     BaseBackend,
     GPUTarget,
     forbids_fusing,
@@ -122,7 +122,7 @@ class CPUBackend(BaseBackend):
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
             raise RuntimeError(why)
         # Imported here: this module is imported in the middle of `import triton`.
-        from kernels.cpu.cache_manager import install
+        from fusetune.kernels.cpu.cache_manager import install
 
         cache.settle()
         install()
@@ -194,9 +194,9 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
 def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
     """Lower to C; what is not supported is a CompilationError."""
     # Imported here: this module is imported in the middle of `import triton`.
-    from kernels.cpu.diagnostics import faults_of
-    from kernels.cpu.ir_tree import read_module
-    from kernels.cpu.lowering.module import lower_module
+    from fusetune.kernels.cpu.diagnostics import faults_of
+    from fusetune.kernels.cpu.ir_tree import read_module
+    from fusetune.kernels.cpu.lowering import lower_module
 
     with faults_of(None):
         functions = read_module(module)

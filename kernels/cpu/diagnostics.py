@@ -7,9 +7,9 @@ import linecache
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kernels.cpu.ir_tree import Operation, UnreadableModuleError
-from kernels.cpu.ir_types import UnsupportedTypeError
-from kernels.triton_inside import CompilationError
+from fusetune.kernels.cpu.ir_tree import Operation, UnreadableModuleError
+from fusetune.kernels.cpu.ir_types import UnsupportedTypeError
+from fusetune.kernels.triton_inside import CompilationError
 
 
 def place(operation: Operation) -> str:

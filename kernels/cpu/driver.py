@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernels.cpu.toolchain import temporary_directory, why_not
-from kernels.triton_inside import DriverBase, GPUTarget, misfit, registered
+from fusetune.kernels.cpu.toolchain import temporary_directory, why_not
+from fusetune.kernels.triton_inside import DriverBase, GPUTarget, misfit, registered
 
 _CACHE_BYTES = 64 << 20  # more than the last level of cache of one CPU, mostly
 _ENOUGH_MS = 100.0
@@ -48,7 +48,7 @@ class CPUDriver(DriverBase):
         if os.environ.get("TRITON_DEFAULT_BACKEND") == "cpu":
             return True
         # Imported here: this module is imported in the middle of `import triton`.
-        from kernels.triton_inside import backends
+        from fusetune.kernels.triton_inside import backends
 
         others = [backend.driver for name, backend in backends.items() if name != "cpu"]
         if any(driver.is_active() for driver in others):
@@ -89,7 +89,7 @@ class CPUDriver(DriverBase):
 def _launcher(source: Any, metadata: Any) -> Callable[..., None]:
     """What Triton asks for just before it has a kernel loaded."""
     # Imported here: this module is imported in the middle of `import triton`.
-    from kernels.cpu.launcher import make_launcher
+    from fusetune.kernels.cpu.launcher import make_launcher
 
     return make_launcher(source, metadata)
 
@@ -156,7 +156,7 @@ class _Loader:
         self, name: str, binary: bytes, shared: int, device: int
     ) -> tuple[Any, Any, int, int, int]:
         """Write the object to a directory that only this user can write to, and open it."""
-        from kernels.cpu.launcher import load_function
+        from fusetune.kernels.cpu.launcher import load_function
 
         with temporary_directory() as directory:
             file = Path(directory, f"{name[:40]}.so")

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernels.cpu.ir_types import Type
-from kernels.triton_inside import ir
+from fusetune.kernels.cpu.ir_types import Type
+from fusetune.kernels.triton_inside import ir
 
 _OPERATION_LINE = re.compile(r'\s*(?:%[\w:, %#$.-]+ = )?"?([a-z_]\w*\.[\w.]+)"?(?=[\s(]|$)')
 _WITH_EMPTY_ENDS_LEFT_OUT = (

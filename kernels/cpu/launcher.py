@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from kernels.cpu.failures import LANES_OVERLAP, error_of
-from kernels.cpu.lowering.waiting import MOST_AT_ONCE
-from kernels.cpu.rounding import nearest_bits
-from kernels.triton_inside import LAUNCH_PARAMETERS
+from fusetune.kernels.cpu.failures import LANES_OVERLAP, error_of
+from fusetune.kernels.cpu.lowering import MOST_AT_ONCE
+from fusetune.kernels.cpu.rounding import nearest_bits
+from fusetune.kernels.triton_inside import LAUNCH_PARAMETERS
 
 _FORMATS = {
     "i1": "?",
@@ -86,7 +86,7 @@ def _compiled_for_overlaps(source: Any, metadata: Any) -> Any:
     # Imported here: this module is imported in the middle of `import triton`.
     import triton
 
-    from kernels.cpu.compiler import CPUOptions
+    from fusetune.kernels.cpu.compiler import CPUOptions
 
     options = {field.name: getattr(metadata, field.name) for field in fields(CPUOptions)}
     return triton.compile(source, metadata.target, {**options, "arguments_overlap": True})

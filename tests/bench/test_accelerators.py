@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from bench.batch_size.accelerators import ACCELERATORS, accelerator
-from bench.errors import InputError
+from fusetune.bench.batch_size.accelerators import ACCELERATORS, accelerator
+from fusetune.bench.errors import InputError
 
 GIB = 2**30
 

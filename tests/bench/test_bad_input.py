@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
-from bench.errors import InputError
-from bench.yaml_source import MAX_LEVELS, parse_value, parse_yaml
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.errors import InputError
+from fusetune.bench.spec.yaml import MAX_LEVELS, parse_value, parse_yaml
 
 BASE = """\
 name: a

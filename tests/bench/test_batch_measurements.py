@@ -14,18 +14,18 @@ import pytest
 import yaml
 from rich.console import Console
 
-from bench import cli
-from bench.batch_size.jobs import measure_noise, pair_sizes, time_steps
-from bench.batch_size.measurements import measured_sizes, study_measurements
-from bench.batch_size.probe import run_job
-from bench.batch_size.study import study_batch_sizes
-from bench.design import Trial, expand
-from bench.report.batch_size import render
-from bench.run_directory import RunDirectory, find_run
-from bench.spec import Spec
-from bench.worker import WorkerContext
-from bench.workloads.datasets import locate
-from tuner.throughput import ROUNDS
+from fusetune.bench.batch_size.jobs import measure_noise, pair_sizes, time_steps
+from fusetune.bench.batch_size.measurements import measured_sizes, study_measurements
+from fusetune.bench.batch_size.probe import run_job
+from fusetune.bench.batch_size.study import study_batch_sizes
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.report.batch_size import render_batch_size
+from fusetune.bench.results.directory import RunDirectory, find_run
+from fusetune.bench.spec.design import Trial, expand
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.workers.worker import WorkerContext
+from fusetune.bench.workloads.datasets import locate
+from fusetune.tuner.batch_size.throughput_curve import ROUNDS
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\
@@ -108,10 +108,10 @@ def test_sizes_end_with_the_largest_and_are_not_endless() -> None:
 
 def run_bench(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
+        [sys.executable, "-m", "fusetune.bench", *arguments],
         cwd=directory,
         env={
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(ROOT / "src"),
             "PATH": "/usr/bin:/bin",
             "OMP_NUM_THREADS": "1",
             "HOME": str(directory),
@@ -150,7 +150,7 @@ def test_the_command_measures_recommends_and_draws(tmp_path: Path) -> None:
     (again,) = study_measurements(study, records)
     assert json.loads(json.dumps(again.as_dict())) == measured
     stream = io.StringIO()
-    render(study, [again], Console(file=stream, width=100))
+    render_batch_size(study, [again], Console(file=stream, width=100))
     assert f"batch_size {measured['recommendation']['batch_size']}" in stream.getvalue()
 
 

@@ -14,22 +14,22 @@ from typing import Any
 import pytest
 from torch import nn
 
-from bench import cli
-from bench.batch_size import study as module
-from bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
-from bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
-from bench.errors import InputError
-from bench.executors import UNEXPLAINED_KILL, WorkerExecutor
-from bench.load_spec import load_spec
-from bench.memory_limit import Footprint, MemoryBudget
-from bench.record_keeper import RecordKeeper
-from bench.records import Record
-from bench.report.batch_size import _verdict
-from bench.run_directory import RunDirectory
-from bench.runner import RunPlan, make_plan
-from bench.worker import WorkerContext
-from tuner.batch_size import CPU_OVERHEAD
-from tuner.memory_lines import Line, Moment, StepMemory
+from fusetune.bench.batch_size import study as module
+from fusetune.bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
+from fusetune.bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.errors import InputError
+from fusetune.bench.report.batch_size import _verdict
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.keeper import RecordKeeper
+from fusetune.bench.results.records import Record
+from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.spec.load import load_spec
+from fusetune.bench.workers.executors import UNEXPLAINED_KILL, WorkerExecutor
+from fusetune.bench.workers.memory_limit import Footprint, MemoryBudget
+from fusetune.bench.workers.worker import WorkerContext
+from fusetune.tuner.batch_size.largest import CPU_OVERHEAD
+from fusetune.tuner.memory.lines import Line, Moment, StepMemory
 
 MIB = 2**20
 needs_linux = pytest.mark.skipif(

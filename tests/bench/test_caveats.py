@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.batch_size.study import study_batch_sizes
-from bench.caveats import caveats_of
-from bench.lr_range import study_learning_rates
-from bench.pictures import Pictures
-from bench.records import Record
-from bench.report.batch_size import render as render_batch_size
-from bench.report.lr_range import render as render_lr_range
-from bench.report.search import render as render_search
-from bench.report.terminal import render as render_run
-from bench.search.study import study_search
-from bench.stats import summarize
+from fusetune.bench.batch_size.study import study_batch_sizes
+from fusetune.bench.learning_rate.study import study_learning_rates
+from fusetune.bench.report.batch_size import render_batch_size
+from fusetune.bench.report.lr_range import render_lr_range
+from fusetune.bench.report.search import render_search
+from fusetune.bench.report.terminal import render_run
+from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.records import Record
+from fusetune.bench.search.study import study_search
+from fusetune.bench.stats.caveats import caveats_of
+from fusetune.bench.stats.summary import summarize
 
 KINDS = ("run", "search", "lr-range", "batch-size")
 STAND_IN = "cifar10 is not on this machine; its stand-in cifar10-like is used."

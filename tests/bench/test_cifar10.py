@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.errors import InputError
-from bench.workloads import cifar10
-from bench.workloads.cifar10 import ARCHIVE, FILES, FOLDER, PUBLISHED, Release
-from bench.workloads.download import DownloadError, md5_of
+from fusetune.bench.errors import InputError
+from fusetune.bench.workloads import cifar10
+from fusetune.bench.workloads.cifar10 import ARCHIVE, FILES, FOLDER, PUBLISHED, Release
+from fusetune.bench.workloads.download import DownloadError, md5_of
 
 ROWS = 20
 SMALL = replace(PUBLISHED, rows_per_file=ROWS)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import catalog, cli
-from bench.errors import InputError
-from bench.records import Record
-from tuner.schedules import SCHEDULES
+from fusetune.bench import catalog
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.errors import InputError
+from fusetune.bench.results.records import Record
+from fusetune.tuner.schedules.table import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import compile_cache
-from bench.compile_cache import (
+from fusetune.bench.user_cache import user_cache
+from fusetune.bench.workers import compile_cache
+from fusetune.bench.workers.compile_cache import (
     VARIABLE,
     keep_compiled_code_private,
     keep_headers_private,
     private_directory,
 )
-from bench.user_cache import user_cache
-from kernels import trust
+from fusetune.kernels import trust
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(place))
     monkeypatch.setattr(compile_cache.tempfile, "tempdir", None)
     monkeypatch.setenv(VARIABLE, "")  # so that it is put back
-    monkeypatch.setattr("kernels.private_directory._temporary", {})
+    monkeypatch.setattr("fusetune.kernels.private_directory._temporary", {})
     return place
 
 

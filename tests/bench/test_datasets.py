@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from bench.catalog import DATASETS
-from bench.errors import InputError
-from bench.workloads import cifar10, datasets
-from bench.workloads.datasets import Arrays, Source, check_arrays, load, locate, split
-from bench.workloads.download import DownloadError
-from bench.workloads.generated import generate
-from bench.workloads.npz_claims import check_claims
+from fusetune.bench.catalog import DATASETS
+from fusetune.bench.errors import InputError
+from fusetune.bench.spec.source import Source
+from fusetune.bench.workloads import cifar10, datasets
+from fusetune.bench.workloads.datasets import Arrays, check_arrays, load, locate, narrowed, split
+from fusetune.bench.workloads.download import DownloadError
+from fusetune.bench.workloads.generated import generate
+from fusetune.bench.workloads.npz_claims import check_claims
 
 
 def arrays_of(counts: list[int], *, test: int = 30, seed: int = 0) -> Arrays:
@@ -154,9 +155,9 @@ def test_a_split_that_cannot_be_made_is_refused(validation: int, limit: int | No
 def test_a_narrowed_source_splits_as_the_full_one(name: str, validation: int, limit: int) -> None:
     source = locate(name)
     narrow = split(
-        load(source.narrowed(validation=validation, limit=limit)), validation=validation, limit=limit
+        load(narrowed(source, validation=validation, limit=limit)), validation=validation, limit=limit
     )
-    wide_source = source.narrowed(validation=validation, limit=2 * limit)
+    wide_source = narrowed(source, validation=validation, limit=2 * limit)
     wide = split(load(wide_source), validation=validation, limit=2 * limit)
     np.testing.assert_array_equal(narrow.x_val, wide.x_val)
     np.testing.assert_array_equal(narrow.x_train, wide.x_train[:limit])
@@ -165,9 +166,9 @@ def test_a_narrowed_source_splits_as_the_full_one(name: str, validation: int, li
 
 
 def test_narrowing_never_asks_for_more_than_there_is() -> None:
-    source = locate("spirals").narrowed(validation=3000, limit=3000)
+    source = narrowed(locate("spirals"), validation=3000, limit=3000)
     assert (source.options["n_train"], source.options["n_test"]) == (3600, 1200)
-    assert locate("digits").narrowed(validation=10, limit=10) == locate("digits")
+    assert narrowed(locate("digits"), validation=10, limit=10) == locate("digits")
 
 
 # ---------------------------------------------------------------- arrays
@@ -580,8 +581,6 @@ def test_the_real_thing_needs_no_announcement() -> None:
 
 
 def test_importing_the_module_does_not_import_torch_or_scikit_learn() -> None:
-    code = (
-        "import sys, bench.workloads.datasets; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
-    )
+    code = "import sys, fusetune.bench.workloads.datasets; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

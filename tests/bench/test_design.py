@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import significance
-from bench.design import (
+from fusetune.bench.errors import InputError
+from fusetune.bench.spec.design import (
     Trial,
     _configurations,
     _drawn,
@@ -21,10 +21,10 @@ from bench.design import (
     lay_out,
     without_factors,
 )
-from bench.errors import InputError
-from bench.load_spec import load_spec
-from bench.spec import Spec
-from bench.values import LEFT_OUT
+from fusetune.bench.spec.load import load_spec
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.spec.values import LEFT_OUT
+from fusetune.bench.stats import significance
 from tests.bench.spec_text import SPEC
 
 
@@ -244,7 +244,7 @@ def test_a_random_design_of_more_than_there_can_be_is_refused_before_anything_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     many = {key: list(range(1, 90_000)) for key in ("batch_size", "epochs", "accumulation_steps")}
-    monkeypatch.setattr("bench.design._drawn", None)
+    monkeypatch.setattr("fusetune.bench.spec.design._drawn", None)
     with pytest.raises(InputError, match="1,000,000,000 configurations x 2 seeds are more than 100,000"):
         list(_configurations(spec(factors=many, design={"random": 10**9})))
 
@@ -258,7 +258,7 @@ def test_a_few_are_drawn_of_more_cells_than_a_sequence_can_have() -> None:
 
 
 def test_shipped_specs_expand(request: pytest.FixtureRequest) -> None:
-    from bench.load_spec import load_spec
+    from fusetune.bench.spec.load import load_spec
 
     paths = sorted((Path(request.config.rootpath) / "specs").glob("*.yaml"))
     assert paths

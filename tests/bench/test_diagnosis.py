@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from bench.diagnosis import merge
-from bench.records import Record
-from bench.stats import summarize
+from fusetune.bench.results.records import Record
+from fusetune.bench.stats.diagnosis import merge
+from fusetune.bench.stats.summary import summarize
+from fusetune.tuner.diagnosis import FINDINGS
 from tests.bench.test_trial import SMALL, run
-from tuner.diagnosis import FINDINGS
 
 
 def _finding(name: str, sentence: str = "Shown.") -> dict[str, Any]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import InputError
-from bench.workloads import download as download_module
-from bench.workloads.download import DownloadError, download, md5_of
+from fusetune.bench.errors import InputError
+from fusetune.bench.workloads import download as download_module
+from fusetune.bench.workloads.download import DownloadError, download, md5_of
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 MD5 = hashlib.md5(BODY).hexdigest()

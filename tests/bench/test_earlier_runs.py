@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from bench.batch_size.earlier_runs import find_rate_run, find_target_run, rows_by_size
-from bench.errors import InputError, RunDirectoryError
-from bench.records import Record
-from bench.run_directory import RunDirectory
+from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run, rows_by_size
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.records import Record
 
 SPEC: dict[str, Any] = {
     "name": "demo",
@@ -100,7 +100,7 @@ def test_the_newest_run_that_fits_is_taken(tmp_path: Path, monkeypatch: pytest.M
         path.mkdir()
         return path
 
-    monkeypatch.setattr("bench.run_directory._make_unique", make_unique)
+    monkeypatch.setattr("fusetune.bench.results.directory._make_unique", make_unique)
     written(tmp_path, three_sizes(300.0))
     expected = written(tmp_path, three_sizes(200.0))
     written(tmp_path, [trained(16, steps=None)])  # nothing reached the target

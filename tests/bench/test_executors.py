@@ -21,11 +21,17 @@ from typing import Any
 
 import pytest
 
-from bench.errors import InputError, RunDirectoryError
-from bench.executors import UNEXPLAINED_KILL, Executor, InProcessExecutor, WorkerExecutor, run_all
-from bench.messages import Message, encode
-from bench.records import Record
-from bench.worker import OnProgress, WorkerContext, WorkerSetup
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.records import Record
+from fusetune.bench.workers.executors import (
+    UNEXPLAINED_KILL,
+    Executor,
+    InProcessExecutor,
+    WorkerExecutor,
+    run_all,
+)
+from fusetune.bench.workers.messages import Message, encode
+from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
 
 MIB = 2**20
 LINUX = sys.platform == "linux"
@@ -302,7 +308,7 @@ def test_a_worker_that_the_kernel_has_counted_wanted_at_least_what_it_was_last_s
     executor: WorkerExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter([3, 4])
-    monkeypatch.setattr("bench.executors.oom_kill_count", lambda: next(counts))
+    monkeypatch.setattr("fusetune.bench.workers.executors.oom_kill_count", lambda: next(counts))
     record = executor.run(trial_to("kill_myself"), ignore)
     assert record.status == "out_of_memory"
     assert "its count of kills for memory rose from 3 to 4" in record.reason
@@ -319,7 +325,7 @@ def test_a_worker_that_the_kernel_has_counted_wanted_at_least_what_it_was_last_s
 def test_a_kill_that_nobody_has_counted_is_a_failure(
     executor: WorkerExecutor, monkeypatch: pytest.MonkeyPatch, count: int | None, told: str
 ) -> None:
-    monkeypatch.setattr("bench.executors.oom_kill_count", lambda: count)
+    monkeypatch.setattr("fusetune.bench.workers.executors.oom_kill_count", lambda: count)
     record = executor.run(trial_to("kill_myself"), ignore)
     assert record.status == "failed"
     assert told in record.reason
@@ -439,7 +445,7 @@ def test_factories_are_importable_from_the_given_directories(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "beside_the_spec.py").write_text(
-        "from bench.records import Record\n"
+        "from fusetune.bench.results.records import Record\n"
         "def run(trial, context, on_progress):\n"
         "    return Record(trial.id, {}, 0, 'ok', reason='from beside the spec')\n"
     )
@@ -487,7 +493,7 @@ def test_a_trial_over_the_limit_is_out_of_memory_and_the_worker_replaced(tmp_pat
 
 PARENT = """
 import os, sys
-from bench.executors import WorkerExecutor
+from fusetune.bench.workers.executors import WorkerExecutor
 from tests.bench.test_executors import SETUP, trial_to
 executor = WorkerExecutor(SETUP)
 executor.run(trial_to("succeed"), print)

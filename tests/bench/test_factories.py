@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from bench.errors import InputError
-from bench.workloads.factories import build_model_from_factory, call_factory, load_factory
+from fusetune.bench.errors import InputError
+from fusetune.bench.workloads.factories import build_model_from_factory, call_factory, load_factory
 
 WHERE = "spec.yaml:4: model.factory"
 

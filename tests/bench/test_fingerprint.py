@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import cli
-from bench.batch_size.earlier_runs import find_rate_run, find_target_run
-from bench.errors import InputError, RunDirectoryError
-from bench.load_spec import load_spec
-from bench.records import Record
-from bench.run_directory import RunDirectory
-from bench.runner import RunPlan, make_plan, open_directory
-from bench.workloads.datasets import Source, locate
-from bench.workloads.fingerprint import MOST_LISTED, differences, fingerprint, fingerprint_all
+from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.records import Record
+from fusetune.bench.run.plan import RunPlan, make_plan, open_directory
+from fusetune.bench.spec.load import load_spec
+from fusetune.bench.spec.source import Source
+from fusetune.bench.workloads.datasets import locate
+from fusetune.bench.workloads.fingerprint import MOST_LISTED, differences, fingerprint, fingerprint_all
 
 SPEC = """\
 name: small

@@ -11,11 +11,11 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from bench.assembly import fuse_activations
-from bench.spec import Spec
-from bench.worker import WorkerContext
-from kernels import replace
-from kernels.activations import activation_path
+from fusetune.bench.run.assembly import fuse_activations
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.workers.worker import WorkerContext
+from fusetune.kernels.activations.api import activation_path
+from fusetune.kernels.replace import models as replace
 from tests.bench.test_trial import SMALL
 
 

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bench.design import lay_out
-from bench.errors import InputError, RunDirectoryError
-from bench.load_spec import load_spec
-from bench.run_directory import RunDirectory
-from bench.spec import Spec
-from bench.workloads.datasets import load, locate
-from bench.yaml_source import MAX_LEVELS, parse_value, parse_yaml
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.spec.design import lay_out
+from fusetune.bench.spec.load import load_spec
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.spec.yaml import MAX_LEVELS, parse_value, parse_yaml
+from fusetune.bench.workloads.datasets import load, locate
 from tests.bench.spec_text import SPEC
 
 QUICK, LONG = 60, 600

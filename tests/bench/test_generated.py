@@ -10,9 +10,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from bench.catalog import GENERATED
-from bench.errors import InputError
-from bench.workloads.generated import GENERATORS, Words, generate
+from fusetune.bench.catalog import GENERATED
+from fusetune.bench.errors import InputError
+from fusetune.bench.workloads.generated import GENERATORS, Words, generate
 
 
 def digest(*arrays: np.ndarray) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from bench.executors import WorkerExecutor
-from bench.guard import descendants, kill_descendants
-from bench.records import Record
-from bench.worker import OnProgress, WorkerContext, WorkerSetup
+from fusetune.bench.results.records import Record
+from fusetune.bench.workers.executors import WorkerExecutor
+from fusetune.bench.workers.guard import descendants, kill_descendants
+from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
 from tests.bench.test_executors import FakeTrial, ignore, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has processes that adopt others")
@@ -133,7 +133,7 @@ def descendants_of_nobody() -> list[int]:
 
 PARENT = """
 import os, sys
-from bench.executors import WorkerExecutor
+from fusetune.bench.workers.executors import WorkerExecutor
 from tests.bench.test_guard import SETUP
 from tests.bench.test_executors import FakeTrial
 executor = WorkerExecutor(SETUP)

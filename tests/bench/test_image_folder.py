@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.errors import InputError
-from bench.workloads.datasets import load, locate, split
+from fusetune.bench.errors import InputError
+from fusetune.bench.workloads.datasets import load, locate, split
 
 
 def picture(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import import_paths
-from bench.errors import InputError
-from bench.import_paths import append_folders, hidden_file, leave_out_current_directory, own_folders
-from bench.workloads.factories import load_factory
+from fusetune.bench import import_paths
+from fusetune.bench.errors import InputError
+from fusetune.bench.import_paths import append_folders, hidden_file, leave_out_current_directory, own_folders
+from fusetune.bench.workloads.factories import load_factory
 
 ROOT = Path(__file__).parents[2]
 # Left out are names that Python imports itself before `python -m` runs anything.
@@ -29,7 +29,7 @@ HOSTILE = (
     "dataclasses",
     "pathlib",
 )
-# Packages of the suite's own names, and what Python imports first in a process that multiprocessing starts.
+# Packages with the names of the checkout's folders. What Python imports first in a process that multiprocessing starts.
 HOSTILE_PACKAGES = ("kernels", "tuner", "rich")
 STARTED_FIRST = ("multiprocessing",) if sys.version_info >= (3, 11) else ()
 
@@ -76,11 +76,11 @@ def test_the_current_directory_is_left_out_where_python_has_put_it_first(
     assert sys.path == rest
 
 
-def test_the_suites_own_checkout_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "path", [str(ROOT), "/elsewhere"])
+def test_the_folder_that_holds_the_suite_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "src")
+    monkeypatch.setattr(sys, "path", [str(ROOT / "src"), "/elsewhere"])
     leave_out_current_directory()
-    assert sys.path == [str(ROOT), "/elsewhere"]
+    assert sys.path == [str(ROOT / "src"), "/elsewhere"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_suites_own_checkout_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("json.py", "json:loads", "json"),
         ("torch/nets.py", "torch.nets:make", "torch"),
-        ("tuner/mine.py", "tuner.mine:make", "tuner"),
+        ("fusetune/mine.py", "fusetune.mine:make", "fusetune"),
         ("sys.py", "sys:exit", "Python itself"),
         ("textwrap/__init__.py", "textwrap:dedent", "textwrap.py"),
     ],
@@ -143,9 +143,9 @@ def test_a_run_amid_hostile_files_runs_none_of_them(tmp_path: Path, beside: bool
     specs.mkdir()
     write_hostile_files(specs if beside else here, told)
     (specs / "plain.yaml").write_text(SPEC)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "run", str(specs / "plain.yaml")],
+        [sys.executable, "-m", "fusetune.bench", "run", str(specs / "plain.yaml")],
         cwd=here,
         env=environment,
         capture_output=True,
@@ -167,9 +167,9 @@ def test_a_factory_beside_the_spec_brings_no_other_file_into_play(tmp_path: Path
     )
     spec = SPEC.replace("{name: mlp, width: 8, depth: 1}", "{factory: 'my_net:make'}")
     (tmp_path / "own.yaml").write_text(spec.replace(", implementation: fused", ""))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "run", "own.yaml"],
+        [sys.executable, "-m", "fusetune.bench", "run", "own.yaml"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

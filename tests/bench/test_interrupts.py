@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from bench.interrupts import interrupts_deferred, terminate_as_interrupt
+from fusetune.bench.interrupts import interrupts_deferred, terminate_as_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

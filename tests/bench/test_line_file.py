@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import RunDirectoryError
-from bench.line_file import LineFile
-from bench.whole_file import remove_unfinished, write_whole
+from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.results.line_file import LineFile
+from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 from tests.bench.faulty_disk import file_size_limit, full
 
 ENTRIES: list[Any] = [{"op": 1}, [1, "ü\n"], None, "text"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.records import STATUSES, Record
-from bench.report.live import Progress
+from fusetune.bench.report.live import Progress
+from fusetune.bench.results.records import STATUSES, Record
 
 
 class FakeClock:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.doctor import check_load
-from bench.load import BusyProcess, busy_processes, describe
+from fusetune.bench.doctor.checks import check_load
+from fusetune.bench.doctor.load import BusyProcess, busy_processes, describe
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

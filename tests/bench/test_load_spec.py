@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import aliases, catalog
-from bench.design import expand
-from bench.errors import InputError
-from bench.load_spec import difference, load_spec
-from bench.spec import SECTIONS, Spec
+from fusetune.bench import aliases, catalog
+from fusetune.bench.errors import InputError
+from fusetune.bench.spec.design import expand
+from fusetune.bench.spec.load import difference, load_spec
+from fusetune.bench.spec.spec import SECTIONS, Spec
+from fusetune.tuner.schedules.table import SCHEDULES
 from tests.bench.spec_text import SPEC
-from tuner.schedules import SCHEDULES
 
 
 def write(tmp_path: Path, text: str) -> Path:

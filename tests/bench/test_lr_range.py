@@ -14,15 +14,15 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench.cli import commands
-from bench.errors import InputError
-from bench.load_spec import load_spec
-from bench.lr_range import study_learning_rates, with_swept_factors
-from bench.pictures import Pictures
-from bench.records import Record
-from bench.report.lr_plot import draw_all
-from bench.report.lr_range import plot_lines, render
-from tuner.lr_scaling import LRScaling
+from fusetune.bench.cli.commands import commands
+from fusetune.bench.errors import InputError
+from fusetune.bench.learning_rate.study import study_learning_rates, with_swept_factors
+from fusetune.bench.report.lr_plot import draw_lr_range
+from fusetune.bench.report.lr_range import plot_lines, render_lr_range
+from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.records import Record
+from fusetune.bench.spec.load import load_spec
+from fusetune.tuner.learning_rate.scaling import LRScaling
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -110,7 +110,7 @@ def records() -> list[Record]:
 def rendered(width: int = 100) -> str:
     output = io.StringIO()
     study = study_learning_rates(run_json(FACTORS), records(), "results/demo/20260102-030405-abcd")
-    render(study, Console(file=output, width=width))
+    render_lr_range(study, Console(file=output, width=width))
     return output.getvalue()
 
 
@@ -162,7 +162,7 @@ def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> No
     assert scaling.exponent == pytest.approx(0.5)
     assert (scaling.points, scaling.left_out) == (3, 1)
     output = io.StringIO()
-    render(study, Console(file=output, width=200))
+    render_lr_range(study, Console(file=output, width=200))
     assert (
         "(3 tests at 16, 64, 256); 1 more are left out, their rates known to no factor of 30"
         in output.getvalue()
@@ -192,14 +192,14 @@ def test_the_character_plot_has_its_marks_where_they_belong() -> None:
 def test_pictures_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
     tested = study_learning_rates(run_json(FACTORS), records()[-2:]).tested
     pictures = Pictures(tmp_path, drawing=True)
-    draw_all(tested, pictures)
+    draw_lr_range(tested, pictures)
     paths = pictures.paths
     assert [path.name for path in paths] == ["lr-range-1.png", "lr-range-2.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     svg = paths[0].with_suffix(".svg").read_text()
     assert "suggestion 0.064" in svg
     assert "confirmed 0.032" in svg
-    draw_all(tested, Pictures(tmp_path, drawing=True))
+    draw_lr_range(tested, Pictures(tmp_path, drawing=True))
     assert paths[0].with_suffix(".svg").read_text() == svg
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import (
+from fusetune.bench.machine import (
     container_memory,
     container_memory_limit_bytes,
     cpu_name,
@@ -176,7 +176,8 @@ def test_versions_are_those_that_the_packages_report() -> None:
 
 def test_asking_about_the_machine_without_a_device_does_not_import_torch() -> None:
     code = (
-        "import sys, bench.machine as m; m.versions(); m.source_state(); m.container_memory(); m.memory_bytes();"
+        "import sys, fusetune.bench.machine as m; m.versions(); m.source_state();"
+        " m.container_memory(); m.memory_bytes();"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

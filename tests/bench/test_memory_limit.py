@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench import memory_limit as module
-from bench.machine import ContainerMemory
-from bench.memory_limit import (
+from fusetune.bench.machine import ContainerMemory
+from fusetune.bench.workers import memory_limit as module
+from fusetune.bench.workers.memory_limit import (
     CONTAINER_RESERVE_BYTES,
     Footprint,
     MemoryBudget,
@@ -28,7 +28,7 @@ from bench.memory_limit import (
     memory_limit,
     settle_footprint,
 )
-from bench.worker import WorkerSetup, make_context
+from fusetune.bench.workers.worker import WorkerSetup, make_context
 from tests.fresh_process import in_fresh_process
 
 MIB = 2**20
@@ -139,7 +139,7 @@ def test_without_a_limit_nothing_changes() -> None:
 # could not be created, none can in this process.
 CONVOLUTIONS = """
 import torch
-from bench.memory_limit import *
+from fusetune.bench.workers.memory_limit import *
 settle_footprint("cpu")
 for channels, limit_mib in enumerate([128, 64, 32, 16, 8, 4, 2, 1], start=16):
     network = torch.nn.Sequential(torch.nn.Conv2d(3, channels, 3), torch.nn.Conv2d(channels, channels, 5))
@@ -170,7 +170,8 @@ def test_convolutions_that_run_out_of_memory_are_recognised_whatever_they_raise(
 @needs_linux
 def test_the_footprint_is_settled_before_the_first_real_training_step() -> None:
     code = (
-        "import torch; from bench.memory_limit import *; settle_footprint('cpu'); first = measure_footprint('cpu');"
+        "import torch; from fusetune.bench.workers.memory_limit import *;"
+        "settle_footprint('cpu'); first = measure_footprint('cpu');"
         "settle_footprint('cpu'); second = measure_footprint('cpu');"
         "print(second.address_space_bytes - first.address_space_bytes)"
     )

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.catalog import ACTIVATIONS, MODELS, NORMS
-from bench.workloads import models
-from bench.workloads.models import build_model
+from fusetune.bench.catalog import ACTIVATIONS, MODELS, NORMS
+from fusetune.bench.workloads import models
+from fusetune.bench.workloads.models import build_model
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: x.clamp(min=0),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from bench.catalog import OPTIMIZERS
-from bench.errors import InputError
-from bench.workloads import optimizers
-from bench.workloads.optimizers import build_optimizer, build_optimizer_from_factory
+from fusetune.bench.catalog import OPTIMIZERS
+from fusetune.bench.errors import InputError
+from fusetune.bench.workloads import optimizers
+from fusetune.bench.workloads.optimizers import build_optimizer, build_optimizer_from_factory
 
 CASES: list[tuple[str, dict[str, object], Callable[..., Optimizer], dict[str, object]]] = [
     ("sgd", {}, SGD, {}),

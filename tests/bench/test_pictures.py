@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from bench.pictures import Pictures
+from fusetune.bench.results.pictures import Pictures
 from tests.bench.faulty_disk import file_size_limit, snapshot
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.records import Record
-from bench.report import terminal
-from bench.report.terminal import render
-from bench.significance import Estimate
-from bench.stats import Summary, summarize
-from bench.units import format_metric
+from fusetune.bench.report import terminal
+from fusetune.bench.report.terminal import render_run
+from fusetune.bench.results.records import Record
+from fusetune.bench.stats.significance import Estimate
+from fusetune.bench.stats.summary import Summary, summarize
+from fusetune.bench.units import format_metric
 
 GOLDEN = Path(__file__).parent / "golden"
 TARGET = {"metric": "val_accuracy", "at_least": 0.6, "at_most": None}
@@ -265,7 +265,7 @@ CASES = [
 
 def test_a_command_has_no_space_after_the_backslash_that_ends_a_line() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=False, color_system=None)
-    render(full_grid(), console)
+    render_run(full_grid(), console)
     lines = console.file.getvalue().splitlines()
     assert any(line.endswith("\\") for line in lines)
     assert not any(re.search(r"\\ +$", line) for line in lines)
@@ -273,7 +273,7 @@ def test_a_command_has_no_space_after_the_backslash_that_ends_a_line() -> None:
 
 def printed(summary: Summary, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
-    render(summary, console)
+    render_run(summary, console)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
 
@@ -306,7 +306,7 @@ def test_colour_adds_nothing_but_colour() -> None:
     coloured = Console(
         file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor", no_color=False
     )
-    render(every_status(), coloured)
+    render_run(every_status(), coloured)
     text = coloured.file.getvalue()
     assert "\x1b[" in text
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
@@ -339,9 +339,10 @@ def test_square_brackets_in_a_reason_are_printed_not_taken_for_markup() -> None:
 
 def test_the_report_needs_no_torch() -> None:
     code = (
-        "import sys, io; from bench.stats import summarize; from bench.report.terminal import render; "
-        "import bench.report.live; from rich.console import Console; "
-        "render(summarize({'spec': {}, 'trials': 0}, []), Console(file=io.StringIO())); "
+        "import sys, io; from fusetune.bench.stats.summary import summarize;"
+        "from fusetune.bench.report.terminal import render_run; "
+        "import fusetune.bench.report.live; from rich.console import Console; "
+        "render_run(summarize({'spec': {}, 'trials': 0}, []), Console(file=io.StringIO())); "
         "print(sorted({'torch', 'scipy.stats'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

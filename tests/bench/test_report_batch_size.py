@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.batch_size.earlier_runs import RateAtSize, RateRun, SizeToTarget, TargetRun
-from bench.batch_size.measurements import Measurements, study_as_dict, study_measurements
-from bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
-from bench.caveats import caveats_of
-from bench.pictures import Pictures
-from bench.records import Record
-from bench.report.batch_size import render
-from bench.report.batch_size_plot import draw_all
-from tuner.batch_size import Overhead
+from fusetune.bench.batch_size.earlier_runs import RateAtSize, RateRun, SizeToTarget, TargetRun
+from fusetune.bench.batch_size.measurements import Measurements, study_as_dict, study_measurements
+from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
+from fusetune.bench.report.batch_size import render_batch_size
+from fusetune.bench.report.batch_size_plot import draw_batch_size
+from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.records import Record
+from fusetune.bench.stats.caveats import caveats_of
+from fusetune.tuner.batch_size.largest import Overhead
 
 GOLDEN = Path(__file__).parent / "golden"
 MIB = 2**20
@@ -253,7 +253,7 @@ def measured(case: str) -> tuple[BatchSizeStudy, list[Measurements]]:
 
 def text(study: BatchSizeStudy, measurements: list[Measurements], width: int = 100) -> str:
     stream = io.StringIO()
-    render(study, measurements, Console(file=stream, width=width, color_system=None))
+    render_batch_size(study, measurements, Console(file=stream, width=width, color_system=None))
     return stream.getvalue()
 
 
@@ -334,7 +334,7 @@ def test_all_of_it_is_in_the_json() -> None:
 def test_the_pictures_are_drawn_where_there_is_something_to_see(case: str, tmp_path: Path) -> None:
     study, measurements = measured(case)
     pictures = Pictures(tmp_path, drawing=True)
-    draw_all(study, measurements, pictures)
+    draw_batch_size(study, measurements, pictures)
     if case == "nothing_fits":
         assert not list(tmp_path.iterdir())
         return

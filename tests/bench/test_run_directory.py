@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import RunDirectoryError, unusable
-from bench.records import SCHEMA_VERSION, Record
-from bench.run_directory import RunDirectory, find_run
+from fusetune.bench.errors import RunDirectoryError, unusable
+from fusetune.bench.results.directory import RunDirectory, find_run
+from fusetune.bench.results.records import SCHEMA_VERSION, Record
 from tests.bench.faulty_disk import file_size_limit
 
 
@@ -76,7 +76,7 @@ def test_runs_started_in_the_same_second_get_directories_of_their_own(tmp_path: 
 
 def test_a_run_id_that_is_taken_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = iter(["aaaa", "aaaa", "aaaa", "bbbb", "cccc", "dddd"])
-    monkeypatch.setattr("bench.run_directory.secrets.token_hex", lambda _: next(ends))
+    monkeypatch.setattr("fusetune.bench.results.directory.secrets.token_hex", lambda _: next(ends))
     with create(tmp_path) as first, create(tmp_path) as second:
         assert first.path != second.path
 
@@ -160,8 +160,8 @@ def test_a_directory_opened_for_reading_cannot_be_appended_to(tmp_path: Path) ->
 WRITER = """
 import sys
 from pathlib import Path
-from bench.records import Record
-from bench.run_directory import RunDirectory
+from fusetune.bench.results.records import Record
+from fusetune.bench.results.directory import RunDirectory
 directory = RunDirectory.create(Path(sys.argv[1]), "demo", {})
 print(directory.path, flush=True)
 for number in range(10**9):

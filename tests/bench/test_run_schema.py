@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from bench import cli
-from bench.errors import RunDirectoryError
-from bench.records import Record
-from bench.run_directory import RunDirectory
-from bench.run_schema import as_written
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.records import Record
+from fusetune.bench.results.schema import as_written
 from tests.bench import test_lr_range as lr_range_case
 from tests.bench import test_report as run_case
 

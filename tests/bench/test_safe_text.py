@@ -25,16 +25,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from bench import cli
-from bench.lr_range import study_learning_rates
-from bench.pictures import Pictures
-from bench.records import Record
-from bench.report import batch_size_plot, lr_plot
-from bench.report.live import Progress
-from bench.run_directory import RunDirectory
-from bench.safe_console import SafeConsole, say
-from bench.safe_text import one_line, picture_text, printable
-from bench.search.study import draw_all
+from fusetune.bench.cli import commands as cli
+from fusetune.bench.learning_rate.study import study_learning_rates
+from fusetune.bench.report import batch_size_plot, lr_plot
+from fusetune.bench.report.live import Progress
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.records import Record
+from fusetune.bench.search.study import draw_all
+from fusetune.bench.terminal.console import SafeConsole, say
+from fusetune.bench.terminal.text import one_line, picture_text, printable
 from tests.bench import test_lr_range as lr_range_case
 from tests.bench import test_report as run_case
 from tests.bench import test_report_batch_size as batch_size_case
@@ -246,7 +246,7 @@ def test_the_pictures_of_hostile_range_tests_are_whole(tmp_path: Path) -> None:
     directory = RunDirectory.open(hostile_range_test(tmp_path))
     pictures = Pictures(tmp_path, drawing=True)
     records, _ = directory.records()
-    lr_plot.draw_all(study_learning_rates(directory.run, records, "").tested, pictures)
+    lr_plot.draw_lr_range(study_learning_rates(directory.run, records, "").tested, pictures)
     assert pictures_are_whole(tmp_path) == 6
 
 
@@ -255,7 +255,7 @@ def test_the_picture_of_a_hostile_batch_size_search_is_whole(tmp_path: Path) -> 
     for text in ("$\\nope{$", HOSTILE_NAME):
         hostile = dataclasses.replace(study.configurations[0], factors={text: text})
         pictures = Pictures(tmp_path, drawing=True)
-        batch_size_plot.draw_all(
+        batch_size_plot.draw_batch_size(
             dataclasses.replace(study, configurations=(hostile,)), measurements, pictures
         )
         assert pictures_are_whole(tmp_path) == 2
@@ -305,6 +305,6 @@ def test_nothing_prints_past_the_safe_console() -> None:
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call) and ast.unparse(node.func) in forbidden
         ]
-    assert [line for line in found if not line.startswith("bench/safe_console.py:")] == []
+    assert [line for line in found if not line.startswith("bench/terminal/console.py:")] == []
     assert len(found) == 1  # say
     assert issubclass(SafeConsole, Console)

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from bench import runner
-from bench.assembly import make_model, prepare_data
-from bench.errors import InputError
-from bench.load_spec import load_spec
-from bench.records import Record
-from bench.run_directory import RunDirectory, RunDirectoryError
-from bench.runner import RunPlan, make_plan
-from bench.spec import Spec
-from bench.trial import run_trial
-from bench.worker import OnProgress, WorkerContext
+from fusetune.bench.errors import InputError
+from fusetune.bench.results.directory import RunDirectory, RunDirectoryError
+from fusetune.bench.results.records import Record
+from fusetune.bench.run import plan as runner
+from fusetune.bench.run.assembly import make_model, prepare_data
+from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.run.trial import run_trial
+from fusetune.bench.spec.load import load_spec
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.workers.worker import OnProgress, WorkerContext
 
 OWN = """\
 name: own

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bench.schema import schema_text, spec_schema
+from fusetune.bench.spec.schema import schema_text, spec_schema
 from tests.bench.spec_text import SPEC
 
 ROOT = Path(__file__).parents[2]

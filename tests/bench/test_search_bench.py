@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.search_bench import record as recorder
-from bench.search_bench.narrow import NARROW, shares_found
-from bench.search_bench.peers import PEERS
-from bench.search_bench.record import record
-from bench.search_bench.replay import (
+from fusetune.bench.search_bench import record as recorder
+from fusetune.bench.search_bench.narrow import NARROW, shares_found
+from fusetune.bench.search_bench.peers import PEERS
+from fusetune.bench.search_bench.record import record
+from fusetune.bench.search_bench.replay import (
     interval,
     load_table,
     prior_without_family,
@@ -23,10 +23,10 @@ from bench.search_bench.replay import (
     summary_row,
     table_names,
 )
-from bench.search_bench.table import Table
-from bench.search_bench.workloads import WORKLOADS, Workload
-from tuner import schedules
-from tuner.search_prior import Prior, shipped_prior
+from fusetune.bench.search_bench.table import Table
+from fusetune.bench.search_bench.workloads import WORKLOADS, Workload
+from fusetune.tuner.schedules import table as schedules
+from fusetune.tuner.search.prior import Prior, shipped_prior
 
 EPOCHS, BATCH = 2, 16
 
@@ -60,7 +60,9 @@ def plain_training(data: Workload, config: dict[str, Any]) -> list[int]:
         momentum = 0.9 if config["optimizer"] == "momentum" else 0.0
         optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"], momentum=momentum)
     steps = len(data.y) // BATCH
-    multiplier = schedules.build(config["schedule"], total_steps=EPOCHS * steps, steps_per_epoch=steps)
+    multiplier = schedules.build_schedule(
+        config["schedule"], total_steps=EPOCHS * steps, steps_per_epoch=steps
+    )
     right = []
     for epoch in range(EPOCHS):
         order = torch.randperm(len(data.y), generator=torch.Generator().manual_seed(epoch))

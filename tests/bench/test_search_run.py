@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.design import Trial, make_trial
-from bench.load_spec import LoadedSpec, load_spec
-from bench.pictures import Pictures
-from bench.records import Record, Status
-from bench.report.search import render
-from bench.run_directory import RunDirectory, find_run
-from bench.runner import RunPlan, make_plan
-from bench.search.run import SEARCH, run_search
-from bench.search.step import Advance
-from bench.search.store import BUDGET_SPENT, open_search, plan_of
-from bench.search.study import found_nothing, study_search
-from bench.search.trial import run_step
-from bench.search.workers import SearchExecutor
-from bench.wording import counted
-from bench.worker import OnProgress, WorkerContext, attempt, record_without_result
+from fusetune.bench.report.search import render_search
+from fusetune.bench.results.directory import RunDirectory, find_run
+from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.records import Record, Status
+from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.search.run import SEARCH, run_search
+from fusetune.bench.search.step import Advance
+from fusetune.bench.search.store import BUDGET_SPENT, open_search, plan_of
+from fusetune.bench.search.study import found_nothing, study_search
+from fusetune.bench.search.trial import run_step
+from fusetune.bench.search.workers import SearchExecutor
+from fusetune.bench.spec.design import Trial, make_trial
+from fusetune.bench.spec.load import LoadedSpec, load_spec
+from fusetune.bench.stats.wording import counted
+from fusetune.bench.workers.worker import OnProgress, WorkerContext, attempt, record_without_result
 
 BUDGET, EPOCHS = 30, 4
 SPEC = """\
@@ -171,12 +171,14 @@ class Bench:
         (self.path / "small.yaml").write_text(spec)
         loaded = load_spec(self.path / "small.yaml", device="cpu")
         plan = self._plan(loaded, jobs)
-        self.monkeypatch.setattr("bench.search.trial.trial_epochs", self.trainings.train)
-        self.monkeypatch.setattr("bench.search.trial.run_trial", self.trainings.run_whole)
+        self.monkeypatch.setattr("fusetune.bench.search.trial.trial_epochs", self.trainings.train)
+        self.monkeypatch.setattr("fusetune.bench.search.trial.run_trial", self.trainings.run_whole)
         self.monkeypatch.setattr(
-            "bench.search.run.make_worker", lambda plan, directory, index: FakeWorker(dies)
+            "fusetune.bench.search.run.make_worker", lambda plan, directory, index: FakeWorker(dies)
         )
-        self.monkeypatch.setattr("bench.search.run.rehearse", lambda plan, *arguments, **options: plan)
+        self.monkeypatch.setattr(
+            "fusetune.bench.search.run.rehearse", lambda plan, *arguments, **options: plan
+        )
         with self._directory(plan, resume) as directory:
             return run_search(loaded.spec, plan, directory, self.messages)
 
@@ -304,7 +306,7 @@ def test_what_was_lost_is_not_trained_again_only_to_be_ended(bench: Bench) -> No
 def test_a_worker_that_is_behind_catches_up_and_says_by_how_much(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.search.trial.trial_epochs", bench.trainings.train)
+    monkeypatch.setattr("fusetune.bench.search.trial.trial_epochs", bench.trainings.train)
     (bench.path / "small.yaml").write_text(SPEC)
     spec = load_spec(bench.path / "small.yaml", device="cpu").spec
     trial = make_trial(spec, {"base_lr": 0.1, "optimizer": "sgd"}, 0)
@@ -338,7 +340,7 @@ def test_the_report_tells_what_only_waited_from_what_was_dropped(bench: Bench) -
     assert told == [f"paused: {BUDGET_SPENT}"] * len(waited)
     console = Console(width=140, file=io.StringIO())
     with console.capture() as shown:
-        render(study, console)
+        render_search(study, console)
     best = [trial for trial in study.trials if trial.values][:8]
     assert waited[0] in best
     text = shown.get()
@@ -409,7 +411,7 @@ def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_succes
     study = study_search(run, records, bench.directory, no_pictures(bench))
     console = Console(width=140, file=io.StringIO())
     with console.capture() as shown:
-        render(study, console)
+        render_search(study, console)
     said = [text for text in bench.messages.said if text.startswith("NOTHING FOUND")]
     for text in (said[-1], shown.get()):
         for part in ("NOTHING FOUND", f"{BUDGET} diverged", "base_lr", "log: true"):
@@ -427,5 +429,5 @@ def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench)
     assert study.rates == ((0, 0.125), (1, 1.125), (2, 2.125), (3, 3.125))
     console = Console(width=300, file=io.StringIO())
     with console.capture() as shown:
-        render(study, console)
+        render_search(study, console)
     assert "auto came to 0.125 (seed 0), 1.12 (seed 1)" in shown.get()

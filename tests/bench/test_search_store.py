@@ -15,14 +15,22 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from bench.errors import InputError, RunDirectoryError
-from bench.load_spec import load_spec
-from bench.pictures import Pictures
-from bench.records import Record
-from bench.search.store import JOURNAL, SearchPlan, SearchStore, labels, open_search, plan_of, read_search
-from bench.search.study import fresh_runs, study_search
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.records import Record
+from fusetune.bench.search.store import (
+    JOURNAL,
+    SearchPlan,
+    SearchStore,
+    labels,
+    open_search,
+    plan_of,
+    read_search,
+)
+from fusetune.bench.search.study import fresh_runs, study_search
+from fusetune.bench.spec.load import load_spec
+from fusetune.tuner.search.searcher import Searcher
 from tests.bench.faulty_disk import file_size_limit, read_only, snapshot
-from tuner.search import Searcher
 
 SPACE: dict[str, Any] = {
     "base_lr": {"low": 0.001, "high": 1.0, "log": True},

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from bench.standard_streams import LossyFile, StandardStreams, text_stream
+from fusetune.bench.terminal.streams import LossyFile, StandardStreams, text_stream
 
 ROOT = Path(__file__).parents[2]
 FILES = """
 import os, sys
-from bench.standard_streams import open_closed_streams, StandardStreams
+from fusetune.bench.terminal.streams import open_closed_streams, StandardStreams
 {first}
 with open({path!r}, "w") as file:
     number = file.fileno()

@@ -14,10 +14,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import significance, wording
-from bench.records import Record
-from bench.significance import Estimate
-from bench.stats import Summary, summarize
+from fusetune.bench.results.records import Record
+from fusetune.bench.stats import significance, wording
+from fusetune.bench.stats.significance import Estimate
+from fusetune.bench.stats.summary import Summary, summarize
 
 INF = math.inf
 TARGET = {"metric": "val_accuracy", "at_least": 0.9}

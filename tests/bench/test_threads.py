@@ -10,15 +10,15 @@ import pytest
 import torch
 import yaml
 
-from bench import worker
-from bench.design import Trial, expand
-from bench.records import Record
-from bench.runner import RunPlan, settle_threads
-from bench.spec import Spec
-from bench.threads import measure_threads, most_threads, samples_of, timed_trials, times_of
-from bench.trial import run_trial
-from bench.worker import WorkerContext, WorkerSetup, attempt
-from bench.workloads.datasets import locate
+from fusetune.bench.results.records import Record
+from fusetune.bench.run.plan import RunPlan, settle_threads
+from fusetune.bench.run.threads import measure_threads, most_threads, samples_of, timed_trials, times_of
+from fusetune.bench.run.trial import run_trial
+from fusetune.bench.spec.design import Trial, expand
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.workers import worker
+from fusetune.bench.workers.worker import WorkerContext, WorkerSetup, attempt
+from fusetune.bench.workloads.datasets import locate
 from tests.bench.spec_text import SPEC
 
 
@@ -55,13 +55,15 @@ def trials(sizes: list[int]) -> list[Trial]:
 
 def plan(threads: Any = "auto", *, device: str = "cpu", bound: int | None = None) -> RunPlan:
     run = {"spec": {"threads": threads}, "device": device}
-    return RunPlan(trials([8, 16]), run, WorkerSetup("bench.trial:run_trial", threads=bound), None, 1)
+    return RunPlan(
+        trials([8, 16]), run, WorkerSetup("fusetune.bench.run.trial:run_trial", threads=bound), None, 1
+    )
 
 
 def settled(
     a_plan: RunPlan, done: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[RunPlan, list[str], Worker]:
-    monkeypatch.setattr("bench.runner.most_threads", lambda jobs: 4)
+    monkeypatch.setattr("fusetune.bench.run.plan.most_threads", lambda jobs: 4)
     fast, display = Worker(lambda size, count: 1.0 / count), Display()
     return settle_threads(a_plan, fast, display, done), display.said, fast  # type: ignore[arg-type]
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 import yaml
 
-from bench.batch_size.probe import run_job
-from bench.design import expand
-from bench.lr_range import run_lr_range
-from bench.records import Record
-from bench.spec import Spec
-from bench.trial import run_trial
-from bench.worker import WorkerContext
-from bench.workloads.datasets import locate
+from fusetune.bench.batch_size.probe import run_job
+from fusetune.bench.learning_rate.study import run_lr_range
+from fusetune.bench.results.records import Record
+from fusetune.bench.run.trial import run_trial
+from fusetune.bench.spec.design import expand
+from fusetune.bench.spec.spec import Spec
+from fusetune.bench.workers.worker import WorkerContext
+from fusetune.bench.workloads.datasets import locate
 
 SMALL = """\
 name: small
@@ -194,7 +194,7 @@ def test_fused_and_torch_train_to_the_same_within_rounding(optimizer: str) -> No
 
 
 def test_a_record_says_why_fused_kernels_went_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernels.launch.why_not_on_cpu", lambda: "triton 9.9: does not fit.")
+    monkeypatch.setattr("fusetune.kernels.launch.why_not_on_cpu", lambda: "triton 9.9: does not fit.")
     record = run(SMALL.replace("epochs: 2", "epochs: 2, implementation: fused"))
     assert record.status == "ok"
     assert record.provenance["path"]["optimizer"] == "torch"
@@ -211,7 +211,7 @@ def test_an_optimizer_without_a_fused_twin_is_refused() -> None:
 
 
 def test_a_wrong_fused_optimizer_is_caught_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    import kernels
+    from fusetune import kernels
 
     class Wrong(torch.optim.Adam):
         def step(self, closure: Any = None) -> Any:

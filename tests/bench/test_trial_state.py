@@ -28,11 +28,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench import trial_state
-from bench.executors import WorkerExecutor
-from bench.records import Record
-from bench.trial_state import LEFT_BEHIND, REPLACED_FOR, ProcessState
-from bench.worker import OnProgress, WorkerContext, WorkerSetup
+from fusetune.bench.results.records import Record
+from fusetune.bench.workers import trial_state
+from fusetune.bench.workers.executors import WorkerExecutor
+from fusetune.bench.workers.trial_state import LEFT_BEHIND, REPLACED_FOR, ProcessState
+from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
 from tests.bench.test_executors import FakeTrial, ignore, is_alive, wait_until
 
 LINUX = sys.platform == "linux"

@@ -10,16 +10,24 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bench.design import lay_out
-from bench.effects import freeze
-from bench.errors import InputError
-from bench.load_spec import load_spec
-from bench.records import Record
-from bench.search.store import label, labels
-from bench.stats import summarize
-from bench.values import LeftOut, frozen, key_id, left_out, same_value, value_id, value_label
-from bench.wording import configuration_label
-from tuner.search_space import Space
+from fusetune.bench.errors import InputError
+from fusetune.bench.results.records import Record
+from fusetune.bench.search.store import label, labels
+from fusetune.bench.spec.design import lay_out
+from fusetune.bench.spec.load import load_spec
+from fusetune.bench.spec.values import (
+    LeftOut,
+    freeze,
+    frozen,
+    key_id,
+    left_out,
+    same_value,
+    value_id,
+    value_label,
+)
+from fusetune.bench.stats.summary import summarize
+from fusetune.bench.stats.wording import configuration_label
+from fusetune.tuner.search.space import Space
 
 ORDINARY = [
     (64, "64"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import InputError
-from bench.wording import flow_yaml
-from bench.yaml_source import MAX_BYTES, dotted, parse_value, parse_yaml, read_yaml
+from fusetune.bench.errors import InputError
+from fusetune.bench.spec.yaml import MAX_BYTES, dotted, parse_value, parse_yaml, read_yaml
+from fusetune.bench.stats.wording import flow_yaml
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def _fresh(
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *arguments],
+        [sys.executable, "-m", "fusetune.bench", *arguments],
         cwd=directory,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
@@ -169,7 +169,7 @@ def _be_program(
     multiprocessing.get_context = lambda method=None: forking
     multiprocessing.resource_tracker.ensure_running = lambda: None
     atexit._clear()
-    from bench.__main__ import start
+    from fusetune.bench.__main__ import start
 
     code = 0
     try:

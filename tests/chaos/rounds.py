@@ -13,14 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import bench.batch_size.study
-import bench.lr_range
-import bench.runner
-import bench.search.run
-import bench.trial  # noqa: F401  what a fork then need not import
-from bench.records import Record
-from bench.run_directory import RunDirectory
-from bench.search.store import plan_of, read_search
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.records import Record
+from fusetune.bench.search.store import plan_of, read_search
 from tests.bench.faulty_disk import snapshot
 from tests.chaos.program import Ended, group_of, run_program
 from tests.end_to_end.conftest import environment

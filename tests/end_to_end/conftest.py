@@ -46,7 +46,7 @@ def environment(directory: Path) -> dict[str, str]:
     """No cached data, no network, no colour; the code of this checkout."""
     return {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(ROOT / "src"),
         "XDG_CACHE_HOME": str(directory / "cache"),
         "BENCH_DATA": str(directory / "no-data"),
         "http_proxy": "http://127.0.0.1:9",
@@ -62,7 +62,7 @@ def bench(tmp_path: Path) -> Callable[..., Done]:
 
     def run(*arguments: str, **extra: str) -> Done:
         done = subprocess.run(
-            [sys.executable, "-m", "bench", *arguments],
+            [sys.executable, "-m", "fusetune.bench", *arguments],
             cwd=tmp_path,
             env={**environment(tmp_path), **extra},
             capture_output=True,

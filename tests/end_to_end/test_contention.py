@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.effects import contended, gain
-from bench.records import Record
-from bench.run_directory import RunDirectory, find_run
-from bench.stats import Summary, summarize
+from fusetune.bench.results.directory import RunDirectory, find_run
+from fusetune.bench.results.records import Record
+from fusetune.bench.stats.effects import contended, gain
+from fusetune.bench.stats.summary import Summary, summarize
+from fusetune.tuner.measure.contention import read_processor
 from tests.end_to_end.conftest import environment
-from tuner.contention import read_processor
 
 SPEC = """\
 name: busy
@@ -36,7 +36,7 @@ def run(directory: Path, *, hogs: int) -> tuple[Summary, list[Record], str]:
     directory.mkdir()
     (directory / "busy.yaml").write_text(SPEC)
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", "busy.yaml"],
+        [sys.executable, "-m", "fusetune.bench", "run", "busy.yaml"],
         cwd=directory,
         env=environment(directory),
         stdout=subprocess.PIPE,

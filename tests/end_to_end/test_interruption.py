@@ -31,7 +31,7 @@ seeds: 2
 def running(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start a run and wait until two of its trials are recorded."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", *arguments],
+        [sys.executable, "-m", "fusetune.bench", "run", *arguments],
         cwd=directory,
         env=environment(directory),
         stdout=subprocess.PIPE,
@@ -126,7 +126,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_go_on(
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     (path,) = tmp_path.glob("results/*/*")
-    assert f"python -m bench run --resume results/slow/{path.name}" in err
+    assert f"python -m fusetune.bench run --resume results/slow/{path.name}" in err
     assert "Traceback" not in err
     kept = lines(tmp_path)
     assert 2 <= len(kept) < 8

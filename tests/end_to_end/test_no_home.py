@@ -52,11 +52,11 @@ def bench(directory: Path, *arguments: str, code: int = 0) -> subprocess.Complet
     (directory / "work" / "tiny.yaml").write_text(SPEC)
     kept = {key: value for key, value in os.environ.items() if key not in (*NAMES_AND_HOMES, *CACHES)}
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
+        [sys.executable, "-m", "fusetune.bench", *arguments],
         cwd=directory / "work",
         env={
             **kept,
-            "PYTHONPATH": f"{site}{os.pathsep}{ROOT}",
+            "PYTHONPATH": f"{site}{os.pathsep}{ROOT / 'src'}",
             "TMPDIR": str(directory / "tmp"),
             "http_proxy": "http://127.0.0.1:9",
             "https_proxy": "http://127.0.0.1:9",

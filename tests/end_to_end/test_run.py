@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.records import Record
-from bench.stats import summarize
+from fusetune.bench.results.records import Record
+from fusetune.bench.stats.summary import summarize
 from tests.end_to_end.conftest import ROOT, Done, environment
 
 Bench = Callable[..., Done]
@@ -204,7 +204,7 @@ def test_a_missed_target_is_a_finding_and_the_command_for_the_first_four_can_be_
     assert all("was not reached; best: 0." in record["reason"] for record in done.records)
     assert all("time_to_target_s" not in record["values"] for record in done.records)
 
-    lines = done.out[done.out.index("  python -m bench run") :].splitlines()
+    lines = done.out[done.out.index("  python -m fusetune.bench run") :].splitlines()
     command = list(itertools.takewhile(lambda line: line.startswith("  "), lines))
     assert max(map(len, command)) <= 80
     pasted = subprocess.run(

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from bench.cli import main
-from bench.search.store import open_search, plan_of
-from bench.search.study import FEWEST_FOR_IMPORTANCE
+from fusetune.bench.cli.commands import main
+from fusetune.bench.search.store import open_search, plan_of
+from fusetune.bench.search.study import FEWEST_FOR_IMPORTANCE
 from tests.end_to_end.conftest import Done, environment
 
 pytestmark = pytest.mark.slow
@@ -167,7 +167,7 @@ def test_two_workers_share_a_search(tmp_path: Path, bench: Callable[..., Done]) 
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Callable[..., Done]) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
-    command = [sys.executable, "-m", "bench", "run", "small.yaml"]
+    command = [sys.executable, "-m", "fusetune.bench", "run", "small.yaml"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 200

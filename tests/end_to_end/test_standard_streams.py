@@ -56,7 +56,16 @@ def shell(directory: Path, streams: str, *arguments: str) -> tuple[int, str]:
     redirections = "" if streams == NO_READER else streams
     try:
         done = subprocess.run(
-            ["sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-m", "bench", *arguments],
+            [
+                "sh",
+                "-c",
+                f'exec "$@" {redirections}',
+                "sh",
+                sys.executable,
+                "-m",
+                "fusetune.bench",
+                *arguments,
+            ],
             cwd=directory,
             env=environment(directory),
             stdout=writer if streams == NO_READER else subprocess.PIPE,

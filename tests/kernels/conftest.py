@@ -11,9 +11,10 @@ import triton
 from triton.backends import Backend, backends
 from triton.runtime import driver
 
-from kernels import activations, launch
-from kernels.cpu.compiler import CPUBackend
-from kernels.cpu.driver import CPUDriver
+from fusetune.kernels import launch
+from fusetune.kernels.activations import api as activations
+from fusetune.kernels.cpu.compiler import CPUBackend
+from fusetune.kernels.cpu.driver import CPUDriver
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD
+from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD
 
 ELEMENTS = 24
 PERIOD = 97  # of the gradients: prime to everything else that repeats

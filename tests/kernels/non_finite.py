@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD
+from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD
 
 VALUES = [float("inf"), -float("inf"), float("nan"), 1.0, 0.0]
 

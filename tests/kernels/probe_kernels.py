@@ -7,8 +7,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.kernel import StaticCase
-from kernels.launch import LaunchConfig
+from fusetune.kernels.kernel import StaticCase
+from fusetune.kernels.launch import LaunchConfig
 
 
 @triton.jit

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.checkpoint import checkpoint
 
-from kernels.activation_functions import FUNCTIONS
-from kernels.activations import (
+from fusetune.kernels.activations.api import (
     KERNELS,
     Activation,
     _activation,
@@ -26,7 +25,8 @@ from kernels.activations import (
     parameter_values,
     reference,
 )
-from kernels.recorder import record_launches
+from fusetune.kernels.activations.functions import FUNCTIONS
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.special_values import assert_rule
 
 NAMES = sorted(FUNCTIONS)

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from kernels.activation_functions import FUNCTIONS
-from kernels.activation_kernels import forward_case, precision
-from kernels.activations import Activation, activation
-from kernels.gpu_targets import TARGETS, gpu_target
-from kernels.recorder import record_launches
-from kernels.static import _compile, _disassemble
+from fusetune.kernels.activations.api import Activation, activation
+from fusetune.kernels.activations.functions import FUNCTIONS
+from fusetune.kernels.activations.kernels import forward_case, precision
+from fusetune.kernels.static.compile import _compile, _disassemble
+from fusetune.kernels.static.gpu_targets import TARGETS, gpu_target
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.test_static_gate import BASELINE
 
 Array = NDArray[np.float64]

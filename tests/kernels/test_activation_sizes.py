@@ -8,11 +8,11 @@ import pytest
 import torch
 import triton.language as tl
 
-from kernels.activation_kernels import backward_case, forward_case, index_types
-from kernels.activations import activation
-from kernels.gpu_targets import gpu_target
-from kernels.recorder import record_launches
-from kernels.static import _compile, analyse
+from fusetune.kernels.activations.api import activation
+from fusetune.kernels.activations.kernels import backward_case, forward_case, index_types
+from fusetune.kernels.static.compile import _compile, analyse
+from fusetune.kernels.static.gpu_targets import gpu_target
+from fusetune.kernels.static.recorder import record_launches
 
 LIMIT = 2**31
 NARROW = {"POSITION": tl.int32, "COLUMN": tl.int32}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import KERNELS, FusedAdam, FusedAdamW
-from kernels.adam import adam_row
-from kernels.recorder import record_launches
+from fusetune.kernels import KERNELS, FusedAdam, FusedAdamW
+from fusetune.kernels.optimizers.adam import adam_row
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.trajectories import (
     assert_within_bound,
     copies,

@@ -16,8 +16,8 @@ import pytest
 import torch
 import triton
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD
-from kernels.recorder import record_launches
+from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.trajectories import copies, largest_error, parameters, set_gradients
 
 pytestmark = pytest.mark.usefixtures("cpu_path")

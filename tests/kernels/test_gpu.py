@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
-from kernels import KERNELS, FusedAdamW, FusedSGD, activation
-from kernels.activation_functions import FUNCTIONS
-from kernels.activations import reference
-from kernels.launch import path_of
+from fusetune.kernels import KERNELS, FusedAdamW, FusedSGD, activation
+from fusetune.kernels.activations.api import reference
+from fusetune.kernels.activations.functions import FUNCTIONS
+from fusetune.kernels.launch import path_of
 from tests.kernels.binder import binder_runs
 from tests.kernels.model_shapes import MODELS
 from tests.kernels.probe_kernels import add_kernel

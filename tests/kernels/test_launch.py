@@ -12,12 +12,12 @@ import pytest
 import torch
 from triton.runtime import driver
 
-from kernels.launch import path_on, why_not_on_cpu
+from fusetune.kernels.launch import path_on, why_not_on_cpu
 
 CPU = torch.device("cpu")
 STEP = """
 import torch
-from kernels import FusedSGD
+from fusetune.kernels import FusedSGD
 p = torch.nn.Parameter(torch.ones(5))
 p.grad = torch.ones(5)
 optimizer = FusedSGD([p], lr=0.25)
@@ -45,18 +45,20 @@ def test_triton_finds_the_backend_by_itself() -> None:
 
 
 def test_importing_triton_imports_no_kernel_of_ours() -> None:
-    code = "import sys, triton; print(*sorted(name for name in sys.modules if name.startswith('kernels')))"
+    code = "import sys, triton; print(*sorted(name for name in sys.modules if name.startswith('fusetune')))"
     assert set(run(code).split()) <= {
-        "kernels",
-        "kernels.cpu",
-        "kernels.cpu.cache",
-        "kernels.cpu.compiler",
-        "kernels.cpu.driver",
-        "kernels.cpu.rounding",
-        "kernels.cpu.toolchain",
-        "kernels.triton_inside",
-        "kernels.private_directory",
-        "kernels.trust",
+        "fusetune",
+        "fusetune.exports",
+        "fusetune.kernels",
+        "fusetune.kernels.cpu",
+        "fusetune.kernels.cpu.cache",
+        "fusetune.kernels.cpu.compiler",
+        "fusetune.kernels.cpu.driver",
+        "fusetune.kernels.cpu.rounding",
+        "fusetune.kernels.cpu.toolchain",
+        "fusetune.kernels.triton_inside",
+        "fusetune.kernels.private_directory",
+        "fusetune.kernels.trust",
     }
 
 
@@ -93,7 +95,7 @@ def test_cpu_tensors_go_by_torch_where_a_gpu_has_the_driver() -> None:
 
 
 def test_an_unregistered_backend_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernels.launch.backends", {"nvidia": object()})
+    monkeypatch.setattr("fusetune.kernels.launch.backends", {"nvidia": object()})
     why_not_on_cpu.cache_clear()
     try:
         assert path_on(CPU) == "torch"

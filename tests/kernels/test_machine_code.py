@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.machine_code import parse_gcn, parse_sass, path_through
+from fusetune.kernels.static.machine_code import parse_gcn, parse_sass, path_through
 
 SASS = """
 .text.k:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels import FusedSGD
-from kernels.multi_tensor import MultiTensorTable, _chunks, is_flat
-from kernels.recorder import record_launches
+from fusetune.kernels import FusedSGD
+from fusetune.kernels.optimizers.tables import MultiTensorTable, _chunks, is_flat
+from fusetune.kernels.static.recorder import record_launches
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import torch
 import triton
 from torch import nn
 
-from kernels import FusedSGD, activation, replace_activations
-from kernels.activation_functions import FUNCTIONS
-from kernels.recorder import record_launches
+from fusetune.kernels import FusedSGD, activation, replace_activations
+from fusetune.kernels.activations.functions import FUNCTIONS
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.binder import binder_runs
 
 pytestmark = pytest.mark.usefixtures("cpu_driver")
@@ -143,7 +143,7 @@ def test_whoever_listens_is_told_of_every_launch() -> None:
 
 
 def test_a_hook_before_a_kernels_runs_is_called() -> None:
-    from kernels.activation_kernels import forward_kernel
+    from fusetune.kernels.activations.kernels import forward_kernel
 
     x = torch.randn(64)
     activation(x, "mish")

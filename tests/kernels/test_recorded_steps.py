@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD, multi_tensor
-from kernels.adam import adam_row
-from kernels.recorder import record_launches
+from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD
+from fusetune.kernels.optimizers import tables as multi_tensor
+from fusetune.kernels.optimizers.adam import adam_row
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.model_shapes import MODELS, Shapes
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -6,8 +6,8 @@ import pytest
 import torch
 from triton.runtime import driver
 
-from kernels.launch import LaunchConfig, launch, path_of
-from kernels.recorder import Launch, Recording, record_launches
+from fusetune.kernels.launch import LaunchConfig, launch, path_of
+from fusetune.kernels.static.recorder import Launch, Recording, record_launches
 from tests.kernels.probe_kernels import add_kernel
 
 CONFIG = LaunchConfig(block_size=256, num_warps=2)

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kernels import replace as subject
-from kernels.activation_functions import FUNCTIONS
-from kernels.activations import Activation
-from kernels.recorder import record_launches
-from kernels.replace import replace_activations, verify_activation
+from fusetune.kernels.activations.api import Activation
+from fusetune.kernels.activations.functions import FUNCTIONS
+from fusetune.kernels.replace import models as subject
+from fusetune.kernels.replace.models import replace_activations, verify_activation
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.random_programs import Program
 
 

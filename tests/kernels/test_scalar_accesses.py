@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernels.machine_code import Instruction, parse_sass
-from kernels.scalar_accesses import scalar_accesses
+from fusetune.kernels.static.machine_code import Instruction, parse_sass
+from fusetune.kernels.static.scalar_accesses import scalar_accesses
 
 TTGIR = """
     %address = tt.load %record : !tt.ptr<i64> loc(#loc1)

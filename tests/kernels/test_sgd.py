@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import KERNELS, FusedSGD
-from kernels.sgd import sgd_reference_, sgd_row
+from fusetune.kernels import KERNELS, FusedSGD
+from fusetune.kernels.optimizers.sgd import sgd_reference_, sgd_row
 from tests.kernels.trajectories import (
     assert_within_bound,
     copies,

@@ -18,12 +18,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.interpreter import InterpretedFunction
 
-import kernels
-from kernels import static
-from kernels.gpu_targets import TARGETS, occupancy
-from kernels.kernel import Kernel, StaticCase
-from kernels.launch import LaunchConfig
-from kernels.static import analyse
+from fusetune.kernels.kernel import Kernel, StaticCase
+from fusetune.kernels.launch import LaunchConfig
+from fusetune.kernels.static import compile as static
+from fusetune.kernels.static.compile import analyse
+from fusetune.kernels.static.gpu_targets import TARGETS, occupancy
 from tests.kernels.probe_kernels import (
     add_case,
     add_kernel,
@@ -204,7 +203,7 @@ def test_reading_twice_gives_the_same_report() -> None:
 @pytest.mark.slow
 def test_another_process_with_another_hash_seed_gives_the_same_report() -> None:
     code = (
-        "import json; from dataclasses import asdict; from kernels.static import analyse\n"
+        "import json; from dataclasses import asdict; from fusetune.kernels.static.compile import analyse\n"
         "from tests.kernels.probe_kernels import two_ways_case\n"
         "print(json.dumps([asdict(analyse(two_ways_case(), t)) for t in ('sm_90', 'gfx942')]))"
     )
@@ -243,7 +242,7 @@ def only_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
         bytes_moved=lambda _: 0,
         static_cases=(add_case(), replace(add_case("bf16"), config=LaunchConfig(1024, 4))),
     )
-    monkeypatch.setattr(kernels, "KERNELS", {"probe": probe}, raising=False)
+    monkeypatch.setattr(static, "KERNELS", {"probe": probe})
 
 
 @pytest.mark.usefixtures("only_the_probe")

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import triton
 
-from kernels import KERNELS
-from kernels.gpu_targets import TARGETS
-from kernels.static import StaticReport, analyse, shipped_cases
+from fusetune.kernels import KERNELS
+from fusetune.kernels.static.compile import StaticReport, analyse, shipped_cases
+from fusetune.kernels.static.gpu_targets import TARGETS
 
 BASELINE = Path(__file__).with_name("static_baseline.json")
 UPDATE = os.environ.get("UPDATE_STATIC") == "1"

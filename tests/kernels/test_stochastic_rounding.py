@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD
-from kernels.recorder import record_launches
-from kernels.stochastic_rounding import RandomSource, stochastically_rounded
+from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD
+from fusetune.kernels.optimizers.rounding import RandomSource, stochastically_rounded
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels import rounding_laws
 from tests.kernels.trajectories import copies, largest_error, parameters, set_gradients
 

@@ -18,10 +18,10 @@ import pytest
 import torch
 import triton
 
-from kernels import trial_launch, triton_inside
-from kernels.cpu.compiler import CPUBackend
-from kernels.cpu.driver import CPUDriver
-from kernels.launch import path_on, why_not_here
+from fusetune.kernels import trial_launch, triton_inside
+from fusetune.kernels.cpu.compiler import CPUBackend
+from fusetune.kernels.cpu.driver import CPUDriver
+from fusetune.kernels.launch import path_on, why_not_here
 
 ROOT = Path(__file__).parents[2]
 # A Python that changes Triton's modules as they are imported.
@@ -92,8 +92,8 @@ WORK = """
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
     import torch
-    from kernels import FusedSGD, activation
-    from kernels.activations import activation_path
+    from fusetune.kernels import FusedSGD, activation
+    from fusetune.kernels.activations.api import activation_path
     p = torch.nn.Parameter(torch.ones(5))
     p.grad = torch.ones(5)
     optimizer = FusedSGD([p], lr=0.25)
@@ -102,7 +102,7 @@ with warnings.catch_warnings(record=True) as seen:
     x = torch.linspace(-2, 2, 9)
     values = [p.tolist(), activation(x, "silu").tolist()]
     paths = [optimizer.path, activation_path(x)]
-    from bench.doctor import diagnose
+    from fusetune.bench.doctor.checks import diagnose
     checks = {check.name: [check.state, check.detail, check.what_to_do] for check in diagnose()}
 said = [str(each.message) for each in seen if "does not fit" in str(each.message)]
 print(json.dumps({"paths": paths, "values": values, "said": said, "checks": checks}))
@@ -231,7 +231,7 @@ def test_options_of_other_backends_are_accepted_and_those_of_none_refused() -> N
 
 def test_without_other_backends_every_option_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = CPUBackend(triton_inside.GPUTarget("cpu", "any", 1))
-    monkeypatch.setattr("kernels.cpu.compiler.options_elsewhere", dict)
+    monkeypatch.setattr("fusetune.kernels.cpu.compiler.options_elsewhere", dict)
     parsed = backend.parse_options({"num_warps": 2, "brand_new": True})
     assert (parsed.num_warps, parsed.brand_new) == (2, True)  # type: ignore[attr-defined]
     assert parsed.hash() == backend.parse_options({"num_warps": 2}).hash()  # it compiles nothing anew
@@ -257,7 +257,7 @@ def test_fusing_is_forbidden_where_triton_forbids_it(monkeypatch: pytest.MonkeyP
     backend = CPUBackend(triton_inside.GPUTarget("cpu", "any", 1))
     assert backend.parse_options({}).enable_fp_fusion
     assert not backend.parse_options({"enable_fp_fusion": False}).enable_fp_fusion
-    monkeypatch.setattr("kernels.cpu.compiler.forbids_fusing", lambda: True)
+    monkeypatch.setattr("fusetune.kernels.cpu.compiler.forbids_fusing", lambda: True)
     assert not backend.parse_options({"enable_fp_fusion": True}).enable_fp_fusion
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels import trust
-from kernels.trust import distrust, read_trusted
+from fusetune.kernels import trust
+from fusetune.kernels.trust import distrust, read_trusted
 
 ANOTHER = os.getuid() + 4321
 

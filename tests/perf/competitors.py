@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels import FusedAdam, FusedAdamW, FusedSGD, replace_activations
-from kernels.activations import activation, reference
+from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD, replace_activations
+from fusetune.kernels.activations.api import activation, reference
 from tests.perf.race import Side
 
 OPTIMIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {

@@ -20,11 +20,11 @@ import triton.language as tl
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from kernels import KERNELS, FusedAdam, activation
-from kernels.activation_functions import FUNCTIONS
-from kernels.activation_kernels import forward_kernel, index_types, launch_config
-from kernels.adam import adam_kernel
-from kernels.launch import launch, why_not_on_cpu
+from fusetune.kernels import KERNELS, FusedAdam, activation
+from fusetune.kernels.activations.functions import FUNCTIONS
+from fusetune.kernels.activations.kernels import forward_kernel, index_types, launch_config
+from fusetune.kernels.launch import launch, why_not_on_cpu
+from fusetune.kernels.optimizers.adam import adam_kernel
 from tests.kernels.model_shapes import MODELS
 from tests.perf.competitors import (
     OPTIMIZERS,

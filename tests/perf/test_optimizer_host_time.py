@@ -15,8 +15,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from kernels import FusedAdam, FusedSGD
-from kernels.recorder import record_launches
+from fusetune.kernels import FusedAdam, FusedSGD
+from fusetune.kernels.static.recorder import record_launches
 from tests.kernels.model_shapes import MODELS
 from tests.kernels.test_recorded_steps import CountOperations
 

@@ -20,10 +20,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuner import schedules
-from tuner.batches import Augment, Batches
-from tuner.convergence import Training
-from tuner.training import Plan, train
+from fusetune.tuner.diagnosis import LayerStatistics
+from fusetune.tuner.schedules import table as schedules
+from fusetune.tuner.training.batches import Augment, Batches
+from fusetune.tuner.training.loop import Plan, train
+from fusetune.tuner.training.outcome import Training
 
 VARIED_FROM = 100
 REVARIED_FROM = 200
@@ -298,7 +299,9 @@ def _run(case: Case) -> Training:
     steps = len(batches)
     plan = Plan(
         epochs=case.epochs,
-        schedule=schedules.build(case.schedule, total_steps=case.epochs * steps, steps_per_epoch=steps),
+        schedule=schedules.build_schedule(
+            case.schedule, total_steps=case.epochs * steps, steps_per_epoch=steps
+        ),
         label_smoothing=case.label_smoothing,
         grad_clip=case.grad_clip,
     )
@@ -308,7 +311,7 @@ def _run(case: Case) -> Training:
         batches,
         plan=plan,
         validation=Batches(x_val, y_val, 400),
-        layer_statistics=True,
+        observer=LayerStatistics,
     )
 
 

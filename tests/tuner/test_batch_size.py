@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.batch_size import (
+from fusetune.tuner.batch_size.largest import (
     CPU_OVERHEAD,
     LargestBatch,
     Overhead,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tuner.batches import Augment, Batches, channel_statistics
-from tuner.evaluation import evaluate
+from fusetune.tuner.training.batches import Augment, Batches, channel_statistics
+from fusetune.tuner.training.evaluation import evaluate
 
 
 def _images(count: int = 32, channels: int = 3, height: int = 8, width: int = 9) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.caching_allocator import MIB, replay
+from fusetune.tuner.memory.caching_allocator import MIB, replay
 
 
 @pytest.mark.parametrize(

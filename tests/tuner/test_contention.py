@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.contention import (
+from fusetune.tuner.measure.contention import (
     CONTENDED,
     Contention,
     ProcessorReading,

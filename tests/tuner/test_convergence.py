@@ -4,15 +4,15 @@ import math
 
 import pytest
 
-from tuner.convergence import (
+from fusetune.tuner.training.outcome import (
     Crossing,
     EarlyStop,
     Target,
     Training,
     divergence,
     higher_is_better,
-    outcome,
-    values,
+    metrics_of,
+    status_of,
 )
 
 
@@ -166,11 +166,11 @@ TARGET = Target("val_accuracy", at_least=0.9)
 def test_outcome_puts_diverged_before_ok_before_stopped_early_before_missed_target(
     accuracies: list[float | None], facts: dict, target: Target | None, status: str, reason: str
 ) -> None:
-    assert outcome(_training(accuracies, **facts), target) == (status, reason)
+    assert status_of(_training(accuracies, **facts), target) == (status, reason)
 
 
 def test_time_to_target_is_exactly_steps_to_target_times_the_step_time_up_to_the_target() -> None:
-    numbers = values(_training([0.5, 0.9, 0.95]), TARGET)
+    numbers = metrics_of(_training([0.5, 0.9, 0.95]), TARGET)
     assert numbers["steps_to_target"] == 20
     assert numbers["epochs_to_target"] == 2
     assert numbers["samples_to_target"] == 1280
@@ -180,7 +180,7 @@ def test_time_to_target_is_exactly_steps_to_target_times_the_step_time_up_to_the
 
 
 def test_step_time_is_over_all_steps_where_the_target_was_missed() -> None:
-    numbers = values(_training([0.5, 0.6, 0.7]), TARGET)
+    numbers = metrics_of(_training([0.5, 0.6, 0.7]), TARGET)
     assert numbers["step_time_s"] == pytest.approx(0.02)
     assert numbers["training_s"] == pytest.approx(0.6)
     assert not [name for name in numbers if name.endswith("_to_target") or name == "time_to_target_s"]
@@ -188,7 +188,7 @@ def test_step_time_is_over_all_steps_where_the_target_was_missed() -> None:
 
 def test_best_and_final_values_are_those_of_the_curve() -> None:
     training = _training([0.5, 0.8, 0.7], curve=_curve([0.5, 0.8, 0.7], [2.0, 1.0, 1.5]))
-    numbers = values(training)
+    numbers = metrics_of(training)
     assert (numbers["best_val_accuracy"], numbers["final_val_accuracy"]) == (0.8, 0.7)
     assert (numbers["best_val_loss"], numbers["final_val_loss"]) == (1.0, 1.5)
     assert (numbers["final_train_loss"], numbers["final_train_accuracy"]) == (1.5, 0.5)
@@ -197,7 +197,7 @@ def test_best_and_final_values_are_those_of_the_curve() -> None:
 
 
 def test_what_is_not_known_or_not_finite_is_absent() -> None:
-    numbers = values(_training([], step_times_s=[], compile_s=None))
+    numbers = metrics_of(_training([], step_times_s=[], compile_s=None))
     assert set(numbers) == {
         "peak_bytes",
         "steps",
@@ -207,14 +207,14 @@ def test_what_is_not_known_or_not_finite_is_absent() -> None:
         "evaluation_s",
         "first_step_s",
     }
-    diverged = values(_training([0.5, None], curve=_curve([0.5, None], [1.0, None]), diverged="nan"))
+    diverged = metrics_of(_training([0.5, None], curve=_curve([0.5, None], [1.0, None]), diverged="nan"))
     assert diverged["best_val_loss"] == 1.0
     assert "final_val_loss" not in diverged
     assert all(math.isfinite(number) for number in diverged.values())
 
 
 def test_every_value_has_a_unit() -> None:
-    from bench.units import METRICS
+    from fusetune.bench.units import METRICS
 
     complete = _training([0.95], compile_s=1.0, test_loss=0.3, test_accuracy=0.9)
-    assert set(values(complete, TARGET)) <= set(METRICS)
+    assert set(metrics_of(complete, TARGET)) <= set(METRICS)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tuner.critical_batch import fit_critical_batch
+from fusetune.tuner.batch_size.critical import fit_critical_batch
 
 SIZES = [16, 32, 64, 128, 256, 512]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from fusetune.tuner.diagnosis import Finding, diagnose
+from fusetune.tuner.training.outcome import Training
 from tests.tuner.faulty_runs import FAULTS, JUDGED_FROM, Case, healthy, is_as_made, judged_from, run, short
-from tuner.convergence import Training
-from tuner.diagnosis import Finding, diagnose
 
 MADE = 12  # runs of each fault that count
 SOUND_RUNS = 60
@@ -448,7 +448,7 @@ def test_bad_input_is_refused(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_the_diagnosis_needs_no_torch() -> None:
-    code = "import sys, tuner.diagnosis; print('torch' in sys.modules)"
+    code = "import sys, fusetune.tuner.diagnosis; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

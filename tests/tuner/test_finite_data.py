@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from tuner import finite_data
-from tuner.batches import Batches
-from tuner.finite_data import check_finite, samples_not_finite, tensor_not_finite
+from fusetune.tuner.training import finite_data
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.finite_data import check_finite, samples_not_finite, tensor_not_finite
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 2**22])

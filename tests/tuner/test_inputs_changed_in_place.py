@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuner.batches import Batches
-from tuner.evaluation import evaluate
-from tuner.layer_statistics import LayerStatistics
-from tuner.lr_blind_guess import blind_guess_loss
-from tuner.lr_confirm import confirm
-from tuner.lr_range import lr_range_test
-from tuner.lr_sweep import mean_loss
-from tuner.noise_scale import gradient_norms
-from tuner.tensor_memory import peak_tensor_bytes
-from tuner.training import Plan, train
+from fusetune.tuner.batch_size.noise import gradient_norms
+from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics
+from fusetune.tuner.learning_rate.blind_guess import blind_guess_loss
+from fusetune.tuner.learning_rate.confirmation import confirm
+from fusetune.tuner.learning_rate.range import lr_range_test
+from fusetune.tuner.learning_rate.sweep import mean_loss
+from fusetune.tuner.memory.peak import peak_tensor_bytes
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.evaluation import evaluate
+from fusetune.tuner.training.loop import Plan, train
 
 SEED = 3
 
@@ -125,7 +125,7 @@ def test_a_training_is_that_of_a_model_that_works_on_a_copy(loss_fn: Callable[..
             validation=Batches(x[:90], y[:90], 40),
             test=Batches(x[90:], y[90:], 40),
             loss_fn=loss,
-            layer_statistics=True,
+            observer=LayerStatistics,
         )
         timeless = [{k: v for k, v in entry.items() if k != "time_s"} for entry in training.curve]
         curves.append((timeless, training.test_loss, training.test_accuracy, training.statistics))

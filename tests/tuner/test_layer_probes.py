@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuner import layer_probes
-from tuner.batches import Batches
-from tuner.diagnosis import diagnose
-from tuner.layer_probes import watching
-from tuner.layer_statistics import LayerStatistics
-from tuner.training import Plan, train
+from fusetune.tuner.diagnosis import diagnose, layer_probes
+from fusetune.tuner.diagnosis.layer_probes import watching
+from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.loop import Plan, train
 
 Call = Callable[[Tensor], Tensor]
 
@@ -294,7 +293,7 @@ def test_training_a_model_of_functions_is_the_same_bit_for_bit_when_it_is_looked
             _batches(batch_size),
             plan=Plan(epochs=2, precision=precision),
             validation=_batches(64),
-            layer_statistics=on,
+            observer=LayerStatistics if on else None,
         )
         trained.append(model.state_dict())
         losses.append([(entry["train_loss"], entry["val_loss"]) for entry in training.curve])
@@ -310,7 +309,7 @@ def _diagnosed(model: nn.Module) -> list[tuple[str, str]]:
         _batches(),
         plan=Plan(epochs=3),
         validation=_batches(256),
-        layer_statistics=True,
+        observer=LayerStatistics,
     )
     found = diagnose(training.curve, statistics=training.statistics, batch_size=32)
     return [(finding.name, finding.sentence) for finding in found]

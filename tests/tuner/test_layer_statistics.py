@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tuner import layer_probes
-from tuner.batches import Augment, Batches
-from tuner.convergence import Training
-from tuner.layer_statistics import LayerStatistics, Snapshot
-from tuner.training import Plan, train
+from fusetune.tuner.diagnosis import layer_probes
+from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics, Snapshot
+from fusetune.tuner.training.batches import Augment, Batches
+from fusetune.tuner.training.loop import Plan, train
+from fusetune.tuner.training.outcome import Training
 
 
 def _batches(batch_size: int = 32, *, samples: int = 256, features: int = 6) -> Batches:
@@ -241,7 +241,7 @@ def test_a_training_is_the_same_bit_for_bit_with_statistics_and_without(plan: Pl
             _batches(batch_size),
             plan=plan,
             validation=_batches(64),
-            layer_statistics=on,
+            observer=LayerStatistics if on else None,
         )
         trained.append(model.state_dict())
         curves.append(_curve(training))
@@ -265,14 +265,14 @@ def test_a_training_with_augmentation_is_the_same_with_statistics_and_without() 
             data,
             plan=Plan(epochs=2),
             validation=data,
-            layer_statistics=on,
+            observer=LayerStatistics if on else None,
         )
         losses.append(_curve(training))
     assert losses[0] == losses[1]
 
 
 def test_statistics_are_off_the_training_clock() -> None:
-    from tuner.measure import Stopwatch
+    from fusetune.tuner.measure.stopwatch import Stopwatch
 
     now = [0.0]
 
@@ -288,7 +288,7 @@ def test_statistics_are_off_the_training_clock() -> None:
         plan=Plan(epochs=2),
         validation=_batches(256),
         stopwatch=Stopwatch(clock=lambda: now[0]),
-        layer_statistics=True,
+        observer=LayerStatistics,
     )
     assert training.step_times_s == [0.25] * 16
     # One pass of 128 samples before the first update and one after each epoch.
@@ -307,7 +307,7 @@ def test_the_untrained_models_gradients_are_those_of_the_first_batch() -> None:
         _batches(32),
         plan=Plan(epochs=1, grad_clip=1e-4),
         validation=_batches(64),
-        layer_statistics=True,
+        observer=LayerStatistics,
     )
     assert _layers(training.statistics[0])["0"]["grad_norm"] == pytest.approx(expected, rel=1e-6)
 
@@ -324,7 +324,7 @@ def test_a_compiled_training_is_looked_into_through_the_model_itself() -> None:
             _batches(32),
             plan=Plan(epochs=2, compile=True),
             validation=_batches(64),
-            layer_statistics=on,
+            observer=LayerStatistics if on else None,
         )
         curves.append(_curve(training))
     assert curves[0] == curves[1]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from tuner import schedules
-from tuner.learning_rate import LearningRate
+from fusetune.tuner.schedules import table as schedules
+from fusetune.tuner.training.rate import LearningRate
 
 
 def _groups(*rates: float) -> torch.optim.SGD:

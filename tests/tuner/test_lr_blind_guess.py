@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tuner.lr_blind_guess import blind_guess_loss
+from fusetune.tuner.learning_rate.blind_guess import blind_guess_loss
 
 
 def seen(shape: tuple[int, ...], labels: Callable[[], Any], batches: int = 30) -> list[tuple[Tensor, Any]]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.lr_confirm import candidates, confirm
-from tuner.lr_range import LRRange
+from fusetune.tuner.learning_rate.confirmation import candidates, confirm
+from fusetune.tuner.learning_rate.range import LRRange
 
 
 def found(suggestion: float | None, edge: float | None) -> LRRange:

@@ -16,13 +16,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.workloads.generated import generate
-from bench.workloads.models import build_model
+from fusetune.bench.workloads.generated import generate
+from fusetune.bench.workloads.models import build_model
+from fusetune.tuner.learning_rate.confirmation import confirm
+from fusetune.tuner.learning_rate.range import LRRange, lr_range_test
+from fusetune.tuner.learning_rate.sweep import EndlessBatches, StepSettings, Sweeper
+from fusetune.tuner.training.batches import Batches
 from tests.tuner.snapshots import same
-from tuner.batches import Batches
-from tuner.lr_confirm import confirm
-from tuner.lr_range import LRRange, lr_range_test
-from tuner.lr_sweep import EndlessBatches, StepSettings, Sweeper
 
 cross_entropy = nn.functional.cross_entropy
 

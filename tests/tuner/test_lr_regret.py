@@ -18,11 +18,11 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from bench.workloads.generated import generate
-from bench.workloads.models import build_model
-from tuner.lr_confirm import candidates, confirm
-from tuner.lr_curve import smoothed
-from tuner.lr_range import LRRange, lr_range_test
+from fusetune.bench.workloads.generated import generate
+from fusetune.bench.workloads.models import build_model
+from fusetune.tuner.learning_rate.confirmation import candidates, confirm
+from fusetune.tuner.learning_rate.curve import smoothed
+from fusetune.tuner.learning_rate.range import LRRange, lr_range_test
 
 SEEDS = range(10)
 GRID_SEEDS = range(20, 23)

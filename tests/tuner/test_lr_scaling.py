@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.lr_scaling import fit_lr_scaling
+from fusetune.tuner.learning_rate.scaling import fit_lr_scaling
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from tuner.lr_curve import Curve, DivergenceWatch, smoothed, smoothed_both_ways
-from tuner.lr_suggestion import suggest
+from fusetune.tuner.learning_rate.curve import Curve, DivergenceWatch, smoothed, smoothed_both_ways
+from fusetune.tuner.learning_rate.suggestion import suggest
 
 
 def falling(

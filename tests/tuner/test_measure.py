@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from fusetune.tuner.measure import stopwatch as measure
+from fusetune.tuner.measure.stopwatch import PeakMemory, Stopwatch, address_space_peak, resident_bytes
 from tests.fresh_process import in_fresh_process
-from tuner import measure
-from tuner.measure import PeakMemory, Stopwatch, address_space_peak, resident_bytes
 
 MIB = 2**20
 

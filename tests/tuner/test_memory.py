@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tuner.memory import StepMemory, predict_peak, trace_memory
-from tuner.memory_trace import StepWork, trace_step
+from fusetune.tuner.memory.predict import StepMemory, predict_peak, trace_memory
+from fusetune.tuner.memory.trace import StepWork, trace_step
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tuner.batches import Batches
-from tuner.noise_estimate import estimate_noise_scale
-from tuner.noise_scale import gradient_norms, noise_scale, norms_along_training
-from tuner.training import Plan, train
+from fusetune.tuner.batch_size.noise import gradient_norms, noise_scale, norms_along_training
+from fusetune.tuner.batch_size.noise_estimate import estimate_noise_scale
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.loop import Plan, train
 
 DIMENSIONS = 6
 

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tuner.out_of_memory import is_out_of_memory, reports_out_of_memory, requested_bytes, shortage_in
+from fusetune.tuner.measure.out_of_memory import (
+    is_out_of_memory,
+    reports_out_of_memory,
+    requested_bytes,
+    shortage_in,
+)
 
 GIB = 2**30
 

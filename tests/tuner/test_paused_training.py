@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.batches import Batches
-from tuner.convergence import outcome
-from tuner.measure import Stopwatch
-from tuner.training import Plan, train, train_epochs
+from fusetune.tuner.measure.stopwatch import Stopwatch
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.loop import Plan, train, train_epochs
+from fusetune.tuner.training.outcome import status_of
 
 
 def model() -> nn.Module:
@@ -107,7 +107,7 @@ def test_a_reason_that_is_sent_ends_the_training_there() -> None:
     training = end.value.value
     assert training.epochs == 2
     assert training.test_accuracy is not None
-    assert outcome(training) == ("stopped_early", "others promise more")
+    assert status_of(training) == ("stopped_early", "others promise more")
 
 
 def test_a_training_that_diverged_does_not_pause_as_if_it_could_go_on() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tuner.recommendation import Accumulation, recommend
-from tuner.throughput import Throughput, smoothed_step_times, throughput
+from fusetune.tuner.batch_size.recommendation import Accumulation, recommend
+from fusetune.tuner.batch_size.throughput_curve import Throughput, smoothed_step_times, throughput
 
 
 def points(rates: dict[int, float]) -> list[Throughput]:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusetune.tuner.learning_rate.range import lr_range_test
+from fusetune.tuner.training.restore import leaving_no_trace
 from tests.tuner.snapshots import same
-from tuner.lr_range import lr_range_test
-from tuner.restore import leaving_no_trace
 
 
 class Changing(nn.Module):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from tuner import running_loss
-from tuner.running_loss import RunningLoss
+from fusetune.tuner.training import loss as running_loss
+from fusetune.tuner.training.loss import RunningLoss
 
 
 def _add(running: RunningLoss, loss: float) -> None:

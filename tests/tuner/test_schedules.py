@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from tuner.schedules import SCHEDULES, Schedule, build, build_momentum, check
+from fusetune.tuner.schedules.table import SCHEDULES, Schedule, build_momentum, build_schedule, check_schedule
 
 PEAK = 0.4  # a base_lr that is not 1, so that an absolute value cannot pass for a multiplier
 OF_STEP = [name for name, schedule in SCHEDULES.items() if schedule.follows == "step"]
@@ -127,7 +127,7 @@ def test_multiplier_is_torchs_at_every_step(
 ) -> None:
     # torch's OneCycleLR raises beyond its last step, so the 401st step is its last.
     total_steps = 401 if name == "one-cycle" else 400
-    multiplier = build(name, total_steps=total_steps, steps_per_epoch=20, **parameters)
+    multiplier = build_schedule(name, total_steps=total_steps, steps_per_epoch=20, **parameters)
     theirs, _ = torch_history(make, 400)
     assert_equal_histories([PEAK * multiplier(step) for step in range(400)], theirs)
 
@@ -150,7 +150,7 @@ def test_warmup_is_torchs_linear_then_schedule(
         rise = lr_scheduler.LinearLR(optimizer, 0.05, 1.0, 30)
         return lr_scheduler.SequentialLR(optimizer, [rise, main], [30])
 
-    multiplier = build(
+    multiplier = build_schedule(
         name, total_steps=300, steps_per_epoch=20, warmup_epochs=1.5, warmup_factor=0.05, **parameters
     )
     theirs, _ = torch_history(warmed_up, 300)
@@ -219,7 +219,7 @@ def test_momentum_stays_unless_asked(name: str) -> None:
 
 
 def test_exponential_meets_torch_stepped_once_an_epoch() -> None:
-    multiplier = build("exponential", total_steps=100, steps_per_epoch=10, gamma=0.6)
+    multiplier = build_schedule("exponential", total_steps=100, steps_per_epoch=10, gamma=0.6)
     theirs, _ = torch_history(lambda o: lr_scheduler.ExponentialLR(o, 0.6), 10)
     assert_equal_histories([PEAK * multiplier(10 * epoch) for epoch in range(10)], theirs)
 
@@ -227,7 +227,7 @@ def test_exponential_meets_torch_stepped_once_an_epoch() -> None:
 def test_inverse_sqrt_with_equal_warmup_is_the_transformers() -> None:
     """min(step^-1/2, step warmup^-3/2), scaled to a peak of 1 (Vaswani et al. 2017, equation 3)."""
     warmup = 40
-    multiplier = build(
+    multiplier = build_schedule(
         "inverse-sqrt",
         total_steps=1000,
         steps_per_epoch=10,
@@ -244,7 +244,7 @@ def test_inverse_sqrt_with_equal_warmup_is_the_transformers() -> None:
     ("shape", "halfway"), [("linear", 0.5), ("cosine", 0.5), ("sqrt", 1 - math.sqrt(0.5))]
 )
 def test_warmup_stable_decay_rises_stays_and_falls(shape: str, halfway: float) -> None:
-    multiplier = build(
+    multiplier = build_schedule(
         "warmup-stable-decay",
         total_steps=110,
         steps_per_epoch=10,
@@ -261,7 +261,7 @@ def test_warmup_stable_decay_rises_stays_and_falls(shape: str, halfway: float) -
 
 
 def test_warmup_stable_decay_warms_up_by_itself() -> None:
-    multiplier = build("warmup-stable-decay", total_steps=100, steps_per_epoch=10)
+    multiplier = build_schedule("warmup-stable-decay", total_steps=100, steps_per_epoch=10)
     assert multiplier(0) == 0.01
     assert multiplier(4) < 1.0
     assert multiplier(5) == 1.0
@@ -272,14 +272,14 @@ def test_no_cycle_begins_in_the_last_steps_by_default() -> None:
         peaks = [
             step
             for step in range(1, total_steps)
-            if build("cosine-restarts", total_steps=total_steps, steps_per_epoch=10)(step) == 1.0
+            if build_schedule("cosine-restarts", total_steps=total_steps, steps_per_epoch=10)(step) == 1.0
         ]
         assert len(peaks) <= 2
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "polynomial", "one-cycle", "warmup-stable-decay"])
 def test_last_value_is_kept_after_the_end(name: str) -> None:
-    multiplier = build(name, total_steps=60, steps_per_epoch=10)
+    multiplier = build_schedule(name, total_steps=60, steps_per_epoch=10)
     assert {multiplier(step) for step in range(60, 200)} == {multiplier(60)}
     assert multiplier(60) <= min(multiplier(step) for step in range(10, 60))
 
@@ -291,7 +291,7 @@ def test_multiplier_lies_between_0_and_1(name: str, data: st.DataObject) -> None
     steps_per_epoch = data.draw(st.integers(1, 200))
     parameters = data.draw(valid_parameters(SCHEDULES[name]))
     parameters["warmup_epochs"] = data.draw(st.floats(0, (total_steps - 1) / steps_per_epoch / 2))
-    multiplier = build(name, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **parameters)
+    multiplier = build_schedule(name, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **parameters)
     steps = {0, 1, total_steps - 1, total_steps, 10 * total_steps} | data.draw(st.sets(st.integers(0, 10**6)))
     assert all(0.0 <= multiplier(step) <= 1.0 for step in steps)
 
@@ -338,8 +338,8 @@ def valid_parameters(draw: st.DrawFn, schedule: Schedule) -> dict[str, object]:
 def test_every_listed_default_may_be_written_out(name: str) -> None:
     defaults = {key: parameter.default for key, parameter in SCHEDULES[name].parameters.items()}
     written = {key: value for key, value in defaults.items() if key not in ("base_momentum", "max_momentum")}
-    explicit = build(name, total_steps=97, steps_per_epoch=10, **written)
-    implicit = build(name, total_steps=97, steps_per_epoch=10)
+    explicit = build_schedule(name, total_steps=97, steps_per_epoch=10, **written)
+    implicit = build_schedule(name, total_steps=97, steps_per_epoch=10)
     assert [explicit(step) for step in range(97)] == [implicit(step) for step in range(97)]
 
 
@@ -352,7 +352,7 @@ def test_every_parameter_of_a_function_is_listed(name: str) -> None:
 
 
 def test_plateau_makes_a_rule_whose_lowest_rate_is_a_multiplier() -> None:
-    check("plateau", {"factor": 0.5, "patience": 1})
+    check_schedule("plateau", {"factor": 0.5, "patience": 1})
     rule = SCHEDULES["plateau"].function(mode="max", factor=0.5, patience=1, min_factor=0.01)
     assert (rule["factor"], rule["patience"], rule["mode"], rule["min_factor"]) == (0.5, 1, "max", 0.01)
     assert "min_lr" not in rule
@@ -392,28 +392,28 @@ def test_wrong_names_and_values_say_what_is_known(
     name: str, parameters: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        check(name, parameters)
+        check_schedule(name, parameters)
 
 
 def test_warmup_that_leaves_no_step_is_refused() -> None:
     with pytest.raises(ValueError, match="warmup takes 20 steps; the training has 20"):
-        build("cosine", total_steps=20, steps_per_epoch=10, warmup_epochs=2)
+        build_schedule("cosine", total_steps=20, steps_per_epoch=10, warmup_epochs=2)
 
 
 def test_plateau_is_not_a_function_of_the_step() -> None:
     with pytest.raises(ValueError, match="follows the metric"):
-        build("plateau", total_steps=20, steps_per_epoch=10)
+        build_schedule("plateau", total_steps=20, steps_per_epoch=10)
 
 
 def test_negative_step_and_empty_training_are_refused() -> None:
     with pytest.raises(ValueError, match="-1 is negative"):
-        build("cosine", total_steps=20, steps_per_epoch=10)(-1)
+        build_schedule("cosine", total_steps=20, steps_per_epoch=10)(-1)
     with pytest.raises(ValueError, match="total_steps is 0"):
-        build("cosine", total_steps=0, steps_per_epoch=10)
+        build_schedule("cosine", total_steps=0, steps_per_epoch=10)
 
 
 def test_schedules_do_without_torch() -> None:
-    code = "import sys, tuner.schedules; sys.exit('torch' in sys.modules)"
+    code = "import sys, fusetune.tuner.schedules.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -424,7 +424,7 @@ def test_schedules_do_without_torch() -> None:
 def test_a_warmup_that_is_asked_for_is_never_rounded_away_and_halves_go_up(
     epochs: float, steps_per_epoch: int, steps: int
 ) -> None:
-    lr = build(
+    lr = build_schedule(
         "constant",
         total_steps=20,
         steps_per_epoch=steps_per_epoch,
@@ -435,5 +435,5 @@ def test_a_warmup_that_is_asked_for_is_never_rounded_away_and_halves_go_up(
 
 
 def test_other_lengths_round_halves_up_too() -> None:
-    lr = build("step", total_steps=10, steps_per_epoch=1, every_epochs=2.5, gamma=0.1)
+    lr = build_schedule("step", total_steps=10, steps_per_epoch=1, every_epochs=2.5, gamma=0.1)
     assert [round(lr(step), 6) for step in (2, 3, 5, 6)] == [1.0, 0.1, 0.1, 0.01]

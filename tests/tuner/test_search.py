@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tuner.search import Searcher, search
-from tuner.search_prior import Prior
+from fusetune.tuner.search.prior import Prior
+from fusetune.tuner.search.searcher import Searcher, search
 
 SPACE: dict[str, Any] = {
     "lr": [0.001, 0.01, 0.1, 1.0],

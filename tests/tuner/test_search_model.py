@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.search_model import (
+from fusetune.tuner.search.model import (
     CurveModel,
     Kernel,
     Observations,

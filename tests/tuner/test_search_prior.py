@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.search_model import gap_scale
-from tuner.search_prior import Prior, known_factor, known_value, shipped_prior
-from tuner.search_space import Space
+from fusetune.tuner.search.model import gap_scale
+from fusetune.tuner.search.prior import Prior, known_factor, known_value, shipped_prior
+from fusetune.tuner.search.space import Space
 
 CHOICES: dict[str, Any] = {"lr": [0.01, 0.1, 1.0], "optimizer": ["sgd", "adam"]}
 # z = 10 lr index + optimizer index + epoch index / 10

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.search_space import SAMPLED, Space
+from fusetune.tuner.search.space import SAMPLED, Space
 
 
 @pytest.mark.parametrize(

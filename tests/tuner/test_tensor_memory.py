@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.batches import Batches
-from tuner.tensor_memory import peak_tensor_bytes
-from tuner.training import Plan
+from fusetune.tuner.memory.peak import peak_tensor_bytes
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.loop import Plan
 
 WEIGHTS = 4 * 1000 * 1000
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]

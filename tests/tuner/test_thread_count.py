@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tuner.measure import Stopwatch
-from tuner.thread_count import candidate_counts, choose_thread_count, time_thread_counts
+from fusetune.tuner.measure.stopwatch import Stopwatch
+from fusetune.tuner.measure.thread_count import candidate_counts, choose_thread_count, time_thread_counts
 
 
 class Machine:

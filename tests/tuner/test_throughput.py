@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tuner.contention import ProcessorReading, ProcessorWatch
-from tuner.measure import Stopwatch
-from tuner.throughput import (
+from fusetune.tuner.batch_size.throughput_curve import (
     Throughput,
     find_plateau,
     measure_step_times,
@@ -17,6 +15,8 @@ from tuner.throughput import (
     smoothed_step_times,
     throughput,
 )
+from fusetune.tuner.measure.contention import ProcessorReading, ProcessorWatch
+from fusetune.tuner.measure.stopwatch import Stopwatch
 
 
 class Machine:

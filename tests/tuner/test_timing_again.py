@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.batches import Batches
-from tuner.contention import Contention, ProcessorReading
-from tuner.convergence import Target, Training, values
-from tuner.measure import Stopwatch
-from tuner.training import Plan, train
+from fusetune.tuner.measure.contention import Contention, ProcessorReading
+from fusetune.tuner.measure.stopwatch import Stopwatch
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.loop import Plan, train
+from fusetune.tuner.training.outcome import Target, Training, metrics_of
 
 
 class _Processor:
@@ -126,7 +126,7 @@ def test_a_trial_s_numbers_say_what_was_missing_and_a_stall_does_not_move_the_me
     laps = [0.1] * 9 + [5.0]
     curve = [{"epoch": 1, "step": 10, "samples": 160, "time_s": 5.9, "val_accuracy": 0.9}]
     contention = [Contention(running_s=1.0, waiting_s=1.0)]
-    numbers = values(
+    numbers = metrics_of(
         Training(curve, laps, 16, 1, 0.1, 0.0, 0, contention=contention), Target("val_accuracy", 0.8)
     )
     assert numbers["step_time_median_s"] == numbers["step_time_q1_s"] == numbers["step_time_q3_s"] == 0.1
@@ -136,6 +136,6 @@ def test_a_trial_s_numbers_say_what_was_missing_and_a_stall_does_not_move_the_me
 
 def test_a_training_rebuilt_from_its_curve_has_no_times_of_single_steps() -> None:
     curve = [{"epoch": 1, "step": 10, "samples": 160, "time_s": 5.0, "val_accuracy": 0.9}]
-    numbers = values(Training(curve, [], 16, 1, 0.1, 0.0, 0), Target("val_accuracy", 0.8))
+    numbers = metrics_of(Training(curve, [], 16, 1, 0.1, 0.0, 0), Target("val_accuracy", 0.8))
     assert numbers["step_time_s"] == 0.5
     assert "step_time_median_s" not in numbers

@@ -14,13 +14,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tuner.batches import Augment, Batches
-from tuner.convergence import EarlyStop, Target, Training, outcome, values
-from tuner.evaluation import evaluate
-from tuner.measure import PeakMemory, Stopwatch
-from tuner.running_loss import RunningLoss
-from tuner.training import Plan, train
-from tuner.training_step import TrainingStep
+from fusetune.tuner.diagnosis import LayerStatistics
+from fusetune.tuner.measure.stopwatch import PeakMemory, Stopwatch
+from fusetune.tuner.training.batches import Augment, Batches
+from fusetune.tuner.training.evaluation import evaluate
+from fusetune.tuner.training.loop import Plan, train
+from fusetune.tuner.training.loss import RunningLoss
+from fusetune.tuner.training.outcome import EarlyStop, Target, Training, metrics_of, status_of
+from fusetune.tuner.training.step import TrainingStep
 
 
 def _data(samples: int = 64, features: int = 6, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -352,8 +353,8 @@ def test_a_limit_that_passes_in_the_first_epoch_ends_it_within_one_step(
     assert clock() - 1000.0 == forwards < limit_s + 1.5
     assert training.test_loss is None
     reason = f"the time limit of {limit_s:g} s passed after step {steps}, in epoch 1 of 9"
-    assert outcome(training, Target("val_accuracy", at_least=0.1)) == ("stopped_early", reason)
-    numbers = values(training)
+    assert status_of(training, Target("val_accuracy", at_least=0.1)) == ("stopped_early", reason)
+    numbers = metrics_of(training)
     assert (numbers["steps"], numbers["epochs"]) == (steps, 0)
     assert numbers.get("step_time_s") == (1.0 if steps else None)
 
@@ -856,6 +857,6 @@ def test_one_easy_first_sample_does_not_make_a_training_diverge() -> None:
             Batches(x, y, 1, seed=seed),
             plan=Plan(epochs=1),
             validation=Batches(x, y, 8),
-            layer_statistics=True,
+            observer=LayerStatistics,
         )
         assert training.diverged is None

@@ -9,7 +9,14 @@ describe its consequences. A sound training has no findings.
 The thresholds were set on small trainings that were made to have each fault (tests/tuner/faulty_runs.py).
 """
 
-from tuner.diagnosis.finding import FINDINGS, Confidence, Finding
-from tuner.diagnosis.rules import diagnose
+from fusetune.exports import load_on_use
 
-__all__ = ["FINDINGS", "Confidence", "Finding", "diagnose"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.tuner.diagnosis.finding import FINDINGS, Confidence, Finding
+    from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics
+    from fusetune.tuner.diagnosis.rules import diagnose
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = ["FINDINGS", "Confidence", "Finding", "LayerStatistics", "diagnose"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.diagnosis.evidence import (
+from fusetune.tuner.diagnosis.evidence import (
     FEWEST_HELD,
     can_be_learnt_by_heart,
     is_learnt,
@@ -10,8 +10,8 @@ from tuner.diagnosis.evidence import (
     margin,
     validation_samples,
 )
-from tuner.diagnosis.finding import Finding
-from tuner.diagnosis.readings import FEW_STEPS, Readings
+from fusetune.tuner.diagnosis.finding import Finding
+from fusetune.tuner.diagnosis.readings import FEW_STEPS, Readings
 
 # Standardised inputs have a mean near 0 and a standard deviation near 1; raw pixels in 0..1 have about 0.3.
 _LARGEST_INPUT_STD = 20.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tuner.diagnosis.readings import FEW_STEPS, Readings
+from fusetune.tuner.diagnosis.readings import FEW_STEPS, Readings
 
 # Where nobody says how many validation samples there are.
 _USUAL_VALIDATION = 200
@@ -41,7 +41,7 @@ def widened(threshold: float, run: Readings) -> float:
     """Return a threshold of the validation loss, widened where few samples make its changes: as 1 / sqrt(n) below 100.
 
     Example:
-        >>> from tuner.diagnosis.readings import Readings
+        >>> from fusetune.tuner.diagnosis.readings import Readings
         >>> widened(0.1, Readings([], [], {}, None, None, None, 1, validation_samples=25))
         0.2
     """

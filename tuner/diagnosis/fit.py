@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tuner.diagnosis.evidence import widened
-from tuner.diagnosis.finding import Finding
-from tuner.diagnosis.readings import (
+from fusetune.tuner.diagnosis.evidence import widened
+from fusetune.tuner.diagnosis.finding import Finding
+from fusetune.tuner.diagnosis.readings import (
     FEW_STEPS,
     FLAT,
     HARDLY_MOVED,

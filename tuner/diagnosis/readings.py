@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from tuner.convergence import Curve
+from fusetune.tuner.training import Curve
 
 # Thresholds that several rules share.
 LEARNT_NOTHING = 0.95  # entropies of the labels

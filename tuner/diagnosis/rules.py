@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tuner.convergence import Curve
-from tuner.diagnosis.data import constant_labels, input_fault, labels_do_not_fit
-from tuner.diagnosis.finding import Finding
-from tuner.diagnosis.fit import overfitting, stuck, too_few_epochs, underfitting
-from tuner.diagnosis.readings import Readings
-from tuner.diagnosis.signals import (
+from fusetune.tuner.diagnosis.data import constant_labels, input_fault, labels_do_not_fit
+from fusetune.tuner.diagnosis.finding import Finding
+from fusetune.tuner.diagnosis.fit import overfitting, stuck, too_few_epochs, underfitting
+from fusetune.tuner.diagnosis.readings import Readings
+from fusetune.tuner.diagnosis.signals import (
     dead_by_training,
     dead_from_the_start,
     exploding,
@@ -19,7 +18,8 @@ from tuner.diagnosis.signals import (
     saturated_from_the_start,
     vanishing,
 )
-from tuner.diagnosis.steps import batch_too_small, lr_too_high, lr_too_low
+from fusetune.tuner.diagnosis.steps import batch_too_small, lr_too_high, lr_too_low
+from fusetune.tuner.training import Curve
 
 _Rule = Callable[[Readings], "Finding | None"]
 # From causes to symptoms; within a group the first that finds something speaks.
@@ -53,8 +53,8 @@ def diagnose(
     number of epochs. With the snapshots of the layers also the rest.
 
     Args:
-        curve: a training's, one mapping per epoch, see `tuner.convergence.Training`.
-        statistics: its snapshots, see `tuner.layer_statistics`: the untrained model's first.
+        curve: a training's, one mapping per epoch, see `tuner.training.outcome.Training`.
+        statistics: its snapshots, see `tuner.diagnosis.layer_statistics`: the untrained model's first.
         initial: where there are no snapshots: `loss` of the untrained model, or `label_entropy` (nats) and
             `label_majority` (share of the commonest label).
         diverged: why it counts as diverged, or None.

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.diagnosis.evidence import FEWEST_HELD
-from tuner.diagnosis.finding import Finding
-from tuner.diagnosis.readings import Readings
+from fusetune.tuner.diagnosis.evidence import FEWEST_HELD
+from fusetune.tuner.diagnosis.finding import Finding
+from fusetune.tuner.diagnosis.readings import Readings
 
 _DEAD = 0.8
 _SATURATED_AT_START = 0.45

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from tuner.diagnosis.evidence import PASSES, widened
-from tuner.diagnosis.finding import Finding
-from tuner.diagnosis.readings import (
+from fusetune.tuner.diagnosis.evidence import PASSES, widened
+from fusetune.tuner.diagnosis.finding import Finding
+from fusetune.tuner.diagnosis.readings import (
     FEW_STEPS,
     FLAT,
     HARDLY_MOVED,
@@ -19,7 +19,7 @@ from tuner.diagnosis.readings import (
     share_of_falls,
     unrest,
 )
-from tuner.diagnosis.signals import dead_by_training, saturated_by_training
+from fusetune.tuner.diagnosis.signals import dead_by_training, saturated_by_training
 
 # Learning rate.
 _THROWN = 1.5  # in losses of the untrained model

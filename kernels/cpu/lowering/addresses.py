@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kernels.cpu.diagnostics import place
-from kernels.cpu.failures import ASSERTION
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering.constants import c_string, integer
-from kernels.cpu.lowering.shape import VIEWS, Index, viewed
+from fusetune.kernels.cpu.diagnostics import place
+from fusetune.kernels.cpu.failures import ASSERTION
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.lowering.constants import c_string, integer
+from fusetune.kernels.cpu.lowering.shape import VIEWS, Index, viewed
 
 _VARIABLE = re.compile(r"i\d+$")
 _INTEGERS = ("i32", "i64")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.ir_types import UNSIGNED
-from kernels.cpu.lowering.constants import decimal, literal
-from kernels.cpu.lowering.rule import Rule, narrowed, widened
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.ir_types import UNSIGNED
+from fusetune.kernels.cpu.lowering.constants import decimal, literal
+from fusetune.kernels.cpu.lowering.rule import Rule, narrowed, widened
 
 # By MLIR's names. Of two integers, s and u say whether they are signed; of two floats, o and u (ordered, unordered) say
 # what a NaN gives: false or true. {a} {b} are the operands.

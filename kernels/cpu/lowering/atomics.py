@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.ir_types import UNSIGNED, Type
-from kernels.cpu.lowering.emitter import Emitter, Lower
-from kernels.cpu.lowering.rule import narrowed, widened
-from kernels.cpu.lowering.waiting import where
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.ir_types import UNSIGNED, Type
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.lowering.rule import narrowed, widened
+from fusetune.kernels.cpu.lowering.waiting import where
 
 FUNCTIONS = r"""
 #define ATOMIC(suffix, type)                                                                     \

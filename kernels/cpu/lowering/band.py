@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from kernels.cpu.diagnostics import faults_of
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering.addresses import DIVISIONS, Limit
-from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.runs import Quotient, are_long, begin_run, find_quotients, one_number_each
-from kernels.cpu.lowering.shape import VIEWS, Index, linear, viewed
-from kernels.cpu.lowering.state import FunctionState
+from fusetune.kernels.cpu.diagnostics import faults_of
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.lowering.addresses import DIVISIONS, Limit
+from fusetune.kernels.cpu.lowering.elementwise import RULES
+from fusetune.kernels.cpu.lowering.runs import Quotient, are_long, begin_run, find_quotients, one_number_each
+from fusetune.kernels.cpu.lowering.shape import VIEWS, Index, linear, viewed
+from fusetune.kernels.cpu.lowering.state import FunctionState
 
 _VARIABLE = re.compile(r"\bi(\d+)\b")
 Element = tuple[Value, Index]

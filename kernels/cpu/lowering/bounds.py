@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kernels.cpu.diagnostics import place
-from kernels.cpu.failures import OUT_OF_BOUNDS, SEPARATOR
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.ir_types import Type
-from kernels.cpu.lowering.constants import c_string
-from kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.diagnostics import place
+from fusetune.kernels.cpu.failures import OUT_OF_BOUNDS, SEPARATOR
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.ir_types import Type
+from fusetune.kernels.cpu.lowering.constants import c_string
+from fusetune.kernels.cpu.lowering.shape import VIEWS
 
 TYPES = """
 typedef struct { uint64_t at, begin, end; } region_t;

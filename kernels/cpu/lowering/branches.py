@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.lowering.control import assign, declare
-from kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Block, Operation, Value
+from fusetune.kernels.cpu.lowering.control import assign, declare
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 
 def emit_blocks(emitter: Emitter, blocks: Sequence[Block]) -> None:

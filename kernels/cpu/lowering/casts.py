@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.ir_types import FLOATS, SHORT_FLOATS, UNSIGNED
-from kernels.cpu.lowering.rule import Rule, widened
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.ir_types import FLOATS, SHORT_FLOATS, UNSIGNED
+from fusetune.kernels.cpu.lowering.rule import Rule, widened
 
 _ROUNDING = re.compile(r"rounding = (\w+)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from kernels.cpu.ir_tree import Block, Value
+from fusetune.kernels.cpu.ir_tree import Block, Value
 
 _OF_TWO = {
     f"arith.{name}"

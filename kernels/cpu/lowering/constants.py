@@ -8,10 +8,10 @@ import string
 import struct
 from decimal import Decimal
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.ir_types import FLOATS, SHORT_FLOATS
-from kernels.cpu.rounding import nearest_bits
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.ir_types import FLOATS, SHORT_FLOATS
+from fusetune.kernels.cpu.rounding import nearest_bits
 
 _SPLAT = re.compile(r"dense<([^\[\]>]+)> : ")
 _SCALAR = re.compile(r"arith\.constant (?:\{.*?\} )?(\S+)")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.lowering import waiting
-from kernels.cpu.lowering.addresses import Carried
-from kernels.cpu.lowering.emitter import Emitter, Lower
-from kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Block, Operation, Value
+from fusetune.kernels.cpu.lowering import waiting
+from fusetune.kernels.cpu.lowering.addresses import Carried
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.lowering.shape import VIEWS
 
 _UNSIGNED = re.compile(r"scf\.for unsigned |\bunsignedCmp\b")
 

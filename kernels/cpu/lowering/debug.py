@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 
-from kernels.cpu.failures import ASSERTION
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.ir_types import SHORT_FLOATS, UNSIGNED, Type
-from kernels.cpu.lowering.constants import c_string
-from kernels.cpu.lowering.emitter import Emitter, Lower
-from kernels.cpu.lowering.rule import widened
+from fusetune.kernels.cpu.failures import ASSERTION
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.ir_types import SHORT_FLOATS, UNSIGNED, Type
+from fusetune.kernels.cpu.lowering.constants import c_string
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.lowering.rule import widened
 
 _ESCAPE = re.compile(r"\\(\\|[0-9A-F]{2})")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')

@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.ir_types import SHORT_FLOATS, Type
-from kernels.cpu.lowering.emitter import Emitter, Lower
-from kernels.cpu.lowering.rule import narrowed, widened
-from kernels.cpu.toolchain import cpu_features
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.ir_types import SHORT_FLOATS, Type
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.lowering.rule import narrowed, widened
+from fusetune.kernels.cpu.toolchain import cpu_features
 
 # 8 vectors of results, 2 of the second tile and one element of the first: 11 of 16 registers.
 _ROWS, _VECTORS = 4, 2

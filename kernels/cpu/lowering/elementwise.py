@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering import arith, casts, math
-from kernels.cpu.lowering.addresses import DIVISIONS
-from kernels.cpu.lowering.rule import Rule
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.lowering import arith, casts, math
+from fusetune.kernels.cpu.lowering.addresses import DIVISIONS
+from fusetune.kernels.cpu.lowering.rule import Rule
 
 
 def _moved_pointer(operation: Operation, args: Sequence[str]) -> str:

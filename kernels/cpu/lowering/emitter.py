@@ -14,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernels.cpu.diagnostics import faults_of, unsupported
-from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.lowering.band import Band, Sink
-from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.functions import SharedFunctions
-from kernels.cpu.lowering.network import Network, find_network
-from kernels.cpu.lowering.overlaps import Overlaps
-from kernels.cpu.lowering.scratch import Scratch
-from kernels.cpu.lowering.shape import VIEWS
-from kernels.cpu.lowering.stages import emit_stage
-from kernels.cpu.lowering.state import FunctionState
+from fusetune.kernels.cpu.diagnostics import faults_of, unsupported
+from fusetune.kernels.cpu.ir_tree import Block, Operation, Value
+from fusetune.kernels.cpu.lowering.band import Band, Sink
+from fusetune.kernels.cpu.lowering.elementwise import RULES
+from fusetune.kernels.cpu.lowering.functions import SharedFunctions
+from fusetune.kernels.cpu.lowering.network import Network, find_network
+from fusetune.kernels.cpu.lowering.overlaps import Overlaps
+from fusetune.kernels.cpu.lowering.scratch import Scratch
+from fusetune.kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.lowering.stages import emit_stage
+from fusetune.kernels.cpu.lowering.state import FunctionState
 
 Lower = Callable[[Any, Operation], None]
 _LAZY = {"tt.splat", "tt.make_range", "tt.join", *VIEWS}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.ir_types import UNSIGNED
-from kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.ir_types import UNSIGNED
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 
 def _gather(emitter: Emitter, operation: Operation) -> None:

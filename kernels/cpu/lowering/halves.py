@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.ir_types import C_TYPES
-from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.ir_types import C_TYPES
+from fusetune.kernels.cpu.lowering.elementwise import RULES
+from fusetune.kernels.cpu.lowering.shape import VIEWS
 
 # The bits of an element's place, the lowest first: each is a bit of the lane, by its number, or known.
 Bits = tuple[int, ...]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kernels.cpu.failures import ASSERTION
-from kernels.cpu.ir_tree import Value
-from kernels.cpu.ir_types import Type
-from kernels.cpu.lowering.constants import c_string
-from kernels.cpu.lowering.scratch import Scratch
+from fusetune.kernels.cpu.failures import ASSERTION
+from fusetune.kernels.cpu.ir_tree import Value
+from fusetune.kernels.cpu.ir_types import Type
+from fusetune.kernels.cpu.lowering.constants import c_string
+from fusetune.kernels.cpu.lowering.scratch import Scratch
 
 _POISON = 0xA5  # each byte: no bool, and as a float of 32 bits -2.9e-16
 _COMPLAINT = (

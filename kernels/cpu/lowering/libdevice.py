@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from kernels.cpu.lowering import directed_rounding, special_functions
+from fusetune.kernels.cpu.lowering import directed_rounding, special_functions
 
 # sinpi and cospi: x less the nearest multiple of 1/2 is exact. normcdf: what the argument of erfc loses by rounding is
 # made good by erfc's slope. Conversions: what PTX does beyond the range, and with NaN.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.lowering.libdevice import EXPRESSIONS, closest, functions_for
-from kernels.cpu.lowering.rule import Rule, narrowed, widened
-from kernels.cpu.toolchain import has_vector_math
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.lowering.libdevice import EXPRESSIONS, closest, functions_for
+from fusetune.kernels.cpu.lowering.rule import Rule, narrowed, widened
+from fusetune.kernels.cpu.toolchain import has_vector_math
 
 _MATH = {
     "math.exp": "exp",

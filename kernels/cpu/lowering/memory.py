@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 
 def _load(emitter: Emitter, operation: Operation) -> None:

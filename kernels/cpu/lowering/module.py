@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernels.cpu.diagnostics import faults_of
-from kernels.cpu.failures import LANES_OVERLAP
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering import (
+from fusetune.kernels.cpu.diagnostics import faults_of
+from fusetune.kernels.cpu.failures import LANES_OVERLAP
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.lowering import (
     atomics,
     bounds,
     branches,
@@ -23,15 +23,15 @@ from kernels.cpu.lowering import (
     reduce,
     waiting,
 )
-from kernels.cpu.lowering.bounds import Bounds
-from kernels.cpu.lowering.constants import c_string
-from kernels.cpu.lowering.emitter import Emitter, Lower
-from kernels.cpu.lowering.functions import SharedFunctions
-from kernels.cpu.lowering.math import declarations
-from kernels.cpu.lowering.overlaps import Apart, Overlaps
-from kernels.cpu.lowering.prelude import PRELUDE
-from kernels.cpu.lowering.program import function_name, programs_worth_a_thread
-from kernels.cpu.lowering.scratch import Scratch
+from fusetune.kernels.cpu.lowering.bounds import Bounds
+from fusetune.kernels.cpu.lowering.constants import c_string
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.lowering.functions import SharedFunctions
+from fusetune.kernels.cpu.lowering.math import declarations
+from fusetune.kernels.cpu.lowering.overlaps import Apart, Overlaps
+from fusetune.kernels.cpu.lowering.prelude import PRELUDE
+from fusetune.kernels.cpu.lowering.program import function_name, programs_worth_a_thread
+from fusetune.kernels.cpu.lowering.scratch import Scratch
 
 LOWERINGS: dict[str, Lower] = {
     **memory.LOWERINGS,

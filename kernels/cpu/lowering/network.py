@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.lowering.elementwise import CHEAP
-from kernels.cpu.lowering.halves import (
+from fusetune.kernels.cpu.ir_tree import Block, Operation, Value
+from fusetune.kernels.cpu.lowering.elementwise import CHEAP
+from fusetune.kernels.cpu.lowering.halves import (
     ONE,
     ZERO,
     Bits,
@@ -28,7 +28,7 @@ from kernels.cpu.lowering.halves import (
     is_lanewise,
     viewed_bits,
 )
-from kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.lowering.shape import VIEWS
 
 # A block with fewer exchanges is lowered without.
 FEWEST_EXCHANGES = 3

@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from kernels.cpu.ir_tree import Value
-from kernels.cpu.lowering.addresses import SIGNED_COMPARISONS, Addresses, Number
-from kernels.cpu.lowering.constants import decimal, integer
-from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.shape import VIEWS, Index, viewed
+from fusetune.kernels.cpu.ir_tree import Value
+from fusetune.kernels.cpu.lowering.addresses import SIGNED_COMPARISONS, Addresses, Number
+from fusetune.kernels.cpu.lowering.constants import decimal, integer
+from fusetune.kernels.cpu.lowering.elementwise import RULES
+from fusetune.kernels.cpu.lowering.shape import VIEWS, Index, viewed
 
 FUNCTIONS = r"""
 static bool one_to_one(int32_t rank, const int64_t *steps, const int64_t *lanes) {

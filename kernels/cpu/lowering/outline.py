@@ -12,7 +12,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kernels.cpu.ir_types import C_TYPES, UNSIGNED
+from fusetune.kernels.cpu.ir_types import C_TYPES, UNSIGNED
 
 # Functions with more lines are cut, into parts of about so many. Shorter ones gain nothing by it.
 MOST_LINES = 800

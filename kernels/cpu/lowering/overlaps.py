@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kernels.cpu.lowering.one_to_one import one_to_one
+from fusetune.kernels.cpu.lowering.one_to_one import one_to_one
 
 if TYPE_CHECKING:
-    from kernels.cpu.ir_tree import Value
-    from kernels.cpu.lowering.addresses import Addresses
+    from fusetune.kernels.cpu.ir_tree import Value
+    from fusetune.kernels.cpu.lowering.addresses import Addresses
 
 Masks = tuple["Value | None", "Value | None"]
 # Two arguments by their numbers, the smaller first, and whether they may be one and the same pointer all the same.

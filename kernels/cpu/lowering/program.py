@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from kernels.cpu.diagnostics import unsupported
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.diagnostics import unsupported
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 _REPEATING = {"scf.for", "scf.while", "cf.br", "cf.cond_br", "tt.dot", "tt.atomic_poll"}
 # To begin and end a parallel region takes 1 to 5 microseconds, and an elementwise kernel 1 a few thousand lanes.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from kernels.cpu.ir_tree import Block, Operation
-from kernels.cpu.lowering.commutative import is_commutative
-from kernels.cpu.lowering.emitter import Emitter, Lower
+from fusetune.kernels.cpu.ir_tree import Block, Operation
+from fusetune.kernels.cpu.lowering.commutative import is_commutative
+from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 # Partial results that a reduction along neighbours keeps: four vectors of 512 bits of fp32 hide the latency of an add.
 _LANES = 64

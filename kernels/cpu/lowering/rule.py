@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kernels.cpu.ir_tree import Operation
-from kernels.cpu.ir_types import SHORT_FLOATS
+from fusetune.kernels.cpu.ir_tree import Operation
+from fusetune.kernels.cpu.ir_types import SHORT_FLOATS
 
 # The operation and the C expressions of its operands, each a name or in brackets -> the C expression of its result.
 Rule = Callable[[Operation, Sequence[str]], str]

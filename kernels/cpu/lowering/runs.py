@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kernels.cpu.ir_tree import Value
-from kernels.cpu.lowering.addresses import DIVISIONS, Affine, Division
-from kernels.cpu.lowering.shape import Index
-from kernels.cpu.lowering.state import FunctionState
+from fusetune.kernels.cpu.ir_tree import Value
+from fusetune.kernels.cpu.lowering.addresses import DIVISIONS, Affine, Division
+from fusetune.kernels.cpu.lowering.shape import Index
+from fusetune.kernels.cpu.lowering.state import FunctionState
 
 # The beginning of a run costs about as much as dividing and gathering in this many lanes.
 _LEAST_LANES = 32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.cpu.ir_types import Type
+from fusetune.kernels.cpu.ir_types import Type
 
 _ALIGNMENT = 64
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.ir_tree import Operation, Value
 
 Index = tuple[str, ...]
 

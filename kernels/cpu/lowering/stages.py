@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kernels.cpu.ir_tree import Operation, Value
-from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.functions import SharedFunctions
-from kernels.cpu.lowering.halves import (
+from fusetune.kernels.cpu.ir_tree import Operation, Value
+from fusetune.kernels.cpu.lowering.elementwise import RULES
+from fusetune.kernels.cpu.lowering.functions import SharedFunctions
+from fusetune.kernels.cpu.lowering.halves import (
     ONE,
     ZERO,
     Bits,
@@ -23,9 +23,9 @@ from kernels.cpu.lowering.halves import (
     known,
     viewed_bits,
 )
-from kernels.cpu.lowering.network import Stage, halved
-from kernels.cpu.lowering.shape import VIEWS
-from kernels.cpu.lowering.state import FunctionState
+from fusetune.kernels.cpu.lowering.network import Stage, halved
+from fusetune.kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.lowering.state import FunctionState
 
 # Of a stage with more lines the loops for short distances are left out.
 _MOST_LINES_COPIED = 160

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.ir_types import Type
-from kernels.cpu.lowering.addresses import Addresses, Carried
-from kernels.cpu.lowering.bounds import Bounds
-from kernels.cpu.lowering.elementwise import Costs
-from kernels.cpu.lowering.functions import SharedFunctions
-from kernels.cpu.lowering.kept_tiles import KeptTiles
-from kernels.cpu.lowering.overlaps import Overlaps
-from kernels.cpu.lowering.scratch import Scratch
-from kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.ir_tree import Block, Operation, Value
+from fusetune.kernels.cpu.ir_types import Type
+from fusetune.kernels.cpu.lowering.addresses import Addresses, Carried
+from fusetune.kernels.cpu.lowering.bounds import Bounds
+from fusetune.kernels.cpu.lowering.elementwise import Costs
+from fusetune.kernels.cpu.lowering.functions import SharedFunctions
+from fusetune.kernels.cpu.lowering.kept_tiles import KeptTiles
+from fusetune.kernels.cpu.lowering.overlaps import Overlaps
+from fusetune.kernels.cpu.lowering.scratch import Scratch
+from fusetune.kernels.cpu.lowering.shape import VIEWS
 
 
 class FunctionState:

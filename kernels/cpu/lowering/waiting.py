@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from kernels.cpu.diagnostics import place
-from kernels.cpu.failures import STUCK
-from kernels.cpu.ir_tree import Block, Operation, Value
-from kernels.cpu.lowering.constants import c_string
+from fusetune.kernels.cpu.diagnostics import place
+from fusetune.kernels.cpu.failures import STUCK
+from fusetune.kernels.cpu.ir_tree import Block, Operation, Value
+from fusetune.kernels.cpu.lowering.constants import c_string
 
 if TYPE_CHECKING:
-    from kernels.cpu.lowering.state import FunctionState
+    from fusetune.kernels.cpu.lowering.state import FunctionState
 
 MOST_AT_ONCE = 1024  # threads; as many as a GPU's multiprocessors have programs at once, or more
 LONGEST_WAIT_S = 5.0

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from kernels import KERNELS
-from kernels.activation_kernels import backward_kernel, forward_kernel
-from kernels.adam import adam_kernel
-from kernels.cpu import toolchain
-from kernels.sgd import sgd_kernel
+from fusetune.kernels import KERNELS
+from fusetune.kernels.activations.kernels import backward_kernel, forward_kernel
+from fusetune.kernels.cpu import toolchain
+from fusetune.kernels.optimizers.adam import adam_kernel
+from fusetune.kernels.optimizers.sgd import sgd_kernel
 
 _FUNCTIONS: tuple[Any, ...] = (forward_kernel, backward_kernel, adam_kernel, sgd_kernel)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.cpu.driver import CPUDriver
+from fusetune.kernels.cpu.driver import CPUDriver
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ import torch
 import triton
 import triton.language as tl
 
-from bench.doctor import describe_kernel_cache
-from kernels import trust
-from kernels.cpu import cache
+from fusetune.bench.doctor.checks import describe_kernel_cache
+from fusetune.kernels import trust
+from fusetune.kernels.cpu import cache
 
 ROOT = Path(__file__).parents[3]
 # A step of an optimizer in a process of its own, beside torch's: prints where Triton's cache is in the end.
@@ -27,7 +27,7 @@ STEP = """
 import os, sys
 os.umask(int(sys.argv[1], 8))
 import torch, triton
-from kernels import FusedSGD
+from fusetune.kernels import FusedSGD
 ours, theirs = (torch.nn.Parameter(torch.arange(8.0)) for _ in range(2))
 ours.grad = theirs.grad = torch.ones(8)
 optimizer = FusedSGD([ours], lr=0.5)

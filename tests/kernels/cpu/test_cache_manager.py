@@ -20,11 +20,11 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import trust
-from kernels.cpu import cache_manager
-from kernels.cpu.cache_manager import CheckedCacheManager
-from kernels.cpu.toolchain import compile_shared_object
-from kernels.triton_inside import FileCacheManager
+from fusetune.kernels import trust
+from fusetune.kernels.cpu import cache_manager
+from fusetune.kernels.cpu.cache_manager import CheckedCacheManager
+from fusetune.kernels.cpu.toolchain import compile_shared_object
+from fusetune.kernels.triton_inside import FileCacheManager
 
 ROOT = Path(__file__).parents[3]
 ANOTHER = os.getuid() + 4321
@@ -357,7 +357,7 @@ def test_a_full_disk_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 FILLED = """
 import resource, sys, triton
 from pathlib import Path
-from kernels.cpu.cache_manager import CheckedCacheManager
+from fusetune.kernels.cpu.cache_manager import CheckedCacheManager
 triton.knobs.cache.dir = sys.argv[1]
 manager = CheckedCacheManager("KEY")
 manager.put("whole", "kernel.json")

@@ -18,8 +18,8 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels import KERNELS
-from kernels.cpu.compiler import CHECK_BOUNDS
+from fusetune.kernels import KERNELS
+from fusetune.kernels.cpu.compiler import CHECK_BOUNDS
 from tests.kernels.cpu.guard_pages import guarded
 
 ROOT = Path(__file__).parents[3]
@@ -322,7 +322,7 @@ def test_the_variable_is_read_by_a_new_process(value: str, fails: bool, tmp_path
     (tmp_path / "program.py").write_text(
         PROGRAM.replace("zeros(100)", "zeros(128)[:100]") if not fails else PROGRAM
     )
-    environment = {"PYTHONPATH": str(ROOT), "TRITON_DEFAULT_BACKEND": "cpu", CHECK_BOUNDS: value}
+    environment = {"PYTHONPATH": str(ROOT / "src"), "TRITON_DEFAULT_BACKEND": "cpu", CHECK_BOUNDS: value}
     done = subprocess.run(
         [sys.executable, str(tmp_path / "program.py")],
         env={**os.environ, **environment, "TRITON_CACHE_DIR": str(tmp_path / "cache")},

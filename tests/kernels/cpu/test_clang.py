@@ -18,7 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu import toolchain
+from fusetune.kernels.cpu import toolchain
 from tests.kernels.cpu.compiled_code import assembly
 from tests.kernels.cpu.test_shipped_kernels import check
 

@@ -18,9 +18,9 @@ import triton.language as tl
 from triton.backends import backends
 from triton.backends.compiler import GPUTarget
 
-from kernels.cpu import toolchain
-from kernels.cpu.compiler import CPUBackend
-from kernels.cpu.driver import CPUDriver, do_bench
+from fusetune.kernels.cpu import toolchain
+from fusetune.kernels.cpu.compiler import CPUBackend
+from fusetune.kernels.cpu.driver import CPUDriver, do_bench
 from tests.kernels.cpu.compiled_code import X86, assembly, flags_for
 
 ROOT = Path(__file__).parents[3]
@@ -133,12 +133,16 @@ def test_the_hash_tells_targets_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["triton", "kernels.cpu.compiler", "kernels.cpu.driver", "kernels.cpu.toolchain"]
+    "first",
+    [
+        "triton",
+        "fusetune.kernels.cpu.compiler",
+        "fusetune.kernels.cpu.driver",
+        "fusetune.kernels.cpu.toolchain",
+    ],
 )
 def test_the_package_may_be_imported_in_any_order(first: str) -> None:
-    code = (
-        f"import {first}, triton; from kernels.cpu.compiler import CPUBackend; print(CPUBackend.binary_ext)"
-    )
+    code = f"import {first}, triton; from fusetune.kernels.cpu.compiler import CPUBackend; print(CPUBackend.binary_ext)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "so", done.stderr
 

@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu.rounding import nearest, nearest_bits
+from fusetune.kernels.cpu.rounding import nearest, nearest_bits
 from tests.kernels.cpu.number_formats import FORMATS, Array, convert
 
 SHORT = {"h": torch.float16, "w": torch.bfloat16}

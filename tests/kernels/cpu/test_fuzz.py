@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import triton
 
-from kernels.cpu import toolchain
-from kernels.cpu.compiler import CHECK_BOUNDS
-from kernels.cpu.lowering import band
+from fusetune.kernels.cpu import toolchain
+from fusetune.kernels.cpu.compiler import CHECK_BOUNDS
+from fusetune.kernels.cpu.lowering import band
 from tests.kernels.cpu.random_kernels import random_kernel
 from tests.kernels.cpu.run_random import differences
 

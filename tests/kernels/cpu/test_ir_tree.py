@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu import ir_tree
+from fusetune.kernels.cpu import ir_tree
 
 
 @triton.jit

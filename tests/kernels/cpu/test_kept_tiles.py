@@ -14,8 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu.compiler import CPUBackend
-from kernels.cpu.lowering import band, module
+from fusetune.kernels.cpu.compiler import CPUBackend
+from fusetune.kernels.cpu.lowering import band, module
 
 Numbers = torch.Tensor
 R, C = 8, 2

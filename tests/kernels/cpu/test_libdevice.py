@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.cpu.lowering.math import known_symbols
+from fusetune.kernels.cpu.lowering.math import known_symbols
 from tests.kernels.cpu.generated_kernels import called
 
 SIZE = 64

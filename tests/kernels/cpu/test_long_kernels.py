@@ -16,9 +16,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu import toolchain
-from kernels.cpu.lowering import outline
-from kernels.cpu.lowering.outline import Function, definitions
+from fusetune.kernels.cpu import toolchain
+from fusetune.kernels.cpu.lowering import outline
+from fusetune.kernels.cpu.lowering.outline import Function, definitions
 from tests.kernels.cpu.run_random import differences
 
 SIZE = 32

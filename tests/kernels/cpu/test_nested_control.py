@@ -15,9 +15,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu import ir_tree
-from kernels.cpu.lowering import band, control, elementwise, module, reduce
-from kernels.triton_inside import CompilationError
+from fusetune.kernels.cpu import ir_tree
+from fusetune.kernels.cpu.lowering import band, control, elementwise, module, reduce
+from fusetune.kernels.triton_inside import CompilationError
 
 Numbers = torch.Tensor
 LANES = 8

@@ -16,9 +16,9 @@ from triton._C.libtriton import ir, passes
 from triton.compiler.errors import CompilationError
 from triton.language.extra.cuda import gdc
 
-from kernels.cpu.lowering.elementwise import RULES
-from kernels.cpu.lowering.module import LOWERINGS
-from kernels.cpu.lowering.shape import VIEWS
+from fusetune.kernels.cpu.lowering.elementwise import RULES
+from fusetune.kernels.cpu.lowering.module import LOWERINGS
+from fusetune.kernels.cpu.lowering.shape import VIEWS
 
 KNOWN = {*RULES, *LOWERINGS, *VIEWS, "tt.splat", "tt.make_range", "tt.join"}
 # What each method of Triton's builder makes, once Triton's own passes have run.

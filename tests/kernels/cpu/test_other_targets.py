@@ -29,7 +29,7 @@ def add(x_ptr, y_ptr, sum_ptr, n, BLOCK: tl.constexpr):
 @pytest.fixture
 def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The C of a kernel in fp32, as on a machine without x86's vector functions."""
-    monkeypatch.setattr("kernels.cpu.lowering.math.has_vector_math", lambda function: False)
+    monkeypatch.setattr("fusetune.kernels.cpu.lowering.math.has_vector_math", lambda function: False)
     if request.param != "add":
         return shipped_c(request.param)
     x = torch.randn(1000)

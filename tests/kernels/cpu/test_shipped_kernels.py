@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import KERNELS, FusedAdamW, FusedSGD
-from kernels.launch import as_if_on_gpu
+from fusetune.kernels import KERNELS, FusedAdamW, FusedSGD
+from fusetune.kernels.launch import as_if_on_gpu
 
 QUICK = ("adam", "sgd", "gelu_tanh", "silu_backward", "swiglu_backward")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from kernels import KERNELS
+from fusetune.kernels import KERNELS
 from tests.kernels.cpu.compiled_code import shipped_c, vectorised_lines
 
 _LOOP = "#pragma omp simd\n"

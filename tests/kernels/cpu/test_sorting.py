@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu.lowering import network
+from fusetune.kernels.cpu.lowering import network
 
 DTYPES = [
     torch.int8,

@@ -16,11 +16,11 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import FusedSGD
-from kernels.cpu import toolchain, why_not
-from kernels.cpu.driver import CPUDriver
-from kernels.cpu.toolchain import CompilerFailedError, NoCompilerError, compile_shared_object
-from kernels.launch import why_not_on_cpu
+from fusetune.kernels import FusedSGD
+from fusetune.kernels.cpu import toolchain, why_not
+from fusetune.kernels.cpu.driver import CPUDriver
+from fusetune.kernels.cpu.toolchain import CompilerFailedError, NoCompilerError, compile_shared_object
+from fusetune.kernels.launch import why_not_on_cpu
 from tests.kernels.cpu.compiled_code import forget_compiler
 
 CODE = "int answer(void) { return 42; }"

@@ -15,7 +15,7 @@ import torch, triton
 from torch._inductor.utils import run_and_get_code
 from torch.utils._triton import has_triton
 
-assert triton.backends.backends["cpu"].driver.__module__ == "kernels.cpu.driver"
+assert triton.backends.backends["cpu"].driver.__module__ == "fusetune.kernels.cpu.driver"
 assert triton.runtime.driver.active.get_current_target().backend == "cpu"
 
 def gelu(x, bias):
@@ -38,10 +38,10 @@ def test_torch_compile_keeps_its_cpp_path(tmp_path: Path) -> None:
     registered = tmp_path / "backend-1.0.dist-info"
     registered.mkdir()
     (registered / "METADATA").write_text("Metadata-Version: 2.1\nName: backend\nVersion: 1.0\n")
-    (registered / "entry_points.txt").write_text("[triton.backends]\ncpu = kernels.cpu\n")
+    (registered / "entry_points.txt").write_text("[triton.backends]\ncpu = fusetune.kernels.cpu\n")
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT / 'src'}",
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
         "TRITON_CACHE_DIR": str(tmp_path / "triton"),
     }

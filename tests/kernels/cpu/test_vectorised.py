@@ -197,7 +197,7 @@ def test_a_product_keeps_its_sums_in_registers(
     target: str, features: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("compiler", "lowering.dot"):
-        monkeypatch.setattr(f"kernels.cpu.{module}.cpu_features", lambda: features)
+        monkeypatch.setattr(f"fusetune.kernels.cpu.{module}.cpu_features", lambda: features)
     product.device_caches.clear()
     a, b, c = (torch.randn(32, 32) for _ in range(3))
     kernel = product[(1,)](a, b, c, WIDE=tl.float32, ROWS=32, DEPTH=32, COLUMNS=32)

@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.cpu.lowering import waiting
+from fusetune.kernels.cpu.lowering import waiting
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -11,11 +11,11 @@ import triton.language as tl
 from torch import nn
 from triton.runtime.interpreter import interpreter_builder
 
-from kernels.activation_functions import FUNCTIONS
-from kernels.activation_kernels import forward_kernel, index_types
-from kernels.activations import Activation, _activation, activation, activation_path, reference
-from kernels.launch import LaunchConfig, launch
-from kernels.replace import replace_activations, verify_activation
+from fusetune.kernels.activations.api import Activation, _activation, activation, activation_path, reference
+from fusetune.kernels.activations.functions import FUNCTIONS
+from fusetune.kernels.activations.kernels import forward_kernel, index_types
+from fusetune.kernels.launch import LaunchConfig, launch
+from fusetune.kernels.replace.models import replace_activations, verify_activation
 from tests.kernels.special_values import assert_rule
 
 # The interpreter computes with NumPy, which warns where e^x overflows on its way to a right limit.

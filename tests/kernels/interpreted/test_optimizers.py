@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-import kernels.launch
-from kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD
-from kernels.adam import adam_constants, adam_kernel
-from kernels.multi_tensor import MultiTensorTable
-from kernels.sgd import sgd_constants, sgd_kernel
+import fusetune.kernels.launch
+from fusetune.kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD
+from fusetune.kernels.optimizers.adam import adam_constants, adam_kernel
+from fusetune.kernels.optimizers.sgd import sgd_constants, sgd_kernel
+from fusetune.kernels.optimizers.tables import MultiTensorTable
 from tests.kernels.non_finite import NON_FINITE_CASES, assert_non_finite_as_torch
 from tests.kernels.trajectories import (
     assert_within_bound,
@@ -43,13 +43,13 @@ cases = pytest.mark.parametrize(("fused_class", "torch_class", "options"), CASES
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Record the programs of every launch."""
     seen: list[int] = []
-    real = kernels.launch.launch
+    real = fusetune.kernels.launch.launch
 
     def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
         seen.append(grid[0])
         real(kernel, grid, *arguments, **options)
 
-    monkeypatch.setattr(kernels.launch, "launch", launch)
+    monkeypatch.setattr(fusetune.kernels.launch, "launch", launch)
     return seen
 
 

@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import FusedAdamW, FusedSGD
-from kernels.stochastic_rounding import rounded
+from fusetune.kernels import FusedAdamW, FusedSGD
+from fusetune.kernels.optimizers.rounding import rounded
 from tests.kernels import rounding_laws
 from tests.kernels.trajectories import largest_error, parameters, set_gradients
 

@@ -1,0 +1,297 @@
+"""`bench lr-range` and `base_lr: auto`: LR range tests on what a spec describes, and how the best rate scales."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fusetune.bench.results import Record
+from fusetune.bench.run import Kind
+from fusetune.bench.spec import (
+    LoadedSpec,
+    Spec,
+    Trial,
+    factor_path,
+    key_id,
+    named_levels,
+    value_label,
+    varied,
+    without_factors,
+)
+from fusetune.bench.stats import Caveat, caveats_of
+from fusetune.tuner.learning_rate import LEAST_SIZES, LRScaling, fit_lr_scaling
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fusetune.bench.workers import OnProgress, WorkerContext
+    from fusetune.tuner.learning_rate import Confirmation, LRRange
+    from fusetune.tuner.training import Batches
+
+LR_RANGE = Kind("lr-range", "fusetune.bench.learning_rate.study:run_lr_range")
+# A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
+_NO_FACTORS = (("train", "base_lr"), ("train", "schedule"))
+# A suggestion known less well than this is no point for a fit.
+MOST_SPREAD = 30.0
+_LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
+
+
+def with_swept_factors(loaded: LoadedSpec, *, all_seeds: bool) -> tuple[LoadedSpec, list[str]]:
+    """Leave out the factors that a range test does not vary, and all seeds but the first; say what was left out."""
+    spec = loaded.spec
+    dropped = [key for key in varied(spec) if factor_path(key, spec)[:2] in _NO_FACTORS]
+    spec = without_factors(spec, dropped.__contains__)
+    seeds = spec.seeds if all_seeds else spec.seeds[:1]
+    notes = []
+    if dropped:
+        notes.append(f"not varied, for the test sweeps the rate itself: {', '.join(dropped)}")
+    if len(seeds) < len(spec.seeds):
+        notes.append(f"seed {seeds[0]} alone of {len(spec.seeds)}; --all-seeds takes every one")
+    reduced = spec.model_copy(update={"seeds": seeds})
+    return dataclasses.replace(loaded, spec=reduced), notes
+
+
+def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
+    """Test one configuration with one seed. See `bench.run.trial.run_trial` for the arguments.
+
+    The options of the trial are lr_min, lr_max, steps, repeats, mode, validation and confirm.
+    """
+    import torch
+
+    from fusetune.bench.run import (
+        find_learning_rate,
+        make_batches,
+        make_model,
+        place_model,
+        prepare_data,
+        rehearse_trial,
+    )
+
+    if trial.rehearsal:
+        return rehearse_trial(trial, context)
+    started_s = time.perf_counter()
+    options = dict(trial.options)
+    confirming, judge_validation = options.pop("confirm"), options.pop("validation")
+    del options["all_seeds"]  # decided which trials there are
+    on_progress({"phase": "data"})
+    data = prepare_data(trial, context)
+    torch.manual_seed(trial.seed)
+    model = make_model(trial.spec, data.splits)
+    batches, validation, _ = make_batches(trial, data, context.device)
+    place_model(model, batches)
+    on_progress({"phase": f"sweeping the rate, {options['repeats']} x {options['steps']} steps"})
+    found = find_learning_rate(
+        trial.spec, model, batches, trial.seed, validation=validation if judge_validation else None, **options
+    )
+    confirmation = None
+    if confirming and found.suggestion is not None:
+        on_progress({"phase": f"training briefly around {found.suggestion:.3g}"})
+        confirmation = _confirm(trial.spec, model, batches, validation, trial.seed, found)
+    return _record(trial, context, found, confirmation, time.perf_counter() - started_s)
+
+
+def _confirm(
+    spec: Spec, model: nn.Module, batches: Batches, validation: Batches, seed: int, found: LRRange
+) -> Confirmation:
+    """Train for about an epoch at rates around the suggestion."""
+    from fusetune.bench.run import OptimizerMaker, training_loss
+    from fusetune.tuner.learning_rate import StepSettings, candidates, confirm
+    from fusetune.tuner.training import resolve_precision
+
+    section = spec.train
+    epoch = len(batches) // section.accumulation_steps
+    settings = StepSettings(
+        section.accumulation_steps, section.grad_clip, resolve_precision(section.precision, batches.device)
+    )
+    return confirm(
+        model,
+        OptimizerMaker(spec).at,
+        training_loss(spec),
+        batches,
+        validation,
+        candidates(found),
+        steps=min(max(epoch, _LEAST_CONFIRM_STEPS), _MOST_CONFIRM_STEPS),
+        suggested=found.suggestion,
+        seed=seed,
+        settings=settings,
+    )
+
+
+def _record(
+    trial: Trial, context: WorkerContext, found: LRRange, confirmation: Confirmation | None, seconds: float
+) -> Record:
+    """Write down what was found: numbers, the sweeps as a curve, the short trainings as samples."""
+    import torch
+
+    from fusetune.tuner.training import resolve_precision
+
+    values: dict[str, float] = {"steps": found.steps_used, "setup_s": seconds}
+    optional = {
+        "range_lr": found.suggestion,
+        "suggested_lr": confirmation.lr if confirmation else found.suggestion,
+        "lr_low": found.low,
+        "lr_high": found.high,
+        "lr_interval_low": found.interval[0] if found.interval else None,
+        "lr_interval_high": found.interval[1] if found.interval else None,
+        "divergence_lr": found.divergence_lr,
+    }
+    values |= {name: value for name, value in optional.items() if value is not None}
+    samples = {}
+    if confirmation:
+        tried = [
+            pair for pair in zip(confirmation.lrs, confirmation.losses, strict=True) if math.isfinite(pair[1])
+        ]
+        samples = {"confirm_lr": [lr for lr, _ in tried], "confirm_val_loss": [loss for _, loss in tried]}
+    provenance: dict[str, Any] = {
+        "reason": found.reason,
+        "warnings": list(found.warnings),
+        "precision": resolve_precision(trial.spec.train.precision, context.device),
+        "threads": torch.get_num_threads(),
+    }
+    if confirmation:
+        provenance["confirm_lrs"] = list(confirmation.lrs)
+    reason = "" if found.suggestion is not None else f"no suggestion: {found.reason}"
+    curve = _curve(found)
+    return Record(trial.id, trial.factors, trial.seed, "ok", reason, values, samples, curve, provenance)
+
+
+def _curve(found: LRRange) -> list[dict[str, float | None]]:
+    """Return one object a rate: lr, each repeat's loss (None beyond its end or where not finite), smoothed mean."""
+    longest = max(found.sweeps, key=lambda sweep: len(sweep.lrs))
+    smoothed = found.smoothed
+    curve: list[dict[str, float | None]] = []
+    for index, lr in enumerate(longest.lrs):
+        entry: dict[str, float | None] = {
+            "lr": lr,
+            "smoothed": smoothed[index] if index < len(smoothed) else None,
+        }
+        for number, sweep in enumerate(found.sweeps, start=1):
+            loss = sweep.losses[index] if index < len(sweep.losses) else math.nan
+            entry[f"loss_{number}"] = loss if math.isfinite(loss) else None
+        curve.append(entry)
+    return curve
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One record of a range test, ready to be shown; see `_record` for the numbers."""
+
+    record: Record
+    label: str
+    lrs: list[float]
+    repeats: list[list[float | None]]
+    smoothed: list[float | None]
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The record's numbers."""
+        return self.record.values
+
+    @property
+    def advice(self) -> str:
+        """How the suggestion comes about, and the rate to use. Empty where there is none.
+
+        Example:
+            >>> record = Record("t", {}, 0, "ok", values={"suggested_lr": 0.05}, provenance={"reason": "it falls"})
+            >>> Tested(record, "train", [], [], []).advice
+            'it falls. Use 0.05'
+        """
+        lr = self.values.get("suggested_lr")
+        if lr is None:
+            return ""
+        tried = (
+            ", the best of the short trainings around it" if "confirm_lrs" in self.record.provenance else ""
+        )
+        why = self.record.provenance.get("reason")
+        return f"{why + '. ' if why else ''}Use {lr:.3g}{tried}"
+
+    @property
+    def notes(self) -> list[str]:
+        """Why there is no suggestion, or what it may suffer from."""
+        reasons = [self.record.reason] if self.record.reason else []
+        if "range_lr" in self.values and "suggested_lr" not in self.values:
+            reasons.append("no rate to use: every short training around the suggestion diverged")
+        return [*reasons, *self.record.provenance.get("warnings", [])]
+
+
+@dataclass(frozen=True)
+class LRStudy:
+    """What `bench lr-range` shows.
+
+    Args:
+        run: content of run.json.
+        tested: in the order of the records.
+        scalings: by what tells the groups of configurations apart (`optimizer=adam`): the fit, or what is missing.
+        directory: of the run.
+        caveats: what a reader must know first.
+    """
+
+    run: Mapping[str, Any]
+    tested: tuple[Tested, ...]
+    scalings: dict[str, LRScaling | str] = field(default_factory=dict)
+    directory: str = ""
+    caveats: tuple[Caveat, ...] = ()
+
+
+def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], directory: str = "") -> LRStudy:
+    """Read a run's records and fit how the rate scales with the batch size, where that is a factor."""
+    from fusetune.bench.stats import configuration_label
+
+    many_seeds = len({record.seed for record in records}) > 1
+    tested = []
+    for record in records:
+        label = configuration_label(record.factors) if record.factors else "train"
+        curve = record.curve
+        names = sorted(name for name in (curve[0] if curve else {}) if name.startswith("loss_"))
+        tested.append(
+            Tested(
+                record,
+                f"{label}, seed {record.seed}" if many_seeds else label,
+                [float(entry["lr"] or 0) for entry in curve],
+                [[entry[name] for entry in curve] for name in names],
+                [entry["smoothed"] for entry in curve],
+            )
+        )
+    return LRStudy(run, tuple(tested), _scalings(run, records), directory, caveats_of(run, records))
+
+
+def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LRScaling | str]:
+    """Fit a power law for each combination of the other factors."""
+    key = next((key for key in ("batch_size", "train.batch_size") if key in named_levels(run["spec"])), None)
+    if key is None:
+        return {}
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        rest = ", ".join(
+            f"{key_id(name)}={value_label(value)}" for name, value in record.factors.items() if name != key
+        )
+        groups.setdefault(rest or "all", []).append(record)
+    return {name: _scaling(key, group) for name, group in groups.items()}
+
+
+def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
+    """Fit one group, or say what is missing."""
+    # Without confirmation the rate is a smooth function of the curve; confirmed ones come in steps of 2.
+    suggested = [record for record in records if "range_lr" in record.values]
+    points = [
+        (int(record.factors[key]), record.values["range_lr"]) for record in suggested if _is_known(record)
+    ]
+    left_out = len(suggested) - len(points)
+    if len({size for size, _ in points}) < LEAST_SIZES:
+        sizes = len({record.factors[key] for record in suggested})
+        known = f", {left_out} tests left out as known to no factor of {MOST_SPREAD:g}" if left_out else ""
+        return (
+            f"{sizes} batch sizes with a suggestion{known}; an exponent with an interval needs {LEAST_SIZES}"
+        )
+    scaling = fit_lr_scaling([size for size, _ in points], [lr for _, lr in points])
+    return dataclasses.replace(scaling, left_out=left_out)
+
+
+def _is_known(record: Record) -> bool:
+    """Whether the ends of the suggestion's interval, where it has one, differ by no more than a line can use."""
+    low, high = (record.values.get(f"lr_interval_{end}") for end in ("low", "high"))
+    return low is None or high is None or high <= MOST_SPREAD * low

@@ -1,0 +1,28 @@
+"""The format on disk, in one place: records, the directory of a run, and its files."""
+
+from fusetune.exports import load_on_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.bench.results.directory import RunDirectory, find_run
+    from fusetune.bench.results.keeper import RecordKeeper
+    from fusetune.bench.results.line_file import LineFile
+    from fusetune.bench.results.pictures import Pictures
+    from fusetune.bench.results.records import STATUSES, Record, Status
+    from fusetune.bench.results.schema import as_written, check_records, check_reportable
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = [
+    "STATUSES",
+    "LineFile",
+    "Pictures",
+    "Record",
+    "RecordKeeper",
+    "RunDirectory",
+    "Status",
+    "as_written",
+    "check_records",
+    "check_reportable",
+    "find_run",
+]

@@ -1,0 +1,316 @@
+"""The records of one run on disk, so that killing the process at any moment loses at most the trial in flight.
+
+results/<spec name>/<run id>/
+    run.json         what was run: written once, whole or not at all
+    records.jsonl    one line a trial, on the disk before `append` returns
+    lock             held by the run that writes here; the kernel frees it when that process dies
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import shutil
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fusetune.bench.errors import RunDirectoryError, unusable
+from fusetune.bench.invocation import invocation
+from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
+from fusetune.bench.results.line_file import LineFile
+from fusetune.bench.results.records import SCHEMA_VERSION, Record
+from fusetune.bench.results.schema import check_record, check_run
+from fusetune.bench.results.whole_file import remove_unfinished, write_whole
+from fusetune.bench.spec import difference
+
+# What run.json says where nothing else is given; the first ones held trainings only, and did not say so.
+_ORDINARY: dict[str, Any] = {"kind": "run", "options": {}}
+_RUN = "run.json"
+_RECORDS = "records.jsonl"
+_LOCK = "lock"
+# The command that continues a run of each kind that can be continued.
+_RESUMED_BY = {"run": "run", "search": "run", "lr-range": "lr-range"}
+_ATTEMPTS = 20
+
+
+class RunDirectory:
+    """The directory of one run: `create` and `resume` hold its lock and can append, `open` only reads.
+
+    Use it in a `with` block, or call `close`. `path` is the directory, `run` the content of run.json, `notes` what was
+    mended when it was opened for appending.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as results:
+        ...     with RunDirectory.create(Path(results), "demo", {"spec": {"seeds": 1}}) as directory:
+        ...         directory.append(Record("seed=0", {}, 0, "ok"))
+        ...     records, notes = RunDirectory.open(find_run(Path(results) / "demo")).records()
+        >>> records[0].trial, notes
+        ('seed=0', [])
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any], lock: int | None = None) -> None:
+        self.path = path
+        self.run = run
+        self.notes: list[str] = []
+        self._lock = lock
+        self._file = LineFile(
+            path / _RECORDS,
+            "a record",
+            "Remove the line, and the trial will be run again on --resume.",
+            go_on=self.resume_command or "",
+        )
+
+    @classmethod
+    def create(cls, results: Path, spec_name: str, run: dict[str, Any]) -> RunDirectory:
+        """Make a new directory under `results/<spec_name>/`, lock it and write run.json.
+
+        Args:
+            results: made if it is missing.
+            spec_name: the spec's name; letters, digits, `.`, `_`, `-`.
+            run: the content of run.json, JSON-able without NaN; `schema_version` and `run_id` are added, and `kind` and
+                `options` where they are missing.
+
+        Raises:
+            RunDirectoryError: the disk is full or the directory cannot be written.
+        """
+        parent = results / spec_name
+        path, lock = parent, None
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path = _make_unique(parent)
+            lock = _acquire_lock(path)
+            content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **_ORDINARY, **run}
+            write_whole(path / _RUN, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        except BaseException as error:
+            if lock is not None:
+                os.close(lock)
+            if path != parent:
+                shutil.rmtree(path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise unusable(parent, error) from error
+            raise
+        return cls(path, content, lock)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Open a run's directory for reading.
+
+        Raises:
+            RunDirectoryError: not a run's directory, a broken run.json, or one of a newer version.
+        """
+        return cls(path, _read_run(path))
+
+    @classmethod
+    def resume(cls, path: Path, unchanged: Mapping[str, Any] | None = None) -> RunDirectory:
+        """Open a run's directory for appending, lock it, and cut off a line that was being written at a crash.
+
+        Args:
+            path: the run's directory.
+            unchanged: keys of run.json that must still have these values, such as the spec; None: nothing is compared.
+
+        Raises:
+            RunDirectoryError: as for `open`; or something has changed (the message lists the differences); or in use
+                by another run; or not writable.
+        """
+        run = _read_run(path)
+        _check_unchanged(path, run, unchanged or {})
+        try:
+            directory = cls(path, run, _acquire_lock(path))
+        except OSError as error:
+            raise unusable(path, error) from error
+        try:
+            remove_unfinished(path)
+            note = directory._file.cut_torn_line()
+        except BaseException:
+            directory.close()
+            raise
+        directory.notes += [note] if note else []
+        return directory
+
+    @property
+    def is_for_appending(self) -> bool:
+        """Whether this process writes here, or only reads."""
+        return self._lock is not None
+
+    @property
+    def resume_command(self) -> str | None:
+        """The command that continues the run; None for a kind of run that begins anew each time."""
+        command = _RESUMED_BY.get(str(self.run.get("kind")))
+        return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}"
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the lock; nothing can be appended afterwards."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def remove(self) -> None:
+        """Remove a run without records, as if it had never been begun.
+
+        Raises:
+            ValueError: there are records; they are never removed.
+        """
+        if (self.path / _RECORDS).exists():
+            raise ValueError(f"{self.path} has records; it stays")
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other runs of the spec may be there
+            self.path.parent.rmdir()
+
+    def append(self, record: Record) -> None:
+        """Write one record; when this returns, it is on the disk.
+
+        A failed write leaves the file as it was.
+
+        Raises:
+            RunDirectoryError: the disk is full or the file cannot be written.
+            ValueError: the record holds a NaN or an infinity, or the directory is not open for appending.
+        """
+        if self._lock is None:
+            raise ValueError(f"{self.path} is not open for appending; use RunDirectory.create or resume")
+        self._file.append([record.as_dict()])
+
+    def records(self) -> tuple[list[Record], list[str]]:
+        """Return the records in the order in which they were written, and notes about what was passed over.
+
+        A last line without its end was being written when the process died: it is dropped with a note. Of two records
+        of one trial the first counts, with a note.
+
+        Raises:
+            RunDirectoryError: a line before the last is not a record; the message names it.
+        """
+        content, torn = self._file.lines()
+        notes = [self._file.torn_note] if torn else []
+        records: dict[str, Record] = {}
+        for number, line in enumerate(content, start=1):
+            record: Record = self._file.parse(number, line, _record_of)
+            if record.trial in records:
+                where = self._file.where(number)
+                notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
+            records.setdefault(record.trial, record)
+        return list(records.values()), notes
+
+
+def _record_of(content: Any) -> Record:
+    """Rebuild a record. Raises TypeError or ValueError when `content` is not one."""
+    check_record(content)
+    return Record.from_dict(content)
+
+
+def find_run(path: Path) -> Path:
+    """Return the run's directory that `path` means: itself, or the newest run under `results/<spec name>/`.
+
+    Raises:
+        RunDirectoryError: there is no run there.
+    """
+    if is_file(path / _RUN):
+        return path
+    if not is_folder(path):
+        raise RunDirectoryError(
+            f"{path}: is not a directory; a run lies in results/<spec name>/<run id>/. Check the path."
+        )
+    runs = _runs_under(path)
+    if runs:
+        return max(runs, key=lambda run: run.name)
+    specs = [child.name for child in entries(path) if is_folder(child) and _runs_under(child)]
+    if specs:
+        raise RunDirectoryError(
+            f"{path}: holds a folder for each spec; known: {', '.join(specs)}. Give one, as in {path / specs[0]}."
+        )
+    raise _not_a_run(path)
+
+
+def _make_unique(parent: Path) -> Path:
+    """Make a directory that no other run has, named by the time in UTC and a random end."""
+    for _ in range(_ATTEMPTS):
+        now = datetime.now(timezone.utc)
+        path = parent / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise RunDirectoryError(f"{parent}: no free run id after {_ATTEMPTS} attempts. Start the run again.")
+
+
+def _acquire_lock(path: Path) -> int:
+    """Lock a run's directory for this process and return the descriptor that holds the lock."""
+    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise RunDirectoryError(
+            f"{path}: in use; process {owner or '(unknown)'} is writing to it. Wait for it, or start a new run."
+        ) from None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """Read run.json and check that it is one that this version understands."""
+    try:
+        if is_pipe(path / _RUN):  # reading it would never end
+            raise _not_a_run(path)
+        run = json.loads((path / _RUN).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_a_run(path) from None
+    except OSError as error:
+        raise unusable(path / _RUN, error) from error
+    except (ValueError, RecursionError) as error:
+        raise RunDirectoryError(
+            f"{path / _RUN}: is broken; {error}. Restore it, or start a new run."
+        ) from error
+    version = run.get("schema_version") if isinstance(run, dict) else None
+    if not isinstance(version, int):
+        raise RunDirectoryError(f"{path / _RUN}: is broken; it has no schema_version. Restore it.")
+    if version > SCHEMA_VERSION:
+        raise RunDirectoryError(
+            f"{path / _RUN}: schema_version {version} is newer than this program; known: up to {SCHEMA_VERSION}. "
+            "Update fusetune."
+        )
+    check_run(run, str(path / _RUN))
+    return {**_ORDINARY, **run}
+
+
+def _not_a_run(path: Path) -> RunDirectoryError:
+    """Build the error for a directory without a run."""
+    return RunDirectoryError(
+        f"{path}: no run is there; a run's directory holds {_RUN}. Give results/<spec name>/<run id>/."
+    )
+
+
+def _check_unchanged(path: Path, run: Mapping[str, Any], unchanged: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was started with something else."""
+    # As JSON has them: a tuple in memory is a list on the disk.
+    now = json.loads(json.dumps(dict(unchanged)))
+    changes = difference({key: run.get(key) for key in now}, now)
+    if changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise RunDirectoryError(
+            f"{path}: cannot be continued; the run was started with something else:\n{listed}\n"
+            "Undo the change, or start a new run."
+        )
+
+
+def _runs_under(path: Path) -> list[Path]:
+    """Return the run directories directly under `path`."""
+    return [child for child in entries(path) if is_file(child / _RUN)]

@@ -1,0 +1,99 @@
+"""The pictures in a run's directory: drawn by the command that runs it, looked up by a report, which writes nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusetune.bench.errors import unusable
+from fusetune.bench.results.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FORMATS = ("png", "svg")
+
+
+class Pictures:
+    """The pictures of one run, each as PNG and as SVG.
+
+    Args:
+        directory: of the run.
+        drawing: draw them; else only those are named that are there.
+
+    Attributes:
+        paths: the PNG files that are there.
+        note: why others are not: a disk that is full is no fault of the run. Empty where all are.
+
+    Example:
+        >>> import tempfile
+        >>> from matplotlib.figure import Figure
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Pictures(Path(folder), drawing=True).add("empty", Figure)
+        ...     read = Pictures(Path(folder), drawing=False)
+        ...     for name in ("empty", "missing"):
+        ...         read.add(name, Figure)
+        ...     [path.name for path in read.paths], read.note
+        (['empty.png'], '')
+    """
+
+    def __init__(self, directory: Path, *, drawing: bool) -> None:
+        self._directory = directory
+        self._drawing = drawing
+        self.paths: list[Path] = []
+        self.note = ""
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file: the PNGs, and the SVGs beside them."""
+        return [path.with_suffix(f".{ending}") for path in self.paths for ending in _FORMATS]
+
+    def add(
+        self,
+        name: str,
+        draw: Callable[[], Figure],
+        *,
+        style: Any = None,
+        dpi: float | None = None,
+        tight: bool = False,
+    ) -> None:
+        """Draw one picture, or look whether it is there.
+
+        Args:
+            name: of the files, without an ending.
+            draw: makes the figure.
+            style: a mapping of matplotlib's settings while it is drawn and saved, or None.
+            dpi: of the PNG; None: the figure's.
+            tight: cut the margins off.
+        """
+        path = self._directory / f"{name}.png"
+        if not self._drawing:
+            if path.is_file():
+                self.paths.append(path)
+            return
+        if self.note:
+            return
+        from matplotlib import rc_context
+
+        with rc_context(style):
+            contents = _rendered(draw(), dpi or "figure", "tight" if tight else None)
+        try:
+            for ending, content in contents.items():
+                write_whole(path.with_suffix(f".{ending}"), content)
+        except OSError as error:
+            self.note = f"the pictures cannot be saved; {unusable(path, error)}"
+        else:
+            self.paths.append(path)
+
+
+def _rendered(figure: Figure, dpi: Any, box: str | None) -> dict[str, bytes]:
+    """Return what each file holds. The same figure gives the same bytes."""
+    contents = {}
+    for ending in _FORMATS:
+        stream = io.BytesIO()
+        metadata = {"Date": None} if ending == "svg" else {}
+        figure.savefig(stream, format=ending, dpi=dpi, bbox_inches=box, metadata=metadata)
+        contents[ending] = stream.getvalue()
+    return contents

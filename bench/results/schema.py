@@ -1,0 +1,469 @@
+"""What run.json and a record must be: each field of its type, so that a file that was edited is refused by name.
+
+Fields that are missing are missing: earlier versions wrote fewer. What a report of a kind cannot do without, its own
+class here demands. Keys that are not known stay: later versions may write more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.results.records import Record, Status
+from fusetune.bench.spec import dotted, named_levels
+from fusetune.tuner.training import Target
+
+_MOST_SHOWN = 60
+_DEEPEST = 60
+
+
+def _plain(value: Any) -> Any:
+    """Take plain data of a bounded depth. Deeper ones would end whoever walks through them."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"is nested more than {_DEEPEST} levels deep")
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (Mapping, list))
+            for inner in (each.values() if isinstance(each, Mapping) else each)
+        ]
+    return value
+
+
+Plain = Annotated[Any, BeforeValidator(_plain)]
+Factors = dict[str, Plain]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Index = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
+
+
+class _Open(BaseModel):
+    """A mapping of which these keys are known. A key that is null counts as missing where that is allowed."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class _Machine(_Open):
+    """Where it ran."""
+
+    device: str | None = None
+    device_name: str | None = None
+    cores: Index | None = None
+    memory_bytes: Index | None = None
+
+
+class _Target(_Open):
+    """What was to be reached."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> _Target:
+        """Ask who judges by it."""
+        Target(self.metric, at_least=self.at_least, at_most=self.at_most)
+        return self
+
+
+class _Train(_Open):
+    """The training that the spec describes."""
+
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    accumulation_steps: Count = 1
+
+
+class _Range(_Open):
+    """The values of a search's factor."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+class _Settings(_Open):
+    """What a search may spend."""
+
+    budget_epochs: Count
+    prior: bool = True
+    fresh_seeds: Index = 3
+
+
+class _SearchDesign(_Open):
+    """A design that searches."""
+
+    search: _Settings
+
+
+class _RandomDesign(_Open):
+    """A design that draws."""
+
+    random: Count
+
+
+class _Spec(_Open):
+    """The resolved spec."""
+
+    name: str | None = None
+    data: dict[str, Plain] | str | None = None
+    model: dict[str, Plain] | str | None = None
+    train: _Train | None = None
+    factors: dict[str, list[Plain] | _Range | None] | None = None
+    configurations: list[Factors] | None = None
+    design: Literal["grid", "one-at-a-time"] | _SearchDesign | _RandomDesign | None = None
+    seeds: list[Index] | Index | None = None
+    target: _Target | None = None
+
+
+class _Threads(_Open):
+    """How many threads there were, and why."""
+
+    threads: Index | None = None
+    asked: Plain = None
+    reason: str | None = None
+
+
+class _FileOfData(_Open):
+    """A file's fingerprint."""
+
+    bytes: Index
+    sha256: str
+
+
+class Run(_Open):
+    """The content of run.json."""
+
+    schema_version: Index
+    kind: str = "run"
+    options: dict[str, Plain] = {}
+    spec: _Spec | None = None
+    spec_path: str | None = None
+    overrides: list[str] | None = None
+    profile: str | None = None
+    profile_changes: list[str] | None = None
+    baseline: Factors | None = None
+    trials: Index | None = None
+    same: list[str] | None = None
+    jobs: Count = 1
+    device: str | None = None
+    data: list[str] | None = None
+    classes: list[list[str]] | None = None
+    stand_in: str | None = None
+    fingerprint: dict[str, dict[str, _FileOfData]] | None = None
+    machine: _Machine | None = None
+    versions: dict[str, str | None] | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    started: str | None = None
+    threads: _Threads | None = None
+
+
+class _NamedSpec(_Spec):
+    """A spec that has its name."""
+
+    name: str
+
+
+class _TrainingRun(Run):
+    """What the report of a run of trainings needs."""
+
+    spec: _Spec
+    trials: Index
+
+
+class _RangeOptions(_Open):
+    """The options of a range test."""
+
+    lr_min: float
+    lr_max: float
+    steps: Count
+    repeats: Count
+    mode: str
+    validation: bool
+
+
+class _RangeRun(Run):
+    """What the report of range tests needs."""
+
+    spec: _NamedSpec
+    options: _RangeOptions  # type: ignore[assignment]
+
+
+class _BatchOptions(_Open):
+    """The options of a batch-size search."""
+
+    device: str | None = None
+    max_batch: Count | None = None
+    train_batch_size: Count = 1
+
+
+class _BatchRun(Run):
+    """What the report of a batch-size search needs."""
+
+    spec: _NamedSpec
+    options: _BatchOptions  # type: ignore[assignment]
+    device: str
+
+
+class _SearchTrain(_Train):
+    """The training of a search."""
+
+    epochs: Count
+
+
+class _SearchSpec(_NamedSpec):
+    """The spec of a search."""
+
+    train: _SearchTrain
+    factors: dict[str, Annotated[list[Plain], Field(min_length=1)] | _Range | None]
+    design: _SearchDesign
+    seeds: Annotated[list[Index], Field(min_length=1)]
+
+
+class _SearchRun(Run):
+    """What the report of a search needs."""
+
+    spec: _SearchSpec
+
+
+_KINDS: dict[str, type[Run]] = {
+    "run": _TrainingRun,
+    "lr-range": _RangeRun,
+    "batch-size": _BatchRun,
+    "search": _SearchRun,
+}
+
+
+class _Finding(_Open):
+    """What a training was diagnosed with."""
+
+    name: str
+    title: str
+    sentence: str
+    try_next: str
+
+
+class _AutoRate(_Open):
+    """Which rate `base_lr: auto` came to."""
+
+    base_lr: float
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+
+
+class _ChosenThreads(_Threads):
+    """How many threads a trial had, and why."""
+
+    threads: Index
+    asked: int | str
+    reason: str
+
+
+class _Provenance(_Open):
+    """What a record's numbers depend on."""
+
+    jobs: Count = 1
+    dirty: bool | None = None
+    commit: str | None = None
+    path: dict[str, str] | str | None = None
+    path_reason: str | None = None
+    reason: str | None = None
+    note: str | None = None
+    warnings: list[str] = []
+    confirm_lrs: list[float] | None = None
+    base_lr_auto: _AutoRate | None = None
+    threads: Index | None = None
+    threads_choice: _ChosenThreads | None = None
+    measurement: str | None = None
+    prediction: dict[str, Plain] | None = None
+    classes: list[str] | None = None
+    data: str | None = None
+
+
+# Ratios of these are taken, and their logarithms.
+_ABOVE_ZERO = (
+    "step_time_s",
+    "step_time_median_s",
+    "time_to_target_s",
+    "steps_to_target",
+    "samples_per_s",
+    "range_lr",
+    "suggested_lr",
+    "lr_low",
+    "lr_high",
+    "lr_interval_low",
+    "lr_interval_high",
+    "divergence_lr",
+)
+
+
+_TOGETHER = (
+    ("steps_to_target", "time_to_target_s"),
+    ("lr_low", "lr_high"),
+    ("lr_interval_low", "lr_interval_high"),
+)
+# Factors with which reports calculate.
+_COUNTED = ("batch_size", "accumulation_steps")
+
+
+def _countable(factors: dict[str, Any]) -> dict[str, Any]:
+    """Take factors whose counts are counts."""
+    for name, value in factors.items():
+        is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
+        if name.removeprefix("train.") in _COUNTED and not is_count:
+            raise ValueError(f"{name} must be a whole number above 0")
+    return factors
+
+
+def _measured(values: dict[str, float]) -> dict[str, float]:
+    """Take numbers that can have been measured."""
+    for name, value in values.items():
+        if (value < 0 and name.endswith(("_s", "_bytes"))) or (value <= 0 and name in _ABOVE_ZERO):
+            raise ValueError(f"{name} is {value}, which nobody can have measured")
+    for one, other in _TOGETHER:
+        if (one in values) != (other in values):
+            raise ValueError(f"{one} and {other} come together")
+    return values
+
+
+class WrittenRecord(_Open):
+    """One line of records.jsonl, see `bench.results.records.Record`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trial: str
+    factors: Annotated[Factors, AfterValidator(_countable)]
+    seed: Index
+    status: Status
+    reason: str = ""
+    values: Annotated[dict[str, float], AfterValidator(_measured)] = {}
+    samples: dict[str, list[float]] = {}
+    curve: list[dict[str, float | None]] = []
+    provenance: _Provenance = _Provenance()
+    findings: list[_Finding] = []
+
+
+def check_run(content: Any, where: str) -> None:
+    """Refuse a run.json with a field of another type than is ever written.
+
+    Raises:
+        RunDirectoryError: names the field.
+    """
+    _check(Run, content, where)
+    _check_levels(content, where)
+
+
+def check_reportable(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a run.json that lacks what the report of its kind needs. Of a kind that is not known nothing is.
+
+    Raises:
+        RunDirectoryError: names the field.
+    """
+    model = _KINDS.get(str(content.get("kind")))
+    if model is not None:
+        _check(model, content, str(path / "run.json"))
+
+
+def check_records(run: Mapping[str, Any], records: Sequence[Record], path: Path) -> None:
+    """Refuse records that do not go with their run: what the report of its kind needs of each is missing.
+
+    Raises:
+        RunDirectoryError: names the trial.
+    """
+    wanted = set(named_levels(run["spec"])) if run.get("kind") in ("run", "lr-range") else set()
+    for record in records:
+        missing = sorted(wanted - record.factors.keys())
+        fault = f"lacks the factor {missing[0]}" if missing else ""
+        if run.get("kind") == "lr-range" and not fault:
+            fault = _curve_fault(record.curve)
+        if fault:
+            raise RunDirectoryError(
+                f"{path / 'records.jsonl'}: the record of trial {record.trial} {fault}. "
+                "Remove its line, and the trial will be run again on --resume."
+            )
+
+
+@contextmanager
+def as_written(path: Path, *, by_this_process: bool) -> Iterator[None]:
+    """Read records whose parts have forms of their own: what does not fit them is refused, not a traceback.
+
+    Args:
+        path: of the run.
+        by_this_process: the records were just made, so that what does not fit is a fault of the program and shows.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if by_this_process:
+            raise
+        raise RunDirectoryError(
+            f"{path / 'records.jsonl'}: records hold what no run writes; {type(error).__name__}: {error}. "
+            "Restore the file, or start a new run."
+        ) from error
+
+
+def _curve_fault(curve: Sequence[Mapping[str, float | None]]) -> str:
+    """Say what is wrong with the curve of a range test. Empty where nothing is."""
+    last = 0.0
+    for number, entry in enumerate(curve):
+        lr = entry.get("lr")
+        if lr is None or lr <= last:
+            return f"has a curve whose entry {number} has no rate above the one before"
+        if entry.keys() != curve[0].keys() or "smoothed" not in entry:
+            return f"has a curve whose entry {number} has other losses than the first"
+        last = lr
+    return ""
+
+
+def check_record(content: Any) -> None:
+    """Refuse what is no record. Raises ValueError that names the field."""
+    try:
+        WrittenRecord.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+
+
+def _check(model: type[BaseModel], content: Any, where: str) -> None:
+    """Check against one class."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        raise RunDirectoryError(
+            f"{where}: is broken; {_first(error)}. Restore it, or start a new run."
+        ) from None
+
+
+def _check_levels(content: Any, where: str) -> None:
+    """Refuse what is nested without end, wherever it is."""
+    try:
+        _plain(content)
+    except ValueError as error:
+        raise RunDirectoryError(f"{where}: is broken; {error}. Restore it, or start a new run.") from None
+
+
+def _first(error: ValidationError) -> str:
+    """Put the first finding into words."""
+    finding = error.errors(include_url=False)[0]
+    message = finding["msg"].removeprefix("Value error, ")
+    shown = repr(finding["input"])
+    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
+    place = dotted(tuple(finding["loc"])) or "the whole"
+    if finding["type"] == "missing":
+        return f"{place} is missing"
+    return f"{place}: {message[:1].lower()}{message[1:]}, is {shown}"

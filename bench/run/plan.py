@@ -1,0 +1,456 @@
+"""From a loaded spec to records on disk: plan, open the directory, rehearse, run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.machine import describe_machine, source_state, versions
+from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.run.threads import measure_threads, most_threads
+from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
+from fusetune.bench.stats import caveats_of
+from fusetune.bench.units import format_bytes
+from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
+from fusetune.bench.workloads import differences, fingerprint_all, locate
+
+# A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
+# time and this is killed: it loads the data before, and evaluates after.
+HARD_TIMEOUT_FACTOR = 2.0
+HARD_TIMEOUT_GRACE_S = 30.0
+# What has no clock of its own takes longer: compilation, finding a rate, and all that is no training.
+LONG_GRACE_S = 120.0
+
+# What a resumed run must share with the run that it continues.
+FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
+# What may differ but should be known, since it stands behind the numbers.
+NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a run does with each of its trials.
+
+    Args:
+        name: stands in run.json; the report goes by it.
+        run_trial: `package.module:function` that a worker calls, see `bench.workers.worker.WorkerSetup`.
+    """
+
+    name: str
+    run_trial: str
+
+
+TRAINING = Kind("run", "fusetune.bench.run.trial:run_trial")
+
+
+class Display(Protocol):
+    """Shows a run while it goes on."""
+
+    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None:
+        """The run begins: `total` trials, `done` of them recorded before."""
+
+    def message(self, text: str) -> None:
+        """There is something to say."""
+
+    def trial_started(self, trial_id: str, index: int) -> None:
+        """A trial begins."""
+
+    def trial_progress(self, trial_id: str, update: Progress) -> None:
+        """A trial in flight has news."""
+
+    def trial_finished(self, record: Record, index: int) -> None:
+        """A trial is over and its record is on disk."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that is decided before the first trial.
+
+    Args:
+        trials: in the order in which they run, their data sources filled in.
+        run: what `run.json` will say.
+        setup: what a worker is started with.
+        hard_timeout_s: a trial that takes longer is given up; None: no such limit.
+        jobs: trials at once.
+    """
+
+    trials: list[Trial]
+    run: dict[str, Any]
+    setup: WorkerSetup
+    hard_timeout_s: float | None
+    jobs: int
+
+    @property
+    def banner(self) -> list[str]:
+        """What to say before the first trial: caveats, and the profile that was merged over the spec."""
+        lines = [caveat.sentence for caveat in caveats_of(self.run, [])]
+        if self.run["profile"]:
+            lines.append(f"profile {self.run['profile']}: {'; '.join(self.run['profile_changes'])}")
+        return lines
+
+
+def make_plan(
+    loaded: LoadedSpec,
+    *,
+    jobs: int,
+    command: Sequence[str],
+    announce: Announce,
+    kind: Kind = TRAINING,
+    options: Mapping[str, Any] | None = None,
+) -> RunPlan:
+    """Expand the spec, find its data, and describe the run.
+
+    Args:
+        loaded: the spec.
+        jobs: trials at once.
+        command: the command line, for run.json.
+        announce: is told of a download's progress.
+        kind: what is done with each trial.
+        options: what that kind needs to know besides the spec, JSON-able; each trial has them.
+
+    Raises:
+        InputError: data that are not to be had, a device that is not there, a design without end.
+    """
+    spec, device = loaded.spec, loaded.device
+    _check_device(device)
+    layout = lay_out(spec, device)
+    trials = layout.trials
+    spec_path = Path(loaded.document.name)
+    place = loaded.document.where(("data",))
+    sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
+    stand_ins = dict.fromkeys(text for source in sources.values() if (text := source.announcement()))
+    run = {
+        "kind": kind.name,
+        "options": dict(options or {}),
+        "spec": spec.resolved(),
+        "spec_path": str(spec_path),
+        "overrides": list(loaded.overrides),
+        "profile": loaded.profile,
+        "profile_changes": list(loaded.changes),
+        "command": list(command),
+        "baseline": layout.baseline,
+        "trials": len(trials),
+        "same": layout.same,
+        "jobs": jobs,
+        "device": device,
+        "data": sorted({source.name for source in sources.values()}),
+        "classes": [
+            list(names) for names in dict.fromkeys(source.classes for source in sources.values()) if names
+        ],
+        "stand_in": " ".join(stand_ins) or None,
+        "fingerprint": fingerprint_all(sources.values(), spec_path.parent),
+        "machine": describe_machine(device),
+        "versions": versions(),
+        **source_state(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    setup = WorkerSetup(
+        kind.run_trial,
+        device=device,
+        limit_bytes=spec.limits.memory,
+        threads=_fixed_threads(spec.threads, device, jobs),
+        jobs=jobs,
+        import_paths=_folders_of_factories(trials, spec_path),
+        libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
+    )
+    ready = [
+        dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)], options=run["options"])
+        for trial in trials
+    ]
+    return RunPlan(ready, run, setup, hard_timeout(trials, spec.limits.trial_time, kind), jobs)
+
+
+def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TRAINING) -> float | None:
+    """Return the seconds after which a worker that does not answer is killed: 2 trial_time + 30 s.
+
+    2 min are added where a trial compiles its model, finds its own rate, or is no training. None: there is no limit.
+
+    Args:
+        trials: of the run.
+        limit_s: `limits.trial_time`.
+        kind: what is done with each trial.
+
+    Example:
+        >>> hard_timeout([], 1.0), hard_timeout([], None)
+        (32.0, None)
+    """
+    if limit_s is None:
+        return None
+    slow = any(trial.spec.train.compile or trial.spec.train.base_lr == AUTO for trial in trials)
+    long_s = LONG_GRACE_S if slow or kind.name not in ("run", "search") else 0.0
+    return HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S + long_s
+
+
+def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: Announce) -> RunDirectory:
+    """Make a new directory for the run, or open the one that is to be continued.
+
+    Raises:
+        RunDirectoryError: it cannot be written, is in use, or belongs to a run of something else.
+    """
+    if resume is None:
+        return RunDirectory.create(results, plan.run["spec"]["name"], plan.run)
+    _check_data(resume, plan, announce)
+    directory = RunDirectory.resume(resume, {key: plan.run[key] for key in FIXED_ON_RESUME})
+    for key in NOTED_ON_RESUME:
+        if directory.run.get(key) != plan.run[key]:
+            announce(
+                f"note: {key} differs from the run's beginning: {directory.run.get(key)} -> {plan.run[key]}"
+            )
+    for note in (*directory.notes, *directory.records()[1]):
+        announce(f"note: {note}")
+    return directory
+
+
+def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
+    """Refuse to continue a run on data that are not those that it began with."""
+    run = RunDirectory.open(resume).run
+    if "fingerprint" not in run:
+        announce(
+            "note: the run began without a fingerprint of its data, so nobody can tell whether they changed"
+        )
+        return
+    changes = differences(run["fingerprint"], plan.run["fingerprint"])
+    if changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise RunDirectoryError(
+            f"{resume}: cannot be continued; its data changed since it began:\n{listed}\n"
+            "Put the data back, or start a new run."
+        )
+
+
+def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
+    """Rehearse and run what is missing; each record is on disk before the next trial starts. Returns all records.
+
+    Args:
+        plan: what to run.
+        directory: has the records of an earlier part of the run, if there was one, and takes the new ones.
+        display: is shown what happens.
+
+    Raises:
+        InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
+    """
+    done, _ = directory.records()
+    keeper = RecordKeeper(plan.run, directory, done)
+    have = {record.trial for record in done}
+    missing = [trial for trial in plan.trials if trial.id not in have]
+    display.start(len(plan.trials), len(done), plan.banner)
+    if not missing:
+        return keeper.records
+    first = make_worker(plan, directory, 0)
+    try:
+        _rehearse(plan, missing, first, display)
+        plan = settle_threads(plan, first, display, done)
+        missing = [trial for trial in plan.trials if trial.id not in have]
+        keeper.add(plan.run.get("threads"))
+    except BaseException as error:
+        first.close()
+        if isinstance(error, InputError) and not done:
+            directory.remove()
+        raise
+    if plan.jobs > 1:
+        first.close()  # a worker belongs to the thread that started it
+
+    def make_executor(index: int) -> Executor:
+        return first if plan.jobs == 1 else make_worker(plan, directory, index)
+
+    run_all(missing, make_executor, _Recorder(plan, keeper, display), jobs=plan.jobs)
+    return keeper.records
+
+
+def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequence[Record] = ()) -> RunPlan:
+    """Return the plan with the number of threads of its workers: the spec's, that of earlier records, or measured.
+
+    Args:
+        plan: with `threads: auto` nothing is bound yet.
+        worker: is used to measure.
+        display: is told what was chosen and why.
+        done: records of the earlier part of a run, whose number is kept, for their times are compared.
+    """
+    asked = plan.run["spec"].get("threads", AUTO)
+    threads = plan.setup.threads
+    choice: dict[str, Any] = {
+        "asked": asked,
+        "reason": "the spec says so" if asked != AUTO else "one core a worker",
+    }
+    if threads is None:
+        if plan.run["device"] != "cpu":
+            return plan
+        earlier = next((r.provenance["threads"] for r in done if "threads" in r.provenance), None)
+        if earlier is not None:
+            threads, choice["reason"] = earlier, "as in the run's beginning"
+        else:
+            most = most_threads(plan.jobs)
+            display.message(f"timing steps with 1 to {most} threads")
+            threads, choice["reason"], speedups = measure_threads(plan.trials, worker, most, _ignore)
+            choice["speedups"] = {str(count): round(speedup, 4) for count, speedup in speedups.items()}
+        display.message(f"threads: {threads}; {choice['reason']}")
+    return replace_threads(plan, threads, choice)
+
+
+def replace_threads(plan: RunPlan, threads: int, choice: Mapping[str, Any]) -> RunPlan:
+    """Return the plan with a number of threads for its workers and its trials."""
+    return dataclasses.replace(
+        plan,
+        trials=[dataclasses.replace(trial, threads=threads) for trial in plan.trials],
+        run={**plan.run, "threads": {"threads": threads, **choice}},
+        setup=dataclasses.replace(plan.setup, threads=threads),
+    )
+
+
+def _folders_of_factories(trials: Iterable[Trial], spec_path: Path) -> tuple[str, ...]:
+    """Return where a person's own modules lie: beside the spec, then here. Nowhere, where no trial asks for any."""
+    asked = any(
+        trial.spec.data.factory
+        or trial.spec.model.factory
+        or isinstance(trial.spec.train.optimizer, OptimizerFactory)
+        for trial in trials
+    )
+    return tuple(dict.fromkeys([str(spec_path.parent.resolve()), str(Path.cwd())])) if asked else ()
+
+
+def _fixed_threads(asked: int | str, device: str, jobs: int) -> int | None:
+    """Return the number of threads that needs no measurement. None where it does, or where torch's own will do."""
+    if isinstance(asked, int):
+        return asked
+    most = most_threads(jobs)
+    if device == "cpu":
+        return 1 if most == 1 else None
+    return most if jobs > 1 else None
+
+
+def rehearse(
+    plan: RunPlan, trials: Sequence[Trial], directory: RunDirectory, display: Display, *, remove: bool
+) -> RunPlan:
+    """Build every configuration once, in a worker of its own, and return the plan with its number of threads.
+
+    Raises:
+        InputError: one cannot be built as the spec asks; with `remove`, the run's directory is removed then.
+    """
+    worker = make_worker(plan, directory, 0)
+    try:
+        _rehearse(plan, trials, worker, display)
+        return settle_threads(plan, worker, display, directory.records()[0])
+    except InputError:
+        if remove:
+            directory.remove()
+        raise
+    finally:
+        worker.close()
+
+
+def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display: Display) -> None:
+    """Build every configuration once, training nothing: a wrong spec ends the run before it begins."""
+    configurations = {json.dumps(trial.factors): trial for trial in trials}.values()
+    count = f"{len(configurations)} configurations" if len(configurations) > 1 else "the configuration"
+    display.message(f"loading the data and building {count} once, to check")
+    seen: dict[str, Trial] = {}
+    for trial in sorted(configurations, key=lambda trial: _data_key(trial.spec.data)):
+        record = worker.run(dataclasses.replace(trial, rehearsal=True), _ignore)
+        if record.provenance.get("bad_input"):
+            name = f" ({trial.id})" if trial.factors else ""
+            raise InputError(f"{named(plan.run['spec_path'], record.reason)}{name}")
+        built = record.provenance.get("built")
+        if built is not None:
+            first = seen.setdefault(identity(trial.spec, device=plan.run["device"], built=built), trial)
+            if first is not trial:
+                raise InputError(
+                    f"{plan.run['spec_path']}: factors: {trial.id} comes to the same training as {first.id}; "
+                    f"built were {', '.join(f'{key} {value}' for key, value in built.items())}. Keep one of them"
+                )
+
+
+def named(spec_path: str, reason: str) -> str:
+    """Put the spec's name before a reason that does not begin with it and a line.
+
+    Example:
+        >>> named("a.yaml", "model: no"), named("a.yaml", "a.yaml:3: data: no")
+        ('a.yaml: model: no', 'a.yaml:3: data: no')
+    """
+    return reason if reason.startswith(f"{spec_path}:") else f"{spec_path}: {reason}"
+
+
+def make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:
+    """Make an executor with a worker process of its own."""
+    log = directory.path / f"worker-{index}.log"
+    return WorkerExecutor(plan.setup, log=log, hard_timeout_s=plan.hard_timeout_s)
+
+
+class _Recorder:
+    """Listens to the executors: keeps each record, shows it."""
+
+    def __init__(self, plan: RunPlan, keeper: RecordKeeper, display: Display) -> None:
+        self._keeper = keeper
+        self._display = display
+        self._index = {trial.id: index for index, trial in enumerate(plan.trials, start=1)}
+        self._sources = {trial.id: trial.source for trial in plan.trials}
+
+    def started(self, trial: Trial) -> None:
+        self._display.trial_started(trial.id, self._index[trial.id])
+
+    def progressed(self, trial: Trial, progress: Progress) -> None:
+        self._display.trial_progress(trial.id, progress)
+
+    def finished(self, trial: Trial, record: Record) -> None:
+        complete = self._keeper.keep(record, self._sources[trial.id])
+        self._display.trial_finished(complete, self._index[trial.id])
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is asked for, but torch finds no CUDA device. Use device: auto or cpu")
+
+
+class _DownloadNews:
+    """Announces a download at each tenth."""
+
+    def __init__(self, announce: Announce) -> None:
+        self._announce = announce
+        self._said = -1
+
+    def __call__(self, done_bytes: int, total_bytes: int | None) -> None:
+        tenth = 10 * done_bytes // total_bytes if total_bytes else -1
+        if tenth > self._said:
+            self._said = tenth
+            self._announce(f"downloading: {format_bytes(done_bytes)} of {format_bytes(total_bytes or 0)}")
+
+
+def _locate_sources(
+    trials: Iterable[Trial], spec_directory: Path, where: str, on_download: Callable[[int, int | None], None]
+) -> dict[str, Source]:
+    """Find the data of each trial, each set once."""
+    sources: dict[str, Source] = {}
+    for trial in trials:
+        data = trial.spec.data
+        key = _data_key(data)
+        if key not in sources:
+            sources[key] = locate(
+                data.name,
+                stand_in=data.stand_in,
+                **({"options": data.factory_options} if data.factory else data.of_files),
+                factory=data.factory,
+                seed=data.seed,
+                spec_dir=spec_directory,
+                on_progress=on_download,
+                where=where,
+            )
+    return sources
+
+
+def _data_key(data: Data) -> str:
+    """Tell data sections apart that need different data."""
+    return json.dumps(data.model_dump(mode="json", exclude={"augment"}), sort_keys=True)
+
+
+def _ignore(progress: Progress) -> None:
+    """A rehearsal's progress is not shown."""

@@ -1,0 +1,216 @@
+"""One trial, inside a worker: workload -> training -> record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any, cast
+
+import torch
+
+from fusetune.bench.results import Record, Status
+from fusetune.bench.run.assembly import (
+    OptimizerMaker,
+    fuse_activations,
+    make_batches,
+    make_model,
+    make_target,
+    prepare_data,
+    rehearse_trial,
+    training_plan,
+)
+from fusetune.bench.run.auto_lr import resolve_auto
+from fusetune.bench.spec import Spec, Trial
+from fusetune.bench.workers import OnProgress, WorkerContext, settle_footprint
+from fusetune.tuner.diagnosis import LayerStatistics, diagnose
+from fusetune.tuner.measure import PeakMemory, resident_bytes, total
+from fusetune.tuner.memory import peak_tensor_bytes
+from fusetune.tuner.training import (
+    EarlyStop,
+    Training,
+    metrics_of,
+    resolve_precision,
+    status_of,
+    train_epochs,
+)
+
+
+def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
+    """Train one configuration with one seed and return what happened.
+
+    Args:
+        trial: with its source filled in. A rehearsal builds the data, the model, the optimizer and the schedule, runs
+            two samples through the model, and trains nothing.
+        context: the worker's device and cache; data that the next trials need again stay in the cache.
+        on_progress: called with what the training reports, see `tuner.training.loop.train`.
+
+    Returns:
+        A record. A rehearsal's is `failed`, with `bad_input` in its provenance, when the spec asks for what can't be.
+
+    Raises:
+        Whatever the trial's own code raises, out of memory included: the worker turns it into a record.
+    """
+    if trial.rehearsal:
+        return rehearse_trial(trial, context)
+    epochs = trial_epochs(trial, context, on_progress, retime=True)
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            return cast(Record, end.value)
+
+
+def trial_epochs(
+    trial: Trial, context: WorkerContext, on_progress: OnProgress, *, retime: bool = False
+) -> Generator[dict[str, float | None], str | None, Record]:
+    """Train as `run_trial` does, pausing after each epoch. See `tuner.training.loop.train_epochs`. Returns the record.
+
+    Args:
+        trial, context, on_progress: as for `run_trial`.
+        retime: time contended epochs again at the end, which holds up others that wait in this worker.
+    """
+    started_s = time.perf_counter()
+    spec = trial.spec
+    peak_memory = PeakMemory(context.device, footprint_bytes=_footprint_bytes(context))
+    on_progress({"phase": "data"})
+    data = prepare_data(trial, context)
+    torch.manual_seed(trial.seed)
+    model = make_model(spec, data.splits)
+    batches, validation, test = make_batches(trial, data, context.device)
+    spec, chosen_lr = resolve_auto(spec, model, batches, trial.seed)
+    target = make_target(spec)
+    make_optimizer = OptimizerMaker(spec)
+    activations_path = (
+        fuse_activations(spec, model, context) if spec.train.implementation == "fused" else "torch"
+    )
+    setup_s = time.perf_counter() - started_s
+    plan = training_plan(spec, len(batches))
+    training = yield from train_epochs(
+        model,
+        make_optimizer,
+        batches,
+        plan=plan,
+        validation=validation,
+        test=test,
+        target=target,
+        early_stop=EarlyStop(**spec.early_stop.model_dump()) if spec.early_stop else None,
+        time_limit_s=spec.limits.trial_time,
+        on_progress=on_progress,
+        peak_memory=peak_memory,
+        observer=LayerStatistics,
+        retime=retime,
+    )
+    peak_bytes, peak_of = (
+        training.peak_bytes,
+        "the allocator" if batches.device.type == "cuda" else "the process",
+    )
+    # With no whole epoch there was no time for more steps.
+    if batches.device.type == "cpu" and training.curve:
+        # A trial's resident set goes by what ran before it in this worker. A model that cannot be counted keeps it.
+        with suppress(Exception):
+            peak_bytes = peak_tensor_bytes(
+                model, make_optimizer, batches, plan=plan, held_out=(validation, test)
+            )
+            peak_of = "the tensors"
+    status, reason = status_of(training, target)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Record(
+        trial=trial.id,
+        factors=trial.factors,
+        seed=trial.seed,
+        status=cast(Status, status),
+        reason=reason,
+        values={
+            **metrics_of(training, target),
+            "peak_bytes": peak_bytes,
+            "setup_s": setup_s,
+            "parameters": parameters,
+        },
+        samples=_samples(training),
+        curve=training.curve,
+        provenance={
+            **_provenance(trial, context),
+            **chosen_lr,
+            **_contention(training),
+            **_kernel_paths(spec, make_optimizer.path(activations_path), torch.device(context.device)),
+            "peak_bytes_of": peak_of,
+        },
+        findings=_findings(training, validation.samples),
+    )
+
+
+def _samples(training: Training) -> dict[str, list[float]]:
+    """Return the raw timings: of every step, and of those that a second timing replaced."""
+    samples = {"step_time_s": training.step_times_s}
+    if training.replaced_step_times_s:
+        replaced = training.replaced_step_times_s
+        samples["replaced_step_time_s"] = [lap_s for epoch in sorted(replaced) for lap_s in replaced[epoch]]
+    missing = [contention.missing for contention in training.contention]
+    if missing and None not in missing:
+        samples["processor_missing"] = cast("list[float]", missing)
+    return {name: [round(value, 9) for value in values] for name, values in samples.items()}
+
+
+def _contention(training: Training) -> dict[str, Any]:
+    """Say which epochs were timed while others had the processor, and what shows it."""
+    whole = total(training.contention)
+    contended = [epoch for epoch, part in enumerate(training.contention, start=1) if part.contended]
+    if not contended and not training.replaced_step_times_s:
+        return {}
+    evidence = {
+        "epochs": contended,
+        "timed_again": sorted(training.replaced_step_times_s),
+        "involuntary_switches": whole.involuntary_switches,
+        "stolen": round(whole.stolen, 4),
+        "load": whole.load,
+    }
+    return {"contention": evidence}
+
+
+def _kernel_paths(spec: Spec, paths: dict[str, str], device: torch.device) -> dict[str, Any]:
+    """Say which way fused kernels took, and why where they went by plain PyTorch."""
+    if spec.train.implementation != "fused" or "torch" not in paths.values():
+        return {"path": paths}
+    from fusetune.kernels import why_not_here
+
+    why = why_not_here(device)
+    return {"path": paths, "path_reason": why} if why else {"path": paths}
+
+
+def _findings(training: Training, validation_samples: int) -> list[dict[str, Any]]:
+    """Diagnose a training, for its record. Where no epoch came to its end there is nothing to read."""
+    if not training.curve:
+        return []
+    findings = diagnose(
+        training.curve,
+        statistics=training.statistics,
+        diverged=training.diverged,
+        batch_size=training.samples_per_step,
+        planned_epochs=training.planned_epochs,
+        validation_samples=validation_samples,
+    )
+    return [finding.as_dict() for finding in findings]
+
+
+def _footprint_bytes(context: WorkerContext) -> int:
+    """Return what the worker held before its first trial, so that every trial's peak counts from the same level."""
+    if "footprint_bytes" not in context.cache:
+        if context.memory.limit_bytes is None:
+            settle_footprint(context.device)  # with a limit, the worker has done it already
+        context.cache["footprint_bytes"] = resident_bytes()
+    return cast(int, context.cache["footprint_bytes"])
+
+
+def _provenance(trial: Trial, context: WorkerContext) -> dict[str, Any]:
+    """Say what this trial's numbers depend on and the run does not."""
+    provenance: dict[str, Any] = {
+        "precision": resolve_precision(trial.spec.train.precision, context.device),
+        "threads": torch.get_num_threads(),
+    }
+    if context.memory.limit_bytes is not None:
+        provenance["memory_limit_bytes"] = context.memory.limit_bytes
+        provenance["memory_limit_source"] = context.memory.source
+    if context.memory.note:
+        provenance["memory_limit_note"] = context.memory.note
+    return provenance

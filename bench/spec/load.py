@@ -1,0 +1,241 @@
+"""Read a spec: YAML, the profile of the device at hand and `--set` merged over it, validated, every error explained.
+
+Pydantic finds what is wrong; here each finding becomes one sentence with file, line, key path, what is known and what
+to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fusetune.bench.aliases import meant
+from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.spec.design import check_factors
+from fusetune.bench.spec.spec import PROFILES, SECTIONS, Spec
+from fusetune.bench.spec.yaml import Document, KeyPath, dotted, parse_value, read_yaml
+
+MAX_REPORTED = 6
+
+
+# Stands in a list of differences for a key that is not there. A null that is there may mean something.
+_NOTHING = "(none)"
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A validated spec, the device type it is for, where its values came from, and the profile merged over it."""
+
+    spec: Spec
+    document: Document
+    device: str
+    overrides: tuple[str, ...]
+    profile: str | None = None
+    changes: tuple[str, ...] = ()
+
+
+def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu") -> LoadedSpec:
+    """Read, merge and validate a spec.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.path=value` texts, laid over everything else.
+        device: the device type at hand (`cpu`, `cuda`); the spec's own `device` wins over it.
+
+    Raises:
+        InputError: with one sentence for each of the first findings, each with file, line and key path.
+    """
+    document = _override(read_yaml(path), overrides)
+    chosen = document.data.get("device")
+    device = chosen if chosen in PROFILES else device
+    profiles = document.data.get("profiles") or {}
+    validate(document)
+    _check_profiles(document)
+    for other in profiles:
+        if other != device:
+            validate(_override(_with_profile(document, other), overrides))
+    if device not in profiles:
+        return LoadedSpec(validate(document), document, device, tuple(overrides))
+    merged = _override(_with_profile(document, device), overrides)
+    spec = validate(merged)
+    changes = difference(document.data, {**merged.data, "profiles": profiles})
+    return LoadedSpec(spec, merged, device, tuple(overrides), device, tuple(changes))
+
+
+def validate(document: Document) -> Spec:
+    """Validate one document; raises InputError with a sentence for each of the first findings."""
+    try:
+        spec = Spec.model_validate(document.data)
+    except ValidationError as error:
+        # A misspelt key is also a missing one: the misspelling is what the user wants to hear of first.
+        items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+        findings = [sentence for item in items for sentence in _explain(item, document)]
+        rest = [f"... and {len(findings) - MAX_REPORTED} more"] if len(findings) > MAX_REPORTED else []
+        raise InputError("\n".join(findings[:MAX_REPORTED] + rest)) from None
+    findings = [f"{document.where(path)}: {dotted(path)}: {text}" for path, text in check_factors(spec)]
+    if findings:
+        raise InputError("\n".join(findings[:MAX_REPORTED]))
+    return spec
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """List what differs between two trees of plain data, a line each.
+
+    Example:
+        >>> difference({"train": {"epochs": 4, "base_lr": 0.1}}, {"train": {"epochs": 8, "momentum": 0.9}})
+        ['train.epochs: 4 -> 8', 'train.base_lr: 0.1 -> (none)', 'train.momentum: (none) -> 0.9']
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            below = f"{path}.{key}" if path else str(key)
+            lines += difference(old.get(key, _NOTHING), new.get(key, _NOTHING), below)
+        return lines
+    if old == new:
+        return []
+    shown = ["null" if value is None else str(value) for value in (old, new)]
+    return [f"{path}: {shown[0]} -> {shown[1]}"]
+
+
+def _check_profiles(document: Document) -> None:
+    """Refuse profiles that say for another device, or for other profiles, what holds for theirs alone."""
+    for profile, over in (document.data.get("profiles") or {}).items():
+        for key, known in (("device", ("auto", profile)), ("profiles", ())):
+            if key in over and over[key] not in known:
+                path = ("profiles", profile, key)
+                said = f"is {_shown(over[key])}, in what is merged in on {profile} only"
+                raise InputError(
+                    f"{document.where(path)}: {dotted(path)}: {said}. Remove it, or write it outside"
+                )
+
+
+def _with_profile(document: Document, profile: str) -> Document:
+    """Merge a profile over the document; its values keep the places where they stand in the profile."""
+    prefix = ("profiles", profile)
+    over = document.data["profiles"][profile]
+    if not isinstance(over, dict):
+        raise InputError(f"{document.where(prefix)}: {dotted(prefix)}: must be a mapping, is {over!r}")
+    places = {
+        path[2:]: place for path, place in document.places.items() if path[:2] == prefix and len(path) > 2
+    }
+    return document.merged(over, places)
+
+
+def _override(document: Document, overrides: Sequence[str]) -> Document:
+    """Lay `key.path=value` texts over the document."""
+    for text in overrides:
+        key, equals, value_text = text.partition("=")
+        path = _override_path(key.strip())
+        if not equals or not all(path):
+            raise InputError(f"--set {text}: must be key.path=value. Write it like --set train.base_lr=0.1")
+        over: Any = parse_value(value_text, f"--set {key}".strip())
+        for part in reversed(path):
+            over = {part: over}
+        document = document.merged(over, {path: "--set"})
+    return document
+
+
+def _override_path(key: str) -> tuple[str, ...]:
+    """Split a dotted key; what follows `factors` is one key, since a factor's own name may be dotted."""
+    parts = key.split(".")
+    if "factors" in parts[:3]:
+        start = parts.index("factors") + 1
+        return (*parts[:start], *([".".join(parts[start:])] if parts[start:] else []))
+    return tuple(parts)
+
+
+# Where a key that stands in the wrong place may belong. Names and factories stand in several.
+_WHERE_KEYS_BELONG = ("train", "model", "data", "data.augment", "", "target", "limits", "early_stop")
+_EVERYWHERE = ("name", "factory", "seed", "description")
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "finite_number": "a finite number",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def _explain(item: Any, document: Document) -> list[str]:
+    """Turn one of pydantic's findings into sentences of ours."""
+    if any(str(part).startswith("literal[") for part in item["loc"]):
+        return []  # the other branch of `design` says it better
+    path: KeyPath = tuple(part for part in item["loc"] if not _is_annotation(part))
+    kind, context, value = item["type"], item.get("ctx") or {}, item.get("input")
+    where = f"{document.where(path)}: {dotted(path)}" if path else document.name
+    if kind == "own_keys":
+        return [_unknown_key((*path, key), document, context["known"]) for key in context["keys"]]
+    if kind == "extra_forbidden":
+        return [_unknown_key(path, document, _fields_at(path[:-1]))]
+    if kind == "unknown_name":
+        return [str(unknown_name(where, value, context["known"]))]
+    if kind == "missing":
+        return [f"{where}: is missing. Add it"]
+    if kind == "said":
+        return [f"{where}: {context['text']}"]
+    if kind in _TYPES:
+        return [f"{where}: must be {_TYPES[kind]}, is {_shown(value)}"]
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return [f"{where}: must be {words} {context[name]:g}, is {value!r}"]
+    if kind == "string_pattern_mismatch" and path[-1] == "factory":
+        return [f"{where}: {value!r} is not of the form package.module:function"]
+    if kind == "string_pattern_mismatch":
+        return [f"{where}: {value!r} may have letters, digits, '.', '_' and '-' only, at most 80"]
+    if kind in ("too_short", "too_long"):
+        bound = "at least" if kind == "too_short" else "at most"
+        need = context["min_length" if kind == "too_short" else "max_length"]
+        return [f"{where}: must have {bound} {need} values, is {_shown(value)}"]
+    return [f"{where}: {item['msg']}, is {_shown(value)}"]
+
+
+def _is_annotation(part: int | str) -> bool:
+    """Whether a part of pydantic's path names a branch of a union, not a key of the spec."""
+    branches = ("RandomDesign", "SearchDesign", "OptimizerName", "OptimizerFactory")
+    return part == "[key]" or part in branches or str(part).startswith("tagged-union")
+
+
+def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:
+    """Say which key is unknown, which are known, and which is closest."""
+    near = meant(path[-1], known) or _elsewhere(str(path[-1])) or closest(path[-1], known)
+    hint = f"Did you mean '{near}'?" if near else "Remove it or use one of these."
+    return f"{document.where(path)}: {dotted(path)}: unknown key; known: {', '.join(sorted(known))}. {hint}"
+
+
+def _elsewhere(key: str) -> str | None:
+    """Return the key path of another section that has `key`, or what other libraries call so."""
+    for find in (lambda known: key if key in known else None, lambda known: meant(key, known)):
+        for prefix in _WHERE_KEYS_BELONG:
+            section = SECTIONS[prefix.rpartition(".")[2]] if prefix else Spec
+            known = [name for name in section.model_fields if name not in _EVERYWHERE]
+            if (near := find(known)) is not None:
+                return f"{prefix}.{near}" if prefix else near
+    return None
+
+
+def _fields_at(path: KeyPath) -> list[str]:
+    """List the keys that the section at `path` knows."""
+    section: type[BaseModel] = Spec
+    for part in path:
+        section = SECTIONS.get(str(part), section)
+    return list(section.model_fields)
+
+
+def _shown(value: object) -> str:
+    """Show a value in a message, shortened."""
+    text = "empty" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,51 @@
+"""Summaries, effects, significance, and the sentences that say them."""
+
+from fusetune.exports import load_on_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.bench.stats.caveats import Caveat, caveats_of
+    from fusetune.bench.stats.effects import Level
+    from fusetune.bench.stats.significance import Estimate
+    from fusetune.bench.stats.summary import Configuration, Spread, Summary, summarize
+    from fusetune.bench.stats.wording import (
+        STATUS_WORDS,
+        configuration_label,
+        counted,
+        estimate_text,
+        gain_obstacle,
+        label,
+        missing,
+        percent,
+        ratio_text,
+        recommendation,
+        shorts,
+        undecided,
+        what_would_make_it_surer,
+    )
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = [
+    "STATUS_WORDS",
+    "Caveat",
+    "Configuration",
+    "Estimate",
+    "Level",
+    "Spread",
+    "Summary",
+    "caveats_of",
+    "configuration_label",
+    "counted",
+    "estimate_text",
+    "gain_obstacle",
+    "label",
+    "missing",
+    "percent",
+    "ratio_text",
+    "recommendation",
+    "shorts",
+    "summarize",
+    "undecided",
+    "what_would_make_it_surer",
+]

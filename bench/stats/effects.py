@@ -1,0 +1,247 @@
+"""What a change does, all else and the seed equal: the gain over `train`, and each factor's main effect.
+
+Step times are compared by each trial's median step, over all pairs, whether or not they reached the target. Pairs with
+a contended trial are left out where at least three others remain. A factor that only chooses numbers, such as a
+learning rate, leaves the work of a step as it is: a difference of its step times is the machine's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fusetune.bench.results import Record
+from fusetune.bench.spec import freeze
+from fusetune.bench.stats import significance
+from fusetune.bench.stats.significance import LEAST_PAIRS, Estimate
+from fusetune.tuner.measure import is_contended
+
+Obstacle = Literal[
+    "no target", "none reached", "first is train", "train not run", "train never reached", "no shared seed"
+]
+
+# Fields that choose numbers and nothing else: no value of theirs changes which operations a step takes.
+_NUMBERS = {
+    *("base_lr", "schedule", "epochs", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"),
+    *("data.seed", "data.validation", "data.limit"),
+}
+# Those of which 0 leaves an operation out. Any two other values mean the same work.
+_SWITCHED_OFF_BY_ZERO = {"weight_decay", "momentum", "dampening", "label_smoothing", "model.dropout"}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The first place over the spec's `train` configuration, paired by seed; ratios above 1 favour the first place.
+
+    time = steps x step_time holds exactly: all three are geometric means over the same seeds, and a seed's step time
+    is its time to target over its steps to target.
+
+    Args:
+        obstacle: why there is no split; None when there is one.
+        time, steps, step_time: train / first. Without a split, step_time alone may be known, over all steps.
+            Its interval is not narrower than that over all pairs.
+        steps_share: part of log(time) that fewer steps explain, 0..1; None when one of the two works against.
+        score: first - train of the summary's score metric.
+        same_work: the two differ in nothing that could change the time of a step. step_time has no interval then.
+    """
+
+    obstacle: Obstacle | None
+    time: Estimate | None = None
+    steps: Estimate | None = None
+    step_time: Estimate | None = None
+    steps_share: float | None = None
+    score: Estimate | None = None
+    same_work: bool = False
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a factor against the factor's reference, over trials equal in all else and in the seed.
+
+    Args:
+        value: the level.
+        is_reference: whether the others are compared with this one.
+        reached, n: trials of this level that reached the target (None without one), and all of them.
+        pairs: matched pairs there are, whether or not they reached the target; 0 for the reference itself.
+        time, steps: reference / level over the pairs where both reached; above 1 the level is better.
+        step_time: reference / level of the median step time, over all pairs. None where `same_work`.
+        score: level - reference of the summary's score metric, over the pairs where both have it.
+        same_work: the level cannot change the time of a step by its nature.
+    """
+
+    value: Any
+    is_reference: bool
+    reached: int | None
+    n: int
+    pairs: int
+    time: Estimate | None = None
+    steps: Estimate | None = None
+    step_time: Estimate | None = None
+    score: Estimate | None = None
+    same_work: bool = False
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The main effect of one factor; the first level is the reference."""
+
+    factor: str
+    levels: tuple[Level, ...]
+
+
+def reached(record: Record) -> bool:
+    """Whether the trial counts as having reached its target; one that diverged afterwards does not."""
+    return record.status == "ok" and "time_to_target_s" in record.values
+
+
+def gain(first: Sequence[Record], train: Sequence[Record], *, score_metric: str, with_target: bool) -> Gain:
+    """Split the first place's gain over `train` into fewer steps and faster steps.
+
+    Args:
+        first, train: the trials of the two configurations, which differ; `train` may be empty.
+        score_metric: the metric whose difference is reported beside the times.
+        with_target: whether the spec names a target.
+    """
+    by_seed = {record.seed: record for record in train}
+    pairs = [(by_seed[record.seed], record) for record in first if record.seed in by_seed]
+    score = _score_difference(pairs, score_metric)
+    alike = bool(pairs) and all(
+        same_work(name, value, pairs[0][0].factors.get(name)) for name, value in pairs[0][1].factors.items()
+    )
+    time, steps, step_time = _split(pairs)
+    over_all = _step_times(pairs)
+    if time is None or steps is None or step_time is None:
+        obstacle = _obstacle(first, train, with_target=with_target)
+        return Gain(obstacle, step_time=None if alike else over_all, score=score, same_work=alike)
+    step_time = _without_interval(step_time) if alike else _no_narrower(step_time, over_all)
+    both_help = time.value > 1 and steps.value >= 1 and step_time.value >= 1
+    share = math.log(steps.value) / math.log(time.value) if both_help else None
+    return Gain(None, time, steps, step_time, share, score, alike)
+
+
+def same_work(factor: str, value: Any, other: Any) -> bool:
+    """Return whether a step does the same work with either value of a factor, so that neither can be faster.
+
+    Example:
+        >>> same_work("base_lr", 0.1, 0.5), same_work("weight_decay", 0, 0.1), same_work("batch_size", 32, 64)
+        (True, False, False)
+    """
+    if freeze(value) == freeze(other):
+        return True
+    name = factor.removeprefix("train.")
+    if name in _NUMBERS or name.startswith("schedule."):
+        return True
+    return name in _SWITCHED_OFF_BY_ZERO and bool(value) and bool(other)
+
+
+def contended(record: Record) -> bool:
+    """Whether a trial was timed while others had the processor."""
+    return is_contended(record.values.get("processor_missing"))
+
+
+def _without_interval(estimate: Estimate) -> Estimate:
+    """Return an estimate that claims nothing."""
+    return Estimate(estimate.value, None, None, estimate.n, estimate.neutral)
+
+
+def _no_narrower(estimate: Estimate, other: Estimate | None) -> Estimate:
+    """Widen an interval to hold another's, over more pairs."""
+    if other is None or estimate.low is None or estimate.high is None:
+        return estimate
+    if other.low is None or other.high is None:
+        return _without_interval(estimate)
+    low, high = min(estimate.low, other.low), max(estimate.high, other.high)
+    return Estimate(estimate.value, low, high, estimate.n, estimate.neutral)
+
+
+def _obstacle(first: Sequence[Record], train: Sequence[Record], *, with_target: bool) -> Obstacle:
+    """Say why no seed reached the target in both configurations."""
+    if not train:
+        return "train not run"
+    if not with_target:
+        return "no target"
+    if not any(map(reached, first)):
+        return "none reached"
+    return "no shared seed" if any(map(reached, train)) else "train never reached"
+
+
+def _split(
+    pairs: Iterable[tuple[Record, Record]],
+) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
+    """Return first / second of time, steps and step time, over the pairs where both reached the target."""
+    values = [(a.values, b.values) for a, b in pairs if reached(a) and reached(b)]
+    times = [(a["time_to_target_s"], b["time_to_target_s"]) for a, b in values]
+    steps = [(a["steps_to_target"], b["steps_to_target"]) for a, b in values]
+    step_times = [(at / as_, bt / bs) for (at, bt), (as_, bs) in zip(times, steps, strict=True)]
+    return significance.ratio(times), significance.ratio(steps), significance.ratio(step_times)
+
+
+def _step_times(pairs: Iterable[tuple[Record, Record]]) -> Estimate | None:
+    """Return first / second of the median step time, over the pairs where both have one, target or not."""
+    both = [(a, b) for a, b in pairs if "step_time_s" in a.values and "step_time_s" in b.values]
+    quiet = [(a, b) for a, b in both if not contended(a) and not contended(b)]
+    kept = quiet if len(quiet) >= LEAST_PAIRS else both
+    return significance.ratio([(_median_step(a), _median_step(b)) for a, b in kept])
+
+
+def _median_step(record: Record) -> float:
+    """Return a trial's median step time. Older records have the mean alone."""
+    return record.values.get("step_time_median_s", record.values["step_time_s"])
+
+
+def _score_difference(pairs: Iterable[tuple[Record, Record]], metric: str) -> Estimate | None:
+    """Return second - first of the score, over the pairs where both have one."""
+    both = [(a.values, b.values) for a, b in pairs if metric in a.values and metric in b.values]
+    return significance.difference([(b[metric], a[metric]) for a, b in both])
+
+
+def main_effect(
+    factor: str,
+    values: Sequence[Any],
+    baseline: Mapping[str, Any],
+    records: Sequence[Record],
+    *,
+    score_metric: str,
+    with_target: bool,
+) -> Effect:
+    """Compare each level of a factor with the reference: `train`'s value where it was run, else the first.
+
+    Args:
+        factor: its name.
+        values: its levels, all that occur in `records` among them.
+        baseline: factor name -> `train`'s value.
+        records: all trials of the run.
+        score_metric: the metric whose difference is reported beside the times.
+        with_target: whether the spec names a target.
+    """
+    by_level: dict[Hashable, dict[Hashable, Record]] = {freeze(value): {} for value in values}
+    for record in records:
+        others = {name: value for name, value in record.factors.items() if name != factor}
+        by_level[freeze(record.factors[factor])][freeze(others), record.seed] = record
+    reference = freeze(baseline.get(factor))
+    if not by_level.get(reference):
+        reference = freeze(values[0])
+    reference_value = next(value for value in values if freeze(value) == reference)
+    levels = []
+    for value in sorted(values, key=lambda value: freeze(value) != reference):
+        mine, theirs = by_level[freeze(value)], by_level[reference]
+        pairs = [] if theirs is mine else [(theirs[key], mine[key]) for key in mine if key in theirs]
+        time, steps, _ = _split(pairs)
+        alike = theirs is not mine and same_work(factor, value, reference_value)
+        levels.append(
+            Level(
+                value=value,
+                is_reference=theirs is mine,
+                reached=sum(map(reached, mine.values())) if with_target else None,
+                n=len(mine),
+                pairs=len(pairs),
+                time=time,
+                steps=steps,
+                step_time=None if alike else _step_times(pairs),
+                score=_score_difference(pairs, score_metric),
+                same_work=alike,
+            )
+        )
+    return Effect(factor, tuple(levels))

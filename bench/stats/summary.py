@@ -1,0 +1,438 @@
+"""From raw records to a summary: what each configuration did, which comes first, how sure that is, and why.
+
+Pure functions over `run.json` and its records; nothing here prints, and nothing imports torch. Comparisons
+paired by seed stand in `bench.stats.effects`, the maths of tests and intervals in `bench.stats.significance`, the
+sentences in `bench.stats.wording`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from fusetune.bench.results import STATUSES, Record
+from fusetune.bench.spec import freeze, named_levels
+from fusetune.bench.stats import significance
+from fusetune.bench.stats.caveats import Caveat, caveats_of
+from fusetune.bench.stats.diagnosis import Diagnosis, merge
+from fusetune.bench.stats.effects import (
+    Effect,
+    Gain,
+    contended,
+    gain,
+    main_effect,
+    reached,
+)
+from fusetune.bench.stats.significance import ALPHA, Verdict
+from fusetune.bench.units import METRICS
+from fusetune.tuner.training import Target
+
+# The number that ranks trials which never reached a target on this metric.
+SCORES: dict[str, str] = {
+    "val_accuracy": "best_val_accuracy",
+    "val_loss": "best_val_loss",
+    "test_accuracy": "test_accuracy",
+    "test_loss": "test_loss",
+    "train_accuracy": "final_train_accuracy",
+    "train_loss": "final_train_loss",
+}
+TROUBLES = ("diverged", "out_of_memory", "failed")
+_CLOCKS = ("setup_s", "first_step_s", "compile_s", "training_s", "evaluation_s")
+_LEAST_FREEDOM = 3  # degrees of freedom under which a standard deviation is too poor to reckon with
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over the trials of one configuration; a target that was missed counts as infinite."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The trials that are equal but for the seed.
+
+    Args:
+        rank: 1 is first.
+        factors: factor name -> value.
+        n: trials recorded.
+        reached: how many of them reached the target; None when the spec names none.
+        statuses: status -> number of trials, in the order of `bench.results.records.STATUSES`.
+        metrics: metric -> spread over the trials that have it; the `*_to_target` metrics are over all n.
+        is_baseline: whether this is the spec's `train` configuration.
+        contended: how many of the trials were timed while others had the processor.
+    """
+
+    rank: int
+    factors: dict[str, Any]
+    n: int
+    reached: int | None
+    statuses: dict[str, int]
+    metrics: dict[str, Spread]
+    is_baseline: bool
+    contended: int = 0
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Trials of one configuration that diverged, ran out of memory or failed, for one reason."""
+
+    factors: dict[str, Any]
+    seeds: tuple[int, ...]
+    status: str
+    reason: str
+    wanted_bytes: float | None
+    limit_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first place against another: p adjusted for all comparisons, and what it means.
+
+    `pass`: the first place is ahead; `fail`: it is behind, although its median is better; `can't tell`: neither.
+    """
+
+    rank: int
+    p: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class FirstPlace:
+    """How sure the first place is.
+
+    Args:
+        comparisons: one per other configuration, by rank.
+        n: the smaller number of trials of the first and the second.
+        least_n: the fewest seeds with which the comparisons could say anything.
+        smallest_visible: the ratio of times that n seeds would show 4 times in 5; None when there is none or when
+            the seeds' spread is not known.
+        verdict: `pass` when the first place is ahead of every other, else `can't tell`.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    n: int
+    least_n: int
+    smallest_visible: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that a report says.
+
+    Args:
+        run: run.json.
+        directory: where the run stands, or None.
+        target: what had to be reached, or None.
+        score_metric: the metric that ranks trials without a time to target.
+        configurations: by rank.
+        troubles: what diverged, ran out of memory or failed, by rank.
+        diagnoses: what the trainings were found to suffer from, by rank.
+        first: how sure the first place is; None with fewer than two configurations.
+        gain: the first place over `train`; None when nothing was recorded.
+        effects: one per factor with at least two levels.
+        fused_paths: which way fused optimizers and activations took, each different one once.
+        auto_rates: the rates that `base_lr: auto` found, a line a trial.
+        threads: how many threads the trials had, and why. Empty where the records do not say.
+        recorded, planned: trials.
+        trials_s: clock of all trials together, set-up, compilation and evaluation included.
+        caveats: what a reader must know first.
+    """
+
+    run: dict[str, Any]
+    directory: str | None
+    target: Target | None
+    score_metric: str
+    configurations: tuple[Configuration, ...]
+    troubles: tuple[Trouble, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    first: FirstPlace | None
+    gain: Gain | None
+    effects: tuple[Effect, ...]
+    fused_paths: tuple[str, ...]
+    auto_rates: tuple[str, ...]
+    threads: str
+    recorded: int
+    planned: int
+    trials_s: float
+    caveats: tuple[Caveat, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One configuration's trials with what ranks them."""
+
+    factors: dict[str, Any]
+    records: list[Record]
+    times: list[float]
+    scores: list[float]
+
+    @property
+    def reached(self) -> int:
+        return sum(map(math.isfinite, self.times))
+
+
+def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | None = None) -> Summary:
+    """Summarize a run: configurations ranked, the first place judged, its gain split, each factor's main effect.
+
+    A configuration's time to target is the median over its seeds; a seed that missed the target, for whatever reason
+    (divergence, memory and failure are some), counts as infinite. Ranks are by that time,
+    then by the share of seeds that reached the target, then by the median score.
+
+    Args:
+        run: run.json: spec (factors, target), baseline, trials, and the provenance that the report's header shows.
+        records: the trials that were recorded, any number of them, in any order.
+        directory: where the run stands, for the resume command.
+
+    Returns:
+        The summary; the same records in another order give the same one.
+
+    Example:
+        >>> run = {"spec": {"factors": {"batch_size": [64, 128]}}, "baseline": {"batch_size": 64}, "trials": 2}
+        >>> records = [
+        ...     Record("a", {"batch_size": 64}, 0, "ok", values={"best_val_accuracy": 0.5}),
+        ...     Record("b", {"batch_size": 128}, 0, "ok", values={"best_val_accuracy": 0.6}),
+        ... ]
+        >>> summarize(run, records).configurations[0].factors
+        {'batch_size': 128}
+    """
+    spec = run["spec"]
+    target = Target(**spec["target"]) if spec.get("target") else None
+    score_metric = SCORES[target.metric if target else "val_accuracy"]
+    factors = named_levels(spec)
+    levels = {name: _levels(name, values, records) for name, values in factors.items()}
+    baseline = freeze(run.get("baseline") or {})
+    cells = _ranked(_cells(records, target, score_metric), levels)
+    return Summary(
+        run=run,
+        directory=directory,
+        target=target,
+        score_metric=score_metric,
+        configurations=tuple(
+            _configuration(rank, cell, target, is_baseline=freeze(cell.factors) == baseline)
+            for rank, cell in enumerate(cells, start=1)
+        ),
+        troubles=tuple(trouble for cell in cells for trouble in _troubles(cell)),
+        diagnoses=tuple(diagnosis for cell in cells for diagnosis in merge(cell.records)),
+        first=judge_first(cells) if len(cells) > 1 else None,
+        gain=_gain(cells, baseline, score_metric, with_target=target is not None) if cells else None,
+        effects=tuple(
+            main_effect(
+                name,
+                values,
+                run.get("baseline") or {},
+                records,
+                score_metric=score_metric,
+                with_target=target is not None,
+            )
+            for name, values in levels.items()
+            if records and len(values) > 1
+        ),
+        fused_paths=_fused_paths(spec, records),
+        auto_rates=tuple(_auto_rates(records)),
+        threads=_threads(records),
+        recorded=len(records),
+        planned=run["trials"],
+        trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
+        caveats=caveats_of(run, records),
+    )
+
+
+def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[str, ...]:
+    """Say which way the trials with `implementation: fused` took, and why where that is plain PyTorch."""
+    default = spec.get("train", {}).get("implementation", "torch")
+    found = set()
+    for record in records:
+        implementation = record.factors.get(
+            "implementation", record.factors.get("train.implementation", default)
+        )
+        path = record.provenance.get("path")
+        if implementation == "fused" and isinstance(path, Mapping):
+            ways = ", ".join(f"{part} by {way}" for part, way in path.items())
+            reason = record.provenance.get("path_reason")
+            found.add(f"{ways}: {reason}" if reason else ways)
+    return tuple(sorted(found))
+
+
+def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
+    """Say which learning rate a range test chose for a trial, with its interval."""
+    for record in records:
+        chosen = record.provenance.get("base_lr_auto")
+        if chosen:
+            interval = chosen["interval"]
+            span = f" ({interval[0]:.3g}..{interval[1]:.3g})" if interval else ""
+            yield f"{chosen['base_lr']:.3g}{span} for {record.trial}"
+
+
+def _threads(records: Iterable[Record]) -> str:
+    """Say how many threads the trials had, and why. Records of one run agree."""
+    found = {
+        f"{choice['threads']} ({'auto: ' if choice['asked'] == 'auto' else ''}{choice['reason']})"
+        for record in records
+        if (choice := record.provenance.get("threads_choice"))
+    }
+    return "; ".join(sorted(found))
+
+
+def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> list[Any]:
+    """List a factor's values: those that the spec names, then others that occur (`train`'s, varied one at a time)."""
+    found = {freeze(value): value for value in named}
+    others = {freeze(record.factors[factor]): record.factors[factor] for record in records}
+    found |= {key: others[key] for key in sorted(others.keys() - found.keys(), key=repr)}
+    return list(found.values())
+
+
+def _cells(records: Iterable[Record], target: Target | None, score_metric: str) -> list[_Cell]:
+    """Gather the trials that are equal but for the seed."""
+    groups: dict[Hashable, list[Record]] = {}
+    for record in records:
+        groups.setdefault(freeze(record.factors), []).append(record)
+    cells = []
+    for group in groups.values():
+        trials = sorted(group, key=lambda record: record.seed)
+        times = [r.values["time_to_target_s"] if target and reached(r) else math.inf for r in trials]
+        cells.append(_Cell(trials[0].factors, trials, times, [_score(r, score_metric) for r in trials]))
+    return cells
+
+
+def _score(record: Record, metric: str) -> float:
+    """Return the score so that lower is better; infinite for a trial in trouble or without one."""
+    if record.status in TROUBLES or metric not in record.values:
+        return math.inf
+    return -record.values[metric] if METRICS[metric].better == "higher" else record.values[metric]
+
+
+def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
+    """Order by time to target, seeds that reached it, score, and last the order in which the spec names the values."""
+
+    def place(cell: _Cell) -> tuple[Any, ...]:
+        troubled = sum(record.status in TROUBLES for record in cell.records) / len(cell.records)
+        worst = max(STATUSES.index(record.status) for record in cell.records)
+        named = tuple(
+            [freeze(value) for value in values].index(freeze(cell.factors[name]))
+            for name, values in levels.items()
+        )
+        share = cell.reached / len(cell.records)
+        return (
+            significance.median(cell.times),
+            -share,
+            significance.median(cell.scores),
+            troubled,
+            worst,
+            named,
+        )
+
+    return sorted(cells, key=place)
+
+
+def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline: bool) -> Configuration:
+    """Describe one cell."""
+    counts: Counter[str] = Counter(record.status for record in cell.records)
+    return Configuration(
+        rank=rank,
+        factors=cell.factors,
+        n=len(cell.records),
+        reached=cell.reached if target else None,
+        statuses={status: counts[status] for status in STATUSES if counts[status]},
+        metrics={name: spread for name in METRICS if (spread := _spread(name, cell.records)) is not None},
+        is_baseline=is_baseline,
+        contended=sum(map(contended, cell.records)),
+    )
+
+
+def _spread(metric: str, records: Sequence[Record]) -> Spread | None:
+    """Return the spread of a metric, or None when no trial has it."""
+    if "_to_target" in metric:
+        values = [record.values.get(metric, math.inf) if reached(record) else math.inf for record in records]
+        if not any(map(math.isfinite, values)):
+            return None
+    else:
+        values = [record.values[metric] for record in records if metric in record.values]
+        if not values:
+            return None
+    return Spread(significance.median(values), min(values), max(values), len(values))
+
+
+def _troubles(cell: _Cell) -> list[Trouble]:
+    """List why trials of the cell diverged, ran out of memory or failed, equal reasons together."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in cell.records:
+        if record.status in TROUBLES:
+            groups.setdefault((record.status, record.reason), []).append(record)
+    return [
+        Trouble(
+            cell.factors,
+            tuple(record.seed for record in group),
+            status,
+            reason,
+            max((r.values["wanted_bytes"] for r in group if "wanted_bytes" in r.values), default=None),
+            group[0].values.get("limit_bytes"),
+        )
+        for (status, reason), group in groups.items()
+    ]
+
+
+def judge_first(cells: Sequence[_Cell]) -> FirstPlace:
+    """Compare the first cell with every other by exact Mann-Whitney tests.
+
+    The first place is picked by looking at the data, so any pair could have been the one compared: Holm's correction
+    runs over all pairs of configurations. Over the winner's own comparisons alone, 8 equal configurations with 8
+    seeds would name a sure winner in 9 % of runs.
+    """
+    samples = [cell.times if cells[0].reached else cell.scores for cell in cells]
+    pairs = list(combinations(range(len(cells)), 2))
+    adjusted = significance.holm([significance.mann_whitney(samples[a], samples[b]) for a, b in pairs])
+    comparisons = tuple(
+        Comparison(b + 1, p, _verdict(samples[0], samples[b], p))
+        for (a, b), p in zip(pairs, adjusted, strict=True)
+        if a == 0
+    )
+    n = min(len(samples[0]), len(samples[1]))
+    return FirstPlace(
+        comparisons=comparisons,
+        n=n,
+        least_n=significance.least_n(len(pairs)),
+        smallest_visible=_smallest_visible(cells, n, len(pairs)),
+        verdict="pass" if all(c.verdict == "pass" for c in comparisons) else "can't tell",
+    )
+
+
+def _verdict(first: Sequence[float], other: Sequence[float], p: float) -> Verdict:
+    """Turn an adjusted p and the direction of the ranks into a verdict on `first`, lower being better."""
+    if p > ALPHA:
+        return "can't tell"
+    ranks = significance.doubled_midranks([*first, *other])
+    mean_first = sum(ranks[: len(first)]) / len(first)
+    mean_other = sum(ranks[len(first) :]) / len(other)
+    return "pass" if mean_first < mean_other else "fail"
+
+
+def _smallest_visible(cells: Sequence[_Cell], n: int, comparisons: int) -> float | None:
+    """Return the ratio of times that n seeds would show, from the pooled spread of log times between seeds."""
+    shift = significance.smallest_visible_shift(n, comparisons)
+    squares, freedom = 0.0, 0
+    for cell in cells:
+        logs = [math.log(time) for time in cell.times if math.isfinite(time)]
+        if logs:
+            mean = math.fsum(logs) / len(logs)
+            squares += math.fsum((value - mean) ** 2 for value in logs)
+            freedom += len(logs) - 1
+    if shift is None or freedom < _LEAST_FREEDOM or squares == 0:
+        return None
+    return math.exp(shift * math.sqrt(squares / freedom))
+
+
+def _gain(cells: Sequence[_Cell], baseline: Hashable, score_metric: str, *, with_target: bool) -> Gain:
+    """Find `train` among the cells and split the first place's gain over it."""
+    if freeze(cells[0].factors) == baseline:
+        return Gain("first is train")
+    train = next((cell.records for cell in cells if freeze(cell.factors) == baseline), [])
+    return gain(cells[0].records, train, score_metric=score_metric, with_target=with_target)

@@ -1,0 +1,44 @@
+"""Worker processes: trials run in them, under limits, and survive one another."""
+
+from fusetune.exports import load_on_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.bench.workers.compile_cache import keep_headers_private
+    from fusetune.bench.workers.executors import UNEXPLAINED_KILL, Executor, WorkerExecutor, run_all
+    from fusetune.bench.workers.memory_limit import (
+        SOURCE_NAMES,
+        address_space_left,
+        measure_footprint,
+        settle_footprint,
+        why_not_enforced,
+    )
+    from fusetune.bench.workers.trial_state import left_in_worker
+    from fusetune.bench.workers.worker import (
+        OnProgress,
+        Progress,
+        WorkerContext,
+        WorkerSetup,
+        record_without_result,
+    )
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = [
+    "SOURCE_NAMES",
+    "UNEXPLAINED_KILL",
+    "Executor",
+    "OnProgress",
+    "Progress",
+    "WorkerContext",
+    "WorkerExecutor",
+    "WorkerSetup",
+    "address_space_left",
+    "keep_headers_private",
+    "left_in_worker",
+    "measure_footprint",
+    "record_without_result",
+    "run_all",
+    "settle_footprint",
+    "why_not_enforced",
+]

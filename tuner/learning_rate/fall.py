@@ -1,0 +1,254 @@
+"""Where and how a sweep's loss falls, and the rate that follows: the rule of `tuner.learning_rate.suggestion`."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusetune.tuner.learning_rate.curve import (
+    LEAST_UNTRAINED,
+    SMOOTHING,
+    noise,
+    roughness,
+    smoothed_both_ways,
+    untrained_steps,
+)
+
+# Of a sweep from 1e-7 to 10 in 100 steps, whose smoothing SMOOTHING is; others are smoothed over as many decades.
+_STEPS_PER_DECADE = 99 / 8
+_BEGIN, _END, _MARGIN = 0.2, 0.5, 4.5
+_LEVEL, _LEAST_END, _MOST_END, _DEEP = 0.35, 0.5, 0.75, 0.5
+_CLEAR_ERRORS = 20.0
+_CALM, _LEAST_CALM = 0.12, 0.4
+OF_WEIGHT_SIZE = 0.4
+_PULL, _MOST_PULL = 0.3, 2.0
+# A shallow fall would seem to begin where noise dips, and so to be wide.
+_BEGIN_ERRORS = 6.0
+# The lowest of a hundred smoothed values lies two or three standard errors under their mean by chance.
+_LEAST_FALL_ERRORS = 6.0
+_LEAST_FALL_SHARE = 0.005
+_LEARNS_ERRORS = 4.0
+# Adam's loss can fall a second time, to a model that its first rise has ruined.
+_RISE = 0.5
+# What a training bears of the rate at which a sweep's loss leaves its lowest level, and how far above that it has left.
+_OF_EDGE, _LEFT, _LEFT_ERRORS = 0.1, 0.1, 3.0
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What is known of the optimizer: `most` is the highest rate it may get. `suggestion` says the rest."""
+
+    normalised: bool
+    most: float
+    usual_lr: float | None
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How a curve falls: its levels, their standard error, and the rates where parts of the fall are made.
+
+    Where the fall begins with bad guesses that are unlearned, `blind` is a blind guess's loss, and `end` the edge: the
+    highest rate at which the loss is still about as low as anywhere. Else `blind` is None.
+    """
+
+    untrained: float
+    lowest: float
+    error: float
+    roughness: float
+    begin: float
+    end: float
+    end_part: float
+    steps_per_decade: float
+    optimizer: Optimizer
+    from_the_start: bool
+    to_the_end: bool
+    blind: float | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether the loss clearly falls below a blind guess's."""
+        return self.blind is None or self.blind - self.lowest > _LEARNS_ERRORS * self.error
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the bound of the rate decides, not the curve."""
+        return self.suggestion == self.optimizer.most
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the curve falls by more than noise can explain."""
+        fall = self.untrained - self.lowest
+        return fall > max(_LEAST_FALL_ERRORS * self.error, _LEAST_FALL_SHARE * abs(self.untrained))
+
+    @property
+    def suggestion(self) -> float:
+        """The rule of `tuner.learning_rate.suggestion`."""
+        return min(self._read_off * self._pull, self.optimizer.most)
+
+    @property
+    def sentence(self) -> str:
+        """The rule in numbers."""
+        levels = f"of the fall of the loss from {self.untrained:.3g} to {self.lowest:.3g},"
+        end = f"{100 * self.end_part:.0f} % is made at {self.end:.3g}"
+        if self.blind is not None:
+            levels = f"the loss falls from {self.untrained:.3g} to {self.lowest:.3g},"
+            end = f"a blind guess's being {self.blind:.3g}, and is about as low up to {self.end:.3g}"
+        if self.is_bounded:
+            return (
+                f"{levels} {end}; there a step is as long as weights are large, and this bound decides: "
+                f"{self.suggestion:.3g} is {OF_WEIGHT_SIZE:g} of their root mean square"
+            )
+        if self.blind is not None:
+            seen, why = end, "for the sweep's haste"
+        elif self.optimizer.normalised:
+            seen, why = end, "for its depth"
+        else:
+            width = self.end / self.begin
+            seen = f"{100 * _BEGIN:.0f} % is made at {self.begin:.3g} and {end}, {width:.3g} times as high"
+            why = "for its width"
+        factors = [
+            f"{value:.3g} {name}"
+            for value, name in (
+                (self._share, why),
+                (self._speed, "for the sweep's speed"),
+                (self._clarity, "for its noise"),
+                (self._pull, f"towards the usual {self.optimizer.usual_lr or 0:.3g}"),
+            )
+            if not math.isclose(value, 1, rel_tol=0.01)
+        ]
+        product = " x ".join([f"{self.end:.3g}", *factors])
+        return f"{levels} {seen}: {product} = {self.suggestion:.3g}" if factors else f"{levels} {seen}"
+
+    @property
+    def _read_off(self) -> float:
+        """The rate by the curve alone."""
+        return self.end * self._share * self._speed * self._clarity
+
+    @property
+    def _share(self) -> float:
+        """What of the rate at the fall's end the training gets, from the fall's shape."""
+        if self.blind is not None:
+            return _OF_EDGE
+        if not self.optimizer.normalised:
+            return min(self.end / self.begin / _MARGIN, 1.0)
+        return min(_depth(self.untrained, self.lowest) / _DEEP, 1.0)
+
+    @property
+    def _speed(self) -> float:
+        """How many steps the sweep makes per decade, over those of the sweeps that the rule was chosen on."""
+        return self.steps_per_decade / _STEPS_PER_DECADE
+
+    @property
+    def _clarity(self) -> float:
+        """How far the fall stands out from noise, 1 at most."""
+        if self.blind is not None:
+            return 1.0  # noise hides where a fall is made, hardly where the loss explodes
+        clarity = (self.untrained - self.lowest) / (_CLEAR_ERRORS * self.error) if self.error else 1.0
+        if not self.optimizer.normalised and self.roughness:
+            clarity = min(clarity, max(_CALM / self.roughness, _LEAST_CALM))
+        return min(clarity, 1.0)
+
+    @property
+    def _pull(self) -> float:
+        """How far the usual rate draws this one to it; 1 where there is none."""
+        if self.optimizer.usual_lr is None:
+            return 1.0
+        return min(max((self.optimizer.usual_lr / self._read_off) ** _PULL, 1 / _MOST_PULL), _MOST_PULL)
+
+
+def find_fall(
+    lrs: Sequence[float], losses: np.ndarray, optimizer: Optimizer, blind: float | None = None
+) -> Fall:
+    """Measure the fall of one curve; with the loss of a blind guess, to which it falls first, read the edge off it."""
+    per_decade = (len(lrs) - 1) / math.log10(lrs[-1] / lrs[0])
+    smoothing = SMOOTHING ** (_STEPS_PER_DECADE / per_decade)
+    curve = smoothed_both_ways(losses, smoothing)
+    first = untrained_steps(losses)
+    untrained = float(np.mean(losses[:first]))
+    place = _end_of_fall(curve, untrained) if blind is None else int(np.argmin(curve))
+    lowest = float(curve[place])
+    error = noise(losses) * math.sqrt(_variance_factor(smoothing) + 1 / first)
+    fall = untrained - lowest
+    end_part = _end_part(untrained, lowest) if optimizer.normalised else _END
+    begin, end = (
+        _crossing(lrs, curve[: place + 1], untrained - part)
+        for part in (min(max(_BEGIN * fall, _BEGIN_ERRORS * error), fall / 2), end_part * fall)
+    )
+    if blind is not None:
+        end = _leaving(lrs, curve, lowest + max(_LEFT * fall, _LEFT_ERRORS * error))
+    after = min(max(1, bisect.bisect_left(lrs, end)), len(lrs) - 1)
+    falling = losses[max(0, bisect.bisect_left(lrs, begin) - 1) : place + 2]
+    return Fall(
+        untrained,
+        lowest,
+        error,
+        roughness(falling) / fall if len(falling) > LEAST_UNTRAINED and fall > 0 else 0.0,
+        begin,
+        end,
+        end_part,
+        1 / math.log10(lrs[after] / lrs[after - 1]),
+        optimizer,
+        from_the_start=begin <= lrs[first - 1],
+        to_the_end=float(curve[-1]) <= lowest + error,
+        blind=blind,
+    )
+
+
+def unlearns(losses: np.ndarray, blind: float) -> bool:
+    """Whether the beginning of a curve's fall, as the rule reads it off, is above the loss of a blind guess.
+
+    The model so only unlearns the guesses that it began with, which says nothing of the rates at which it learns.
+    """
+    untrained = float(np.mean(losses[: untrained_steps(losses)]))
+    return untrained - blind > _BEGIN * (untrained - float(smoothed_both_ways(losses).min()))
+
+
+def _depth(untrained: float, lowest: float) -> float:
+    """Return the fall as a share of the untrained loss."""
+    # A loss that may be negative or begins at zero has no depth to speak of.
+    return (untrained - lowest) / untrained if untrained > 0 else 1.0
+
+
+def _end_part(untrained: float, lowest: float) -> float:
+    """Return the part of a fall under normalised gradients that is made where the loss is down by `_LEVEL`."""
+    depth = _depth(untrained, lowest)
+    return min(max(_LEVEL / depth, _LEAST_END), _MOST_END) if depth > 0 else _MOST_END
+
+
+def _end_of_fall(curve: np.ndarray, untrained: float) -> int:
+    """Return where a curve is lowest before it first rises again by half of what it falls at most."""
+    rise = curve - np.minimum.accumulate(curve)
+    risen = np.flatnonzero(rise > _RISE * max(0.0, untrained - curve.min()))
+    return int(np.argmin(curve[: risen[0]] if len(risen) else curve))
+
+
+def _crossing(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
+    """Return the rate at which a curve goes below `level` for the last time, between two steps in log lr."""
+    above = np.flatnonzero(curve > level)
+    if not len(above):
+        return lrs[0]
+    last = int(above[-1])
+    if last + 1 >= len(curve):
+        return lrs[last]
+    part = (curve[last] - level) / (curve[last] - curve[last + 1])
+    return float(lrs[last] * (lrs[last + 1] / lrs[last]) ** part)
+
+
+def _leaving(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
+    """Return the rate at which a curve goes above `level` for good, between two steps in log lr, or the last rate."""
+    last = int(np.flatnonzero(curve <= level)[-1])
+    if last + 1 >= len(curve):
+        return lrs[last]
+    part = (level - curve[last]) / (curve[last + 1] - curve[last])
+    return float(lrs[last] * (lrs[last + 1] / lrs[last]) ** part)
+
+
+def _variance_factor(smoothing: float) -> float:
+    """Return the variance of a value smoothed both ways, as a share of one loss's."""
+    # Sums of a two-sided geometric series: (1 + b) / (1 - b) for the weights, the same of b^2 for their squares.
+    squares = (1 + smoothing**2) / (1 - smoothing**2)
+    return squares * ((1 - smoothing) / (1 + smoothing)) ** 2

@@ -1,0 +1,319 @@
+"""LR range test: which learning rate to begin with, from a few short sweeps that leave no trace."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral, Real
+from typing import get_args
+
+import torch
+from torch import nn
+
+from fusetune.tuner.learning_rate.curve import Curve, smoothed
+from fusetune.tuner.learning_rate.suggestion import Suggestion, suggest
+from fusetune.tuner.learning_rate.sweep import (
+    BatchSource,
+    EndlessBatches,
+    MakeOptimizerAt,
+    Mode,
+    StepSettings,
+    Sweep,
+    Sweeper,
+    check_resident,
+    check_source,
+    swept_rates,
+)
+from fusetune.tuner.schedules import unknown_name
+from fusetune.tuner.training import LossFunction, leaving_no_trace, resolve_precision, tensor_not_finite
+
+LEAST_STEPS = 10
+# What torch's generators take, with room for one seed a repeat.
+_SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class LRRange:
+    """What an LR range test found.
+
+    Args:
+        suggestion: the rate to train with, or None where the curves do not tell one.
+        low: where a triangular or one-cycle schedule begins; None without a suggestion.
+        high: its peak.
+        lrs: the swept rates, up to where the first of the repeats ended.
+        losses: mean training loss of the repeats at each of `lrs`, before that step's update; all finite.
+        reason: one sentence: how the suggestion comes about, or why there is none.
+        warnings: what the suggestion may suffer from, a sentence each.
+        interval: 95 % interval of the suggestion from the spread of the repeats; None where it cannot be told, or
+            where a bound decided, which knows no spread.
+        divergence_lr: the lowest rate at which a repeat diverged; None where none did.
+        sweeps: each repeat as it was, losses that are not finite included.
+        groups: with `per_group`, the same for each of the optimizer's parameter groups, the others held still.
+        edge: where the suggestion rests on it, the highest rate at which the loss is still about as low as anywhere.
+    """
+
+    suggestion: float | None
+    low: float | None
+    high: float | None
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    reason: str
+    warnings: tuple[str, ...]
+    interval: tuple[float, float] | None
+    divergence_lr: float | None
+    sweeps: tuple[Sweep, ...]
+    groups: tuple[LRRange, ...] = ()
+    edge: float | None = None
+
+    @property
+    def smoothed(self) -> list[float]:
+        """The debiased exponential average of `losses`."""
+        return smoothed(self.losses)
+
+    @property
+    def steps_used(self) -> int:
+        """The optimizer's updates and the steps that diverged before one, those of the groups included."""
+        own = sum(len(sweep.lrs) for sweep in self.sweeps)
+        return own + sum(group.steps_used for group in self.groups)
+
+
+def lr_range_test(
+    model: nn.Module,
+    make_optimizer: MakeOptimizerAt,
+    loss_fn: LossFunction,
+    batches: BatchSource,
+    *,
+    lr_min: float = 1e-7,
+    lr_max: float = 10.0,
+    steps: int = 100,
+    mode: Mode = "exponential",
+    repeats: int = 3,
+    validation: BatchSource | None = None,
+    seed: int = 0,
+    per_group: bool = False,
+    accumulation_steps: int = 1,
+    grad_clip: float | None = None,
+    precision: str = "fp32",
+) -> LRRange:
+    """Sweep the learning rate up from `lr_min` until the loss diverges, some times, and suggest one.
+
+    Each repeat starts from the model's weights as they are, with a new optimizer, and goes on in the batches where the
+    last one stopped. `tuner.learning_rate.suggestion` has the rule. At the end everything is as before, after an error
+    too: see `tuner.training.restore`.
+
+    Args:
+        model: on its device; batches are brought there.
+        make_optimizer: (list of parameters, lr) -> torch optimizer. Groups that it gives other rates than `lr` keep
+            their ratio to it.
+        loss_fn: (model(x), y) -> mean loss of the batch, a scalar.
+        batches: of (x, y), to be iterated again and again: `Batches`, a DataLoader, a list.
+        lr_min: the first rate, above 0.
+        lr_max: the last one, above `lr_min`.
+        steps: rates in a sweep, 10 or more; the rule was made for 100.
+        mode: exponential or linear distances between them.
+        repeats: sweeps, 1 or more; with 1 there is no interval.
+        validation: of (x, y); where given, its mean loss after each update is judged instead of the training loss.
+        seed: of the order of a list of batches, and of what the model draws (dropout); 0 or more, below 2^63.
+        per_group: sweep each parameter group of the optimizer by itself besides, `repeats` times each.
+        accumulation_steps: batches a step, 1 or more.
+        grad_clip: largest total norm of the gradients, above 0, or None.
+        precision: auto, fp32, bf16 or fp16, as in training.
+
+    Memory: one copy of parameters and buffers besides what training takes.
+
+    Raises:
+        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range, a sample that is
+            not finite (named by its index. Outside of `Batches` looked for where a loss is not finite), an optimizer
+            whose rates do not follow `lr`, whose steps need a closure or that holds none of the model's parameters.
+        TypeError: something that is not what its name says, or batches or validation that can be iterated only once.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(512, 8)
+        >>> y = (x @ torch.randn(8, 3)).argmax(1)
+        >>> data = list(zip(x.split(32), y.split(32)))
+        >>> found = lr_range_test(nn.Linear(8, 3), lambda parameters, lr: torch.optim.SGD(parameters, lr=lr),
+        ...                       nn.functional.cross_entropy, data)
+        >>> 0.1 < found.suggestion < 3, found.interval[0] < found.suggestion < found.interval[1]
+        (True, True)
+        >>> found.steps_used <= 300
+        True
+
+    Source: L. N. Smith, "Cyclical learning rates for training neural networks" (2017), section 3.3, for the sweep.
+    """
+    _check_called(model, make_optimizer, loss_fn)
+    _check_sources(batches, validation)
+    _check_rates(lr_min, lr_max, mode)
+    _check_numbers(steps, repeats, seed, accumulation_steps, grad_clip)
+    rates = swept_rates(lr_min, lr_max, steps, mode)
+    check_resident(batches, validation)
+    device = next(iter(model.parameters()), torch.empty(0)).device
+    settings = StepSettings(accumulation_steps, grad_clip, resolve_precision(precision, device))
+    with leaving_no_trace(model, batches, validation) as put_back:
+        broken = tensor_not_finite(model)
+        endless = EndlessBatches(batches, device, seed)
+        sweeper = Sweeper(
+            model, make_optimizer, loss_fn, endless, rates, settings=settings, validation=validation
+        )
+
+        def repeat(group: int | None = None) -> list[Sweep]:
+            sweeps = []
+            for index in range(repeats):
+                put_back()
+                _seed_draws(seed + index, device)
+                sweeps.append(sweeper.sweep(group))
+            return sweeps
+
+        whole = repeat()
+        groups = [repeat(index) for index in range(sweeper.groups)] if per_group else []
+        put_back()
+        step, weight_size = sweeper.normalised_step(), _weight_size(model)
+        judge = partial(
+            suggest,
+            normalised=step is not None,
+            weight_size=weight_size / step if weight_size is not None and step else None,
+            usual_lr=sweeper.usual_lr if step is None else None,
+            blind_loss=sweeper.blind_loss,
+        )
+    return _found(whole, judge, broken, tuple(_found(sweeps, judge, broken) for sweeps in groups))
+
+
+def _weight_size(model: nn.Module) -> float | None:
+    """Return the root mean square of the weights, the median over the model's matrices; None where it has none.
+
+    Vectors are left out: biases and the scales of norms begin at 0 or 1 whatever the model.
+    """
+    with torch.no_grad():
+        sizes = [
+            float(parameter.float().square().mean().sqrt())
+            for parameter in model.parameters()
+            if parameter.requires_grad and parameter.dim() >= 2 and parameter.numel()
+        ]
+    return statistics.median(sizes) if sizes else None
+
+
+def _found(
+    sweeps: Sequence[Sweep],
+    judge: Callable[[Sequence[Curve]], Suggestion],
+    broken: str | None,
+    groups: tuple[LRRange, ...] = (),
+) -> LRRange:
+    """Judge the sweeps and put the result together."""
+    at_start = [sweep.losses[0] for sweep in sweeps if not math.isfinite(sweep.losses[0])]
+    diverged = [s.divergence_lr for s in sweeps if s.divergence_lr is not None and math.isfinite(s.losses[0])]
+    suggestion = (
+        _broken(at_start, len(sweeps), broken) if at_start else judge([_judged(sweep) for sweep in sweeps])
+    )
+    length = min(sum(map(math.isfinite, sweep.losses)) for sweep in sweeps)
+    losses = (math.fsum(sweep.losses[i] for sweep in sweeps) / len(sweeps) for i in range(length))
+    return LRRange(
+        suggestion=suggestion.lr,
+        low=suggestion.low,
+        high=suggestion.high,
+        lrs=sweeps[0].lrs[:length],
+        losses=tuple(losses),
+        reason=suggestion.reason,
+        warnings=suggestion.warnings,
+        interval=suggestion.interval,
+        divergence_lr=min(diverged, default=None),
+        sweeps=tuple(sweeps),
+        groups=groups,
+        edge=suggestion.edge,
+    )
+
+
+def _broken(at_start: Sequence[float], sweeps: int, tensor: str | None) -> Suggestion:
+    """Say that sweeps began with a loss that is not finite: no rate had a part in it."""
+    cause = f"the model's {tensor} is not finite" if tensor else "look for it in the model and the loss"
+    reason = (
+        f"the loss is {at_start[0]} before any update in {len(at_start)} of {sweeps} sweeps, whatever the rate: "
+        f"{cause}"
+    )
+    return Suggestion(None, None, None, None, reason)
+
+
+def _judged(sweep: Sweep) -> Curve:
+    """Return the curve that counts: the validation loss where there is one, else the training loss."""
+    losses = sweep.validation_losses or sweep.losses
+    return Curve(sweep.lrs[: len(losses)], losses, sweep.divergence_lr is not None)
+
+
+def _seed_draws(seed: int, device: torch.device) -> None:
+    """Seed what the model and a DataLoader draw from, and no device that is not in use."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _check_called(model: object, make_optimizer: object, loss_fn: object) -> None:
+    """Refuse what is no model and what cannot be called."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: is a {type(model).__name__}. Give a torch.nn.Module")
+    if not callable(make_optimizer):
+        raise TypeError(
+            f"make_optimizer: a {type(make_optimizer).__name__} cannot be called. Give (parameters, lr) -> optimizer"
+        )
+    if not callable(loss_fn):
+        raise TypeError(
+            f"loss_fn: a {type(loss_fn).__name__} cannot be called. Give (model(x), y) -> mean loss of the batch"
+        )
+
+
+def _check_sources(batches: object, validation: object) -> None:
+    """Refuse data that cannot be iterated again, before anything is taken from it."""
+    check_source("batches", batches)
+    if validation is not None:
+        check_source("validation", validation)
+
+
+def _check_rates(lr_min: float, lr_max: float, mode: str) -> None:
+    """Refuse rates that cannot be swept."""
+    _check_number("lr_min", lr_min)
+    _check_number("lr_max", lr_max)
+    if not (0 < lr_min < math.inf and 0 < lr_max < math.inf):
+        raise ValueError(f"lr_min and lr_max: {lr_min} and {lr_max} must be finite and above 0")
+    if lr_min >= lr_max:
+        raise ValueError(f"lr_min: {lr_min} must be below lr_max, {lr_max}")
+    if mode not in get_args(Mode):
+        raise ValueError(unknown_name("mode", mode, get_args(Mode)))
+
+
+def _check_numbers(
+    steps: int, repeats: int, seed: int, accumulation_steps: int, grad_clip: float | None
+) -> None:
+    """Refuse numbers that make no test."""
+    for name, value, least in (
+        ("steps", steps, 1),
+        ("repeats", repeats, 1),
+        ("accumulation_steps", accumulation_steps, 1),
+        ("seed", seed, 0),
+    ):
+        _check_whole(name, value, least)
+    if steps < LEAST_STEPS:
+        raise ValueError(
+            f"steps: {steps} are too few to see a curve. Take {LEAST_STEPS} or more; 100 is usual"
+        )
+    if seed >= _SEEDS:
+        raise ValueError(f"seed: {seed} must be below 2^63")
+    if grad_clip is not None:
+        _check_number("grad_clip", grad_clip)
+        if not 0 < grad_clip < math.inf:
+            raise ValueError(f"grad_clip: {grad_clip} must be finite and above 0, or None")
+
+
+def _check_number(name: str, value: object) -> None:
+    """Refuse what is not a number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}. Give a number")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is not a whole number, or too small a one."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}. Give a whole number")
+    if int(value) < least:
+        raise ValueError(f"{name}: {value} must be {least} or more")

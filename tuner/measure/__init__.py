@@ -1,0 +1,48 @@
+"""Time, contention, threads, and the ways in which memory runs out."""
+
+from fusetune.exports import load_on_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.tuner.measure.contention import (
+        CONTENDED,
+        Contention,
+        ProcessorWatch,
+        ReadProcessor,
+        is_contended,
+        load_average,
+        read_processor,
+        total,
+    )
+    from fusetune.tuner.measure.out_of_memory import (
+        is_out_of_memory,
+        reports_out_of_memory,
+        requested_bytes,
+        shortage_in,
+    )
+    from fusetune.tuner.measure.stopwatch import PeakMemory, Stopwatch, address_space_peak, resident_bytes
+    from fusetune.tuner.measure.thread_count import candidate_counts, choose_thread_count, time_thread_counts
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = [
+    "CONTENDED",
+    "Contention",
+    "PeakMemory",
+    "ProcessorWatch",
+    "ReadProcessor",
+    "Stopwatch",
+    "address_space_peak",
+    "candidate_counts",
+    "choose_thread_count",
+    "is_contended",
+    "is_out_of_memory",
+    "load_average",
+    "read_processor",
+    "reports_out_of_memory",
+    "requested_bytes",
+    "resident_bytes",
+    "shortage_in",
+    "time_thread_counts",
+    "total",
+]

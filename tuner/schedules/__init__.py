@@ -1,0 +1,25 @@
+"""Learning rate schedules: name -> multiplier of base_lr. No torch."""
+
+from fusetune.exports import load_on_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.tuner.schedules.parameter import unknown_name
+    from fusetune.tuner.schedules.table import (
+        SCHEDULES,
+        Schedule,
+        build_momentum,
+        build_schedule,
+        check_schedule,
+    )
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = [
+    "SCHEDULES",
+    "Schedule",
+    "build_momentum",
+    "build_schedule",
+    "check_schedule",
+    "unknown_name",
+]

@@ -1,0 +1,260 @@
+"""The points that a search can choose from, with what its model needs of each: correlations and the prior's curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusetune.tuner.search.model import (
+    Kernel,
+    Observations,
+    adapted_reach,
+    configuration_correlation,
+)
+from fusetune.tuner.search.prior import SpacePrior, known_factor, known_value
+from fusetune.tuner.search.space import Space
+
+# Points of ranges that correlate more than this with a training are taken for the same: learning rates some 15 % apart.
+_SAME = 0.995
+# Share of the decisions that, where all points are like some training, go to the least alike.
+_SPREADING = 0.25
+# How often points are drawn anew where none of them fits into the memory there is.
+_DRAWS = 20
+# What a configuration's memory does not depend on.
+_WITHOUT_MEMORY = ("lr", "schedule")
+
+
+@dataclass(frozen=True)
+class Look:
+    """Points to choose from: (m, factors) points, (m, trainings) correlations, the prior's (m, terms) at the end.
+
+    Where `spreads`, the last point is to be trained, whatever is predicted of it.
+    """
+
+    points: np.ndarray
+    across: np.ndarray
+    prior: np.ndarray | None
+    spreads: bool = False
+
+
+class Pool:
+    """All points of a listed space, or fresh samples of another; points of trainings are known by their numbers.
+
+    Args:
+        space: what to choose from.
+        prior: what earlier runs say of the space's points, or None.
+        rng: draws the samples of a space that is not listed.
+    """
+
+    def __init__(self, space: Space, prior: SpacePrior | None, rng: np.random.Generator) -> None:
+        self._space, self._prior, self._rng = space, prior, rng
+        self._usual_reach = _usual_reach(space)
+        # What earlier runs explain need not be explained by the factors' lengths: with them and without, others fit.
+        self.reach = dict.fromkeys((False,) if prior is None else (False, True), self._usual_reach)
+        self.points = np.zeros((0, len(space.factors)))
+        self._features = np.zeros_like(self.points)
+        self._begun: set[bytes] = set()
+        self._curves = None if prior is None else prior.curves(self.points)
+        self._memory = _Memory(space)
+        self._listed = space.all_points() if space.is_listed else None
+        if self._listed is not None:
+            self._listed_features = comparable(space, self._listed)
+            self._free = np.ones(len(self._listed), dtype=bool)
+            self._listed_ends = None if prior is None else prior.ends(self._listed)
+            # One column a training, so that a decision computes none anew.
+            self._columns = {informed: np.zeros((len(self._listed), 0)) for informed in self.reach}
+
+    def is_free(self, point: np.ndarray) -> bool:
+        """Whether a point has no training yet and is not known to be out of memory."""
+        return point.tobytes() not in self._begun and bool(self._memory.fits(point[None])[0])
+
+    def begin(self, point: np.ndarray) -> None:
+        """Give a point the next number."""
+        self._begun.add(point.tobytes())
+        self.points = np.concatenate([self.points, point[None]])
+        feature = comparable(self._space, point[None])
+        self._features = np.concatenate([self._features, feature])
+        if self._prior is not None:
+            self._curves = np.concatenate([self._curves, self._prior.curves(point[None])])
+        if self._listed is not None:
+            self._free &= (self._listed != point).any(axis=1)
+            for informed, columns in self._columns.items():
+                column = self._correlation(informed, self._listed_features, feature)
+                self._columns[informed] = np.concatenate([columns, column], axis=1)
+
+    def fits(self, number: int) -> None:
+        """Note that a training runs in the memory there is."""
+        self._memory.proven.append(self.points[number])
+
+    def does_not_fit(self, number: int) -> None:
+        """Note that a training was out of memory: a region of the space that is not tried again."""
+        self._memory.refused.append(self.points[number])
+
+    def why_empty(self) -> str:
+        """Say why there is no point without a training to choose from."""
+        if self._listed is None:
+            seen = "every point that was looked at has been trained"
+            return f"{seen}, or is known to be out of memory" if self._memory.refused else seen
+        if self._free.any():
+            return f"the other {self._free.sum()} of {len(self._listed)} configurations are known to be out of memory"
+        return f"all {len(self._listed)} configurations of the space have been trained"
+
+    def adapt(self, kernel: Kernel, observations: Observations, *, informed: bool) -> None:
+        """Fit the factors' lengths and correlations, of the model with the prior or without, to what was seen."""
+
+        def within(reach: np.ndarray) -> np.ndarray:
+            return configuration_correlation(reach, self._space.is_name, self._features, self._features)
+
+        reach = adapted_reach(
+            kernel, self._space.is_name, within, self.reach[informed], self._usual_reach, observations
+        )
+        if reach is None:
+            return
+        self.reach[informed] = reach
+        if self._listed is not None:
+            self._columns[informed] = self._correlation(informed, self._listed_features, self._features)
+
+    def within(self, *, informed: bool) -> np.ndarray:
+        """Return the correlations of f among the trainings, in the model with the prior or without."""
+        return self._correlation(informed, self._features, self._features)
+
+    def prior_of(self, numbers: np.ndarray, share: np.ndarray) -> np.ndarray | None:
+        """Return the prior's values for trainings at shares of their length."""
+        if self._prior is None or self._curves is None:
+            return None
+        return self._prior.at(self._curves[numbers], share)
+
+    def look(self, numbers: np.ndarray, near: np.ndarray, *, informed: bool, blind: bool = False) -> Look:
+        """Return the trainings of these numbers and, after them, points that have none.
+
+        Args:
+            numbers: of the trainings that can go on.
+            near: numbers of good trainings; a space that is not listed is sampled around them too.
+            informed: whether correlations are those of the model with the prior.
+            blind: nothing is known of any training. A space that is not listed is then sampled on all scales.
+        """
+        begun = self.points[numbers]
+        if self._listed is not None:
+            rows = np.flatnonzero(self._free)
+            rows = rows[self._memory.fits(self._listed[rows])]
+            fresh, fresh_across, spreads = self._listed[rows], self._columns[informed][rows], False
+            fresh_ends = None if self._listed_ends is None else self._listed_ends[rows]
+        else:
+            fresh, fresh_across, spreads = self._sampled(near, informed=informed, blind=blind)
+            fresh_ends = None if self._prior is None else self._prior.ends(fresh)
+        ends = None
+        if self._prior is not None and self._curves is not None and fresh_ends is not None:
+            ends = np.concatenate([self._prior.at(self._curves[numbers], 1.0), fresh_ends])
+        begun_across = self._correlation(informed, self._features[numbers], self._features)
+        return Look(
+            np.concatenate([begun, fresh]), np.concatenate([begun_across, fresh_across]), ends, spreads
+        )
+
+    def _sampled(
+        self, near: np.ndarray, *, informed: bool, blind: bool
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Sample a space that is not listed: points that fit, their correlations, and whether to train one unseen."""
+        for attempt in range(_DRAWS):
+            everywhere = blind or attempt > 0
+            fresh = (
+                self._space.on_all_scales(self._rng)
+                if everywhere
+                else self._space.sampled(self._rng, self.points[near])
+            )
+            fresh = fresh[self._memory.fits(fresh)]
+            if len(fresh):
+                break
+        across = self._correlation(informed, comparable(self._space, fresh), self._features)
+        if blind or not len(fresh):
+            return fresh, across, False
+        # What is as good as trained already would only tell the luck of one more seed. Where that is all there is, the
+        # lengths may be too long: now and then, what is least like any training is trained.
+        alike = across.max(axis=1, initial=0.0)
+        new = alike < _SAME
+        spreads = not new.any() and self._rng.random() < _SPREADING
+        if spreads:
+            new[alike.argmin()] = True
+        elif not new.any():
+            new[:] = True
+        return fresh[new], across[new], spreads
+
+    def _correlation(self, informed: bool, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Correlation of two sets of points under the current reach."""
+        return configuration_correlation(self.reach[informed], self._space.is_name, left, right)
+
+
+# Decades by which an optimizer's learning rate acts like a larger one of plain SGD: 1 / (1 - 0.9) for momentum.
+_RATE_SHIFTS = {"sgd": 0.0, "momentum": 1.0, "adam": 1.5}
+# The best learning rate grows about with this power of the batch size.
+_BATCH_POWER = 0.5
+
+
+def comparable(space: Space, points: np.ndarray) -> np.ndarray:
+    """Return points in coordinates where learning rates of different optimizers and batch sizes act alike."""
+    known = [known_factor(factor.name) for factor in space.factors]
+    features = points.copy()
+    if "lr" not in known:
+        return features
+    lr = known.index("lr")
+    if not space.factors[lr].log:
+        return features
+    if "optimizer" in known and space.factors[known.index("optimizer")].values:
+        o = known.index("optimizer")
+        names = space.factors[o].values
+        shifts = np.array([_RATE_SHIFTS.get(known_value(name) or "sgd", 0.0) for name in names])
+        features[:, lr] += shifts[points[:, o].astype(int)]
+    if "batch_size" in known and space.factors[known.index("batch_size")].log:
+        features[:, lr] -= _BATCH_POWER * points[:, known.index("batch_size")]
+    return features
+
+
+# Correlation between two names of a factor, and the length (decades, or shares of a range) of a number.
+_NAMES, _NUMBERS = 0.75, 1.2
+# Lengths in decades and correlations of factors that are known by name, fitted to recorded tables.
+_KNOWN_REACH = {"lr": 0.85, "batch_size": 1.8, "optimizer": 0.7, "activation": 0.65, "schedule": 0.85}
+
+
+def _usual_reach(space: Space) -> np.ndarray:
+    """Return each factor's length (numbers) or correlation between values (names) before anything is observed."""
+    reach = np.where(space.is_name, _NAMES, _NUMBERS)
+    for j, factor in enumerate(space.factors):
+        known = known_factor(factor.name)
+        if (
+            known in _KNOWN_REACH
+            and factor.is_number == (known in ("lr", "batch_size"))
+            and (factor.log or not factor.is_number)
+        ):
+            reach[j] = _KNOWN_REACH[known]
+    return reach
+
+
+class _Memory:
+    """Which points are known not to fit: those equal in all that takes memory, with at least as large a batch."""
+
+    def __init__(self, space: Space) -> None:
+        known = [known_factor(factor.name) for factor in space.factors]
+        is_number = [factor.is_number for factor in space.factors]
+        self._batch = [j for j, name in enumerate(known) if name == "batch_size" and is_number[j]]
+        self._same = [
+            j for j, name in enumerate(known) if name not in _WITHOUT_MEMORY and j not in self._batch
+        ]
+        self.refused: list[np.ndarray] = []
+        self.proven: list[np.ndarray] = []
+
+    def fits(self, points: np.ndarray) -> np.ndarray:
+        """Return for each point whether nothing is known against it; what has run counts more than what has not."""
+        fits = np.ones(len(points), dtype=bool)
+        for point in self.refused:
+            fits &= ~self._needs_at_least(points, point)
+        for point in self.proven if self.refused else []:
+            fits |= self._needs_at_most(points, point)
+        return fits
+
+    def _needs_at_least(self, points: np.ndarray, point: np.ndarray) -> np.ndarray:
+        alike = (points[:, self._same] == point[self._same]).all(axis=1)
+        return alike & (points[:, self._batch] >= point[self._batch]).all(axis=1)
+
+    def _needs_at_most(self, points: np.ndarray, point: np.ndarray) -> np.ndarray:
+        alike = (points[:, self._same] == point[self._same]).all(axis=1)
+        return alike & (points[:, self._batch] <= point[self._batch]).all(axis=1)

@@ -1,0 +1,586 @@
+"""The training loop: data on the device, no wait for it inside a step, and everything but training off the clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from fusetune.tuner.measure import PeakMemory, ProcessorWatch, ReadProcessor, Stopwatch, read_processor
+from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.evaluation import Evaluation, LossFunction, evaluate
+from fusetune.tuner.training.loss import RunningLoss
+from fusetune.tuner.training.observer import MakeObserver, Observer, Snapshot
+from fusetune.tuner.training.outcome import EarlyStop, Target, Training, divergence, higher_is_better
+from fusetune.tuner.training.precision import resolve_precision
+from fusetune.tuner.training.progress import OnProgress, Progress
+from fusetune.tuner.training.rate import LearningRate, StepFunction
+from fusetune.tuner.training.step import MakeOptimizer, TrainingStep, burn_in
+from fusetune.tuner.training.timing_again import TimedEpoch, time_again
+
+
+def constant(step: int) -> float:
+    """Return 1: the multiplier of a learning rate that stays as it is."""
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train, whatever the model, the data and the optimizer.
+
+    Args:
+        epochs: passes over the data, 1 or more.
+        schedule: step (updates made so far) -> multiplier of the lr that each group of the optimizer was made with.
+        momentum: step -> momentum (SGD) or first beta (Adam); None leaves it alone.
+        plateau: rule of `LearningRate`, stepped at every epoch's end. None: no such rule.
+        plateau_metric: what it watches: val_, test_ or train_ followed by loss or accuracy.
+        accumulation_steps: batches per update, 1 or more.
+        label_smoothing: of the training loss, in [0, 1). Evaluations use none.
+        grad_clip: largest total norm of the gradients, above 0; None: no clipping.
+        precision: auto, fp32, bf16 or fp16, see `tuner.training.precision`.
+        compile: train through torch.compile. Evaluations run the model as it is, so nothing is compiled twice.
+
+    Raises:
+        ValueError: a number out of its range, or a plateau whose mode is not that of its metric.
+
+    Example:
+        >>> Plan(epochs=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: epochs: 0 must be 1 or more
+    """
+
+    epochs: int
+    schedule: StepFunction = constant
+    momentum: StepFunction | None = None
+    plateau: Mapping[str, Any] | None = None
+    plateau_metric: str = "val_loss"
+    accumulation_steps: int = 1
+    label_smoothing: float = 0.0
+    grad_clip: float | None = None
+    precision: str = "auto"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be 1 or more")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing: {self.label_smoothing} must be in [0, 1)")
+        if self.grad_clip is not None and not self.grad_clip > 0:
+            raise ValueError(f"grad_clip: {self.grad_clip} must be above 0; leave it out for no clipping")
+        mode = "max" if higher_is_better(self.plateau_metric) else "min"
+        if self.plateau is not None and self.plateau.get("mode", "min") != mode:
+            raise ValueError(f"plateau: {self.plateau_metric} needs the mode {mode!r}")
+
+
+def train(
+    model: nn.Module,
+    make_optimizer: MakeOptimizer,
+    batches: Batches,
+    *,
+    plan: Plan,
+    validation: Batches,
+    test: Batches | None = None,
+    target: Target | None = None,
+    early_stop: EarlyStop | None = None,
+    time_limit_s: float | None = None,
+    loss_fn: LossFunction | None = None,
+    on_progress: OnProgress | None = None,
+    stopwatch: Stopwatch | None = None,
+    peak_memory: PeakMemory | None = None,
+    observer: MakeObserver | None = None,
+    retime: bool = False,
+    read: ReadProcessor = read_processor,
+) -> Training:
+    """Train a model and return what happened.
+
+    Before the clock starts, a burn-in step pays what only a first step costs, and is undone (with `plan.compile`, two:
+    the first compiles). From then on every step is a lap of the stopwatch; evaluation, progress and the gradient norm
+    are off the clock. Within a step nothing waits for the device. Losses and counts are summed there and read at the
+    end of each epoch.
+
+    The training ends after `plan.epochs`, or with a reason before: it diverged (loss not finite, noticed at that step
+    on a CPU and a few steps later on CUDA; or an epoch's mean training loss above 4 times the untrained model's),
+    `early_stop` says so, or the time limit has passed (looked at between steps: the training ends within it and one
+    step. Where no epoch came to its end, the curve is empty and nothing is evaluated). Reaching the target ends
+    nothing.
+
+    Args:
+        model: maps a batch x to logits of shape (batch, classes).
+        make_optimizer: parameters -> torch optimizer, whose lr is the base_lr. Called twice, once for the burn-in,
+            and once more where epochs are timed again.
+        batches: training data; their device and memory format become the model's.
+        plan: how to train.
+        validation: held-out data, evaluated at the end of each epoch.
+        test: evaluated once, at the end; after each epoch too where target, early_stop or plateau go by it.
+        target: only says whether the test set is evaluated after each epoch; `tuner.training.outcome` judges.
+        early_stop: when to give up.
+        time_limit_s: seconds from the call of this function, evaluations included; None: no limit.
+        loss_fn: (logits, labels) -> mean loss, for training and evaluation; cross entropy (nats) by default.
+        on_progress: called with phase (burn-in, training, evaluation), epoch, epochs, step, steps, loss, val_accuracy,
+            samples_per_s and processor_missing (None where not known): twice a second, and at the end of each epoch.
+        stopwatch: its device must be that of `batches`; default: a new one.
+        peak_memory: made before data and model were, to count them; default: made now.
+        observer: looks at the model before training and at the end of each epoch, off the clock. The class
+            `tuner.diagnosis.LayerStatistics` is one. What is learnt stays the same bit for bit. None: nothing looks.
+        retime: time contended epochs again at the end, see `tuner.training.timing_again`, those up to the target where
+            it was reached. It takes at most as long as the training did, keeps to `time_limit_s`, and leaves no trace.
+        read: reads the processor's counters, at both ends of each epoch and with each progress report.
+
+    Mutates: the model's parameters and buffers, in place; its modules are left in training mode.
+
+    Raises:
+        ValueError: data, plan, target and test set that do not fit together.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(64, 2)
+        >>> data = Batches(x, (x[:, 0] > 0).long(), batch_size=16)
+        >>> training = train(torch.nn.Linear(2, 2), lambda parameters: torch.optim.SGD(parameters, lr=1.0), data,
+        ...                  plan=Plan(epochs=5), validation=data)
+        >>> training.steps, training.curve[-1]["val_accuracy"] > 0.9
+        (20, True)
+    """
+    epochs = train_epochs(
+        model,
+        make_optimizer,
+        batches,
+        plan=plan,
+        validation=validation,
+        test=test,
+        target=target,
+        early_stop=early_stop,
+        time_limit_s=time_limit_s,
+        loss_fn=loss_fn,
+        on_progress=on_progress,
+        stopwatch=stopwatch,
+        peak_memory=peak_memory,
+        observer=observer,
+        retime=retime,
+        read=read,
+    )
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            return end.value
+
+
+def train_epochs(
+    model: nn.Module,
+    make_optimizer: MakeOptimizer,
+    batches: Batches,
+    *,
+    plan: Plan,
+    validation: Batches,
+    test: Batches | None = None,
+    target: Target | None = None,
+    early_stop: EarlyStop | None = None,
+    time_limit_s: float | None = None,
+    loss_fn: LossFunction | None = None,
+    on_progress: OnProgress | None = None,
+    stopwatch: Stopwatch | None = None,
+    peak_memory: PeakMemory | None = None,
+    observer: MakeObserver | None = None,
+    retime: bool = False,
+    read: ReadProcessor = read_processor,
+) -> Generator[dict[str, float | None], str | None, Training]:
+    """Train as `train` does, pausing after each epoch: yield its entry of the curve, return the Training at the end.
+
+    While it is paused, no clock runs (training, time limit) and others may draw from torch's generators: their states
+    are put back when it goes on. A pause holds the model, its gradients, the optimizer's state and the data, all where
+    they are; closing the generator drops them. Sending a reason instead of resuming ends the training early.
+
+    Args, Mutates, Raises: as for `train`.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(64, 2)
+        >>> data = Batches(x, (x[:, 0] > 0).long(), batch_size=16)
+        >>> epochs = train_epochs(torch.nn.Linear(2, 2), lambda parameters: torch.optim.SGD(parameters, lr=1.0), data,
+        ...                       plan=Plan(epochs=5), validation=data)
+        >>> next(epochs)["epoch"], next(epochs)["epoch"]
+        (1, 2)
+        >>> epochs.close()
+    """
+    stopwatch = stopwatch or Stopwatch(batches.device)
+    started_s = stopwatch.clock()
+    peak_memory = peak_memory or PeakMemory(batches.device)
+    test_each_epoch = _watches_test(plan, target, early_stop)
+    _check(batches, plan, test, test_each_epoch, loss_fn)
+    for split, samples in (("training", batches), ("validation", validation), ("test", test)):
+        if samples is not None:
+            samples.check_finite(split)
+    model.to(device=batches.device)
+    if batches.memory_format == torch.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train()
+    precision = resolve_precision(plan.precision, batches.device)
+    smoothed = partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing)
+    if plan.compile:
+        # A process that has compiled some models of one class would else run the next of them uncompiled.
+        torch.compiler.reset()
+    make_step = partial(
+        planned_step,
+        plan,
+        model,
+        forward=torch.compile(model) if plan.compile else model,
+        loss_fn=loss_fn or smoothed,
+        device=batches.device,
+    )
+    progress = Progress(
+        on_progress,
+        stopwatch.clock,
+        epochs=plan.epochs,
+        steps=plan.epochs * (len(batches) // plan.accumulation_steps),
+        samples_per_step=batches.batch_size * plan.accumulation_steps,
+    )
+    held_out = {"val": validation}
+    if test is not None and test_each_epoch:
+        held_out["test"] = test
+    progress.report("burn-in", 0)
+    compile_s = burn_in(model, make_step(), make_optimizer, batches, stopwatch) if plan.compile else None
+    first_step_s = burn_in(model, make_step(), make_optimizer, batches, stopwatch)
+
+    optimizer = make_optimizer(model.parameters())
+    make_rate = partial(LearningRate, schedule=plan.schedule, momentum=plan.momentum, plateau=plan.plateau)
+    loop = _Loop(
+        step=make_step(),
+        optimizer=optimizer,
+        rate=make_rate(optimizer),
+        watch=ProcessorWatch(read, threads=torch.get_num_threads()),
+        batches=batches,
+        plan=plan,
+        evaluate=partial(
+            evaluate, model, loss_fn=loss_fn or nn.functional.cross_entropy, precision=precision
+        ),
+        held_out=held_out,
+        early_stop=early_stop,
+        started_s=started_s,
+        time_limit_s=time_limit_s,
+        stopwatch=stopwatch,
+        progress=progress,
+        observer=observer(model, batches, loss_fn=loss_fn or nn.functional.cross_entropy, precision=precision)
+        if observer
+        else None,
+    )
+    yield from loop.run()
+    in_time = bool(loop.curve) or not loop.stopped_early
+    final_test = loop.final_evaluation(test) if test is not None and in_time and not loop.diverged else None
+    peak_bytes = peak_memory.peak_bytes()
+    replaced: dict[int, list[float]] = {}
+    if retime and (contended := loop.contended_epochs(target)):
+        progress.report("timing again", loop.steps)
+        for timed in time_again(
+            contended,
+            model,
+            make_step,
+            make_optimizer,
+            make_rate,
+            batches,
+            stopwatch=stopwatch,
+            watch=loop.watch,
+            budget_s=loop.retiming_budget_s(),
+        ):
+            replaced[timed.epoch] = loop.replace_timing(timed)
+    return Training(
+        curve=loop.curve,
+        step_times_s=[lap_s for timed in loop.timed for lap_s in timed.laps_s],
+        samples_per_step=batches.batch_size * plan.accumulation_steps,
+        planned_epochs=plan.epochs,
+        first_step_s=first_step_s,
+        compile_s=compile_s,
+        evaluation_s=loop.evaluation_s,
+        peak_bytes=peak_bytes,
+        diverged=loop.diverged,
+        stopped_early=loop.stopped_early,
+        test_loss=final_test.loss if final_test else None,
+        test_accuracy=final_test.accuracy if final_test else None,
+        statistics=loop.statistics,
+        statistics_s=loop.statistics_s,
+        contention=[timed.contention for timed in loop.timed],
+        replaced_step_times_s=replaced,
+    )
+
+
+def planned_step(
+    plan: Plan,
+    model: nn.Module,
+    *,
+    device: torch.device,
+    forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    loss_fn: LossFunction = nn.functional.cross_entropy,
+) -> TrainingStep:
+    """Make the step that a plan describes.
+
+    Args:
+        plan: how to train.
+        model: whose parameters are trained, where they require gradients.
+        device: where the model is.
+        forward: the model, which is the default, or what torch.compile made of it.
+        loss_fn: (logits, labels) -> mean loss.
+    """
+    return TrainingStep(
+        model if forward is None else forward,
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        loss_fn=loss_fn,
+        accumulation_steps=plan.accumulation_steps,
+        grad_clip=plan.grad_clip,
+        precision=resolve_precision(plan.precision, device),
+        device=device,
+    )
+
+
+class GeneratorStates:
+    """The states of torch's own random generators, to be put back after others have drawn from them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def put_back(self) -> None:
+        """Make the generators go on from where they were."""
+        torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda, self._device)
+
+
+@dataclass
+class _Loop:
+    """The epochs of one training, and what is known of them so far."""
+
+    step: TrainingStep
+    optimizer: Optimizer
+    rate: LearningRate
+    watch: ProcessorWatch
+    batches: Batches
+    plan: Plan
+    evaluate: Callable[[Batches], Evaluation]
+    held_out: Mapping[str, Batches]
+    early_stop: EarlyStop | None
+    started_s: float
+    time_limit_s: float | None
+    stopwatch: Stopwatch
+    progress: Progress
+    observer: Observer | None
+
+    steps: int = 0
+    timed: list[TimedEpoch] = field(default_factory=list)
+    curve: list[dict[str, float | None]] = field(default_factory=list)
+    evaluation_s: float = 0.0
+    statistics: list[Snapshot] = field(default_factory=list)
+    statistics_s: float = 0.0
+    diverged: str | None = None
+    stopped_early: str | None = None
+
+    def __post_init__(self) -> None:
+        self.running = RunningLoss(self.batches.device)
+        self.untrained_loss = torch.zeros((), device=self.batches.device)
+
+    def run(self) -> Generator[dict[str, float | None], str | None, None]:
+        """Train until the last epoch or a reason to stop, pausing after each epoch that gives none."""
+        for epoch in range(1, self.plan.epochs + 1):
+            self.train_epoch(epoch)
+            if self.diverged:
+                self.curve.append(self.trained(epoch))
+            elif not self.stopped_early:
+                self.end_epoch(epoch)
+            if self.diverged or self.stopped_early:
+                return
+            paused_s, generators = self.stopwatch.clock(), GeneratorStates(self.batches.device)
+            stop = yield self.curve[-1]
+            generators.put_back()
+            self.started_s += self.stopwatch.clock() - paused_s
+            if stop and epoch < self.plan.epochs:
+                self.stopped_early = stop
+                return
+
+    def train_epoch(self, epoch: int) -> None:
+        """Make the updates of an epoch: all that is on the training clock."""
+        self.progress.begin_epoch(epoch, self.steps)
+        self.running.reset()
+        self.step.gradient_norm = None
+        stream = self.batches.epoch(epoch - 1)
+        first_step = self.steps
+        self.watch.start()
+        self.stopwatch.resume()
+        steps = len(self.batches) // self.plan.accumulation_steps
+        for index in range(steps):
+            if self.out_of_time(epoch):
+                break
+            self.rate.set(self.steps)
+            self.step.accumulate(stream, self.running)
+            if not self.steps and self.observer is not None:
+                # The first gradients are there and nothing is trained yet.
+                self.stopwatch.pause()
+                self.step.unscale(self.optimizer)
+                self.look_into_layers(0)
+                self.stopwatch.resume()
+            if index == steps - 1 and self.plan.grad_clip is None:
+                self.stopwatch.pause()
+                self.step.measure_gradient_norm(self.optimizer)
+                self.stopwatch.resume()
+            self.step.update(self.optimizer)
+            self.stopwatch.lap()
+            if not self.steps:
+                self.untrained_loss = self.running.mean()
+            self.steps += 1
+            loss = self.running.seen_mean()
+            if loss is not None and not math.isfinite(loss):
+                self.diverged = f"the training loss was {loss} at step {self.steps}, in epoch {epoch}"
+                break
+            if self.progress.due():
+                self.stopwatch.pause()
+                self.report("training", loss, self.watch.so_far().missing)
+                self.stopwatch.resume()
+        self.stopwatch.pause()
+        contention = self.watch.stop()
+        self.timed.append(TimedEpoch(epoch, first_step, self.stopwatch.laps_s()[first_step:], contention))
+
+    def out_of_time(self, epoch: int) -> bool:
+        """Return whether the time limit has passed, and say so."""
+        if self.time_limit_s is None or self.stopwatch.clock() - self.started_s < self.time_limit_s:
+            return False
+        self.stopped_early = (
+            f"the time limit of {self.time_limit_s:g} s passed after step {self.steps}, "
+            f"in epoch {epoch} of {self.plan.epochs}"
+        )
+        return True
+
+    def trained(self, epoch: int) -> dict[str, float | None]:
+        """Return the curve's entry for an epoch's training, whole or cut short."""
+        loss, accuracy = self.running.read()
+        norm = self.step.gradient_norm
+        return {
+            "epoch": epoch,
+            "step": self.steps,
+            "samples": self.steps * self.batches.batch_size * self.plan.accumulation_steps,
+            "time_s": math.fsum(self.stopwatch.laps_s()),
+            "train_loss": _finite(loss),
+            "train_accuracy": accuracy,
+            "val_loss": None,
+            "val_accuracy": None,
+            "lr": self.rate.current,
+            "grad_norm": None if norm is None else _finite(norm.item()),
+        }
+
+    def end_epoch(self, epoch: int) -> None:
+        """Evaluate, note the epoch and decide whether to go on."""
+        entry = self.trained(epoch)
+        self.report("evaluation", entry["train_loss"], self.timed[-1].contention.missing)
+        for name, samples in self.held_out.items():
+            loss, accuracy = self.timed_evaluation(samples)
+            entry[f"{name}_loss"], entry[f"{name}_accuracy"] = _finite(loss), accuracy
+        self.look_into_layers(epoch)
+        self.curve.append(entry)
+        self.report("training", entry["train_loss"], self.timed[-1].contention.missing)
+        untrained = self.untrained_loss.item()
+        if self.statistics:
+            # Of hundreds of samples, where a first batch may have been an easy one or two.
+            untrained = max(untrained, self.statistics[0]["loss"] or 0.0)
+        self.diverged = divergence(entry, untrained)
+        if self.diverged or epoch == self.plan.epochs:
+            return
+        self.rate.end_epoch(entry.get(self.plan.plateau_metric))
+        if self.early_stop is not None:
+            self.stopped_early = self.early_stop.reason(self.curve)
+
+    def report(self, phase: str, loss: float | None, processor_missing: float | None) -> None:
+        """Tell the caller how far the training is."""
+        self.progress.report(
+            phase,
+            self.steps,
+            loss=loss,
+            val_accuracy=self.val_accuracy(),
+            processor_missing=processor_missing,
+        )
+
+    def contended_epochs(self, target: Target | None) -> list[TimedEpoch]:
+        """Return the contended epochs that the step time is taken from: all, or those up to the target."""
+        crossing = target.first_crossing(self.curve) if target else None
+        last = crossing.epoch if crossing else self.plan.epochs
+        return [timed for timed in self.timed if timed.contention.contended and timed.epoch <= last]
+
+    def retiming_budget_s(self) -> float:
+        """Return how long epochs may be timed again: as long as the training took, within the time limit."""
+        training_s = math.fsum(lap_s for timed in self.timed for lap_s in timed.laps_s)
+        if self.time_limit_s is None:
+            return training_s
+        return min(training_s, self.time_limit_s - (self.stopwatch.clock() - self.started_s))
+
+    def replace_timing(self, again: TimedEpoch) -> list[float]:
+        """Put a second timing of an epoch in place of the first, in the curve's clock too. Return the first."""
+        position = next(place for place, timed in enumerate(self.timed) if timed.epoch == again.epoch)
+        replaced, self.timed[position] = self.timed[position], again
+        clock_s: list[float] = []
+        for timed, entry in zip(self.timed, self.curve, strict=False):
+            clock_s += timed.laps_s
+            entry["time_s"] = math.fsum(clock_s)
+        return replaced.laps_s
+
+    def look_into_layers(self, epoch: int) -> None:
+        """Take a snapshot of the layers, where that is asked for, and add its seconds to `statistics_s`."""
+        if self.observer is None:
+            return
+        start_s = self.stopwatch.now_s()
+        self.statistics.append(self.observer.snapshot(epoch))
+        self.statistics_s += self.stopwatch.now_s() - start_s
+
+    def val_accuracy(self) -> float | None:
+        """Return the validation accuracy of the last epoch."""
+        return self.curve[-1]["val_accuracy"] if self.curve else None
+
+    def timed_evaluation(self, samples: Batches) -> Evaluation:
+        """Evaluate, and add its seconds to `evaluation_s`."""
+        start_s = self.stopwatch.now_s()
+        evaluation = self.evaluate(samples)
+        self.evaluation_s += self.stopwatch.now_s() - start_s
+        return evaluation
+
+    def final_evaluation(self, test: Batches) -> Evaluation:
+        """Evaluate the model as it is now, or return the last epoch's evaluation where that is the same."""
+        last = self.curve[-1] if self.curve else {}
+        loss, accuracy = last.get("test_loss"), last.get("test_accuracy")
+        if loss is not None and accuracy is not None and last["step"] == self.steps:
+            return Evaluation(loss, accuracy)
+        return self.timed_evaluation(test)
+
+
+def _check(
+    batches: Batches, plan: Plan, test: Batches | None, test_each_epoch: bool, loss_fn: LossFunction | None
+) -> None:
+    """Refuse what does not fit together."""
+    if plan.accumulation_steps > len(batches):
+        wanted = batches.batch_size * plan.accumulation_steps
+        raise ValueError(
+            f"batch_size x accumulation_steps: {batches.batch_size} x {plan.accumulation_steps} = {wanted} samples "
+            f"a step are more than the {batches.samples} there are to train on; lower one of them"
+        )
+    if test_each_epoch and test is None:
+        raise ValueError("a metric of the test set is watched, but there is no test set; give one")
+    if loss_fn is not None and plan.label_smoothing:
+        raise ValueError(
+            f"label_smoothing: {plan.label_smoothing} is for cross entropy; leave it out where loss_fn is given"
+        )
+
+
+def _watches_test(plan: Plan, target: Target | None, early_stop: EarlyStop | None) -> bool:
+    """Return whether something is steered or judged by the test set at the end of each epoch."""
+    watched = [plan.plateau_metric] if plan.plateau is not None else []
+    watched += [rule.metric for rule in (target, early_stop) if rule is not None]
+    return any(metric.startswith("test_") for metric in watched)
+
+
+def _finite(number: float) -> float | None:
+    """Return a number, or None for one that is not finite."""
+    return number if math.isfinite(number) else None
