@@ -61,7 +61,7 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
                 f"{where}: module '{module_name}' has no '{function_name}'; it has no functions. Define it there"
             )
         raise unknown_name(f"{where}: in module '{module_name}'", function_name, functions)
-    factory = getattr(module, function_name)
+    factory: Callable[..., Any] = getattr(module, function_name)
     if not callable(factory):
         kind = type(factory).__name__
         raise InputError(f"{where}: '{reference}' is not a function; it is of type {kind}. Name a function")
