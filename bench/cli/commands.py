@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fusetune import __version__
-from fusetune.bench.errors import BenchError, InputError, closest
+from fusetune.bench.errors import BenchError, InputError
 from fusetune.bench.interrupts import handlers_restored, ignore_interrupts
 from fusetune.bench.invocation import invocation
 from fusetune.bench.path_checks import is_file
 from fusetune.bench.terminal import SafeConsole, StandardStreams, say
+from fusetune.closest_name import closest
 
 if TYPE_CHECKING:
     from fusetune.bench.report import Progress

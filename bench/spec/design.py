@@ -19,12 +19,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fusetune.bench.catalog import MODELS, OPTIMIZERS, Entry
-from fusetune.bench.errors import InputError, closest
+from fusetune.bench.errors import InputError
 from fusetune.bench.spec.same_training import identity
 from fusetune.bench.spec.source import Source
 from fusetune.bench.spec.spec import OptimizerFactory, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
 from fusetune.bench.spec.values import LeftOut, frozen, key_id, left_out, same_value, value_id, value_label
 from fusetune.bench.spec.yaml import KeyPath
+from fusetune.closest_name import closest
 
 VARIED_SECTIONS = ("train", "model", "data")
 _SCHEDULE: KeyPath = ("train", "schedule")

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fusetune.bench.aliases import meant
-from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.spec.design import check_factors
 from fusetune.bench.spec.spec import PROFILES, SECTIONS, Spec
 from fusetune.bench.spec.yaml import Document, KeyPath, dotted, parse_value, read_yaml
+from fusetune.closest_name import closest, meant
 
 MAX_REPORTED = 6
 
@@ -182,7 +182,7 @@ def _explain(item: Any, document: Document) -> list[str]:
     if kind == "extra_forbidden":
         return [_unknown_key(path, document, _fields_at(path[:-1]))]
     if kind == "unknown_name":
-        return [str(unknown_name(where, value, context["known"]))]
+        return [str(InputError.unknown(where, value, context["known"]))]
     if kind == "missing":
         return [f"{where}: is missing. Add it"]
     if kind == "said":

@@ -40,7 +40,7 @@ from fusetune.bench.catalog import (
     OPTIMIZERS,
     PRECISIONS,
 )
-from fusetune.bench.errors import unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.units import MOST_BYTES, parse_bytes, parse_seconds
 from fusetune.tuner.schedules import SCHEDULES, check_schedule
 
@@ -403,7 +403,7 @@ class Schedule(Section):
         known = SCHEDULES[self.name].parameters
         for key in self.parameters:
             if key not in known:
-                raise _wrong(str(unknown_name(f"schedule {self.name}", key, known)))
+                raise _wrong(str(InputError.unknown(f"schedule {self.name}", key, known)))
         try:
             check_schedule(self.name, self.parameters)
         except ValueError as error:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fusetune.bench.catalog import DATASETS, GENERATED
-from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.path_checks import is_file, is_folder
 from fusetune.bench.spec import Source
 from fusetune.bench.workloads import cifar10
@@ -423,10 +423,10 @@ def _check_keys(
             f"{where}: needs either a name or a factory; known names: {', '.join(DATASETS)}. Give one"
         )
     if name is not None and name not in DATASETS:
-        raise unknown_name(f"{where}.name", name, DATASETS)
+        raise InputError.unknown(f"{where}.name", name, DATASETS)
     if stand_in is not None:
         if stand_in not in GENERATED:
-            raise unknown_name(f"{where}.stand_in", stand_in, GENERATED)
+            raise InputError.unknown(f"{where}.stand_in", stand_in, GENERATED)
         if name != "cifar10":
             raise InputError(
                 f"{where}.stand_in: only cifar10 takes one; {name or factory} needs no download. Remove it"

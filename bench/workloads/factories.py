@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.import_paths import append_folders, hidden_file, own_folders, place_of
+from fusetune.closest_name import closest
 
 # The suite's packages had these names, without `fusetune.` before them.
 _RENAMED = ("kernels", "tuner", "bench")
@@ -60,7 +61,7 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
             raise InputError(
                 f"{where}: module '{module_name}' has no '{function_name}'; it has no functions. Define it there"
             )
-        raise unknown_name(f"{where}: in module '{module_name}'", function_name, functions)
+        raise InputError.unknown(f"{where}: in module '{module_name}'", function_name, functions)
     factory = getattr(module, function_name)
     if not callable(factory):
         kind = type(factory).__name__

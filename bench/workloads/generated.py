@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.errors import InputError
 
 FourArrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -87,7 +87,7 @@ def generate(
         ((200, 3, 32, 32), 'uint8', [10, 10, 10, 10, 10, 10, 10, 10, 10, 10])
     """
     if name not in GENERATORS:
-        raise unknown_name("data.name", name, GENERATORS)
+        raise InputError.unknown("data.name", name, GENERATORS)
     generator = GENERATORS[name]
     if seed < 0:
         raise InputError(f"data: the seed is {seed}. Give an integer of 0 or more")

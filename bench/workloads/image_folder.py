@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError
+from fusetune.closest_name import closest
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -174,7 +175,7 @@ def _check_columns(header: Sequence[str], at: str) -> None:
         raise InputError(f"{at}:1: separates its columns by {other!r}; known: ','. Save it with commas")
     for name in header:
         if name not in COLUMNS:
-            raise unknown_name(f"{at}:1: column", name, COLUMNS)
+            raise InputError.unknown(f"{at}:1: column", name, COLUMNS)
         if header.count(name) > 1:
             raise InputError(f"{at}:1: has the column '{name}' twice. Keep one")
     for name in COLUMNS[:2]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fusetune.bench.catalog import MODELS, NORMS
-from fusetune.bench.errors import unknown_name
+from fusetune.errors import InvalidValueError
 
 Shape = tuple[int, ...]
 
@@ -51,7 +51,7 @@ def build_model(name: str, *, input_shape: Shape, num_classes: int, **parameters
     Training Deep Feedforward Neural Networks (2010).
     """
     if name not in _BUILDERS:
-        raise ValueError(str(unknown_name("model", name, _BUILDERS)))
+        raise InvalidValueError.unknown("model", name, _BUILDERS)
     given = {key: value for key, value in parameters.items() if value is not None}
     _check_parameters(name, given)
     if not input_shape or min(input_shape) < 1 or num_classes < 1:
@@ -297,11 +297,11 @@ def _check_parameters(name: str, given: dict[str, object]) -> None:
         if not known:
             raise ValueError(f"{where}: unknown parameter; {name} takes none. Leave it out")
         if key not in known:
-            raise ValueError(str(unknown_name(f"model {name}", key, known)))
+            raise InvalidValueError.unknown(f"model {name}", key, known)
         if key in ("activation", "norm"):
             table = _ACTIVATIONS if key == "activation" else NORMS
             if value not in table:
-                raise ValueError(str(unknown_name(where, value, table)))
+                raise InvalidValueError.unknown(where, value, table)
         elif key == "dropout":
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise ValueError(f"{where}: {value!r} is out of range; known: [0, 1). Choose a number in it")

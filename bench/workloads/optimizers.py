@@ -11,8 +11,9 @@ import torch
 from torch.optim import Optimizer
 
 from fusetune.bench.catalog import OPTIMIZERS
-from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.workloads.factories import call_factory, load_factory
+from fusetune.errors import InvalidValueError
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ def build_optimizer(
         (0.9, True)
     """
     if name not in _OPTIMIZERS:
-        raise ValueError(str(unknown_name("optimizer", name, _OPTIMIZERS)))
+        raise InvalidValueError.unknown("optimizer", name, _OPTIMIZERS)
     given = {key: value for key, value in options.items() if value is not None}
     known = OPTIMIZERS[name].parameters
     for key in given:
         if key not in known:
-            raise ValueError(str(unknown_name(f"optimizer {name}", key, known)))
+            raise InvalidValueError.unknown(f"optimizer {name}", key, known)
     entry = _OPTIMIZERS[name]
     arguments: dict[str, Any] = {**entry.implied, **given}
     if "betas" in arguments:

@@ -10,7 +10,6 @@ Elsewhere (CPU tensors, fp64) the same call is plain PyTorch.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch._C import _are_functorch_transforms_active, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
+from fusetune.errors import InvalidValueError
 from fusetune.kernels.activations.functions import FUNCTIONS, ActivationFunction
 from fusetune.kernels.activations.kernels import (
     DTYPES,
@@ -204,9 +204,7 @@ def _row(name: str) -> ActivationFunction:
     """The table's row, or an error that lists the known names and the closest."""
     if name in FUNCTIONS:
         return FUNCTIONS[name]
-    near = difflib.get_close_matches(str(name).lower(), FUNCTIONS, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else "Use one of these."
-    raise ValueError(f"activation: unknown '{name}'; known: {', '.join(sorted(FUNCTIONS))}. {hint}")
+    raise InvalidValueError.unknown("activation", name, FUNCTIONS)
 
 
 def _check(x: torch.Tensor, name: str, bias: torch.Tensor | None, bias_dim: int) -> None:

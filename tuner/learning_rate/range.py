@@ -13,6 +13,7 @@ from typing import get_args
 import torch
 from torch import nn
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.learning_rate.curve import Curve, smoothed
 from fusetune.tuner.learning_rate.suggestion import Suggestion, suggest
 from fusetune.tuner.learning_rate.sweep import (
@@ -27,7 +28,6 @@ from fusetune.tuner.learning_rate.sweep import (
     check_source,
     swept_rates,
 )
-from fusetune.tuner.schedules import unknown_name
 from fusetune.tuner.training import LossFunction, leaving_no_trace, resolve_precision, tensor_not_finite
 
 LEAST_STEPS = 10
@@ -279,7 +279,7 @@ def _check_rates(lr_min: float, lr_max: float, mode: str) -> None:
     if lr_min >= lr_max:
         raise ValueError(f"lr_min: {lr_min} must be below lr_max, {lr_max}")
     if mode not in get_args(Mode):
-        raise ValueError(unknown_name("mode", mode, get_args(Mode)))
+        raise InvalidValueError.unknown("mode", mode, get_args(Mode))
 
 
 def _check_numbers(

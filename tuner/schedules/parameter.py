@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from fusetune.errors import InvalidValueError
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Parameter:
                 raise ValueError(f"{where}: {value!r} is not a flag; known: true, false. Write one of these")
         elif self.kind == "choice":
             if value not in self.choices:
-                raise ValueError(unknown_name(where, value, self.choices))
+                raise InvalidValueError.unknown(where, value, self.choices)
         elif self.kind == "numbers":
             self._check_numbers(where, value)
         else:
@@ -82,16 +83,3 @@ class Parameter:
             self._check_number(where, number)
         if any(later <= earlier for earlier, later in itertools.pairwise(value)):
             raise ValueError(f"{where}: {value!r} does not increase. Write each number once, in order")
-
-
-def unknown_name(where: str, name: object, known: Iterable[str]) -> str:
-    """Say that a name is unknown, which ones are known and which of them is closest.
-
-    Example:
-        >>> unknown_name("schedule", "cosin", ["linear", "cosine"])
-        "schedule: unknown 'cosin'; known: cosine, linear. Did you mean 'cosine'?"
-    """
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else "Use one of these."
-    return f"{where}: unknown '{name}'; known: {', '.join(names)}. {hint}"

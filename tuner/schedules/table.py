@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.schedules import functions
-from fusetune.tuner.schedules.parameter import Parameter, unknown_name
+from fusetune.tuner.schedules.parameter import Parameter
 
 
 @dataclass(frozen=True)
@@ -243,11 +244,11 @@ def check_schedule(name: str, parameters: Mapping[str, object]) -> None:
 Did you mean 'min_factor'?
     """
     if name not in SCHEDULES:
-        raise ValueError(unknown_name("schedule", name, SCHEDULES))
+        raise InvalidValueError.unknown("schedule", name, SCHEDULES)
     schedule = SCHEDULES[name]
     for key, value in parameters.items():
         if key not in schedule.parameters:
-            raise ValueError(unknown_name(f"schedule {name}", key, schedule.parameters))
+            raise InvalidValueError.unknown(f"schedule {name}", key, schedule.parameters)
         schedule.parameters[key].check(f"schedule {name}: {key}", value)
     if schedule.momentum is not None:
         _check_momentum(name, schedule.momentum, parameters)
