@@ -53,6 +53,7 @@ def unusable(path: Path, error: OSError, *, go_on: str = "") -> RunDirectoryErro
         >>> str(unusable(Path("results/demo"), OSError(errno.EROFS, "Read-only file system")))
         'results/demo: not allowed; Read-only file system. Make it writable, or choose another results directory.'
     """
+    said = error.strerror or str(error)
     if error.errno in _DISK_FULL:
         what = f"the disk is full{_space(path)}"
         known, to_do = "nothing that was written before is lost", "Free some space."
@@ -60,15 +61,15 @@ def unusable(path: Path, error: OSError, *, go_on: str = "") -> RunDirectoryErro
         what = "the file may not grow any more here"
         known, to_do = "nothing that was written before is lost", "Raise the limit, see `ulimit -f`."
     elif error.errno in _NOT_WRITABLE:
-        what, known = "not allowed", error.strerror
+        what, known = "not allowed", said
         to_do = "Make it writable, or choose another results directory."
     elif error.errno in _NOT_A_DIRECTORY:
         what, known = "cannot be made", f"{error.filename or 'a part of it'} is a file"
         to_do = "Choose another results directory."
     else:
-        what, known, to_do = "cannot be used", error.strerror, "Check the disk that it lies on."
+        what, known, to_do = "cannot be used", said, "Check the disk that it lies on."
     then = f" Then continue with `{go_on}`." if go_on else ""
-    return RunDirectoryError(path, what, str(known), to_do + then)
+    return RunDirectoryError(path, what, known, to_do + then)
 
 
 def _space(path: Path) -> str:

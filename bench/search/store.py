@@ -205,8 +205,10 @@ class SearchStore:
                 found.append(self._read(trial))
             except (KeyError, TypeError, ValueError, StopIteration) as error:
                 raise RunDirectoryError(
-                    f"{self._path}: training {trial.number} is none of this search; {type(error).__name__}: {error}. "
-                    "Restore the file, or start a new run."
+                    self._path,
+                    f"training {trial.number} is none of this search",
+                    f"{type(error).__name__}: {error}",
+                    "Restore the file, or start a new run.",
                 ) from error
         return found
 

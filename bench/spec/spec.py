@@ -42,6 +42,7 @@ from fusetune.bench.catalog import (
 )
 from fusetune.bench.errors import InputError
 from fusetune.bench.units import MOST_BYTES, parse_bytes, parse_seconds
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.schedules import SCHEDULES, check_schedule
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -468,7 +469,9 @@ class Train(Section):
     def lr(self) -> float:
         """`base_lr` as a number; ValueError where it is still to be found."""
         if isinstance(self.base_lr, str):
-            raise ValueError("train.base_lr: is auto; a number is needed here. Find one with bench lr-range")
+            raise InvalidValueError(
+                "train.base_lr", "is auto", "a number is needed here", "Find one with bench lr-range"
+            )
         return self.base_lr
 
 

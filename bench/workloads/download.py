@@ -199,8 +199,10 @@ def _why_not_own(status: os.stat_result) -> str | None:
 def _in_the_way(path: Path, what: str) -> InputError:
     """Build the error of something that lies where a download writes."""
     return InputError(
-        f"{path}: {what}; a download writes a file of your own there. "
-        "Move it away, or name another directory in BENCH_DATA"
+        path,
+        what,
+        "a download writes a file of your own there",
+        "Move it away, or name another directory in BENCH_DATA",
     )
 
 

@@ -41,7 +41,9 @@ class Parameter:
             return
         if self.kind == "flag":
             if not isinstance(value, bool):
-                raise ValueError(f"{where}: {value!r} is not a flag; known: true, false. Write one of these")
+                raise InvalidValueError(
+                    where, f"{value!r} is not a flag", "known: true, false", "Write one of these"
+                )
         elif self.kind == "choice":
             if value not in self.choices:
                 raise InvalidValueError.unknown(where, value, self.choices)
@@ -67,19 +69,25 @@ class Parameter:
         allowed = int if self.kind == "integer" else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed):
             kind = "an integer" if self.kind == "integer" else "a number"
-            raise ValueError(f"{where}: {value!r} is not {kind}; known: {self.interval}. Write {kind} in it")
+            raise InvalidValueError(
+                where, f"{value!r} is not {kind}", f"known: {self.interval}", f"Write {kind} in it"
+            )
         above = value > self.low if self.low_excluded else value >= self.low
         below = value < self.high if self.high_excluded or math.isinf(self.high) else value <= self.high
         if not (above and below):
-            raise ValueError(
-                f"{where}: {value!r} is out of range; known: {self.interval}. Choose a number in it"
+            raise InvalidValueError(
+                where, f"{value!r} is out of range", f"known: {self.interval}", "Choose a number in it"
             )
 
     def _check_numbers(self, where: str, value: object) -> None:
         """Raise ValueError unless `value` is an increasing list of numbers in the range."""
         if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-            raise ValueError(f"{where}: {value!r} is not a list of numbers. Write it like [8, 12]")
+            raise InvalidValueError(
+                where, f"{value!r} is not a list of numbers", to_do="Write it like [8, 12]"
+            )
         for number in value:
             self._check_number(where, number)
         if any(later <= earlier for earlier, later in itertools.pairwise(value)):
-            raise ValueError(f"{where}: {value!r} does not increase. Write each number once, in order")
+            raise InvalidValueError(
+                where, f"{value!r} does not increase", to_do="Write each number once, in order"
+            )

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusetune.errors import InvalidValueError
+
 # Samples among which there is one are looked at in parts of so many numbers: a mask takes a byte for each.
 _AT_ONCE = 2**22
 
@@ -54,8 +56,11 @@ def check_finite(where: str, x: Any) -> None:
         return
     index, count = found
     are, it = ("is", "it") if count == 1 else ("are", "them")
-    raise ValueError(
-        f"{where}: sample {index} is not finite; {count} of {len(x)} samples {are}. Mend {it} or leave {it} out"
+    raise InvalidValueError(
+        where,
+        f"sample {index} is not finite",
+        f"{count} of {len(x)} samples {are}",
+        f"Mend {it} or leave {it} out",
     )
 
 

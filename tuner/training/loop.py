@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.measure import PeakMemory, ProcessorWatch, ReadProcessor, Stopwatch, read_processor
 from fusetune.tuner.training.batches import Batches
 from fusetune.tuner.training.evaluation import Evaluation, LossFunction, evaluate
@@ -70,14 +71,16 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulation_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be 1 or more")
+                raise InvalidValueError(name, f"{getattr(self, name)} must be 1 or more")
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing: {self.label_smoothing} must be in [0, 1)")
+            raise InvalidValueError("label_smoothing", f"{self.label_smoothing} must be in [0, 1)")
         if self.grad_clip is not None and not self.grad_clip > 0:
-            raise ValueError(f"grad_clip: {self.grad_clip} must be above 0; leave it out for no clipping")
+            raise InvalidValueError(
+                "grad_clip", f"{self.grad_clip} must be above 0", to_do="Leave it out for no clipping"
+            )
         mode = "max" if higher_is_better(self.plateau_metric) else "min"
         if self.plateau is not None and self.plateau.get("mode", "min") != mode:
-            raise ValueError(f"plateau: {self.plateau_metric} needs the mode {mode!r}")
+            raise InvalidValueError("plateau", f"{self.plateau_metric} needs the mode {mode!r}")
 
 
 def train(
@@ -562,15 +565,19 @@ def _check(
     """Refuse what does not fit together."""
     if plan.accumulation_steps > len(batches):
         wanted = batches.batch_size * plan.accumulation_steps
-        raise ValueError(
-            f"batch_size x accumulation_steps: {batches.batch_size} x {plan.accumulation_steps} = {wanted} samples "
-            f"a step are more than the {batches.samples} there are to train on; lower one of them"
+        raise InvalidValueError(
+            "batch_size x accumulation_steps",
+            f"{batches.batch_size} x {plan.accumulation_steps} = {wanted} samples a step are more "
+            f"than the {batches.samples} there are to train on",
+            to_do="Lower one of them",
         )
     if test_each_epoch and test is None:
-        raise ValueError("a metric of the test set is watched, but there is no test set; give one")
+        raise InvalidValueError("metric", "the test set is watched, but there is none", to_do="Give one")
     if loss_fn is not None and plan.label_smoothing:
-        raise ValueError(
-            f"label_smoothing: {plan.label_smoothing} is for cross entropy; leave it out where loss_fn is given"
+        raise InvalidValueError(
+            "label_smoothing",
+            f"{plan.label_smoothing} is for cross entropy",
+            to_do="Leave it out where loss_fn is given",
         )
 
 
