@@ -35,7 +35,7 @@ class Parameter:
             >>> Parameter("share of the training", high=1).check("pct_start", 1.5)
             Traceback (most recent call last):
             ...
-            ValueError: pct_start: 1.5 is out of range; known: [0, 1]. Choose a number in it
+            fusetune.errors.InvalidValueError: pct_start: 1.5 is out of range; known: [0, 1]. Choose a number in it
         """
         if value is None and self.default is None:
             return

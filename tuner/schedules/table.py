@@ -240,7 +240,8 @@ def check_schedule(name: str, parameters: Mapping[str, object]) -> None:
         >>> check_schedule("cosine", {"min_facter": 0.1})
         Traceback (most recent call last):
         ...
-        ValueError: schedule cosine: unknown 'min_facter'; known: min_factor, warmup_epochs, warmup_factor. \
+        fusetune.errors.InvalidValueError: schedule cosine: unknown 'min_facter'; known: min_factor, \
+warmup_epochs, warmup_factor. \
 Did you mean 'min_factor'?
     """
     if name not in SCHEDULES:
@@ -279,7 +280,7 @@ def build_schedule(
             from the function that is returned, a negative step.
 
     Example:
-        >>> lr = build("cosine", total_steps=30, steps_per_epoch=10, warmup_epochs=1, warmup_factor=0.0)
+        >>> lr = build_schedule("cosine", total_steps=30, steps_per_epoch=10, warmup_epochs=1, warmup_factor=0.0)
         >>> [lr(step) for step in (0, 5, 10, 20, 30)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
 

@@ -142,10 +142,10 @@ class Space:
         >>> space = Space({"lr": {"low": 1e-4, "high": 1.0, "log": True}, "optimizer": ["sgd", "adam"]})
         >>> space.configuration(np.array([-2.0, 1.0]))
         {'lr': 0.01, 'optimizer': 'adam'}
-        >>> Space({"lr": {"low": 0, "high": 1, "log": True}})
+        >>> Space({"lr": {"low": 0, "high": 1, "log": "yes"}})
         Traceback (most recent call last):
         ...
-        ValueError: space.lr: low is 0, which has no logarithm. Give a low above 0, or leave out log
+        fusetune.errors.InvalidValueError: space.lr: log is 'yes'. Give True or False
     """
 
     def __init__(self, space: Mapping[str, Any]) -> None:

@@ -46,10 +46,10 @@ def check_finite(where: str, x: Any) -> None:
         ValueError: names the first such sample by its index, and says how many there are.
 
     Example:
-        >>> check_finite("training data", torch.tensor([[0.0], [float("inf")]]))
+        >>> check_finite("x", torch.tensor([[0.0], [float("inf")]]))
         Traceback (most recent call last):
         ...
-        ValueError: training data: sample 1 is not finite; 1 of 2 samples is. Mend it or leave it out
+        fusetune.errors.InvalidValueError: x: sample 1 is not finite; 1 of 2 samples is. Mend it or leave it out
     """
     found = samples_not_finite(x) if isinstance(x, Tensor) and x.dim() else None
     if found is None:
