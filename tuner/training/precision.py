@@ -28,7 +28,7 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
     """
     on_cuda = torch.device(device).type == "cuda"
     if precision not in PRECISIONS:
-        raise InvalidValueError.unknown("precision", precision, PRECISIONS)
+        raise InvalidValueError.unknown("precision", precision, PRECISIONS, in_order=True)
     if precision == "fp16" and not on_cuda:
         raise InvalidValueError(
             "precision", f"fp16 needs a CUDA device, not {device}", to_do="Use bf16 or fp32"

@@ -102,7 +102,7 @@ class TrainingSetup:
                 to_do="Lower one of them",
             )
         if self.watches_test and self.test is None:
-            raise InvalidValueError("metric", "the test set is watched, but there is none", to_do="Give one")
+            raise InvalidValueError("test", "there is no test set", "a metric of it is watched", "Give one")
         if self.loss_fn is not None and plan.label_smoothing:
             raise InvalidValueError(
                 "label_smoothing",
