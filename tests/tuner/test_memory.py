@@ -86,9 +86,7 @@ def profiled_peak(work: StepWork, batch_size: int, trace_file: Path, outside_of:
             cross_entropy(model.eval()(x), y)
     profile.export_chrome_trace(str(trace_file))
     events = json.loads(trace_file.read_text())["traceEvents"]
-    changes = sorted(
-        (event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"
-    )
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
     hidden = [
         (event["ts"], event["ts"] + event["dur"])
         for event in events
