@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make run` and `make test`. The README shows the pip commands they stand for.
+# Two commands on a fresh machine: `make run` and `make test`. docs/start.md shows the pip commands they stand for.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
