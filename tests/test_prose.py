@@ -53,8 +53,8 @@ def sentences(passage: str) -> list[str]:
 
 
 def test_a_sentence_is_what_a_reader_takes_for_one() -> None:
-    text = "# A title\n\nOne `a; b. c` two\nthree. Four [five](x.md)!\n\n    code; code\n\n- a\n  b\n- c\n\n| d | `e` f. G |\n"
-    text += "```sh\nx; y\n```\n"
+    text = "# A title\n\nOne `a; b. c` two\nthree. Four [five](x.md)!\n\n    code; code\n\n"
+    text += "- a\n  b\n- c\n\n| d | `e` f. G |\n```sh\nx; y\n```\n"
     found = [sentence for passage in passages(text) for sentence in sentences(passage)]
     assert found == ["A title", "One CODE two three.", "Four five!", "a b", "c", "d", "CODE f.", "G"]
 

@@ -6,8 +6,9 @@ The rules, by language:
 - A block whose first line is `# name.py` or `# name.yaml` is that file, for the blocks after it.
 - `yaml` with data, model and train is a spec. Any other replaces keys of the last such spec of its page, or of the
   README's without its factors. Each is loaded and expanded.
-- `sh`: lines of INSTALLS are left out. `python name.py` runs that file in a process of its own. A `python -m bench` command runs in this process up to its first worker and
-  from the report on: options, spec, data, plan, directory, report and exit code are the real ones, nothing is trained.
+- `sh`: lines of INSTALLS are left out. `python name.py` runs that file in a process of its own.
+- A `python -m bench` command runs in this process up to its first worker and from the report on: options, spec, data,
+  plan, directory, report and exit code are the real ones, nothing is trained.
   Each run is given the id that the page's later commands name.
 - docs/own-data.md is trained for real besides, for its files meet the workers only there.
 - `text` is output, `csv` a file's content.
