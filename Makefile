@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make run` and `make test`. The README shows the pip commands they stand for.
+# Two commands on a fresh machine: `make run` and `make test`. docs/start.md shows the pip commands they stand for.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,7 +67,7 @@ python-3.9.0-2.15.0 = $(call runs,$(call pythons,3.14 3.13 3.12 3.11))
 versions: $(VERSIONS:%=versions-%)
 
 versions-%: build/versions/%/installed
-	$(<D)/bin/python -m pytest -n auto --maxprocesses 4 $(or $(ONLY),tests/kernels tests/tuner tests/bench)
+	$(<D)/bin/python -m pytest -n auto --maxprocesses 4 $(or $(ONLY),tests/kernels tests/tuner tests/bench src/fusetune)
 
 .PRECIOUS: build/versions/%/installed
 build/versions/%/installed: pyproject.toml constraints.txt

@@ -264,7 +264,7 @@ def test_fusing_is_forbidden_where_triton_forbids_it(monkeypatch: pytest.MonkeyP
 def test_makefile_and_page_name_the_tested_pairs() -> None:
     pairs = re.search(r"^VERSIONS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert pairs is not None
-    rows = re.findall(r"^\| (\d\S+) \| (\d\S+) \|", (ROOT / "docs/kernels.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (\d\S+) \| (\d\S+) \|", (ROOT / "docs/triton-cpu.md").read_text(), re.MULTILINE)
     assert [f"{ours}-{torch}" for ours, torch in rows] == pairs[1].split()
     releases = {ours.rpartition(".")[0]: torch.rpartition(".")[0] for ours, torch in rows}
     assert releases == triton_inside.TESTED
