@@ -129,10 +129,10 @@ def analyse(case: StaticCase, target: str) -> StaticReport:
 
     Example:
         >>> from fusetune.kernels.launch import LaunchConfig
-        >>> analyse(StaticCase("nothing", None, {}, {}, LaunchConfig(1024, 4), 1024), "sm_90")
+        >>> analyse(StaticCase("x", None, {}, {}, LaunchConfig(1024, 4), 1024), "sm_90")
         Traceback (most recent call last):
         ...
-        fusetune.errors.InvalidTypeError: nothing: nothing to compile; NoneType is not a JITFunction. Unset TRITON_INTERPRET.
+        fusetune.errors.InvalidTypeError: x: nothing to compile; NoneType is not a JITFunction. Unset TRITON_INTERPRET.
     """
     gpu = gpu_target(target)
     if not isinstance(case.jit, JITFunction):

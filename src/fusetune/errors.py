@@ -71,6 +71,7 @@ class FusetuneError(Exception):
         name: object,
         known: Iterable[str],
         *,
+        in_order: bool = False,
         otherwise: str = "Use one of these.",
     ) -> E:
         """Return the error for a name that is not in a table: the known names and the closest.
@@ -79,13 +80,14 @@ class FusetuneError(Exception):
             where: what the name is for.
             name: the unknown name.
             known: the names in the table.
+            in_order: list the known names as they come, not by the alphabet.
             otherwise: what to do where no known name is close.
 
         Example:
             >>> str(InvalidValueError.unknown("spec.yaml:3: train.optimizer", "adamwt", ["sgd", "adamw", "adam"]))
             "spec.yaml:3: train.optimizer: unknown 'adamwt'; known: adam, adamw, sgd. Did you mean 'adamw'?"
         """
-        names = sorted(known)
+        names = list(known) if in_order else sorted(known)
         near = closest(name, names)
         to_do = f"Did you mean '{near}'?" if near else otherwise
         error = cls(where, f"unknown '{name}'", f"known: {', '.join(names)}", to_do)
