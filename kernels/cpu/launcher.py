@@ -19,7 +19,7 @@ import torch
 from fusetune.kernels.cpu.failures import LANES_OVERLAP, error_of
 from fusetune.kernels.cpu.lowering import MOST_AT_ONCE
 from fusetune.kernels.cpu.rounding import nearest_bits
-from fusetune.kernels.triton_inside import LAUNCH_PARAMETERS
+from fusetune.kernels.triton_inside import LAUNCH_PARAMETERS, descriptors_round
 
 _FORMATS = {
     "i1": "?",
@@ -236,7 +236,8 @@ def _parts(variable: str, name: str, type_: str) -> Iterator[_Leaf]:
         yield from (_Leaf(f"{name}.strides[{i}]", "i64", f"{variable}.strides[{i}]") for i in range(rank))
         if shape == "i64":
             yield _Leaf(f"{name}.padding", "i1", f'{variable}.padding == "nan"')
-            yield _Leaf(f"{name}.round_f32_to_tf32", "i1", f"{variable}.round_f32_to_tf32")
+            if descriptors_round():
+                yield _Leaf(f"{name}.round_f32_to_tf32", "i1", f"{variable}.round_f32_to_tf32")
 
 
 def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[tuple[int, int, bool]]) -> str:
