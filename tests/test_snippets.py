@@ -137,7 +137,7 @@ def commands_in(text: str) -> list[list[str]]:
 
 @with_blocks("sh")
 def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Where the commands import them from. A face that first loads a name while its file is patched would keep the patch.
+    # The faces that the commands import from. A face that first loads a name from a patched file would keep the patch.
     for place in (
         "fusetune.bench.run.run_trials",
         "fusetune.bench.search.run_search",
