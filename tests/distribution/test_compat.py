@@ -92,4 +92,4 @@ def assert_ours_work(environment: Environment, folder: Path) -> None:
     assert environment.run("bench", "list", folder=folder) == listed
     assert environment.run("fusetune", "list", folder=folder) == listed
     assert "lr-range" in environment.run("bench", "--help", folder=folder)
-    assert "older fusetune" not in environment.run("bench", "doctor", folder=folder)
+    assert "an older fusetune" not in environment.run("bench", "doctor", folder=folder)
