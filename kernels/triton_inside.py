@@ -21,6 +21,8 @@ from importlib import import_module
 from types import FunctionType, MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from fusetune.errors import StateError
+
 # Releases of Triton that the tests run on, and the release of PyTorch that each belongs to.
 TESTED: Mapping[str, str] = MappingProxyType({"3.5": "2.9", "3.7": "2.13", "3.8": "2.14", "3.9": "2.15"})
 
@@ -210,7 +212,7 @@ def registered(plug_in: _Class) -> _Class:
 
 def _refusal(name: str) -> Any:
     def refuse(*_: Any, **__: Any) -> Any:
-        raise RuntimeError(f"{name}: Triton {release()} asks for it; {_known()}.")
+        raise StateError(name, f"Triton {release()} asks for it", f"{_known()}.")
 
     return refuse
 
