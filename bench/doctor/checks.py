@@ -301,7 +301,8 @@ def _check_fused_kernels() -> Check:
     """Which way `implementation: fused` goes on this machine."""
     found = versions()
     if found["torch"] is None or found["triton"] is None:
-        return describe_fused_kernels("torch", "triton is not installed.")
+        detail = "not available: they need Triton; plain PyTorch trains (implementation: torch)"
+        return Check("fused kernels", "note", detail)
     import torch
 
     from fusetune.kernels import knobs, path_on, why_not_here
