@@ -186,8 +186,7 @@ def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
         raise _import_failed(name, where, error) from error
     except InputError:
         raise
-    # A module may fail in any way at all while it runs, SystemExit included.
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a person's module, which runs while it is imported
         raise _import_failed(name, where, error) from error
 
 

@@ -333,10 +333,10 @@ def _build(work: StepWork, mode: AbstractContextManager[Any], device: torch.devi
     try:
         with mode:
             model = work.make_model()
-    except Exception:
+    except Exception:  # a person's constructor, which may read the values that fake tensors have not
         if not fake:
             raise
-        # A constructor that reads a tensor's value cannot run on fake tensors; what it builds may well.
+        # What it builds may well run on fake tensors.
         model = work.make_model()
     if not fake:
         return model.to(device=device, memory_format=work.memory_format)  # type: ignore[call-overload]

@@ -611,7 +611,7 @@ def _advance(
         number = None if value is None else float(value)
     except StopIteration:
         searcher.end(trial)
-    except Exception as error:
+    except Exception as error:  # a person's `evaluate`
         if isinstance(error, _NoIteratorError) and trial.number == 0:
             raise  # no training will be another's: better told at once than after the whole budget
         searcher.fail(trial, _in_a_line(error), out_of_memory=is_out_of_memory(error))
@@ -642,7 +642,7 @@ def _close(searcher: Searcher, number: int, generator: Iterator[float]) -> None:
         return
     try:
         close()
-    except Exception as error:
+    except Exception as error:  # a person's `evaluate`
         searcher.remark(searcher.trials[number], f"closing it raised {_in_a_line(error)}")
 
 
