@@ -99,7 +99,7 @@ def _confirm(
 ) -> Confirmation:
     """Train for about an epoch at rates around the suggestion."""
     from fusetune.bench.run import OptimizerMaker, training_loss
-    from fusetune.tuner.learning_rate import StepSettings, candidates, confirm
+    from fusetune.tuner.learning_rate import StepSettings, candidates_around, confirm
     from fusetune.tuner.training import resolve_precision
 
     section = spec.train
@@ -113,9 +113,8 @@ def _confirm(
         training_loss(spec),
         batches,
         validation,
-        candidates(found),
+        candidates_around(found),
         steps=min(max(epoch, _LEAST_CONFIRM_STEPS), _MOST_CONFIRM_STEPS),
-        suggested=found.suggestion,
         seed=seed,
         settings=settings,
     )

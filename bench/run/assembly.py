@@ -39,6 +39,7 @@ from fusetune.tuner.schedules import SCHEDULES, build_momentum, build_schedule
 from fusetune.tuner.training import (
     Augment,
     Batches,
+    ChannelStatistics,
     Plan,
     RunningLoss,
     Target,
@@ -58,8 +59,7 @@ class PreparedData:
     """A data set split for training, and its training part's statistics; kept from trial to trial."""
 
     splits: Splits
-    mean: list[float]
-    std: list[float]
+    statistics: ChannelStatistics
 
 
 def rehearse_trial(trial: Trial, context: WorkerContext) -> Record:
@@ -173,7 +173,7 @@ def prepare_data(trial: Trial, context: WorkerContext) -> PreparedData:
     if have != key:
         context.cache.pop("data", None)
         splits = _load_splits(source, data)
-        prepared = PreparedData(splits, *channel_statistics(splits.x_train))
+        prepared = PreparedData(splits, channel_statistics(splits.x_train))
         context.cache["data"] = (key, prepared)
     return cast(PreparedData, prepared)
 
@@ -199,8 +199,7 @@ def make_batches(trial: Trial, prepared: PreparedData, device: str) -> tuple[Bat
             batch_size,
             seed=trial.seed,
             device=device,
-            mean=prepared.mean,
-            std=prepared.std,
+            statistics=prepared.statistics,
             augment=augment,
         )
 
