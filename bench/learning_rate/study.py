@@ -15,8 +15,9 @@ from fusetune.bench.spec import (
     LoadedSpec,
     Spec,
     Trial,
-    factor_path,
+    field_of,
     key_id,
+    name_of,
     named_levels,
     value_label,
     varied,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LR_RANGE = Kind("lr-range", "fusetune.bench.learning_rate.study:run_lr_range")
 # A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
 _NO_FACTORS = (("train", "base_lr"), ("train", "schedule"))
+_SIZE = "train.batch_size"
 # A suggestion known less well than this is no point for a fit.
 MOST_SPREAD = 30.0
 _LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
@@ -43,7 +45,7 @@ _LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
 def with_swept_factors(loaded: LoadedSpec, *, all_seeds: bool) -> tuple[LoadedSpec, list[str]]:
     """Leave out the factors that a range test does not vary, and all seeds but the first; say what was left out."""
     spec = loaded.spec
-    dropped = [key for key in varied(spec) if factor_path(key, spec)[:2] in _NO_FACTORS]
+    dropped = [key for key in varied(spec) if tuple(field_of(key).split(".")[:2]) in _NO_FACTORS]
     spec = without_factors(spec, dropped.__contains__)
     seeds = spec.seeds if all_seeds else spec.seeds[:1]
     notes = []
@@ -260,7 +262,7 @@ def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], dire
 
 def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LRScaling | str]:
     """Fit a power law for each combination of the other factors."""
-    key = next((key for key in ("batch_size", "train.batch_size") if key in named_levels(run["spec"])), None)
+    key = name_of(_SIZE, named_levels(run["spec"]))
     if key is None:
         return {}
     groups: dict[str, list[Record]] = {}
