@@ -13,7 +13,6 @@ from fusetune.bench.results import Record
 from fusetune.bench.run import Kind
 from fusetune.bench.spec import (
     LoadedSpec,
-    Spec,
     Trial,
     field_of,
     key_id,
@@ -27,11 +26,9 @@ from fusetune.bench.stats import Caveat, caveats_of
 from fusetune.tuner.learning_rate import LEAST_SIZES, LRScaling, fit_lr_scaling
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from fusetune.bench.run import Workload
     from fusetune.bench.workers import OnProgress, WorkerContext
     from fusetune.tuner.learning_rate import Confirmation, LRRange
-    from fusetune.tuner.training import Batches
 
 LR_RANGE = Kind("lr-range", "fusetune.bench.learning_rate.study:run_lr_range")
 # A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
@@ -62,16 +59,7 @@ def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) 
 
     The options of the trial are lr_min, lr_max, steps, repeats, mode, validation and confirm.
     """
-    import torch
-
-    from fusetune.bench.run import (
-        find_learning_rate,
-        make_batches,
-        make_model,
-        place_model,
-        prepare_data,
-        rehearse_trial,
-    )
+    from fusetune.bench.run import build_workload, find_learning_rate, rehearse_trial
 
     if trial.rehearsal:
         return rehearse_trial(trial, context)
@@ -80,45 +68,36 @@ def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) 
     confirming, judge_validation = options.pop("confirm"), options.pop("validation")
     del options["all_seeds"]  # decided which trials there are
     on_progress({"phase": "data"})
-    data = prepare_data(trial, context)
-    torch.manual_seed(trial.seed)
-    model = make_model(trial.spec, data.splits)
-    batches, validation, _ = make_batches(trial, data, context.device)
-    place_model(model, batches)
+    workload = build_workload(trial, context)
+    workload.place()
     on_progress({"phase": f"sweeping the rate, {options['repeats']} x {options['steps']} steps"})
-    found = find_learning_rate(
-        trial.spec, model, batches, trial.seed, validation=validation if judge_validation else None, **options
-    )
+    judged = workload.data.validation if judge_validation else None
+    found = find_learning_rate(workload, validation=judged, **options)
     confirmation = None
     if confirming and found.suggestion is not None:
         on_progress({"phase": f"training briefly around {found.suggestion:.3g}"})
-        confirmation = _confirm(trial.spec, model, batches, validation, trial.seed, found)
+        confirmation = _confirm(workload, found)
     return _record(trial, context, found, confirmation, time.perf_counter() - started_s)
 
 
-def _confirm(
-    spec: Spec, model: nn.Module, batches: Batches, validation: Batches, seed: int, found: LRRange
-) -> Confirmation:
+def _confirm(workload: Workload, found: LRRange) -> Confirmation:
     """Train for about an epoch at rates around the suggestion."""
-    from fusetune.bench.run import OptimizerMaker, training_loss
     from fusetune.tuner.learning_rate import StepSettings, candidates_around, confirm
     from fusetune.tuner.training import resolve_precision
 
-    section = spec.train
-    epoch = len(batches) // section.accumulation_steps
-    settings = StepSettings(
-        section.accumulation_steps, section.grad_clip, resolve_precision(section.precision, batches.device)
-    )
+    section, data = workload.spec.train, workload.data
+    epoch = len(data.training) // section.accumulation_steps
+    precision = resolve_precision(section.precision, data.training.device)
     return confirm(
-        model,
-        OptimizerMaker(spec).at,
-        training_loss(spec),
-        batches,
-        validation,
+        workload.model,
+        workload.make_optimizer.at,
+        workload.loss_fn,
+        data.training,
+        data.validation,
         candidates_around(found),
         steps=min(max(epoch, _LEAST_CONFIRM_STEPS), _MOST_CONFIRM_STEPS),
-        seed=seed,
-        settings=settings,
+        seed=workload.seed,
+        settings=StepSettings(section.accumulation_steps, section.grad_clip, precision),
     )
 
 

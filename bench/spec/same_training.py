@@ -17,7 +17,7 @@ def identity(spec: Spec, *, device: str | None = None, built: Mapping[str, Any] 
     Args:
         spec: with one value in each field. Factors, seeds, target and limits do not count.
         device: the device type, which decides what `precision: auto` is. None: not known.
-        built: what a rehearsal found besides, see `bench.run.assembly.rehearse`: how many samples the splits have, and
+        built: what a rehearsal found besides, see `bench.run.rehearsal`: how many samples the splits have, and
             the arguments of factories with their own defaults.
 
     Example:
