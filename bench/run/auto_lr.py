@@ -50,7 +50,7 @@ def resolve_auto(workload: Workload) -> Workload:
     workload.place()
     found = find_learning_rate(workload)
     if found.suggestion is None:
-        raise InputError(f"train.base_lr: auto finds no learning rate; {found.reason}. Give a number")
+        raise InputError("train.base_lr", "auto finds no learning rate", found.reason, "Give a number")
     chosen = {
         "base_lr": found.suggestion,
         "interval": list(found.interval) if found.interval else None,

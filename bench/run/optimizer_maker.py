@@ -39,8 +39,10 @@ class OptimizerMaker:
             )
         elif implementation == "fused":
             raise InputError(
-                f"train.implementation: fused is not for an optimizer of your own, {optimizer.factory}; the suite has "
-                "no kernel for it. Use implementation: torch"
+                "train.implementation",
+                f"fused is not for an optimizer of your own, {optimizer.factory}",
+                "the suite has no kernel for it",
+                "Use implementation: torch",
             )
         else:
             self._last = build_optimizer_from_factory(

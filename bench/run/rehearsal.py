@@ -45,13 +45,15 @@ def _check(workload: Workload, context: WorkerContext) -> None:
     section, model, data = workload.spec.train, workload.model, workload.data
     if section.batch_size * section.accumulation_steps > data.training.samples:
         raise InputError(
-            f"train.batch_size: {section.batch_size} x {section.accumulation_steps} accumulation steps are "
-            f"more than the {data.training.samples} training samples. Use a smaller batch or more data"
+            "train.batch_size",
+            f"{section.batch_size} x {section.accumulation_steps} accumulation steps are "
+            f"more than the {data.training.samples} training samples",
+            to_do="Use a smaller batch or more data",
         )
     check_output(model, data.validation, data.splits.num_classes)
     _ = workload.plan
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError("model: the model has no parameters to train. Use one that has")
+        raise InputError("model", "the model has no parameters to train", to_do="Use one that has")
     workload.make_optimizer(model.parameters())
     resolve_precision(section.precision, context.device)
 
@@ -73,7 +75,7 @@ def check_output(model: nn.Module, batches: Batches, classes: int) -> None:
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InputError(
-            f"model: gives {got} for two samples, not {expected}. Return one logit for each class"
+            "model", f"gives {got} for two samples, not {expected}", to_do="Return one logit for each class"
         )
 
 

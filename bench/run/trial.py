@@ -119,7 +119,7 @@ def _peak_bytes(workload: Workload, training: Training) -> tuple[int, str]:
     # With no whole epoch there was no time for more steps.
     if training.curve:
         # A trial's resident set goes by what ran before it in this worker. A model that cannot be counted keeps it.
-        with suppress(Exception):
+        with suppress(Exception):  # a person's model, which is copied and run again
             counted = peak_tensor_bytes(
                 workload.model,
                 workload.make_optimizer,

@@ -1,7 +1,6 @@
-"""Read a spec: YAML, the profile of the device at hand and `--set` merged over it, validated, every error explained.
+"""Read a spec: YAML, then the device's profile, then `--set`, then validation, with every error explained.
 
-Pydantic finds what is wrong; here each finding becomes one sentence with file, line, key path, what is known and what
-to do.
+Pydantic finds the errors. Here each finding becomes one sentence: file, line, key path, what is known and what to do.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fusetune.bench.aliases import meant
-from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.spec.design import check_factors
 from fusetune.bench.spec.spec import PROFILES, SECTIONS, Spec
 from fusetune.bench.spec.yaml import Document, KeyPath, dotted, parse_value, read_yaml
+from fusetune.closest_name import closest, meant
 
 MAX_REPORTED = 6
 
@@ -43,8 +42,8 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
 
     Args:
         path: the YAML file.
-        overrides: `key.path=value` texts, laid over everything else.
-        device: the device type at hand (`cpu`, `cuda`); the spec's own `device` wins over it.
+        overrides: `key.path=value` texts, merged over everything else.
+        device: the device type in use (`cpu`, `cuda`). The spec's own `device` overrides it.
 
     Raises:
         InputError: with one sentence for each of the first findings, each with file, line and key path.
@@ -67,7 +66,11 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
 
 
 def validate(document: Document) -> Spec:
-    """Validate one document; raises InputError with a sentence for each of the first findings."""
+    """Validate one document.
+
+    Raises:
+        InputError: with one sentence for each of the first findings.
+    """
     try:
         spec = Spec.model_validate(document.data)
     except ValidationError as error:
@@ -75,10 +78,10 @@ def validate(document: Document) -> Spec:
         items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         findings = [sentence for item in items for sentence in _explain(item, document)]
         rest = [f"... and {len(findings) - MAX_REPORTED} more"] if len(findings) > MAX_REPORTED else []
-        raise InputError("\n".join(findings[:MAX_REPORTED] + rest)) from None
+        raise InputError("", "\n".join(findings[:MAX_REPORTED] + rest)) from None
     findings = [f"{document.where(path)}: {dotted(path)}: {text}" for path, text in check_factors(spec)]
     if findings:
-        raise InputError("\n".join(findings[:MAX_REPORTED]))
+        raise InputError("", "\n".join(findings[:MAX_REPORTED]))
     return spec
 
 
@@ -102,23 +105,25 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _check_profiles(document: Document) -> None:
-    """Refuse profiles that say for another device, or for other profiles, what holds for theirs alone."""
+    """Refuse a profile that sets another device, or that holds profiles."""
     for profile, over in (document.data.get("profiles") or {}).items():
         for key, known in (("device", ("auto", profile)), ("profiles", ())):
             if key in over and over[key] not in known:
                 path = ("profiles", profile, key)
                 said = f"is {_shown(over[key])}, in what is merged in on {profile} only"
                 raise InputError(
-                    f"{document.where(path)}: {dotted(path)}: {said}. Remove it, or write it outside"
+                    f"{document.where(path)}: {dotted(path)}",
+                    said,
+                    to_do="Remove it, or write it outside",
                 )
 
 
 def _with_profile(document: Document, profile: str) -> Document:
-    """Merge a profile over the document; its values keep the places where they stand in the profile."""
+    """Merge a profile over the document. Its values keep their places in the profile."""
     prefix = ("profiles", profile)
     over = document.data["profiles"][profile]
     if not isinstance(over, dict):
-        raise InputError(f"{document.where(prefix)}: {dotted(prefix)}: must be a mapping, is {over!r}")
+        raise InputError(f"{document.where(prefix)}: {dotted(prefix)}", f"must be a mapping, is {over!r}")
     places = {
         path[2:]: place for path, place in document.places.items() if path[:2] == prefix and len(path) > 2
     }
@@ -126,12 +131,14 @@ def _with_profile(document: Document, profile: str) -> Document:
 
 
 def _override(document: Document, overrides: Sequence[str]) -> Document:
-    """Lay `key.path=value` texts over the document."""
+    """Merge `key.path=value` texts over the document."""
     for text in overrides:
         key, equals, value_text = text.partition("=")
         path = _override_path(key.strip())
         if not equals or not all(path):
-            raise InputError(f"--set {text}: must be key.path=value. Write it like --set train.base_lr=0.1")
+            raise InputError(
+                f"--set {text}", "must be key.path=value", to_do="Write it like --set train.base_lr=0.1"
+            )
         over: Any = parse_value(value_text, f"--set {key}".strip())
         for part in reversed(path):
             over = {part: over}
@@ -140,7 +147,7 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
 
 
 def _override_path(key: str) -> tuple[str, ...]:
-    """Split a dotted key; what follows `factors` is one key, since a factor's own name may be dotted."""
+    """Split a dotted key. Everything after `factors` is one key, because a factor's own name may be dotted."""
     parts = key.split(".")
     if "factors" in parts[:3]:
         start = parts.index("factors") + 1
@@ -171,9 +178,9 @@ _BOUNDS = {
 
 
 def _explain(item: Any, document: Document) -> list[str]:
-    """Turn one of pydantic's findings into sentences of ours."""
+    """Turn one of pydantic's findings into our sentences."""
     if any(str(part).startswith("literal[") for part in item["loc"]):
-        return []  # the other branch of `design` says it better
+        return []  # the other branch of `design` has the better sentence
     path: KeyPath = tuple(part for part in item["loc"] if not _is_annotation(part))
     kind, context, value = item["type"], item.get("ctx") or {}, item.get("input")
     where = f"{document.where(path)}: {dotted(path)}" if path else document.name
@@ -182,7 +189,7 @@ def _explain(item: Any, document: Document) -> list[str]:
     if kind == "extra_forbidden":
         return [_unknown_key(path, document, _fields_at(path[:-1]))]
     if kind == "unknown_name":
-        return [str(unknown_name(where, value, context["known"]))]
+        return [str(InputError.unknown(where, value, context["known"]))]
     if kind == "missing":
         return [f"{where}: is missing. Add it"]
     if kind == "said":
@@ -210,14 +217,14 @@ def _is_annotation(part: int | str) -> bool:
 
 
 def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:
-    """Say which key is unknown, which are known, and which is closest."""
+    """Name an unknown key, the known ones and the closest."""
     near = meant(path[-1], known) or _elsewhere(str(path[-1])) or closest(path[-1], known)
     hint = f"Did you mean '{near}'?" if near else "Remove it or use one of these."
     return f"{document.where(path)}: {dotted(path)}: unknown key; known: {', '.join(sorted(known))}. {hint}"
 
 
 def _elsewhere(key: str) -> str | None:
-    """Return the key path of another section that has `key`, or what other libraries call so."""
+    """Return the key path of another section that has `key`, or our name for another library's key."""
     for find in (lambda known: key if key in known else None, lambda known: meant(key, known)):
         for prefix in _WHERE_KEYS_BELONG:
             section = SECTIONS[prefix.rpartition(".")[2]] if prefix else Spec
@@ -228,7 +235,6 @@ def _elsewhere(key: str) -> str | None:
 
 
 def _fields_at(path: KeyPath) -> list[str]:
-    """List the keys that the section at `path` knows."""
     section: type[BaseModel] = Spec
     for part in path:
         section = SECTIONS.get(str(part), section)
@@ -236,6 +242,5 @@ def _fields_at(path: KeyPath) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """Show a value in a message, shortened."""
     text = "empty" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.memory.lines import RESIDENT, Line, MemoryPrediction, Moment, StepMemory
 from fusetune.tuner.memory.trace import PARTS, StepWork, Trace, trace_step
 
@@ -69,7 +70,7 @@ def trace_memory(
     tracer = _Tracer(work, torch.device(device), resident_bytes + _storage_bytes(work.resident), most_samples)
     try:
         memory = tracer.memory("traced", TRACED_SIZES)
-    except Exception as error:
+    except Exception as error:  # a person's model, which may read the values that fake tensors have not
         memory = tracer.memory("measured", MEASURED_SIZES, f"cannot be traced: {_one_line(error)}")
     if memory.method == "traced" and tracer.device.type == "cpu" and compare:
         memory = tracer.compared(memory)
@@ -115,7 +116,7 @@ def predict_peak(
         (4040, 408000, 'traced')
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} must be 1 or more")
+        raise InvalidValueError("batch_size", f"{batch_size} must be 1 or more")
     memory = trace_memory(
         work,
         device=device,
@@ -171,7 +172,7 @@ class _Tracer:
             return memory
         try:
             taken_bytes = _peak(self._trace("measured", size)) + self.resident_bytes
-        except Exception as error:
+        except Exception as error:  # a person's model
             note = f"no step could be made for real: {_one_line(error)}"
             return replace(memory, note="; ".join(filter(None, [memory.note, note])))
         if abs(taken_bytes - expected_bytes) <= _AGREE * expected_bytes + _AGREE_BYTES:
