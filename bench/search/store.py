@@ -94,6 +94,12 @@ def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
     )
 
 
+def fresh_records(run: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+    """Return the records of the winner's trainings on fresh seeds. That others end early is how a search works."""
+    fresh = plan_of(run["spec"]).fresh_seeds
+    return [record for record in records if record.seed in fresh]
+
+
 def open_search(plan: SearchPlan, directory: Path, *, go_on: str = "") -> tuple[Searcher, SearchStore]:
     """Begin a search in a run's directory, or take up what an earlier part of the run left there.
 

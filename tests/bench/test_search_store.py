@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -14,10 +15,12 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
+from fusetune.bench.search.report import show_search
 from fusetune.bench.search.store import (
     JOURNAL,
     SearchPlan,
@@ -119,17 +122,19 @@ def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:
     run(searcher, store, 30)
     resolved = resolved_spec()
     assert plan_of(resolved) == PLAN
-    study = study_search({"spec": resolved}, [], tmp_path, Pictures(tmp_path, drawing=True))
+    study = study_search({"spec": resolved}, [], str(tmp_path))
+    pictures = Pictures(tmp_path, drawing=True)
+    show_search(study, Console(file=io.StringIO()), pictures)
     assert study.winner is not None
     assert max(study.importances, key=lambda name: study.importances[name]) == "base_lr"
     assert sum(study.importances.values()) == pytest.approx(1)
-    assert {file.name for file in study.plots} == {
+    assert {file.name for file in pictures.files} == {
         "parallel_coordinate.png",
         "parallel_coordinate.svg",
         "contour.png",
         "contour.svg",
     }
-    assert all(file.stat().st_size > 1000 for file in study.plots)
+    assert all(file.stat().st_size > 1000 for file in pictures.files)
 
 
 def test_choices_that_span_decades_are_drawn_in_decades(tmp_path: Path) -> None:
@@ -282,8 +287,8 @@ def test_a_reader_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before = snapshot(tmp_path)
     with monkeypatch.context() as patch:
         read_only(patch)
-        pictures = Pictures(tmp_path, drawing=False)
-        study = study_search({"spec": resolved_spec()}, [Record("a", {}, 0, "ok")], tmp_path, pictures)
+        study = study_search({"spec": resolved_spec()}, [Record("a", {}, 0, "ok")], str(tmp_path))
+        show_search(study, Console(file=io.StringIO()), Pictures(tmp_path, drawing=False))
     assert snapshot(tmp_path) == before
     assert study.epochs_used == (0 if there == "no journal" else 12)
     notes = {"journal": "", "torn journal": "cut short", "no journal": "search.journal is missing"}

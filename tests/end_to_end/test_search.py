@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fusetune.bench.cli.commands import main
+from fusetune.bench.cli.program import main
 from fusetune.bench.search.store import open_search, plan_of
 from fusetune.bench.search.study import FEWEST_FOR_IMPORTANCE
 from tests.end_to_end.conftest import Done, environment
