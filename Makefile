@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make run` and `make test`. The README shows the pip commands they stand for.
+# Two commands on a fresh machine: `make run` and `make test`. docs/start.md shows the pip commands they stand for.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,7 +61,7 @@ VERSIONS := 3.7.1-2.13.0 3.8.0-2.14.1 3.9.0-2.15.0
 versions: $(VERSIONS:%=versions-%)
 
 versions-%: build/versions/%/installed
-	$(<D)/bin/python -m pytest -n auto --maxprocesses 4 $(or $(ONLY),tests/kernels tests/tuner tests/bench)
+	$(<D)/bin/python -m pytest -n auto --maxprocesses 4 $(or $(ONLY),tests/kernels tests/tuner tests/bench src/fusetune)
 
 .PRECIOUS: build/versions/%/installed
 build/versions/%/installed: pyproject.toml constraints.txt

@@ -20,6 +20,7 @@ from fusetune.tuner.training import (
     RunningLoss,
     autocast,
     leaving_no_trace,
+    place,
     planned_step,
     resolve_precision,
 )
@@ -201,9 +202,7 @@ def norms_along_training(
     """
     if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
         raise ValueError(f"epochs: {list(epochs)} must be 0 or more and increase, such as [0, 1, 4]")
-    model.to(device=batches.device)
-    if batches.memory_format == torch.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    place(model, batches)
     model.train()
     loss_fn = loss_fn or partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing)
     precision = resolve_precision(plan.precision, batches.device)

@@ -278,7 +278,7 @@ def build_schedule(
             from the function that is returned, a negative step.
 
     Example:
-        >>> lr = build("cosine", total_steps=30, steps_per_epoch=10, warmup_epochs=1, warmup_factor=0.0)
+        >>> lr = build_schedule("cosine", total_steps=30, steps_per_epoch=10, warmup_epochs=1, warmup_factor=0.0)
         >>> [lr(step) for step in (0, 5, 10, 20, 30)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from fusetune.tuner.training.finite_data import check_finite
@@ -189,6 +189,16 @@ class Batches:
             x = x.to(torch.float32, memory_format=self.memory_format)
             return x.mul_(self._scale).add_(self._shift)
         return x.contiguous(memory_format=self.memory_format)
+
+
+def place(model: nn.Module, batches: Batches) -> None:
+    """Bring a model to the device and the memory format of its batches.
+
+    Mutates: the model's parameters and buffers.
+    """
+    model.to(device=batches.device)
+    if batches.memory_format == torch.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def own_copy(item: Any, device: torch.device) -> Any:
