@@ -134,7 +134,9 @@ def _epochs(text: str) -> list[int]:
     """Read --noise-epochs."""
     parts = text.replace(" ", "").split(",")
     if not all(part.isdecimal() and len(part) < _MOST_DIGITS for part in parts):
-        raise InputError(f"--noise-epochs: '{text}' is no list of whole numbers. Write it like 0,1,4")
+        raise InputError(
+            "--noise-epochs", f"'{text}' is no list of whole numbers", to_do="Write it like 0,1,4"
+        )
     return sorted({int(part) for part in parts})
 
 
@@ -145,7 +147,7 @@ def _limit_bytes(text: str | None) -> int | None:
     try:
         return None if text is None else parse_bytes(text)
     except ValueError as error:
-        raise InputError(f"--memory: {error}") from None
+        raise InputError("--memory", str(error)) from None
 
 
 def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Callable[[str], None]) -> None:

@@ -96,9 +96,9 @@ def lr_range(
     for name in ("lr_min", "lr_max"):
         if not math.isfinite(options[name]):
             option = name.removeprefix("lr_")
-            raise InputError(f"--{option}: {options[name]:g} must be finite. Give a rate above 0")
+            raise InputError(f"--{option}", f"{options[name]:g} must be finite", to_do="Give a rate above 0")
     if options["lr_min"] >= options["lr_max"]:
-        raise InputError(f"--min: {options['lr_min']:g} must be below --max, {options['lr_max']:g}")
+        raise InputError("--min", f"{options['lr_min']:g} must be below --max, {options['lr_max']:g}")
     spec, overrides = what_to_run(spec, overrides, resume)
     console = make_console()
     display = Progress(console)

@@ -53,7 +53,9 @@ def what_to_run(
             overrides = (*earlier["overrides"], *overrides)
             if not is_file(spec):
                 raise InputError(
-                    f"--resume: the run's spec {spec} is not here. Give its path: bench run SPEC --resume DIR"
+                    "--resume",
+                    f"the run's spec {spec} is not here",
+                    to_do="Give its path: bench run SPEC --resume DIR",
                 )
     if spec is None:
         raise click.UsageError("name a SPEC, e.g. specs/cifar.yaml, or --resume DIR")

@@ -23,9 +23,10 @@ from fusetune.bench.cli.lr_range import lr_range
 from fusetune.bench.cli.report import report
 from fusetune.bench.cli.run import run
 from fusetune.bench.cli.schema import schema
-from fusetune.bench.errors import BenchError, closest
+from fusetune.bench.errors import BenchError
 from fusetune.bench.interrupts import handlers_restored, ignore_interrupts
 from fusetune.bench.terminal import StandardStreams, say
+from fusetune.closest_name import closest
 
 
 class Commands(click.Group):

@@ -66,7 +66,8 @@ def _kind(directory: RunDirectory) -> Kind:
     kind = kind_of(directory.run)
     if kind is None:
         raise InputError(
-            f"{directory.path}: a run of the kind '{directory.run['kind']}' is newer than this program. "
-            "Update fusetune"
+            directory.path,
+            f"a run of the kind '{directory.run['kind']}' is newer than this program",
+            to_do="Update fusetune",
         )
     return kind

@@ -18,10 +18,10 @@ from fusetune.bench.cli.options import (
     what_to_run,
 )
 from fusetune.bench.cli.report import print_report
-from fusetune.bench.errors import closest
 from fusetune.bench.interrupts import terminate_as_interrupt
 from fusetune.bench.kinds import SEARCH, TRAINING
 from fusetune.bench.terminal import say
+from fusetune.closest_name import closest
 
 
 def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:

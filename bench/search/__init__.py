@@ -1,12 +1,13 @@
-"""The search of a spec: decisions in the run, epochs in its workers, everything on disk, its report and pictures."""
+"""The search of a spec: decisions in the run, epochs in its workers, each event in a log on disk, its report."""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.search.for_optuna import optuna_study
+    from fusetune.bench.search.plan import fresh_records
     from fusetune.bench.search.report import show_search
     from fusetune.bench.search.run import run_search
-    from fusetune.bench.search.store import fresh_records
     from fusetune.bench.search.study import study_search
     from fusetune.bench.search.trial import run_step
 else:
@@ -14,6 +15,7 @@ else:
 
 __all__ = [
     "fresh_records",
+    "optuna_study",
     "run_search",
     "run_step",
     "show_search",

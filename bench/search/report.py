@@ -11,8 +11,8 @@ from rich.text import Text
 
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
-from fusetune.bench.search.plots import draw_all
-from fusetune.bench.search.store import is_left
+from fusetune.bench.search.for_optuna import draw_all
+from fusetune.bench.search.plan import is_left
 from fusetune.bench.search.study import SearchStudy
 from fusetune.bench.stats import configuration_label, counted, shorts
 

@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 from scipy.stats import t as student
 
 from fusetune.bench.results import Record
-from fusetune.bench.search.store import SearchPlan, is_left, plan_of, read_search
+from fusetune.bench.search.for_optuna import importances_of, predicted_study
+from fusetune.bench.search.plan import SearchPlan, is_left, plan_of
+from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import Caveat, caveats_of
 from fusetune.tuner.search import SearchTrial
 
+if TYPE_CHECKING:
+    import optuna
+
 CONFIDENCE = 0.95
-# Fewer trainings than this say nothing of what matters.
-FEWEST_FOR_IMPORTANCE = 8
 _LISTED_DROPPED = 12
 
 
@@ -48,9 +50,9 @@ class SearchStudy:
         epochs_used: of the budget.
         trials: all of the search, best first.
         importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
-        predicted: every training with the end that is predicted of its curve.
+        predicted: every training with the end that it reached or is predicted to reach.
         note: why there are no importances or plots; empty when there are.
-        notes: what is wrong with the study on disk, a sentence each.
+        notes: what is wrong with the log on disk, a sentence each.
         caveats: what a reader must know first.
         failure: where there is no winner: how the trainings ended, and what to try. Else empty.
         rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
@@ -99,14 +101,14 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], directory: s
         directory: of the run.
 
     Raises:
-        RunDirectoryError: the search's study cannot be read.
+        RunDirectoryError: the search's log cannot be read.
     """
     plan, path = plan_of(run["spec"]), Path(directory)
-    searcher, store = read_search(plan, path)
+    searcher, log = read_search(plan, path, records)
     result = searcher.result()
     best = result.best
-    predicted = store.predicted(searcher)
-    importances, note = _importances(predicted, plan.seed)
+    predicted = predicted_study(plan, searcher)
+    importances, note = importances_of(predicted, plan.seed)
     sign = 1 if plan.maximize else -1
     ranked = sorted(result.trials, key=lambda t: -max((sign * v for v in t.values), default=-math.inf))
     return SearchStudy(
@@ -125,7 +127,7 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], directory: s
         caveats=caveats_of(run, records),
         failure=result.failure,
         rates=_auto_rates(records, best.config) if best else (),
-        notes=tuple(filter(None, (store.note, store.gap(records)))),
+        notes=tuple(filter(None, (log.note,))),
     )
 
 
@@ -168,17 +170,3 @@ def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
     """Whether a record is a configuration's; in records, a choice that is a mapping with a name alone is that name."""
     known = record.factors
     return known.keys() == config.keys() and freeze(known) == freeze(config)
-
-
-def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:
-    """Return each factor's importance (fANOVA), or why there are none."""
-    trials = study.get_trials(deepcopy=False)
-    if len(trials) < FEWEST_FOR_IMPORTANCE:
-        return (
-            {},
-            f"fewer than {FEWEST_FOR_IMPORTANCE} trainings reported a value: too few to say what matters",
-        )
-    if len({trial.value for trial in trials}) == 1:
-        return {}, "all trainings are predicted to end alike"
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator)), ""

@@ -40,8 +40,13 @@ def test_a_run_without_a_kind_is_one_of_trainings_and_an_unknown_kind_is_none() 
 
 
 def test_the_table_imports_nothing_of_ours() -> None:
-    code = "import sys, fusetune.bench.kinds; print(*sorted(m for m in sys.modules if m.startswith('fusetune')))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", capture_output=True, text=True)
-    assert done.stdout.split() == ["fusetune", "fusetune.bench", "fusetune.bench.kinds", "fusetune.exports"], (
-        done.stderr
+    code = (
+        "import sys, fusetune.bench.kinds; print(*sorted(m for m in sys.modules if m.startswith('fusetune')))"
     )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", capture_output=True, text=True)
+    assert done.stdout.split() == [
+        "fusetune",
+        "fusetune.bench",
+        "fusetune.bench.kinds",
+        "fusetune.exports",
+    ], done.stderr
