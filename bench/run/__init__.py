@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.data_sets import EVALUATION_BATCHES, DataSets, load_sets
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
     from fusetune.bench.run.plan import (
-        TRAINING,
         Display,
-        Kind,
         RunPlan,
         make_plan,
         make_worker,
@@ -29,10 +27,8 @@ else:
 
 __all__ = [
     "EVALUATION_BATCHES",
-    "TRAINING",
     "DataSets",
     "Display",
-    "Kind",
     "OptimizerMaker",
     "RunPlan",
     "Workload",
