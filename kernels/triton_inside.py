@@ -21,6 +21,8 @@ from importlib import import_module
 from types import FunctionType, MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from fusetune.errors import StateError
+
 # Releases of Triton that the tests run on, and the release of PyTorch that each belongs to.
 TESTED: Mapping[str, str] = MappingProxyType({"3.5": "2.9", "3.7": "2.13", "3.8": "2.14", "3.9": "2.15"})
 
@@ -171,13 +173,17 @@ def _has(owner: Any, member: str) -> bool:
     return _is_there(owner, first) and _has(getattr(owner, first), rest)
 
 
+# What Triton raises where a value cannot be computed on this machine, such as the driver of a GPU.
+_NOT_AT_HAND = (AssertionError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
 def _is_there(owner: Any, name: str) -> bool:
     """Like hasattr, where the value may be worked out, and fail at that."""
     try:
         getattr(owner, name)
     except AttributeError:
         return False
-    except Exception:
+    except _NOT_AT_HAND:
         return True
     return True
 
@@ -210,7 +216,7 @@ def registered(plug_in: _Class) -> _Class:
 
 def _refusal(name: str) -> Any:
     def refuse(*_: Any, **__: Any) -> Any:
-        raise RuntimeError(f"{name}: Triton {release()} asks for it; {_known()}.")
+        raise StateError(name, f"Triton {release()} asks for it", f"{_known()}.")
 
     return refuse
 
@@ -255,7 +261,7 @@ def options_elsewhere() -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for name, backend in __getattr__("backends").items():
         if name in _TARGETS:
-            with suppress(Exception):
+            with suppress(Exception):  # another backend's code, which may be anybody's plug-in
                 target = __getattr__("GPUTarget")(*_TARGETS[name])
                 found.update(vars(backend.compiler(target).parse_options({"enable_fp_fusion": True})))
     return found

@@ -137,10 +137,14 @@ def commands_in(text: str) -> list[list[str]]:
 
 @with_blocks("sh")
 def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("fusetune.bench.run.plan.run_trials", "fusetune.bench.search.run.run_search"):
+    # The faces that the commands import from. A face that first loads a name from a patched file would keep the patch.
+    for place in (
+        "fusetune.bench.run.run_trials",
+        "fusetune.bench.search.run_search",
+        "fusetune.bench.batch_size.search_batch_sizes",
+        "fusetune.bench.batch_size.measure_batch_sizes",
+    ):
         monkeypatch.setattr(place, lambda *_arguments: [])
-    monkeypatch.setattr("fusetune.bench.batch_size.study.search_batch_sizes", lambda *_arguments: [])
-    monkeypatch.setattr("fusetune.bench.batch_size.measurements.measure_batch_sizes", lambda *_arguments: [])
     named = dict(RUN.findall(page.read_text()))
     for language, text in blocks(page, "python", "yaml", "sh"):
         paste(language, text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from fusetune.errors import InvalidValueError
+
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "missed_target", "diverged", "out_of_memory", "stopped_early", "failed"]
@@ -53,5 +55,5 @@ class Record:
         """Rebuild a record; raises TypeError or ValueError when `data` is not one."""
         record = cls(**data)
         if record.status not in STATUSES:
-            raise ValueError(f"unknown status {record.status!r}; known: {', '.join(STATUSES)}")
+            raise InvalidValueError.unknown("status", record.status, STATUSES)
         return record

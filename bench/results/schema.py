@@ -394,8 +394,9 @@ def check_records(run: Mapping[str, Any], records: Sequence[Record], path: Path)
             fault = _curve_fault(record.curve)
         if fault:
             raise RunDirectoryError(
-                f"{path / 'records.jsonl'}: the record of trial {record.trial} {fault}. "
-                "Remove its line, and the trial will be run again on --resume."
+                path / "records.jsonl",
+                f"the record of trial {record.trial} {fault}",
+                to_do="Remove its line, and the trial will be run again on --resume.",
             )
 
 
@@ -413,8 +414,10 @@ def as_written(path: Path, *, by_this_process: bool) -> Iterator[None]:
         if by_this_process:
             raise
         raise RunDirectoryError(
-            f"{path / 'records.jsonl'}: records hold what no run writes; {type(error).__name__}: {error}. "
-            "Restore the file, or start a new run."
+            path / "records.jsonl",
+            "records hold what no run writes",
+            f"{type(error).__name__}: {error}",
+            "Restore the file, or start a new run.",
         ) from error
 
 
@@ -445,7 +448,7 @@ def _check(model: type[BaseModel], content: Any, where: str) -> None:
         model.model_validate(content)
     except ValidationError as error:
         raise RunDirectoryError(
-            f"{where}: is broken; {_first(error)}. Restore it, or start a new run."
+            where, "is broken", _first(error), "Restore it, or start a new run."
         ) from None
 
 
@@ -454,7 +457,7 @@ def _check_levels(content: Any, where: str) -> None:
     try:
         _plain(content)
     except ValueError as error:
-        raise RunDirectoryError(f"{where}: is broken; {error}. Restore it, or start a new run.") from None
+        raise RunDirectoryError(where, "is broken", str(error), "Restore it, or start a new run.") from None
 
 
 def _first(error: ValidationError) -> str:

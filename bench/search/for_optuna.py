@@ -57,8 +57,10 @@ def optuna_study(path: Path) -> optuna.Study:
     directory = RunDirectory.open(path)
     if directory.run["kind"] != "search":
         raise RunDirectoryError(
-            f"{path}: is a run of kind '{directory.run['kind']}'; an Optuna study shows a search. "
-            "Name a run whose spec has design: {search: ...}"
+            path,
+            f"is a run of kind '{directory.run['kind']}'",
+            "an Optuna study shows a search",
+            "Name a run whose spec has design: {search: ...}",
         )
     plan = plan_of(directory.run["spec"])
     records, _ = directory.records()

@@ -35,6 +35,20 @@ def unsupported(operation: Operation, why: str) -> Exception:
     return CompilationError(source, place, f"{file}:{line}: {message}")
 
 
+# What a fault of this package can raise. Others are no fault of its: a full disk, or an interruption.
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
+
+
 @contextmanager
 def faults_of(operation: Operation | None) -> Iterator[None]:
     """Have whatever goes wrong in a context be a CompilationError that names an operation and its line.
@@ -53,7 +67,7 @@ def faults_of(operation: Operation | None) -> Iterator[None]:
         raise
     except UnreadableModuleError as error:
         raise _fault(error.operation, error.why) from error
-    except Exception as error:
+    except _FAULTS as error:
         if operation is not None and isinstance(error, UnsupportedTypeError):
             raise unsupported(operation, str(error)) from None
         raise _fault(operation, f"{type(error).__name__}: {error}".rstrip(": .")) from error

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.memory.lines import RESIDENT, Line, MemoryPrediction, Moment, StepMemory
 from fusetune.tuner.memory.trace import PARTS, MakeBatch, MakeModel, StepWork, Trace, trace_step
 from fusetune.tuner.training import LossFunction, MakeOptimizer
@@ -92,14 +93,14 @@ def trace_memory(
 
     try:
         memory = memory_by("traced", TRACED_SIZES, "")
-    except Exception as error:
+    except Exception as error:  # a person's model, which may read the values that fake tensors have not
         memory = memory_by("measured", MEASURED_SIZES, f"cannot be traced: {_one_line(error)}")
     size = _sizes(TRACED_SIZES, most_samples)[0]
     expected_bytes = memory.at(size).peak_bytes
     if memory.method == "traced" and target.type == "cpu" and compare and expected_bytes < _SMALL_STEP_BYTES:
         try:
             taken_bytes = _peak(trace_step(work, size, target, fake=False)) + resident_bytes
-        except Exception as error:
+        except Exception as error:  # a person's model
             taken_bytes = expected_bytes
             note = f"no step could be made for real: {_one_line(error)}"
             memory = replace(memory, note="; ".join(filter(None, [memory.note, note])))
@@ -165,7 +166,7 @@ def predict_peak(
         (4040, 408000, 'traced')
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} must be 1 or more")
+        raise InvalidValueError("batch_size", f"{batch_size} must be 1 or more")
     work = StepWork(
         make_model,
         make_optimizer,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.tuner.measure import is_out_of_memory
 from fusetune.tuner.search.prior import Prior, shipped_prior
 from fusetune.tuner.search.result import SearchResult, SearchTrial
@@ -63,11 +64,13 @@ def search(
         (True, 4, 40)
     """
     if not callable(evaluate):
-        raise TypeError(
-            f"evaluate: a {type(evaluate).__name__} cannot be called. Give (config, seed) -> generator"
+        raise InvalidTypeError(
+            "evaluate",
+            f"a {type(evaluate).__name__} cannot be called",
+            to_do="Give (config, seed) -> generator",
         )
     if not (prior is None or prior == "shipped" or isinstance(prior, Prior)):
-        raise ValueError(f"prior: {prior!r} is none. Give 'shipped', a Prior or None")
+        raise InvalidValueError("prior", f"{prior!r} is none", to_do="Give 'shipped', a Prior or None")
     known = prior if isinstance(prior, Prior) else shipped_prior() if prior else None
     check_count("budget_epochs", budget_epochs)
     check_count("max_paused", max_paused)
@@ -109,7 +112,7 @@ def _advance(
         number = None if value is None else float(value)
     except StopIteration:
         searcher.end(trial)
-    except Exception as error:
+    except Exception as error:  # a person's `evaluate`
         if isinstance(error, _NoIteratorError) and trial.number == 0:
             raise  # no training will be another's: better told at once than after the whole budget
         searcher.fail(trial, _in_a_line(error), out_of_memory=is_out_of_memory(error))
@@ -117,7 +120,7 @@ def _advance(
         searcher.tell(trial, number)
 
 
-class _NoIteratorError(TypeError):
+class _NoIteratorError(InvalidTypeError):
     """What `evaluate` returned cannot be iterated."""
 
 
@@ -126,7 +129,9 @@ def _begun(evaluate: Evaluate, trial: SearchTrial, seed: int) -> Iterator[float]
     made = evaluate(dict(trial.config), seed)
     if not isinstance(made, Iterable):
         raise _NoIteratorError(
-            f"evaluate: returned a {type(made).__name__}, not a generator. Let it yield the metric after each epoch"
+            "evaluate",
+            f"returned a {type(made).__name__}, not a generator",
+            to_do="Let it yield the metric after each epoch",
         )
     return iter(made)
 
@@ -138,7 +143,7 @@ def _close(searcher: Searcher, number: int, generator: Iterator[float]) -> None:
         return
     try:
         close()
-    except Exception as error:
+    except Exception as error:  # a person's `evaluate`
         searcher.remark(searcher.trials[number], f"closing it raised {_in_a_line(error)}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.search.decision import START, Chooser
 from fusetune.tuner.search.forecast import Forecast
 from fusetune.tuner.search.history import History
@@ -156,12 +157,12 @@ def _linear_algebra() -> ThreadpoolController:
 
 def _check_seed_and_direction(seed: Any, maximize: Any) -> None:
     if not isinstance(seed, Integral) or isinstance(seed, bool) or int(seed) < 0:
-        raise ValueError(f"seed: {seed!r} must be a whole number of 0 or more")
+        raise InvalidValueError("seed", f"{seed!r} must be a whole number of 0 or more")
     if not isinstance(maximize, bool):
-        raise ValueError(f"maximize: {maximize!r} must be True or False")
+        raise InvalidValueError("maximize", f"{maximize!r} must be True or False")
 
 
 def check_count(name: str, value: Any) -> None:
     """Refuse what is not a whole number of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {value!r} must be a whole number of 1 or more")
+        raise InvalidValueError(name, f"{value!r} must be a whole number of 1 or more")

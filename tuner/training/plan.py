@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.training.evaluation import LossFunction
 from fusetune.tuner.training.outcome import higher_is_better
 from fusetune.tuner.training.precision import resolve_precision
@@ -44,7 +45,7 @@ class Plan:
         >>> Plan(epochs=0)
         Traceback (most recent call last):
         ...
-        ValueError: epochs: 0 must be 1 or more
+        fusetune.errors.InvalidValueError: epochs: 0 must be 1 or more
     """
 
     epochs: int
@@ -61,14 +62,16 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulation_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be 1 or more")
+                raise InvalidValueError(name, f"{getattr(self, name)} must be 1 or more")
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing: {self.label_smoothing} must be in [0, 1)")
+            raise InvalidValueError("label_smoothing", f"{self.label_smoothing} must be in [0, 1)")
         if self.grad_clip is not None and not self.grad_clip > 0:
-            raise ValueError(f"grad_clip: {self.grad_clip} must be above 0; leave it out for no clipping")
+            raise InvalidValueError(
+                "grad_clip", f"{self.grad_clip} must be above 0", to_do="Leave it out for no clipping"
+            )
         mode = "max" if higher_is_better(self.plateau_metric) else "min"
         if self.plateau is not None and self.plateau.get("mode", "min") != mode:
-            raise ValueError(f"plateau: {self.plateau_metric} needs the mode {mode!r}")
+            raise InvalidValueError("plateau", f"{self.plateau_metric} needs the mode {mode!r}")
 
 
 def planned_step(

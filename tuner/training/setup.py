@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.measure import PeakMemory, ReadProcessor, Stopwatch, read_processor
 from fusetune.tuner.training.batches import Batches
 from fusetune.tuner.training.evaluation import LossFunction
@@ -94,16 +95,19 @@ class TrainingSetup:
         """
         batches, plan = self.batches, self.plan
         if plan.accumulation_steps > len(batches):
-            raise ValueError(
-                f"batch_size x accumulation_steps: {batches.batch_size} x {plan.accumulation_steps} = "
-                f"{self.samples_per_step} samples a step are more than the {batches.samples} there are to train on; "
-                "lower one of them"
+            raise InvalidValueError(
+                "batch_size x accumulation_steps",
+                f"{batches.batch_size} x {plan.accumulation_steps} = {self.samples_per_step} samples "
+                f"a step are more than the {batches.samples} there are to train on",
+                to_do="Lower one of them",
             )
         if self.watches_test and self.test is None:
-            raise ValueError("a metric of the test set is watched, but there is no test set; give one")
+            raise InvalidValueError("test", "there is no test set", "a metric of it is watched", "Give one")
         if self.loss_fn is not None and plan.label_smoothing:
-            raise ValueError(
-                f"label_smoothing: {plan.label_smoothing} is for cross entropy; leave it out where loss_fn is given"
+            raise InvalidValueError(
+                "label_smoothing",
+                f"{plan.label_smoothing} is for cross entropy",
+                to_do="Leave it out where loss_fn is given",
             )
         for split, samples in (("training", batches), ("validation", self.validation), ("test", self.test)):
             if samples is not None:
