@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusetune.tuner.search.forecast import Forecast
 from fusetune.tuner.search.history import History, Observed
@@ -94,7 +95,7 @@ class Chooser:
             return None
         return self._take(paused, look.points, chosen, "nothing has been reported yet")
 
-    def _blind_score(self, look: Look) -> np.ndarray:
+    def _blind_score(self, look: Look) -> NDArray[np.float64]:
         """Rank points by the prior, by how unlike they are to trainings that failed, and by chance, in turns.
 
         Every other time chance decides: neither the prior's favourites nor the lengths of the factors keep a search
@@ -104,10 +105,10 @@ class Chooser:
         over = sum(trial.status != "paused" for trial in self._history.trials)
         if over % 2 or not len(chance):
             return chance
-        like_failed = look.across.max(axis=1, initial=0.0)
+        like_failed: NDArray[np.float64] = look.across.max(axis=1, initial=0.0)
         if look.prior is None or over % 4:
             return 1e-12 * chance - like_failed
-        expected = look.prior[:, 0]
+        expected: NDArray[np.float64] = look.prior[:, 0]
         return expected - float(np.ptp(expected)) * like_failed + 1e-12 * chance
 
     def _choose_afresh(self, paused: list[SearchTrial]) -> SearchTrial | None:

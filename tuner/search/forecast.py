@@ -61,7 +61,7 @@ class Forecast:
             if alone.log_likelihood > model.log_likelihood:
                 return False
         trust = _TRUST_TRAININGS * self._history.max_epochs / max(self._history.epochs_used, 1)
-        return self._rng.random() < trust**_TRUST_POWER
+        return bool(self._rng.random() < trust**_TRUST_POWER)
 
     def ends(self) -> dict[int, float]:
         """Return number -> the value that each trial with an epoch ended at or is predicted to end at."""
