@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from fusetune.tuner.search.budget import search
+from fusetune.tuner.search.decision import Chooser
 from fusetune.tuner.search.prior import Prior
-from fusetune.tuner.search.searcher import Searcher, search
+from fusetune.tuner.search.searcher import Searcher
 
 SPACE: dict[str, Any] = {
     "lr": [0.001, 0.01, 0.1, 1.0],
@@ -634,10 +636,10 @@ def test_decisions_use_one_thread_and_give_the_others_back(monkeypatch: pytest.M
 
     seen: list[int] = []
 
-    def counting(searcher: Searcher, elsewhere: Any) -> None:
+    def counting(chooser: Chooser, elsewhere: Any) -> None:
         seen.extend(threads())
 
-    monkeypatch.setattr(Searcher, "_ask", counting)
+    monkeypatch.setattr(Chooser, "choose", counting)
     with threadpool_limits(limits=2, user_api="blas"):
         before = threads()
         Searcher(SPACE, max_epochs=1).ask()
