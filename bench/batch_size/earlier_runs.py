@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.kinds import LR_RANGE, TRAINING
 from fusetune.bench.results import Record, RunDirectory, find_run
 from fusetune.bench.spec import freeze, named_levels
 from fusetune.bench.workloads import differences
@@ -137,7 +138,7 @@ def find_rate_run(
             _fixed(name, theirs, _FREE_IN_RANGE_TEST) == _fixed(name, spec, _FREE_IN_RANGE_TEST)
             for name in _SAME_RANGE_TEST
         )
-        if directory.run["kind"] != "lr-range" or not same or _other_data(directory.run, fingerprint):
+        if directory.run["kind"] != LR_RANGE.name or not same or _other_data(directory.run, fingerprint):
             continue
         rows = tuple(
             RateAtSize(_size(record.factors), record.values["range_lr"], record.factors)
@@ -198,7 +199,7 @@ def _readable_runs(parent: Path) -> Iterator[RunDirectory]:
 
 def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     """Say why a run cannot tell how steps to the target depend on the batch size; empty where it can."""
-    if run["kind"] != "run":
+    if run["kind"] != TRAINING.name:
         return f"is a run of the kind '{run['kind']}', which trains nothing to a target"
     theirs = run["spec"]
     different = [name for name in _SAME if _fixed(name, theirs, _FREE) != _fixed(name, spec, _FREE)]

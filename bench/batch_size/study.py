@@ -15,7 +15,7 @@ from typing import Any
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
-from fusetune.bench.run import Kind, RunPlan, named
+from fusetune.bench.run import RunPlan, named
 from fusetune.bench.spec import LoadedSpec, Trial, freeze, without_factors
 from fusetune.bench.stats import Caveat, caveats_of, configuration_label
 from fusetune.bench.units import format_bytes
@@ -30,7 +30,6 @@ from fusetune.tuner.batch_size import (
 )
 from fusetune.tuner.memory import StepMemory
 
-BATCH_SIZE = Kind("batch-size", "fusetune.bench.batch_size.probe:run_job")
 _FACTOR = "batch_size"
 _STATUS_WORDS = {"ok": "fits", "out_of_memory": "does not fit"}
 

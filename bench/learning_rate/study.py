@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fusetune.bench.results import Record
-from fusetune.bench.run import Kind
 from fusetune.bench.spec import (
     LoadedSpec,
     Spec,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from fusetune.tuner.learning_rate import Confirmation, LRRange
     from fusetune.tuner.training import Batches
 
-LR_RANGE = Kind("lr-range", "fusetune.bench.learning_rate.study:run_lr_range")
 # A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
 _NO_FACTORS = (("train", "base_lr"), ("train", "schedule"))
 # A suggestion known less well than this is no point for a fit.

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     )
     from fusetune.bench.run.auto_lr import find_learning_rate, place_model, resolve_auto, training_loss
     from fusetune.bench.run.plan import (
-        TRAINING,
         Display,
-        Kind,
         RunPlan,
         make_plan,
         make_worker,
@@ -38,9 +36,7 @@ else:
 
 __all__ = [
     "EVALUATION_BATCHES",
-    "TRAINING",
     "Display",
-    "Kind",
     "OptimizerMaker",
     "PreparedData",
     "RunPlan",

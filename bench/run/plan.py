@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.kinds import TRAINING, Kind
 from fusetune.bench.machine import describe_machine, source_state, versions
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
 from fusetune.bench.run.threads import measure_threads, most_threads
@@ -33,22 +34,6 @@ FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
 NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
 
 Announce = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a run does with each of its trials.
-
-    Args:
-        name: stands in run.json; the report goes by it.
-        run_trial: `package.module:function` that a worker calls, see `bench.workers.worker.WorkerSetup`.
-    """
-
-    name: str
-    run_trial: str
-
-
-TRAINING = Kind("run", "fusetune.bench.run.trial:run_trial")
 
 
 class Display(Protocol):
@@ -185,7 +170,7 @@ def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TR
     if limit_s is None:
         return None
     slow = any(trial.spec.train.compile or trial.spec.train.base_lr == AUTO for trial in trials)
-    long_s = LONG_GRACE_S if slow or kind.name not in ("run", "search") else 0.0
+    long_s = LONG_GRACE_S if slow or not kind.trains else 0.0
     return HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S + long_s
 
 

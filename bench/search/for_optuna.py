@@ -19,6 +19,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.kinds import SEARCH
 from fusetune.bench.results import Pictures, RunDirectory
 from fusetune.bench.search.plan import SearchPlan, plan_of
 from fusetune.bench.search.state import read_search
@@ -55,7 +56,7 @@ def optuna_study(path: Path) -> optuna.Study:
             optuna.create_study(storage="sqlite:///search.db", direction=study.direction).add_trials(study.trials)
     """
     directory = RunDirectory.open(path)
-    if directory.run["kind"] != "search":
+    if directory.run["kind"] != SEARCH.name:
         raise RunDirectoryError(
             path,
             f"is a run of kind '{directory.run['kind']}'",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusetune.bench.results import Record
 from fusetune.tuner.search import SearchTrial
 from fusetune.tuner.training import higher_is_better
 
@@ -54,6 +55,12 @@ def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
         prior=settings["prior"],
         fresh_seeds=(*seeds[1:], *following)[: settings["fresh_seeds"]],
     )
+
+
+def fresh_records(run: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+    """Return the records of the winner's trainings on fresh seeds. That others end early is how a search works."""
+    fresh = plan_of(run["spec"]).fresh_seeds
+    return [record for record in records if record.seed in fresh]
 
 
 def is_left(trial: SearchTrial) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
-from fusetune.bench.run import Display, Kind, RunPlan, make_worker, rehearse
+from fusetune.bench.run import Display, RunPlan, make_worker, rehearse
 from fusetune.bench.search.lost_trainings import records_of_lost
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of
 from fusetune.bench.search.state import SearchState, open_search
@@ -22,8 +22,6 @@ from fusetune.bench.search.workers import LentWorker, SearchExecutor, Shared
 from fusetune.bench.spec import Spec, Trial
 from fusetune.bench.stats import counted
 from fusetune.bench.workers import Executor, Progress, run_all
-
-SEARCH = Kind("search", "fusetune.bench.search.trial:run_step")
 
 
 def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:

@@ -17,9 +17,9 @@ from rich.console import Console
 from fusetune.bench.batch_size.jobs import measure_noise, pair_sizes, time_steps
 from fusetune.bench.batch_size.measurements import measured_sizes, study_measurements
 from fusetune.bench.batch_size.probe import run_job
+from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import study_batch_sizes
-from fusetune.bench.cli import commands as cli
-from fusetune.bench.report.batch_size import render_batch_size
+from fusetune.bench.cli import program as cli
 from fusetune.bench.results.directory import RunDirectory, find_run
 from fusetune.bench.spec.design import Trial, expand
 from fusetune.bench.spec.spec import Spec

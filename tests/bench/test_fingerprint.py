@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusetune.bench.report import terminal
-from fusetune.bench.report.terminal import render_run
+from fusetune.bench.report import comparison
+from fusetune.bench.report.comparison import render_run
 from fusetune.bench.results.records import Record
 from fusetune.bench.stats.significance import Estimate
 from fusetune.bench.stats.summary import Summary, summarize
@@ -316,7 +316,7 @@ def test_colour_adds_nothing_but_colour() -> None:
 def gain_lines(time_ratio: float) -> list[str]:
     """The bars of a gain that is half of fewer steps, half of faster steps."""
     root = math.sqrt(time_ratio)
-    grid = terminal._bars(*(Estimate(r, None, None, 2, 1.0) for r in (time_ratio, root, root)), 0.5)
+    grid = comparison._bars(*(Estimate(r, None, None, 2, 1.0) for r in (time_ratio, root, root)), 0.5)
     console = Console(width=100, no_color=True)
     with console.capture() as capture:
         console.print(grid)
@@ -324,9 +324,9 @@ def gain_lines(time_ratio: float) -> list[str]:
 
 
 def test_a_gain_that_prints_as_none_has_no_parts_and_a_small_one_no_long_bar() -> None:
-    assert [line.count("█") for line in gain_lines(4.0)] == [terminal.BAR_WIDTH, 15, 15]
+    assert [line.count("█") for line in gain_lines(4.0)] == [comparison.BAR_WIDTH, 15, 15]
     assert all("50 % of it" in line for line in gain_lines(4.0)[1:])
-    assert max(line.count("█") for line in gain_lines(1.02)) < terminal.BAR_WIDTH / 2
+    assert max(line.count("█") for line in gain_lines(1.02)) < comparison.BAR_WIDTH / 2
     assert max(line.count("█") for line in gain_lines(1.004)) <= 1
     assert not any("of it" in line for line in gain_lines(1.004))
 
@@ -340,7 +340,7 @@ def test_square_brackets_in_a_reason_are_printed_not_taken_for_markup() -> None:
 def test_the_report_needs_no_torch() -> None:
     code = (
         "import sys, io; from fusetune.bench.stats.summary import summarize;"
-        "from fusetune.bench.report.terminal import render_run; "
+        "from fusetune.bench.report.comparison import render_run; "
         "import fusetune.bench.report.live; from rich.console import Console; "
         "render_run(summarize({'spec': {}, 'trials': 0}, []), Console(file=io.StringIO())); "
         "print(sorted({'torch', 'scipy.stats'} & set(sys.modules)))"

@@ -25,9 +25,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.batch_size.plot import draw_batch_size
+from fusetune.bench.cli import program as cli
+from fusetune.bench.learning_rate.plot import draw_lr_range
 from fusetune.bench.learning_rate.study import study_learning_rates
-from fusetune.bench.report import batch_size_plot, lr_plot
 from fusetune.bench.report.live import Progress
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.pictures import Pictures
@@ -246,7 +247,7 @@ def test_the_pictures_of_hostile_range_tests_are_whole(tmp_path: Path) -> None:
     directory = RunDirectory.open(hostile_range_test(tmp_path))
     pictures = Pictures(tmp_path, drawing=True)
     records, _ = directory.records()
-    lr_plot.draw_lr_range(study_learning_rates(directory.run, records, "").tested, pictures)
+    draw_lr_range(study_learning_rates(directory.run, records, "").tested, pictures)
     assert pictures_are_whole(tmp_path) == 6
 
 
@@ -255,9 +256,7 @@ def test_the_picture_of_a_hostile_batch_size_search_is_whole(tmp_path: Path) -> 
     for text in ("$\\nope{$", HOSTILE_NAME):
         hostile = dataclasses.replace(study.configurations[0], factors={text: text})
         pictures = Pictures(tmp_path, drawing=True)
-        batch_size_plot.draw_batch_size(
-            dataclasses.replace(study, configurations=(hostile,)), measurements, pictures
-        )
+        draw_batch_size(dataclasses.replace(study, configurations=(hostile,)), measurements, pictures)
         assert pictures_are_whole(tmp_path) == 2
 
 

@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fusetune.bench.learning_rate import Tested
+from fusetune.bench.learning_rate.study import Tested
 from fusetune.bench.results import Pictures
 from fusetune.bench.terminal import picture_text
 
