@@ -31,11 +31,11 @@ from fusetune.bench.learning_rate.plot import draw_lr_range
 from fusetune.bench.learning_rate.study import study_learning_rates
 from fusetune.bench.report.live import Progress
 from fusetune.bench.results.directory import RunDirectory
-from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.pictures import Pictures, picture_text
 from fusetune.bench.results.records import Record
 from fusetune.bench.search.for_optuna import draw_all
 from fusetune.bench.terminal.console import SafeConsole, say
-from fusetune.bench.terminal.text import one_line, picture_text, printable
+from fusetune.bench.terminal.text import one_line, printable
 from tests.bench import test_lr_range as lr_range_case
 from tests.bench import test_report as run_case
 from tests.bench import test_report_batch_size as batch_size_case
