@@ -18,7 +18,7 @@ from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
-from fusetune.bench.workloads import differences, fingerprint_all, locate
+from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
 
 # A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
 # time and this is killed: it loads the data before, and evaluates after.
@@ -415,16 +415,14 @@ def _locate_sources(
         data = trial.spec.data
         key = _data_key(data)
         if key not in sources:
-            sources[key] = locate(
+            request = DataRequest(
                 data.name,
                 stand_in=data.stand_in,
                 **({"options": data.factory_options} if data.factory else data.of_files),
                 factory=data.factory,
                 seed=data.seed,
-                spec_dir=spec_directory,
-                on_progress=on_download,
-                where=where,
             )
+            sources[key] = locate(request, spec_dir=spec_directory, on_progress=on_download, where=where)
     return sources
 
 

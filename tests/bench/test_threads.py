@@ -18,7 +18,7 @@ from fusetune.bench.spec.design import Trial, expand
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers import worker
 from fusetune.bench.workers.worker import WorkerContext, WorkerSetup, attempt
-from fusetune.bench.workloads.datasets import locate
+from fusetune.bench.workloads.datasets import DataRequest, locate
 from tests.bench.spec_text import SPEC
 
 
@@ -116,7 +116,7 @@ def test_a_workers_share_of_cores_and_quota() -> None:
 
 def test_a_rehearsal_times_real_steps_with_each_number_and_a_trial_has_its_own() -> None:
     before = torch.get_num_threads()
-    trial = dataclasses.replace(trials([8])[0], source=locate("spirals"))
+    trial = dataclasses.replace(trials([8])[0], source=locate(DataRequest("spirals")))
     timed = run_trial(
         dataclasses.replace(trial, rehearsal=True, thread_counts=(1, 2)), WorkerContext(), print
     )

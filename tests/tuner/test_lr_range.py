@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fusetune.bench.workloads.generated import generate
 from fusetune.bench.workloads.models import build_model
-from fusetune.tuner.learning_rate.confirmation import confirm
+from fusetune.tuner.learning_rate.confirmation import Candidates, confirm
 from fusetune.tuner.learning_rate.range import LRRange, lr_range_test
 from fusetune.tuner.learning_rate.sweep import EndlessBatches, StepSettings, Sweeper
 from fusetune.tuner.training.batches import Batches
@@ -231,7 +231,7 @@ def test_one_bad_sample_is_named_by_its_index_and_no_rate_is_blamed() -> None:
     with pytest.raises(ValueError, match=r"validation data: sample 21 "):
         lr_range_test(model, sgd, cross_entropy, _pairs(), validation=_resident(_pairs(broken=2)))
     with pytest.raises(ValueError, match=r"training data: sample 13 "):
-        confirm(model, sgd, cross_entropy, _resident(_pairs(broken=1)), _pairs(), [0.1], steps=4)
+        confirm(model, sgd, cross_entropy, _resident(_pairs(broken=1)), _pairs(), Candidates([0.1]), steps=4)
     # Other sources are looked at where the loss shows it: shuffled or not, the batch is named by its place.
     for pairs in (_pairs(broken=1), DataLoader(_pairs(broken=1), batch_size=None)):
         with pytest.raises(ValueError, match=r"batches: batch 1: sample 5 "):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fusetune.bench.workloads.generated import generate
 from fusetune.bench.workloads.models import build_model
-from fusetune.tuner.learning_rate.confirmation import candidates, confirm
+from fusetune.tuner.learning_rate.confirmation import candidates_around, confirm
 from fusetune.tuner.learning_rate.curve import smoothed
 from fusetune.tuner.learning_rate.range import LRRange, lr_range_test
 
@@ -279,9 +279,8 @@ def judge(workload: Workload) -> Outcome:
             cross_entropy,
             data,
             [validation],
-            candidates(range_test),
+            candidates_around(range_test),
             steps=CONFIRM_STEPS,
-            suggested=range_test.suggestion,
             seed=seed,
         )
         assert confirmed.lr is not None

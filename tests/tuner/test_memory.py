@@ -170,13 +170,13 @@ def test_an_evaluation_of_large_batches_can_be_the_peak_and_stops_at_its_set() -
 
 def test_nothing_is_allocated_and_no_random_number_drawn() -> None:
     state = torch.get_rng_state()
-    prediction = predict_peak(
+    work = StepWork(
         lambda: nn.Linear(10**6, 10**6),
         OPTIMIZERS["adam"],
         batches_of((10**6,)),
         lambda logits, y: logits.mean(),
-        10**6,
     )
+    prediction = predict_peak(work, 10**6)
     assert prediction.peak_bytes > 12 * 10**12
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -389,4 +389,4 @@ def test_bad_input_is_one_sentence(
     complaint: str,
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
-        predict_peak(make_model, OPTIMIZERS["sgd"], batches_of((64,)), loss_fn, batch_size)
+        predict_peak(StepWork(make_model, OPTIMIZERS["sgd"], batches_of((64,)), loss_fn), batch_size)

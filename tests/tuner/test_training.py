@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from fusetune.tuner.diagnosis import LayerStatistics
 from fusetune.tuner.measure.stopwatch import PeakMemory, Stopwatch
 from fusetune.tuner.training import Plan, train
-from fusetune.tuner.training.batches import Augment, Batches
+from fusetune.tuner.training.batches import Augment, Batches, ChannelStatistics
 from fusetune.tuner.training.evaluation import evaluate
 from fusetune.tuner.training.loss import RunningLoss
 from fusetune.tuner.training.outcome import EarlyStop, Target, Training, metrics_of, status_of
@@ -450,8 +450,7 @@ def test_nothing_on_the_clock_waits_for_the_device() -> None:
         x,
         torch.arange(64) % 3,
         8,
-        mean=[0.5] * 3,
-        std=[0.2] * 3,
+        statistics=ChannelStatistics([0.5] * 3, [0.2] * 3),
         augment=Augment(flip=True, translate=2, cutout=3),
     )
     model = nn.Sequential(
