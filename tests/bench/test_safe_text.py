@@ -161,7 +161,9 @@ def test_progress_and_the_live_display_obey_nothing(terminal: bool) -> None:
     stream = io.StringIO()
     console = SafeConsole(file=stream, force_terminal=terminal, color_system=None, width=100)
     progress = Progress(console, clock=iter(float(number) * 20 for number in range(1000)).__next__)
-    progress.start(len(HOSTILE), 0, HOSTILE)
+    for text in HOSTILE:
+        progress.message(text)
+    progress.start(len(HOSTILE), 0)
     for index, text in enumerate(HOSTILE, start=1):
         progress.trial_started(text, index)
         progress.trial_progress(text, {"phase": text, "epoch": 1, "epochs": 2})
