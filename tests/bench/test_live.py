@@ -36,7 +36,7 @@ def frame(progress: Progress) -> str:
     """What the live display shows, as text."""
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(progress.frame())
-    return console.file.getvalue()
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_log_has_the_banner_a_line_per_start_and_end_and_the_time_left() -> None:

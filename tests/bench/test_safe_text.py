@@ -204,7 +204,7 @@ def hostile_training(results: Path) -> Path:
     """A run whose factors, reasons, classes, machine and findings are hostile."""
     factors = {f"model.{HOSTILE_NAME}": HOSTILE, "batch_size": [256, 64]}
     records = [
-        *run_case.grid_records(factors, 2),
+        *run_case.grid_records(factors, 2),  # type: ignore[arg-type]
         *(
             Record(f"{text},seed=2", {f"model.{HOSTILE_NAME}": text, "batch_size": 64}, 2, "failed", text)
             for text in HOSTILE
@@ -224,7 +224,7 @@ def hostile_training(results: Path) -> Path:
         "same": HOSTILE,
         "versions": {HOSTILE_NAME: HOSTILE_NAME},
     }
-    return written(results, run_case.run_json(factors, **changes), records)
+    return written(results, run_case.run_json(factors, **changes), records)  # type: ignore[arg-type]
 
 
 def hostile_range_test(results: Path) -> Path:
