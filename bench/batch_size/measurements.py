@@ -16,7 +16,7 @@ from fusetune.bench.batch_size.earlier_runs import RateRun, SizeToTarget, Target
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, study_batch_sizes
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
 from fusetune.bench.run import RunPlan, measure_threads, most_threads
-from fusetune.bench.spec import Trial
+from fusetune.bench.spec import Trial, by_field
 from fusetune.bench.stats import configuration_label
 from fusetune.bench.workers import WorkerExecutor
 from fusetune.tuner.batch_size import (
@@ -374,8 +374,7 @@ def _measurements(
 def _accumulation_steps(run: Mapping[str, Any], configuration: ConfigurationStudy) -> int:
     """Return the forwards in a step of a configuration."""
     default = run["spec"].get("train", {}).get("accumulation_steps", 1)
-    named = configuration.factors.get("train.accumulation_steps", default)
-    return int(configuration.factors.get("accumulation_steps", named))
+    return int(by_field(configuration.factors).get("train.accumulation_steps", default))
 
 
 def _noise_at(record: Record) -> NoiseAtEpoch:
