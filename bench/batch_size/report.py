@@ -18,10 +18,10 @@ from fusetune.bench.batch_size.earlier_runs import TargetRun
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
 from fusetune.bench.batch_size.plot import draw_batch_size, relative_times
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
-from fusetune.bench.invocation import invocation
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
 from fusetune.bench.stats import configuration_label, counted, percent
+from fusetune.bench.terminal import invocation
 from fusetune.bench.units import format_bytes, format_count, format_seconds
 from fusetune.tuner.batch_size import Throughput
 from fusetune.tuner.measure import is_contended

@@ -17,9 +17,8 @@ from fusetune.bench.cli.options import device_at_hand, overrides_option, results
 from fusetune.bench.cli.report import print_report, study_run
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
-from fusetune.bench.invocation import invocation
 from fusetune.bench.kinds import BATCH_SIZE
-from fusetune.bench.terminal import say
+from fusetune.bench.terminal import invocation, say
 
 if TYPE_CHECKING:
     from fusetune.bench.results import Record, RunDirectory
@@ -83,6 +82,7 @@ def batch_size(
         study_batch_sizes,
         with_limits,
     )
+    from fusetune.bench.report import banner
     from fusetune.bench.run import make_plan, open_directory
     from fusetune.bench.spec import load_spec
 
@@ -113,7 +113,7 @@ def batch_size(
         target_run = find_target_run(results, asked, runs, plan.run["fingerprint"])
         rate_run = find_rate_run(results, asked, plan.run["fingerprint"])
         with open_directory(plan, results, None, announce) as directory:
-            for line in plan.banner:
+            for line in banner(plan.run):
                 announce(line)
             try:
                 records = search_batch_sizes(plan, directory, announce)

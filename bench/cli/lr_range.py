@@ -84,7 +84,7 @@ def lr_range(
     Exit codes: 0 fine (a test may find that it cannot tell), 1 a test failed, 2 bad input, 130 interrupted.
     """
     from fusetune.bench.learning_rate import with_swept_factors
-    from fusetune.bench.report import Progress
+    from fusetune.bench.report import Progress, banner
     from fusetune.bench.results import RunDirectory
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import load_spec
@@ -117,6 +117,8 @@ def lr_range(
             display.message(f"note: {note}")
         with open_directory(plan, results, resume, display.message) as directory:
             try:
+                for line in banner(plan.run):
+                    display.message(line)
                 records = run_trials(plan, directory, display)
                 display.stop()
                 print_report(directory, records, console)

@@ -73,7 +73,7 @@ def run(
     Exit codes: 0 fine, 1 a trial failed (or what --fail-on names) or a search found nothing, 2 bad input, 130
     interrupted.
     """
-    from fusetune.bench.report import Progress
+    from fusetune.bench.report import Progress, banner
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import SearchDesign, load_spec
 
@@ -87,6 +87,8 @@ def run(
         plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
         with open_directory(plan, results, resume, display.message) as directory:
             try:
+                for line in banner(plan.run):
+                    display.message(line)
                 if searches:
                     from fusetune.bench.search import run_search
 

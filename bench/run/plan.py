@@ -16,7 +16,6 @@ from fusetune.bench.machine import describe_machine, source_state, versions
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
 from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
-from fusetune.bench.stats import caveats_of
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
 from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
@@ -39,7 +38,7 @@ Announce = Callable[[str], None]
 class Display(Protocol):
     """Shows a run while it goes on."""
 
-    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None:
+    def start(self, total: int, done: int) -> None:
         """The run begins: `total` trials, `done` of them recorded before."""
 
     def message(self, text: str) -> None:
@@ -72,14 +71,6 @@ class RunPlan:
     setup: WorkerSetup
     hard_timeout_s: float | None
     jobs: int
-
-    @property
-    def banner(self) -> list[str]:
-        """The lines before the first trial: caveats, and the profile that was merged over the spec."""
-        lines = [caveat.sentence for caveat in caveats_of(self.run, [])]
-        if self.run["profile"]:
-            lines.append(f"profile {self.run['profile']}: {'; '.join(self.run['profile_changes'])}")
-        return lines
 
 
 def make_plan(
@@ -227,7 +218,7 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     keeper = RecordKeeper(plan.run, directory, done)
     have = {record.trial for record in done}
     missing = [trial for trial in plan.trials if trial.id not in have]
-    display.start(len(plan.trials), len(done), plan.banner)
+    display.start(len(plan.trials), len(done))
     if not missing:
         return keeper.records
     first = make_worker(plan, directory, 0)

@@ -78,7 +78,7 @@ def _header(study: SearchStudy) -> str:
     return (
         f"{study.run['spec']['name']}: search for the best {study.plan.metric}, "
         f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}, "
-        f"{'with' if study.plan.prior else 'without'} a prior from earlier runs"
+        f"{study.prior}"
     )
 
 

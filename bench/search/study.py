@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from fusetune.bench.results import Record
 from fusetune.bench.search.for_optuna import importances_of, predicted_study
-from fusetune.bench.search.plan import SearchPlan, is_left, plan_of
+from fusetune.bench.search.plan import SearchPlan, is_left, plan_of, prior_words
 from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import Caveat, caveats_of
@@ -44,6 +44,7 @@ class SearchStudy:
         run: run.json.
         path: the run's directory.
         plan: what was asked for.
+        prior: whether earlier runs had a say, and of which factors and values they know nothing.
         winner: its configuration; None when nothing reported a value.
         value, epoch: what it reached in the search.
         fresh: on fresh seeds.
@@ -61,6 +62,7 @@ class SearchStudy:
     run: Mapping[str, Any]
     path: Path
     plan: SearchPlan
+    prior: str
     winner: dict[str, Any] | None
     value: float | None
     epoch: int | None
@@ -115,6 +117,7 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], directory: s
         run=run,
         path=path,
         plan=plan,
+        prior=prior_words(plan),
         winner=best.config if best else None,
         value=best.value if best else None,
         epoch=best.epoch if best else None,

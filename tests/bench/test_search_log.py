@@ -21,7 +21,7 @@ from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
 from fusetune.bench.search.event_log import LOG, EventLog
 from fusetune.bench.search.for_optuna import labels, optuna_study, predicted_study
-from fusetune.bench.search.plan import SearchPlan, plan_of
+from fusetune.bench.search.plan import SearchPlan, plan_of, prior_words
 from fusetune.bench.search.report import show_search
 from fusetune.bench.search.state import open_search, read_search
 from fusetune.bench.search.study import fresh_runs, study_search
@@ -145,6 +145,19 @@ def test_choices_that_span_decades_are_drawn_in_decades(tmp_path: Path) -> None:
     assert kinds["base_lr"] == FloatDistribution(0.01, 0.3, log=True)
     assert kinds["width"] == CategoricalDistribution([4, 8])
     assert kinds["schedule"] == CategoricalDistribution(["cosine", "constant"])
+
+
+def test_a_search_says_what_its_prior_knows_nothing_of() -> None:
+    def words(space: dict[str, Any], prior: bool = True) -> str:
+        return prior_words(SearchPlan(space, 3, 0, "val_accuracy", 30, prior, (1,)))
+
+    rates = {"base_lr": [0.01, 0.1]}
+    assert words(rates) == "with a prior from earlier runs"
+    assert words(rates, prior=False) == "without a prior"
+    assert words({**rates, "activation": ["relu", "gelu", "silu"], "depth": [1, 2]}) == (
+        "with a prior from earlier runs, which have no curves for activation gelu, silu; depth"
+    )
+    assert words({"depth": [1, 2]}) == "without a prior, because earlier runs have no curves for depth"
 
 
 def test_the_winners_interval_is_students() -> None:
