@@ -117,11 +117,58 @@ def _launcher(
     leaves: list[_Leaf] = []
     for place, (name, type_) in enumerate(signature.items()):
         leaves += _leaves(f"a{place}", str(name), type_)
+    scope: dict[str, Any] = {
+        "StructError": struct.error,
+        "address": address,
+        "bf16_bits": functools.partial(_bf16_bits, kernel),
+        "error_of": functools.partial(error_of, pointers=[leaf.name for leaf in leaves if leaf.tensor]),
+        "regions": _regions,
+        "lanes_overlap": LANES_OVERLAP.encode(),
+        "check_grid": functools.partial(_check_grid, kernel, cooperative),
+        "fitted": functools.partial(_fitted, kernel, leaves),
+        "for_overlaps": for_overlaps,
+        "meet": functools.partial(_meet, apart),
+        "room_behind": _room_behind,
+        "kernel": kernel,
+        "plain": (torch.Tensor, torch.nn.Parameter),
+        "pack": struct.Struct("=" + "".join(_format(kernel, leaf.type) for leaf in leaves)).pack,
+        "threads": torch.get_num_threads,
+    }
+    exec(_launch_text(leaves, len(signature), cooperative, check_bounds, apart), scope)
+    launch: Callable[..., None] = scope["launch"]
+    return launch
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A number that the kernel takes.
+
+    Args:
+        name: of the argument, and its place where that is a tuple.
+        type: in Triton's words.
+        value: the Python expression for it in the launch function.
+        tensor: that of the tensor, where it is a pointer.
+    """
+
+    name: str
+    type: str
+    value: str
+    tensor: str = ""
+
+
+def _launch_text(
+    leaves: Sequence[_Leaf],
+    arguments: int,
+    cooperative: bool,
+    check_bounds: bool,
+    apart: Sequence[tuple[int, int, bool]],
+) -> str:
+    """Write the two functions of a launcher, `launch` and `bind`, in Python. `_launcher` has the names they use."""
     pointers = sorted({place for first, second, _ in apart for place in (first, second)})
     addresses = "".join(f"    p{place} = {leaves[place].value}\n" for place in pointers)
     written = [f"p{place}" if place in pointers else leaf.value for place, leaf in enumerate(leaves)]
     values = f"({''.join(f'{value}, ' for value in written)})"
-    names = ", ".join(f"a{i}" for i in range(len(signature)))
+    names = ", ".join(f"a{i}" for i in range(arguments))
     overlap = _overlap(leaves, pointers, apart)
     # An argument's own conversion is exact or an error; what it does not take is checked one by one.
     packing = f"""
@@ -133,7 +180,7 @@ def _launcher(
     tensors = [leaf.tensor for leaf in leaves if leaf.tensor]
     if check_bounds:
         packing += f"    packed += regions({', '.join(tensors)})\n"
-    text = f"""
+    return f"""
 def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
     if {"True" if cooperative else "(x | y | z) >> 21"}:
         check_grid(x, y, z)
@@ -172,43 +219,6 @@ def bind(x, y, z, function, one_thread, {names}):
 
 launch.bind = bind
 """
-    scope: dict[str, Any] = {
-        "StructError": struct.error,
-        "address": address,
-        "bf16_bits": functools.partial(_bf16_bits, kernel),
-        "error_of": functools.partial(error_of, pointers=[leaf.name for leaf in leaves if leaf.tensor]),
-        "regions": _regions,
-        "lanes_overlap": LANES_OVERLAP.encode(),
-        "check_grid": functools.partial(_check_grid, kernel, cooperative),
-        "fitted": functools.partial(_fitted, kernel, leaves),
-        "for_overlaps": for_overlaps,
-        "meet": functools.partial(_meet, apart),
-        "room_behind": _room_behind,
-        "kernel": kernel,
-        "plain": (torch.Tensor, torch.nn.Parameter),
-        "pack": struct.Struct("=" + "".join(_format(kernel, leaf.type) for leaf in leaves)).pack,
-        "threads": torch.get_num_threads,
-    }
-    exec(text, scope)
-    launch: Callable[..., None] = scope["launch"]
-    return launch
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """A number that the kernel takes.
-
-    Args:
-        name: of the argument, and its place where that is a tuple.
-        type: in Triton's words.
-        value: the Python expression for it in the launch function.
-        tensor: that of the tensor, where it is a pointer.
-    """
-
-    name: str
-    type: str
-    value: str
-    tensor: str = ""
 
 
 def _leaves(variable: str, name: str, type_: Any) -> Iterator[_Leaf]:
