@@ -1,8 +1,7 @@
 """One launch whose result is known: whether a release of Triton that the tests do not run on gets it right."""
 
-# Triton: constexprs in capitals (N803), arguments without types (mypy).
+# Triton: constexprs in capitals (N803).
 # ruff: noqa: N803
-# mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
 import functools

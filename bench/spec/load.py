@@ -5,7 +5,7 @@ Pydantic finds the errors. Here each finding becomes one sentence: file, line, k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,11 @@ def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> s
 
 def _elsewhere(key: str) -> str | None:
     """Return the key path of another section that has `key`, or our name for another library's key."""
-    for find in (lambda known: key if key in known else None, lambda known: meant(key, known)):
+    finders: tuple[Callable[[list[str]], str | None], ...] = (
+        lambda known: key if key in known else None,
+        lambda known: meant(key, known),
+    )
+    for find in finders:
         for prefix in _WHERE_KEYS_BELONG:
             section = SECTIONS[prefix.rpartition(".")[2]] if prefix else Spec
             known = [name for name in section.model_fields if name not in _EVERYWHERE]

@@ -96,7 +96,8 @@ def left_in_worker(record: Record) -> list[str]:
         >>> left_in_worker(Record("t", {}, 0, "ok", provenance={"left_behind": {"worker_replaced_for": ["thread: a"]}}))
         ['thread: a']
     """
-    return record.provenance.get(LEFT_BEHIND, {}).get(REPLACED_FOR, [])
+    left: list[str] = record.provenance.get(LEFT_BEHIND, {}).get(REPLACED_FOR, [])
+    return left
 
 
 class ProcessState:

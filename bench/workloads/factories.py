@@ -65,7 +65,7 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
                 "Define it there",
             )
         raise InputError.unknown(f"{where}: in module '{module_name}'", function_name, functions)
-    factory = getattr(module, function_name)
+    factory: Callable[..., Any] = getattr(module, function_name)
     if not callable(factory):
         kind = type(factory).__name__
         raise InputError(
