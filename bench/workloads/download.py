@@ -366,7 +366,7 @@ def _start_of(answer: HTTPResponse, url: str, offset: int, size_bytes: int) -> i
         raise DownloadError(
             url,
             f"the server offers {announced} bytes and the file has {size_bytes}",
-            "A log-in page may stand in the network's way, or the file has moved",
+            "A log-in page may intercept the request, or the file has moved",
         )
     return start
 

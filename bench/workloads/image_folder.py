@@ -215,7 +215,7 @@ def _checked(
         raise InputError(here, f"unknown split '{split}'", f"known: {', '.join(SPLITS)}", hint)
     key = os.path.normpath(name)
     if key in lines:
-        raise InputError(here, f"'{name}' stands in line {lines[key]} already", to_do="Keep one")
+        raise InputError(here, f"'{name}' is in line {lines[key]} already", to_do="Keep one")
     lines[key] = line
     file = folder / name
     if not file.is_file():
