@@ -23,7 +23,7 @@ from pydantic import (
 
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results.records import Record, Status
-from fusetune.bench.spec import dotted, named_levels
+from fusetune.bench.spec import dotted, field_of, named_levels
 from fusetune.tuner.training import Target
 
 _MOST_SHOWN = 60
@@ -319,14 +319,14 @@ _TOGETHER = (
     ("lr_interval_low", "lr_interval_high"),
 )
 # Factors with which reports calculate.
-_COUNTED = ("batch_size", "accumulation_steps")
+_COUNTED = ("train.batch_size", "train.accumulation_steps")
 
 
 def _countable(factors: dict[str, Any]) -> dict[str, Any]:
     """Take factors whose counts are counts."""
     for name, value in factors.items():
         is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
-        if name.removeprefix("train.") in _COUNTED and not is_count:
+        if field_of(name) in _COUNTED and not is_count:
             raise ValueError(f"{name} must be a whole number above 0")
     return factors
 

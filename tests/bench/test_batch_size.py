@@ -16,10 +16,13 @@ from torch import nn
 
 from fusetune.bench.batch_size import study as module
 from fusetune.bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
-from fusetune.bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.batch_size.report import _verdict
+from fusetune.bench.batch_size.study import search_batch_sizes, study_batch_sizes, with_limits
+from fusetune.bench.cli import program as cli
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
-from fusetune.bench.report.batch_size import _verdict
+from fusetune.bench.kinds import BATCH_SIZE
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.keeper import RecordKeeper
 from fusetune.bench.results.records import Record
@@ -247,10 +250,10 @@ def test_a_large_size_that_fails_for_an_unknown_reason_is_a_row(
     assert configuration.failure == ""
     failed = [row for row in configuration.rows if row.status == "failed"]
     assert [row.reason for row in failed] == ["RuntimeError: something in a library"] * len(failed)
-    cli._print_report(
+    print_report(
         RunDirectory.open(Path(study.directory or "")),
         RunDirectory.open(Path(study.directory or "")).records()[0],
-        cli.make_console(),
+        make_console(),
     )
     words = " ".join(capsys.readouterr().out.split())
     assert "failed: RuntimeError: something in a library" in words
