@@ -5,7 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.batch_size.accelerators import ACCELERATORS, accelerator
-    from fusetune.bench.batch_size.earlier_runs import TargetRun, find_rate_run, find_target_run
+    from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
     from fusetune.bench.batch_size.measurements import (
         Measurements,
         measure_batch_sizes,
@@ -31,7 +31,6 @@ __all__ = [
     "ConfigurationStudy",
     "Measurements",
     "SizeRow",
-    "TargetRun",
     "accelerator",
     "find_rate_run",
     "find_target_run",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.results import Record
+from fusetune.bench.results import AutoRate, NormsAlongTraining, NormsAtEpoch, Record, StepTimes
 from fusetune.bench.run import (
     OptimizerMaker,
     make_batches,
@@ -35,8 +34,7 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
     """Time training steps at each of `trial.options["sizes"]`, in turn, with one model.
 
     Returns:
-        a record whose provenance has, under `step_times_s`, the seconds of a step in each round by batch size, and
-        under `processor_missing` the share of the processor that these rounds missed.
+        a record whose outcome is `StepTimes`.
     """
     data = prepare_data(trial, context)
     batches, _, _ = make_batches(trial, data, context.device)
@@ -44,8 +42,8 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
     measured = measure_step_times(
         {size: make(size) for size in trial.options["sizes"]}, stopwatch=Stopwatch(context.device)
     )
-    provenance = {"step_times_s": measured.seconds, "processor_missing": measured.contention.missing}
-    return Record(trial.id, trial.factors, trial.seed, "ok", provenance=provenance)
+    outcome = StepTimes(measured.seconds, measured.contention.missing)
+    return Record(trial.id, trial.factors, trial.seed, "ok", outcome=outcome)
 
 
 def measure_noise(trial: Trial, context: WorkerContext) -> Record:
@@ -55,8 +53,7 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     measured before training only.
 
     Returns:
-        a record whose provenance has, under `points`, the norms at each epoch, and under `samples` the set's size. With
-        `base_lr: auto` also, under `note`, what became of it.
+        a record whose outcome is `NormsAlongTraining`.
 
     Raises:
         ValueError: too few samples to tell noise from gradient.
@@ -64,17 +61,18 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     data = prepare_data(trial, context)
     batches, _, _ = make_batches(trial, data, context.device)
     spec = trial.spec
-    known: dict[str, Any] = {}
+    chosen: AutoRate | None = None
+    note = ""
     epochs = trial.options["noise_epochs"]
     if spec.train.base_lr == AUTO:
         trial = dataclasses.replace(trial, spec=with_base_lr(spec, ANY_LR))
         try:
-            spec, known = resolve_auto(spec, ready_model(trial, context, batches), batches, trial.seed)
+            spec, chosen = resolve_auto(spec, ready_model(trial, context, batches), batches, trial.seed)
         except InputError as error:
             spec, epochs = trial.spec, [0]
-            known["note"] = f"before training only: {error}"
+            note = f"before training only: {error}"
         else:
-            known["note"] = f"measured at base_lr {spec.train.base_lr:.3g}, which auto found"
+            note = f"measured at base_lr {spec.train.base_lr:.3g}, which auto found"
     small, big = pair_sizes(spec.train.batch_size, batches.samples)
     points = norms_along_training(
         ready_model(trial, context, batches),
@@ -85,12 +83,23 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
         small=small,
         big=big,
     )
-    provenance = {
-        "points": [dataclasses.asdict(point) for point in points],
-        "samples": batches.samples,
-        **known,
-    }
-    return Record(trial.id, trial.factors, trial.seed, "ok", provenance=provenance)
+    outcome = NormsAlongTraining(
+        tuple(
+            NormsAtEpoch(
+                point.epoch,
+                point.steps,
+                point.norms.small,
+                point.norms.big,
+                tuple(point.norms.small_squares),
+                tuple(point.norms.big_squares),
+            )
+            for point in points
+        ),
+        batches.samples,
+        note,
+        chosen,
+    )
+    return Record(trial.id, trial.factors, trial.seed, "ok", outcome=outcome)
 
 
 def pair_sizes(batch_size: int, samples: int) -> tuple[int, int]:

@@ -19,11 +19,10 @@ from fusetune.bench.batch_size import (
     ConfigurationStudy,
     Measurements,
     SizeRow,
-    TargetRun,
 )
 from fusetune.bench.invocation import invocation
 from fusetune.bench.report.caveats import caveat_lines
-from fusetune.bench.results import Pictures
+from fusetune.bench.results import EarlierTrainings, Pictures
 from fusetune.bench.stats import configuration_label, counted, percent
 from fusetune.bench.units import format_bytes, format_count, format_seconds
 from fusetune.tuner.batch_size import Throughput, smoothed_step_times
@@ -262,7 +261,7 @@ def relative_times(measured: Measurements) -> dict[int, float]:
     return {size: time / least for size, time in times.items()}
 
 
-def _trainings(runs: TargetRun) -> Table:
+def _trainings(runs: EarlierTrainings) -> Table:
     """Make the table of trainings to the target that were there."""
     table = _empty_table("batch", "trainings", "reached", "steps to target", "time to target")
     for row in runs.rows:

@@ -17,7 +17,7 @@ from torch import nn
 
 from fusetune.bench.catalog import MODELS, OPTIMIZERS
 from fusetune.bench.errors import InputError
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RehearsalOutcome
 from fusetune.bench.run.threads import samples_of
 from fusetune.bench.spec import AUTO, Data, OptimizerFactory, Source, Spec, Trial
 from fusetune.bench.workers import WorkerContext, keep_headers_private
@@ -66,7 +66,6 @@ def rehearse_trial(trial: Trial, context: WorkerContext) -> Record:
     """Build what the trial will build, so that a wrong spec is refused before anything is trained."""
     # What a range test is to find does not decide whether anything can be built.
     spec = trial.spec if trial.spec.train.base_lr != AUTO else with_base_lr(trial.spec, _ANY_LR)
-    provenance: dict[str, Any] = {"bad_input": True}
     try:
         data = prepare_data(trial, context)
         batches, validation, _ = make_batches(trial, data, context.device)
@@ -86,10 +85,11 @@ def rehearse_trial(trial: Trial, context: WorkerContext) -> Record:
         resolve_precision(spec.train.precision, context.device)
     except (InputError, ValueError) as error:
         reason = " ".join(str(error).split())
-        return Record(trial.id, trial.factors, trial.seed, "failed", reason, provenance=provenance)
+        outcome = RehearsalOutcome(bad_input=True)
+        return Record(trial.id, trial.factors, trial.seed, "failed", reason, outcome=outcome)
     times = _time_threads(replace(trial, spec=spec), context) if trial.thread_counts else {}
-    built = {"built": _built(spec, data.splits)}
-    return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times), provenance=built)
+    outcome = RehearsalOutcome(built=_built(spec, data.splits))
+    return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times), outcome=outcome)
 
 
 def _time_threads(trial: Trial, context: WorkerContext) -> dict[int, list[float]]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fusetune.bench.errors import InputError
+from fusetune.bench.results import AutoRate
 from fusetune.bench.run.assembly import OptimizerMaker, with_base_lr
 from fusetune.bench.spec import AUTO, Spec
 from fusetune.tuner.learning_rate import LRRange, lr_range_test
@@ -48,8 +49,8 @@ def find_learning_rate(
     )
 
 
-def resolve_auto(spec: Spec, model: nn.Module, batches: Batches, seed: int) -> tuple[Spec, dict[str, Any]]:
-    """Put a number in the place of `base_lr: auto`; the second value is the record's provenance of it, or empty.
+def resolve_auto(spec: Spec, model: nn.Module, batches: Batches, seed: int) -> tuple[Spec, AutoRate | None]:
+    """Put a number in the place of `base_lr: auto`. The second value says how it comes about; None without `auto`.
 
     Mutates: moves the model to the batches' device.
 
@@ -57,18 +58,13 @@ def resolve_auto(spec: Spec, model: nn.Module, batches: Batches, seed: int) -> t
         InputError: the range test cannot tell a rate.
     """
     if spec.train.base_lr != AUTO:
-        return spec, {}
+        return spec, None
     place_model(model, batches)
     found = find_learning_rate(spec, model, batches, seed)
     if found.suggestion is None:
         raise InputError(f"train.base_lr: auto finds no learning rate; {found.reason}. Give a number")
-    chosen = {
-        "base_lr": found.suggestion,
-        "interval": list(found.interval) if found.interval else None,
-        "reason": found.reason,
-        "warnings": list(found.warnings),
-    }
-    return with_base_lr(spec, found.suggestion), {"base_lr_auto": chosen}
+    chosen = AutoRate(found.suggestion, found.interval, found.reason, tuple(found.warnings))
+    return with_base_lr(spec, found.suggestion), chosen
 
 
 def place_model(model: nn.Module, batches: Batches) -> None:

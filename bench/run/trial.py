@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from fusetune.bench.results import Record, Status
+from fusetune.bench.results import ContendedEpochs, Record, Status, TrainingOutcome
 from fusetune.bench.run.assembly import (
     OptimizerMaker,
     fuse_activations,
@@ -46,7 +46,7 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
         on_progress: called with what the training reports, see `tuner.training.loop.train`.
 
     Returns:
-        A record. A rehearsal's is `failed`, with `bad_input` in its provenance, when the spec asks for what can't be.
+        A record. A rehearsal of a spec that cannot be built is `failed`, with `bad_input` in its outcome.
 
     Raises:
         Whatever the trial's own code raises, out of memory included: the worker turns it into a record.
@@ -131,12 +131,11 @@ def trial_epochs(
         curve=training.curve,
         provenance={
             **_provenance(trial, context),
-            **chosen_lr,
-            **_contention(training),
             **_kernel_paths(spec, make_optimizer.path(activations_path), torch.device(context.device)),
             "peak_bytes_of": peak_of,
         },
         findings=_findings(training, validation.samples),
+        outcome=TrainingOutcome(chosen_lr, _contention(training)),
     )
 
 
@@ -152,20 +151,19 @@ def _samples(training: Training) -> dict[str, list[float]]:
     return {name: [round(value, 9) for value in values] for name, values in samples.items()}
 
 
-def _contention(training: Training) -> dict[str, Any]:
+def _contention(training: Training) -> ContendedEpochs | None:
     """Say which epochs were timed while others had the processor, and what shows it."""
     whole = total(training.contention)
     contended = [epoch for epoch, part in enumerate(training.contention, start=1) if part.contended]
     if not contended and not training.replaced_step_times_s:
-        return {}
-    evidence = {
-        "epochs": contended,
-        "timed_again": sorted(training.replaced_step_times_s),
-        "involuntary_switches": whole.involuntary_switches,
-        "stolen": round(whole.stolen, 4),
-        "load": whole.load,
-    }
-    return {"contention": evidence}
+        return None
+    return ContendedEpochs(
+        epochs=tuple(contended),
+        timed_again=tuple(sorted(training.replaced_step_times_s)),
+        involuntary_switches=whole.involuntary_switches,
+        stolen=round(whole.stolen, 4),
+        load=whole.load,
+    )
 
 
 def _kernel_paths(spec: Spec, paths: dict[str, str], device: torch.device) -> dict[str, Any]:

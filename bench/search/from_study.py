@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import cast
 
-from fusetune.bench.results import Record, Status
+from fusetune.bench.results import Record, Status, TrainingOutcome
 from fusetune.bench.search.state import SearchState
 from fusetune.bench.search.store import BUDGET_SPENT, why_ended
 from fusetune.bench.spec import Trial
@@ -75,5 +75,5 @@ def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[dict[str, f
         f"{reason}; {_GONE}" if reason else _GONE,
         numbers,
         curve=curve,
-        provenance={"from_study": True},
+        outcome=TrainingOutcome(from_study=True),
     )

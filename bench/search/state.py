@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusetune.bench.results import Record
+from fusetune.bench.search.step import with_epochs_made_again
 from fusetune.bench.search.store import SearchPlan, SearchStore
 from fusetune.bench.spec import Spec, Trial, make_trial
 from fusetune.tuner.search import Searcher, SearchTrial
@@ -29,6 +30,4 @@ class SearchState:
 
     def with_repeats(self, trial: SearchTrial, record: Record) -> Record:
         """Return a trial's record with how many of its epochs were made once more, in all workers together."""
-        repeats = self.store.repeats(trial)
-        provenance = {"epochs_made_again": repeats} if repeats else {}
-        return dataclasses.replace(record, provenance={**record.provenance, **provenance})
+        return with_epochs_made_again(record, self.store.repeats(trial))

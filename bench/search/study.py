@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 from scipy.stats import t as student
 
-from fusetune.bench.results import Pictures, Record
+from fusetune.bench.results import Pictures, Record, TrainingOutcome
 from fusetune.bench.search.store import SearchPlan, is_left, plan_of, read_search
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import Caveat, caveats_of
@@ -154,9 +154,11 @@ def found_nothing(spec: Mapping[str, Any], path: Path) -> bool:
 def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     """Return which learning rate a range test found for each of the winner's trainings."""
     found = {
-        record.seed: float(record.provenance["base_lr_auto"]["base_lr"])
+        record.seed: record.outcome.base_lr_auto.base_lr
         for record in records
-        if record.provenance.get("base_lr_auto") and _is_of(record, winner)
+        if isinstance(record.outcome, TrainingOutcome)
+        and record.outcome.base_lr_auto is not None
+        and _is_of(record, winner)
     }
     return tuple(sorted(found.items()))
 

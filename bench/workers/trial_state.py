@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import WorkerEvents
 from fusetune.bench.terminal import one_line
 from fusetune.bench.workers.guard import descendants, kill_descendants
 
@@ -47,9 +47,6 @@ _LIBRARIES_VARIABLES = (
     "CUDA_MODULE_LOADING",
 )
 _LONGEST = 60
-# Under this name stands in the provenance of a record what its trial left behind.
-LEFT_BEHIND = "left_behind"
-REPLACED_FOR = "worker_replaced_for"
 # Threads that are about to end are waited for so long.
 _MOMENT_S = 0.5
 
@@ -69,34 +66,6 @@ class Setting:
     read: Callable[[], Any]
     write: Callable[[Any], object] | None = None
     silent: bool = False
-
-
-@dataclass(frozen=True)
-class LeftBehind:
-    """What a trial has changed.
-
-    Args:
-        put_back: was changed, and is as before.
-        stays: cannot be put back.
-    """
-
-    put_back: tuple[str, ...] = ()
-    stays: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, list[str]]:
-        """Return what stands in a record's provenance. Empty where nothing was changed."""
-        parts = {"put_back": list(self.put_back), REPLACED_FOR: list(self.stays)}
-        return {name: found for name, found in parts.items() if found}
-
-
-def left_in_worker(record: Record) -> list[str]:
-    """Return what a record's trial has left in its worker for good.
-
-    Example:
-        >>> left_in_worker(Record("t", {}, 0, "ok", provenance={"left_behind": {"worker_replaced_for": ["thread: a"]}}))
-        ['thread: a']
-    """
-    return record.provenance.get(LEFT_BEHIND, {}).get(REPLACED_FOR, [])
 
 
 class ProcessState:
@@ -123,7 +92,7 @@ class ProcessState:
         self._threads = set(threading.enumerate())
         self._family = self._family_now()
 
-    def put_back(self, *, paused: bool = False) -> LeftBehind:
+    def put_back(self, *, paused: bool = False) -> WorkerEvents:
         """Put back what can be, end leftover processes, and say what was changed.
 
         Args:
@@ -154,7 +123,7 @@ class ProcessState:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
             stays += [f"thread: {thread.name}" for thread in self._leftover_threads()]
             changed += [f"process ended: {name}" for name in self._end_processes()]
-        return LeftBehind(tuple(map(one_line, changed)), tuple(map(one_line, stays)))
+        return WorkerEvents(tuple(map(one_line, changed)), tuple(map(one_line, stays)))
 
     def _leftover_threads(self) -> list[threading.Thread]:
         """Return threads of Python that run on and are no library's."""

@@ -22,10 +22,11 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.report.batch_size import _verdict
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.keeper import RecordKeeper
+from fusetune.bench.results.outcomes import MemoryPrediction, MemoryProbe, ThroughputOutcome, WorkerEvents
 from fusetune.bench.results.records import Record
 from fusetune.bench.run.plan import RunPlan, make_plan
 from fusetune.bench.spec.load import load_spec
-from fusetune.bench.workers.executors import UNEXPLAINED_KILL, WorkerExecutor
+from fusetune.bench.workers.executors import WorkerExecutor
 from fusetune.bench.workers.memory_limit import Footprint, MemoryBudget
 from fusetune.bench.workers.worker import WorkerContext
 from fusetune.tuner.batch_size.largest import CPU_OVERHEAD
@@ -265,8 +266,8 @@ def test_a_kill_that_no_limit_explains_is_tried_once_more(
         size = trial.factors["batch_size"]
         asked.append(size)
         if len(asked) in (1, 3, 4):
-            reason, unexplained = "the worker was killed by SIGKILL", {UNEXPLAINED_KILL: True}
-            return Record(trial.id, trial.factors, 0, "failed", reason, provenance=unexplained)
+            reason, unexplained = "the worker was killed by SIGKILL", WorkerEvents(unexplained_kill=True)
+            return Record(trial.id, trial.factors, 0, "failed", reason, worker=unexplained)
         return Record(trial.id, trial.factors, 0, "ok", values={"needed_bytes": (20 + 0.004 * size) * MIB})
 
     answer_probes(monkeypatch, answer)
@@ -366,17 +367,14 @@ def memory() -> StepMemory:
 
 
 def records(*probes: tuple[int, str, float]) -> list[Record]:
-    prediction = {
-        "memory": memory().as_dict(),
-        "samples": 1000,
-        "limit_bytes": 400 * MIB,
-        "limit_source": "--memory",
-        "loading_bytes": 0,
-    }
-    made = [Record("seed=0,prediction", {}, 0, "ok", provenance={"prediction": prediction})]
+    prediction = MemoryPrediction(memory().as_dict(), 1000, 400 * MIB, "--memory", loading_bytes=0)
+    made = [Record("seed=0,prediction", {}, 0, "ok", outcome=prediction)]
     for number, (size, status, needed) in enumerate(probes, start=1):
         values = {"needed_bytes" if status == "ok" else "wanted_bytes": needed}
-        made.append(Record(f"probe={number}", {"batch_size": size}, 0, status, values=values))  # type: ignore[arg-type]
+        probe = Record(
+            f"probe={number}", {"batch_size": size}, 0, status, values=values, outcome=MemoryProbe()
+        )  # type: ignore[arg-type]
+        made.append(probe)
     return made
 
 
@@ -451,7 +449,7 @@ def test_sizes_that_were_not_run_have_the_bytes_they_need() -> None:
 
 def test_measurements_of_other_kinds_are_left_out() -> None:
     made = records((100, "ok", 170.0 * MIB))
-    other = dataclasses.replace(made[1], trial="other", provenance={"measurement": "throughput"})
+    other = dataclasses.replace(made[1], trial="other", outcome=ThroughputOutcome())
     assert study_batch_sizes(RUN, [*made, other], None) == study_batch_sizes(RUN, made, None)
 
 
