@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make run` and `make test`. The README shows the pip commands they stand for.
+# Two commands on a fresh machine: `make run` and `make test`. docs/start.md shows the pip commands they stand for.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,16 +56,22 @@ chaos: $(VENV)/installed-test
 # The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
 # few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,
 # and `make -k versions` goes on after a pair that fails. A cap that pip's configuration sets on this machine is lifted.
-VERSIONS := 3.7.1-2.13.0 3.8.0-2.14.1 3.9.0-2.15.0
+# The oldest pair runs on the oldest Python that is found here, the newest on the newest: `PYTHON=python3.12` for another.
+VERSIONS := 3.5.0-2.9.0 3.7.1-2.13.0 3.8.0-2.14.1 3.9.0-2.15.0
+
+runs = $(firstword $(foreach python,$(1),$(if $(shell $(python) -c "import ensurepip, venv" 2>/dev/null && echo yes),$(python))))
+pythons = $(foreach version,$(1),python$(version) $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(version).*/bin/python))
+python-3.5.0-2.9.0 = $(call runs,$(call pythons,3.10 3.11 3.12))
+python-3.9.0-2.15.0 = $(call runs,$(call pythons,3.14 3.13 3.12 3.11))
 
 versions: $(VERSIONS:%=versions-%)
 
 versions-%: build/versions/%/installed
-	$(<D)/bin/python -m pytest -n auto --maxprocesses 4 $(or $(ONLY),tests/kernels tests/tuner tests/bench)
+	$(<D)/bin/python -m pytest -n auto --maxprocesses 4 $(or $(ONLY),tests/kernels tests/tuner tests/bench src/fusetune)
 
 .PRECIOUS: build/versions/%/installed
 build/versions/%/installed: pyproject.toml constraints.txt
-	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@test -x $(@D)/bin/python || $(or $(if $(filter file,$(origin PYTHON)),$(python-$*)),$(PYTHON)) -m venv $(@D)
 	@echo "installing triton and torch $* into $(@D)"
 	grep -vE '^(torch|triton)==' constraints.txt > $(@D)/constraints.txt
 	PIP_CONFIG_FILE=/dev/null $(@D)/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -21,8 +21,10 @@ from importlib import import_module
 from types import FunctionType, MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from fusetune.errors import StateError
+
 # Releases of Triton that the tests run on, and the release of PyTorch that each belongs to.
-TESTED: Mapping[str, str] = MappingProxyType({"3.7": "2.13", "3.8": "2.14", "3.9": "2.15"})
+TESTED: Mapping[str, str] = MappingProxyType({"3.5": "2.9", "3.7": "2.13", "3.8": "2.14", "3.9": "2.15"})
 
 Purpose = Literal["launch", "compile"]
 
@@ -210,7 +212,7 @@ def registered(plug_in: _Class) -> _Class:
 
 def _refusal(name: str) -> Any:
     def refuse(*_: Any, **__: Any) -> Any:
-        raise RuntimeError(f"{name}: Triton {release()} asks for it; {_known()}.")
+        raise StateError(name, f"Triton {release()} asks for it", f"{_known()}.")
 
     return refuse
 
@@ -259,6 +261,13 @@ def options_elsewhere() -> Mapping[str, Any]:
                 target = __getattr__("GPUTarget")(*_TARGETS[name])
                 found.update(vars(backend.compiler(target).parse_options({"enable_fp_fusion": True})))
     return found
+
+
+@functools.cache
+def descriptors_round() -> bool:
+    """Return whether a tensor descriptor carries a flag that rounds fp32 to TF32: from Triton 3.6 on."""
+    fields = import_module("triton.tools.tensor_descriptor").TensorDescriptor.__dataclass_fields__
+    return "round_f32_to_tf32" in fields
 
 
 def fuses_by_default() -> bool:

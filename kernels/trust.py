@@ -39,8 +39,11 @@ def distrust(path: Path) -> Distrust | None:
         OSError: the path cannot be looked at.
 
     Example:
-        >>> distrust(Path("/")) is None
-        True
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder).chmod(0o777)
+        ...     distrust(Path(folder)) is None
+        False
     """
     ahead = [*reversed(path.absolute().parts)]
     here, links = Path(ahead.pop()), 0

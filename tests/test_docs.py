@@ -18,8 +18,8 @@ from fusetune.tuner.schedules.table import SCHEDULES
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SPEC_PAGE = (ROOT / "docs" / "spec.md").read_text()
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "kernels/cpu/README.md")
+PAGES = [ROOT / name for name in NAMES if (ROOT / name).exists()] + sorted((ROOT / "docs").glob("*.md"))
 
 
 def in_backticks(text: str) -> set[str]:
@@ -86,7 +86,7 @@ def commands_of(text: str) -> list[list[str]]:
     return [shlex.split(command) for command in found]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_docs_exist_with_their_options(page: Path) -> None:
     for name, *arguments in commands_of(page.read_text()):
         command = commands.commands[name]
@@ -121,10 +121,24 @@ def test_make_and_readme_name_the_same_commands() -> None:
     assert "python -m bench run specs/cifar.yaml" in README
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def without_code(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that links give to a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", without_code(page.read_text()), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            found = page.parent / name if name else page
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found), target
 
 
 def test_the_design_page_places_every_module() -> None:

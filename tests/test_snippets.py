@@ -6,8 +6,9 @@ The rules, by language:
 - A block whose first line is `# name.py` or `# name.yaml` is that file, for the blocks after it.
 - `yaml` with data, model and train is a spec. Any other replaces keys of the last such spec of its page, or of the
   README's without its factors. Each is loaded and expanded.
-- `sh`: lines of INSTALLS are left out. A `python -m bench` command runs in this process up to its first worker and
-  from the report on: options, spec, data, plan, directory, report and exit code are the real ones, nothing is trained.
+- `sh`: lines of INSTALLS are left out. `python name.py` runs that file in a process of its own.
+- A `python -m bench` command runs in this process up to its first worker and from the report on: options, spec, data,
+  plan, directory, report and exit code are the real ones, nothing is trained.
   Each run is given the id that the page's later commands name.
 - docs/own-data.md is trained for real besides, for its files meet the workers only there.
 - `text` is output, `csv` a file's content.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +36,8 @@ from fusetune.bench.workloads import cifar10
 from fusetune.bench.workloads.download import DownloadError
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "kernels/cpu/README.md")
+PAGES = [ROOT / name for name in NAMES if (ROOT / name).exists()] + sorted((ROOT / "docs").glob("*.md"))
 # What makes an environment or runs all tests: commands that the test's own environment was made by.
 INSTALLS = ("python3 -m venv ", "pip install ", "python -m pytest")
 FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
@@ -50,7 +52,7 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
 
 def with_blocks(*languages: str) -> Any:
     pages = [page for page in PAGES if blocks(page, *languages)]
-    return pytest.mark.parametrize("page", pages, ids=lambda page: page.name)
+    return pytest.mark.parametrize("page", pages, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @pytest.fixture
@@ -120,12 +122,14 @@ def bench(arguments: list[str]) -> int:
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """The bench commands of a shell block. Other lines than INSTALLS are an error."""
+    """The bench commands of a shell block. Files are run. Other lines than those and INSTALLS are an error."""
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):
         words = shlex.split(line, comments=True)
         if words[:3] == ["python", "-m", "bench"]:
             found.append(words[3:])
+        elif words[0] == "python" and words[1:] and words[1].endswith(".py"):
+            subprocess.run([sys.executable, *words[1:]], check=True)
         else:
             assert line.startswith(INSTALLS), line
     return found
@@ -133,10 +137,14 @@ def commands_in(text: str) -> list[list[str]]:
 
 @with_blocks("sh")
 def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("fusetune.bench.run.plan.run_trials", "fusetune.bench.search.run.run_search"):
+    # The faces that the commands import from. A face that first loads a name from a patched file would keep the patch.
+    for place in (
+        "fusetune.bench.run.run_trials",
+        "fusetune.bench.search.run_search",
+        "fusetune.bench.batch_size.search_batch_sizes",
+        "fusetune.bench.batch_size.measure_batch_sizes",
+    ):
         monkeypatch.setattr(place, lambda *_arguments: [])
-    monkeypatch.setattr("fusetune.bench.batch_size.study.search_batch_sizes", lambda *_arguments: [])
-    monkeypatch.setattr("fusetune.bench.batch_size.measurements.measure_batch_sizes", lambda *_arguments: [])
     named = dict(RUN.findall(page.read_text()))
     for language, text in blocks(page, "python", "yaml", "sh"):
         paste(language, text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusetune.bench.errors import unknown_name
+from fusetune.bench.errors import InputError
 
 _MIB = 2**20
 _GIB = 2**30
@@ -76,5 +76,5 @@ def accelerator(name: str) -> Accelerator:
         False
     """
     if name not in ACCELERATORS:
-        raise unknown_name("--device", name, ACCELERATORS)
+        raise InputError.unknown("--device", name, ACCELERATORS)
     return ACCELERATORS[name]

@@ -99,7 +99,9 @@ def find_target_run(
         directory = RunDirectory.open(path)
         obstacle = _obstacle(directory.run, spec) or _other_data(directory.run, fingerprint)
         if obstacle:
-            raise InputError(f"--runs {path}: {obstacle}. Give a run of this spec that varied batch_size")
+            raise InputError(
+                f"--runs {path}", obstacle, to_do="Give a run of this spec that varied batch_size"
+            )
         return _read(directory)
     for directory in _readable_runs(results / str(spec["name"])):
         if not (_obstacle(directory.run, spec) or _other_data(directory.run, fingerprint)):

@@ -18,6 +18,7 @@ from fusetune.bench.run import (
 )
 from fusetune.bench.spec import AUTO, Trial
 from fusetune.bench.workers import WorkerContext
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.batch_size import measure_step_times, norms_along_training
 from fusetune.tuner.measure import Stopwatch
 
@@ -115,7 +116,9 @@ def pair_sizes(batch_size: int, samples: int) -> tuple[int, int]:
     most = min(MOST_SAMPLES, samples // 2)
     small = min(batch_size, MOST_SMALL, most // LEAST_PARTS)
     if small < 2 <= batch_size or small < 1:
-        raise ValueError(f"the noise scale needs more than the {samples} training samples there are")
+        raise InvalidValueError(
+            "batch_size", f"the noise scale needs more than the {samples} training samples there are"
+        )
     parts = LEAST_PARTS
     while 2 * parts * small <= most:
         parts *= 2

@@ -161,7 +161,7 @@ def with_limits(
     limit = memory_bytes or spec.limits.memory
     if limit is None and device is None:
         raise InputError(
-            "--memory: is missing, and the spec has no limits.memory. Add it, like --memory 8GiB"
+            "--memory", "is missing, and the spec has no limits.memory", to_do="Add it, like --memory 8GiB"
         )
     batch_keys = {_FACTOR, f"train.{_FACTOR}"}
     spec = without_factors(spec, lambda key: not grid or key in batch_keys)
@@ -241,7 +241,7 @@ def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> MemoryPred
     try:
         rehearsal = executor.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if isinstance(rehearsal.outcome, RehearsalOutcome) and rehearsal.outcome.bad_input:
-            raise InputError(named(plan.run["spec_path"], rehearsal.reason))
+            raise InputError("", named(plan.run["spec_path"], rehearsal.reason))
         record = keeper.keep(executor.run(job, _ignore), trial.source)
     finally:
         executor.close()
@@ -290,18 +290,22 @@ def check_room(label: str, prediction: MemoryPrediction, weights_bytes: int, one
     limit_bytes, source = prediction.limit_bytes, prediction.limit_source
     if not limit_bytes:
         raise InputError(
-            f"{source}: leaves no memory; the process holds all of it already. Raise that limit, or use less"
+            source, "leaves no memory", "the process holds all of it already", "Raise that limit, or use less"
         )
-    limit = f"{source}: {format_bytes(limit_bytes)}"
+    limit = format_bytes(limit_bytes)
     if weights_bytes > limit_bytes:
         raise InputError(
-            f"{limit} is less than the weights of {label}, which take {format_bytes(weights_bytes)}. "
-            "Raise the limit, or use a smaller model"
+            source,
+            f"{limit} is less than the weights of {label}, which take {format_bytes(weights_bytes)}",
+            to_do="Raise the limit, or use a smaller model",
         )
     if one_sample_bytes > limit_bytes:
         raise InputError(
-            f"{limit} holds no batch of {label}; one sample needs at least {format_bytes(one_sample_bytes)}, the "
-            f"weights alone {format_bytes(weights_bytes)}. Raise the limit, or use a smaller model or data set"
+            source,
+            f"{limit} holds no batch of {label}",
+            f"one sample needs at least {format_bytes(one_sample_bytes)}, the weights alone "
+            f"{format_bytes(weights_bytes)}",
+            "Raise the limit, or use a smaller model or data set",
         )
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fusetune import __version__
-from fusetune.bench.errors import BenchError, InputError, closest
+from fusetune.bench.errors import BenchError, InputError
 from fusetune.bench.interrupts import handlers_restored, ignore_interrupts
 from fusetune.bench.invocation import invocation
 from fusetune.bench.path_checks import is_file
 from fusetune.bench.terminal import SafeConsole, StandardStreams, say
+from fusetune.closest_name import closest
 
 if TYPE_CHECKING:
     from fusetune.bench.report import Progress
@@ -363,9 +364,9 @@ def lr_range(
     for name in ("lr_min", "lr_max"):
         if not math.isfinite(options[name]):
             option = name.removeprefix("lr_")
-            raise InputError(f"--{option}: {options[name]:g} must be finite. Give a rate above 0")
+            raise InputError(f"--{option}", f"{options[name]:g} must be finite", to_do="Give a rate above 0")
     if options["lr_min"] >= options["lr_max"]:
-        raise InputError(f"--min: {options['lr_min']:g} must be below --max, {options['lr_max']:g}")
+        raise InputError("--min", f"{options['lr_min']:g} must be below --max, {options['lr_max']:g}")
     spec, overrides = _what_to_run(spec, overrides, resume)
     console = make_console()
     display = Progress(console)
@@ -527,7 +528,9 @@ def _epochs(text: str) -> list[int]:
     """Read --noise-epochs."""
     parts = text.replace(" ", "").split(",")
     if not all(part.isdecimal() and len(part) < _MOST_DIGITS for part in parts):
-        raise InputError(f"--noise-epochs: '{text}' is no list of whole numbers. Write it like 0,1,4")
+        raise InputError(
+            "--noise-epochs", f"'{text}' is no list of whole numbers", to_do="Write it like 0,1,4"
+        )
     return sorted({int(part) for part in parts})
 
 
@@ -538,7 +541,7 @@ def _limit_bytes(text: str | None) -> int | None:
     try:
         return None if text is None else parse_bytes(text)
     except ValueError as error:
-        raise InputError(f"--memory: {error}") from None
+        raise InputError("--memory", str(error)) from None
 
 
 def _what_to_run(
@@ -554,7 +557,9 @@ def _what_to_run(
             overrides = (*earlier["overrides"], *overrides)
             if not is_file(spec):
                 raise InputError(
-                    f"--resume: the run's spec {spec} is not here. Give its path: bench run SPEC --resume DIR"
+                    "--resume",
+                    f"the run's spec {spec} is not here",
+                    to_do="Give its path: bench run SPEC --resume DIR",
                 )
     if spec is None:
         raise click.UsageError("name a SPEC, e.g. specs/cifar.yaml, or --resume DIR")
@@ -598,7 +603,7 @@ def _print_report(directory: RunDirectory, records: Sequence[Record], console: S
         render_pictures(pictures, console)
     else:
         raise InputError(
-            f"{directory.path}: a run of the kind '{kind}' is newer than this program. Update fusetune"
+            directory.path, f"a run of the kind '{kind}' is newer than this program", to_do="Update fusetune"
         )
 
 

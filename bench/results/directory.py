@@ -28,6 +28,7 @@ from fusetune.bench.results.records import SCHEMA_VERSION, Record
 from fusetune.bench.results.schema import LaterVersionError, check_run, record_of, version_of
 from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 from fusetune.bench.spec import difference
+from fusetune.errors import InvalidValueError
 
 # What run.json says where nothing else is given; the first ones held trainings only, and did not say so.
 _ORDINARY: dict[str, Any] = {"kind": "run", "options": {}}
@@ -164,7 +165,7 @@ class RunDirectory:
             ValueError: there are records; they are never removed.
         """
         if (self.path / _RECORDS).exists():
-            raise ValueError(f"{self.path} has records; it stays")
+            raise InvalidValueError(self.path, "has records", "it stays")
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):  # other runs of the spec may be there
@@ -180,7 +181,9 @@ class RunDirectory:
             ValueError: the record holds a NaN or an infinity, or the directory is not open for appending.
         """
         if self._lock is None:
-            raise ValueError(f"{self.path} is not open for appending; use RunDirectory.create or resume")
+            raise InvalidValueError(
+                self.path, "is not open for appending", to_do="Use RunDirectory.create or resume"
+            )
         self._file.append([record.as_dict()])
 
     def records(self) -> tuple[list[Record], list[str]]:
@@ -200,7 +203,7 @@ class RunDirectory:
             try:
                 record: Record = self._file.parse(number, line, lambda content: record_of(content, kind))
             except LaterVersionError as error:
-                raise RunDirectoryError(f"{self._file.where(number)}: {error}") from None
+                raise error.at(self._file.where(number)) from None
             if record.trial in records:
                 where = self._file.where(number)
                 notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
@@ -218,7 +221,7 @@ def find_run(path: Path) -> Path:
         return path
     if not is_folder(path):
         raise RunDirectoryError(
-            f"{path}: is not a directory; a run lies in results/<spec name>/<run id>/. Check the path."
+            path, "is not a directory", "a run lies in results/<spec name>/<run id>/", "Check the path."
         )
     runs = _runs_under(path)
     if runs:
@@ -226,7 +229,10 @@ def find_run(path: Path) -> Path:
     specs = [child.name for child in entries(path) if is_folder(child) and _runs_under(child)]
     if specs:
         raise RunDirectoryError(
-            f"{path}: holds a folder for each spec; known: {', '.join(specs)}. Give one, as in {path / specs[0]}."
+            path,
+            "holds a folder for each spec",
+            f"known: {', '.join(specs)}",
+            f"Give one, as in {path / specs[0]}.",
         )
     raise _not_a_run(path)
 
@@ -241,7 +247,9 @@ def _make_unique(parent: Path) -> Path:
         except FileExistsError:
             continue
         return path
-    raise RunDirectoryError(f"{parent}: no free run id after {_ATTEMPTS} attempts. Start the run again.")
+    raise RunDirectoryError(
+        parent, f"no free run id after {_ATTEMPTS} attempts", to_do="Start the run again."
+    )
 
 
 def _acquire_lock(path: Path) -> int:
@@ -255,7 +263,10 @@ def _acquire_lock(path: Path) -> int:
         owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
         os.close(descriptor)
         raise RunDirectoryError(
-            f"{path}: in use; process {owner or '(unknown)'} is writing to it. Wait for it, or start a new run."
+            path,
+            "in use",
+            f"process {owner or '(unknown)'} is writing to it",
+            "Wait for it, or start a new run.",
         ) from None
     except OSError:
         os.close(descriptor)
@@ -275,14 +286,14 @@ def _read_run(path: Path) -> dict[str, Any]:
         raise unusable(path / _RUN, error) from error
     except (ValueError, RecursionError) as error:
         raise RunDirectoryError(
-            f"{path / _RUN}: is broken; {error}. Restore it, or start a new run."
+            path / _RUN, "is broken", str(error), "Restore it, or start a new run."
         ) from error
     try:
         version = version_of(run)
     except LaterVersionError as error:
-        raise RunDirectoryError(f"{path / _RUN}: {error}") from None
+        raise error.at(path / _RUN) from None
     if version is None:
-        raise RunDirectoryError(f"{path / _RUN}: is broken; it has no schema_version. Restore it.")
+        raise RunDirectoryError(path / _RUN, "is broken", "it has no schema_version", "Restore it.")
     check_run(run, str(path / _RUN))
     return {**_ORDINARY, **run}
 
@@ -290,7 +301,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 def _not_a_run(path: Path) -> RunDirectoryError:
     """Build the error for a directory without a run."""
     return RunDirectoryError(
-        f"{path}: no run is there; a run's directory holds {_RUN}. Give results/<spec name>/<run id>/."
+        path, "no run is there", f"a run's directory holds {_RUN}", "Give results/<spec name>/<run id>/."
     )
 
 
@@ -302,8 +313,9 @@ def _check_unchanged(path: Path, run: Mapping[str, Any], unchanged: Mapping[str,
     if changes:
         listed = "\n".join(f"  {change}" for change in changes)
         raise RunDirectoryError(
-            f"{path}: cannot be continued; the run was started with something else:\n{listed}\n"
-            "Undo the change, or start a new run."
+            path,
+            "cannot be continued",
+            f"the run was started with something else:\n{listed}\nUndo the change, or start a new run.",
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _AUTO = "base_lr_auto"
-_OF_TRAININGS = (_AUTO, "contention", "epochs_made_again", "from_study")
+_OF_TRAININGS = (_AUTO, "contention", "epochs_made_again")
 _OF_RANGE_TESTS = ("reason", "warnings", "confirm_lrs")
 _OF_NOISE = ("small", "big", "samples", "train_batch_size", "note", _AUTO)
 # Trials that came to no end of their own.
@@ -24,7 +24,7 @@ def second_version(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
         >>> old = {"trial": "a", "factors": {}, "status": "ok", "provenance": {"jobs": 1, "from_study": True}}
         >>> new = second_version(old, "search")
         >>> new["provenance"], new["outcome"]
-        ({'jobs': 1}, {'kind': 'training', 'from_study': True})
+        ({'jobs': 1}, {'kind': 'training', 'from_log': True})
     """
     provenance = dict(content.get("provenance", {}))
     left = provenance.pop("left_behind", {})
@@ -64,6 +64,8 @@ def _outcome(content: Mapping[str, Any], provenance: dict[str, Any], kind: str) 
         found = _taken(provenance, _OF_RANGE_TESTS)
         return {"kind": "range_test", **found} if content["status"] not in _WITHOUT_END else None
     found = _taken(provenance, _OF_TRAININGS)
+    if "from_study" in provenance:
+        found["from_log"] = provenance.pop("from_study")
     return {"kind": "training", **found} if found or content["status"] not in _WITHOUT_END else None
 
 

@@ -97,7 +97,7 @@ class LineFile:
 
     def broken(self, number: int, why: str) -> RunDirectoryError:
         """Return the error for a line that is no entry."""
-        return RunDirectoryError(f"{self.where(number)}: not {self._entry}; {why}. {self._remedy}")
+        return RunDirectoryError(self.where(number), f"not {self._entry}", why, self._remedy)
 
     @property
     def torn_note(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fusetune.bench.results.faults import first_fault
+from fusetune.errors import InvalidValueError
 
 _CONFIG = ConfigDict(strict=True)
 _FINITE = ConfigDict(strict=True, allow_inf_nan=False)
@@ -70,7 +71,7 @@ class TrainingOutcome:
         base_lr_auto: what `base_lr: auto` came to, or None.
         contention: None where nothing was contended.
         epochs_made_again: of a search: epochs that were trained once more, because their worker was lost.
-        from_study: of a search: whether the record was put together from the search's study.
+        from_log: of a search: whether the record was put together from the search's log, its worker being lost.
     """
 
     kind: ClassVar[str] = "training"
@@ -79,7 +80,7 @@ class TrainingOutcome:
     base_lr_auto: AutoRate | None = None
     contention: ContendedEpochs | None = None
     epochs_made_again: int = 0
-    from_study: bool = False
+    from_log: bool = False
 
 
 @dataclass(frozen=True)
@@ -447,10 +448,10 @@ def outcome_from_dict(content: Any) -> Outcome:
         'it falls'
     """
     if not isinstance(content, Mapping):
-        raise ValueError(f"outcome: must be an object, is {content!r:.60}")
+        raise InvalidValueError("outcome", f"must be an object, is {content!s:.60}")
     kind = content.get("kind")
     if not isinstance(kind, str) or kind not in _ADAPTERS:
-        raise ValueError(f"outcome.kind: unknown {kind!r:.60}; known: {', '.join(_ADAPTERS)}")
+        raise InvalidValueError.unknown("outcome.kind", kind, OUTCOMES, in_order=True)
     fields = {name: value for name, value in content.items() if name != "kind"}
     if kind == RehearsalOutcome.kind:  # arguments of factories are more than JSON can hold
         return RehearsalOutcome(**fields)
@@ -469,4 +470,4 @@ def _validated(adapter: TypeAdapter[Any], content: Any, where: str) -> Any:
         # As JSON: there a list can be a tuple, and nothing else is taken for what it is not.
         return adapter.validate_json(json.dumps(content))
     except ValidationError as error:
-        raise ValueError(first_fault(error, where)) from None
+        raise InvalidValueError("", first_fault(error, where)) from None

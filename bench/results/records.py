@@ -14,6 +14,7 @@ from fusetune.bench.results.outcomes import (
     outcome_from_dict,
     worker_events_from_dict,
 )
+from fusetune.errors import InvalidValueError
 
 # Of run.json and of each record. docs/records.md says what each version brought.
 SCHEMA_VERSION = 2
@@ -77,5 +78,5 @@ class Record:
             worker=WorkerEvents() if worker is None else worker_events_from_dict(worker),
         )
         if record.status not in STATUSES:
-            raise ValueError(f"unknown status {record.status!r}; known: {', '.join(STATUSES)}")
+            raise InvalidValueError.unknown("status", record.status, STATUSES)
         return record

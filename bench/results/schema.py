@@ -26,6 +26,7 @@ from fusetune.bench.results.faults import bounded, first_fault
 from fusetune.bench.results.first_version import second_version
 from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
 from fusetune.bench.spec import named_levels
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.training import Target
 
 Plain = Annotated[Any, BeforeValidator(bounded)]
@@ -406,8 +407,9 @@ def check_records(run: Mapping[str, Any], records: Sequence[Record], path: Path)
             fault = _curve_fault(record.curve)
         if fault:
             raise RunDirectoryError(
-                f"{path / 'records.jsonl'}: the record of trial {record.trial} {fault}. "
-                "Remove its line, and the trial will be run again on --resume."
+                path / "records.jsonl",
+                f"the record of trial {record.trial} {fault}",
+                to_do="Remove its line, and the trial will be run again on --resume.",
             )
 
 
@@ -425,8 +427,10 @@ def as_written(path: Path, *, by_this_process: bool) -> Iterator[None]:
         if by_this_process:
             raise
         raise RunDirectoryError(
-            f"{path / 'records.jsonl'}: records hold what no run writes; {type(error).__name__}: {error}. "
-            "Restore the file, or start a new run."
+            path / "records.jsonl",
+            "records hold what no run writes",
+            f"{type(error).__name__}: {error}",
+            "Restore the file, or start a new run.",
         ) from error
 
 
@@ -459,21 +463,29 @@ def record_of(content: Any, kind: str) -> Record:
     try:
         model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(first_fault(error)) from None
+        raise InvalidValueError("", first_fault(error)) from None
     if version == 1:
         try:
             return Record.from_dict(second_version(content, kind))
         except ValueError as error:
-            raise ValueError(f"as version 2 names it, {error}") from None
+            raise InvalidValueError("", f"as version 2 names it, {error}") from None
     return Record.from_dict(content)
 
 
 class LaterVersionError(Exception):
-    """A file of a version that this program does not know."""
+    """A file or a line has a schema version that this program does not know."""
 
     def __init__(self, version: int) -> None:
-        super().__init__(
-            f"schema_version {version} is newer than this program; known: up to {SCHEMA_VERSION}. Update fusetune."
+        super().__init__(version)
+        self.version = version
+
+    def at(self, where: object) -> RunDirectoryError:
+        """Return the error for the file or the line."""
+        return RunDirectoryError(
+            where,
+            f"schema_version {self.version} is newer than this program",
+            f"known: up to {SCHEMA_VERSION}",
+            "Update fusetune.",
         )
 
 
@@ -501,7 +513,7 @@ def _check(model: type[BaseModel], content: Any, where: str) -> None:
         model.model_validate(content)
     except ValidationError as error:
         raise RunDirectoryError(
-            f"{where}: is broken; {first_fault(error)}. Restore it, or start a new run."
+            where, "is broken", first_fault(error), "Restore it, or start a new run."
         ) from None
 
 
@@ -510,4 +522,4 @@ def _check_levels(content: Any, where: str) -> None:
     try:
         bounded(content)
     except ValueError as error:
-        raise RunDirectoryError(f"{where}: is broken; {error}. Restore it, or start a new run.") from None
+        raise RunDirectoryError(where, "is broken", str(error), "Restore it, or start a new run.") from None

@@ -72,15 +72,17 @@ def rehearse_trial(trial: Trial, context: WorkerContext) -> Record:
         needed = spec.train.batch_size * spec.train.accumulation_steps
         if needed > batches.samples:
             raise InputError(
-                f"train.batch_size: {spec.train.batch_size} x {spec.train.accumulation_steps} accumulation steps are "
-                f"more than the {batches.samples} training samples. Use a smaller batch or more data"
+                "train.batch_size",
+                f"{spec.train.batch_size} x {spec.train.accumulation_steps} accumulation steps are "
+                f"more than the {batches.samples} training samples",
+                to_do="Use a smaller batch or more data",
             )
         torch.manual_seed(trial.seed)
         model = make_model(spec, data.splits)
         check_output(model, validation, data.splits.num_classes)
         training_plan(spec, len(batches))
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise InputError("model: the model has no parameters to train. Use one that has")
+            raise InputError("model", "the model has no parameters to train", to_do="Use one that has")
         OptimizerMaker(spec)(model.parameters())
         resolve_precision(spec.train.precision, context.device)
     except (InputError, ValueError) as error:
@@ -243,7 +245,7 @@ def check_output(model: nn.Module, batches: Batches, classes: int) -> None:
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InputError(
-            f"model: gives {got} for two samples, not {expected}. Return one logit for each class"
+            "model", f"gives {got} for two samples, not {expected}", to_do="Return one logit for each class"
         )
 
 
@@ -279,8 +281,10 @@ class OptimizerMaker:
             )
         elif implementation == "fused":
             raise InputError(
-                f"train.implementation: fused is not for an optimizer of your own, {optimizer.factory}; the suite has "
-                "no kernel for it. Use implementation: torch"
+                "train.implementation",
+                f"fused is not for an optimizer of your own, {optimizer.factory}",
+                "the suite has no kernel for it",
+                "Use implementation: torch",
             )
         else:
             self._last = build_optimizer_from_factory(

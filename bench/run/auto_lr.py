@@ -62,7 +62,7 @@ def resolve_auto(spec: Spec, model: nn.Module, batches: Batches, seed: int) -> t
     place_model(model, batches)
     found = find_learning_rate(spec, model, batches, seed)
     if found.suggestion is None:
-        raise InputError(f"train.base_lr: auto finds no learning rate; {found.reason}. Give a number")
+        raise InputError("train.base_lr", "auto finds no learning rate", found.reason, "Give a number")
     chosen = AutoRate(found.suggestion, found.interval, found.reason, tuple(found.warnings))
     return with_base_lr(spec, found.suggestion), chosen
 

@@ -221,8 +221,9 @@ def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
     if changes:
         listed = "\n".join(f"  {change}" for change in changes)
         raise RunDirectoryError(
-            f"{resume}: cannot be continued; its data changed since it began:\n{listed}\n"
-            "Put the data back, or start a new run."
+            resume,
+            "cannot be continued",
+            f"its data changed since it began:\n{listed}\nPut the data back, or start a new run.",
         )
 
 
@@ -357,14 +358,16 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
         rehearsed = record.outcome if isinstance(record.outcome, RehearsalOutcome) else RehearsalOutcome()
         if rehearsed.bad_input:
             name = f" ({trial.id})" if trial.factors else ""
-            raise InputError(f"{named(plan.run['spec_path'], record.reason)}{name}")
+            raise InputError("", f"{named(plan.run['spec_path'], record.reason)}{name}")
         built = rehearsed.built
         if built is not None:
             first = seen.setdefault(identity(trial.spec, device=plan.run["device"], built=built), trial)
             if first is not trial:
                 raise InputError(
-                    f"{plan.run['spec_path']}: factors: {trial.id} comes to the same training as {first.id}; "
-                    f"built were {', '.join(f'{key} {value}' for key, value in built.items())}. Keep one of them"
+                    f"{plan.run['spec_path']}: factors",
+                    f"{trial.id} comes to the same training as {first.id}",
+                    f"built were {', '.join((f'{key} {value}' for key, value in built.items()))}",
+                    "Keep one of them",
                 )
 
 
@@ -409,7 +412,9 @@ def _check_device(device: str) -> None:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda is asked for, but torch finds no CUDA device. Use device: auto or cpu")
+        raise InputError(
+            "device", "cuda is asked for, but torch finds no CUDA device", to_do="Use device: auto or cpu"
+        )
 
 
 class _DownloadNews:

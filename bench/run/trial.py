@@ -29,6 +29,7 @@ from fusetune.tuner.memory import peak_tensor_bytes
 from fusetune.tuner.training import (
     EarlyStop,
     Training,
+    TrainingSetup,
     metrics_of,
     resolve_precision,
     status_of,
@@ -86,12 +87,12 @@ def trial_epochs(
     )
     setup_s = time.perf_counter() - started_s
     plan = training_plan(spec, len(batches))
-    training = yield from train_epochs(
+    setup = TrainingSetup(
         model,
         make_optimizer,
         batches,
-        plan=plan,
-        validation=validation,
+        plan,
+        validation,
         test=test,
         target=target,
         early_stop=EarlyStop(**spec.early_stop.model_dump()) if spec.early_stop else None,
@@ -101,6 +102,7 @@ def trial_epochs(
         observer=LayerStatistics,
         retime=retime,
     )
+    training = yield from train_epochs(setup)
     peak_bytes, peak_of = (
         training.peak_bytes,
         "the allocator" if batches.device.type == "cuda" else "the process",

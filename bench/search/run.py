@@ -1,6 +1,6 @@
-"""The search of a spec: decisions of `tuner.search`, epochs made by workers, records and an Optuna study on disk.
+"""The search of a spec: decisions of `tuner.search`, epochs made by workers, records and the log on disk.
 
-budget --ask--> Advance --worker--> Record (paused, or over) --tell--> searcher and study
+budget --ask--> Advance --worker--> Record (paused, or over) --tell--> searcher and log
 
 records.jsonl takes the trainings that are over; then the winner is trained again on fresh seeds, as ordinary trials.
 With one job, one worker trains it all; with more, each has a thread and a worker of its own.
@@ -15,9 +15,9 @@ from typing import Any
 
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
 from fusetune.bench.run import Display, Kind, RunPlan, make_worker, rehearse
-from fusetune.bench.search.from_study import records_from_study
-from fusetune.bench.search.state import SearchState
-from fusetune.bench.search.store import BUDGET_SPENT, open_search, plan_of
+from fusetune.bench.search.lost_trainings import records_of_lost
+from fusetune.bench.search.plan import BUDGET_SPENT, plan_of
+from fusetune.bench.search.state import SearchState, open_search
 from fusetune.bench.search.workers import LentWorker, SearchExecutor, Shared
 from fusetune.bench.spec import Spec, Trial
 from fusetune.bench.stats import counted
@@ -37,10 +37,10 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
     """
     records, _ = directory.records()
     searching = plan_of(spec.resolved())
-    searcher, store = open_search(searching, directory.path, go_on=directory.resume_command or "")
-    for note in filter(None, (store.note, store.gap(records))):
-        display.message(f"note: {note}")
-    state = SearchState(spec, searching, searcher, store)
+    searcher, log = open_search(searching, directory.path, records, go_on=directory.resume_command or "")
+    if log.note:
+        display.message(f"note: {log.note}")
+    state = SearchState(spec, searching, searcher, log)
     used = searcher.epochs_used
     before = f", {used} of them made before" if used else ""
     for line in plan.banner:
@@ -55,7 +55,7 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
         def worker(index: int) -> Executor:
             return LentWorker(first) if plan.jobs == 1 else make_worker(plan, directory, index)
 
-        if not store.is_over:
+        if not log.is_over:
             _search(state, plan, worker, keeper)
         _train_winner_again(state, plan, worker, keeper)
     finally:
@@ -81,20 +81,20 @@ def _search(state: SearchState, plan: RunPlan, worker: Callable[[int], Executor]
                 f"the search ended after {state.searcher.epochs_used} epochs: nothing was left to train"
             )
     have = {record.trial for record in keeper.records}
-    left = list(records_from_study(state, plan.trials[0], have))
+    left = list(records_of_lost(state, plan.trials[0], have))
     for record in left:
-        keeper.keep(record, "[from the study] ")
+        keeper.keep(record, "[from the log] ")
     if left:
         keeper.say(
-            f"{counted(len(left), 'training')} recorded from the search's study: the worker that held them is gone"
+            f"{counted(len(left), 'training')} recorded from the search's log: the worker that held them is gone"
         )
-    repeats = sum(map(state.store.repeats, state.searcher.trials))
+    repeats = sum(training.made_again for training in state.log.trainings)
     if repeats:
         keeper.say(
-            f"{counted(repeats, 'epoch')} made again, for the worker that had made them was gone; "
+            f"{counted(repeats, 'epoch')} made again, because the worker that had made them was gone; "
             "they are not counted in the budget"
         )
-    state.store.conclude()
+    state.log.conclude()
 
 
 def _epochs(used: int, budget: int, shared: Shared) -> Iterator[int]:

@@ -1,33 +1,90 @@
-"""A search in progress, as all its parts see it (no torch)."""
+"""A search in progress, as all its parts see it: begun, or taken up from its event log (no torch)."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fusetune.bench.results import Record
+from fusetune.bench.search.event_log import Entry, EventLog, Training
+from fusetune.bench.search.plan import MOST_WAITING, SearchPlan
 from fusetune.bench.search.step import with_epochs_made_again
-from fusetune.bench.search.store import SearchPlan, SearchStore
 from fusetune.bench.spec import Spec, Trial, make_trial
-from fusetune.tuner.search import Searcher, SearchTrial
+from fusetune.tuner.search import Searcher, SearchTrial, shipped_prior
+
+
+def open_search(
+    plan: SearchPlan, directory: Path, records: Sequence[Record] = (), *, go_on: str = ""
+) -> tuple[Searcher, EventLog]:
+    """Begin a search in a run's directory, or take up what an earlier part of the run left there.
+
+    Args:
+        plan: what is searched.
+        directory: of the run; its lock is held.
+        records: of the run.
+        go_on: the command that continues the run where the disk is full.
+
+    Raises:
+        RunDirectoryError: the log there cannot be read or written, or is of another search.
+    """
+    return _search_of(plan, EventLog(directory, plan, records, go_on=go_on))
+
+
+def read_search(
+    plan: SearchPlan, directory: Path, records: Sequence[Record] = ()
+) -> tuple[Searcher, EventLog]:
+    """Read a search from a run's directory, in which nothing is written.
+
+    Raises:
+        RunDirectoryError: the log there cannot be read, or is of another search.
+    """
+    return _search_of(plan, EventLog(directory, plan, records, writing=False))
+
+
+def _search_of(plan: SearchPlan, log: EventLog) -> tuple[Searcher, EventLog]:
+    """Build the searcher of what a log holds."""
+    searcher = Searcher(
+        plan.space,
+        max_epochs=plan.max_epochs,
+        seed=plan.seed,
+        maximize=plan.maximize,
+        prior=shipped_prior() if plan.prior else None,
+        max_paused=MOST_WAITING,
+    )
+    for training in log.trainings:
+        values, status, reason = log.values(training), training.status, training.reason
+        if status == "paused" and len(values) >= plan.max_epochs:
+            # The process died after the last epoch, before it noted the end.
+            status, reason = "finished", f"all {plan.max_epochs} epochs, the last at {values[-1]:.6g}"
+        searcher.restore(training.config, values, status, reason)
+    return searcher, log
 
 
 @dataclass
 class SearchState:
-    """A search in progress: its decisions, its study, and the configurations as trials of the spec."""
+    """A search in progress: its decisions, its log, and the configurations as trials of the spec."""
 
     spec: Spec
     plan: SearchPlan
     searcher: Searcher
-    store: SearchStore
+    log: EventLog
 
     def trial(self, config: Mapping[str, Any], seed: int, source: Trial) -> Trial:
         """Return a configuration as a trial of the spec, with the data of another."""
         made = make_trial(self.spec, dict(config), seed)
         return dataclasses.replace(made, source=source.source, options=source.options)
 
+    def logged(self, trial: SearchTrial) -> Training:
+        """Return a training as the log has it."""
+        return self.log.trainings[trial.number]
+
+    def curve(self, trial: SearchTrial) -> list[Entry]:
+        """Return the entries of a training's curve, as far as it reported values."""
+        return self.logged(trial).entries
+
     def with_repeats(self, trial: SearchTrial, record: Record) -> Record:
         """Return a trial's record with how many of its epochs were made once more, in all workers together."""
-        return with_epochs_made_again(record, self.store.repeats(trial))
+        return with_epochs_made_again(record, self.logged(trial).made_again)

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import create_trial
 from scipy.stats import t as student
 
 from fusetune.bench.results import Pictures, Record, TrainingOutcome
-from fusetune.bench.search.store import SearchPlan, is_left, plan_of, read_search
+from fusetune.bench.search.for_optuna import draw_all, importances_of, predicted_study
+from fusetune.bench.search.plan import SearchPlan, is_left, plan_of
+from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import Caveat, caveats_of
-from fusetune.bench.terminal import picture_text
 from fusetune.tuner.search import SearchTrial
 
 CONFIDENCE = 0.95
-# Fewer trainings than this say nothing of what matters.
-FEWEST_FOR_IMPORTANCE = 8
 _LISTED_DROPPED = 12
-_DPI = 120
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class SearchStudy:
         importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
         plots: files that show the same.
         note: why there are no importances or plots; empty when there are.
-        notes: what is wrong with the study on disk, or with the plots, a sentence each.
+        notes: what is wrong with the log on disk, or with the plots, a sentence each.
         caveats: what a reader must know first.
         failure: where there is no winner: how the trainings ended, and what to try. Else empty.
         rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
@@ -108,14 +101,14 @@ def study_search(
         pictures: take its plots.
 
     Raises:
-        RunDirectoryError: the search's study cannot be read.
+        RunDirectoryError: the search's log cannot be read.
     """
     plan = plan_of(run["spec"])
-    searcher, store = read_search(plan, path)
+    searcher, log = read_search(plan, path, records)
     result = searcher.result()
     best = result.best
-    predicted = store.predicted(searcher)
-    importances, note = _importances(predicted, plan.seed)
+    predicted = predicted_study(plan, searcher)
+    importances, note = importances_of(predicted, plan.seed)
     if importances:
         draw_all(predicted, importances, pictures)
     sign = 1 if plan.maximize else -1
@@ -136,7 +129,7 @@ def study_search(
         caveats=caveats_of(run, records),
         failure=result.failure,
         rates=_auto_rates(records, best.config) if best else (),
-        notes=tuple(filter(None, (store.note, store.gap(records), pictures.note))),
+        notes=tuple(filter(None, (log.note, pictures.note))),
     )
 
 
@@ -192,92 +185,3 @@ def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
     """Whether a record is a configuration's; in records, a choice that is a mapping with a name alone is that name."""
     known = record.factors
     return known.keys() == config.keys() and freeze(known) == freeze(config)
-
-
-def _importances(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:
-    """Return each factor's importance (fANOVA), or why there are none."""
-    trials = study.get_trials(deepcopy=False)
-    if len(trials) < FEWEST_FOR_IMPORTANCE:
-        return (
-            {},
-            f"fewer than {FEWEST_FOR_IMPORTANCE} trainings reported a value: too few to say what matters",
-        )
-    if len({trial.value for trial in trials}) == 1:
-        return {}, "all trainings are predicted to end alike"
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator)), ""
-
-
-def drawable(study: optuna.Study) -> optuna.Study:
-    """Return the study with names and choices that a picture can show. Numbers stay numbers."""
-    shown = optuna.create_study(direction=study.direction)
-    for trial in study.get_trials(deepcopy=False):
-        shown.add_trial(
-            create_trial(
-                params={picture_text(name): _drawn(value) for name, value in trial.params.items()},
-                distributions={
-                    picture_text(name): _drawn_distribution(each)
-                    for name, each in trial.distributions.items()
-                },
-                value=trial.value,
-            )
-        )
-    return shown
-
-
-def _drawn_distribution(each: BaseDistribution) -> BaseDistribution:
-    """Return a factor's description with choices that a picture can show."""
-    if isinstance(each, CategoricalDistribution):
-        return CategoricalDistribution([_drawn(choice) for choice in each.choices])
-    return each
-
-
-def _drawn(choice: Any) -> Any:
-    """Write a choice as a picture shows it. Optuna lays numbers on an axis."""
-    return picture_text(choice) if isinstance(choice, str) else choice
-
-
-def draw_all(study: optuna.Study, importances: Mapping[str, float], pictures: Pictures) -> None:
-    """Draw parallel coordinates, and the contour of the two most important factors."""
-    from optuna.visualization import matplotlib as plots
-
-    study, factors = drawable(study), [picture_text(name) for name in importances]
-    pictures.add(
-        "parallel_coordinate",
-        lambda: _figure(lambda: plots.plot_parallel_coordinate(study, target_name="end of curve"), "viridis"),
-        dpi=_DPI,
-        tight=True,
-    )
-    if len(factors) > 1:
-        pictures.add(
-            "contour",
-            lambda: _figure(
-                lambda: plots.plot_contour(study, params=factors[:2], target_name="end of curve")
-            ),
-            dpi=_DPI,
-            tight=True,
-        )
-
-
-def _figure(plot: Callable[[], Any], colours: str | None = None) -> Any:
-    """Let Optuna draw, and return the figure without its title.
-
-    Args:
-        plot: draws.
-        colours: of the lines; Optuna's palette ends in white, in which the worst trainings cannot be seen.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    from matplotlib import pyplot
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna marks its plots experimental
-        figure = plot().figure
-    pyplot.close(figure)
-    figure.axes[0].set_title("")
-    if colours:
-        for lines in [item for each in figure.axes for item in each.collections]:
-            lines.set_cmap(colours)
-    return figure

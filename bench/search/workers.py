@@ -2,7 +2,7 @@
 
 A training waits between two epochs in the memory of the worker that made the last one. When that process is gone, the
 training is with nobody: it is trained again from its start once it is chosen, by any worker, to the same numbers. Its
-epochs count once in the budget, and those that were made again are counted apart, in the study and in its record.
+epochs count once in the budget, and those that were made again are counted apart, in the log and in its record.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fusetune.bench.results import PausedTraining, Record, TrainingOutcome
+from fusetune.bench.search.plan import BUDGET_SPENT, why_ended
 from fusetune.bench.search.state import SearchState
 from fusetune.bench.search.step import Advance
-from fusetune.bench.search.store import BUDGET_SPENT, why_ended
 from fusetune.bench.spec import Trial
 from fusetune.bench.stats import counted
 from fusetune.bench.workers import Executor, OnProgress, Progress
@@ -48,7 +48,7 @@ class LentWorker:
 
 
 class Shared:
-    """What all executors share, under one lock: the searcher, the study, records of trials that are over, and news."""
+    """What all executors share, under one lock: the searcher, the log, records of trials that are over, and news."""
 
     def __init__(self, state: SearchState, source: Trial, epochs: int) -> None:
         self.state = state
@@ -75,7 +75,7 @@ class Shared:
                 self._epochs_left, self.nothing_left = 0, True
                 return None
             if trial.number >= known:
-                self.state.store.begin(trial)
+                self.state.log.begin(trial)
             self._holder[trial.number] = worker
             self._in_flight.add(trial.number)
             return trial, self._advance(trial, trial.epochs + 1)
@@ -98,7 +98,7 @@ class Shared:
             for trial in mine:
                 if trial.status == "dropped":
                     del self._holder[trial.number]
-                    self.state.store.close(trial)
+                    self.state.log.close(trial)
                     steps.append((trial, self._advance(trial, trial.epochs, stop=why_ended(trial))))
             self.changed.notify_all()
             return steps
@@ -106,11 +106,11 @@ class Shared:
     def take(self, trial: SearchTrial, record: Record) -> bool:
         """Tell the searcher what an epoch came to; return whether the budget has paid for it."""
         with self.changed:
-            searcher, store = self.state.searcher, self.state.store
+            searcher, log = self.state.searcher, self.state.log
             used = searcher.epochs_used
             paused = isinstance(record.outcome, PausedTraining)
             if isinstance(record.outcome, (PausedTraining, TrainingOutcome)):
-                store.add_repeats(trial, record.outcome.epochs_made_again)
+                log.add_repeats(trial, record.outcome.epochs_made_again)
             if record.status in ("out_of_memory", "failed"):
                 searcher.fail(trial, record.reason, out_of_memory=record.status == "out_of_memory")
             elif len(record.curve) > trial.epochs:
@@ -118,12 +118,12 @@ class Shared:
                 diverged = record.status == "diverged" and len(record.curve) == trial.epochs + 1
                 searcher.tell(trial, None if diverged else entry.get(self.state.plan.metric))
                 if trial.status in ("paused", "finished"):
-                    store.report(trial, entry)
+                    log.report(trial, entry)
             if not paused and trial.status == "paused":
                 searcher.end(trial)
             self._in_flight.discard(trial.number)
             if trial.status != "paused":
-                store.close(trial)
+                log.close(trial)
                 del self._holder[trial.number]
                 if not paused:
                     self.keep(trial, record)
@@ -226,7 +226,7 @@ class SearchExecutor:
         """Let the worker end what was dropped and waits in its memory, and make the records."""
         for trial, step in self.shared.to_end(self.index, last=last):
             record, _ = self._run_step(trial, step, on_progress)
-            # Where the worker is not the one that trained it, or died of it, the study still has the curve.
+            # Where the worker is not the one that trained it, or died of it, the log still has the curve.
             if record.status not in ("failed", "out_of_memory"):
                 self.shared.keep(trial, record)
 

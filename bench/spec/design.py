@@ -19,12 +19,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fusetune.bench.catalog import MODELS, OPTIMIZERS, Entry
-from fusetune.bench.errors import InputError, closest
+from fusetune.bench.errors import InputError
 from fusetune.bench.spec.same_training import identity
 from fusetune.bench.spec.source import Source
 from fusetune.bench.spec.spec import OptimizerFactory, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
 from fusetune.bench.spec.values import LeftOut, frozen, key_id, left_out, same_value, value_id, value_label
 from fusetune.bench.spec.yaml import KeyPath
+from fusetune.closest_name import closest
 
 VARIED_SECTIONS = ("train", "model", "data")
 _SCHEDULE: KeyPath = ("train", "schedule")
@@ -114,7 +115,9 @@ def _check_ids(spec: Spec, block: list[Trial]) -> None:
     for name, number in count.items():
         if number > 1:
             raise InputError(
-                f"{spec.name}: {number} configurations that differ are called {name}. Write their values differently"
+                spec.name,
+                f"{number} configurations that differ are called {name}",
+                to_do="Write their values differently",
             )
 
 
@@ -498,8 +501,9 @@ def _counted(spec: Spec, cells: list[dict[str, Any]], count: int) -> list[dict[s
     """Refuse designs that would never end."""
     if count * len(spec.seeds) > MAX_TRIALS:
         raise InputError(
-            f"{spec.name}: design: {count:,} configurations x {len(spec.seeds)} seeds are more than {MAX_TRIALS:,} "
-            "trials. Use fewer values, one-at-a-time or {random: 20}"
+            f"{spec.name}: design",
+            f"{count:,} configurations x {len(spec.seeds)} seeds are more than {MAX_TRIALS:,} trials",
+            to_do="Use fewer values, one-at-a-time or {random: 20}",
         )
     return cells
 
@@ -520,7 +524,7 @@ def make_trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
     try:
         applied = Spec.model_validate(_applied(spec, factors))
     except ValidationError as error:
-        raise InputError(f"{spec.name}: {name}: {finding_text(error.errors()[0])}") from None
+        raise InputError(f"{spec.name}: {name}", f"{finding_text(error.errors()[0])}") from None
     return Trial(name, labels, seed, applied)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fusetune.bench.aliases import meant
-from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.spec.design import check_factors
 from fusetune.bench.spec.spec import PROFILES, SECTIONS, Spec
 from fusetune.bench.spec.yaml import Document, KeyPath, dotted, parse_value, read_yaml
+from fusetune.closest_name import closest, meant
 
 MAX_REPORTED = 6
 
@@ -75,10 +75,10 @@ def validate(document: Document) -> Spec:
         items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         findings = [sentence for item in items for sentence in _explain(item, document)]
         rest = [f"... and {len(findings) - MAX_REPORTED} more"] if len(findings) > MAX_REPORTED else []
-        raise InputError("\n".join(findings[:MAX_REPORTED] + rest)) from None
+        raise InputError("", "\n".join(findings[:MAX_REPORTED] + rest)) from None
     findings = [f"{document.where(path)}: {dotted(path)}: {text}" for path, text in check_factors(spec)]
     if findings:
-        raise InputError("\n".join(findings[:MAX_REPORTED]))
+        raise InputError("", "\n".join(findings[:MAX_REPORTED]))
     return spec
 
 
@@ -109,7 +109,9 @@ def _check_profiles(document: Document) -> None:
                 path = ("profiles", profile, key)
                 said = f"is {_shown(over[key])}, in what is merged in on {profile} only"
                 raise InputError(
-                    f"{document.where(path)}: {dotted(path)}: {said}. Remove it, or write it outside"
+                    f"{document.where(path)}: {dotted(path)}",
+                    said,
+                    to_do="Remove it, or write it outside",
                 )
 
 
@@ -118,7 +120,7 @@ def _with_profile(document: Document, profile: str) -> Document:
     prefix = ("profiles", profile)
     over = document.data["profiles"][profile]
     if not isinstance(over, dict):
-        raise InputError(f"{document.where(prefix)}: {dotted(prefix)}: must be a mapping, is {over!r}")
+        raise InputError(f"{document.where(prefix)}: {dotted(prefix)}", f"must be a mapping, is {over!r}")
     places = {
         path[2:]: place for path, place in document.places.items() if path[:2] == prefix and len(path) > 2
     }
@@ -131,7 +133,9 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
         key, equals, value_text = text.partition("=")
         path = _override_path(key.strip())
         if not equals or not all(path):
-            raise InputError(f"--set {text}: must be key.path=value. Write it like --set train.base_lr=0.1")
+            raise InputError(
+                f"--set {text}", "must be key.path=value", to_do="Write it like --set train.base_lr=0.1"
+            )
         over: Any = parse_value(value_text, f"--set {key}".strip())
         for part in reversed(path):
             over = {part: over}
@@ -182,7 +186,7 @@ def _explain(item: Any, document: Document) -> list[str]:
     if kind == "extra_forbidden":
         return [_unknown_key(path, document, _fields_at(path[:-1]))]
     if kind == "unknown_name":
-        return [str(unknown_name(where, value, context["known"]))]
+        return [str(InputError.unknown(where, value, context["known"]))]
     if kind == "missing":
         return [f"{where}: is missing. Add it"]
     if kind == "said":

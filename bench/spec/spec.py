@@ -40,8 +40,9 @@ from fusetune.bench.catalog import (
     OPTIMIZERS,
     PRECISIONS,
 )
-from fusetune.bench.errors import unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.units import MOST_BYTES, parse_bytes, parse_seconds
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.schedules import SCHEDULES, check_schedule
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -403,7 +404,7 @@ class Schedule(Section):
         known = SCHEDULES[self.name].parameters
         for key in self.parameters:
             if key not in known:
-                raise _wrong(str(unknown_name(f"schedule {self.name}", key, known)))
+                raise _wrong(str(InputError.unknown(f"schedule {self.name}", key, known)))
         try:
             check_schedule(self.name, self.parameters)
         except ValueError as error:
@@ -468,7 +469,9 @@ class Train(Section):
     def lr(self) -> float:
         """`base_lr` as a number; ValueError where it is still to be found."""
         if isinstance(self.base_lr, str):
-            raise ValueError("train.base_lr: is auto; a number is needed here. Find one with bench lr-range")
+            raise InvalidValueError(
+                "train.base_lr", "is auto", "a number is needed here", "Find one with bench lr-range"
+            )
         return self.base_lr
 
 

@@ -61,23 +61,23 @@ def read_yaml(path: Path) -> Document:
     """Read one YAML mapping from a file; raises InputError with file, line and what to do."""
     try:
         if is_folder(path):
-            raise InputError(f"{path}: is a directory. Name a YAML file")
+            raise InputError(path, "is a directory", to_do="Name a YAML file")
         if is_pipe(path) and not path.is_relative_to("/dev") and not path.is_relative_to("/proc"):
-            raise InputError(f"{path}: is a pipe, which may never end. Name a YAML file")
+            raise InputError(path, "is a pipe, which may never end", to_do="Name a YAML file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file{_specs_nearby(path)}") from None
+        raise InputError(path, f"no such file{_specs_nearby(path)}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(path, f"cannot be read ({error.strerror})") from None
     except ValueError:
-        raise InputError(f"{path}: is no path. Name a YAML file") from None
+        raise InputError(path, "is no path", to_do="Name a YAML file") from None
     if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: larger than 1 MiB. A spec is a page or two; check that this is one")
+        raise InputError(path, "larger than 1 MiB", "a spec is a page or two", "Check that this is one")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}). Save it as UTF-8") from None
+        raise InputError(path, f"not UTF-8 text (byte {error.start})", to_do="Save it as UTF-8") from None
     return parse_yaml(text, str(path))
 
 
@@ -85,7 +85,7 @@ def parse_yaml(text: str, name: str) -> Document:
     """Read one YAML mapping from `text`; `name` stands for the file in error messages."""
     data, places = _parse(text, name)
     if not isinstance(data, dict):
-        raise InputError(f"{name}: must be a mapping (key: value), not {_kind(data)}")
+        raise InputError(name, f"must be a mapping (key: value), not {_kind(data)}")
     return Document(name, data, places)
 
 
@@ -103,19 +103,19 @@ def _parse(text: str, name: str) -> tuple[Any, dict[KeyPath, str]]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = " ".join(str(error.problem or error.context).split())
-        raise InputError(f"{name}:{line}: not valid YAML: {problem}") from None
+        raise InputError(f"{name}:{line}", f"not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(name, f"not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise InputError(f"{name}: nested too deeply. A spec is a few levels deep") from None
+        raise InputError(name, "nested too deeply", to_do="A spec is a few levels deep") from None
     if node is None:
         return None, {}
     size, height = _expanded_size(node, name, {}, set())
     if size > MAX_NODES:
-        raise InputError(f"{name}: expands to more than {MAX_NODES:,} values. Check its aliases")
+        raise InputError(name, f"expands to more than {MAX_NODES:,} values", to_do="Check its aliases")
     if height > MAX_LEVELS:
         raise InputError(
-            f"{name}: nested {height} levels deep; at most {MAX_LEVELS}. A spec is a few levels deep"
+            name, f"nested {height} levels deep", f"at most {MAX_LEVELS}", "A spec is a few levels deep"
         )
     places: dict[KeyPath, str] = {}
     return _build(node, (), loader, name, places), places
@@ -158,7 +158,7 @@ def _expanded_size(
     Each node is measured once, so that a bomb costs nothing to recognise.
     """
     if id(node) in open_nodes:
-        raise InputError(f"{name}:{node.start_mark.line + 1}: an alias that contains itself")
+        raise InputError(f"{name}:{node.start_mark.line + 1}", "an alias that contains itself")
     if id(node) not in sizes:
         open_nodes.add(id(node))
         inside = [_expanded_size(child, name, sizes, open_nodes) for child in _children(node)]
@@ -184,7 +184,7 @@ def _build(node: yaml.Node, path: KeyPath, loader: _Loader, name: str, places: d
     """Turn a node into plain data and note the places of its parts."""
     if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_COLLECTIONS:
         raise InputError(
-            f"{name}:{node.start_mark.line + 1}: {_dotted(path)}the tag '{node.tag}' is not known here"
+            _place(name, node.start_mark.line + 1, path), f"the tag '{node.tag}' is not known here"
         )
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, path, loader, name, places)
@@ -195,10 +195,10 @@ def _build(node: yaml.Node, path: KeyPath, loader: _Loader, name: str, places: d
             places[place] = f"{name}:{item.start_mark.line + 1}"
             values.append(_build(item, place, loader, name, places))
         return values
-    where = f"{name}:{node.start_mark.line + 1}: {_dotted(path)}"
+    where = _place(name, node.start_mark.line + 1, path)
     value = _scalar(node, loader, where)
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{where}{_shortened(node.value)} is not a finite number. Write a number")
+        raise InputError(where, f"{_shortened(node.value)} is not a finite number", to_do="Write a number")
     return value
 
 
@@ -206,16 +206,18 @@ def _scalar(node: yaml.Node, loader: _Loader, where: str) -> Any:
     """Turn a scalar into a text, a number, true, false or null. A tag may name these, if the scalar reads as one."""
     kind = _SCALARS.get(node.tag)
     if kind is None:
-        raise InputError(f"{where}the tag '{node.tag}' is not known here. Plain YAML values only")
+        raise InputError(where, f"the tag '{node.tag}' is not known here", to_do="Plain YAML values only")
     if kind != "str" and not _PATTERNS[kind].match(node.value):
-        raise InputError(f"{where}{_shortened(node.value)} does not read as {kind}. Plain YAML values only")
+        raise InputError(
+            where, f"{_shortened(node.value)} does not read as {kind}", to_do="Plain YAML values only"
+        )
     if kind == "int" and len(node.value) > _MOST_DIGITS:
-        raise InputError(f"{where}is a number of {len(node.value)} digits. Write it like 1e30")
+        raise InputError(where, f"is a number of {len(node.value)} digits", to_do="Write it like 1e30")
     value = loader.construct_object(node)
     if kind == "int" and not -MOST <= value < MOST:
-        raise InputError(f"{where}{node.value} needs more than 64 bits. Write it like 1e30")
+        raise InputError(where, f"{node.value} needs more than 64 bits", to_do="Write it like 1e30")
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(f"{where}{_shortened(value)} holds half a character. Write the whole one")
+        raise InputError(where, f"{_shortened(value)} holds half a character", to_do="Write the whole one")
     return value
 
 
@@ -238,18 +240,20 @@ def _build_mapping(
             sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
             for source in sources:
                 if not isinstance(source, yaml.MappingNode):
-                    raise InputError(f"{name}:{line}: {_dotted(path)}'<<' must name a mapping")
+                    raise InputError(_place(name, line, path), "'<<' must name a mapping")
                 inherited = _build_mapping(source, path, loader, name, places)
                 merged = inherited | merged
             continue
         is_scalar = isinstance(key_node, yaml.ScalarNode)
-        key = _scalar(key_node, loader, f"{name}:{line}: {_dotted(path)}") if is_scalar else None
+        key = _scalar(key_node, loader, _place(name, line, path)) if is_scalar else None
         if not isinstance(key, str):
             shown = _shortened(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a collection"
-            raise InputError(f"{name}:{line}: {_dotted(path)}a key must be a word, not {shown}")
+            raise InputError(_place(name, line, path), f"a key must be a word, not {shown}")
         if key in own:
             raise InputError(
-                f"{name}:{line}: {_dotted((*path, key))}written twice, first on line {lines[key]}. Keep one"
+                _place(name, line, (*path, key)),
+                f"written twice, first on line {lines[key]}",
+                to_do="Keep one",
             )
         lines[key] = line
         own[key] = _build(value_node, (*path, key), loader, name, places)
@@ -274,9 +278,9 @@ def _holds(data: Any, path: KeyPath) -> bool:
     return True
 
 
-def _dotted(path: KeyPath) -> str:
-    """Format a key path for the front of a message."""
-    return f"{dotted(path)}: " if path else ""
+def _place(name: str, line: int, path: KeyPath) -> str:
+    """Format a place in a file for the front of a message."""
+    return f"{name}:{line}: {dotted(path)}" if path else f"{name}:{line}"
 
 
 def dotted(path: KeyPath) -> str:

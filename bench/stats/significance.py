@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from fusetune.errors import InvalidValueError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -108,7 +110,7 @@ def median(values: Sequence[float]) -> float:
         (3.0, inf)
     """
     if not values:
-        raise ValueError("median: no values; at least one is needed")
+        raise InvalidValueError("median", "no values", "at least one is needed")
     ordered = sorted(values)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
@@ -135,7 +137,7 @@ def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
     Source: Mann and Whitney 1947, "On a test of whether one of two random variables is stochastically larger".
     """
     if not ours or not theirs:
-        raise ValueError("mann_whitney: a side has no values; at least one on each is needed")
+        raise InvalidValueError("mann_whitney", "a side has no values", "at least one on each is needed")
     ranks = doubled_midranks([*ours, *theirs])
     observed = sum(ranks[: len(ours)])
     counts = _rank_sum_counts(tuple(sorted(ranks)), len(ours))

@@ -48,6 +48,7 @@ from fusetune.bench.workers.worker import (
     release_memory,
     start,
 )
+from fusetune.errors import InvalidValueError
 
 # How often a waiting executor looks at the worker's memory, at its deadline and at whether it was cancelled.
 _POLL_S = 0.2
@@ -423,7 +424,7 @@ def run_all(
         closed
     """
     if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, not {jobs}")
+        raise InvalidValueError("jobs", f"must be at least 1, not {jobs}")
     waiting = iter(trials)
     first = list(itertools.islice(waiting, jobs))
     waiting = itertools.chain(first, waiting)

@@ -229,7 +229,7 @@ def _settings_of_torch() -> Iterator[Setting]:
     from torch.nn.modules import module
 
     yield Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
-    yield Setting("torch's default device", lambda: str(torch.get_default_device()), _write_default_device)
+    yield Setting("torch's default device", _default_device, _write_default_device)
     yield Setting("grad mode", torch.is_grad_enabled, torch._C._set_grad_enabled)
     yield Setting("inference mode", torch.is_inference_mode_enabled)
     yield Setting(
@@ -463,6 +463,15 @@ def _write_decimal(before: dict[str, Any]) -> None:
 def _numpy_random() -> Any:
     kind, keys, *rest = np.random.get_state()
     return (kind, tuple(np.asarray(keys).tolist()), *rest)
+
+
+def _default_device() -> str:
+    import torch
+
+    try:
+        return str(torch.get_default_device())
+    except AttributeError:  # PyTorch 2.9, once set_default_device(None) was called
+        return "cpu"
 
 
 def _write_default_device(before: str) -> None:

@@ -124,13 +124,18 @@ def check_files(folder: Path, release: Release = PUBLISHED) -> None:
         path = folder / name
         if not path.is_file():
             raise InputError(
-                f"{path}: is missing; {FOLDER} has {', '.join(FILES)}. Unpack {ARCHIVE} again, or remove the folder"
+                path,
+                "is missing",
+                f"{FOLDER} has {', '.join(FILES)}",
+                f"Unpack {ARCHIVE} again, or remove the folder",
             )
         size = path.stat().st_size
         if size != release.file_bytes:
             raise InputError(
-                f"{path}: has {size} bytes; must have {release.file_bytes}. "
-                f"Unpack {ARCHIVE} again, or remove the folder"
+                path,
+                f"has {size} bytes",
+                f"must have {release.file_bytes}",
+                f"Unpack {ARCHIVE} again, or remove the folder",
             )
 
 
@@ -139,14 +144,18 @@ def check_archive(archive: Path, release: Release = PUBLISHED) -> None:
     size = archive.stat().st_size
     if size != release.archive_bytes:
         raise InputError(
-            f"{archive}: has {size} bytes; the published archive has {release.archive_bytes}. "
-            f"Remove it, or fetch it again from {release.url}"
+            archive,
+            f"has {size} bytes",
+            f"the published archive has {release.archive_bytes}",
+            f"Remove it, or fetch it again from {release.url}",
         )
     found = md5_of(archive)
     if found != release.md5:
         raise InputError(
-            f"{archive}: wrong checksum; it has MD5 {found}, the published archive {release.md5}. "
-            f"Remove it, or fetch it again from {release.url}"
+            archive,
+            "wrong checksum",
+            f"it has MD5 {found}, the published archive {release.md5}",
+            f"Remove it, or fetch it again from {release.url}",
         )
 
 
@@ -175,11 +184,11 @@ def unpack(archive: Path, release: Release = PUBLISHED) -> Path:
             shutil.rmtree(temporary, ignore_errors=True)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(
-            f"{archive}: is not a whole gzipped tar archive; {error}. Fetch it again from {release.url}"
+            archive, "is not a whole gzipped tar archive", str(error), f"Fetch it again from {release.url}"
         ) from error
     except OSError as error:
         raise InputError(
-            f"{archive}: cannot be unpacked; {error}. Make room, or name another directory in BENCH_DATA"
+            archive, "cannot be unpacked", str(error), "Make room, or name another directory in BENCH_DATA"
         ) from error
 
 
@@ -194,8 +203,10 @@ def _copy_members(archive: Path, folder: Path, release: Release) -> None:
             content = tar.extractfile(member) if member.isreg() else None
             if content is None or member.size != release.file_bytes:
                 raise InputError(
-                    f"{archive}: {member.name} is not a file of {release.file_bytes} bytes; "
-                    f"the archive is not the published one. Fetch it again from {release.url}"
+                    archive,
+                    f"{member.name} is not a file of {release.file_bytes} bytes",
+                    "the archive is not the published one",
+                    f"Fetch it again from {release.url}",
                 )
             with content, (folder / name).open("wb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
@@ -203,8 +214,10 @@ def _copy_members(archive: Path, folder: Path, release: Release) -> None:
             if not wanted:
                 return
     raise InputError(
-        f"{archive}: lacks {', '.join(sorted(wanted))}; the archive is not the published one. "
-        f"Fetch it again from {release.url}"
+        archive,
+        f"lacks {', '.join(sorted(wanted))}",
+        "the archive is not the published one",
+        f"Fetch it again from {release.url}",
     )
 
 
@@ -253,12 +266,14 @@ def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         table = np.fromfile(path, dtype=np.uint8).reshape(-1, _ROW_BYTES)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read; {error}. Unpack {ARCHIVE} again") from error
+        raise InputError(path, "cannot be read", str(error), f"Unpack {ARCHIVE} again") from error
     labels = table[:, 0]
     wrong = np.flatnonzero(labels >= NUM_CLASSES)
     if wrong.size:
         raise InputError(
-            f"{path}: row {wrong[0]} has label {labels[wrong[0]]}; labels are 0 to {NUM_CLASSES - 1}. "
-            f"The file is damaged: unpack {ARCHIVE} again"
+            path,
+            f"row {wrong[0]} has label {labels[wrong[0]]}",
+            f"labels are 0 to {NUM_CLASSES - 1}",
+            f"The file is damaged: unpack {ARCHIVE} again",
         )
     return table[:, 1:].reshape(-1, *_SHAPE), labels

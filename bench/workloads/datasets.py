@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fusetune.bench.catalog import DATASETS, GENERATED
-from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.path_checks import is_file, is_folder
 from fusetune.bench.spec import Source
 from fusetune.bench.workloads import cifar10
@@ -178,11 +178,16 @@ def split(arrays: Arrays, *, validation: int, limit: int | None = None, seed: in
     samples, classes = len(arrays.y_train), arrays.num_classes
     if not classes <= validation < samples:
         raise InputError(
-            f"data.validation: is {validation}; the training set has {samples} samples of {classes} classes, and "
-            f"validation samples steer everything. Give {classes} to {samples - classes}"
+            "data.validation",
+            f"is {validation}",
+            f"the training set has {samples} samples of {classes} classes, and validation samples "
+            "steer everything",
+            f"Give {classes} to {samples - classes}",
         )
     if limit is not None and limit < classes:
-        raise InputError(f"data.limit: is {limit}; there are {classes} classes. Give {classes} or more")
+        raise InputError(
+            "data.limit", f"is {limit}", f"there are {classes} classes", f"Give {classes} or more"
+        )
     order = _sample_order(samples, arrays, seed, 0)
     held = _stratified(arrays.y_train, order, validation, classes)
     left = order[~np.isin(order, held)]
@@ -190,8 +195,9 @@ def split(arrays: Arrays, *, validation: int, limit: int | None = None, seed: in
     missing = np.setdiff1d(np.arange(classes), arrays.y_train[kept])
     if missing.size:
         raise InputError(
-            f"data: {len(kept)} training samples are left, none of class {_listed(missing)}. "
-            "Lower `validation`, raise `limit`, or add samples"
+            "data",
+            f"{len(kept)} training samples are left, none of class {_listed(missing)}",
+            to_do="Lower `validation`, raise `limit`, or add samples",
         )
     test_order = _sample_order(len(arrays.y_test), arrays, seed, 1)
     tested = _stratified(arrays.y_test, test_order, limit, classes)
@@ -270,53 +276,67 @@ def check_arrays(where: str, x_train: Any, y_train: Any, x_test: Any, y_test: An
         )
         if rows_x != rows_y or rows_x == 0:
             raise InputError(
-                f"{where}: x_{part} has {rows_x} rows and y_{part} {rows_y}; "
-                "they must agree, and there must be some. Save one label for each sample"
+                where,
+                f"x_{part} has {rows_x} rows and y_{part} {rows_y}",
+                "they must agree, and there must be some",
+                "Save one label for each sample",
             )
     if given["x_train"].shape[1:] != given["x_test"].shape[1:]:
         raise InputError(
-            f"{where}: a sample of x_train has shape {given['x_train'].shape[1:]}, one of x_test "
-            f"{given['x_test'].shape[1:]}. Save both in one shape"
+            where,
+            f"a sample of x_train has shape {given['x_train'].shape[1:]}, one of x_test "
+            f"{given['x_test'].shape[1:]}",
+            to_do="Save both in one shape",
         )
     if (given["x_train"].dtype == np.uint8) != (given["x_test"].dtype == np.uint8):
         raise InputError(
-            f"{where}: x_train is {given['x_train'].dtype} and x_test {given['x_test'].dtype}; "
-            "bytes and other numbers differ in scale. Save both in one type"
+            where,
+            f"x_train is {given['x_train'].dtype} and x_test {given['x_test'].dtype}",
+            "bytes and other numbers differ in scale",
+            "Save both in one type",
         )
-    x = {name: _samples(f"{where}: {name}", given[name]) for name in ("x_train", "x_test")}
-    y = {name: _labels(f"{where}: {name}", given[name]) for name in ("y_train", "y_test")}
+    x = {name: _samples(where, name, given[name]) for name in ("x_train", "x_test")}
+    y = {name: _labels(where, name, given[name]) for name in ("y_train", "y_test")}
     num_classes = int(y["y_train"].max()) + 1
     if num_classes < 2:
-        raise InputError(f"{where}: y_train has one class only. A classification needs two or more")
+        raise InputError(where, "y_train has one class only", to_do="A classification needs two or more")
     if num_classes > len(y["y_train"]):
         raise InputError(
-            f"{where}: y_train has the label {num_classes - 1} among {len(y['y_train'])} samples. "
-            f"{_NUMBER_THEM}"
+            where,
+            f"y_train has the label {num_classes - 1} among {len(y['y_train'])} samples",
+            to_do=_NUMBER_THEM,
         )
     unused = np.flatnonzero(np.bincount(y["y_train"], minlength=num_classes) == 0)
     if unused.size:
         raise InputError(
-            f"{where}: y_train has labels 0 to {num_classes - 1}, but none of {_listed(unused)}. "
-            f"{_NUMBER_THEM}"
+            where,
+            f"y_train has labels 0 to {num_classes - 1}, but none of {_listed(unused)}",
+            to_do=_NUMBER_THEM,
         )
     if int(y["y_test"].max()) >= num_classes:
         row = int(np.argmax(y["y_test"] >= num_classes))
         raise InputError(
-            f"{where}: y_test[{row}] is {y['y_test'][row]}; y_train has 0 to {num_classes - 1}. "
-            "Every class must be in the training set"
+            where,
+            f"y_test[{row}] is {y['y_test'][row]}",
+            f"y_train has 0 to {num_classes - 1}",
+            "Every class must be in the training set",
         )
     return Arrays(x["x_train"], y["y_train"], x["x_test"], y["y_test"], num_classes)
 
 
-def _samples(where: str, x: np.ndarray) -> np.ndarray:
+def _samples(where: str, name: str, x: np.ndarray) -> np.ndarray:
     """Samples as uint8 or float32, in (N, D) or (N, C, H, W)."""
     if x.dtype != np.uint8 and not (x.dtype.kind == "f" and x.dtype.itemsize <= 8):
         raise InputError(
-            f"{where} is {x.dtype}; known: uint8, float16, float32, float64. "
-            "Convert it: whole grey levels 0 to 255 to uint8, all else to float32"
+            where,
+            f"{name} is {x.dtype}",
+            "known: uint8, float16, float32, float64",
+            "Convert it: whole grey levels 0 to 255 to uint8, all else to float32",
         )
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
-        raise InputError(f"{where} has shape {x.shape}; known: N,D / N,H,W / N,C,H,W / N,H,W,C. Reshape it")
+        raise InputError(
+            where, f"{name} has shape {x.shape}", "known: N,D / N,H,W / N,C,H,W / N,H,W,C", "Reshape it"
+        )
     if x.dtype != np.uint8:
         with np.errstate(
             over="ignore"
@@ -326,16 +346,18 @@ def _samples(where: str, x: np.ndarray) -> np.ndarray:
         if not finite.all():
             index = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), x.shape))
             raise InputError(
-                f"{where}[{', '.join(map(str, index))}] is not a finite float32. Remove or mend it"
+                where,
+                f"{name}[{', '.join(map(str, index))}] is not a finite float32",
+                to_do="Correct it or remove it",
             )
     if x.ndim == 3:
         x = x[:, None]
-    elif x.ndim == 4 and _channels_last(where, x.shape):
+    elif x.ndim == 4 and _channels_last(where, name, x.shape):
         x = x.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(x)
 
 
-def _channels_last(where: str, shape: tuple[int, ...]) -> bool:
+def _channels_last(where: str, name: str, shape: tuple[int, ...]) -> bool:
     """Whether (N, a, b, c) is N,H,W,C: of a and c the smaller is the channels."""
     first, last = shape[1], shape[3]
     if first < last:
@@ -343,31 +365,38 @@ def _channels_last(where: str, shape: tuple[int, ...]) -> bool:
     if last < first and last in _IMAGE_CHANNELS:
         return True
     raise InputError(
-        f"{where} has shape {shape}, which could be N,C,H,W or N,H,W,C; the two are told apart by the smaller of the "
-        "second and the last axis, and a last axis of 1, 3 or 4. Transpose it to N,C,H,W with C below W"
+        where,
+        f"{name} has shape {shape}, which could be N,C,H,W or N,H,W,C",
+        "the two are told apart by the smaller of the second and the last axis, and a last axis of 1, 3 or 4",
+        "Transpose it to N,C,H,W with C below W",
     )
 
 
-def _labels(where: str, y: np.ndarray) -> np.ndarray:
+def _labels(where: str, name: str, y: np.ndarray) -> np.ndarray:
     """Labels as int64 of shape (N,), none below 0."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2:
         raise InputError(
-            f"{where} has shape {y.shape}, which looks like one-hot rows; labels are integers of shape (N,). "
-            "Save y.argmax(axis=1)"
+            where,
+            f"{name} has shape {y.shape}, which looks like one-hot rows",
+            "labels are integers of shape (N,)",
+            "Save y.argmax(axis=1)",
         )
     if y.ndim != 1:
         raise InputError(
-            f"{where} has shape {y.shape}; labels are integers of shape (N,). Save one label for each sample"
+            where,
+            f"{name} has shape {y.shape}",
+            "labels are integers of shape (N,)",
+            "Save one label for each sample",
         )
     if y.dtype.kind not in "iu":
-        raise InputError(f"{where} {_no_labels(y)}")
+        raise InputError(where, f"{name} {_no_labels(y)}")
     if y.dtype.kind == "i" and int(y.min()) < 0:
         row = int(np.argmax(y < 0))
-        raise InputError(f"{where}[{row}] is {y[row]}; labels start at 0. {_NUMBER_THEM}")
+        raise InputError(where, f"{name}[{row}] is {y[row]}", "labels start at 0", _NUMBER_THEM)
     if int(y.max()) >= 2**31:
-        raise InputError(f"{where} holds {int(y.max())}. {_NUMBER_THEM}")
+        raise InputError(where, f"{name} holds {int(y.max())}", to_do=_NUMBER_THEM)
     return y.astype(np.int64)
 
 
@@ -420,27 +449,30 @@ def _check_keys(
     """Refuse unknown names, and keys that do not belong to the data set."""
     if (name is None) == (factory is None):
         raise InputError(
-            f"{where}: needs either a name or a factory; known names: {', '.join(DATASETS)}. Give one"
+            where, "needs either a name or a factory", f"known names: {', '.join(DATASETS)}", "Give one"
         )
     if name is not None and name not in DATASETS:
-        raise unknown_name(f"{where}.name", name, DATASETS)
+        raise InputError.unknown(f"{where}.name", name, DATASETS)
     if stand_in is not None:
         if stand_in not in GENERATED:
-            raise unknown_name(f"{where}.stand_in", stand_in, GENERATED)
+            raise InputError.unknown(f"{where}.stand_in", stand_in, GENERATED)
         if name != "cifar10":
             raise InputError(
-                f"{where}.stand_in: only cifar10 takes one; {name or factory} needs no download. Remove it"
+                f"{where}.stand_in",
+                "only cifar10 takes one",
+                f"{name or factory} needs no download",
+                "Remove it",
             )
     for key, value in of_files.items():
         takers = [name for name, entry in DATASETS.items() if key in entry.parameters]
         if value is None and key == "path" and name in takers:
-            raise InputError(f"{where}.path: {name} needs it. Name the file or folder there")
+            raise InputError(f"{where}.path", f"{name} needs it", to_do="Name the file or folder there")
         if value is not None and name not in takers:
             raise InputError(
-                f"{where}.{key}: is for {' and '.join(takers)}; nothing else takes it. Remove it"
+                f"{where}.{key}", f"is for {' and '.join(takers)}", "nothing else takes it", "Remove it"
             )
     if options and factory is None:
-        raise InputError(f"{where}: {name} takes no {', '.join(sorted(options))}. Remove it")
+        raise InputError(where, f"{name} takes no {', '.join(sorted(options))}", to_do="Remove it")
 
 
 def _locate_cifar10(
@@ -459,8 +491,10 @@ def _locate_cifar10(
         return Source("cifar10", "cifar10", path=str(folder.resolve()), where=where)
     if stand_in is None:
         raise InputError(
-            f"{where}.name: cifar10 {reason}. Fetch {cifar10.PUBLISHED.url} by hand and put it into one of these "
-            "directories, or write `stand_in: cifar10-like`"
+            f"{where}.name",
+            f"cifar10 {reason}",
+            to_do=f"Fetch {cifar10.PUBLISHED.url} by hand and put it into one of these directories, or "
+            "write `stand_in: cifar10-like`",
         )
     return Source(stand_in, "cifar10", reason=reason, options={"seed": seed}, where=where)
 
@@ -470,14 +504,16 @@ def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: 
     try:
         named = Path(path).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{where}: '{path}': {error} Write the path without ~") from None
+        raise InputError(
+            f"{where}: '{path}'", str(error).rstrip("."), to_do="Write the path without ~"
+        ) from None
     places = [directory / named for directory in directories if directory is not None]
     for place in places:
         if is_folder(place) if folder else is_file(place):
             return place.resolve()
     looked = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
     kind = "folder" if folder else "file"
-    raise InputError(f"{where}: no {kind} '{path}'; looked for {looked}. Check the path")
+    raise InputError(where, f"no {kind} '{path}'", f"looked for {looked}", "Check the path")
 
 
 def _locate_folder(
@@ -501,7 +537,7 @@ def _plain_array(file: Mapping[str, np.ndarray], name: str, at: str) -> np.ndarr
         if "Object arrays" not in str(error):
             raise
         mend = _NUMBER_THEM if name.startswith("y_") else "Save plain numbers"
-        raise InputError(f"{at}: {name} holds Python objects, which are not read. {mend}") from None
+        raise InputError(at, f"{name} holds Python objects, which are not read", to_do=mend) from None
 
 
 # What a damaged archive comes to in numpy and zipfile: an encrypted one is a RuntimeError, an unknown packing a
@@ -533,24 +569,26 @@ def _load_npz(source: Source) -> Arrays:
             check_claims(Path(source.path), ARRAY_NAMES)
         elif _begins_as_array(source.path):
             raise InputError(
-                f"{at}: holds a single array; an .npz file holds {', '.join(ARRAY_NAMES)}. Use np.savez"
+                at, "holds a single array", f"an .npz file holds {', '.join(ARRAY_NAMES)}", "Use np.savez"
             )
         file = np.load(source.path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise InputError(
-                f"{at}: holds a single array; an .npz file holds {', '.join(ARRAY_NAMES)}. Use np.savez"
+                at, "holds a single array", f"an .npz file holds {', '.join(ARRAY_NAMES)}", "Use np.savez"
             )
         with file:
             missing = [name for name in ARRAY_NAMES if name not in file.files]
             if missing:
                 held = ", ".join(file.files) or "nothing"
                 raise InputError(
-                    f"{at}: lacks {', '.join(missing)}; it has {held}. Save all four with np.savez"
+                    at, f"lacks {', '.join(missing)}", f"it has {held}", "Save all four with np.savez"
                 )
             arrays = [_plain_array(file, name, at) for name in ARRAY_NAMES]
     # numpy raises ValueError for pickled objects, and for a file that is no array file at all.
     except (*_UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{at}: cannot be read; {error}. Save plain number arrays with np.savez") from error
+        raise InputError(
+            at, "cannot be read", str(error), "Save plain number arrays with np.savez"
+        ) from error
     return check_arrays(at, *arrays)
 
 
@@ -563,18 +601,24 @@ def _load_factory(source: Source) -> Arrays:
 
     at = f"{source.where}.factory"
     result = call_factory(load_factory(source.name, at), at, source.options)
-    at = f"{at}: what {source.name} returned"
+    returned = f"what {source.name} returned"
     if isinstance(result, Mapping):
         missing = [name for name in ARRAY_NAMES if name not in result]
         if missing:
             raise InputError(
-                f"{at} lacks {', '.join(missing)}; it has {', '.join(map(str, result))}. Return all four"
+                at,
+                f"{returned} lacks {', '.join(missing)}",
+                f"it has {', '.join(map(str, result))}",
+                "Return all four",
             )
-        return check_arrays(at, *(result[name] for name in ARRAY_NAMES))
+        return check_arrays(f"{at}: {returned}", *(result[name] for name in ARRAY_NAMES))
     if isinstance(result, tuple) and len(result) == len(ARRAY_NAMES):
-        return check_arrays(at, *result)
+        return check_arrays(f"{at}: {returned}", *result)
     raise InputError(
-        f"{at} is a {type(result).__name__}; known: a mapping or a tuple of {', '.join(ARRAY_NAMES)}. Return one"
+        at,
+        f"{returned} is a {type(result).__name__}",
+        f"known: a mapping or a tuple of {', '.join(ARRAY_NAMES)}",
+        "Return one",
     )
 
 
@@ -594,12 +638,12 @@ def _load_folder(source: Source) -> Arrays:
         in_test = np.isin(np.arange(len(y)), _stratified(y, order, len(y) // _TEST_SHARE, classes))
         if not in_test.any():
             raise InputError(
-                f"{at}: has {len(y)} images; a fifth is held for the test. Give {_TEST_SHARE} or more"
+                at, f"has {len(y)} images", "a fifth is held for the test", f"Give {_TEST_SHARE} or more"
             )
     counts = np.bincount(y[~in_test], minlength=classes)
     if not counts.all():
         name = found.classes[int(np.argmin(counts))]
-        raise InputError(f"{at}: no training image of class '{name}' is left. Give more images of it")
+        raise InputError(at, f"no training image of class '{name}' is left", to_do="Give more images of it")
     return Arrays(x[~in_test], y[~in_test], x[in_test], y[in_test], classes)
 
 

@@ -45,13 +45,11 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 class DownloadError(InputError):
     """The file at `url` could not be fetched, for a `reason` that fits into a sentence; `advice` is one of its own."""
 
-    def __init__(self, url: str, reason: str, advice: str) -> None:
-        super().__init__(url, reason, advice)
-        self.reason = reason
+    code = "download"
 
-    def __str__(self) -> str:
-        url, reason, advice = self.args
-        return f"{url}: {reason}. {advice}"
+    def __init__(self, url: str, reason: str, advice: str) -> None:
+        super().__init__(url, reason, to_do=advice)
+        self.reason = reason
 
 
 class _BrokenOffError(Exception):
@@ -201,8 +199,10 @@ def _why_not_own(status: os.stat_result) -> str | None:
 def _in_the_way(path: Path, what: str) -> InputError:
     """Build the error of something that lies where a download writes."""
     return InputError(
-        f"{path}: {what}; a download writes a file of your own there. "
-        "Move it away, or name another directory in BENCH_DATA"
+        path,
+        what,
+        "a download writes a file of your own there",
+        "Move it away, or name another directory in BENCH_DATA",
     )
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.import_paths import append_folders, hidden_file, own_folders, place_of
+from fusetune.closest_name import closest
 
 # The suite's packages had these names, without `fusetune.` before them.
 _RENAMED = ("kernels", "tuner", "bench")
@@ -48,7 +49,7 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise InputError(
-            f"{where}: '{reference}' does not name a function; known: package.module:function. Write it so"
+            where, f"'{reference}' does not name a function", "known: package.module:function", "Write it so"
         )
     module_name, function_name = match.groups()
     module = _import(module_name, where, spec_dir)
@@ -58,13 +59,18 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
         ]
         if not functions:
             raise InputError(
-                f"{where}: module '{module_name}' has no '{function_name}'; it has no functions. Define it there"
+                where,
+                f"module '{module_name}' has no '{function_name}'",
+                "it has no functions",
+                "Define it there",
             )
-        raise unknown_name(f"{where}: in module '{module_name}'", function_name, functions)
+        raise InputError.unknown(f"{where}: in module '{module_name}'", function_name, functions)
     factory = getattr(module, function_name)
     if not callable(factory):
         kind = type(factory).__name__
-        raise InputError(f"{where}: '{reference}' is not a function; it is of type {kind}. Name a function")
+        raise InputError(
+            where, f"'{reference}' is not a function", f"it is of type {kind}", "Name a function"
+        )
     return factory
 
 
@@ -146,7 +152,7 @@ def build_model_from_factory(
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise InputError(
-            f"{where}: '{reference}' returned a {kind}; a model is a torch.nn.Module. Return one"
+            where, f"'{reference}' returned a {kind}", "a model is a torch.nn.Module", "Return one"
         )
     return model
 
@@ -163,15 +169,19 @@ def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
         if error.name is not None and error.name.partition(".")[0] in _RENAMED:
             _refuse_hidden(name, where)
             raise InputError(
-                f"{where}: no module '{error.name}'; the suite's packages are fusetune.{', fusetune.'.join(_RENAMED)}. "
-                f"Write 'fusetune.{error.name}'"
+                where,
+                f"no module '{error.name}'",
+                f"the suite's packages are fusetune.{', fusetune.'.join(_RENAMED)}",
+                f"Write 'fusetune.{error.name}'",
             ) from error
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             _refuse_hidden(name, where)
             looked = ", ".join(own_folders())
             raise InputError(
-                f"{where}: no module '{error.name}'; looked in {looked} and where Python finds modules. "
-                "Check the name, or put the module beside the spec"
+                where,
+                f"no module '{error.name}'",
+                f"looked in {looked} and where Python finds modules",
+                "Check the name, or put the module beside the spec",
             ) from error
         raise _import_failed(name, where, error) from error
     except InputError:
@@ -186,8 +196,9 @@ def _refuse_hidden(name: str, where: str) -> None:
     hidden = hidden_file(name)
     if hidden is not None:
         raise InputError(
-            f"{where}: module '{name}' in {hidden} has the name of another, which is found first: {place_of(name)}. "
-            "Rename yours"
+            where,
+            f"module '{name}' in {hidden} has the name of another, which is found first: {place_of(name)}",
+            to_do="Rename yours",
         )
 
 
@@ -201,7 +212,10 @@ def _import_failed(name: str, where: str, error: BaseException) -> InputError:
         "" if isinstance(error, SyntaxError) else f" ({os.path.basename(last.filename)}, line {last.lineno})"
     )
     return InputError(
-        f"{where}: importing '{name}' failed; {type(error).__name__}: {error}{place}. Mend the module, then try again"
+        where,
+        f"importing '{name}' failed",
+        f"{type(error).__name__}: {error}{place}",
+        "Mend the module, then try again",
     )
 
 
@@ -231,15 +245,15 @@ def _check_signature(
             near = closest(keyword, by_keyword)
             hint = f"Did you mean '{near}'?" if near else "Take it as a parameter, or leave it out."
             takes = ", ".join(sorted(by_keyword)) or "none"
-            raise InputError(f"{where}: {function}() takes no '{keyword}'; known: {takes}. {hint}")
+            raise InputError(where, f"{function}() takes no '{keyword}'", f"known: {takes}", hint)
     for name, parameter in by_keyword.items():
         if name not in arguments and parameter.default is parameter.empty:
             given = ", ".join(sorted(arguments)) or "none"
             raise InputError(
-                f"{where}: {function}() needs '{name}'; it is given: {given}. Add it to the spec"
+                where, f"{function}() needs '{name}'", f"it is given: {given}", "Add it to the spec"
             )
     try:
         signature.bind(*first, **arguments)
     except TypeError as error:  # what is left: a parameter that is positional only
         how = f"{len(first)} argument by position and the rest by keyword" if first else "keywords"
-        raise InputError(f"{where}: {function}() cannot be called by {how}; {error}. Allow it") from error
+        raise InputError(where, f"{function}() cannot be called by {how}", str(error), "Allow it") from error

@@ -154,6 +154,6 @@ def _of_file(path: Path, where: str) -> dict[str, Any]:
                 size += len(chunk)
     except OSError as error:
         raise InputError(
-            f"{where}: {path}: cannot be read; {error.strerror}. Check its permissions"
+            f"{where}: {path}", "cannot be read", str(error.strerror), "Check its permissions"
         ) from None
     return {"bytes": size, "sha256": digest.hexdigest()}

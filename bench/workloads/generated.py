@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.errors import InputError
 
 FourArrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -87,10 +87,10 @@ def generate(
         ((200, 3, 32, 32), 'uint8', [10, 10, 10, 10, 10, 10, 10, 10, 10, 10])
     """
     if name not in GENERATORS:
-        raise unknown_name("data.name", name, GENERATORS)
+        raise InputError.unknown("data.name", name, GENERATORS)
     generator = GENERATORS[name]
     if seed < 0:
-        raise InputError(f"data: the seed is {seed}. Give an integer of 0 or more")
+        raise InputError("data", f"the seed is {seed}", to_do="Give an integer of 0 or more")
     n_train = _size("n_train", n_train, generator.n_train)
     n_test = _size("n_test", n_test, generator.n_test)
     x_train, y_train = _draw(generator, seed, 0, n_train)
@@ -102,7 +102,7 @@ def _size(what: str, wanted: int | None, full: int) -> int:
     """The number of samples to draw."""
     size = full if wanted is None else wanted
     if not 1 <= size <= full:
-        raise InputError(f"data: {what} is {size}; there are {full} samples. Give 1 to {full}")
+        raise InputError("data", f"{what} is {size}", f"there are {full} samples", f"Give 1 to {full}")
     return size
 
 

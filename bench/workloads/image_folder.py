@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusetune.bench.errors import InputError, closest, unknown_name
+from fusetune.bench.errors import InputError
+from fusetune.closest_name import closest
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -82,15 +83,21 @@ def find_images(folder: Path, labels: Path | None, where: str) -> ImageFolder:
     splits = {split for _, _, split in rows}
     at = f"{where}.labels: {labels}" if labels is not None else f"{where}.path: {folder}"
     if len(classes) < 2:
-        raise InputError(f"{at}: has one class only, '{classes[0]}'. A classification needs two or more")
+        raise InputError(
+            at, f"has one class only, '{classes[0]}'", to_do="A classification needs two or more"
+        )
     if splits != {""}:
         missing = [split for split in SPLITS if split not in splits]
         if missing:
-            raise InputError(f"{at}: has no {missing[0]} images; a split has both. Leave it out, or add some")
+            raise InputError(
+                at, f"has no {missing[0]} images", "a split has both", "Leave it out, or add some"
+            )
         learnt = {name for _, name, split in rows if split == "train"}
         unseen = [name for name in classes if name not in learnt]
         if unseen:
-            raise InputError(f"{at}: class '{unseen[0]}' is in the test set alone. Add training images of it")
+            raise InputError(
+                at, f"class '{unseen[0]}' is in the test set alone", to_do="Add training images of it"
+            )
     return ImageFolder(
         [file for file, _, _ in rows],
         np.array([index[name] for _, name, _ in rows], np.int64),
@@ -139,7 +146,9 @@ def check_pillow(where: str) -> None:
         import PIL.Image  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"{where}.name: folder reads images with Pillow, which is not installed. Run: python -m pip install Pillow"
+            f"{where}.name",
+            "folder reads images with Pillow, which is not installed",
+            to_do="Run: python -m pip install Pillow",
         ) from error
 
 
@@ -157,29 +166,34 @@ def _rows(folder: Path, labels: Path, at: str) -> Iterator[tuple[Path, str, str]
                 here = f"{at}:{reader.line_num}"
                 if len(row) != len(header):
                     raise InputError(
-                        f"{here}: has {len(row)} values for {len(header)} columns. Give one for each, quoted where it "
-                        "holds a comma"
+                        here,
+                        f"has {len(row)} values for {len(header)} columns",
+                        to_do="Give one for each, quoted where it holds a comma",
                     )
                 cells = dict(zip(header, map(str.strip, row), strict=True))
                 yield _checked(cells, folder, lines, here, reader.line_num)
     except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{at}: cannot be read; {error}. Save it as CSV text in UTF-8") from error
+        raise InputError(at, "cannot be read", str(error), "Save it as CSV text in UTF-8") from error
     if not lines:
-        raise InputError(f"{at}: has no rows. Write one line for each image: file,label")
+        raise InputError(at, "has no rows", to_do="Write one line for each image: file,label")
 
 
 def _check_columns(header: Sequence[str], at: str) -> None:
     """Refuse columns that are unknown, missing or there twice."""
     if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
-        raise InputError(f"{at}:1: separates its columns by {other!r}; known: ','. Save it with commas")
+        raise InputError(
+            f"{at}:1", f"separates its columns by {other!r}", "known: ','", "Save it with commas"
+        )
     for name in header:
         if name not in COLUMNS:
-            raise unknown_name(f"{at}:1: column", name, COLUMNS)
+            raise InputError.unknown(f"{at}:1: column", name, COLUMNS)
         if header.count(name) > 1:
-            raise InputError(f"{at}:1: has the column '{name}' twice. Keep one")
+            raise InputError(f"{at}:1", f"has the column '{name}' twice", to_do="Keep one")
     for name in COLUMNS[:2]:
         if name not in header:
-            raise InputError(f"{at}:1: lacks the column '{name}'; known: {', '.join(COLUMNS)}. Add it")
+            raise InputError(
+                f"{at}:1", f"lacks the column '{name}'", f"known: {', '.join(COLUMNS)}", "Add it"
+            )
 
 
 def _checked(
@@ -189,7 +203,7 @@ def _checked(
     name, label, split = cells["file"], cells["label"], cells.get("split", "")
     for column in cells:
         if not cells[column]:
-            raise InputError(f"{here}: has no {column}. Fill it in")
+            raise InputError(here, f"has no {column}", to_do="Fill it in")
     if "split" in cells and split not in SPLITS:
         validation = split.lower().startswith("val")
         hint = (
@@ -197,16 +211,16 @@ def _checked(
             if validation
             else "Use one of these"
         )
-        raise InputError(f"{here}: unknown split '{split}'; known: {', '.join(SPLITS)}. {hint}")
+        raise InputError(here, f"unknown split '{split}'", f"known: {', '.join(SPLITS)}", hint)
     key = os.path.normpath(name)
     if key in lines:
-        raise InputError(f"{here}: '{name}' stands in line {lines[key]} already. Keep one")
+        raise InputError(here, f"'{name}' stands in line {lines[key]} already", to_do="Keep one")
     lines[key] = line
     file = folder / name
     if not file.is_file():
         near = closest(file.name, (each.name for each in file.parent.glob("*")))
         hint = f"Did you mean '{near}'?" if near else "Check the name, or remove the line"
-        raise InputError(f"{here}: no file '{name}' in {folder}. {hint}")
+        raise InputError(here, f"no file '{name}' in {folder}", to_do=hint)
     return file, label, split
 
 
@@ -219,8 +233,10 @@ def _in_class_folders(folder: Path, at: str) -> Iterator[tuple[Path, str, str]]:
         return
     if names != {"train", "test"}:
         raise InputError(
-            f"{at}: has the folders {', '.join(sorted(names))}; known: class folders, or train and test with class "
-            "folders. Rename or move them; validation images are taken from train, see data.validation"
+            at,
+            f"has the folders {', '.join(sorted(names))}",
+            "known: class folders, or train and test with class folders",
+            "Rename or move them. Validation images are taken from train, see data.validation",
         )
     for each in inside:
         yield from _of_classes(_folders(each), each.name, f"{at}{os.sep}{each.name}")
@@ -230,8 +246,10 @@ def _of_classes(folders: Sequence[Path], split: str, at: str) -> Iterator[tuple[
     """Yield the pictures of each class folder, in the order of their names."""
     if not folders:
         raise InputError(
-            f"{at}: has no class folders; known: one folder of images for each class, or a CSV file. "
-            "Sort the images into folders, or name the file in `labels`"
+            at,
+            "has no class folders",
+            "known: one folder of images for each class, or a CSV file",
+            "Sort the images into folders, or name the file in `labels`",
         )
     for folder in folders:
         files = sorted(
@@ -241,7 +259,10 @@ def _of_classes(folders: Sequence[Path], split: str, at: str) -> Iterator[tuple[
         )
         if not files:
             raise InputError(
-                f"{at}: the folder '{folder.name}' holds no images; known: {' '.join(EXTENSIONS)}. Remove it"
+                at,
+                f"the folder '{folder.name}' holds no images",
+                f"known: {' '.join(EXTENSIONS)}",
+                "Remove it",
             )
         for file in files:
             yield file, folder.name, split
@@ -295,18 +316,20 @@ def _opened(file: Path, where: str) -> Iterator[Picture]:
         with Image.open(file) as image:
             if image.mode not in (*_GREY, *_COLOUR):
                 raise InputError(
-                    f"{at}: has mode {image.mode}; known: 8 bits a channel, {', '.join((*_GREY, *_COLOUR))}. "
-                    "Convert it to 8 bits"
+                    at,
+                    f"has mode {image.mode}",
+                    f"known: 8 bits a channel, {', '.join((*_GREY, *_COLOUR))}",
+                    "Convert it to 8 bits",
                 )
             yield image
     except (InputError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{at}: is no image that Pillow knows. Mend it or remove it") from error
+        raise InputError(at, "is no image that Pillow knows", to_do="Replace it or remove it") from error
     # A damaged file may fail in any way at all.
     except Exception as error:
         raise InputError(
-            f"{at}: cannot be read as an image; {type(error).__name__}: {error}. Mend it or remove it"
+            at, "cannot be read as an image", f"{type(error).__name__}: {error}", "Replace it or remove it"
         ) from error
 
 
@@ -316,8 +339,10 @@ def _common_size(files: Sequence[Path], sizes: Sequence[tuple[int, int]], where:
     if others:
         odd = next(index for index, size in enumerate(sizes) if size != usual)
         raise InputError(
-            f"{where}.path: {files[odd]}: is {_text(sizes[odd])} (height x width), where {count} of {len(files)} "
-            f"images are {_text(usual)}. Write size: [{usual[0]}, {usual[1]}] to resize them all, or mend it"
+            f"{where}.path: {files[odd]}",
+            f"is {_text(sizes[odd])} (height x width), where {count} of {len(files)} images are "
+            f"{_text(usual)}",
+            to_do=f"Write size: [{usual[0]}, {usual[1]}] to resize them all, or correct it",
         )
     return usual
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fusetune.bench.catalog import MODELS, NORMS
-from fusetune.bench.errors import unknown_name
+from fusetune.errors import InvalidValueError
 
 Shape = tuple[int, ...]
 
@@ -51,18 +51,22 @@ def build_model(name: str, *, input_shape: Shape, num_classes: int, **parameters
     Training Deep Feedforward Neural Networks (2010).
     """
     if name not in _BUILDERS:
-        raise ValueError(str(unknown_name("model", name, _BUILDERS)))
+        raise InvalidValueError.unknown("model", name, _BUILDERS)
     given = {key: value for key, value in parameters.items() if value is not None}
     _check_parameters(name, given)
     if not input_shape or min(input_shape) < 1 or num_classes < 1:
-        raise ValueError(
-            f"model {name}: input_shape {tuple(input_shape)} and {num_classes} classes; every number must be "
-            "at least 1. Check the data"
+        raise InvalidValueError(
+            f"model {name}",
+            f"input_shape {tuple(input_shape)} and {num_classes} classes",
+            "every number must be at least 1",
+            "Check the data",
         )
     if name in _IMAGE_MODELS and len(input_shape) != 3:
-        raise ValueError(
-            f"model {name}: input_shape {tuple(input_shape)} is not (C, H, W); known for such an input: linear, mlp. "
-            "Use one of these or give the data as images"
+        raise InvalidValueError(
+            f"model {name}",
+            f"input_shape {tuple(input_shape)} is not (C, H, W)",
+            "known for such an input: linear, mlp",
+            "Use one of these or give the data as images",
         )
     return _BUILDERS[name](tuple(input_shape), num_classes, **given)
 
@@ -295,17 +299,19 @@ def _check_parameters(name: str, given: dict[str, object]) -> None:
     for key, value in given.items():
         where = f"model {name}: {key}"
         if not known:
-            raise ValueError(f"{where}: unknown parameter; {name} takes none. Leave it out")
+            raise InvalidValueError(where, "unknown parameter", f"{name} takes none", "Leave it out")
         if key not in known:
-            raise ValueError(str(unknown_name(f"model {name}", key, known)))
+            raise InvalidValueError.unknown(f"model {name}", key, known)
         if key in ("activation", "norm"):
             table = _ACTIVATIONS if key == "activation" else NORMS
             if value not in table:
-                raise ValueError(str(unknown_name(where, value, table)))
+                raise InvalidValueError.unknown(where, value, table)
         elif key == "dropout":
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise ValueError(f"{where}: {value!r} is out of range; known: [0, 1). Choose a number in it")
+                raise InvalidValueError(
+                    where, f"{value!r} is out of range", "known: [0, 1)", "Choose a number in it"
+                )
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"{where}: {value!r} is out of range; known: integers from 1. Choose one of these"
+            raise InvalidValueError(
+                where, f"{value!r} is out of range", "known: integers from 1", "Choose one of these"
             )

@@ -11,8 +11,9 @@ import torch
 from torch.optim import Optimizer
 
 from fusetune.bench.catalog import OPTIMIZERS
-from fusetune.bench.errors import InputError, unknown_name
+from fusetune.bench.errors import InputError
 from fusetune.bench.workloads.factories import call_factory, load_factory
+from fusetune.errors import InvalidValueError
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ def build_optimizer(
         (0.9, True)
     """
     if name not in _OPTIMIZERS:
-        raise ValueError(str(unknown_name("optimizer", name, _OPTIMIZERS)))
+        raise InvalidValueError.unknown("optimizer", name, _OPTIMIZERS)
     given = {key: value for key, value in options.items() if value is not None}
     known = OPTIMIZERS[name].parameters
     for key in given:
         if key not in known:
-            raise ValueError(str(unknown_name(f"optimizer {name}", key, known)))
+            raise InvalidValueError.unknown(f"optimizer {name}", key, known)
     entry = _OPTIMIZERS[name]
     arguments: dict[str, Any] = {**entry.implied, **given}
     if "betas" in arguments:
@@ -77,7 +78,9 @@ def build_optimizer(
     try:
         return _maker(name, implementation)(parameters, lr=lr, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"optimizer {name}: torch refuses it; {error}. Change the option") from error
+        raise InvalidValueError(
+            f"optimizer {name}", "torch refuses it", str(error), "Change the option"
+        ) from error
 
 
 def build_optimizer_from_factory(
@@ -114,32 +117,44 @@ def build_optimizer_from_factory(
         optimizer = call_factory(factory, where, {"lr": lr, **options}, given)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{where}: '{reference}' refuses what it is given; {type(error).__name__}: {error}. Change its keys"
+            where,
+            f"'{reference}' refuses what it is given",
+            f"{type(error).__name__}: {error}",
+            "Change its keys",
         ) from error
     if not isinstance(optimizer, Optimizer):
         kind = type(optimizer).__name__
         raise InputError(
-            f"{where}: '{reference}' returned a {kind}; an optimizer is a torch.optim.Optimizer. Return one"
+            where, f"'{reference}' returned a {kind}", "an optimizer is a torch.optim.Optimizer", "Return one"
         )
-    _check_own_optimizer(optimizer, f"{where}: the optimizer of '{reference}'", given)
+    _check_own_optimizer(optimizer, where, f"the optimizer of '{reference}'", given)
     return optimizer
 
 
-def _check_own_optimizer(optimizer: Optimizer, where: str, parameters: Iterable[torch.nn.Parameter]) -> None:
+def _check_own_optimizer(
+    optimizer: Optimizer, where: str, name: str, parameters: Iterable[torch.nn.Parameter]
+) -> None:
     """Refuse an optimizer that the training loop cannot drive."""
     if any("lr" not in group for group in optimizer.param_groups):
         raise InputError(
-            f"{where} keeps no 'lr' in its parameter groups, where schedules set it. Pass lr on to Optimizer.__init__"
+            where,
+            f"{name} keeps no 'lr' in its parameter groups, where schedules set it",
+            to_do="Pass lr on to Optimizer.__init__",
         )
     known = {id(parameter) for parameter in parameters}
     if not any(id(parameter) in known for group in optimizer.param_groups for parameter in group["params"]):
         raise InputError(
-            f"{where} has none of the model's parameters. Give it those that the factory is given"
+            where,
+            f"{name} has none of the model's parameters",
+            to_do="Give it those that the factory is given",
         )
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise InputError(
-            f"{where} needs a closure at each step; the training loop has none to give. Use one whose step() needs none"
+            where,
+            f"{name} needs a closure at each step",
+            "the training loop has none to give",
+            "Use one whose step() needs none",
         )
 
 
@@ -150,8 +165,8 @@ def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:
         return entry.make
     if entry.fused is None:
         known = ", ".join(sorted(key for key, other in _OPTIMIZERS.items() if other.fused))
-        raise ValueError(
-            f"optimizer {name}: has no fused implementation; known: {known}. Use implementation: torch"
+        raise InvalidValueError(
+            f"optimizer {name}", "has no fused implementation", f"known: {known}", "Use implementation: torch"
         )
     from fusetune import kernels  # here, because it needs triton
 
@@ -162,7 +177,7 @@ def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:
 def _pair(name: str, betas: object) -> tuple[float, float]:
     """Return betas as torch wants them."""
     if not isinstance(betas, (list, tuple)) or len(betas) != 2:
-        raise ValueError(
-            f"optimizer {name}: betas: {betas!r} is not two numbers. Write them like [0.9, 0.999]"
+        raise InvalidValueError(
+            f"optimizer {name}: betas", f"{betas!r} is not two numbers", to_do="Write them like [0.9, 0.999]"
         )
     return betas[0], betas[1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusetune.bench.workloads.optimizers import build_optimizer
+from fusetune.errors import StateError
 
 # A scalar, one element, and sizes that neither vectors of 4 nor of 8 divide, beside one that they do.
 _SHAPES = ((), (1,), (7, 3), (33, 65), (64, 64))
@@ -45,9 +46,11 @@ def verify_optimizer(
             truth.abs().max()
         )
         if not error <= bound:
-            raise RuntimeError(
-                f"implementation: the fused {name} is off by {error:.2e} after {_STEPS} steps on shape "
-                f"{tuple(truth.shape)}, torch's by {torch_error:.2e}; at most {bound:.2e} is allowed"
+            raise StateError(
+                "implementation",
+                f"the fused {name} is off by {error:.2e} after {_STEPS} steps on shape "
+                f"{tuple(truth.shape)}, torch's by {torch_error:.2e}",
+                f"at most {bound:.2e} is allowed",
             )
 
 

@@ -10,7 +10,6 @@ Elsewhere (CPU tensors, fp64) the same call is plain PyTorch.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch._C import _are_functorch_transforms_active, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.kernels.activations.functions import FUNCTIONS, ActivationFunction
 from fusetune.kernels.activations.kernels import (
     DTYPES,
@@ -185,16 +185,21 @@ def parameter_values(name: str, given: Mapping[str, float]) -> list[float]:
     """
     known = _row(name).parameters
     if unknown := [key for key in given if key not in known]:
-        raise TypeError(
-            f"activation: '{name}' takes no '{unknown[0]}'; known: {', '.join(known) or 'none'}. Leave it out"
+        raise InvalidTypeError(
+            "activation",
+            f"'{name}' takes no '{unknown[0]}'",
+            f"known: {', '.join(known) or 'none'}",
+            "Leave it out",
         )
     values = []
     for key, parameter in known.items():
         value = float(given.get(key, parameter.default))
         if not parameter.lowest <= value <= parameter.highest:
-            raise ValueError(
-                f"activation: {key} of '{name}' is {value}; it can be from {parameter.lowest:g} to "
-                f"{parameter.highest:g}. Use PyTorch's own function for others"
+            raise InvalidValueError(
+                "activation",
+                f"{key} of '{name}' is {value}",
+                f"it can be from {parameter.lowest:g} to {parameter.highest:g}",
+                "Use PyTorch's own function for others",
             )
         values.append(value)
     return values
@@ -204,9 +209,7 @@ def _row(name: str) -> ActivationFunction:
     """The table's row, or an error that lists the known names and the closest."""
     if name in FUNCTIONS:
         return FUNCTIONS[name]
-    near = difflib.get_close_matches(str(name).lower(), FUNCTIONS, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else "Use one of these."
-    raise ValueError(f"activation: unknown '{name}'; known: {', '.join(sorted(FUNCTIONS))}. {hint}")
+    raise InvalidValueError.unknown("activation", name, FUNCTIONS)
 
 
 def _check(x: torch.Tensor, name: str, bias: torch.Tensor | None, bias_dim: int) -> None:
@@ -214,24 +217,32 @@ def _check(x: torch.Tensor, name: str, bias: torch.Tensor | None, bias_dim: int)
     row = _row(name)
     if not x.is_floating_point() or (bias is not None and not bias.is_floating_point()):
         other = x.dtype if not x.is_floating_point() or bias is None else bias.dtype
-        raise TypeError(f"activation: got {other}; only floating-point tensors have one. Convert it first")
+        raise InvalidTypeError(
+            "activation", f"got {other}", "only floating-point tensors have one", "Convert it first"
+        )
     if row.gated and (x.dim() == 0 or x.shape[-1] % 2):
-        raise ValueError(
-            f"activation: '{name}' splits the last dimension in halves; got shape {tuple(x.shape)}. "
-            "Give it an even last dimension"
+        raise InvalidValueError(
+            "activation",
+            f"'{name}' splits the last dimension in halves",
+            f"got shape {tuple(x.shape)}",
+            "Give it an even last dimension",
         )
     if bias is None:
         return
     if not -x.dim() <= bias_dim < x.dim() or (row.gated and bias_dim % x.dim() != x.dim() - 1):
         allowed = "the last dimension" if row.gated else f"{-x.dim()}..{x.dim() - 1}"
-        raise ValueError(
-            f"activation: bias_dim {bias_dim} does not suit '{name}' and {x.dim()} dimensions; known: {allowed}. "
-            "Name the dimension that the bias belongs to"
+        raise InvalidValueError(
+            "activation",
+            f"bias_dim {bias_dim} does not suit '{name}' and {x.dim()} dimensions",
+            f"known: {allowed}",
+            "Name the dimension that the bias belongs to",
         )
     if bias.dim() != 1 or bias.shape[0] != x.shape[bias_dim] or bias.device != x.device:
-        raise ValueError(
-            f"activation: bias of shape {tuple(bias.shape)} on {bias.device} does not fit dimension {bias_dim} of "
-            f"{tuple(x.shape)} on {x.device}. Give one value per channel on x's device, or another bias_dim"
+        raise InvalidValueError(
+            "activation",
+            f"bias of shape {tuple(bias.shape)} on {bias.device} does not fit dimension "
+            f"{bias_dim} of {tuple(x.shape)} on {x.device}",
+            to_do="Give one value per channel on x's device, or another bias_dim",
         )
 
 

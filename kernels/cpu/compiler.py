@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fusetune.errors import InvalidValueError, StateError
 from fusetune.kernels.cpu import cache
 from fusetune.kernels.cpu.rounding import nearest
 from fusetune.kernels.cpu.toolchain import compile_shared_object, compiler_version, cpu_features, flags
@@ -87,9 +88,11 @@ class CPUOptions:
             # Triton's other backends raise an AssertionError too.
             raise AssertionError(f"num_warps: {self.num_warps} is given; it must be a power of 2, such as 4.")
         if others := [name for name, _ in self.extern_libs if name != "libdevice"]:
-            raise ValueError(
-                f"extern_libs: {', '.join(others)} cannot be linked; the CPU backend has libdevice's functions alone. "
-                "Call these, or write the function in Triton."
+            raise InvalidValueError(
+                "extern_libs",
+                f"{', '.join(others)} cannot be linked",
+                "the CPU backend has libdevice's functions alone",
+                "Call these, or write the function in Triton.",
             )
 
     def hash(self) -> str:
@@ -120,7 +123,7 @@ class CPUBackend(BaseBackend):
         without effect. A name that none knows is left to Triton, which refuses it.
         """
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
-            raise RuntimeError(why)
+            raise StateError("", why)
         # Imported here: this module is imported in the middle of `import triton`.
         from fusetune.kernels.cpu.cache_manager import install
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fusetune.errors import InvalidValueError
 from fusetune.kernels.cpu.ir_types import Type
 from fusetune.kernels.triton_inside import ir
 
@@ -158,7 +159,7 @@ class Operation:
         return next((each.source for each in (self, *made_from, *held) if each.source is not None), None)
 
 
-class UnreadableModuleError(ValueError):
+class UnreadableModuleError(InvalidValueError):
     """Triton's bindings and its printed module do not say the same.
 
     Args:
@@ -166,8 +167,10 @@ class UnreadableModuleError(ValueError):
         why: one clause.
     """
 
+    code = "unreadable-module"
+
     def __init__(self, operation: Operation, why: str) -> None:
-        super().__init__(f"{operation.name}: {why}")
+        super().__init__(operation.name, why)
         self.operation = operation
         self.why = why
 

@@ -9,6 +9,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from fusetune.errors import InvalidValueError
+
 C_TYPES = {
     "i1": "bool",
     "i8": "int8_t",
@@ -34,8 +36,10 @@ _POINTER = re.compile(r"!tt\.ptr<(.+?)(?:, \d+)?>$")
 _TENSOR = re.compile(r"tensor<((?:\d+x)+)(.+)>$")
 
 
-class UnsupportedTypeError(ValueError):
+class UnsupportedTypeError(InvalidValueError):
     """A type that has no C counterpart here."""
+
+    code = "unsupported-type"
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Type:
         """The element that a pointer points to."""
         match = _POINTER.match(self.element)
         if match is None:
-            raise UnsupportedTypeError(f"{self.element} is no pointer")
+            raise UnsupportedTypeError("", f"{self.element} is no pointer")
         return match[1]
 
     @property
@@ -99,7 +103,7 @@ class Type:
             return f"{Type(self.pointee).c} *"
         if self.element not in C_TYPES:
             raise UnsupportedTypeError(
-                f"values of type {self.element} cannot be held; known: {', '.join(C_TYPES)}"
+                "", f"values of type {self.element} cannot be held", f"known: {', '.join(C_TYPES)}"
             )
         return C_TYPES[self.element]
 

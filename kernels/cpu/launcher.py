@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.kernels.cpu.failures import LANES_OVERLAP, error_of
 from fusetune.kernels.cpu.lowering import MOST_AT_ONCE
 from fusetune.kernels.cpu.rounding import nearest_bits
-from fusetune.kernels.triton_inside import LAUNCH_PARAMETERS
+from fusetune.kernels.triton_inside import LAUNCH_PARAMETERS, descriptors_round
 
 _FORMATS = {
     "i1": "?",
@@ -68,17 +69,23 @@ def address(argument: Any) -> int:
     if hasattr(argument, "data_ptr"):
         device = getattr(argument, "device", None)
         if device is not None and torch.device(device).type != "cpu":
-            raise ValueError(
-                f"a pointer argument is on {device}; kernels compiled for the CPU take tensors on the CPU. Move it."
+            raise InvalidValueError(
+                "",
+                f"a pointer argument is on {device}",
+                "kernels compiled for the CPU take tensors on the CPU. Move it.",
             )
         pointer = int(argument.data_ptr())
         if not pointer and argument.numel():
-            raise ValueError(
-                f"a pointer argument has no memory: a {type(argument).__name__} of {argument.numel()} elements whose "
-                f"address is 0. A fake tensor has none, nor has one whose storage was freed."
+            raise InvalidValueError(
+                "",
+                f"a pointer argument has no memory: a {type(argument).__name__} of {argument.numel()} "
+                "elements whose address is 0",
+                to_do="A fake tensor has none, nor has one whose storage was freed.",
             )
         return pointer
-    raise TypeError(f"a pointer argument must be a tensor or an address; got {type(argument).__name__}.")
+    raise InvalidTypeError(
+        "", "a pointer argument must be a tensor or an address", f"got {type(argument).__name__}."
+    )
 
 
 def _compiled_for_overlaps(source: Any, metadata: Any) -> Any:
@@ -236,7 +243,8 @@ def _parts(variable: str, name: str, type_: str) -> Iterator[_Leaf]:
         yield from (_Leaf(f"{name}.strides[{i}]", "i64", f"{variable}.strides[{i}]") for i in range(rank))
         if shape == "i64":
             yield _Leaf(f"{name}.padding", "i1", f'{variable}.padding == "nan"')
-            yield _Leaf(f"{name}.round_f32_to_tf32", "i1", f"{variable}.round_f32_to_tf32")
+            if descriptors_round():
+                yield _Leaf(f"{name}.round_f32_to_tf32", "i1", f"{variable}.round_f32_to_tf32")
 
 
 def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[tuple[int, int, bool]]) -> str:
@@ -302,14 +310,17 @@ def _extent(argument: Any) -> int:
 def _check_grid(kernel: str, cooperative: bool, x: int, y: int, z: int) -> None:
     """Raise if a grid cannot be run as it is."""
     if not all(0 <= size <= _MOST_PROGRAMS for size in (x, y, z)) or x * y * z >= 1 << 63:
-        raise ValueError(
-            f"{kernel}: a grid of {x} x {y} x {z} programs; each size must be from 0 to {_MOST_PROGRAMS}, and all "
-            f"programs together fewer than 2^63."
+        raise InvalidValueError(
+            kernel,
+            f"a grid of {x} x {y} x {z} programs",
+            f"each size must be from 0 to {_MOST_PROGRAMS}, and all programs together fewer than 2^63.",
         )
     if cooperative and x * y * z > MOST_AT_ONCE:
-        raise ValueError(
-            f"{kernel}: launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them; "
-            f"at most {MOST_AT_ONCE} can. Launch fewer programs."
+        raise InvalidValueError(
+            kernel,
+            f"launch_cooperative_grid=True has all programs run at once, but there are {x * y * z} of them",
+            f"at most {MOST_AT_ONCE} can",
+            "Launch fewer programs.",
         )
 
 
@@ -326,8 +337,9 @@ def _fitted(kernel: str, leaves: Sequence[_Leaf], values: Sequence[Any]) -> list
             struct.pack(f"={code}", value)
         except (OverflowError, struct.error) as error:
             if code not in "efd" or not isinstance(error, OverflowError):
-                raise ValueError(
-                    f"{kernel}: the argument {leaf.name} is {value!r}, which its type {leaf.type} does not hold."
+                raise InvalidValueError(
+                    kernel,
+                    f"the argument {leaf.name} is {value!r}, which its type {leaf.type} does not hold.",
                 ) from None
             value = math.inf if value > 0 else -math.inf
         fitted.append(value)
@@ -341,8 +353,8 @@ def _format(kernel: str, type_: str) -> str:
     if type_ == "bf16":
         return "H"
     if type_ not in _FORMATS:
-        raise TypeError(
-            f"{kernel}: an argument of type {type_}; known: pointers, bf16, {', '.join(_FORMATS)}."
+        raise InvalidTypeError(
+            kernel, f"an argument of type {type_}", f"known: pointers, bf16, {', '.join(_FORMATS)}."
         )
     return _FORMATS[type_]
 
@@ -357,8 +369,8 @@ def _bf16_bits(kernel: str, name: str, value: Any) -> int:
         try:
             (value,) = struct.unpack("d", struct.pack("d", value))  # takes whatever has a float
         except struct.error:
-            raise ValueError(
-                f"{kernel}: the argument {name} is {value!r}, which its type bf16 does not hold."
+            raise InvalidValueError(
+                kernel, f"the argument {name} is {value!r}, which its type bf16 does not hold."
             ) from None
     return nearest_bits(value, "bf16")
 

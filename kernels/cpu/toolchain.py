@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from fusetune.errors import StateError
+
 _CANDIDATES = ("gcc", "clang", "cc")
 # No -ffast-math: NaN and infinities mean what they mean. Errno and traps are given up, so that lanes vectorise.
 _LEVEL = "-O3"
@@ -39,12 +41,16 @@ _MOST_SHOWN = 2000  # characters of what a compiler says
 MOST_LINES_OPTIMIZED = 8000
 
 
-class NoCompilerError(RuntimeError):
+class NoCompilerError(StateError):
     """There is no C compiler."""
 
+    code = "no-compiler"
 
-class CompilerFailedError(RuntimeError):
+
+class CompilerFailedError(StateError):
     """There is a C compiler, and it did not take the generated code."""
+
+    code = "compiler-failed"
 
 
 def why_not() -> str | None:
@@ -87,12 +93,14 @@ def command() -> tuple[str, ...]:
     try:
         chosen = shlex.split(os.environ.get("CC", ""))
     except ValueError as error:
-        raise NoCompilerError(f"$CC is no command: {os.environ['CC']!r} has {str(error).lower()}.") from None
+        raise NoCompilerError(
+            "", f"$CC is no command: {os.environ['CC']!r} has {str(error).lower()}."
+        ) from None
     for name, *options in [chosen] if chosen else [[name] for name in _CANDIDATES]:
         if path := shutil.which(name):
             return (path, *options)
     looked_for = f"$CC names '{chosen[0]}'" if chosen else f"looked for {', '.join(_CANDIDATES)}"
-    raise NoCompilerError(f"no C compiler on this machine; {looked_for}. Install gcc or clang.")
+    raise NoCompilerError("", "no C compiler on this machine", looked_for, "Install gcc or clang.")
 
 
 @functools.lru_cache
@@ -242,7 +250,8 @@ def compile_shared_object(
             for_any = [flag for flag in chosen if flag not in _flags_for_this_cpu()]
             if _compile(code, library, for_any) is not None:
                 raise CompilerFailedError(
-                    f"{compiler_version()} ({command()[0]}) failed on generated code: {complaint[:_MOST_SHOWN]}"
+                    "",
+                    f"{compiler_version()} ({command()[0]}) failed on generated code: {complaint[:_MOST_SHOWN]}",
                 )
             warnings.warn(
                 f"{compiler_version()} does not take {' '.join(_flags_for_this_cpu())}; kernels are compiled for any "

@@ -24,6 +24,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fusetune.errors import StateError
 from fusetune.kernels.kernel import Kernel, StaticCase
 from fusetune.kernels.launch import path_of
 from fusetune.kernels.optimizers.rounding import rounded
@@ -310,9 +311,11 @@ class FusedAdam(FusedStep, torch.optim.Adam):
             rows = self._rows_on_device(group, states, counts, params[0].device, scale)
             return Work(columns, rows, list(range(len(params))))
         if params[0].is_cuda and torch.cuda.is_current_stream_capturing():
-            raise RuntimeError(
-                f"{type(self).__name__}: a CUDA graph is being captured with capturable=False; every replay would "
-                "count the same step. Pass capturable=True"
+            raise StateError(
+                type(self).__name__,
+                "a CUDA graph is being captured with capturable=False",
+                "every replay would count the same step",
+                "Pass capturable=True",
             )
         # Only a place to look: the counter compares addresses itself.
         values = self._counters.setdefault(id(params[0]), _Counter()).count(states, counts)

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.kernels.launch import PATHS, Path, lies_in_memory, path_of
 from fusetune.kernels.optimizers.rounding import RandomSource, stochastically_rounded
 from fusetune.kernels.optimizers.tables import (
@@ -190,9 +191,11 @@ class FusedStep(ABC):
         where = type(self).__name__
         _refuse(where, foreach, fused, differentiable)
         if stochastic_rounding and master_weights:
-            raise ValueError(
-                f"{where}: stochastic_rounding=True beside master_weights=True; a master keeps what rounding would "
-                "lose, and leaves nothing to chance. Choose one"
+            raise InvalidValueError(
+                where,
+                "stochastic_rounding=True beside master_weights=True",
+                "a master keeps what rounding would lose, and leaves nothing to chance",
+                "Choose one",
             )
         super().__init__(params, **options)  # type: ignore[call-arg]
         self.master_weights = master_weights
@@ -474,8 +477,11 @@ def _refuse(where: str, foreach: bool | None, fused: bool | None, differentiable
     """Raise ValueError for a constructor argument that a fused optimizer cannot honour."""
     if foreach or fused:
         name = "foreach" if foreach else "fused"
-        raise ValueError(
-            f"{where}: {name}=True picks one of torch's own implementations; this class is one itself. Leave it out"
+        raise InvalidValueError(
+            where,
+            f"{name}=True picks one of torch's own implementations",
+            "this class is one itself",
+            "Leave it out",
         )
     _refuse_differentiable(where, {"differentiable": differentiable})
 
@@ -484,18 +490,22 @@ def _refuse_without_bf16(where: str, params: Sequence[Tensor]) -> None:
     """Raise ValueError when stochastic rounding would do nothing."""
     dtypes = sorted({str(p.dtype) for p in params})
     if "torch.bfloat16" not in dtypes:
-        raise ValueError(
-            f"{where}: stochastic_rounding=True rounds bfloat16 parameters only; these are {', '.join(dtypes)}. "
-            "Leave it out, or cast the model first"
+        raise InvalidValueError(
+            where,
+            "stochastic_rounding=True rounds bfloat16 parameters only",
+            f"these are {', '.join(dtypes)}",
+            "Leave it out, or cast the model first",
         )
 
 
 def _refuse_differentiable(where: str, group: Group) -> None:
     """Raise ValueError when autograd is to run through the step."""
     if group["differentiable"]:
-        raise ValueError(
-            f"{where}: differentiable=True needs a step that autograd can follow; a fused step has no graph. "
-            f"Use {where.replace('Fused', 'torch.optim.')}"
+        raise InvalidValueError(
+            where,
+            "differentiable=True needs a step that autograd can follow",
+            "a fused step has no graph",
+            f"Use {where.replace('Fused', 'torch.optim.')}",
         )
 
 
@@ -515,9 +525,11 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
     layouts = list(map(_LAYOUT, grads))
     if layouts.count(torch.strided) < len(layouts):
         sparse = next(grad for grad in grads if grad.layout is not torch.strided)
-        raise TypeError(
-            f"{where}: a parameter of shape {tuple(sparse.shape)} has a sparse gradient; "
-            "only dense gradients are known. Use torch.optim.SGD or torch.optim.SparseAdam for it"
+        raise InvalidTypeError(
+            where,
+            f"a parameter of shape {tuple(sparse.shape)} has a sparse gradient",
+            "only dense gradients are known",
+            "Use torch.optim.SGD or torch.optim.SparseAdam for it",
         )
     devices, dtypes = list(map(_DEVICE, params)), list(map(_DTYPE, params))
     found: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
@@ -530,9 +542,11 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
             of_key[1].append(grad)
     for (_, dtype), (params, _) in found.items():
         if not dtype.is_floating_point:
-            raise TypeError(
-                f"{where}: a parameter of shape {tuple(params[0].shape)} is {dtype}; only real floating dtypes are "
-                f"known. Use {where.replace('Fused', 'torch.optim.')} for it"
+            raise InvalidTypeError(
+                where,
+                f"a parameter of shape {tuple(params[0].shape)} is {dtype}",
+                "only real floating dtypes are known",
+                f"Use {where.replace('Fused', 'torch.optim.')} for it",
             )
     return found
 

@@ -62,7 +62,7 @@ def fused_name(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     takes = _TAKES[name] if function not in _OF_TENSORS and function not in _OF_TORCH else {}
     if len(args) > len(takes) or not kwargs.keys() <= takes.keys():
         return None
-    parameters = {**takes, **dict(zip(takes, args, strict=False)), **kwargs}
+    parameters = {**takes, **dict(zip(list(takes)[: len(args)], args, strict=True)), **kwargs}
     if parameters.pop("inplace", False):
         return None
     if name == "gelu":

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fusetune.errors import StateError
 from fusetune.kernels.activations import FUNCTIONS, Activation, activation, parameter_values, reference
 from fusetune.kernels.replace.calls import (
     FUNCTIONAL,
@@ -247,9 +248,11 @@ def verify_activation(
         allowed = 2 * _largest(other - true) + 2 * torch.finfo(dtype).eps * _largest(true)
         error = _largest(mine - true)
         if not error <= allowed:
-            raise RuntimeError(
-                f"verify_activation: {name} in {dtype} on {device}: the {label} is off by {error:.3g}; "
-                f"{allowed:.3g} is allowed. Do not train with it; use the PyTorch activation"
+            raise StateError(
+                f"verify_activation: {name} in {dtype} on {device}",
+                f"the {label} is off by {error:.3g}",
+                f"{allowed:.3g} is allowed",
+                "Do not train with it: use the PyTorch activation",
             )
 
 

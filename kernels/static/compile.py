@@ -26,6 +26,7 @@ import triton
 from rich.console import Console
 from rich.table import Table
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.kernels.catalog import KERNELS
 from fusetune.kernels.kernel import StaticCase
 from fusetune.kernels.static.gpu_targets import TARGETS, gpu_target, occupancy
@@ -128,14 +129,18 @@ def analyse(case: StaticCase, target: str) -> StaticReport:
 
     Example:
         >>> from fusetune.kernels.launch import LaunchConfig
-        >>> analyse(StaticCase("nothing", None, {}, {}, LaunchConfig(1024, 4), 1024), "sm_90")
+        >>> analyse(StaticCase("x", None, {}, {}, LaunchConfig(1024, 4), 1024), "sm_90")
         Traceback (most recent call last):
-        TypeError: nothing: nothing to compile; NoneType is not a JITFunction. Unset TRITON_INTERPRET.
+        ...
+        fusetune.errors.InvalidTypeError: x: nothing to compile; NoneType is not a JITFunction. Unset TRITON_INTERPRET.
     """
     gpu = gpu_target(target)
     if not isinstance(case.jit, JITFunction):
-        raise TypeError(
-            f"{case.name}: nothing to compile; {type(case.jit).__name__} is not a JITFunction. Unset TRITON_INTERPRET."
+        raise InvalidTypeError(
+            case.name,
+            "nothing to compile",
+            f"{type(case.jit).__name__} is not a JITFunction",
+            "Unset TRITON_INTERPRET.",
         )
     compiled = _compile(case, gpu)
     if target.startswith("sm_"):
@@ -240,7 +245,9 @@ def _compile(case: StaticCase, gpu: GPUTarget) -> Any:
     given = {**case.signature, **constexprs}
     names = case.jit.arg_names
     if set(given) != set(names):
-        raise ValueError(f"{case.name}: arguments {sorted(given)} given; the kernel takes {sorted(names)}.")
+        raise InvalidValueError(
+            case.name, f"arguments {sorted(given)} given", f"the kernel takes {sorted(names)}."
+        )
     source = ASTSource(
         case.jit,
         {name: given[name] for name in names},
@@ -257,8 +264,8 @@ def _compile(case: StaticCase, gpu: GPUTarget) -> Any:
         knobs.runtime.add_stages_inspection_hook = _keep_source_lines
         compile_it = functools.partial(triton.compile, source, target=gpu, options=options)
         if printed := _stderr_of_child(compile_it):
-            raise ValueError(
-                f"{case.name} on {gpu.backend} {gpu.arch}: the compiler printed on stderr: {printed}"
+            raise InvalidValueError(
+                f"{case.name} on {gpu.backend} {gpu.arch}: the compiler printed on stderr", f"{printed}"
             )
         return compile_it()  # from the cache that the child has filled
 

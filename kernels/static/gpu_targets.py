@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fusetune.errors import InvalidValueError
 from fusetune.kernels.triton_inside import GPUTarget
 
 
@@ -46,7 +47,7 @@ def gpu_target(target: str) -> GPUTarget:
         64
     """
     if target not in _LIMITS:
-        raise ValueError(f"target: unknown '{target}'; known: {', '.join(TARGETS)}. Use one of these.")
+        raise InvalidValueError.unknown("target", target, TARGETS)
     if target.startswith("sm_"):
         return GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
     return GPUTarget("hip", target, 64)

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune import bench, kernels, tuner
+    from fusetune.errors import FusetuneError
     from fusetune.kernels import (
         Activation,
         FusedAdam,
@@ -42,6 +43,7 @@ __all__ = [
     "FusedAdam",
     "FusedAdamW",
     "FusedSGD",
+    "FusetuneError",
     "LayerStatistics",
     "Plan",
     "Target",

@@ -114,7 +114,7 @@ def test_an_expected_error_shows_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> None:
-        raise InputError("here: is wrong. Mend it")
+        raise InputError("here", "is wrong", to_do="Mend it")
 
     monkeypatch.setattr(cli.commands.commands["schema"], "callback", refuse)
     assert run(capsys, "schema") == (2, "", "error: here: is wrong. Mend it\n")

@@ -173,7 +173,7 @@ def raise_error(context: WorkerContext, on_progress: OnProgress) -> None:
 
 def raise_input_error(context: WorkerContext, on_progress: OnProgress) -> None:
     """Raise one of the suite's own errors."""
-    raise InputError("data.npz: x_train: missing; known: y_train. Add it")
+    raise InputError("data.npz: x_train", "missing", "known: y_train", "Add it")
 
 
 def hang(context: WorkerContext, on_progress: OnProgress) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fusetune.bench import aliases, catalog
+from fusetune import closest_name
+from fusetune.bench import catalog
 from fusetune.bench.errors import InputError
 from fusetune.bench.spec.design import expand
 from fusetune.bench.spec.load import difference, load_spec
@@ -307,7 +308,7 @@ def test_every_name_of_the_table_of_aliases_is_one_of_ours() -> None:
     }
     ours |= {*catalog.PRECISIONS, *catalog.METRICS_TO_REACH, "cuda", "grid", "one-at-a-time"}
     ours |= {name for schedule in SCHEDULES.values() for name in schedule.parameters}
-    assert set(aliases._OTHERS) <= ours
+    assert set(closest_name._OTHERS) <= ours
 
 
 def test_several_mistakes_are_all_said(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.outcomes import RangeTestOutcome
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
-from fusetune.bench.search.study import draw_all
+from fusetune.bench.search.for_optuna import draw_all
 from fusetune.bench.terminal.console import SafeConsole, say
 from fusetune.bench.terminal.text import one_line, picture_text, printable
 from tests.bench import test_lr_range as lr_range_case

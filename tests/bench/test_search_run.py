@@ -19,9 +19,11 @@ from fusetune.bench.results.outcomes import AutoRate, PausedTraining, TrainingOu
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record, Status
 from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.search.event_log import LOG
+from fusetune.bench.search.plan import BUDGET_SPENT, plan_of
 from fusetune.bench.search.run import SEARCH, run_search
+from fusetune.bench.search.state import open_search
 from fusetune.bench.search.step import Advance
-from fusetune.bench.search.store import BUDGET_SPENT, open_search, plan_of
 from fusetune.bench.search.study import found_nothing, study_search
 from fusetune.bench.search.trial import run_step
 from fusetune.bench.search.workers import SearchExecutor
@@ -302,10 +304,10 @@ def test_a_training_that_is_killed_alone_is_out_of_memory(bench: Bench) -> None:
 def test_what_was_lost_is_not_trained_again_only_to_be_ended(bench: Bench) -> None:
     records = bench.run(dies=lambda number, step, others: "idle" if BUDGET_SPENT in step.stop else None)
     assert epochs_of(records) == trained(bench) == BUDGET
-    left = [record for record in searched(records) if outcome_of(record).from_study]
+    left = [record for record in searched(records) if outcome_of(record).from_log]
     assert left
     assert all("the worker that trained it is gone" in record.reason for record in left)
-    told = [text for text in bench.messages.said if "from the search's study" in text]
+    told = [text for text in bench.messages.said if "from the search's log" in text]
     assert any(text.startswith(f"{len(left)} trainings") for text in told)
 
 
@@ -437,3 +439,56 @@ def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench)
     with console.capture() as shown:
         render_search(study, console)
     assert "auto came to 0.125 (seed 0), 1.12 (seed 1)" in shown.get()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SPEC,
+        SPEC.replace("optimizer: [sgd, adam]", "schedule: [{name: cosine}, {name: cosine, min_factor: 0.1}]"),
+    ],
+)
+def test_a_search_whose_log_is_gone_is_reported_from_its_records_and_stays_over(
+    bench: Bench, spec: str
+) -> None:
+    # The directory of a run that an earlier version made, whose search.journal nobody reads any more.
+    records = bench.run(spec)
+    run = RunDirectory.open(bench.directory).run
+    before = study_search(run, records, bench.directory, no_pictures(bench))
+    (bench.directory / LOG).rename(bench.directory / "search.journal")
+    after = study_search(run, records, bench.directory, no_pictures(bench))
+    assert not (bench.directory / LOG).exists()
+    for told in ("winner", "value", "epoch", "fresh", "epochs_used", "left", "failure"):
+        assert getattr(after, told) == getattr(before, told), told
+    assert [(t.config, t.values, t.status) for t in after.trials] == [
+        (t.config, t.values, t.status) for t in before.trials
+    ]
+    assert [note.partition("; ")[0] for note in after.notes] == [f"{bench.directory / LOG} is missing"]
+    made = trained(bench)
+    assert bench.run(spec, resume=True) == records
+    assert trained(bench) == made
+    assert study_search(run, records, bench.directory, no_pictures(bench)).notes == ()
+
+
+def test_a_search_that_goes_on_without_its_log_keeps_what_was_recorded(bench: Bench) -> None:
+    train = bench.trainings.train
+
+    def cut_at_epoch_20(
+        trial: Trial, context: WorkerContext, on_progress: OnProgress
+    ) -> Generator[Entry, str | None, Record]:
+        if len(bench.trainings.made) >= 20:
+            raise PowerCut
+        return train(trial, context, on_progress)
+
+    bench.trainings.train = cut_at_epoch_20  # type: ignore[method-assign]
+    bench.trainings.slope = 1.0
+    with pytest.raises(PowerCut):
+        bench.run()
+    first, _ = RunDirectory.open(bench.directory).records()
+    assert first
+    (bench.directory / LOG).rename(bench.directory / "search.journal")
+    bench.trainings.train = train  # type: ignore[method-assign]
+    records = bench.run(resume=True)
+    assert records[: len(first)] == first
+    assert epochs_of(records) == BUDGET
+    assert any("the search is put together from records.jsonl" in said for said in bench.messages.said)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.results.records import Record
-from fusetune.bench.search.store import label, labels
+from fusetune.bench.search.for_optuna import label, labels
 from fusetune.bench.spec.design import lay_out
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.spec.values import (
@@ -136,7 +136,7 @@ def test_equal_values_are_told_from_unequal_ones(one: Any, other: Any) -> None:
 @pytest.mark.parametrize(
     "given_values", [[1, True], [[1, 2], "[1, 2]"], [None, "null"], [{"a": 1}, '{"a": 1}'], [0, False, None]]
 )
-def test_a_search_stores_each_value_by_itself(given_values: list[Any]) -> None:
+def test_optuna_is_given_each_value_by_itself(given_values: list[Any]) -> None:
     stored = labels(given_values)
     assert len(set(stored)) == len(given_values)
     assert [label(given_values, value) for value in given_values] == stored
@@ -148,7 +148,7 @@ def test_a_search_stores_each_value_by_itself(given_values: list[Any]) -> None:
     ]
 
 
-def test_a_search_stores_ordinary_values_as_ever() -> None:
+def test_optuna_is_given_ordinary_values_as_they_are() -> None:
     assert labels([0.1, None, "a", True]) == [0.1, None, "a", True]
     assert labels([[1, 2], {"name": "cosine"}]) == ["[1, 2]", '{"name": "cosine"}']
 

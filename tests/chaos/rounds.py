@@ -15,7 +15,8 @@ from typing import Any
 
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
-from fusetune.bench.search.store import plan_of, read_search
+from fusetune.bench.search.plan import plan_of
+from fusetune.bench.search.state import read_search
 from tests.bench.faulty_disk import snapshot
 from tests.chaos.program import Ended, group_of, run_program
 from tests.end_to_end.conftest import environment

@@ -1,4 +1,4 @@
-"""A search from the command line: ordinary records, a study, plots, and going on after an interrupt."""
+"""A search from the command line: ordinary records, a log, plots, and going on after an interrupt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from fusetune.bench.cli.commands import main
-from fusetune.bench.search.store import open_search, plan_of
-from fusetune.bench.search.study import FEWEST_FOR_IMPORTANCE
+from fusetune.bench.search.for_optuna import FEWEST_FOR_IMPORTANCE
+from fusetune.bench.search.plan import plan_of
+from fusetune.bench.search.state import open_search
 from tests.end_to_end.conftest import Done, environment
 
 pytestmark = pytest.mark.slow
@@ -127,8 +128,8 @@ def check(done: Done) -> None:
     assert any(r["status"] == "ok" for r in searched)
 
     # What was trained again came to the numbers that the decisions went by.
-    study, _ = open_search(plan_of(done.run["spec"]), done.run_directory)
-    for trial in study.trials:
+    searcher, _ = open_search(plan_of(done.run["spec"]), done.run_directory)
+    for trial in searcher.trials:
         (record,) = [r for r in searched if r["factors"] == trial.config]
         assert [e["val_accuracy"] for e in record["curve"]][: trial.epochs] == trial.values
 
@@ -172,8 +173,8 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
     try:
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
-            journals = list(tmp_path.glob("results/*/*/search.journal"))
-            if journals and journals[0].read_text().count('"intermediate_value":') >= 4:
+            logs = list(tmp_path.glob("results/*/*/search.jsonl"))
+            if logs and logs[0].read_text().count('"event":"epoch"') >= 4:
                 break
             time.sleep(0.02)
         else:
@@ -181,21 +182,21 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    before = values(journals[0])
-    done = bench("run", "--resume", str(journals[0].parent))
+    before = values(logs[0])
+    done = bench("run", "--resume", str(logs[0].parent))
     assert done.code == 0, done.err
     made = re.search(r"12 epochs, (\d+) of them made before", done.out)
     assert made
     assert int(made[1]) == len(before)
     check(done)
-    after = values(journals[0])
+    after = values(logs[0])
     assert len(after) == len(set(after)) == BUDGET
     assert after[: len(before)] == before
 
-    records = (journals[0].parent / "records.jsonl").read_text()
-    again = bench("run", "--resume", str(journals[0].parent))
+    records = (logs[0].parent / "records.jsonl").read_text()
+    again = bench("run", "--resume", str(logs[0].parent))
     assert again.code == 0, again.err
-    assert (journals[0].parent / "records.jsonl").read_text() == records
+    assert (logs[0].parent / "records.jsonl").read_text() == records
 
 
 @pytest.mark.slow
@@ -233,20 +234,20 @@ def test_a_run_that_is_killed_between_fresh_seeds_goes_on_with_the_same_winner(
     killed = bench("run", "small.yaml")
     assert killed.code == -signal.SIGKILL
     before = killed.records
-    told = values(killed.run_directory / "search.journal")
+    told = values(killed.run_directory / "search.jsonl")
     assert [r["seed"] for r in before if r["seed"]] == [1]
     done = bench("run", "--resume", str(killed.run_directory))
     assert done.code == 0, done.err
     check(done)
     assert done.records[: len(before)] == before
     assert len(done.records) == len(before) + 1
-    assert values(done.run_directory / "search.journal") == told
+    assert values(done.run_directory / "search.jsonl") == told
 
 
-def values(journal: Path) -> list[tuple[int, int]]:
-    """Return the (trial, epoch) pairs that a study was told of, in their order."""
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    return [(line["trial_id"], line["step"]) for line in lines if "intermediate_value" in line]
+def values(log: Path) -> list[tuple[int, int]]:
+    """Return the (trial, epoch) pairs that a log has, in their order."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [(line["training"], line["entry"]["epoch"]) for line in lines if line["event"] == "epoch"]
 
 
 @pytest.mark.slow

@@ -185,7 +185,7 @@ def test_a_report_changes_nothing_where_nothing_may_be_written(tmp_path: Path, k
     pictures = sorted(path.glob("*.png"))
     assert all(picture.name in "".join(again.split()) for picture in pictures[:1])
 
-    (path / "search.journal").unlink(missing_ok=True)
+    (path / "search.jsonl").unlink(missing_ok=True)
     for picture in pictures:
         picture.unlink()
     before = snapshot(path)

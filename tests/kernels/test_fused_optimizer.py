@@ -435,8 +435,19 @@ def test_a_repeated_step_of_one_tensor_calls_few_functions(
         optimizer = cls([p], **options, **more)
         return counted(optimizer.step)
 
-    # Both go through torch's wrapper of a step, which is the greater part of ours.
-    assert calls(fused_class) <= min(110, calls(torch_class, fused=True))
+    # Each goes through torch's wrapper of a step, whose calls differ by torch's release.
+    wrapper = calls(Idle)
+    assert calls(fused_class) - wrapper <= min(70, calls(torch_class, fused=True) - wrapper)
+
+
+class Idle(torch.optim.Optimizer):
+    """An optimizer whose step does nothing."""
+
+    def __init__(self, params: Any, **_: Any) -> None:
+        super().__init__(params, {})
+
+    def step(self, closure: None = None) -> None:
+        pass
 
 
 def counted(step: Callable[[], object]) -> int:

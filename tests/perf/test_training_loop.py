@@ -15,8 +15,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Batches
-from fusetune.tuner.training.loop import Plan, train
 
 _ROUNDS = 9
 _SAMPLES = 1536

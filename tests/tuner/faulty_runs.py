@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from fusetune.tuner.diagnosis import LayerStatistics
 from fusetune.tuner.schedules import table as schedules
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Augment, Batches
-from fusetune.tuner.training.loop import Plan, train
 from fusetune.tuner.training.outcome import Training
 
 VARIED_FROM = 100

@@ -22,9 +22,9 @@ from fusetune.tuner.learning_rate.confirmation import confirm
 from fusetune.tuner.learning_rate.range import lr_range_test
 from fusetune.tuner.learning_rate.sweep import mean_loss
 from fusetune.tuner.memory.peak import peak_tensor_bytes
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Batches
 from fusetune.tuner.training.evaluation import evaluate
-from fusetune.tuner.training.loop import Plan, train
 
 SEED = 3
 

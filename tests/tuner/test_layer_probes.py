@@ -10,8 +10,8 @@ from torch.nn import functional
 from fusetune.tuner.diagnosis import diagnose, layer_probes
 from fusetune.tuner.diagnosis.layer_probes import watching
 from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Batches
-from fusetune.tuner.training.loop import Plan, train
 
 Call = Callable[[Tensor], Tensor]
 

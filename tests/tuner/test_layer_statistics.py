@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from fusetune.tuner.diagnosis import layer_probes
 from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics, Snapshot
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Augment, Batches
-from fusetune.tuner.training.loop import Plan, train
 from fusetune.tuner.training.outcome import Training
 
 

@@ -61,8 +61,12 @@ def work_of(model: str = "mlp", optimizer: str = "sgd", **changes: object) -> St
     return StepWork(make, OPTIMIZERS[optimizer], batches_of(shape), cross_entropy, **changes)  # type: ignore[arg-type]
 
 
-def profiled_peak(work: StepWork, batch_size: int, trace_file: Path) -> int:
-    """The peak of torch's CPU allocator over two plain training steps and an evaluation."""
+def profiled_peak(work: StepWork, batch_size: int, trace_file: Path, outside_of: str | None = None) -> int:
+    """The peak of torch's CPU allocator over two plain training steps and an evaluation.
+
+    Args:
+        outside_of: what operations with this in their name take and free within is not counted.
+    """
     model = work.make_model()
     base = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
     with torch.profiler.profile(
@@ -81,11 +85,21 @@ def profiled_peak(work: StepWork, batch_size: int, trace_file: Path) -> int:
             x, y = work.make_batch(batch_size)
             cross_entropy(model.eval()(x), y)
     profile.export_chrome_trace(str(trace_file))
-    events = [
-        event for event in json.loads(trace_file.read_text())["traceEvents"] if event["name"] == "[memory]"
+    events = json.loads(trace_file.read_text())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    hidden = [
+        (event["ts"], event["ts"] + event["dur"])
+        for event in events
+        if outside_of is not None and outside_of in event["name"]
     ]
-    changes = [event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])]
-    return base + max(accumulate(changes))
+    live = accumulate(bytes_ for _, bytes_ in changes)
+    # An operation's last change is what it leaves behind.
+    after = [*(time for time, _ in changes[1:]), float("inf")]
+    return base + max(
+        total
+        for (time, _), next_time, total in zip(changes, after, live, strict=True)
+        if not any(begin <= time and next_time <= end for begin, end in hidden)
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,9 +268,9 @@ class Recurrent(nn.Module):
 def test_a_step_for_real_that_takes_other_memory_than_its_trace_is_believed(tmp_path: Path) -> None:
     work = StepWork(Recurrent, OPTIMIZERS["adam"], batches_of((64,)), cross_entropy, burn_in=False)
     memory = trace_memory(work)
-    measured = profiled_peak(work, 300, tmp_path / "trace.json")
-    # What oneDNN takes and frees within an operation, a tenth of it here, no operation returns.
-    assert 0.85 * measured <= memory.at(300).peak_bytes <= 1.02 * measured
+    # oneDNN takes and frees within its operations what none returns: a tenth of all in torch 2.13, a third in 2.9.
+    measured = profiled_peak(work, 300, tmp_path / "trace.json", outside_of="mkldnn_rnn_layer")
+    assert 0.98 * measured <= memory.at(300).peak_bytes <= 1.02 * measured
     if memory.method == "measured":  # the fused layer is not there on every machine
         assert "a step of 16 samples takes" in memory.note
         assert trace_memory(work, compare=False).method == "traced"

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fusetune.tuner.batch_size.noise import gradient_norms, noise_scale, norms_along_training
 from fusetune.tuner.batch_size.noise_estimate import estimate_noise_scale
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Batches
-from fusetune.tuner.training.loop import Plan, train
 
 DIMENSIONS = 6
 

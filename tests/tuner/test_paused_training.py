@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fusetune.tuner.measure.stopwatch import Stopwatch
+from fusetune.tuner.training import Plan, TrainingSetup, train, train_epochs
 from fusetune.tuner.training.batches import Batches
-from fusetune.tuner.training.loop import Plan, train, train_epochs
 from fusetune.tuner.training.outcome import status_of
 
 
@@ -41,7 +41,7 @@ def test_trainings_that_take_turns_learn_the_same_as_one_after_the_other_bit_for
     turns = []
     for seed, each in zip((5, 6), models, strict=True):
         torch.manual_seed(seed)
-        turn = train_epochs(each, momentum, batches(), plan=plan, validation=batches())
+        turn = train_epochs(TrainingSetup(each, momentum, batches(), plan, validation=batches()))
         next(turn)
         turns.append(turn)
     for _ in range(3):
@@ -78,7 +78,7 @@ class OneSecond(nn.Module):
 
 def test_neither_the_training_clock_nor_the_time_limit_runs_while_paused() -> None:
     clock = FakeClock()
-    turn = train_epochs(
+    setup = TrainingSetup(
         OneSecond(clock),
         momentum,
         batches(),
@@ -87,6 +87,7 @@ def test_neither_the_training_clock_nor_the_time_limit_runs_while_paused() -> No
         stopwatch=Stopwatch(clock=clock),
         time_limit_s=30.0,  # 18 steps and a burn-in of a second each
     )
+    turn = train_epochs(setup)
     for epoch in (1, 2, 3):
         assert next(turn)["time_s"] == 6.0 * epoch
         clock.now_s += 1000.0
@@ -97,9 +98,10 @@ def test_neither_the_training_clock_nor_the_time_limit_runs_while_paused() -> No
 
 
 def test_a_reason_that_is_sent_ends_the_training_there() -> None:
-    turn = train_epochs(
+    setup = TrainingSetup(
         model(), momentum, batches(), plan=Plan(epochs=4), validation=batches(), test=batches()
     )
+    turn = train_epochs(setup)
     next(turn)
     next(turn)
     with pytest.raises(StopIteration) as end:
@@ -114,7 +116,9 @@ def test_a_training_that_diverged_does_not_pause_as_if_it_could_go_on() -> None:
     def explosive(parameters: object) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=300.0)  # type: ignore[arg-type]
 
-    turn = train_epochs(model(), explosive, batches(), plan=Plan(epochs=3), validation=batches())
+    turn = train_epochs(
+        TrainingSetup(model(), explosive, batches(), plan=Plan(epochs=3), validation=batches())
+    )
     with pytest.raises(StopIteration) as end:
         next(turn)
     assert end.value.value.diverged

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fusetune.tuner.memory.peak import peak_tensor_bytes
+from fusetune.tuner.training import Plan
 from fusetune.tuner.training.batches import Batches
-from fusetune.tuner.training.loop import Plan
 
 WEIGHTS = 4 * 1000 * 1000
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]

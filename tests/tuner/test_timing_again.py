@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fusetune.tuner.measure.contention import Contention, ProcessorReading
 from fusetune.tuner.measure.stopwatch import Stopwatch
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Batches
-from fusetune.tuner.training.loop import Plan, train
 from fusetune.tuner.training.outcome import Target, Training, metrics_of
 
 

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from fusetune.tuner.diagnosis import LayerStatistics
 from fusetune.tuner.measure.stopwatch import PeakMemory, Stopwatch
+from fusetune.tuner.training import Plan, train
 from fusetune.tuner.training.batches import Augment, Batches
 from fusetune.tuner.training.evaluation import evaluate
-from fusetune.tuner.training.loop import Plan, train
 from fusetune.tuner.training.loss import RunningLoss
 from fusetune.tuner.training.outcome import EarlyStop, Target, Training, metrics_of, status_of
 from fusetune.tuner.training.step import TrainingStep

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.batch_size.noise_estimate import samples_text
 
 LEAST_SIZES = 3
@@ -66,19 +67,23 @@ def fit_critical_batch(
     Source: S. McCandlish et al., "An empirical model of large-batch training" (2018), equation 2.11 and section 2.3.
     """
     if len(batch_sizes) != len(steps):
-        raise ValueError(
-            f"batch_sizes: {len(batch_sizes)} and steps: {len(steps)}; give one of each a training"
+        raise InvalidValueError(
+            "batch_sizes and steps",
+            f"{len(batch_sizes)} and {len(steps)} values",
+            to_do="Give one of each a training",
         )
     if not all(0 < value < math.inf for value in (*batch_sizes, *steps)):
-        raise ValueError(
-            "batch_sizes and steps: must be finite and above 0; leave out what missed the target"
+        raise InvalidValueError(
+            "batch_sizes and steps", "must be finite and above 0", to_do="Leave out what missed the target"
         )
     if len(set(batch_sizes)) < LEAST_SIZES:
-        raise ValueError(
-            f"batch_sizes: {len(set(batch_sizes))} different ones are too few. Run {LEAST_SIZES} or more"
+        raise InvalidValueError(
+            "batch_sizes",
+            f"{len(set(batch_sizes))} different ones are too few",
+            to_do=f"Run {LEAST_SIZES} or more",
         )
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence} must be between 0 and 1")
+        raise InvalidValueError("confidence", f"{confidence} must be between 0 and 1")
     from scipy.special import fdtri
 
     fit = _Fit(np.asarray(batch_sizes, dtype=float), np.log(np.asarray(steps, dtype=float)))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.measure import is_out_of_memory
 
 MIB = 2**20
@@ -149,7 +150,7 @@ def largest_batch(
     """
     for name, value in (("limit_bytes", limit_bytes), ("max_batch", max_batch), ("max_probes", max_probes)):
         if value is not None and value < 1:
-            raise ValueError(f"{name}: {value} must be 1 or more")
+            raise InvalidValueError(name, f"{value} must be 1 or more")
     search = _Search(predict, limit_bytes, max_batch or LARGEST, overhead, max_probes)
     while len(search.probes) < max_probes:
         size = search.next_size()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.tuner.batch_size.noise_estimate import NoiseScale, check_sizes, estimate_noise_scale
 from fusetune.tuner.training import (
     Batches,
@@ -20,6 +21,7 @@ from fusetune.tuner.training import (
     RunningLoss,
     autocast,
     leaving_no_trace,
+    place,
     planned_step,
     resolve_precision,
 )
@@ -131,17 +133,21 @@ def gradient_norms(
     """Measure what `noise_scale` is estimated from. Arguments, memory and errors are those of `noise_scale`."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
-        raise ValueError("model: has no parameters to train. Give a model with parameters")
+        raise InvalidValueError("model", "has no parameters to train", to_do="Give a model with parameters")
     if small < 1 or big <= small or big % small:
-        raise ValueError(f"big: {big} must be a multiple of small, {small}, and above it")
+        raise InvalidValueError("big", f"{big} must be a multiple of small, {small}, and above it")
     if isinstance(batches, Iterator):
-        raise TypeError(
-            f"batches: {type(batches).__name__} can be iterated only once. Give `Batches` or a DataLoader"
+        raise InvalidTypeError(
+            "batches",
+            f"{type(batches).__name__} can be iterated only once",
+            to_do="Give `Batches` or a DataLoader",
         )
     device = parameters[0].device
     precision = resolve_precision(precision, device)
     if precision == "fp16":
-        raise ValueError("precision: small gradients vanish in fp16. Measure the noise scale in fp32 or bf16")
+        raise InvalidValueError(
+            "precision", "small gradients vanish in fp16", to_do="Measure the noise scale in fp32 or bf16"
+        )
     if isinstance(batches, Batches):
         batches.check_finite("training")
     small_squares, big_squares = [], []
@@ -200,10 +206,8 @@ def norms_along_training(
         [(0, 0), (2, 32)]
     """
     if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
-        raise ValueError(f"epochs: {list(epochs)} must be 0 or more and increase, such as [0, 1, 4]")
-    model.to(device=batches.device)
-    if batches.memory_format == torch.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        raise InvalidValueError("epochs", f"{list(epochs)} must be 0 or more and increase, such as [0, 1, 4]")
+    place(model, batches)
     model.train()
     loss_fn = loss_fn or partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing)
     precision = resolve_precision(plan.precision, batches.device)
@@ -267,9 +271,13 @@ class _Gradients:
             loss = self._loss_fn(self._model(x), y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise ValueError(f"loss_fn: gave {shape}, not a scalar. Return the batch's mean loss")
+            raise InvalidValueError(
+                "loss_fn", f"gave {shape}, not a scalar", to_do="Return the batch's mean loss"
+            )
         if not loss.requires_grad:
-            raise ValueError("loss_fn: the loss does not depend on the parameters. Return one that does")
+            raise InvalidValueError(
+                "loss_fn", "the loss does not depend on the parameters", to_do="Return one that does"
+            )
         found = torch.autograd.grad(
             loss.reshape(()), self._parameters, allow_unused=True, materialize_grads=True
         )
@@ -302,9 +310,10 @@ def _pairs(
                 taken = []
                 found += 1
         if not found:
-            raise ValueError(
-                f"batches: a pass has {len(taken)} small batches of {small} samples, and a big one needs {parts}. "
-                "Give more data, or take a smaller big batch"
+            raise InvalidValueError(
+                "batches",
+                f"a pass has {len(taken)} small batches of {small} samples, and a big one needs {parts}",
+                to_do="Give more data, or take a smaller big batch",
             )
 
 
@@ -342,9 +351,10 @@ class _Order:
             alike = sum(torch.equal(part, other) for other in self._first[place:])
             self._chance *= alike / (self._length - place)
             if not self._shuffled and self._chance < _NO_CHANCE:
-                raise ValueError(
-                    "batches: come in the same order in every pass, and one pass has too few samples for all "
-                    "repeats. Shuffle them, or take fewer repeats"
+                raise InvalidValueError(
+                    "batches",
+                    "come in the same order in every pass, and one pass has too few samples for all repeats",
+                    to_do="Shuffle them, or take fewer repeats",
                 )
 
 
@@ -352,7 +362,9 @@ def _parts(batches: Iterable[Any], small: int, device: torch.device) -> Iterator
     """Cut batches into parts of `small` samples, leaving out what is left over of each."""
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ValueError(f"batches: a {type(batch).__name__} is not a pair (x, y). Give pairs of tensors")
+            raise InvalidValueError(
+                "batches", f"a {type(batch).__name__} is not a pair (x, y)", to_do="Give pairs of tensors"
+            )
         x, y = (item.to(device) for item in batch)
         for start in range(0, len(y) - small + 1, small):
             # Copies, for a model may change its input in place, and others hold the batch.

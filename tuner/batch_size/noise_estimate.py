@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fusetune.errors import InvalidValueError
+
 LEAST_REPEATS = 4
 
 
@@ -87,8 +89,10 @@ def estimate_noise_scale(
     """
     check_sizes(small, big, len(big_squares), samples, confidence)
     if len(small_squares) != len(big_squares):
-        raise ValueError(
-            f"small_squares: {len(small_squares)} and big_squares: {len(big_squares)}; give pairs, as many of each"
+        raise InvalidValueError(
+            "small_squares and big_squares",
+            f"{len(small_squares)} and {len(big_squares)} values",
+            to_do="Give pairs, as many of each",
         )
     pairs = list(zip(small_squares, big_squares, strict=True))
     if not all(math.isfinite(one) and math.isfinite(other) for one, other in pairs):
@@ -124,17 +128,24 @@ def check_sizes(small: int, big: int, repeats: int, samples: int | None, confide
         ValueError: a number out of its range.
     """
     if small < 1:
-        raise ValueError(f"small: {small} must be 1 or more")
+        raise InvalidValueError("small", f"{small} must be 1 or more")
     if big <= small:
-        raise ValueError(f"big: {big} must be above small, {small}; two sizes tell noise from gradient")
+        raise InvalidValueError(
+            "big", f"{big} must be above small, {small}", "two sizes tell noise from gradient"
+        )
     if samples is not None and samples < big:
-        raise ValueError(f"samples: {samples} must be at least big, {big}. Take a smaller big batch")
+        raise InvalidValueError(
+            "samples", f"{samples} must be at least big, {big}", to_do="Take a smaller big batch"
+        )
     if repeats < LEAST_REPEATS:
-        raise ValueError(
-            f"repeats: {repeats} are too few for an error bar. Take {LEAST_REPEATS} or more; 10 is usual"
+        raise InvalidValueError(
+            "repeats",
+            f"{repeats} are too few for an error bar",
+            "10 is usual",
+            f"Take {LEAST_REPEATS} or more",
         )
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence} must be between 0 and 1")
+        raise InvalidValueError("confidence", f"{confidence} must be between 0 and 1")
 
 
 def _reason(value: float | None, low: float, high: float, confidence: float, big: int, repeats: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.batch_size.throughput_curve import TOLERANCE, Plateau, Throughput, find_plateau, near_best
 
 Binds = Literal["memory", "samples", "throughput plateau", "noise scale"]
@@ -98,9 +99,9 @@ def recommend(
     """
     for name, value in (("largest", largest), ("accumulation_steps", accumulation_steps), ("wanted", wanted)):
         if value is not None and value < 1:
-            raise ValueError(f"{name}: {value} must be 1 or more")
+            raise InvalidValueError(name, f"{value} must be 1 or more")
     if critical is not None and not critical > 0:
-        raise ValueError(f"critical: {critical} must be above 0, or None where it is not known")
+        raise InvalidValueError("critical", f"{critical} must be above 0, or None where it is not known")
     usable = [point for point in points if point.batch_size <= largest]
     limit: Binds = "memory" if memory_binds else "samples"
     plateau = find_plateau(usable, tolerance=tolerance) if usable else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scipy.optimize import isotonic_regression
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.measure import Contention, ProcessorWatch, total
 
 if TYPE_CHECKING:
@@ -109,9 +110,11 @@ def measure_step_times(
         [(8, 6), (64, 6)]
     """
     if not steps:
-        raise ValueError("steps: there is no batch size to time. Give at least one")
+        raise InvalidValueError("steps", "there is no batch size to time", to_do="Give at least one")
     if rounds < LEAST_ROUNDS:
-        raise ValueError(f"rounds: {rounds} are too few for an interval. Take {LEAST_ROUNDS} or more")
+        raise InvalidValueError(
+            "rounds", f"{rounds} are too few for an interval", to_do=f"Take {LEAST_ROUNDS} or more"
+        )
     watch = watch or ProcessorWatch()
     counts = {size: _burn_in(steps[size], stopwatch, round_s) for size in sorted(steps)}
     earlier = len(stopwatch.laps_s())
@@ -161,7 +164,9 @@ def throughput(batch_size: int, step_times_s: Sequence[float], *, accumulation_s
         (2.0, 5.0, 2.0, 10.0)
     """
     if not step_times_s:
-        raise ValueError(f"step_times_s: batch size {batch_size} has no rounds. Measure some")
+        raise InvalidValueError(
+            "step_times_s", f"batch size {batch_size} has no rounds", to_do="Measure some"
+        )
     samples = batch_size * accumulation_steps
     shortest, longest = median_interval(step_times_s)
     step_time_s = median(step_times_s)
@@ -272,11 +277,11 @@ def near_best(points: Sequence[Throughput], samples: Callable[[int], float], tol
         ValueError: as `find_plateau`.
     """
     if not points:
-        raise ValueError("points: there are none. Measure at least one batch size")
+        raise InvalidValueError("points", "there are none", to_do="Measure at least one batch size")
     if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance: {tolerance} must be in [0, 1)")
+        raise InvalidValueError("tolerance", f"{tolerance} must be in [0, 1)")
     if len({len(point.step_times_s) for point in points}) > 1:
-        raise ValueError("points: have different numbers of rounds. Measure them together")
+        raise InvalidValueError("points", "have different numbers of rounds", to_do="Measure them together")
     smoothed = smoothed_step_times(points)
     rounds = {point.batch_size: point.step_times_s for point in points}
     weights = {size: samples(size) / size for size in smoothed}

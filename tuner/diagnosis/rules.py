@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.diagnosis.data import constant_labels, input_fault, labels_do_not_fit
 from fusetune.tuner.diagnosis.finding import Finding
 from fusetune.tuner.diagnosis.fit import overfitting, stuck, too_few_epochs, underfitting
@@ -80,14 +81,14 @@ def diagnose(
         networks" (2019).
     """
     if not curve:
-        raise ValueError("curve: empty; a diagnosis needs one epoch or more")
+        raise InvalidValueError("curve", "empty", "a diagnosis needs one epoch or more")
     for name, value in (
         ("batch_size", batch_size),
         ("noise_scale", noise_scale),
         ("validation_samples", validation_samples),
     ):
         if value is not None and not value > 0:
-            raise ValueError(f"{name}: {value} must be above 0")
+            raise InvalidValueError(name, f"{value} must be above 0")
     run = Readings(
         curve,
         statistics or [],

@@ -13,6 +13,7 @@ from typing import get_args
 import torch
 from torch import nn
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.tuner.learning_rate.curve import Curve, smoothed
 from fusetune.tuner.learning_rate.suggestion import Suggestion, suggest
 from fusetune.tuner.learning_rate.sweep import (
@@ -27,7 +28,6 @@ from fusetune.tuner.learning_rate.sweep import (
     check_source,
     swept_rates,
 )
-from fusetune.tuner.schedules import unknown_name
 from fusetune.tuner.training import LossFunction, leaving_no_trace, resolve_precision, tensor_not_finite
 
 LEAST_STEPS = 10
@@ -252,14 +252,18 @@ def _seed_draws(seed: int, device: torch.device) -> None:
 def _check_called(model: object, make_optimizer: object, loss_fn: object) -> None:
     """Refuse what is no model and what cannot be called."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model: is a {type(model).__name__}. Give a torch.nn.Module")
+        raise InvalidTypeError("model", f"is a {type(model).__name__}", to_do="Give a torch.nn.Module")
     if not callable(make_optimizer):
-        raise TypeError(
-            f"make_optimizer: a {type(make_optimizer).__name__} cannot be called. Give (parameters, lr) -> optimizer"
+        raise InvalidTypeError(
+            "make_optimizer",
+            f"a {type(make_optimizer).__name__} cannot be called",
+            to_do="Give (parameters, lr) -> optimizer",
         )
     if not callable(loss_fn):
-        raise TypeError(
-            f"loss_fn: a {type(loss_fn).__name__} cannot be called. Give (model(x), y) -> mean loss of the batch"
+        raise InvalidTypeError(
+            "loss_fn",
+            f"a {type(loss_fn).__name__} cannot be called",
+            to_do="Give (model(x), y) -> mean loss of the batch",
         )
 
 
@@ -275,11 +279,11 @@ def _check_rates(lr_min: float, lr_max: float, mode: str) -> None:
     _check_number("lr_min", lr_min)
     _check_number("lr_max", lr_max)
     if not (0 < lr_min < math.inf and 0 < lr_max < math.inf):
-        raise ValueError(f"lr_min and lr_max: {lr_min} and {lr_max} must be finite and above 0")
+        raise InvalidValueError("lr_min and lr_max", f"{lr_min} and {lr_max} must be finite and above 0")
     if lr_min >= lr_max:
-        raise ValueError(f"lr_min: {lr_min} must be below lr_max, {lr_max}")
+        raise InvalidValueError("lr_min", f"{lr_min} must be below lr_max, {lr_max}")
     if mode not in get_args(Mode):
-        raise ValueError(unknown_name("mode", mode, get_args(Mode)))
+        raise InvalidValueError.unknown("mode", mode, get_args(Mode))
 
 
 def _check_numbers(
@@ -294,26 +298,26 @@ def _check_numbers(
     ):
         _check_whole(name, value, least)
     if steps < LEAST_STEPS:
-        raise ValueError(
-            f"steps: {steps} are too few to see a curve. Take {LEAST_STEPS} or more; 100 is usual"
+        raise InvalidValueError(
+            "steps", f"{steps} are too few to see a curve", "100 is usual", f"Take {LEAST_STEPS} or more"
         )
     if seed >= _SEEDS:
-        raise ValueError(f"seed: {seed} must be below 2^63")
+        raise InvalidValueError("seed", f"{seed} must be below 2^63")
     if grad_clip is not None:
         _check_number("grad_clip", grad_clip)
         if not 0 < grad_clip < math.inf:
-            raise ValueError(f"grad_clip: {grad_clip} must be finite and above 0, or None")
+            raise InvalidValueError("grad_clip", f"{grad_clip} must be finite and above 0, or None")
 
 
 def _check_number(name: str, value: object) -> None:
     """Refuse what is not a number."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}. Give a number")
+        raise InvalidTypeError(name, f"{value!r} is a {type(value).__name__}", to_do="Give a number")
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
     """Refuse what is not a whole number, or too small a one."""
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name}: {value!r} is a {type(value).__name__}. Give a whole number")
+        raise InvalidTypeError(name, f"{value!r} is a {type(value).__name__}", to_do="Give a whole number")
     if int(value) < least:
-        raise ValueError(f"{name}: {value} must be {least} or more")
+        raise InvalidValueError(name, f"{value} must be {least} or more")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusetune.errors import InvalidValueError
+
 LEAST_SIZES = 3
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
@@ -81,17 +83,19 @@ def fit_lr_scaling(batch_sizes: Sequence[int], lrs: Sequence[float], *, seed: in
 def _check(batch_sizes: Sequence[int], lrs: Sequence[float]) -> None:
     """Refuse what no line can be fitted to."""
     if len(batch_sizes) != len(lrs):
-        raise ValueError(
-            f"batch_sizes and lrs: {len(batch_sizes)} and {len(lrs)} values; give one rate for each size"
+        raise InvalidValueError(
+            "batch_sizes and lrs",
+            f"{len(batch_sizes)} and {len(lrs)} values",
+            to_do="Give one rate for each size",
         )
     if any(size < 1 for size in batch_sizes):
-        raise ValueError(f"batch_sizes: {min(batch_sizes)} must be 1 or more")
+        raise InvalidValueError("batch_sizes", f"{min(batch_sizes)} must be 1 or more")
     if not all(0 < lr < math.inf for lr in lrs):
-        raise ValueError("lrs: every rate must be finite and above 0")
+        raise InvalidValueError("lrs", "every rate must be finite and above 0")
     distinct = len(set(batch_sizes))
     if distinct < LEAST_SIZES:
-        raise ValueError(
-            f"batch_sizes: {distinct} distinct; an exponent with an interval needs {LEAST_SIZES} or more"
+        raise InvalidValueError(
+            "batch_sizes", f"{distinct} distinct", f"an exponent with an interval needs {LEAST_SIZES} or more"
         )
 
 

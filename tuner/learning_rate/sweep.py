@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.tuner.learning_rate.blind_guess import blind_guess_loss
 from fusetune.tuner.learning_rate.curve import DivergenceWatch
 from fusetune.tuner.training import (
@@ -92,11 +93,14 @@ def swept_rates(lr_min: float, lr_max: float, steps: int, mode: Mode) -> list[fl
 def check_source(name: str, source: object) -> None:
     """Refuse what cannot be iterated again and again, and take nothing from it."""
     if not isinstance(source, (Batches, Iterable)):
-        raise TypeError(f"{name}: {type(source).__name__} cannot be iterated. Give a list or a DataLoader")
+        raise InvalidTypeError(
+            name, f"{type(source).__name__} cannot be iterated", to_do="Give a list or a DataLoader"
+        )
     if isinstance(source, Iterator):
-        raise TypeError(
-            f"{name}: {type(source).__name__} can be iterated only once, and the test begins again. "
-            "Give a list or a DataLoader"
+        raise InvalidTypeError(
+            name,
+            f"{type(source).__name__} can be iterated only once, and the test begins again",
+            to_do="Give a list or a DataLoader",
         )
 
 
@@ -146,10 +150,10 @@ class EndlessBatches:
                     self._given.append((number, batch[0]))
                 yield x, y
             if empty:
-                raise ValueError(
-                    "batches: there is none. Give at least one"
-                    if index == 0
-                    else "batches: gave none when iterated again. Give a list or a DataLoader"
+                if index == 0:
+                    raise InvalidValueError("batches", "there is none", to_do="Give at least one")
+                raise InvalidValueError(
+                    "batches", "gave none when iterated again", to_do="Give a list or a DataLoader"
                 )
 
     def forget_given(self) -> None:
@@ -182,7 +186,9 @@ def _pair(name: str, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     A model may take, and a loss judge, other things too.
     """
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ValueError(f"{name}: a {type(batch).__name__} is not a pair (x, y). Give pairs of tensors")
+        raise InvalidValueError(
+            name, f"a {type(batch).__name__} is not a pair (x, y)", to_do="Give pairs of tensors"
+        )
     x, y = (own_copy(item, device) for item in batch)
     return x, y
 
@@ -217,7 +223,9 @@ class Sweeper:
     ) -> None:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self._parameters:
-            raise ValueError("model: has no parameters to train. Give a model with parameters")
+            raise InvalidValueError(
+                "model", "has no parameters to train", to_do="Give a model with parameters"
+            )
         self._model = model
         self._make_optimizer = make_optimizer
         self._source = batches
@@ -347,9 +355,10 @@ class Sweeper:
         """Make an optimizer at the lowest rate, with nothing remembered."""
         optimizer = self._make_optimizer(list(self._parameters), self._rates[0])
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"make_optimizer: gave a {type(optimizer).__name__}, not a torch.optim.Optimizer. "
-                "Let (parameters, lr) -> optimizer"
+            raise InvalidTypeError(
+                "make_optimizer",
+                f"gave a {type(optimizer).__name__}, not a torch.optim.Optimizer",
+                to_do="Let (parameters, lr) -> optimizer",
             )
         return optimizer
 
@@ -360,14 +369,17 @@ class Sweeper:
         name = type(optimizer).__name__
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if not any(id(parameter) in held for parameter in self._parameters):
-            raise ValueError(
-                "make_optimizer: the optimizer holds none of the model's parameters. Give it those that it is handed"
+            raise InvalidValueError(
+                "make_optimizer",
+                "the optimizer holds none of the model's parameters",
+                to_do="Give it those that it is handed",
             )
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
-            raise ValueError(
-                f"make_optimizer: {name} needs a closure for each step, which a sweep of the rate has not. "
-                "Give an optimizer that steps without"
+            raise InvalidValueError(
+                "make_optimizer",
+                f"{name} needs a closure for each step, which a sweep of the rate has not",
+                to_do="Give an optimizer that steps without",
             )
         doubled = self._make_optimizer(list(self._parameters), 2 * lr)
         for index, (group, other) in enumerate(
@@ -376,9 +388,11 @@ class Sweeper:
             if "lr" not in group or not math.isclose(
                 float(other["lr"]), 2 * float(group["lr"]), rel_tol=_SAME_RATIO
             ):
-                raise ValueError(
-                    f"make_optimizer: the rate of {name}'s parameter group {index} is {group.get('lr')} for {lr:g} and "
-                    f"{other.get('lr')} for {2 * lr:g}: it does not follow. Use lr, or a multiple of it"
+                raise InvalidValueError(
+                    "make_optimizer",
+                    f"the rate of {name}'s parameter group {index} is {group.get('lr')} for {lr:g} and "
+                    f"{other.get('lr')} for {2 * lr:g}: it does not follow",
+                    to_do="Use lr, or a multiple of it",
                 )
 
 
@@ -401,7 +415,9 @@ def mean_loss(
             total += loss.double() * size
             seen += size
     if not seen:
-        raise ValueError("validation: there are no samples. Give at least one batch or leave it out")
+        raise InvalidValueError(
+            "validation", "there are no samples", to_do="Give at least one batch or leave it out"
+        )
     mean = total.item() / seen
     if not math.isfinite(mean) and not isinstance(samples, Batches):
         for number, batch in enumerate(samples):
@@ -437,15 +453,19 @@ class _CheckedLoss:
         kept = (logits.new_empty(()).expand(logits.shape), own_copy(y, logits.device)) if keep else None
         loss = self.function(logits, y)
         if not isinstance(loss, Tensor):
-            raise TypeError(
-                f"loss_fn: gave a {type(loss).__name__}, not a tensor. Return the batch's mean loss"
+            raise InvalidTypeError(
+                "loss_fn", f"gave a {type(loss).__name__}, not a tensor", to_do="Return the batch's mean loss"
             )
         if loss.numel() != 1:
-            raise ValueError(
-                f"loss_fn: gave the shape {tuple(loss.shape)}, not a scalar. Return the batch's mean loss"
+            raise InvalidValueError(
+                "loss_fn",
+                f"gave the shape {tuple(loss.shape)}, not a scalar",
+                to_do="Return the batch's mean loss",
             )
         if not loss.requires_grad:
-            raise ValueError("loss_fn: the loss does not depend on the parameters. Return one that does")
+            raise InvalidValueError(
+                "loss_fn", "the loss does not depend on the parameters", to_do="Return one that does"
+            )
         if kept is not None:
             self.seen.append(kept)
         return loss.reshape(())

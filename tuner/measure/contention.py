@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fusetune.errors import StateError
+
 # A timing is contended from here on. Two cores without other work lose below 2 %. One busy process on each takes 50 %.
 CONTENDED = 0.1
 
@@ -202,7 +204,7 @@ class ProcessorWatch:
     def so_far(self) -> Contention:
         """Return the contention of the stretch that is going on."""
         if self._since is None:
-            raise RuntimeError("the watch has not been started; call start first")
+            raise StateError("watch", "has not been started", to_do="Call start first")
         return contention(self._since, self.read(), threads=self.threads)
 
     def stop(self) -> Contention:

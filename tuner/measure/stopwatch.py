@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from fusetune.errors import StateError
+
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
@@ -56,7 +58,7 @@ class Stopwatch:
     def resume(self) -> None:
         """Let the clock run."""
         if self._since is not None:
-            raise RuntimeError("the stopwatch is running already; pause it before it is resumed")
+            raise StateError("stopwatch", "is running already", to_do="Pause it before it is resumed")
         self._since = self._mark()
 
     def pause(self) -> None:
@@ -90,7 +92,7 @@ class Stopwatch:
     def _running_since(self) -> Any:
         """Return the running stretch's start."""
         if self._since is None:
-            raise RuntimeError("the stopwatch is paused; resume it before a lap or a pause")
+            raise StateError("stopwatch", "is paused", to_do="Resume it before a lap or a pause")
         return self._since
 
     def _record_event(self) -> torch.cuda.Event:
@@ -202,7 +204,7 @@ def _status_bytes(field: str) -> int:
         name, _, value = line.partition(":")
         if name == field:
             return 1024 * int(value.split()[0])
-    raise RuntimeError(f"{_STATUS} has no {field}; this kernel does not account it")
+    raise StateError("", f"{_STATUS} has no {field}", "this kernel does not account it")
 
 
 def _max_rss_bytes() -> int:

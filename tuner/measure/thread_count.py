@@ -9,6 +9,7 @@ from statistics import median
 
 import torch
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.measure.stopwatch import Stopwatch
 
 ROUNDS = 6
@@ -126,7 +127,7 @@ def choose_thread_count(configurations: Sequence[Times]) -> ThreadChoice:
         1
     """
     if not configurations:
-        raise ValueError("configurations: there are none. Time at least one")
+        raise InvalidValueError("configurations", "there are none", to_do="Time at least one")
     speedups = {}
     for count in configurations[0]:
         logs = [

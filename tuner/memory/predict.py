@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.memory.lines import RESIDENT, Line, MemoryPrediction, Moment, StepMemory
 from fusetune.tuner.memory.trace import PARTS, MakeBatch, MakeModel, StepWork, Trace, trace_step
 from fusetune.tuner.training import LossFunction, MakeOptimizer
@@ -165,7 +166,7 @@ def predict_peak(
         (4040, 408000, 'traced')
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} must be 1 or more")
+        raise InvalidValueError("batch_size", f"{batch_size} must be 1 or more")
     work = StepWork(
         make_model,
         make_optimizer,

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fusetune.errors import InvalidValueError, StateError
 from fusetune.tuner.training import LossFunction, MakeOptimizer, RunningLoss, TrainingStep, autocast
 
 PARTS = ("parameters", "gradients", "optimizer state", "batch", "activations")
@@ -31,8 +32,10 @@ MakeModel = Callable[[], nn.Module]
 MakeBatch = Callable[[int], tuple[Tensor, Tensor]]
 
 
-class UnknownSizeError(RuntimeError):
+class UnknownSizeError(StateError):
     """Without real data nobody can say how large a tensor will be: the step has to be measured."""
+
+    code = "unknown-size"
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class _Recorder(TorchDispatchMode):
         """Return the numbers of the tensor's storages, which are noted when they are new."""
         if tensor.layout in _SPARSE:
             if isinstance(tensor, FakeTensor):
-                raise UnknownSizeError("the size of a sparse tensor depends on the data")
+                raise UnknownSizeError("", "the size of a sparse tensor depends on the data")
             return [number for part in _dense_parts(tensor) for number in self._note(part)]
         if tensor.layout != torch.strided:
             # oneDNN's own layout: an opaque block, which lives as long as its tensor.
@@ -238,7 +241,7 @@ class _Rehearsal:
         self._recorder = recorder
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self._parameters:
-            raise ValueError("model: has no parameters to train; give one that has")
+            raise InvalidValueError("model", "has no parameters to train", to_do="Give one that has")
         recorder.label(model.parameters(), "parameters")
         recorder.label(model.buffers(), "parameters")
         self._sums = cast(RunningLoss, _UnreadSums(device))
@@ -287,7 +290,9 @@ class _Rehearsal:
         """Compute the loss, which ends the forward phase."""
         loss = self._work.loss_fn(logits, y)
         if loss.numel() != 1:
-            raise ValueError(f"loss_fn: gives a loss of shape {tuple(loss.shape)}; it must be one number")
+            raise InvalidValueError(
+                "loss_fn", f"gives a loss of shape {tuple(loss.shape)}", "it must be one number"
+            )
         self._recorder.phase = "backward"
         return loss
 

@@ -4,7 +4,6 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.tuner.schedules.parameter import unknown_name
     from fusetune.tuner.schedules.table import (
         SCHEDULES,
         Schedule,
@@ -21,5 +20,4 @@ __all__ = [
     "build_momentum",
     "build_schedule",
     "check_schedule",
-    "unknown_name",
 ]

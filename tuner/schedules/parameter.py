@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from fusetune.errors import InvalidValueError
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,18 @@ class Parameter:
             >>> Parameter("share of the training", high=1).check("pct_start", 1.5)
             Traceback (most recent call last):
             ...
-            ValueError: pct_start: 1.5 is out of range; known: [0, 1]. Choose a number in it
+            fusetune.errors.InvalidValueError: pct_start: 1.5 is out of range; known: [0, 1]. Choose a number in it
         """
         if value is None and self.default is None:
             return
         if self.kind == "flag":
             if not isinstance(value, bool):
-                raise ValueError(f"{where}: {value!r} is not a flag; known: true, false. Write one of these")
+                raise InvalidValueError(
+                    where, f"{value!r} is not a flag", "known: true, false", "Write one of these"
+                )
         elif self.kind == "choice":
             if value not in self.choices:
-                raise ValueError(unknown_name(where, value, self.choices))
+                raise InvalidValueError.unknown(where, value, self.choices)
         elif self.kind == "numbers":
             self._check_numbers(where, value)
         else:
@@ -66,32 +69,25 @@ class Parameter:
         allowed = int if self.kind == "integer" else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed):
             kind = "an integer" if self.kind == "integer" else "a number"
-            raise ValueError(f"{where}: {value!r} is not {kind}; known: {self.interval}. Write {kind} in it")
+            raise InvalidValueError(
+                where, f"{value!r} is not {kind}", f"known: {self.interval}", f"Write {kind} in it"
+            )
         above = value > self.low if self.low_excluded else value >= self.low
         below = value < self.high if self.high_excluded or math.isinf(self.high) else value <= self.high
         if not (above and below):
-            raise ValueError(
-                f"{where}: {value!r} is out of range; known: {self.interval}. Choose a number in it"
+            raise InvalidValueError(
+                where, f"{value!r} is out of range", f"known: {self.interval}", "Choose a number in it"
             )
 
     def _check_numbers(self, where: str, value: object) -> None:
         """Raise ValueError unless `value` is an increasing list of numbers in the range."""
         if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-            raise ValueError(f"{where}: {value!r} is not a list of numbers. Write it like [8, 12]")
+            raise InvalidValueError(
+                where, f"{value!r} is not a list of numbers", to_do="Write it like [8, 12]"
+            )
         for number in value:
             self._check_number(where, number)
         if any(later <= earlier for earlier, later in itertools.pairwise(value)):
-            raise ValueError(f"{where}: {value!r} does not increase. Write each number once, in order")
-
-
-def unknown_name(where: str, name: object, known: Iterable[str]) -> str:
-    """Say that a name is unknown, which ones are known and which of them is closest.
-
-    Example:
-        >>> unknown_name("schedule", "cosin", ["linear", "cosine"])
-        "schedule: unknown 'cosin'; known: cosine, linear. Did you mean 'cosine'?"
-    """
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else "Use one of these."
-    return f"{where}: unknown '{name}'; known: {', '.join(names)}. {hint}"
+            raise InvalidValueError(
+                where, f"{value!r} does not increase", to_do="Write each number once, in order"
+            )

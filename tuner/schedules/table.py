@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.schedules import functions
-from fusetune.tuner.schedules.parameter import Parameter, unknown_name
+from fusetune.tuner.schedules.parameter import Parameter
 
 
 @dataclass(frozen=True)
@@ -239,15 +240,16 @@ def check_schedule(name: str, parameters: Mapping[str, object]) -> None:
         >>> check_schedule("cosine", {"min_facter": 0.1})
         Traceback (most recent call last):
         ...
-        ValueError: schedule cosine: unknown 'min_facter'; known: min_factor, warmup_epochs, warmup_factor. \
+        fusetune.errors.InvalidValueError: schedule cosine: unknown 'min_facter'; known: min_factor, \
+warmup_epochs, warmup_factor. \
 Did you mean 'min_factor'?
     """
     if name not in SCHEDULES:
-        raise ValueError(unknown_name("schedule", name, SCHEDULES))
+        raise InvalidValueError.unknown("schedule", name, SCHEDULES)
     schedule = SCHEDULES[name]
     for key, value in parameters.items():
         if key not in schedule.parameters:
-            raise ValueError(unknown_name(f"schedule {name}", key, schedule.parameters))
+            raise InvalidValueError.unknown(f"schedule {name}", key, schedule.parameters)
         schedule.parameters[key].check(f"schedule {name}: {key}", value)
     if schedule.momentum is not None:
         _check_momentum(name, schedule.momentum, parameters)
@@ -278,7 +280,7 @@ def build_schedule(
             from the function that is returned, a negative step.
 
     Example:
-        >>> lr = build("cosine", total_steps=30, steps_per_epoch=10, warmup_epochs=1, warmup_factor=0.0)
+        >>> lr = build_schedule("cosine", total_steps=30, steps_per_epoch=10, warmup_epochs=1, warmup_factor=0.0)
         >>> [lr(step) for step in (0, 5, 10, 20, 30)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
 
@@ -343,15 +345,21 @@ def _resolve(
     check_schedule(name, parameters)
     schedule = SCHEDULES[name]
     if schedule.follows != "step":
-        raise ValueError(f"schedule {name}: follows the metric, not the step. Build ReduceLROnPlateau for it")
+        raise InvalidValueError(
+            f"schedule {name}", "follows the metric, not the step", to_do="Build ReduceLROnPlateau for it"
+        )
     for where, count in (("total_steps", total_steps), ("steps_per_epoch", steps_per_epoch)):
         if count < 1:
-            raise ValueError(f"schedule {name}: {where} is {count}. Train for at least one step")
+            raise InvalidValueError(
+                f"schedule {name}", f"{where} is {count}", to_do="Train for at least one step"
+            )
     warmup_steps = _warmup_steps(schedule, total_steps, steps_per_epoch, parameters)
     if warmup_steps >= total_steps:
-        raise ValueError(
-            f"schedule {name}: warmup_epochs: the warmup takes {warmup_steps} steps; the training has {total_steps}. "
-            "Warm up for less or train for longer"
+        raise InvalidValueError(
+            f"schedule {name}: warmup_epochs",
+            f"the warmup takes {warmup_steps} steps",
+            f"the training has {total_steps}",
+            "Warm up for less or train for longer",
         )
     taken = inspect.signature(schedule.function).parameters
     arguments: dict[str, Any] = {
@@ -398,18 +406,22 @@ def _check_momentum(name: str, cycled: CycledMomentum, parameters: Mapping[str, 
     """Raise ValueError for momentum bounds that would be ignored or stand the wrong way round."""
     given = [key for key in ("base_momentum", "max_momentum") if key in parameters]
     if given and not parameters.get("cycle_momentum", False):
-        raise ValueError(
-            f"schedule {name}: {given[0]}: has no effect by itself. Add cycle_momentum: true or leave it out"
+        raise InvalidValueError(
+            f"schedule {name}: {given[0]}",
+            "has no effect by itself",
+            to_do="Add cycle_momentum: true or leave it out",
         )
     base = parameters.get("base_momentum", cycled.base_momentum)
     peak = parameters.get("max_momentum", cycled.max_momentum)
     if base > peak:
-        raise ValueError(
-            f"schedule {name}: base_momentum: {base} is above max_momentum, {peak}. Change one of them"
+        raise InvalidValueError(
+            f"schedule {name}: base_momentum",
+            f"{base} is above max_momentum, {peak}",
+            to_do="Change one of them",
         )
 
 
 def _check_step(step: int) -> None:
     """Raise ValueError for a step before the first."""
     if step < 0:
-        raise ValueError(f"step: {step} is negative; steps count from 0. Start at 0")
+        raise InvalidValueError("step", f"{step} is negative", "steps count from 0", "Start at 0")

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.tuner.measure import is_out_of_memory
 from fusetune.tuner.search.failure import nothing_found
 from fusetune.tuner.search.model import (
@@ -168,11 +169,13 @@ def search(
         (True, 4, 40)
     """
     if not callable(evaluate):
-        raise TypeError(
-            f"evaluate: a {type(evaluate).__name__} cannot be called. Give (config, seed) -> generator"
+        raise InvalidTypeError(
+            "evaluate",
+            f"a {type(evaluate).__name__} cannot be called",
+            to_do="Give (config, seed) -> generator",
         )
     if not (prior is None or prior == "shipped" or isinstance(prior, Prior)):
-        raise ValueError(f"prior: {prior!r} is none. Give 'shipped', a Prior or None")
+        raise InvalidValueError("prior", f"{prior!r} is none", to_do="Give 'shipped', a Prior or None")
     known = prior if isinstance(prior, Prior) else shipped_prior() if prior else None
     _check_count("budget_epochs", budget_epochs)
     _check_count("max_paused", max_paused)
@@ -616,7 +619,7 @@ def _advance(
         searcher.tell(trial, number)
 
 
-class _NoIteratorError(TypeError):
+class _NoIteratorError(InvalidTypeError):
     """What `evaluate` returned cannot be iterated."""
 
 
@@ -625,7 +628,9 @@ def _begun(evaluate: Evaluate, trial: SearchTrial, seed: int) -> Iterator[float]
     made = evaluate(dict(trial.config), seed)
     if not isinstance(made, Iterable):
         raise _NoIteratorError(
-            f"evaluate: returned a {type(made).__name__}, not a generator. Let it yield the metric after each epoch"
+            "evaluate",
+            f"returned a {type(made).__name__}, not a generator",
+            to_do="Let it yield the metric after each epoch",
         )
     return iter(made)
 
@@ -649,12 +654,12 @@ def _in_a_line(error: BaseException) -> str:
 def _check_seed_and_direction(seed: Any, maximize: Any) -> None:
     """Refuse a seed that is not a whole number of 0 or more, and a direction that is not a flag."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or int(seed) < 0:
-        raise ValueError(f"seed: {seed!r} must be a whole number of 0 or more")
+        raise InvalidValueError("seed", f"{seed!r} must be a whole number of 0 or more")
     if not isinstance(maximize, bool):
-        raise ValueError(f"maximize: {maximize!r} must be True or False")
+        raise InvalidValueError("maximize", f"{maximize!r} must be True or False")
 
 
 def _check_count(name: str, value: Any) -> None:
     """Refuse what is not a whole number of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {value!r} must be a whole number of 1 or more")
+        raise InvalidValueError(name, f"{value!r} must be a whole number of 1 or more")

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
+from fusetune.errors import InvalidValueError
+
 # Spaces of choices up to this size are listed in full; of others, this many points are looked at for each decision.
 LISTED = 4096
 SAMPLED = 1024
@@ -140,15 +142,17 @@ class Space:
         >>> space = Space({"lr": {"low": 1e-4, "high": 1.0, "log": True}, "optimizer": ["sgd", "adam"]})
         >>> space.configuration(np.array([-2.0, 1.0]))
         {'lr': 0.01, 'optimizer': 'adam'}
-        >>> Space({"lr": {"low": 0, "high": 1, "log": True}})
+        >>> Space({"lr": {"low": 0, "high": 1, "log": "yes"}})
         Traceback (most recent call last):
         ...
-        ValueError: space.lr: low is 0, which has no logarithm. Give a low above 0, or leave out log
+        fusetune.errors.InvalidValueError: space.lr: log is 'yes'. Give True or False
     """
 
     def __init__(self, space: Mapping[str, Any]) -> None:
         if not isinstance(space, Mapping) or not space:
-            raise ValueError("space: has no factors. Give name -> list of choices, or {low, high, log}")
+            raise InvalidValueError(
+                "space", "has no factors", to_do="Give name -> list of choices, or {low, high, log}"
+            )
         self.factors = [_factor(name, given) for name, given in space.items()]
         self.is_name = np.array([not factor.is_number for factor in self.factors])
 
@@ -239,19 +243,21 @@ def _factor(name: str, given: Any) -> Factor:
     if isinstance(given, Mapping):
         return _range(name, where, given)
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
-        raise ValueError(f"{where}: is {given!r}. Give a list of choices, or {{low, high, log}}")
+        raise InvalidValueError(where, f"is {given!r}", to_do="Give a list of choices, or {low, high, log}")
     if not given:
-        raise ValueError(f"{where}: has no choices. Give one or more")
+        raise InvalidValueError(where, "has no choices", to_do="Give one or more")
     if isinstance(given, tuple) and len(given) == 2 and all(map(_is_number, given)):
         low, high = sorted(given)
         log = ", 'log': True" if low > 0 and high >= _LOG_SPAN * low else ""
-        raise ValueError(
-            f"{where}: {given!r} may be a range or two choices. "
-            f"Give {{'low': {low!r}, 'high': {high!r}{log}}} for the range, {list(given)!r} for the choices"
+        raise InvalidValueError(
+            where,
+            f"{given!r} may be a range or two choices",
+            to_do=f"Give {{'low': {low!r}, 'high': {high!r}{log}}} for the range, {list(given)!r} for the "
+            "choices",
         )
     for index, value in enumerate(given):
         if _frozen(value) in map(_frozen, given[:index]):
-            raise ValueError(f"{where}: {value!r} stands twice. Keep one")
+            raise InvalidValueError(where, f"{value!r} stands twice", to_do="Keep one")
     values = tuple(given)
     if not all(map(_is_number, values)):
         return Factor(name, values, False, 0, len(values) - 1)
@@ -273,23 +279,23 @@ def _range(name: str, where: str, given: Mapping[str, Any]) -> Factor:
     extra = sorted(set(given) - {"low", "high", "log"})
     if extra or not {"low", "high"} <= set(given):
         wrong = f"unknown '{extra[0]}'" if extra else "low and high are needed"
-        raise ValueError(f"{where}: {wrong}; a range has low, high and optionally log. Correct it")
+        raise InvalidValueError(where, wrong, "a range has low, high and optionally log", "Correct it")
     low, high, log = given["low"], given["high"], given.get("log", False)
     if not isinstance(log, bool):
-        raise ValueError(f"{where}: log is {log!r}. Give True or False")
+        raise InvalidValueError(where, f"log is {log!r}", to_do="Give True or False")
     if not (_is_number(low) and _is_number(high)):
-        raise ValueError(f"{where}: low {low!r} and high {high!r} must be finite numbers")
+        raise InvalidValueError(where, f"low {low!r} and high {high!r} must be finite numbers")
     if not low < high:
-        raise ValueError(
-            f"{where}: low {low!r} is not below high {high!r}. Give a range with something in it"
+        raise InvalidValueError(
+            where, f"low {low!r} is not below high {high!r}", to_do="Give a range with something in it"
         )
     if log and low <= 0:
-        raise ValueError(
-            f"{where}: low is {low!r}, which has no logarithm. Give a low above 0, or leave out log"
+        raise InvalidValueError(
+            where, f"low is {low!r}, which has no logarithm", to_do="Give a low above 0, or leave out log"
         )
     if not math.isfinite(high - low):
-        raise ValueError(
-            f"{where}: from {low!r} to {high!r} is farther than a float holds. Give a shorter range"
+        raise InvalidValueError(
+            where, f"from {low!r} to {high!r} is farther than a float holds", to_do="Give a shorter range"
         )
     whole = isinstance(low, int) and isinstance(high, int)
     return Factor(name, (), True, low, high, log=log, whole=whole)

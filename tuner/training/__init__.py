@@ -4,10 +4,10 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.tuner.training.batches import Augment, Batches, channel_statistics, own_copy
+    from fusetune.tuner.training.batches import Augment, Batches, channel_statistics, own_copy, place
     from fusetune.tuner.training.evaluation import Evaluation, LossFunction, evaluate
     from fusetune.tuner.training.finite_data import check_finite, tensor_not_finite
-    from fusetune.tuner.training.loop import Plan, planned_step, train, train_epochs
+    from fusetune.tuner.training.loop import train, train_epochs
     from fusetune.tuner.training.loss import RunningLoss
     from fusetune.tuner.training.observer import MakeObserver, Observer, Snapshot
     from fusetune.tuner.training.outcome import (
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
         metrics_of,
         status_of,
     )
+    from fusetune.tuner.training.plan import Plan, planned_step
     from fusetune.tuner.training.precision import autocast, resolve_precision
     from fusetune.tuner.training.rate import LearningRate
     from fusetune.tuner.training.restore import leaving_no_trace
+    from fusetune.tuner.training.setup import TrainingSetup
     from fusetune.tuner.training.step import MakeOptimizer, TrainingStep, restored
 else:
     __getattr__ = load_on_use(__name__)
@@ -42,6 +44,7 @@ __all__ = [
     "Snapshot",
     "Target",
     "Training",
+    "TrainingSetup",
     "TrainingStep",
     "autocast",
     "channel_statistics",
@@ -51,6 +54,7 @@ __all__ = [
     "leaving_no_trace",
     "metrics_of",
     "own_copy",
+    "place",
     "planned_step",
     "resolve_precision",
     "restored",

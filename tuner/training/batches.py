@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.training.finite_data import check_finite
 
 Array = Tensor | np.ndarray
@@ -46,7 +47,9 @@ class Augment:
         for name in ("translate", "cutout"):
             pixels = getattr(self, name)
             if not isinstance(pixels, int) or pixels < 0:
-                raise ValueError(f"augment.{name}: {pixels!r} must be a whole number of pixels, 0 or more")
+                raise InvalidValueError(
+                    f"augment.{name}", f"{pixels!r} must be a whole number of pixels, 0 or more"
+                )
 
     @property
     def moves(self) -> bool:
@@ -110,9 +113,9 @@ class Batches:
         x, y = torch.as_tensor(x), torch.as_tensor(y)
         _check_samples(x, y)
         if batch_size < 1:
-            raise ValueError(f"batch_size: {batch_size} must be 1 or more")
+            raise InvalidValueError("batch_size", f"{batch_size} must be 1 or more")
         if seed < 0:
-            raise ValueError(f"seed: {seed} must be 0 or more")
+            raise InvalidValueError("seed", f"{seed} must be 0 or more")
         _check_augment(self.augment, tuple(x.shape))
         if memory_format is None:
             images_on_cuda = x.ndim == 4 and self.device.type == "cuda"
@@ -157,8 +160,8 @@ class Batches:
             ValueError: the data do not fill one batch.
         """
         if not len(self):
-            raise ValueError(
-                f"batch_size: {self.batch_size} is more than the {self.samples} samples there are"
+            raise InvalidValueError(
+                "batch_size", f"{self.batch_size} is more than the {self.samples} samples there are"
             )
         entropy = np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)
         generator = torch.Generator(self.device).manual_seed(int(entropy[0]))
@@ -189,6 +192,16 @@ class Batches:
             x = x.to(torch.float32, memory_format=self.memory_format)
             return x.mul_(self._scale).add_(self._shift)
         return x.contiguous(memory_format=self.memory_format)
+
+
+def place(model: nn.Module, batches: Batches) -> None:
+    """Bring a model to the device and the memory format of its batches.
+
+    Mutates: the model's parameters and buffers.
+    """
+    model.to(device=batches.device)
+    if batches.memory_format == torch.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def own_copy(item: Any, device: torch.device) -> Any:
@@ -243,15 +256,19 @@ def channel_statistics(x: Array) -> tuple[list[float], list[float]]:
 def _check_samples(x: Tensor, y: Tensor) -> None:
     """Refuse data that are no samples with labels."""
     if x.ndim not in (2, 4):
-        raise ValueError(
-            f"x: shape {tuple(x.shape)} is neither (N, features) nor (N, channels, height, width)"
+        raise InvalidValueError(
+            "x", f"shape {tuple(x.shape)} is neither (N, features) nor (N, channels, height, width)"
         )
     if x.dtype != torch.uint8 and not x.is_floating_point():
-        raise ValueError(f"x: {x.dtype} is neither uint8 nor floating")
+        raise InvalidValueError("x", f"{x.dtype} is neither uint8 nor floating")
     if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise ValueError(f"y: {y.dtype} of shape {tuple(y.shape)} must be integer class labels of shape (N,)")
+        raise InvalidValueError(
+            "y", f"{y.dtype} of shape {tuple(y.shape)} must be integer class labels of shape (N,)"
+        )
     if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"x and y: {len(x)} samples and {len(y)} labels; there must be as many, and some")
+        raise InvalidValueError(
+            "x and y", f"{len(x)} samples and {len(y)} labels", "there must be as many, and some"
+        )
 
 
 def _check_augment(augment: Augment, shape: tuple[int, ...]) -> None:
@@ -259,12 +276,15 @@ def _check_augment(augment: Augment, shape: tuple[int, ...]) -> None:
     if not (augment.moves or augment.cutout):
         return
     if len(shape) != 4:
-        raise ValueError(f"augment: needs images (N, channels, height, width), but x has the shape {shape}")
+        raise InvalidValueError(
+            "augment", f"needs images (N, channels, height, width), but x has the shape {shape}"
+        )
     edge = min(shape[2:])
     if augment.translate >= edge or augment.cutout > edge:
-        raise ValueError(
-            f"augment: translate {augment.translate} must be below and cutout {augment.cutout} at most "
-            f"the shorter edge, {edge} pixels"
+        raise InvalidValueError(
+            "augment",
+            f"translate {augment.translate} must be below and cutout {augment.cutout} at most the "
+            f"shorter edge, {edge} pixels",
         )
 
 
@@ -273,14 +293,18 @@ def _statistics(
 ) -> tuple[Tensor, Tensor]:
     """Return mean and std (0 and 1 where none are given) in float64, shaped to broadcast over x's channels."""
     if (mean is None) != (std is None):
-        raise ValueError("mean and std: one is missing; give both or none")
+        raise InvalidValueError("mean and std", "one is missing", to_do="Give both or none")
     shape = (1, -1) + (1,) * (x.ndim - 2)
     centre = torch.tensor([0.0] if mean is None else list(mean), dtype=torch.float64, device=x.device)
     spread = torch.tensor([1.0] if std is None else list(std), dtype=torch.float64, device=x.device)
     if mean is not None and (len(centre), len(spread)) != (x.shape[1], x.shape[1]):
-        raise ValueError(f"mean and std: {len(centre)} and {len(spread)} numbers for {x.shape[1]} channels")
+        raise InvalidValueError(
+            "mean and std", f"{len(centre)} and {len(spread)} numbers for {x.shape[1]} channels"
+        )
     if not (torch.isfinite(centre).all() and torch.isfinite(spread).all() and (spread > 0).all()):
-        raise ValueError("mean and std: must be finite, and std above 0; a constant channel takes std 1")
+        raise InvalidValueError(
+            "mean and std", "must be finite, and std above 0", "a constant channel takes std 1"
+        )
     return centre.reshape(shape), spread.reshape(shape)
 
 

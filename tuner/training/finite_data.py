@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusetune.errors import InvalidValueError
+
 # Samples among which there is one are looked at in parts of so many numbers: a mask takes a byte for each.
 _AT_ONCE = 2**22
 
@@ -44,18 +46,21 @@ def check_finite(where: str, x: Any) -> None:
         ValueError: names the first such sample by its index, and says how many there are.
 
     Example:
-        >>> check_finite("training data", torch.tensor([[0.0], [float("inf")]]))
+        >>> check_finite("x", torch.tensor([[0.0], [float("inf")]]))
         Traceback (most recent call last):
         ...
-        ValueError: training data: sample 1 is not finite; 1 of 2 samples is. Mend it or leave it out
+        fusetune.errors.InvalidValueError: x: sample 1 is not finite; 1 of 2 samples is. Mend it or leave it out
     """
     found = samples_not_finite(x) if isinstance(x, Tensor) and x.dim() else None
     if found is None:
         return
     index, count = found
     are, it = ("is", "it") if count == 1 else ("are", "them")
-    raise ValueError(
-        f"{where}: sample {index} is not finite; {count} of {len(x)} samples {are}. Mend {it} or leave {it} out"
+    raise InvalidValueError(
+        where,
+        f"sample {index} is not finite",
+        f"{count} of {len(x)} samples {are}",
+        f"Mend {it} or leave {it} out",
     )
 
 

@@ -3,81 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from fusetune.tuner.measure import PeakMemory, ProcessorWatch, ReadProcessor, Stopwatch, read_processor
-from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.batches import Batches, place
 from fusetune.tuner.training.evaluation import Evaluation, LossFunction, evaluate
 from fusetune.tuner.training.loss import RunningLoss
 from fusetune.tuner.training.observer import MakeObserver, Observer, Snapshot
-from fusetune.tuner.training.outcome import EarlyStop, Target, Training, divergence, higher_is_better
+from fusetune.tuner.training.outcome import EarlyStop, Target, Training, divergence
+from fusetune.tuner.training.plan import Plan, planned_step
 from fusetune.tuner.training.precision import resolve_precision
 from fusetune.tuner.training.progress import OnProgress, Progress
-from fusetune.tuner.training.rate import LearningRate, StepFunction
+from fusetune.tuner.training.rate import LearningRate
+from fusetune.tuner.training.setup import TrainingSetup
 from fusetune.tuner.training.step import MakeOptimizer, TrainingStep, burn_in
 from fusetune.tuner.training.timing_again import TimedEpoch, time_again
-
-
-def constant(step: int) -> float:
-    """Return 1: the multiplier of a learning rate that stays as it is."""
-    return 1.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to train, whatever the model, the data and the optimizer.
-
-    Args:
-        epochs: passes over the data, 1 or more.
-        schedule: step (updates made so far) -> multiplier of the lr that each group of the optimizer was made with.
-        momentum: step -> momentum (SGD) or first beta (Adam); None leaves it alone.
-        plateau: rule of `LearningRate`, stepped at every epoch's end. None: no such rule.
-        plateau_metric: what it watches: val_, test_ or train_ followed by loss or accuracy.
-        accumulation_steps: batches per update, 1 or more.
-        label_smoothing: of the training loss, in [0, 1). Evaluations use none.
-        grad_clip: largest total norm of the gradients, above 0; None: no clipping.
-        precision: auto, fp32, bf16 or fp16, see `tuner.training.precision`.
-        compile: train through torch.compile. Evaluations run the model as it is, so nothing is compiled twice.
-
-    Raises:
-        ValueError: a number out of its range, or a plateau whose mode is not that of its metric.
-
-    Example:
-        >>> Plan(epochs=0)
-        Traceback (most recent call last):
-        ...
-        ValueError: epochs: 0 must be 1 or more
-    """
-
-    epochs: int
-    schedule: StepFunction = constant
-    momentum: StepFunction | None = None
-    plateau: Mapping[str, Any] | None = None
-    plateau_metric: str = "val_loss"
-    accumulation_steps: int = 1
-    label_smoothing: float = 0.0
-    grad_clip: float | None = None
-    precision: str = "auto"
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be 1 or more")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing: {self.label_smoothing} must be in [0, 1)")
-        if self.grad_clip is not None and not self.grad_clip > 0:
-            raise ValueError(f"grad_clip: {self.grad_clip} must be above 0; leave it out for no clipping")
-        mode = "max" if higher_is_better(self.plateau_metric) else "min"
-        if self.plateau is not None and self.plateau.get("mode", "min") != mode:
-            raise ValueError(f"plateau: {self.plateau_metric} needs the mode {mode!r}")
 
 
 def train(
@@ -149,12 +93,12 @@ def train(
         >>> training.steps, training.curve[-1]["val_accuracy"] > 0.9
         (20, True)
     """
-    epochs = train_epochs(
+    setup = TrainingSetup(
         model,
         make_optimizer,
         batches,
-        plan=plan,
-        validation=validation,
+        plan,
+        validation,
         test=test,
         target=target,
         early_stop=early_stop,
@@ -167,6 +111,7 @@ def train(
         retime=retime,
         read=read,
     )
+    epochs = train_epochs(setup)
     while True:
         try:
             next(epochs)
@@ -174,128 +119,56 @@ def train(
             return end.value
 
 
-def train_epochs(
-    model: nn.Module,
-    make_optimizer: MakeOptimizer,
-    batches: Batches,
-    *,
-    plan: Plan,
-    validation: Batches,
-    test: Batches | None = None,
-    target: Target | None = None,
-    early_stop: EarlyStop | None = None,
-    time_limit_s: float | None = None,
-    loss_fn: LossFunction | None = None,
-    on_progress: OnProgress | None = None,
-    stopwatch: Stopwatch | None = None,
-    peak_memory: PeakMemory | None = None,
-    observer: MakeObserver | None = None,
-    retime: bool = False,
-    read: ReadProcessor = read_processor,
-) -> Generator[dict[str, float | None], str | None, Training]:
+def train_epochs(setup: TrainingSetup) -> Generator[dict[str, float | None], str | None, Training]:
     """Train as `train` does, pausing after each epoch: yield its entry of the curve, return the Training at the end.
 
     While it is paused, no clock runs (training, time limit) and others may draw from torch's generators: their states
     are put back when it goes on. A pause holds the model, its gradients, the optimizer's state and the data, all where
     they are; closing the generator drops them. Sending a reason instead of resuming ends the training early.
 
-    Args, Mutates, Raises: as for `train`.
+    Mutates, Raises: as for `train`.
 
     Example:
         >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> x = torch.randn(64, 2)
         >>> data = Batches(x, (x[:, 0] > 0).long(), batch_size=16)
-        >>> epochs = train_epochs(torch.nn.Linear(2, 2), lambda parameters: torch.optim.SGD(parameters, lr=1.0), data,
-        ...                       plan=Plan(epochs=5), validation=data)
+        >>> sgd = lambda parameters: torch.optim.SGD(parameters, lr=1.0)
+        >>> epochs = train_epochs(TrainingSetup(torch.nn.Linear(2, 2), sgd, data, Plan(epochs=5), validation=data))
         >>> next(epochs)["epoch"], next(epochs)["epoch"]
         (1, 2)
         >>> epochs.close()
     """
-    stopwatch = stopwatch or Stopwatch(batches.device)
+    model, plan = setup.model, setup.plan
+    stopwatch = setup.stopwatch or Stopwatch(setup.device)
     started_s = stopwatch.clock()
-    peak_memory = peak_memory or PeakMemory(batches.device)
-    test_each_epoch = _watches_test(plan, target, early_stop)
-    _check(batches, plan, test, test_each_epoch, loss_fn)
-    for split, samples in (("training", batches), ("validation", validation), ("test", test)):
-        if samples is not None:
-            samples.check_finite(split)
-    model.to(device=batches.device)
-    if batches.memory_format == torch.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    peak_memory = setup.peak_memory or PeakMemory(setup.device)
+    setup.check()
+    place(model, setup.batches)
     model.train()
-    precision = resolve_precision(plan.precision, batches.device)
-    smoothed = partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing)
-    if plan.compile:
-        # A process that has compiled some models of one class would else run the next of them uncompiled.
-        torch.compiler.reset()
-    make_step = partial(
-        planned_step,
-        plan,
-        model,
-        forward=torch.compile(model) if plan.compile else model,
-        loss_fn=loss_fn or smoothed,
-        device=batches.device,
-    )
+    make_step = _step_maker(setup)
     progress = Progress(
-        on_progress,
+        setup.on_progress,
         stopwatch.clock,
         epochs=plan.epochs,
-        steps=plan.epochs * (len(batches) // plan.accumulation_steps),
-        samples_per_step=batches.batch_size * plan.accumulation_steps,
+        steps=setup.steps,
+        samples_per_step=setup.samples_per_step,
     )
-    held_out = {"val": validation}
-    if test is not None and test_each_epoch:
-        held_out["test"] = test
     progress.report("burn-in", 0)
-    compile_s = burn_in(model, make_step(), make_optimizer, batches, stopwatch) if plan.compile else None
-    first_step_s = burn_in(model, make_step(), make_optimizer, batches, stopwatch)
-
-    optimizer = make_optimizer(model.parameters())
-    make_rate = partial(LearningRate, schedule=plan.schedule, momentum=plan.momentum, plateau=plan.plateau)
-    loop = _Loop(
-        step=make_step(),
-        optimizer=optimizer,
-        rate=make_rate(optimizer),
-        watch=ProcessorWatch(read, threads=torch.get_num_threads()),
-        batches=batches,
-        plan=plan,
-        evaluate=partial(
-            evaluate, model, loss_fn=loss_fn or nn.functional.cross_entropy, precision=precision
-        ),
-        held_out=held_out,
-        early_stop=early_stop,
-        started_s=started_s,
-        time_limit_s=time_limit_s,
-        stopwatch=stopwatch,
-        progress=progress,
-        observer=observer(model, batches, loss_fn=loss_fn or nn.functional.cross_entropy, precision=precision)
-        if observer
-        else None,
+    warm_up = partial(
+        burn_in, model, make_optimizer=setup.make_optimizer, batches=setup.batches, stopwatch=stopwatch
     )
+    compile_s = warm_up(step=make_step()) if plan.compile else None
+    first_step_s = warm_up(step=make_step())
+    loop = _Loop(setup, make_step, stopwatch, progress, started_s)
     yield from loop.run()
-    in_time = bool(loop.curve) or not loop.stopped_early
-    final_test = loop.final_evaluation(test) if test is not None and in_time and not loop.diverged else None
+    final_test = loop.final_evaluation()
     peak_bytes = peak_memory.peak_bytes()
-    replaced: dict[int, list[float]] = {}
-    if retime and (contended := loop.contended_epochs(target)):
-        progress.report("timing again", loop.steps)
-        for timed in time_again(
-            contended,
-            model,
-            make_step,
-            make_optimizer,
-            make_rate,
-            batches,
-            stopwatch=stopwatch,
-            watch=loop.watch,
-            budget_s=loop.retiming_budget_s(),
-        ):
-            replaced[timed.epoch] = loop.replace_timing(timed)
+    replaced = loop.time_again() if setup.retime else {}
     return Training(
         curve=loop.curve,
         step_times_s=[lap_s for timed in loop.timed for lap_s in timed.laps_s],
-        samples_per_step=batches.batch_size * plan.accumulation_steps,
+        samples_per_step=setup.samples_per_step,
         planned_epochs=plan.epochs,
         first_step_s=first_step_s,
         compile_s=compile_s,
@@ -312,31 +185,19 @@ def train_epochs(
     )
 
 
-def planned_step(
-    plan: Plan,
-    model: nn.Module,
-    *,
-    device: torch.device,
-    forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    loss_fn: LossFunction = nn.functional.cross_entropy,
-) -> TrainingStep:
-    """Make the step that a plan describes.
-
-    Args:
-        plan: how to train.
-        model: whose parameters are trained, where they require gradients.
-        device: where the model is.
-        forward: the model, which is the default, or what torch.compile made of it.
-        loss_fn: (logits, labels) -> mean loss.
-    """
-    return TrainingStep(
-        model if forward is None else forward,
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        loss_fn=loss_fn,
-        accumulation_steps=plan.accumulation_steps,
-        grad_clip=plan.grad_clip,
-        precision=resolve_precision(plan.precision, device),
-        device=device,
+def _step_maker(setup: TrainingSetup) -> Callable[[], TrainingStep]:
+    """Return what makes the training's steps, each with a gradient scale of its own."""
+    model, plan = setup.model, setup.plan
+    if plan.compile:
+        # A process that has compiled some models of one class would else run the next of them uncompiled.
+        torch.compiler.reset()
+    return partial(
+        planned_step,
+        plan,
+        model,
+        forward=torch.compile(model) if plan.compile else model,
+        loss_fn=setup.loss_fn or partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing),
+        device=setup.device,
     )
 
 
@@ -355,37 +216,49 @@ class GeneratorStates:
             torch.cuda.set_rng_state(self._cuda, self._device)
 
 
-@dataclass
 class _Loop:
     """The epochs of one training, and what is known of them so far."""
 
-    step: TrainingStep
-    optimizer: Optimizer
-    rate: LearningRate
-    watch: ProcessorWatch
-    batches: Batches
-    plan: Plan
-    evaluate: Callable[[Batches], Evaluation]
-    held_out: Mapping[str, Batches]
-    early_stop: EarlyStop | None
-    started_s: float
-    time_limit_s: float | None
-    stopwatch: Stopwatch
-    progress: Progress
-    observer: Observer | None
+    def __init__(
+        self,
+        setup: TrainingSetup,
+        make_step: Callable[[], TrainingStep],
+        stopwatch: Stopwatch,
+        progress: Progress,
+        started_s: float,
+    ) -> None:
+        model, plan = setup.model, setup.plan
+        self.setup = setup
+        self.plan = plan
+        self.batches = setup.batches
+        self.held_out = setup.held_out
+        self.stopwatch = stopwatch
+        self.progress = progress
+        self.started_s = started_s
+        self.optimizer = setup.make_optimizer(model.parameters())
+        self.make_step = make_step
+        self.step = make_step()
+        self.make_rate = partial(
+            LearningRate, schedule=plan.schedule, momentum=plan.momentum, plateau=plan.plateau
+        )
+        self.rate = self.make_rate(self.optimizer)
+        self.watch = ProcessorWatch(setup.read, threads=torch.get_num_threads())
+        loss_fn, precision = setup.evaluation_loss, resolve_precision(plan.precision, setup.device)
+        self.evaluate = partial(evaluate, model, loss_fn=loss_fn, precision=precision)
+        self.observer: Observer | None = None
+        if setup.observer is not None:
+            self.observer = setup.observer(model, setup.batches, loss_fn=loss_fn, precision=precision)
 
-    steps: int = 0
-    timed: list[TimedEpoch] = field(default_factory=list)
-    curve: list[dict[str, float | None]] = field(default_factory=list)
-    evaluation_s: float = 0.0
-    statistics: list[Snapshot] = field(default_factory=list)
-    statistics_s: float = 0.0
-    diverged: str | None = None
-    stopped_early: str | None = None
-
-    def __post_init__(self) -> None:
-        self.running = RunningLoss(self.batches.device)
-        self.untrained_loss = torch.zeros((), device=self.batches.device)
+        self.running = RunningLoss(setup.device)
+        self.untrained_loss = torch.zeros((), device=setup.device)
+        self.steps = 0
+        self.timed: list[TimedEpoch] = []
+        self.curve: list[dict[str, float | None]] = []
+        self.evaluation_s = 0.0
+        self.statistics: list[Snapshot] = []
+        self.statistics_s = 0.0
+        self.diverged: str | None = None
+        self.stopped_early: str | None = None
 
     def run(self) -> Generator[dict[str, float | None], str | None, None]:
         """Train until the last epoch or a reason to stop, pausing after each epoch that gives none."""
@@ -414,7 +287,7 @@ class _Loop:
         first_step = self.steps
         self.watch.start()
         self.stopwatch.resume()
-        steps = len(self.batches) // self.plan.accumulation_steps
+        steps = self.setup.steps_per_epoch
         for index in range(steps):
             if self.out_of_time(epoch):
                 break
@@ -449,10 +322,11 @@ class _Loop:
 
     def out_of_time(self, epoch: int) -> bool:
         """Return whether the time limit has passed, and say so."""
-        if self.time_limit_s is None or self.stopwatch.clock() - self.started_s < self.time_limit_s:
+        limit_s = self.setup.time_limit_s
+        if limit_s is None or self.stopwatch.clock() - self.started_s < limit_s:
             return False
         self.stopped_early = (
-            f"the time limit of {self.time_limit_s:g} s passed after step {self.steps}, "
+            f"the time limit of {limit_s:g} s passed after step {self.steps}, "
             f"in epoch {epoch} of {self.plan.epochs}"
         )
         return True
@@ -464,7 +338,7 @@ class _Loop:
         return {
             "epoch": epoch,
             "step": self.steps,
-            "samples": self.steps * self.batches.batch_size * self.plan.accumulation_steps,
+            "samples": self.steps * self.setup.samples_per_step,
             "time_s": math.fsum(self.stopwatch.laps_s()),
             "train_loss": _finite(loss),
             "train_accuracy": accuracy,
@@ -492,8 +366,8 @@ class _Loop:
         if self.diverged or epoch == self.plan.epochs:
             return
         self.rate.end_epoch(entry.get(self.plan.plateau_metric))
-        if self.early_stop is not None:
-            self.stopped_early = self.early_stop.reason(self.curve)
+        if self.setup.early_stop is not None:
+            self.stopped_early = self.setup.early_stop.reason(self.curve)
 
     def report(self, phase: str, loss: float | None, processor_missing: float | None) -> None:
         """Tell the caller how far the training is."""
@@ -505,8 +379,28 @@ class _Loop:
             processor_missing=processor_missing,
         )
 
-    def contended_epochs(self, target: Target | None) -> list[TimedEpoch]:
+    def time_again(self) -> dict[int, list[float]]:
+        """Time contended epochs again, and return the first timing of those that the second replaced."""
+        contended = self.contended_epochs()
+        if not contended:
+            return {}
+        self.progress.report("timing again", self.steps)
+        timed_again = time_again(
+            contended,
+            self.setup.model,
+            self.make_step,
+            self.setup.make_optimizer,
+            self.make_rate,
+            self.batches,
+            stopwatch=self.stopwatch,
+            watch=self.watch,
+            budget_s=self.retiming_budget_s(),
+        )
+        return {timed.epoch: self.replace_timing(timed) for timed in timed_again}
+
+    def contended_epochs(self) -> list[TimedEpoch]:
         """Return the contended epochs that the step time is taken from: all, or those up to the target."""
+        target = self.setup.target
         crossing = target.first_crossing(self.curve) if target else None
         last = crossing.epoch if crossing else self.plan.epochs
         return [timed for timed in self.timed if timed.contention.contended and timed.epoch <= last]
@@ -514,9 +408,10 @@ class _Loop:
     def retiming_budget_s(self) -> float:
         """Return how long epochs may be timed again: as long as the training took, within the time limit."""
         training_s = math.fsum(lap_s for timed in self.timed for lap_s in timed.laps_s)
-        if self.time_limit_s is None:
+        limit_s = self.setup.time_limit_s
+        if limit_s is None:
             return training_s
-        return min(training_s, self.time_limit_s - (self.stopwatch.clock() - self.started_s))
+        return min(training_s, limit_s - (self.stopwatch.clock() - self.started_s))
 
     def replace_timing(self, again: TimedEpoch) -> list[float]:
         """Put a second timing of an epoch in place of the first, in the curve's clock too. Return the first."""
@@ -547,38 +442,18 @@ class _Loop:
         self.evaluation_s += self.stopwatch.now_s() - start_s
         return evaluation
 
-    def final_evaluation(self, test: Batches) -> Evaluation:
-        """Evaluate the model as it is now, or return the last epoch's evaluation where that is the same."""
-        last = self.curve[-1] if self.curve else {}
+    def final_evaluation(self) -> Evaluation | None:
+        """Evaluate the test set, or return the last epoch's evaluation where the model is still the same.
+
+        None without a test set, after a divergence, and where no epoch came to its end in time.
+        """
+        test, last = self.setup.test, self.curve[-1] if self.curve else {}
+        if test is None or self.diverged or (self.stopped_early and not self.curve):
+            return None
         loss, accuracy = last.get("test_loss"), last.get("test_accuracy")
         if loss is not None and accuracy is not None and last["step"] == self.steps:
             return Evaluation(loss, accuracy)
         return self.timed_evaluation(test)
-
-
-def _check(
-    batches: Batches, plan: Plan, test: Batches | None, test_each_epoch: bool, loss_fn: LossFunction | None
-) -> None:
-    """Refuse what does not fit together."""
-    if plan.accumulation_steps > len(batches):
-        wanted = batches.batch_size * plan.accumulation_steps
-        raise ValueError(
-            f"batch_size x accumulation_steps: {batches.batch_size} x {plan.accumulation_steps} = {wanted} samples "
-            f"a step are more than the {batches.samples} there are to train on; lower one of them"
-        )
-    if test_each_epoch and test is None:
-        raise ValueError("a metric of the test set is watched, but there is no test set; give one")
-    if loss_fn is not None and plan.label_smoothing:
-        raise ValueError(
-            f"label_smoothing: {plan.label_smoothing} is for cross entropy; leave it out where loss_fn is given"
-        )
-
-
-def _watches_test(plan: Plan, target: Target | None, early_stop: EarlyStop | None) -> bool:
-    """Return whether something is steered or judged by the test set at the end of each epoch."""
-    watched = [plan.plateau_metric] if plan.plateau is not None else []
-    watched += [rule.metric for rule in (target, early_stop) if rule is not None]
-    return any(metric.startswith("test_") for metric in watched)
 
 
 def _finite(number: float) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any
 
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.measure import Contention, total
 
 Curve = Sequence[Mapping[str, float | None]]
@@ -58,11 +59,11 @@ class Target:
         wanted, other = (self.at_least, self.at_most) if rising else (self.at_most, self.at_least)
         name = "at_least" if rising else "at_most"
         if wanted is None or other is not None:
-            raise ValueError(f"target: {self.metric} takes {name}, and only that")
+            raise InvalidValueError("target", f"{self.metric} takes {name}, and only that")
         upper = 1.0 if rising else math.inf
         if not (0 < wanted <= upper and math.isfinite(wanted)):
             span = "above 0 and at most 1 (a fraction, not per cent)" if rising else "above 0 and finite"
-            raise ValueError(f"target: {self.metric} {name} {wanted} must be {span}")
+            raise InvalidValueError("target", f"{self.metric} {name} {wanted} must be {span}")
 
     def reached(self, value: float | None) -> bool:
         """Return whether a value meets the target; one that is not known or not finite does not."""
@@ -123,9 +124,9 @@ class EarlyStop:
     def __post_init__(self) -> None:
         higher_is_better(self.metric)
         if self.patience < 1:
-            raise ValueError(f"early_stop.patience: {self.patience} must be 1 epoch or more")
+            raise InvalidValueError("early_stop.patience", f"{self.patience} must be 1 epoch or more")
         if not (self.min_delta >= 0 and math.isfinite(self.min_delta)):
-            raise ValueError(f"early_stop.min_delta: {self.min_delta} must be 0 or more, and finite")
+            raise InvalidValueError("early_stop.min_delta", f"{self.min_delta} must be 0 or more, and finite")
 
     def reason(self, curve: Curve) -> str | None:
         """Return why to stop after the curve's last epoch, or None to go on."""
@@ -223,7 +224,7 @@ def higher_is_better(metric: str) -> bool:
         (True, False)
     """
     if metric not in _ACCURACIES + _LOSSES:
-        raise ValueError(f"metric: unknown {metric!r}; known: {', '.join(sorted(_ACCURACIES + _LOSSES))}")
+        raise InvalidValueError.unknown("metric", metric, _ACCURACIES + _LOSSES)
     return metric in _ACCURACIES
 
 

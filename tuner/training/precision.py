@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from fusetune.errors import InvalidValueError
+
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("auto", "fp32", *_DTYPES)
 
@@ -26,9 +28,11 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
     """
     on_cuda = torch.device(device).type == "cuda"
     if precision not in PRECISIONS:
-        raise ValueError(f"precision: unknown {precision!r}; known: {', '.join(PRECISIONS)}")
+        raise InvalidValueError.unknown("precision", precision, PRECISIONS, in_order=True)
     if precision == "fp16" and not on_cuda:
-        raise ValueError(f"precision: fp16 needs a CUDA device, not {device}; use bf16 or fp32")
+        raise InvalidValueError(
+            "precision", f"fp16 needs a CUDA device, not {device}", to_do="Use bf16 or fp32"
+        )
     if precision == "auto":
         return "bf16" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return precision

@@ -9,6 +9,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fusetune.errors import InvalidValueError
+
 StepFunction = Callable[[int], float]
 
 
@@ -50,8 +52,10 @@ class LearningRate:
         self._schedule = schedule
         self._momentum = momentum
         if momentum and not all("momentum" in group or "betas" in group for group in self._groups):
-            raise ValueError(
-                f"momentum: {type(optimizer).__name__} has neither momentum nor betas; do not cycle the momentum"
+            raise InvalidValueError(
+                "momentum",
+                f"{type(optimizer).__name__} has neither momentum nor betas",
+                to_do="Do not cycle the momentum",
             )
         # ReduceLROnPlateau changes the rates of an optimizer. It gets one of its own that holds the base rates, so
         # that its reductions and the schedule's multipliers do not overwrite each other.

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusetune.errors import InvalidValueError
+
 # A DataLoader's generator lies two objects deep (loader, sampler), one that a batch sampler wraps three.
 _DEPTH = 4
 # Longer containers are put back themselves, but not looked into: they hold samples, not the source's own state.
@@ -81,8 +83,10 @@ def _model_undo(model: nn.Module) -> Callable[[], None]:
     """Return what puts a model's modules and the values of its parameters and buffers back, any number of times."""
     for name, parameter in model.named_parameters():
         if nn.parameter.is_lazy(parameter):
-            raise ValueError(
-                f"model: the parameter {name} has no values yet. Run a batch through the model first"
+            raise InvalidValueError(
+                "model",
+                f"the parameter {name} has no values yet",
+                to_do="Run a batch through the model first",
             )
     # The tensors themselves: a module may put others in their place.
     values = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 
 from fusetune.kernels.cpu.lowering import directed_rounding, special_functions
 
@@ -175,13 +173,3 @@ def functions_for(code: str) -> str:
     return "\n".join(
         functions for beginning, functions in _PARTS.items() if re.search(rf"\b{beginning}", code)
     )
-
-
-def closest(symbol: str, known: Iterable[str]) -> str:
-    """The known symbol that is most like another one.
-
-    Example:
-        >>> closest("__nv_sinn", ["__nv_cos", "__nv_sin"])
-        '__nv_sin'
-    """
-    return max(known, key=lambda each: difflib.SequenceMatcher(None, symbol, each).ratio())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusetune.closest_name import closest
 from fusetune.kernels.cpu.diagnostics import unsupported
 from fusetune.kernels.cpu.ir_tree import Operation
-from fusetune.kernels.cpu.lowering.libdevice import EXPRESSIONS, closest, functions_for
+from fusetune.kernels.cpu.lowering.libdevice import EXPRESSIONS, functions_for
 from fusetune.kernels.cpu.lowering.rule import Rule, narrowed, widened
 from fusetune.kernels.cpu.toolchain import has_vector_math
 
@@ -105,7 +106,8 @@ def _extern(operation: Operation, args: Sequence[str]) -> str:
         return _reciprocal_root(operation, args) if name == "rsqrt" else _call(name)(operation, args)
     raise unsupported(
         operation,
-        f"the function {symbol} is not known; the closest known one is {closest(symbol, known_symbols())}",
+        f"the function {symbol} is not known; the closest known one is "
+        f"{closest(symbol, known_symbols(), cutoff=0.0)}",
     )
 
 

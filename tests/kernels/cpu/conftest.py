@@ -6,6 +6,9 @@ import pytest
 
 from fusetune.kernels.cpu.driver import CPUDriver
 
+# `--doctest-modules` imports every file, and only `make libraries` installs Helion.
+collect_ignore = ["helion_kernels.py"]
+
 
 @pytest.fixture(autouse=True)
 def always(cpu_driver: CPUDriver) -> None:

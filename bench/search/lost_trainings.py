@@ -1,4 +1,4 @@
-"""Records of trainings whose worker is gone, put together from the search's study: it has the curves."""
+"""Records of trainings whose worker is gone, put together from the search's log: it has the curves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator
 from typing import cast
 
 from fusetune.bench.results import Record, Status, TrainingOutcome
+from fusetune.bench.search.event_log import Entry
+from fusetune.bench.search.plan import BUDGET_SPENT, why_ended
 from fusetune.bench.search.state import SearchState
-from fusetune.bench.search.store import BUDGET_SPENT, why_ended
 from fusetune.bench.spec import Trial
 from fusetune.tuner.search import SearchTrial
 from fusetune.tuner.training import Target, Training, metrics_of, status_of
@@ -26,10 +27,10 @@ _FROM_CURVE = (
     "samples_to_target",
     "time_to_target_s",
 )
-_GONE = "put together from the search's study, for the worker that trained it is gone"
+_GONE = "put together from the search's log, because the worker that trained it is gone"
 
 
-def records_from_study(state: SearchState, source: Trial, have: Collection[str]) -> Iterator[Record]:
+def records_of_lost(state: SearchState, source: Trial, have: Collection[str]) -> Iterator[Record]:
     """End every training of a search that is over, and yield the records of those that have none.
 
     Args:
@@ -40,14 +41,14 @@ def records_from_study(state: SearchState, source: Trial, have: Collection[str])
     for searched in state.searcher.trials:
         if searched.status == "paused":
             state.searcher.drop(searched, BUDGET_SPENT)
-        if not state.store.is_closed(searched):
-            state.store.close(searched)
+        if state.logged(searched).status == "paused":
+            state.log.close(searched)
         trial = state.trial(searched.config, state.plan.seed, source)
         if trial.id not in have:
-            yield state.with_repeats(searched, record_of_curve(trial, searched, state.store.curve(searched)))
+            yield state.with_repeats(searched, record_of_curve(trial, searched, state.curve(searched)))
 
 
-def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[dict[str, float | None]]) -> Record:
+def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[Entry]) -> Record:
     """Return the record of a training of which the curve is left; what only its worker knew is absent."""
     status: str = searched.status
     reason, numbers = searched.reason, {}
@@ -75,5 +76,5 @@ def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[dict[str, f
         f"{reason}; {_GONE}" if reason else _GONE,
         numbers,
         curve=curve,
-        outcome=TrainingOutcome(from_study=True),
+        outcome=TrainingOutcome(from_log=True),
     )

@@ -12,21 +12,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
-from fusetune.bench.search.store import (
-    JOURNAL,
-    SearchPlan,
-    SearchStore,
-    labels,
-    open_search,
-    plan_of,
-    read_search,
-)
+from fusetune.bench.search.event_log import LOG, EventLog
+from fusetune.bench.search.for_optuna import labels, optuna_study, predicted_study
+from fusetune.bench.search.plan import SearchPlan, plan_of
+from fusetune.bench.search.state import open_search, read_search
 from fusetune.bench.search.study import fresh_runs, study_search
 from fusetune.bench.spec.load import load_spec
 from fusetune.tuner.search.searcher import Searcher
@@ -44,30 +38,26 @@ def value(config: dict[str, Any], epoch: int) -> float:
     return 0.9 - 0.1 * abs(math.log10(config["base_lr"]) + 1.5) - 0.02 * (3 - epoch)
 
 
-def run(searcher: Searcher, store: SearchStore, epochs: int) -> None:
+def run(searcher: Searcher, log: EventLog, epochs: int) -> None:
     """Search with made-up trainings; those of rate above 0.5 diverge."""
     for _ in range(epochs):
         known = len(searcher.trials)
         trial = searcher.ask()
         assert trial is not None
         if trial.number == known:
-            store.begin(trial)
+            log.begin(trial)
         diverges = trial.config["base_lr"] > 0.5
         searcher.tell(trial, None if diverges else value(trial.config, trial.epochs + 1))
         if not diverges:
-            store.report(trial, {"epoch": trial.epochs, "val_accuracy": trial.values[-1]})
+            log.report(trial, {"epoch": trial.epochs, "val_accuracy": trial.values[-1]})
         for other in searcher.trials:
-            if other.status != "paused" and other.number not in closed(store):
-                store.close(other)
-
-
-def closed(store: SearchStore) -> set[int]:
-    return {trial.number for trial in store.study.get_trials(deepcopy=False) if trial.state.is_finished()}
+            if other.status != "paused" and log.trainings[other.number].status == "paused":
+                log.close(other)
 
 
 def test_a_search_is_taken_up_as_it_was_left(tmp_path: Path) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
-    run(searcher, store, 14)
+    searcher, log = open_search(PLAN, tmp_path)
+    run(searcher, log, 14)
     again, _ = open_search(PLAN, tmp_path)
     assert again.epochs_used == 14
     for old, new in zip(searcher.trials, again.trials, strict=True):
@@ -82,41 +72,41 @@ def test_a_search_is_taken_up_as_it_was_left(tmp_path: Path) -> None:
 
 
 def test_a_training_whose_end_was_not_noted_any_more_is_finished(tmp_path: Path) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
+    searcher, log = open_search(PLAN, tmp_path)
     trial = searcher.ask()
     assert trial is not None
-    store.begin(trial)
+    log.begin(trial)
     for epoch in range(1, PLAN.max_epochs + 1):
         searcher.tell(trial, 0.5 + 0.1 * epoch)
-        store.report(trial, {"epoch": epoch, "val_accuracy": trial.values[-1]})
-    # Killed here: the study has all epochs, and not yet how the trial ended.
+        log.report(trial, {"epoch": epoch, "val_accuracy": trial.values[-1]})
+    # Killed here: the log has all epochs, and not yet how the trial ended.
     again, _ = open_search(PLAN, tmp_path)
     assert again.epochs_used == PLAN.max_epochs
     assert (again.trials[0].status, again.trials[0].reason) == ("finished", "all 3 epochs, the last at 0.8")
 
 
 def test_a_search_that_was_concluded_stays_so_and_counts_repeated_epochs(tmp_path: Path) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
-    run(searcher, store, 3)
+    searcher, log = open_search(PLAN, tmp_path)
+    run(searcher, log, 3)
     paused = next(trial for trial in searcher.trials if trial.status == "paused")
-    store.add_repeats(paused, 2)
-    store.add_repeats(paused, 3)
-    assert not store.is_over
-    store.conclude()
+    log.add_repeats(paused, 2)
+    log.add_repeats(paused, 3)
+    assert not log.is_over
+    log.conclude()
     again = open_search(PLAN, tmp_path)[1]
     assert again.is_over
-    assert again.repeats(paused) == 5
-    assert sum(map(again.repeats, searcher.trials)) == 5
+    assert again.trainings[paused.number].made_again == 5
+    assert sum(training.made_again for training in again.trainings) == 5
 
 
-def test_values_that_optuna_cannot_hold_are_stored_as_json() -> None:
+def test_values_that_optuna_cannot_hold_are_their_json() -> None:
     assert labels([{"name": "cosine", "min_factor": 0.1}]) == ['{"min_factor": 0.1, "name": "cosine"}']
     assert labels([2, 0.5, "adam", True, None]) == [2, 0.5, "adam", True, None]
 
 
 def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
-    run(searcher, store, 30)
+    searcher, log = open_search(PLAN, tmp_path)
+    run(searcher, log, 30)
     resolved = resolved_spec()
     assert plan_of(resolved) == PLAN
     study = study_search({"spec": resolved}, [], tmp_path, Pictures(tmp_path, drawing=True))
@@ -139,12 +129,13 @@ def test_choices_that_span_decades_are_drawn_in_decades(tmp_path: Path) -> None:
         "base_lr": [0.01, 0.3],
         "schedule": ["cosine", "constant"],
     }
-    searcher, store = open_search(SearchPlan(space, 3, 0, "val_accuracy", 30, False, (1, 2, 3)), tmp_path)
+    plan = SearchPlan(space, 3, 0, "val_accuracy", 30, False, (1, 2, 3))
+    searcher, log = open_search(plan, tmp_path)
     trial = searcher.ask()
     assert trial is not None
-    store.begin(trial)
+    log.begin(trial)
     searcher.tell(trial, 0.5)
-    kinds = store.predicted(searcher).trials[0].distributions
+    kinds = predicted_study(plan, searcher).trials[0].distributions
     assert kinds["batch_size"] == IntDistribution(8, 128, log=True)
     assert kinds["base_lr"] == FloatDistribution(0.01, 0.3, log=True)
     assert kinds["width"] == CategoricalDistribution([4, 8])
@@ -195,15 +186,15 @@ def told(searcher: Searcher) -> list[tuple[dict[str, Any], list[float], str]]:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 20, 60, 150, 400, 1500])
-def test_a_torn_journal_is_read_up_to_its_last_entry_and_gone_on_with(tmp_path: Path, cut: int) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
-    run(searcher, store, 14)
-    journal = tmp_path / JOURNAL
-    os.truncate(journal, journal.stat().st_size - cut)
-    torn = journal.read_bytes()
+def test_a_torn_log_is_read_up_to_its_last_entry_and_gone_on_with(tmp_path: Path, cut: int) -> None:
+    searcher, log = open_search(PLAN, tmp_path)
+    run(searcher, log, 14)
+    path = tmp_path / LOG
+    os.truncate(path, path.stat().st_size - cut)
+    torn = path.read_bytes()
     read, reading = read_search(PLAN, tmp_path)
-    assert journal.read_bytes() == torn
-    note = f"{journal}: the last line was cut short by a crash and is left out"
+    assert path.read_bytes() == torn
+    note = f"{path}: the last line was cut short by a crash and is left out"
     assert reading.note == ("" if torn.endswith(b"\n") else note)
     for (config, values, _), (known, reached, _) in zip(told(read), told(searcher), strict=False):
         assert config == known
@@ -215,16 +206,16 @@ def test_a_torn_journal_is_read_up_to_its_last_entry_and_gone_on_with(tmp_path: 
     assert (told(after), last.note) == (told(again), "")
 
 
-def test_a_study_on_a_full_disk_is_an_error_and_can_be_gone_on_with(tmp_path: Path) -> None:
-    searcher, store = open_search(PLAN, tmp_path, go_on="bench run --resume there")
-    run(searcher, store, 6)
-    journal = tmp_path / JOURNAL
-    before = journal.read_bytes()
+def test_a_log_on_a_full_disk_is_an_error_and_can_be_gone_on_with(tmp_path: Path) -> None:
+    searcher, log = open_search(PLAN, tmp_path, go_on="bench run --resume there")
+    run(searcher, log, 6)
+    path = tmp_path / LOG
+    before = path.read_bytes()
     with file_size_limit(len(before) + 30), pytest.raises(RunDirectoryError) as caught:
-        run(searcher, store, 6)
-    assert str(journal) in str(caught.value)
+        run(searcher, log, 6)
+    assert str(path) in str(caught.value)
     assert "Then continue with `bench run --resume there`." in str(caught.value)
-    assert journal.read_bytes() == before
+    assert path.read_bytes() == before
     again, going_on = open_search(PLAN, tmp_path)
     assert again.epochs_used == 6
     run(again, going_on, 8)
@@ -232,52 +223,84 @@ def test_a_study_on_a_full_disk_is_an_error_and_can_be_gone_on_with(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "broken", ["{", "[]", "7", "{}", '{"op_code": 99}', '{"op_code": 4, "worker_id": "a"}']
+    "broken",
+    [
+        "{",
+        "[]",
+        "7",
+        "{}",
+        '{"event": "pause"}',
+        '{"event": "epoch", "training": 0}',
+        '{"event": "epoch", "training": 1, "entry": {}}',
+        '{"event": "epoch", "training": 0, "entry": [1]}',
+        '{"event": "epoch", "training": [0], "entry": {"epoch": 1}}',
+        '{"event": "made again", "training": 0, "epochs": "few"}',
+    ],
 )
-def test_a_line_of_a_journal_that_is_none_is_an_error_that_names_it(tmp_path: Path, broken: str) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
-    run(searcher, store, 3)
-    journal = tmp_path / JOURNAL
-    first, *rest = journal.read_text().splitlines()
-    journal.write_text("\n".join([first, broken, *rest, ""]))
+def test_a_line_of_a_log_that_is_none_is_an_error_that_names_it(tmp_path: Path, broken: str) -> None:
+    searcher, log = open_search(PLAN, tmp_path)
+    run(searcher, log, 3)
+    path = tmp_path / LOG
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, broken, *rest, ""]))
     for open_it in (open_search, read_search):
-        with pytest.raises(
-            RunDirectoryError, match=r"search\.journal:2: not an entry of the search's study; "
-        ):
+        with pytest.raises(RunDirectoryError, match=r"search\.jsonl:2: not an event of this search; "):
             open_it(PLAN, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("line", "change", "wrong"),
     [
-        lambda entry: entry["params"].pop("width"),
-        lambda entry: entry["user_attrs"].update(status="lost"),
-        lambda entry: entry["intermediate_values"].update({"2": 0.5}),
-        lambda entry: entry["intermediate_values"].update({"1": 0.5}),
-        lambda entry: entry["intermediate_values"].update({"1": "high"}),
+        (0, lambda event: event["config"].pop("width"), "the factors are base_lr, width, schedule"),
+        (
+            0,
+            lambda event: event["config"].update(base_lr=2.0),
+            "config.base_lr: 2.0 is not between 0.001 and",
+        ),
+        (0, lambda event: event["config"].update(base_lr=True), "config.base_lr: True is not between"),
+        (0, lambda event: event["config"].update(schedule="step"), "config.schedule: 'step' is none of the"),
+        (0, lambda event: event.update(training=1), "training 1 cannot begin; 0 is the next"),
+        (1, lambda event: event["entry"].update(epoch=2), "epoch 2 does not follow epoch 0"),
+        (1, lambda event: event["entry"].pop("val_accuracy"), "epoch: 'val_accuracy' is missing"),
+        (1, lambda event: event["entry"].update(val_accuracy="high"), "val_accuracy is 'high', which is no"),
+        (2, lambda event: event.update(status="lost"), "unknown status 'lost'; known: finished, dropped, "),
+        (2, lambda event: event.update(training=-1), "training -1 has not begun"),
+        (
+            3,
+            lambda event: event.update(event="end", status="failed", reason=""),
+            "training 0 has ended before",
+        ),
     ],
 )
-def test_a_training_that_is_none_of_the_search_is_an_error(
-    tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+def test_an_event_that_is_none_of_the_search_is_an_error(
+    tmp_path: Path, line: int, change: Callable[[dict[str, Any]], Any], wrong: str
 ) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
+    searcher, log = open_search(PLAN, tmp_path)
     trial = searcher.ask()
     assert trial is not None
-    store.begin(trial)
-    journal = tmp_path / JOURNAL
-    first, begun = map(json.loads, journal.read_text().splitlines())
-    change(begun)
-    journal.write_text(f"{json.dumps(first)}\n{json.dumps(begun)}\n")
-    with pytest.raises(RunDirectoryError, match=r"search\.journal: training 0 is none of this search; "):
+    log.begin(trial)
+    searcher.tell(trial, 0.5)
+    log.report(trial, {"epoch": 1, "val_accuracy": 0.5})
+    searcher.drop(trial, "enough")
+    log.close(trial)
+    path = tmp_path / LOG
+    events = [json.loads(text) for text in path.read_text().splitlines()]
+    events.append({"event": "conclude", "training": 0})
+    change(events[line])
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    with pytest.raises(RunDirectoryError) as caught:
         read_search(PLAN, tmp_path)
+    assert str(caught.value).startswith(f"{path}:{line + 1}: not an event of this search; ")
+    assert wrong in str(caught.value)
+    assert "Restore the file, or start a new run." in str(caught.value)
 
 
-@pytest.mark.parametrize("there", ["journal", "torn journal", "no journal"])
+@pytest.mark.parametrize("there", ["log", "torn log", "no log"])
 def test_a_reader_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str) -> None:
-    if there != "no journal":
+    if there != "no log":
         run(*open_search(PLAN, tmp_path), 12)
-    if there == "torn journal":
-        with (tmp_path / JOURNAL).open("a") as file:
+    if there == "torn log":
+        with (tmp_path / LOG).open("a") as file:
             file.write('{"op_code": 8, "tri')
     before = snapshot(tmp_path)
     with monkeypatch.context() as patch:
@@ -285,20 +308,40 @@ def test_a_reader_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pictures = Pictures(tmp_path, drawing=False)
         study = study_search({"spec": resolved_spec()}, [Record("a", {}, 0, "ok")], tmp_path, pictures)
     assert snapshot(tmp_path) == before
-    assert study.epochs_used == (0 if there == "no journal" else 12)
-    notes = {"journal": "", "torn journal": "cut short", "no journal": "search.journal is missing"}
+    assert study.epochs_used == (0 if there == "no log" else 12)
+    notes = {"log": "", "torn log": "cut short", "no log": "search.jsonl is missing"}
     assert notes[there] in " ".join(study.notes)
-    assert len(study.notes) == (there != "journal")
+    assert len(study.notes) == (there != "log")
 
 
-def test_optuna_itself_reads_the_journal(tmp_path: Path) -> None:
-    searcher, store = open_search(PLAN, tmp_path)
-    run(searcher, store, 6)
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
-    trials = optuna.load_study(study_name="search", storage=storage).trials
-    assert [list(trial.intermediate_values.values()) for trial in trials] == [
+def test_a_search_can_be_handed_to_optunas_own_storage(tmp_path: Path) -> None:
+    run_json = {"kind": "search", "spec": resolved_spec()}
+    with RunDirectory.create(tmp_path / "results", "demo", run_json) as directory:
+        searcher, log = open_search(PLAN, directory.path)
+        run(searcher, log, 25)
+    study = optuna_study(directory.path)
+    storage = f"sqlite:///{tmp_path / 'search.db'}"
+    optuna.create_study(study_name="demo", storage=storage, direction=study.direction).add_trials(
+        study.trials
+    )
+    read = optuna.load_study(study_name="demo", storage=storage)
+    assert [[*trial.intermediate_values.values()] for trial in read.trials] == [
         trial.values for trial in searcher.trials
     ]
+    assert {trial.state.name for trial in read.trials} >= {"COMPLETE", "PRUNED"}
+    for trial, shown in zip(searcher.trials, read.trials, strict=True):
+        assert (shown.user_attrs["status"], shown.params["width"]) == (trial.status, trial.config["width"])
+        assert shown.value == (trial.values[-1] if trial.status == "finished" else None)
+    assert read.best_value == pytest.approx(
+        max(t.values[-1] for t in searcher.trials if t.status == "finished")
+    )
+
+
+def test_a_run_that_is_no_search_is_no_optuna_study(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path, "demo", {"kind": "run", "spec": {}}) as directory:
+        pass
+    with pytest.raises(RunDirectoryError, match="is a run of kind 'run'; an Optuna study shows a search"):
+        optuna_study(directory.path)
 
 
 SPEC = """\

@@ -1,10 +1,11 @@
-"""What other libraries call things: for hints only, no alias is accepted in a spec.
+"""The known name that a person meant by an unknown one, for hints only: no alias is accepted in place of a name.
 
-Each row is our name and what PyTorch, Keras, Lightning, Hugging Face, timm and fastai call the same.
+Each row of the table is our name and what PyTorch, Keras, Lightning, Hugging Face, timm and fastai call the same.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 
@@ -133,3 +134,25 @@ def meant(name: object, known: Iterable[str]) -> str | None:
             if ours in names:
                 return ours
     return None
+
+
+def closest(name: object, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known name that other libraries call `name`, else the one most like it, or None.
+
+    Upper and lower case are the same.
+
+    Args:
+        name: the unknown name.
+        known: the names to choose from.
+        cutoff: the least likeness that counts, from 0 to 1, as in `difflib.get_close_matches`.
+
+    Example:
+        >>> closest("lr", ["base_lr", "betas"]), closest("bettas", ["base_lr", "betas"]), closest("x", ["betas"])
+        ('base_lr', 'betas', None)
+    """
+    names = list(known)
+    if (alias := meant(name, names)) is not None:
+        return alias
+    by_lower = {each.lower(): each for each in reversed(names)}
+    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[matches[0]] if matches else None

@@ -1,4 +1,7 @@
-"""What needs a GPU is marked `gpu`, and `make gpu-check` runs it alone; all other tests see none, even where one is."""
+"""What all tests share, those in tests/ and the examples in the docstrings of src/fusetune.
+
+What needs a GPU is marked `gpu`, and `make gpu-check` runs it alone. All other tests see none, even where one is.
+"""
 
 from __future__ import annotations
 

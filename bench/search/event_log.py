@@ -1,0 +1,261 @@
+"""A search on disk: its event log, search.jsonl in the run's directory.
+
+A line is an event, and the search is what all of them come to:
+
+    {"event": "begin", "training": 0, "config": {"base_lr": 0.1}}    a training begins; they are numbered from 0
+    {"event": "epoch", "training": 0, "entry": {"epoch": 1, ...}}     its next epoch, as an entry of its curve
+    {"event": "made again", "training": 0, "epochs": 2}               epochs that a second worker had to repeat
+    {"event": "end", "training": 0, "status": "dropped", "reason": "..."}
+    {"event": "conclude"}                                             the winner stands; nothing more is trained for it
+
+The process that holds the run's lock is the only one that adds lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from fusetune.bench.results import LineFile, Record, TrainingOutcome
+from fusetune.bench.search.plan import BUDGET_SPENT, SearchPlan
+from fusetune.bench.spec import freeze, same_value
+from fusetune.tuner.search import SearchTrial, Status
+
+LOG = "search.jsonl"
+Entry = dict[str, float | None]
+
+
+@dataclass
+class Training:
+    """A training as the log has it.
+
+    Args:
+        config: factor name -> value.
+        entries: of its curve; each has a finite value of the metric.
+        status, reason: as in `tuner.search.SearchTrial`.
+        made_again: epochs that were repeated, because the worker that had made them was gone.
+    """
+
+    config: dict[str, Any]
+    entries: list[Entry] = field(default_factory=list)
+    status: Status = "paused"
+    reason: str = ""
+    made_again: int = 0
+
+
+class EventLog:
+    """The events of one search.
+
+    Args:
+        directory: of the run.
+        plan: what is searched.
+        records: of the run. Where the log is missing, its trainings are taken from them.
+        writing: cut off a torn last line now, and have each further event on the disk. Else nothing is written.
+        go_on: the command that continues the run where nothing can be written any more.
+
+    Attributes:
+        note: what was cut off, passed over or put together from the records; empty where nothing was.
+        trainings: in the order in which they began.
+        is_over: whether the search was concluded.
+
+    Raises:
+        RunDirectoryError: the log cannot be read or changed, or a line is no event of this search.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        plan: SearchPlan,
+        records: Sequence[Record] = (),
+        *,
+        writing: bool = True,
+        go_on: str = "",
+    ) -> None:
+        self._plan = plan
+        self._writing = writing
+        self._file = LineFile(
+            directory / LOG, "an event of this search", "Restore the file, or start a new run.", go_on=go_on
+        )
+        self._apply: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
+            "begin": self._begun,
+            "epoch": self._reported,
+            "made again": self._repeated,
+            "end": self._ended,
+            "conclude": self._concluded,
+        }
+        self.trainings: list[Training] = []
+        self.is_over = False
+        missing = not self._file.path.exists()
+        lines, torn = self._file.lines()
+        if writing:
+            self._file.cut_torn_line()
+        self.note = self._file.torn_note if torn else ""
+        for number, line in enumerate(lines, start=1):
+            self._file.parse(number, line, self._take)
+        if missing and records:
+            self.note = (
+                f"{self._file.path} is missing; the search is put together from records.jsonl, "
+                "without the trainings that were not over"
+            )
+            self._take_from(records)
+
+    def begin(self, trial: SearchTrial) -> None:
+        """Note that a training begins; its number here is the search's."""
+        self._add({"event": "begin", "training": trial.number, "config": trial.config})
+
+    def report(self, trial: SearchTrial, entry: Mapping[str, float | None]) -> None:
+        """Note a training's next epoch, as an entry of its curve."""
+        self._add({"event": "epoch", "training": trial.number, "entry": dict(entry)})
+
+    def add_repeats(self, trial: SearchTrial, epochs: int) -> None:
+        """Note that epochs of a training were made once more."""
+        if epochs:
+            self._add({"event": "made again", "training": trial.number, "epochs": epochs})
+
+    def close(self, trial: SearchTrial) -> None:
+        """Note how a training ended."""
+        end = {"training": trial.number, "status": trial.status, "reason": trial.reason}
+        self._add({"event": "end", **end})
+
+    def conclude(self) -> None:
+        """Note that the search is over."""
+        self._add({"event": "conclude"})
+
+    def values(self, training: Training) -> list[float]:
+        """Return the metric after each epoch of a training."""
+        return [cast(float, entry[self._plan.metric]) for entry in training.entries]
+
+    def _add(self, *events: dict[str, Any]) -> None:
+        """Write events, then take them in as a reader of the file would."""
+        if self._writing:
+            self._file.append(events, allow_nan=True)
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: Any) -> None:
+        """Take in an event.
+
+        Raises:
+            ValueError, TypeError: it is none of this search.
+        """
+        if not isinstance(event, Mapping):
+            raise TypeError("an event is a mapping")
+        kind = str(event.get("event"))
+        if kind not in self._apply:
+            raise ValueError(f"unknown event {kind!r}; known: {', '.join(self._apply)}")
+        try:
+            self._apply[kind](event)
+        except KeyError as error:
+            raise ValueError(f"{kind}: {error} is missing") from error
+
+    def _begun(self, event: Mapping[str, Any]) -> None:
+        if event["training"] != len(self.trainings):
+            raise ValueError(
+                f"training {event['training']!r} cannot begin; {len(self.trainings)} is the next"
+            )
+        self.trainings.append(Training(configuration(self._plan.space, event["config"])))
+
+    def _reported(self, event: Mapping[str, Any]) -> None:
+        training, entry = self._waiting(event), dict(event["entry"])
+        value, epoch = entry[self._plan.metric], len(training.entries) + 1
+        if not _is_number(value):
+            raise ValueError(f"{self._plan.metric} is {value!r}, which is no finite number")
+        if entry["epoch"] != epoch:
+            raise ValueError(f"epoch {entry['epoch']!r} does not follow epoch {epoch - 1}")
+        training.entries.append(entry)
+
+    def _repeated(self, event: Mapping[str, Any]) -> None:
+        self._waiting(event).made_again += int(event["epochs"])
+
+    def _ended(self, event: Mapping[str, Any]) -> None:
+        training, status = self._waiting(event), event["status"]
+        if status not in get_args(Status) or status == "paused":
+            known = ", ".join(name for name in get_args(Status) if name != "paused")
+            raise ValueError(f"unknown status {status!r}; known: {known}")
+        training.status, training.reason = status, str(event["reason"])
+
+    def _concluded(self, event: Mapping[str, Any]) -> None:
+        self.is_over = True
+
+    def _waiting(self, event: Mapping[str, Any]) -> Training:
+        """Return the training that an event is about, which has not ended before."""
+        number = event["training"]
+        if number not in range(len(self.trainings)):
+            raise ValueError(f"training {number!r} has not begun")
+        if self.trainings[number].status != "paused":
+            raise ValueError(f"training {number} has ended before")
+        return self.trainings[number]
+
+    def _take_from(self, records: Sequence[Record]) -> None:
+        """Take in the trainings that were recorded, of a search whose log is missing or older than this format."""
+        events: list[dict[str, Any]] = []
+        known = 0
+        for record in records:
+            if record.seed == self._plan.seed and _is_of(record, self._plan.space):
+                events += _events_of(record, known, self._plan.metric)
+                known += 1
+        if any(record.seed in self._plan.fresh_seeds for record in records):
+            events.append({"event": "conclude"})
+        self._add(*events)
+
+
+def configuration(space: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that was read, with the space's own choices.
+
+    Raises:
+        ValueError: a factor is missing or unknown, or a value is not in the space.
+    """
+    if config.keys() != space.keys():
+        raise ValueError(f"config: has {', '.join(config)}; the factors are {', '.join(space)}")
+    found = {}
+    for name, given in space.items():
+        value = config[name]
+        if isinstance(given, Mapping):
+            if not _is_number(value) or not given["low"] <= value <= given["high"]:
+                raise ValueError(
+                    f"config.{name}: {value!r} is not between {given['low']!r} and {given['high']!r}"
+                )
+            found[name] = value
+            continue
+        # In records, a choice that is a mapping with a name alone is that name, which `freeze` takes for equal.
+        same = [choice for choice in given if same_value(choice, value)]
+        same += [choice for choice in given if freeze(choice) == freeze(value)]
+        if not same:
+            raise ValueError(f"config.{name}: {value!r} is none of the choices")
+        found[name] = same[0]
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_of(record: Record, space: Mapping[str, Any]) -> bool:
+    """Whether a record is of a configuration of the space."""
+    try:
+        configuration(space, record.factors)
+    except ValueError:
+        return False
+    return True
+
+
+def _events_of(record: Record, number: int, metric: str) -> list[dict[str, Any]]:
+    """Return the events of a training that is over, as far as its record has them."""
+    events: list[dict[str, Any]] = [{"event": "begin", "training": number, "config": record.factors}]
+    for entry in record.curve:
+        if not _is_number(entry.get(metric)):
+            break
+        events.append({"event": "epoch", "training": number, "entry": entry})
+    outcome = record.outcome if isinstance(record.outcome, TrainingOutcome) else TrainingOutcome()
+    if repeats := outcome.epochs_made_again:
+        events.append({"event": "made again", "training": number, "epochs": repeats})
+    status, reason = "finished", record.reason
+    if record.status in ("diverged", "out_of_memory", "failed"):
+        status = record.status
+    elif reason.startswith(("dropped: ", "paused: ")):
+        status, reason = "dropped", reason.partition(": ")[2]
+        reason = BUDGET_SPENT if reason.startswith(BUDGET_SPENT) else reason
+    return [*events, {"event": "end", "training": number, "status": status, "reason": reason}]

@@ -1,0 +1,66 @@
+"""What a spec asks of a search (no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fusetune.tuner.search import SearchTrial
+from fusetune.tuner.training import higher_is_better
+
+# Most trainings that wait in the workers' memory; each holds a model, an optimizer's state and, on a GPU, its data.
+MOST_WAITING = 32
+BUDGET_SPENT = "the search's budget was spent"
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a spec asks of a search.
+
+    Args:
+        space: factor name -> list of choices, or {low, high, log}.
+        max_epochs: of one training.
+        seed: of the search and its trainings.
+        metric: what is searched for: the target's, else validation accuracy.
+        budget_epochs, prior: see `bench.spec.spec.SearchSettings`.
+        fresh_seeds: on which the winner is trained again: the spec's other seeds first, then the next numbers.
+    """
+
+    space: dict[str, Any]
+    max_epochs: int
+    seed: int
+    metric: str
+    budget_epochs: int
+    prior: bool
+    fresh_seeds: tuple[int, ...]
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a larger value is better."""
+        return higher_is_better(self.metric)
+
+
+def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
+    """Read the search from a spec as run.json has it."""
+    settings, seeds = spec["design"]["search"], spec["seeds"]
+    following = range(max(seeds) + 1, max(seeds) + 1 + settings["fresh_seeds"])
+    return SearchPlan(
+        space={name: values for name, values in spec["factors"].items() if values},
+        max_epochs=spec["train"]["epochs"],
+        seed=seeds[0],
+        metric=(spec.get("target") or {}).get("metric", "val_accuracy"),
+        budget_epochs=settings["budget_epochs"],
+        prior=settings["prior"],
+        fresh_seeds=(*seeds[1:], *following)[: settings["fresh_seeds"]],
+    )
+
+
+def is_left(trial: SearchTrial) -> bool:
+    """Whether a training only waited when the budget was spent; its status is then `dropped`."""
+    return trial.status == "dropped" and trial.reason == BUDGET_SPENT
+
+
+def why_ended(trial: SearchTrial) -> str:
+    """Return why a training that waited is ended, as its record has it."""
+    return f"{'paused' if is_left(trial) else 'dropped'}: {trial.reason}"
