@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test test-all lint perf search-bench exhaustive compilers processors versions libraries fuzz chaos static
-.PHONY: gpu-check gpu-perf schema clean
+.PHONY: compat release-check gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -77,6 +77,15 @@ build/versions/%/installed: pyproject.toml constraints.txt
 	PIP_CONFIG_FILE=/dev/null $(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c $(@D)/constraints.txt triton==$(word 1,$(subst -, ,$*)) torch==$(word 2,$(subst -, ,$*)) -e '.[test]'
 	@touch $@
+
+# Beside Hugging Face's kernels and transformers, installed before and after ours, in build/compat: 2 GB the first time.
+compat: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m compat tests/distribution
+
+# Build sdist and wheel, install the wheel in build/release, and run there what `make run` and `make test` run: 2 GB.
+release-check: $(VENV)/installed-test
+	$(PIP) build twine
+	$(BIN)/python -m pytest -m release tests/distribution
 
 # What the machine code of every kernel says, without a GPU: minutes; one target with `python -m fusetune.kernels.static --target`.
 static: $(VENV)/installed

@@ -108,7 +108,7 @@ def _is_loaded_from(name: str, file: str, folder: str) -> bool:
     """Tell whether a module is that of a file. One whose import failed: whether its package is the folder's."""
     loaded = getattr(sys.modules.get(name), "__file__", None)
     if loaded is not None:
-        return os.path.realpath(loaded) == os.path.realpath(file)
+        return bool(os.path.realpath(loaded) == os.path.realpath(file))
     top = name.partition(".")[0]
     if top not in sys.modules:
         return name not in sys.builtin_module_names

@@ -173,13 +173,17 @@ def _has(owner: Any, member: str) -> bool:
     return _is_there(owner, first) and _has(getattr(owner, first), rest)
 
 
+# What Triton raises where a value cannot be computed on this machine, such as the driver of a GPU.
+_NOT_AT_HAND = (AssertionError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
 def _is_there(owner: Any, name: str) -> bool:
     """Like hasattr, where the value may be worked out, and fail at that."""
     try:
         getattr(owner, name)
     except AttributeError:
         return False
-    except Exception:
+    except _NOT_AT_HAND:
         return True
     return True
 
@@ -257,7 +261,7 @@ def options_elsewhere() -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for name, backend in __getattr__("backends").items():
         if name in _TARGETS:
-            with suppress(Exception):
+            with suppress(Exception):  # another backend's code, which may be anybody's plug-in
                 target = __getattr__("GPUTarget")(*_TARGETS[name])
                 found.update(vars(backend.compiler(target).parse_options({"enable_fp_fusion": True})))
     return found

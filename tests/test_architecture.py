@@ -101,6 +101,13 @@ def test_no_room_imports_itself_through_others() -> None:
     list(TopologicalSorter(graph).static_order())
 
 
+def test_a_run_needs_nothing_of_the_search_benchmark() -> None:
+    bench = "fusetune.bench.search_bench"
+    users = {name for name in MODULES if any(f"{other}.".startswith(f"{bench}.") for other in imports(name))}
+    assert users
+    assert all(name.startswith(bench) for name in users)
+
+
 def test_rooms_are_entered_by_their_faces() -> None:
     """Code uses its own folder and the folders above it directly, and other rooms by what their `__init__` lists."""
     for module in set(MODULES) - PACKAGES:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fusetune.bench.doctor.installation import imported_from, remains_of_older
 from fusetune.bench.doctor.load import BusyProcess, busy_processes, describe
 from fusetune.bench.machine import (
     container_memory,
@@ -69,6 +70,7 @@ def diagnose(results: Path = Path("results")) -> list[Check]:
         results: the directory that runs would be written to.
     """
     checks: list[Callable[[], Check]] = [
+        lambda: check_installation(versions()["fusetune"], imported_from(), remains_of_older()),
         _check_python,
         _check_torch,
         _check_triton,
@@ -102,6 +104,26 @@ def render_checks(checks: list[Check], console: Console) -> None:
     console.print(table)
     missing = [check.name for check in checks if check.state == "missing"]
     console.print(f"Missing: {', '.join(missing)}." if missing else "Everything that a run needs is here.")
+
+
+def check_installation(version: str | None, directory: Path, remains: list[Path]) -> Check:
+    """Say where fusetune is imported from, and whether an older one is still in the way of other packages.
+
+    Args:
+        version: of the installed package. None: a checkout that is not installed.
+        directory: of the package that is imported.
+        remains: directories of an older fusetune, see `remains_of_older`.
+
+    Example:
+        >>> check_installation("0.1.0", Path("/env/fusetune"), []).detail
+        '0.1.0, imported from /env/fusetune'
+    """
+    detail = f"{version or 'not installed'}, imported from {directory}"
+    if not remains:
+        return Check("fusetune", "ok", detail)
+    advice = "Run pip uninstall fusetune, delete them, and install fusetune and any other package of these names again."
+    found = ", ".join(map(str, remains))
+    return Check("fusetune", "note", f"{detail}; an older fusetune's packages are still in {found}", advice)
 
 
 def _check_python() -> Check:
@@ -279,7 +301,8 @@ def _check_fused_kernels() -> Check:
     """Which way `implementation: fused` goes on this machine."""
     found = versions()
     if found["torch"] is None or found["triton"] is None:
-        return describe_fused_kernels("torch", "triton is not installed.")
+        detail = "not available: they need Triton; plain PyTorch trains (implementation: torch)"
+        return Check("fused kernels", "note", detail)
     import torch
 
     from fusetune.kernels import knobs, path_on, why_not_here

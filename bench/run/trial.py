@@ -110,7 +110,7 @@ def trial_epochs(
     # With no whole epoch there was no time for more steps.
     if batches.device.type == "cpu" and training.curve:
         # A trial's resident set goes by what ran before it in this worker. A model that cannot be counted keeps it.
-        with suppress(Exception):
+        with suppress(Exception):  # a person's model, which is copied and run again
             peak_bytes = peak_tensor_bytes(
                 model, make_optimizer, batches, plan=plan, held_out=(validation, test)
             )

@@ -187,7 +187,8 @@ class EventLog:
             raise ValueError(f"training {number!r} has not begun")
         if self.trainings[number].status != "paused":
             raise ValueError(f"training {number} has ended before")
-        return self.trainings[number]
+        training: Training = self.trainings[number]
+        return training
 
     def _take_from(self, records: Sequence[Record]) -> None:
         """Take in the trainings that were recorded, of a search whose log is missing or older than this format."""

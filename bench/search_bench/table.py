@@ -61,7 +61,8 @@ class Table:
         row = 0
         for name, values in self.choices.items():
             row = row * len(values) + values.index(configuration[name])
-        return self.accuracies[row]
+        accuracies: np.ndarray = self.accuracies[row]
+        return accuracies
 
     def evaluate(self, configuration: Mapping[str, Any], seed: int) -> Iterator[float]:
         """Replay a training: yield the accuracy after each epoch, as `tuner.search.searcher` wants it."""

@@ -1,6 +1,6 @@
-"""From a spec to its trials: which factor is which field, which configurations, in which order.
+"""From a spec to its trials: the field of each factor, the configurations, and their order.
 
-A configuration is one value for each factor; a trial is a configuration with a seed.
+A configuration is one value for each factor. A trial is a configuration with a seed.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Layout:
 
     Args:
         trials: in the order in which they run.
-        baseline: the configuration that the spec's own sections describe, by the values that its trials have, if any.
-        same: configurations that train what another one does, as `this = that`. They are not among the trials, but a
-            search takes them for different ones.
+        baseline: the configuration of the spec's own sections, with the values of its trials, if any.
+        same: configurations with the same training as another one, as `this = that`. They are not among the trials, but
+        a search treats them as different.
     """
 
     trials: list[Trial]
@@ -83,13 +83,13 @@ def expand(spec: Spec) -> list[Trial]:
 
 
 def lay_out(spec: Spec, device: str | None = None) -> Layout:
-    """Expand a spec: configurations that come to the same training are trained once.
+    """Expand a spec into trials. Configurations that give the same training are trained once.
 
-    Each seed is a block that holds every configuration once, in an order shuffled anew for each block (seeded by the
-    spec's name and the seed): slow drift of the machine hits all configurations alike.
+    Each seed is a block that holds every configuration once. The order in a block is shuffled, seeded by the spec's
+    name and the seed. So a slow drift of the machine affects all configurations alike.
 
     Args:
-        spec: one that `check_factors` finds nothing in.
+        spec: one in which `check_factors` finds nothing.
         device: the device type. None: not known.
 
     Raises:
@@ -110,7 +110,7 @@ def lay_out(spec: Spec, device: str | None = None) -> Layout:
 
 
 def _check_ids(spec: Spec, block: list[Trial]) -> None:
-    """Refuse configurations that differ and yet have one id: the records of one would stand for the other."""
+    """Refuse different configurations with the same id: their records could not be told apart."""
     count = Counter(trial.id for trial in block)
     for name, number in count.items():
         if number > 1:
@@ -124,7 +124,7 @@ def _check_ids(spec: Spec, block: list[Trial]) -> None:
 def _told_apart(
     spec: Spec, configurations: list[dict[str, Any]], device: str | None
 ) -> tuple[dict[str, Trial], list[str]]:
-    """Return the first trial of each identity, and what comes to the same as one before it, as `this = that`."""
+    """Return the first trial of each identity, and the duplicates as `this = that`."""
     kept: dict[str, Trial] = {}
     same = []
     for factors in configurations:
@@ -138,7 +138,7 @@ def _told_apart(
 def _corners(spec: Spec) -> list[dict[str, Any]]:
     """Return the combinations of a search's values, of ranges their ends. None where they are too many to compare.
 
-    Those that cannot be are left out: which a search comes upon, its records will say.
+    Invalid combinations are left out. A search that chooses one records it.
     """
     factors = varied(spec)
     if math.prod(len(values) for values in factors.values()) > MOST_COMPARED:
@@ -148,15 +148,15 @@ def _corners(spec: Spec) -> list[dict[str, Any]]:
 
 
 def baseline(spec: Spec) -> dict[str, Any]:
-    """Return the configuration that the spec's own sections describe, as factor name -> value.
+    """Return the configuration of the spec's own sections, as factor name -> value.
 
-    What they leave out has its default's value. A `LeftOut` where that depends on another factor, or is not a value.
+    A field that they leave out has its default. It is a `LeftOut` where the default depends on another factor.
     """
     return {key: _own_value(spec, key, values) for key, values in varied(spec).items()}
 
 
 def _own_value(spec: Spec, key: str, levels: list[Any]) -> Any:
-    """Return what the spec's own sections have for a factor with these levels."""
+    """Return the value of a factor with these levels in the spec's own sections."""
     section, *path = factor_path(key, spec)
     value: Any = getattr(spec, str(section))
     is_own = _is_own_key(spec, section, path[0]) or _is_key_of_optimizer((section, *path))
@@ -178,7 +178,7 @@ def _own_value(spec: Spec, key: str, levels: list[Any]) -> Any:
 
 
 def _is_own_key(spec: Spec, section: str | int, field: str | int) -> bool:
-    """Whether a person's own code gets the field, so that null is one of its values."""
+    """Whether the field goes to a person's own code, so that null is one of its values."""
     code = getattr(spec, str(section))
     if not isinstance(code, OwnCode) or code.factory is None:
         return False
@@ -186,7 +186,7 @@ def _is_own_key(spec: Spec, section: str | int, field: str | int) -> bool:
 
 
 def _identity_with(spec: Spec, factors: dict[str, Any]) -> str | None:
-    """Return the identity of a configuration. None where its values do not go together."""
+    """Return the identity of a configuration. None where its values contradict each other."""
     try:
         return identity(Spec.model_validate(_applied(spec, factors)))
     except ValidationError:
@@ -194,7 +194,6 @@ def _identity_with(spec: Spec, factors: dict[str, Any]) -> str | None:
 
 
 def _field(value: Any, name: str) -> Any:
-    """Return a field of a section or a key of a mapping. None where there is none."""
     fields = dict(value) if isinstance(value, BaseModel) else value
     return fields.get(name) if isinstance(fields, Mapping) else None
 
@@ -234,7 +233,7 @@ def check_factors(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
-    """Find factors that name no field, or one twice, and values that their field refuses."""
+    """Find factors that name no field or name one twice, and values that their field refuses."""
     searches = isinstance(spec.design, SearchDesign)
     if spec.configurations is not None:
         yield from _check_listing(spec)
@@ -273,7 +272,7 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _check_listing(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
-    """Find what does not go with a list of configurations, and empty lists of values in it."""
+    """Find keys that contradict a list of configurations, and empty lists of values in it."""
     place: KeyPath = ("configurations",)
     if any(spec.factors.values()):
         text = "factors are given too, and either says what to train. Keep one: --set 'factors={}' takes these away"
@@ -315,7 +314,7 @@ def finding_text(finding: Any) -> str:
 
 
 def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
-    """Find parameters that no optimizer or model in play takes: they would be dropped silently."""
+    """Find parameters that no optimizer or model of the run takes: they would have no effect."""
     places = {factor_path(key, spec): named[0][0] for key, named in _named_values(spec).items()}
     for section, (table, in_play) in _in_play(spec).items():
         taken = {option for name in in_play if name in table for option in table[name].parameters}
@@ -341,7 +340,7 @@ def _check_applicable(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
-    """Find what would be compared with itself: equal configurations of a list, equal values of a factor."""
+    """Find equal configurations of a list and equal values of a factor: they would be compared with themselves."""
     if spec.configurations is not None:
         first: dict[str | None, str] = {}
         for number, entry in enumerate(spec.configurations):
@@ -354,7 +353,7 @@ def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                     )
                 first.setdefault(found, f"configurations[{number}]")
         return
-    # Values that come to the same with one optimizer or model in play may differ with another.
+    # Values that are the same for one optimizer or model of the run may differ for another.
     names: list[dict[str, Any]] = [{}]
     for section, (_, in_play) in _in_play(spec).items():
         field = "optimizer" if section == "train" else "name"
@@ -375,12 +374,11 @@ def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _shown(value: Any) -> str:
-    """Write a value into a sentence."""
     return value_label(_label(value))
 
 
 def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
-    """The sections whose parameters depend on a name: its table, and the names that trials have there."""
+    """Return the sections whose parameters depend on a name: its table, and the names that the trials have there."""
     levels = {factor_path(key, spec): values for key, values in varied(spec).items()}
 
     def names(section: str, field: str) -> list[str]:
@@ -394,12 +392,12 @@ def _in_play(spec: Spec) -> dict[str, tuple[dict[str, Entry], list[str]]]:
 
 
 def _name(value: Any) -> str:
-    """Return the name of an optimizer or a model: a factory's is its reference."""
+    """Return the name of an optimizer or a model, or the reference of its factory."""
     return str(_field(value, "factory") or value)
 
 
 def _default(spec: Spec, section: str | int, *path: str | int) -> Any:
-    """What stands for a parameter that is left out, where all optimizers or models in play agree on it."""
+    """Return the default of a parameter, if all optimizers or models of the run have the same one."""
     table, in_play = _in_play(spec).get(str(section), ({}, []))
     defaults = [table[name].parameters.get(str(path[0])) if name in table else None for name in in_play]
     agreed = len(path) == 1 and defaults and all(value == defaults[0] for value in defaults)
@@ -422,7 +420,7 @@ def varied(spec: Spec) -> dict[str, list[Any]]:
 
 
 def _named_values(spec: Spec) -> dict[str, list[tuple[KeyPath, Any]]]:
-    """Return each factor's values with the places where they stand."""
+    """Return each factor's values with their places."""
     found: dict[str, list[tuple[KeyPath, Any]]] = {}
     if spec.configurations is not None:
         for number, entry in enumerate(spec.configurations):
@@ -441,7 +439,7 @@ def _named_values(spec: Spec) -> dict[str, list[tuple[KeyPath, Any]]]:
 
 
 def _listed(spec: Spec) -> list[dict[str, Any]]:
-    """Return the configurations that the spec lists. What one leaves out is as in the spec's own sections."""
+    """Return the configurations that the spec lists. A field that one leaves out is as in the spec's own sections."""
     start = baseline(spec)
     cells = []
     for entry in spec.configurations or ():
@@ -478,7 +476,7 @@ def _configurations(spec: Spec) -> list[dict[str, Any]]:
 
 
 def _drawn(generator: random.Random, total: int, count: int) -> list[int]:
-    """Draw `count` of the numbers below `total`, none of them twice."""
+    """Draw `count` different numbers below `total`."""
     if total <= sys.maxsize:
         return generator.sample(range(total), count)
     numbers: set[int] = set()
@@ -498,7 +496,7 @@ def without_factors(spec: Spec, is_dropped: Callable[[str], bool]) -> Spec:
 
 
 def _counted(spec: Spec, cells: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Refuse designs that would never end."""
+    """Refuse designs of too many trials."""
     if count * len(spec.seeds) > MAX_TRIALS:
         raise InputError(
             f"{spec.name}: design",
@@ -509,7 +507,7 @@ def _counted(spec: Spec, cells: list[dict[str, Any]], count: int) -> list[dict[s
 
 
 def _cell(factors: dict[str, list[Any]], number: int) -> dict[str, Any]:
-    """Return the grid's cell of this number, the last factor running fastest."""
+    """Return the grid's cell of this number, with the last factor varying fastest."""
     cell: dict[str, Any] = {}
     for key, values in reversed(factors.items()):
         number, index = divmod(number, len(values))
@@ -529,20 +527,18 @@ def make_trial(spec: Spec, factors: dict[str, Any], seed: int) -> Trial:
 
 
 def _id(labels: Mapping[str, Any], seed: int) -> str:
-    """Name a trial."""
     return ",".join(filter(None, [_named(labels), f"seed={seed}"]))
 
 
 def _named(labels: Mapping[str, Any]) -> str:
-    """Name a configuration in one word."""
     return ",".join(f"{key_id(key)}={value_id(value)}" for key, value in labels.items())
 
 
 def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
-    """Return the spec as plain data with the factors' values in their fields and no factors left.
+    """Return the spec as plain data with the factors' values in their fields and no factors.
 
-    A bare schedule name or factory that `train` already names means the one that `train` describes. A key of an
-    optimizer's factory is left out where the optimizer is a known one.
+    A bare schedule name or factory that `train` names too has `train`'s parameters. A key of an optimizer's factory is
+    left out where the optimizer is a known one.
     """
     data = spec.model_dump(exclude={"profiles"}, exclude_unset=True)
     data["factors"], data["configurations"] = {}, None
@@ -567,12 +563,11 @@ def _applied(spec: Spec, factors: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_key_of_optimizer(path: KeyPath) -> bool:
-    """Whether a factor is a key of the optimizer's factory."""
     return path[:2] == _OPTIMIZER and len(path) > 2
 
 
 def _takes_keys(train: dict[str, Any]) -> bool:
-    """Whether the optimizer is a factory, whose bare reference then becomes a mapping that can take keys."""
+    """Whether the optimizer is a factory. Its bare reference then becomes a mapping that can take keys."""
     optimizer = train.get("optimizer")
     if isinstance(optimizer, str) and ":" in optimizer:
         train["optimizer"] = {"factory": optimizer}
@@ -580,7 +575,7 @@ def _takes_keys(train: dict[str, Any]) -> bool:
 
 
 def _label(value: Any) -> Any:
-    """Return a factor's value as a person writes it: a mapping with a name or a factory alone is that."""
+    """Return a factor's value as a person writes it. A mapping with a name alone is that name."""
     if isinstance(value, Mapping) and set(value) in ({"name"}, {"factory"}):
         return next(iter(value.values()))
     return dict(value) if isinstance(value, Mapping) else value

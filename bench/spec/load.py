@@ -1,12 +1,11 @@
-"""Read a spec: YAML, the profile of the device at hand and `--set` merged over it, validated, every error explained.
+"""Read a spec: YAML, then the device's profile, then `--set`, then validation, with every error explained.
 
-Pydantic finds what is wrong; here each finding becomes one sentence with file, line, key path, what is known and what
-to do.
+Pydantic finds the errors. Here each finding becomes one sentence: file, line, key path, what is known and what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,8 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
 
     Args:
         path: the YAML file.
-        overrides: `key.path=value` texts, laid over everything else.
-        device: the device type at hand (`cpu`, `cuda`); the spec's own `device` wins over it.
+        overrides: `key.path=value` texts, merged over everything else.
+        device: the device type in use (`cpu`, `cuda`). The spec's own `device` overrides it.
 
     Raises:
         InputError: with one sentence for each of the first findings, each with file, line and key path.
@@ -67,7 +66,11 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
 
 
 def validate(document: Document) -> Spec:
-    """Validate one document; raises InputError with a sentence for each of the first findings."""
+    """Validate one document.
+
+    Raises:
+        InputError: with one sentence for each of the first findings.
+    """
     try:
         spec = Spec.model_validate(document.data)
     except ValidationError as error:
@@ -102,7 +105,7 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _check_profiles(document: Document) -> None:
-    """Refuse profiles that say for another device, or for other profiles, what holds for theirs alone."""
+    """Refuse a profile that sets another device, or that holds profiles."""
     for profile, over in (document.data.get("profiles") or {}).items():
         for key, known in (("device", ("auto", profile)), ("profiles", ())):
             if key in over and over[key] not in known:
@@ -116,7 +119,7 @@ def _check_profiles(document: Document) -> None:
 
 
 def _with_profile(document: Document, profile: str) -> Document:
-    """Merge a profile over the document; its values keep the places where they stand in the profile."""
+    """Merge a profile over the document. Its values keep their places in the profile."""
     prefix = ("profiles", profile)
     over = document.data["profiles"][profile]
     if not isinstance(over, dict):
@@ -128,7 +131,7 @@ def _with_profile(document: Document, profile: str) -> Document:
 
 
 def _override(document: Document, overrides: Sequence[str]) -> Document:
-    """Lay `key.path=value` texts over the document."""
+    """Merge `key.path=value` texts over the document."""
     for text in overrides:
         key, equals, value_text = text.partition("=")
         path = _override_path(key.strip())
@@ -144,7 +147,7 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
 
 
 def _override_path(key: str) -> tuple[str, ...]:
-    """Split a dotted key; what follows `factors` is one key, since a factor's own name may be dotted."""
+    """Split a dotted key. Everything after `factors` is one key, because a factor's own name may be dotted."""
     parts = key.split(".")
     if "factors" in parts[:3]:
         start = parts.index("factors") + 1
@@ -175,9 +178,9 @@ _BOUNDS = {
 
 
 def _explain(item: Any, document: Document) -> list[str]:
-    """Turn one of pydantic's findings into sentences of ours."""
+    """Turn one of pydantic's findings into our sentences."""
     if any(str(part).startswith("literal[") for part in item["loc"]):
-        return []  # the other branch of `design` says it better
+        return []  # the other branch of `design` has the better sentence
     path: KeyPath = tuple(part for part in item["loc"] if not _is_annotation(part))
     kind, context, value = item["type"], item.get("ctx") or {}, item.get("input")
     where = f"{document.where(path)}: {dotted(path)}" if path else document.name
@@ -214,15 +217,19 @@ def _is_annotation(part: int | str) -> bool:
 
 
 def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:
-    """Say which key is unknown, which are known, and which is closest."""
+    """Name an unknown key, the known ones and the closest."""
     near = meant(path[-1], known) or _elsewhere(str(path[-1])) or closest(path[-1], known)
     hint = f"Did you mean '{near}'?" if near else "Remove it or use one of these."
     return f"{document.where(path)}: {dotted(path)}: unknown key; known: {', '.join(sorted(known))}. {hint}"
 
 
 def _elsewhere(key: str) -> str | None:
-    """Return the key path of another section that has `key`, or what other libraries call so."""
-    for find in (lambda known: key if key in known else None, lambda known: meant(key, known)):
+    """Return the key path of another section that has `key`, or our name for another library's key."""
+    finders: tuple[Callable[[list[str]], str | None], ...] = (
+        lambda known: key if key in known else None,
+        lambda known: meant(key, known),
+    )
+    for find in finders:
         for prefix in _WHERE_KEYS_BELONG:
             section = SECTIONS[prefix.rpartition(".")[2]] if prefix else Spec
             known = [name for name in section.model_fields if name not in _EVERYWHERE]
@@ -232,7 +239,6 @@ def _elsewhere(key: str) -> str | None:
 
 
 def _fields_at(path: KeyPath) -> list[str]:
-    """List the keys that the section at `path` knows."""
     section: type[BaseModel] = Spec
     for part in path:
         section = SECTIONS.get(str(part), section)
@@ -240,6 +246,5 @@ def _fields_at(path: KeyPath) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """Show a value in a message, shortened."""
     text = "empty" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

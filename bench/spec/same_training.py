@@ -1,4 +1,4 @@
-"""What a configuration comes to: every default filled in, what nothing takes left out. Equal ones train the same."""
+"""Identity of a training: every default filled in, unused parameters left out. Equal identities train the same."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fusetune.tuner.schedules import SCHEDULES
 
 
 def identity(spec: Spec, *, device: str | None = None, built: Mapping[str, Any] | None = None) -> str:
-    """Return a text that two specs share exactly if they train the same thing with the same seed.
+    """Return a text that is equal for two specs exactly if they train the same with the same seed.
 
     Args:
         spec: with one value in each field. Factors, seeds, target and limits do not count.
-        device: the device type, which decides what `precision: auto` is. None: not known.
-        built: what a rehearsal found besides, see `bench.run.assembly.rehearse`: how many samples the splits have, and
-            the arguments of factories with their own defaults.
+        device: the device type, which decides the meaning of `precision: auto`. None: not known.
+        built: findings of a rehearsal, see `bench.run.assembly.rehearse`: the sizes of the splits, and the arguments of
+            factories with their own defaults.
 
     Example:
         >>> base = {"name": "a", "data": {"name": "digits"}, "train": {"base_lr": 0.1, "batch_size": 8, "epochs": 1}}
@@ -43,7 +43,7 @@ def identity(spec: Spec, *, device: str | None = None, built: Mapping[str, Any] 
 
 
 def _model(model: Model) -> dict[str, Any]:
-    """Fill in a model's parameters. A factory's are as they stand, for only it knows what null means."""
+    """Fill in a model's parameters. A factory's stay as they are, because only the factory knows what null means."""
     if model.factory is not None:
         return {"factory": model.factory, **model.arguments}
     assert model.name is not None
@@ -51,7 +51,6 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def _train(train: Train, device: str | None) -> dict[str, Any]:
-    """Fill in the optimizer's and the schedule's parameters."""
     given = train.model_dump()
     rest = {
         key: value for key, value in given.items() if key not in (*OPTIMIZER_OPTIONS, "optimizer", "schedule")
@@ -62,9 +61,9 @@ def _train(train: Train, device: str | None) -> dict[str, Any]:
 
 
 def _optimizer(name: Any, given: Mapping[str, Any]) -> Any:
-    """Name the algorithm and all of its parameters, whatever it is called by."""
+    """Return the algorithm and all of its parameters, whatever its name in the spec."""
     if isinstance(name, dict):
-        return name  # a factory with its keys as they stand, for only it knows what null means
+        return name  # a factory with its keys as they are, because only the factory knows what null means
     options = _with_defaults(given, OPTIMIZERS[name].parameters)
     if name in ("sgd", "momentum", "nesterov"):
         plain = {"momentum": 0.0, "dampening": 0.0, "nesterov": name == "nesterov"}
@@ -78,18 +77,17 @@ def _optimizer(name: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
-    """Fill in a schedule's parameters."""
     known = {key: parameter.default for key, parameter in SCHEDULES[schedule.name].parameters.items()}
     return {"name": schedule.name, **_with_defaults(schedule.parameters, known)}
 
 
 def _with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that there are. Null stands for the default."""
+    """Return the parameters that have a value. Null means the default."""
     return {key: default if given.get(key) is None else given[key] for key, default in defaults.items()}
 
 
 def _plain(value: Any) -> Any:
-    """Let numbers of the same value be the same: 1 and 1.0."""
+    """Make numbers of the same value equal: 1 and 1.0."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The JSON Schema of a spec, for editors: what pydantic derives, plus what it cannot know (factors, profiles)."""
+"""The JSON Schema of a spec, for editors: pydantic's schema, plus factors and profiles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def schema_text() -> str:
 
 
 def _leave_keys_to_factories(data: dict[str, Any]) -> None:
-    """A folder's keys have their types where the data set has a name. A factory may mean something else by them."""
+    """Give a folder's keys their types only beside a data set's name: a factory may use them differently."""
     properties, typed = data["properties"], data["then"].setdefault("properties", {})
     for key in ("labels", "size"):
         typed[key] = properties[key]
@@ -42,20 +42,19 @@ def _leave_keys_to_factories(data: dict[str, Any]) -> None:
 
 
 def _accept_bare_schedule_names(definitions: dict[str, Any]) -> None:
-    """A schedule may be its bare name."""
     names = definitions["Schedule"]["properties"]["name"]
     definitions["Train"]["properties"]["schedule"] = {"anyOf": [names, {"$ref": "#/definitions/Schedule"}]}
 
 
 def _accept_bare_references(definitions: dict[str, Any]) -> None:
-    """An optimizer may be its name, the reference of a factory, or a mapping with one."""
+    """Accept a name, a factory's reference, or a mapping with a factory."""
     optimizer = definitions["Train"]["properties"]["optimizer"]
     reference = definitions["OptimizerFactory"]["properties"]["factory"]
     bare = {"type": "string", "pattern": reference["pattern"]}
     optimizer["anyOf"] = [*optimizer.pop("oneOf"), bare]
 
 
-# What an object among the factors must be; none of it applies to lists.
+# What an object among the factors must be. None of it applies to lists.
 _RANGE: dict[str, Any] = {
     "properties": {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"}},
     "required": ["low", "high"],
@@ -64,7 +63,7 @@ _RANGE: dict[str, Any] = {
 
 
 def _factors(definitions: dict[str, Any]) -> dict[str, Any]:
-    """A factor is any field of train, model or data with a list of that field's values, or a range to search."""
+    """Describe factors: any field of train, model or data with a list of that field's values, or a range to search."""
     properties: dict[str, Any] = {}
     for section in (Train, Model, Data):
         name = section.__name__
@@ -83,7 +82,7 @@ def _factors(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _configurations(definitions: dict[str, Any]) -> dict[str, Any]:
-    """A configuration is any field of train, model or data with a value of that field, or a list of values."""
+    """Describe configurations: any field of train, model or data with a value of that field, or a list of values."""
     properties: dict[str, Any] = {}
     for section in (Train, Model, Data):
         name = section.__name__
@@ -101,7 +100,7 @@ def _configurations(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _profiles(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A profile is a spec of which any part may be missing."""
+    """Describe profiles: a spec of which any part may be missing."""
     partial = {name: copy.deepcopy(body) for name, body in definitions.items()}
     for body in partial.values():
         body.pop("required", None)
@@ -125,7 +124,7 @@ def _profiles(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 def _refer_to_partials(node: Any) -> Any:
-    """Let every reference below `node` point to the partial twin."""
+    """Point every reference below `node` to the partial twin."""
     if isinstance(node, dict):
         return {
             key: value.replace("#/definitions/", "#/definitions/Partial")

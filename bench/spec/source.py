@@ -12,12 +12,12 @@ _LIBRARIES = {"digits": ("sklearn.datasets",), "folder": ("PIL.Image",)}
 
 @dataclass(frozen=True)
 class Source:
-    """What will be loaded, and from where. Small and picklable: made where the spec is read, loaded in a worker.
+    """The data to load, and their origin. Small and picklable: made where the spec is read, loaded in a worker.
 
-    `name` is the data set in use (a factory's reference for a factory), `wanted` the one that the spec names;
-    `reason` says why they differ. `path` is absolute. `options` are a generated set's seed and sizes, a factory's
-    keyword arguments, or a folder's labels and size. `classes` are the names by number, where they have names. `where`
-    is the place in the spec, for error messages.
+    `name` is the data set in use, or a factory's reference. `wanted` is the one that the spec names, and `reason` says
+    why they differ. `path` is absolute. `options` are a generated set's seed and sizes, a factory's keyword arguments,
+    or a folder's labels and size. `classes` are the names by number, if they have names. `where` is the place in the
+    spec, for error messages.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Source:
         return () if self.is_factory else _LIBRARIES.get(self.name, ())
 
     def announcement(self) -> str | None:
-        """What a person must know before training and over every report; None for the real thing."""
+        """The banner before training and over every report. None for real data."""
         if not self.stand_in:
             return None
         return (

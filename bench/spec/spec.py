@@ -1,7 +1,7 @@
 """The spec: what to train, what to vary, when to stop.
 
-Strict: every key is known, every value has its type and range. These classes are the contract; `bench.spec.load` reads
-a file into them and `bench.spec.design` expands them into trials.
+Every key is known, and every value has its type and range. `bench.spec.load` reads a file into these classes, and
+`bench.spec.design` expands them into trials.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MOST_SECONDS = 10**9  # some thirty years
 
 
 class OneOf:
-    """Annotation of a str field: it must be one of `names`, and the JSON Schema says which."""
+    """Annotation of a str field: its value is one of `names`. The JSON Schema lists them."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = list(names)
@@ -72,12 +72,12 @@ class OneOf:
 
 
 def _wrong(message: str) -> PydanticCustomError:
-    """Make a finding whose text is shown as it is."""
+    """Make a finding whose text is shown unchanged."""
     return PydanticCustomError("said", "{text}", {"text": message})
 
 
 def _bytes(value: Any) -> Any:
-    """Read `8GiB`; a value of another type is left to pydantic."""
+    """Read `8GiB`. A value of another type is left to pydantic."""
     if not isinstance(value, str):
         return value
     try:
@@ -87,7 +87,7 @@ def _bytes(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    """Read `10min`; a value of another type is left to pydantic."""
+    """Read `10min`. A value of another type is left to pydantic."""
     if not isinstance(value, str):
         return value
     try:
@@ -97,7 +97,7 @@ def _seconds(value: Any) -> Any:
 
 
 def _seeds(value: Any) -> Any:
-    """Turn a number of seeds into the seeds 0 .. n-1."""
+    """Turn a number n of seeds into the seeds 0 .. n-1."""
     if isinstance(value, int) and not isinstance(value, bool):
         if not 1 <= value <= 1000:
             raise _wrong(f"must be 1 to 1000 seeds, is {value}")
@@ -110,12 +110,12 @@ def _seeds(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """Let a bare name stand for a mapping with that name."""
+    """Turn a bare name into a mapping with that name."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def _optimizer(value: Any) -> Any:
-    """Let a bare reference stand for a mapping with that factory."""
+    """Turn a bare reference into a mapping with that factory."""
     if isinstance(value, str) and ":" in value:
         return {"factory": value}
     if isinstance(value, dict) and "name" in value and "factory" not in value:
@@ -127,7 +127,6 @@ def _optimizer(value: Any) -> Any:
 
 
 def _optimizer_kind(value: Any) -> str:
-    """Tell a named optimizer from one of the user's own."""
     return "OptimizerFactory" if isinstance(value, (dict, OptimizerFactory)) else "OptimizerName"
 
 
@@ -150,17 +149,16 @@ def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _as_given(value: Any) -> Any:
-    """Write a value out as it is: pydantic's own way warns where it is not of the field's first type."""
+    """Serialise a value unchanged: pydantic's own way warns where it is not of the field's first type."""
     return value
 
 
 def _design_kind(value: Any) -> str:
-    """Tell the designs that are mappings apart."""
     return "SearchDesign" if isinstance(value, SearchDesign) or "search" in value else "RandomDesign"
 
 
 def _design(value: Any) -> Any:
-    """Check the shape of a design; `random` alone lacks its number of trials."""
+    """Check the form of a design. `random` alone has no number of trials."""
     if isinstance(value, dict):
         return value
     if value == "random":
@@ -171,7 +169,6 @@ def _design(value: Any) -> Any:
 
 
 def _learning_rate(value: Any) -> Any:
-    """Take a number above 0, or `auto`."""
     if value == AUTO:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -184,7 +181,6 @@ def _learning_rate(value: Any) -> Any:
 
 
 def _threads(value: Any) -> Any:
-    """Take a number of threads, or `auto`."""
     if value == AUTO:
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
@@ -230,7 +226,7 @@ class Section(BaseModel):
 
 
 class OwnCode(Section):
-    """A mapping that either names something known or a factory of the user's, which may have keys of its own."""
+    """A mapping that has either a known name or a factory of the user's, which may have keys of its own."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -243,7 +239,7 @@ class OwnCode(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> OwnCode:
-        """Ask for a name or a factory, and allow own keys beside a factory alone."""
+        """Require a name or a factory, and allow other keys beside a factory alone."""
         name = getattr(self, "name", None)
         if (name is None) == (self.factory is None):
             raise _wrong(
@@ -256,12 +252,12 @@ class OwnCode(Section):
 
 
 def _unless_factory(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Check a key of a folder. A factory may mean something else by it."""
+    """Check a key of a folder. A factory may use it differently."""
     return value if info.data.get("factory") is not None else handler(value)
 
 
 def _two_sides(value: Any) -> Any:
-    """Let one number stand for both sides of an image."""
+    """Turn one number into both sides of an image."""
     if isinstance(value, int) and not isinstance(value, bool):
         return [value, value]
     if not isinstance(value, list) or len(value) != 2:
@@ -282,64 +278,69 @@ _KEYS_OF_FILES = ("path", "labels", "size")
 
 
 class OptimizerFactory(OwnCode):
-    """An optimizer of the user's own: a class or function that is called as f(parameters, lr=..., **other keys)."""
+    """An optimizer of the user's own: a class or function, called as f(parameters, lr=..., **other keys)."""
 
     factory: Reference = Field(description="package.module:Class of your own, a class or a function")
 
     @model_validator(mode="after")
     def _no_rate(self) -> OptimizerFactory:
-        """The rate is base_lr's, which schedules and range tests move."""
+        """Refuse `lr`: the rate is base_lr, which schedules and range tests change."""
         if "lr" in self.extras:
             raise _wrong("lr is train.base_lr, which the schedule moves. Remove it here, and set base_lr")
         return self
 
 
 class Augment(Section):
-    """Changes drawn anew for each training batch; images only."""
+    """Random changes of each training batch. Images only."""
 
     flip: bool = Field(False, description="mirror each image left to right with probability 1/2")
-    translate: int = Field(0, ge=0, lt=2**31, description="shift each image by up to so many pixels")
-    cutout: int = Field(0, ge=0, lt=2**31, description="blank a square of so many pixels in each image")
+    translate: int = Field(0, ge=0, lt=2**31, description="shift each image by at most this many pixels")
+    cutout: int = Field(
+        0, ge=0, lt=2**31, description="blank a square with sides of this many pixels in each image"
+    )
 
 
 class Data(OwnCode):
-    """The data set and how it is split; validation samples are held out of its training set."""
+    """The data set and its splits. Validation samples are held out of the training set."""
 
     name: Annotated[str, OneOf(DATASETS)] | None = None
     path: str | None = Field(
         None, description="the .npz file (name: npz), or the folder of images (name: folder)"
     )
-    labels: ForFolder[str] = Field(None, description="CSV file: file, label[, split]; else class folders")
+    labels: ForFolder[str] = Field(
+        None, description="CSV file: file, label[, split]. Default: one folder a class"
+    )
     size: ForFolder[Size] = Field(
         None, description="height and width to resize images to, or one number for both"
     )
     stand_in: Annotated[str, OneOf(GENERATED)] | None = Field(
         None,
-        description="generated data to use, and to say so everywhere, where the real set is not to be had",
+        description="generated data that replace the real set, with a banner, where it cannot be loaded",
     )
     validation: Count | None = Field(
         None,
-        description="training samples held out, stratified; they steer everything. Default: a tenth of limit or of all",
+        description="training samples held out, stratified. Every decision rests on them. Default: a tenth of limit or "
+        "of all",
     )
     limit: Count | None = Field(
-        None, description="use at most so many training samples, and as many test samples"
+        None, description="use at most this many training samples, and as many test samples"
     )
-    seed: Seed = Field(0, description="of the split and of generated data; the same for all trials")
+    seed: Seed = Field(0, description="of the split and of generated data, the same for all trials")
     augment: Augment = Augment()
 
     @property
     def of_files(self) -> dict[str, Any]:
-        """The keys that a file or a folder takes, as far as they are given."""
+        """The given keys of a file or a folder."""
         return {key: value for key in _KEYS_OF_FILES if (value := getattr(self, key)) is not None}
 
     @property
     def factory_options(self) -> dict[str, Any]:
-        """What a factory is called with: its own keys, and those of files where it has them too."""
+        """The keyword arguments of a factory: its own keys, and those of files where it has them too."""
         return {**self.of_files, **self.extras}
 
     @model_validator(mode="after")
     def _keys_of_its_own(self) -> Data:
-        """`path` belongs to npz and folder, which need it. `labels` and `size` to folder."""
+        """Check that npz and folder have `path`, and that only folder has `labels` and `size`."""
         for key in _KEYS_OF_FILES if self.factory is None else ():
             takers = [name for name, entry in DATASETS.items() if key in entry.parameters]
             if getattr(self, key) is not None and self.name not in takers:
@@ -352,7 +353,7 @@ class Data(OwnCode):
 
 
 class Model(OwnCode):
-    """The network; parameters left out have the model's own defaults."""
+    """The network. Parameters that are left out have the model's own defaults."""
 
     name: Annotated[str, OneOf(MODELS)] | None = None
     width: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
@@ -362,21 +363,20 @@ class Model(OwnCode):
         None, description="hidden layers, stages or residual blocks"
     )
     activation: Annotated[str, OneOf(ACTIVATIONS)] | None = Field(
-        None, description="between layers; default relu"
+        None, description="between layers. Default: relu"
     )
     norm: Annotated[str, OneOf(NORMS)] | None = Field(None, description="default: batch (mlp: none)")
     dropout: Fraction | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a factory is called with: every key that stands in the spec, null included. Empty without a factory."""
+        """The keyword arguments of a factory: every key in the spec, null included. Empty without a factory."""
         return (
             {} if self.factory is None else self.model_dump(exclude_unset=True, exclude={"name", "factory"})
         )
 
 
 def _schedule_schema(schema: dict[str, Any]) -> None:
-    """Tell editors which keys belong to which schedule."""
     schema["allOf"] = [
         {
             "if": {"properties": {"name": {"const": name}}, "required": ["name"]},
@@ -387,7 +387,7 @@ def _schedule_schema(schema: dict[str, Any]) -> None:
 
 
 class Schedule(Section):
-    """How the learning rate moves; base_lr is its highest value. Other keys are the named schedule's parameters."""
+    """How the learning rate changes. base_lr is its highest value. Other keys are the named schedule's parameters."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_schedule_schema)
 
@@ -400,7 +400,6 @@ class Schedule(Section):
 
     @model_validator(mode="after")
     def _known_parameters(self) -> Schedule:
-        """Check the parameters against the named schedule's."""
         known = SCHEDULES[self.name].parameters
         for key in self.parameters:
             if key not in known:
@@ -431,7 +430,7 @@ class Train(Section):
         description="a name, or a class or function of your own: package.module:Class or {factory: ...}",
     )
     base_lr: LearningRate = Field(
-        description="a number, or auto: an LR range test before the training finds it"
+        description="a number, or auto: found by an LR range test before the training"
     )
     batch_size: Count
     epochs: Annotated[int, Field(ge=1, le=100_000)]
@@ -441,9 +440,9 @@ class Train(Section):
     grad_clip: Positive | None = Field(None, description="clip the total gradient norm to this")
     precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
     implementation: Annotated[str, OneOf(IMPLEMENTATIONS)] = Field(
-        "torch", description="of optimizer and activations; fused ones are verified before they train"
+        "torch", description="of optimizer and activations. Fused ones are verified before they train"
     )
-    compile: bool = Field(False, description="torch.compile the model; its time is reported apart")
+    compile: bool = Field(False, description="torch.compile the model. Its time is reported apart")
 
     weight_decay: NonNegative | None = None
     momentum: Fraction | None = Field(None, description="momentum, nesterov (0.9), rmsprop (0)")
@@ -467,7 +466,7 @@ class Train(Section):
 
     @property
     def lr(self) -> float:
-        """`base_lr` as a number; ValueError where it is still to be found."""
+        """`base_lr` as a number. Raises ValueError while it is `auto`."""
         if isinstance(self.base_lr, str):
             raise InvalidValueError(
                 "train.base_lr", "is auto", "a number is needed here", "Find one with bench lr-range"
@@ -500,14 +499,14 @@ class Target(Section):
 
 
 class Limits(Section):
-    """What one trial may use."""
+    """The most that one trial may use."""
 
     memory: Bytes | None = None
     trial_time: Seconds | None = None
 
 
 class EarlyStop(Section):
-    """Stop a trial whose validation no longer gets better."""
+    """Stop a trial whose validation metric no longer improves."""
 
     metric: Annotated[str, OneOf(("val_accuracy", "val_loss"))] = "val_accuracy"
     patience: Count = Field(description="epochs without improvement")
@@ -515,18 +514,18 @@ class EarlyStop(Section):
 
 
 class RandomDesign(Section):
-    """So many configurations drawn from the grid, without repetition."""
+    """A number of different configurations, drawn from the grid."""
 
     random: Count
 
 
 class SearchSettings(Section):
-    """What a search may spend: configurations are trained an epoch at a time, the promising ones further."""
+    """The budget of a search. Configurations are trained an epoch at a time, the promising ones further."""
 
     budget_epochs: Count = Field(
         description="epochs of training in all, those of the winner's re-run not counted"
     )
-    prior: bool = Field(True, description="begin with what earlier runs on other data say of known factors")
+    prior: bool = Field(True, description="use earlier runs on other data, for the factors that they know")
     fresh_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
         3, description="seeds, none of them the search's, on which the winner is trained again"
     )
@@ -546,7 +545,7 @@ class Spec(Section):
     device: Annotated[str, OneOf(DEVICES)] = "auto"
     threads: Threads = Field(
         "auto",
-        description="of each worker on the CPU; auto: measured before the first trial, one unless more help",
+        description="of each worker on the CPU. auto: measured before the first trial, one unless more are faster",
     )
     data: Data
     model: Model
@@ -558,7 +557,7 @@ class Spec(Section):
             WrapValidator(_values),
             PlainSerializer(_as_given),
         ],
-    ] = Field({}, description="a field of train, model or data (dotted where unclear) -> the values to try")
+    ] = Field({}, description="a field of train, model or data (dotted where ambiguous) -> the values to try")
     configurations: (
         Annotated[list[Annotated[dict[str, Any], PlainSerializer(_as_given)]], Field(min_length=1)] | None
     ) = Field(
@@ -586,13 +585,13 @@ class Spec(Section):
     limits: Limits = Limits()
     early_stop: EarlyStop | None = None
     profiles: dict[Annotated[str, OneOf(PROFILES)], dict[str, Any]] = Field(
-        {}, description="merged over the spec for the device type at hand"
+        {}, description="merged over the spec for the device type in use"
     )
 
     def resolved(self) -> dict[str, Any]:
-        """Return the spec as plain data with every default filled in and the profiles, already merged, left out.
+        """Return the spec as plain data with every default filled in and without the profiles, which are merged.
 
-        A null that only says "the default" is left out. One that is passed on to a person's own code stays.
+        A null that means the default is left out. A null for a person's own code stays.
         """
         data = _without_nulls(self, self.model_dump(mode="json", exclude={"profiles"}))
         data["factors"] = {key: values for key, values in data["factors"].items() if values is not None}
@@ -600,7 +599,7 @@ class Spec(Section):
 
 
 def _without_nulls(section: BaseModel, data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the nulls that stand for a default, in a section's plain data."""
+    """Leave out the nulls that mean a default, in a section's plain data."""
     kept = {}
     for key, value in data.items():
         if key in type(section).model_fields:

@@ -1,7 +1,7 @@
-"""A factor's value as text: in a trial's id and in sentences. Values that differ have texts that differ.
+"""A factor's value as text: in a trial's id and in sentences. Different values have different texts.
 
 Ordinary values are written as in the spec: `adam`, `0.1`, `null`, `[1;2]`, `one-cycle(pct_start=0.3)`. A text that
-would read as another value, or could be taken apart wrongly, stands in quotes as JSON writes it: `"true"`, `"1"`.
+could be read as another value is written in quotes, as in JSON: `"true"`, `"1"`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORDS = ("", "true", "false", "null")
 
 
 class LeftOut(str):
-    """A field that a configuration leaves as it is, where nothing says what it then is. null would be a value."""
+    """A field that a configuration leaves unchanged and whose value is not known. null would be a value."""
 
 
 LEFT_OUT = LeftOut("default")
@@ -45,7 +45,7 @@ def value_id(value: Any) -> str:
         value: plain data: text, number, true or false, null, list, mapping.
 
     Returns:
-        One line without control characters. Equal texts mean equal values, of equal types; a tuple counts as a list.
+        One line without control characters. Equal texts mean equal values of equal types. A tuple counts as a list.
 
     Example:
         >>> value_id(True), value_id("true"), value_id([1, 2]), value_id("[1;2]")
@@ -57,7 +57,7 @@ def value_id(value: Any) -> str:
 
 
 def value_label(value: Any) -> str:
-    """Write a value as a person would, for sentences and tables: as `value_id`, with spaces and short numbers.
+    """Write a value for sentences and tables: as `value_id`, with spaces and short numbers.
 
     Example:
         >>> value_label(0.10), value_label([1, 2]), value_label({"name": "one-cycle"}), value_label("0.1")
@@ -79,7 +79,7 @@ def key_id(key: str) -> str:
 
 
 def _written(value: Any, between: str, number: Callable[[float], str]) -> str:
-    """Write a value; `between` separates items, `number` writes a float."""
+    """Write a value. `between` separates items, `number` writes a float."""
 
     def inner(item: Any) -> str:
         return _written(item, between, number)
@@ -111,12 +111,12 @@ def _head(value: Mapping[Any, Any]) -> str | None:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text reads as itself and as nothing else."""
+    """Whether a text is read as itself and nothing else."""
     return not (text in _WORDS or _reads_as_number(text) or _STRUCTURE.search(text) or one_line(text) != text)
 
 
 def _reads_as_number(text: str) -> bool:
-    """Whether a text is what a number is written as."""
+    """Whether a text has the form of a number."""
     try:
         float(text)
     except ValueError:
@@ -125,12 +125,12 @@ def _reads_as_number(text: str) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """Write a text in quotes, as JSON does, with every character printable."""
+    """Write a text in quotes as in JSON, with every character printable."""
     return one_line(json.dumps(text, ensure_ascii=False))
 
 
 def _short(value: float) -> str:
-    """Write a number with as few digits as say it."""
+    """Write a number with the fewest digits that are exact."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
@@ -171,7 +171,7 @@ def freeze(value: Any) -> Hashable:
 
 
 def named_levels(spec: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the factors that a spec, as run.json has it, varies: name -> the values that it names.
+    """Return the factors that a spec of a run.json varies: name -> its values.
 
     Example:
         >>> named_levels({"configurations": [{"a": 1, "b": [2, 3]}, {"a": 4}]})

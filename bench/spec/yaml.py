@@ -30,7 +30,7 @@ _PLAIN_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data and, for each key path in it, where it stands (`specs/cifar.yaml:12`, `--set train.epochs`)."""
+    """Plain data, and the place of each key path in it (`specs/cifar.yaml:12`, `--set train.epochs`)."""
 
     name: str
     data: dict[str, Any]
@@ -46,7 +46,7 @@ class Document:
     def merged(self, over: dict[str, Any], places: dict[KeyPath, str]) -> Document:
         """Return this document with `over` merged over it: mappings key by key, everything else replaced.
 
-        An empty mapping below `over` empties what it stands over: merged, it would say nothing.
+        An empty mapping in `over` empties the mapping at its place. Merged, it would have no effect.
         """
         data = _merge(self.data, over) if over else self.data
         kept = {
@@ -58,7 +58,7 @@ class Document:
 
 
 def read_yaml(path: Path) -> Document:
-    """Read one YAML mapping from a file; raises InputError with file, line and what to do."""
+    """Read one YAML mapping from a file. Raises InputError with file, line and what to do."""
     try:
         if is_folder(path):
             raise InputError(path, "is a directory", to_do="Name a YAML file")
@@ -82,7 +82,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """Read one YAML mapping from `text`; `name` stands for the file in error messages."""
+    """Read one YAML mapping from `text`. Error messages name it `name`."""
     data, places = _parse(text, name)
     if not isinstance(data, dict):
         raise InputError(name, f"must be a mapping (key: value), not {_kind(data)}")
@@ -155,7 +155,7 @@ def _expanded_size(
 ) -> tuple[int, int]:
     """Count values and levels with aliases expanded.
 
-    Each node is measured once, so that a bomb costs nothing to recognise.
+    Each node is measured once, so that an expansion bomb is recognised at no cost.
     """
     if id(node) in open_nodes:
         raise InputError(f"{name}:{node.start_mark.line + 1}", "an alias that contains itself")
@@ -171,7 +171,6 @@ def _expanded_size(
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
-    """Yield the nodes directly below."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield key
@@ -181,7 +180,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _build(node: yaml.Node, path: KeyPath, loader: _Loader, name: str, places: dict[KeyPath, str]) -> Any:
-    """Turn a node into plain data and note the places of its parts."""
+    """Turn a node into plain data and record the places of its parts."""
     if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_COLLECTIONS:
         raise InputError(
             _place(name, node.start_mark.line + 1, path), f"the tag '{node.tag}' is not known here"
@@ -203,7 +202,7 @@ def _build(node: yaml.Node, path: KeyPath, loader: _Loader, name: str, places: d
 
 
 def _scalar(node: yaml.Node, loader: _Loader, where: str) -> Any:
-    """Turn a scalar into a text, a number, true, false or null. A tag may name these, if the scalar reads as one."""
+    """Turn a scalar into a text, a number, true, false or null. A tag may name the type, if the scalar has its form."""
     kind = _SCALARS.get(node.tag)
     if kind is None:
         raise InputError(where, f"the tag '{node.tag}' is not known here", to_do="Plain YAML values only")
@@ -222,7 +221,6 @@ def _scalar(node: yaml.Node, loader: _Loader, where: str) -> Any:
 
 
 def _shortened(text: str) -> str:
-    """Show a scalar in a message."""
     shown = repr(text)
     return shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
 
@@ -230,7 +228,7 @@ def _shortened(text: str) -> str:
 def _build_mapping(
     node: yaml.MappingNode, path: KeyPath, loader: _Loader, name: str, places: dict[KeyPath, str]
 ) -> dict[str, Any]:
-    """Build a mapping; `<<` merges below the mapping's own keys; a key written twice is an error."""
+    """Build a mapping. Its own keys override those of `<<`. A repeated key is an error."""
     own: dict[str, Any] = {}
     lines: dict[str, int] = {}
     merged: dict[str, Any] = {}
@@ -262,14 +260,14 @@ def _build_mapping(
 
 
 def _merge(under: Any, over: Any) -> Any:
-    """Merge mappings key by key. Anything else is replaced, and by an empty mapping too."""
+    """Merge mappings key by key. Anything else is replaced, also by an empty mapping."""
     if isinstance(under, dict) and isinstance(over, dict) and over:
         return under | {key: _merge(under.get(key), value) for key, value in over.items()}
     return over
 
 
 def _holds(data: Any, path: KeyPath) -> bool:
-    """Say whether `path` leads to something in `data`."""
+    """Whether `path` exists in `data`."""
     for key in path:
         try:
             data = data[key]
@@ -279,7 +277,6 @@ def _holds(data: Any, path: KeyPath) -> bool:
 
 
 def _place(name: str, line: int, path: KeyPath) -> str:
-    """Format a place in a file for the front of a message."""
     return f"{name}:{line}: {dotted(path)}" if path else f"{name}:{line}"
 
 
@@ -297,13 +294,12 @@ def dotted(path: KeyPath) -> str:
 
 
 def _kind(value: object) -> str:
-    """Name the kind of a YAML value as people do."""
     kinds = {type(None): "empty", list: "a list", str: "a text", bool: "true or false", dict: "a mapping"}
     return kinds.get(type(value), "a number")
 
 
 def _specs_nearby(path: Path) -> str:
-    """List the YAML files that stand where the missing one was looked for, and in specs/."""
+    """List the YAML files in the directory of a missing one, and in specs/."""
     folders = dict.fromkeys((path.parent, Path("specs")))
     found = [str(file) for folder in folders for file in entries(folder) if file.match("*.y*ml")][:8]
     return f"; known here: {', '.join(found)}" if found else ""

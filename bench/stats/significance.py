@@ -167,7 +167,8 @@ def _rank_sum_counts(ranks: tuple[int, ...], size: int) -> np.ndarray:
     ways[0, 0] = 1
     for rank in ranks:
         ways[1:, rank:] += ways[:-1, :-rank].copy()
-    return ways[size]
+    counts: np.ndarray = ways[size]
+    return counts
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -52,7 +52,7 @@ def decode(data: bytes) -> Message:
     """
     try:
         mark, kind, content = _PlainUnpickler(io.BytesIO(data)).load()
-    except Exception as error:
+    except Exception as error:  # a trial's code may have written anything, and pickle then raises anything
         raise ForeignMessage(f"{type(error).__name__}: {error}") from error
     if not (isinstance(mark, str) and isinstance(kind, str)):
         raise ForeignMessage("a message without a mark")

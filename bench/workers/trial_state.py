@@ -109,7 +109,7 @@ class ProcessState:
                 if setting.write is not None:
                     setting.write(before)
                 back = setting.write is not None and _same(setting.read(), before)
-            except Exception as error:  # a trial may have broken what is needed to look
+            except Exception as error:  # a trial's code may have replaced what is read here
                 words, back = f"{setting.name}: {type(error).__name__}", False
             if not back:
                 stays.append(words)

@@ -224,7 +224,7 @@ def attempt(
     try:
         with memory_limit(context.memory):
             return run_trial(trial, context, on_progress)
-    except Exception as error:
+    except Exception as error:  # a person's model, data, optimizer or loss
         traceback.print_exc()
         shortage = classify(error, context.memory)
         if shortage is not None:

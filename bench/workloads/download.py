@@ -278,7 +278,7 @@ def _ask(url: str, offset: int, patience: _Patience) -> HTTPResponse:
     def ask() -> None:
         try:
             outcome.put(_follow(url, offset, patience.stall_s))
-        except Exception as error:
+        except (OSError, HTTPException, ValueError, DownloadError) as error:
             outcome.put(error)
 
     threading.Thread(target=ask, daemon=True).start()

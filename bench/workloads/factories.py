@@ -65,7 +65,7 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
                 "Define it there",
             )
         raise InputError.unknown(f"{where}: in module '{module_name}'", function_name, functions)
-    factory = getattr(module, function_name)
+    factory: Callable[..., Any] = getattr(module, function_name)
     if not callable(factory):
         kind = type(factory).__name__
         raise InputError(
@@ -186,8 +186,7 @@ def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
         raise _import_failed(name, where, error) from error
     except InputError:
         raise
-    # A module may fail in any way at all while it runs, SystemExit included.
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a person's module, which runs while it is imported
         raise _import_failed(name, where, error) from error
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusetune.bench.errors import InputError
 
@@ -41,7 +42,7 @@ class Words:
 
     def uniform(self, *shape: int) -> np.ndarray:
         """Uniform numbers in [0, 1): float64, the upper 53 bits of one word each."""
-        words = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)
+        words: NDArray[np.uint64] = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)
         return (words * 2.0**-53).reshape(shape)
 
     def between(self, low: float, high: float, *shape: int) -> np.ndarray:
@@ -51,9 +52,9 @@ class Words:
     def grain(self, *shape: int) -> np.ndarray:
         """Noise with a triangular density on [-1, 1], mean 0, variance 1/6: float32, two bytes a number."""
         count = math.prod(shape)
-        words = self._bits.random_raw(-(-count // 4)).astype("<u8")
+        words: NDArray[np.uint64] = self._bits.random_raw(-(-count // 4)).astype("<u8")
         pairs = words.view(np.uint8)[: 2 * count].reshape(2, count)
-        grain = pairs[0].astype(np.float32)
+        grain: NDArray[np.float32] = pairs[0].astype(np.float32)
         grain -= pairs[1]
         grain /= np.float32(255)
         return grain.reshape(shape)
@@ -125,7 +126,7 @@ _SINE = np.array([round(math.sin(math.tau * i / _TURN) * 2**20) / 2**20 for i in
 _SINE32 = _SINE.astype(np.float32)
 
 
-def _sine(turns: np.ndarray) -> np.ndarray:
+def _sine(turns: NDArray[np.float64]) -> np.ndarray:
     """The sine of an angle in turns, by table: float64."""
     return _SINE[np.floor(turns * _TURN).astype(np.int64) % _TURN]
 
@@ -218,7 +219,8 @@ def _window(words: Words, n: int) -> np.ndarray:
     y = (_ROW[:, 0].astype(np.float32) - _column(words.between(10, 21, n))) / _column(words.between(5, 11, n))
     distance = (x * x)[:, None, :] + (y * y)[:, :, None]
     distance *= distance
-    return 1 / (1 + distance * distance)
+    window: np.ndarray = 1 / (1 + distance * distance)
+    return window
 
 
 def _column(values: np.ndarray) -> np.ndarray:

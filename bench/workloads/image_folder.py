@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -306,6 +308,23 @@ def _pixels(file: Path, mode: str, size: tuple[int, int] | None, where: str) -> 
         return np.asarray(converted)
 
 
+# What Pillow's decoders raise for files that are damaged, each where its format has it.
+_DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
 @contextmanager
 def _opened(file: Path, where: str) -> Iterator[Picture]:
     """Open a picture. Whatever goes wrong with it is one sentence that names the file."""
@@ -326,8 +345,7 @@ def _opened(file: Path, where: str) -> Iterator[Picture]:
         raise
     except UnidentifiedImageError as error:
         raise InputError(at, "is no image that Pillow knows", to_do="Replace it or remove it") from error
-    # A damaged file may fail in any way at all.
-    except Exception as error:
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(
             at, "cannot be read as an image", f"{type(error).__name__}: {error}", "Replace it or remove it"
         ) from error

@@ -214,7 +214,8 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's input to its output."""
-        return x + self.body(x)
+        changed: Tensor = self.body(x)
+        return x + changed
 
 
 class _Scale(nn.Module):

@@ -75,8 +75,9 @@ def build_optimizer(
     if "betas" in arguments:
         # YAML has lists where torch's classes and schedulers expect a tuple.
         arguments["betas"] = _pair(name, arguments["betas"])
+    make = _maker(name, implementation)
     try:
-        return _maker(name, implementation)(parameters, lr=lr, **arguments)
+        return make(parameters, lr=lr, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidValueError(
             f"optimizer {name}", "torch refuses it", str(error), "Change the option"
@@ -168,9 +169,19 @@ def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:
         raise InvalidValueError(
             f"optimizer {name}", "has no fused implementation", f"known: {known}", "Use implementation: torch"
         )
-    from fusetune import kernels  # here, because it needs triton
+    from fusetune import kernels  # here, because it needs Triton
 
-    fused: Callable[..., Optimizer] = getattr(kernels, entry.fused)
+    try:
+        fused: Callable[..., Optimizer] = getattr(kernels, entry.fused)
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise InputError(
+            "train.implementation",
+            "fused needs Triton, which is not installed",
+            "Triton is published for Linux",
+            "Run pip install triton, or use implementation: torch",
+        ) from None
     return fused
 
 

@@ -96,13 +96,15 @@ def activation(
         if eager is not None:
             floats = tuple(parameter_values(name, parameters)) if parameters else eager.defaults
             if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
-                return _Eagerly.apply(x, bias, eager, floats)
+                traced: torch.Tensor = _Eagerly.apply(x, bias, eager, floats)  # type: ignore[no-untyped-call]
+                return traced
             return eager.forward(x, bias, floats)
     _check(x, name, bias, bias_dim)
     if activation_path(x) == "torch" or _is_transformed():
         return reference(x, name, bias, bias_dim=bias_dim, **parameters)
     values = parameter_values(name, parameters)
-    return _activation(x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
+    y: torch.Tensor = _activation(x, bias, name, bias_dim % max(1, x.dim()), values, approximate)
+    return y
 
 
 class Activation(nn.Module):
@@ -579,7 +581,7 @@ def _kernel(name: str, backward: bool) -> Kernel:
         return _torch_forward(x, None, call) if dy is None else _torch_backward(dy, x, None, call)
 
     def bytes_moved(inputs: dict[str, Any]) -> int:
-        size = inputs["x"].numel() * inputs["x"].element_size()
+        size: int = inputs["x"].numel() * inputs["x"].element_size()
         result = size // 2 if row.gated else size
         return 2 * size + result if backward else size + result
 

@@ -9,9 +9,8 @@ approximate   16-bit results by cheaper functions and NVIDIA's approximate instr
 To add an activation: write its value and its slope as `@triton.jit` functions and add a row to FUNCTIONS.
 """
 
-# Triton: constexprs in capitals (N803), arguments without types (mypy).
+# Triton: constexprs in capitals (N803).
 # ruff: noqa: N803
-# mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -430,7 +429,8 @@ def _gelu_tanh_torch(x: torch.Tensor) -> torch.Tensor:
 
 def _gelu_tanh_torch_slope(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """PyTorch's backward of the tanh approximation."""
-    return aten.gelu_backward(dy, x, approximate="tanh")
+    dx: torch.Tensor = aten.gelu_backward(dy, x, approximate="tanh")
+    return dx
 
 
 def _relu_squared_torch(x: torch.Tensor) -> torch.Tensor:
@@ -445,17 +445,20 @@ def _relu_squared_torch_slope(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor
 
 def _relu_torch_slope(dy: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """PyTorch's relu backward."""
-    return aten.threshold_backward(dy, y, 0)
+    dx: torch.Tensor = aten.threshold_backward(dy, y, 0)
+    return dx
 
 
 def _leaky_relu_torch_slope(dy: torch.Tensor, y: torch.Tensor, negative_slope: float) -> torch.Tensor:
     """PyTorch's leaky_relu backward from the result."""
-    return aten.leaky_relu_backward(dy, y, negative_slope, True)
+    dx: torch.Tensor = aten.leaky_relu_backward(dy, y, negative_slope, True)
+    return dx
 
 
 def _elu_torch_slope(dy: torch.Tensor, x: torch.Tensor, alpha: float) -> torch.Tensor:
     """PyTorch's elu backward from the input."""
-    return aten.elu_backward(dy, alpha, 1, 1, False, x)
+    dx: torch.Tensor = aten.elu_backward(dy, alpha, 1, 1, False, x)
+    return dx
 
 
 aten = torch.ops.aten

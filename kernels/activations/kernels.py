@@ -8,9 +8,8 @@ element's place in the tensor, COLUMN that of its place in a row: 32 bits wherev
 64-bit integers by a function call.
 """
 
-# Triton: constexprs in capitals (N803), arguments without types (mypy).
+# Triton: constexprs in capitals (N803).
 # ruff: noqa: N803
-# mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
 from typing import Any

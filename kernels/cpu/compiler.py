@@ -108,7 +108,7 @@ class CPUBackend(BaseBackend):
 
     @staticmethod
     def supports_target(target: GPUTarget) -> bool:
-        return target.backend == "cpu"
+        return bool(target.backend == "cpu")
 
     @functools.cache  # noqa: B019 - Triton makes few backends, and asks often
     def hash(self) -> str:

@@ -28,11 +28,30 @@ def unsupported(operation: Operation, why: str) -> Exception:
     message = f"{operation.name} cannot be compiled for the CPU: {why}."
     found = operation.nearest_source
     if found is None:
-        return CompilationError(None, ast.Pass(), f"{message} In the IR: {operation.line}")
+        return _error(f"{message} In the IR: {operation.line}")
     file, line, column = found
     place = ast.Pass(lineno=line, col_offset=max(0, column - 1))
     source = "".join(linecache.getlines(file)) or None
-    return CompilationError(source, place, f"{file}:{line}: {message}")
+    return _error(f"{file}:{line}: {message}", source, place)
+
+
+def _error(message: str, source: str | None = None, place: ast.AST | None = None) -> Exception:
+    error: Exception = CompilationError(source, place or ast.Pass(), message)
+    return error
+
+
+# What a fault of this package can raise. Others are no fault of its: a full disk, or an interruption.
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
 
 
 @contextmanager
@@ -53,7 +72,7 @@ def faults_of(operation: Operation | None) -> Iterator[None]:
         raise
     except UnreadableModuleError as error:
         raise _fault(error.operation, error.why) from error
-    except Exception as error:
+    except _FAULTS as error:
         if operation is not None and isinstance(error, UnsupportedTypeError):
             raise unsupported(operation, str(error)) from None
         raise _fault(operation, f"{type(error).__name__}: {error}".rstrip(": .")) from error
@@ -63,7 +82,7 @@ def _fault(operation: Operation | None, why: str) -> Exception:
     """The error that says what in this package did not work, while it dealt with an operation."""
     if operation is None:
         text = f"the kernel's IR cannot be read, {why}. Report it together with the kernel."
-        return CompilationError(None, ast.Pass(), text)
+        return _error(text)
     return unsupported(
         operation, f"the compiler itself is at fault, {why}. Report it together with the kernel"
     )

@@ -136,7 +136,7 @@ class Operation:
     def predicate(self) -> str:
         """How a comparison compares, in MLIR's words: slt, ult, oeq, une and so on."""
         if _BINDINGS_GIVE_INTEGERS:
-            return _PREDICATES[self.name][self.handle.get_int_attr("predicate")]
+            return _PREDICATES[self.name][int(self.handle.get_int_attr("predicate"))]
         found = _PREDICATE.search(self.line)
         assert found is not None, f"{self.name} has no predicate: {self.line}"
         return found[1]

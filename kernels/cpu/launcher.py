@@ -190,7 +190,8 @@ launch.bind = bind
         "threads": torch.get_num_threads,
     }
     exec(text, scope)
-    return scope["launch"]
+    launch: Callable[..., None] = scope["launch"]
+    return launch
 
 
 @dataclass(frozen=True)

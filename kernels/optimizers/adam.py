@@ -342,7 +342,8 @@ class FusedAdam(FusedStep, torch.optim.Adam):
 
     def _next_row(self, group: Group, params: list[Tensor]) -> tuple[float, ...]:
         """Count the step and return the group's scalars."""
-        return self._row(group, self._counters[id(params[0])].count_alike())
+        row: tuple[float, ...] = self._row(group, self._counters[id(params[0])].count_alike())
+        return row
 
     @cached_property
     def _counters(self) -> dict[int, _Counter]:
@@ -515,7 +516,8 @@ class _Counter:
         if not self._holds(counts):
             self._bring_together(states, counts)
         self._add_one()
-        return self._values.tolist()
+        new: list[float] = self._values.tolist()
+        return new
 
     def counts_alike(self, counts: list[Tensor]) -> bool:
         """Say whether these are the counts that are kept here, all of one value."""

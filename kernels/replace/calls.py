@@ -42,7 +42,9 @@ FUNCTIONAL: dict[Any, str] = {**{getattr(F, name): name for name in _TAKES}, **_
 METHODS: Mapping[str, str] = {name: name for name in _METHODS}
 
 
-def fused_name(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, dict] | None:
+def fused_name(
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]] | None:
     """Return the name and the parameters of the fused activation for a call. None where there is none for it.
 
     Args:
@@ -202,7 +204,8 @@ def _class_with_fused_calls(unfused: Any, approximate: bool) -> Any:
 def _remade(unfused: Any, approximate: bool) -> nn.Module:
     """An empty module of the subclass, which `copy` and `pickle` fill."""
     fused = _class_with_fused_calls(unfused, approximate)
-    return fused.__new__(fused)
+    module: nn.Module = fused.__new__(fused)
+    return module
 
 
 def names_in_code(module: nn.Module) -> set[str]:

@@ -301,7 +301,7 @@ def _graphs(module: nn.Module) -> list[fx.Graph] | None:
                     if node.op in ("call_module", "get_attr"):
                         node.meta[_TARGET] = operator.attrgetter(node.target)(own)
                 graphs.append(graph)
-    except Exception:
+    except Exception:  # a person's `forward`, which may do what no trace can follow
         return None
     finally:
         for each, former in attributes.items():

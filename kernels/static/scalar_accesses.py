@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
 from fusetune.kernels.static.machine_code import Instruction
 
@@ -31,7 +32,11 @@ def scalar_accesses(instructions: tuple[Instruction, ...], ttgir: str, ptx: str)
     widest_of_all = max(widest.values(), default=0)
     ids = set(map(id, scalar))
     # Where two neighbours have swapped their lines, the scalar is the widest of its line, but not of the kernel.
-    for is_narrow in (lambda i: i.bits < widest[_place(i)], lambda i: i.bits < widest_of_all):
+    narrow: tuple[Callable[[Instruction], bool], ...] = (
+        lambda i: i.bits < widest[_place(i)],
+        lambda i: i.bits < widest_of_all,
+    )
+    for is_narrow in narrow:
         for i in instructions:
             if id(i) not in ids and not i.conditional and is_narrow(i) and missing[i.kind, i.bits] > 0:
                 missing[i.kind, i.bits] -= 1

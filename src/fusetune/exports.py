@@ -26,6 +26,7 @@ def load_on_use(package: str) -> "Callable[[str], object]":
 
     Raises:
         AttributeError: from the returned function, for a name that the block does not import.
+        ModuleNotFoundError: from the returned function, for a name that needs Triton where there is none.
 
     Example:
         >>> load_on_use("fusetune.tuner.training")("higher_is_better")("val_accuracy")
@@ -44,7 +45,19 @@ def load_on_use(package: str) -> "Callable[[str], object]":
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         # `from package import room` names a package within this one.
         home = homes[name]
-        value = import_module(f"{package}.{name}") if home == package else getattr(import_module(home), name)
+        try:
+            value = (
+                import_module(f"{package}.{name}") if home == package else getattr(import_module(home), name)
+            )
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+            # Said here, where the name is known, and not by whichever file happens to import Triton first.
+            raise ModuleNotFoundError(
+                f"{package}.{name} needs Triton, which is not installed; it is published for Linux. "
+                f"Run pip install triton, or use PyTorch's own optimizers and activations.",
+                name="triton",
+            ) from None
         setattr(module, name, value)
         return value
 

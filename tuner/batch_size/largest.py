@@ -164,7 +164,7 @@ def _probed(probe: Callable[[int], Probe], batch_size: int) -> Probe:
     """Run a batch size. One that raises an out-of-memory error does not fit."""
     try:
         return probe(batch_size)
-    except Exception as error:
+    except Exception as error:  # a person's model, which may be probed in any way
         if not is_out_of_memory(error):
             raise
         return Probe(batch_size, fits=False, reason=" ".join(f"{type(error).__name__}: {error}".split()))

@@ -73,7 +73,8 @@ class Readings:
     @cached_property
     def start_loss(self) -> float | None:
         """Loss of the untrained model."""
-        return self.first.get("loss", self.initial.get("loss", self.entropy))
+        loss: float | None = self.first.get("loss", self.initial.get("loss", self.entropy))
+        return loss
 
     @cached_property
     def fit(self) -> list[float]:
@@ -99,7 +100,8 @@ class Readings:
     @cached_property
     def chance(self) -> float | None:
         """Accuracy of the best constant guess."""
-        return self.first.get("label_majority", self.initial.get("label_majority"))
+        share: float | None = self.first.get("label_majority", self.initial.get("label_majority"))
+        return share
 
     def layers(self, snapshot: Mapping[str, Any], number: str) -> list[tuple[str, float]]:
         """Return name and number of the layers that have it."""

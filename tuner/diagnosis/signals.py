@@ -164,7 +164,7 @@ def vanishing(run: Readings) -> Finding | None:
 
 def _gradient_ratio(run: Readings, snapshot: Mapping[str, Any]) -> float | None:
     """Return the first weighted layer's relative gradient over the last's, or None where it says nothing."""
-    relative = [
+    relative: list[float] = [
         layer["grad_norm"] / layer["weight_norm"]
         for layer in snapshot.get("layers", ())
         if layer.get("grad_norm") is not None and layer.get("weight_norm")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 SMOOTHING = 0.7
@@ -79,7 +80,9 @@ def smoothed(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[floa
     return values
 
 
-def smoothed_both_ways(losses: Sequence[float] | np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
+def smoothed_both_ways(
+    losses: Sequence[float] | NDArray[np.float64], smoothing: float = SMOOTHING
+) -> NDArray[np.float64]:
     """Average exponentially, looking back and ahead, so that the curve does not lag behind its losses.
 
         s_i = sum_j b^|i-j| l_j / sum_j b^|i-j|
@@ -90,15 +93,17 @@ def smoothed_both_ways(losses: Sequence[float] | np.ndarray, smoothing: float = 
     """
     place = np.arange(len(losses))
     weights = smoothing ** np.abs(place[:, None] - place)
-    return weights @ np.asarray(losses, dtype=np.float64) / weights.sum(1)
+    averages: NDArray[np.float64] = weights @ np.asarray(losses, dtype=np.float64) / weights.sum(1)
+    return averages
 
 
-def bounded(curve: Curve) -> np.ndarray:
+def bounded(curve: Curve) -> NDArray[np.float64]:
     """Return a curve's losses, those above the untrained model's and its noise set to that bound."""
     losses = np.array(curve.losses, dtype=np.float64)
     seen = losses[np.isfinite(losses)]
     losses[~np.isfinite(losses)] = math.inf
-    return np.minimum(losses, seen[: untrained_steps(losses)].mean() + _BOUND_DEVIATIONS * noise(seen))
+    bound: float = seen[: untrained_steps(losses)].mean() + _BOUND_DEVIATIONS * noise(seen)
+    return np.minimum(losses, bound)
 
 
 def untrained_steps(losses: np.ndarray) -> int:

@@ -157,7 +157,8 @@ class Fall:
         """How far the usual rate draws this one to it; 1 where there is none."""
         if self.optimizer.usual_lr is None:
             return 1.0
-        return min(max((self.optimizer.usual_lr / self._read_off) ** _PULL, 1 / _MOST_PULL), _MOST_PULL)
+        pull: float = (self.optimizer.usual_lr / self._read_off) ** _PULL
+        return min(max(pull, 1 / _MOST_PULL), _MOST_PULL)
 
 
 def find_fall(

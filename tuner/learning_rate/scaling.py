@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusetune.errors import InvalidValueError
 
@@ -112,7 +113,8 @@ def _exponents(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.
     return _slopes(np.broadcast_to(x, drawn.shape), drawn)
 
 
-def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fit a line to each row and return the slopes."""
     centred = x - x.mean(1, keepdims=True)
-    return (centred * y).sum(1) / (centred**2).sum(1)
+    slopes: NDArray[np.float64] = (centred * y).sum(1) / (centred**2).sum(1)
+    return slopes

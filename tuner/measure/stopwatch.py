@@ -103,7 +103,8 @@ class Stopwatch:
 
     def _seconds_between(self, start: Any, end: Any) -> float:
         """Return the seconds from one boundary to another."""
-        return 1e-3 * start.elapsed_time(end) if self._on_cuda else end - start
+        seconds: float = 1e-3 * start.elapsed_time(end) if self._on_cuda else end - start
+        return seconds
 
 
 class PeakMemory:

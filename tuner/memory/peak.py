@@ -104,7 +104,7 @@ class _LiveBytes(TorchDispatchMode):
     """Counts the storages that operations return, while they live."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak_bytes = 0
         self._bytes = 0
         self._live: dict[int, weakref.ref[Any]] = {}

@@ -93,14 +93,14 @@ def trace_memory(
 
     try:
         memory = memory_by("traced", TRACED_SIZES, "")
-    except Exception as error:
+    except Exception as error:  # a person's model, which may read the values that fake tensors have not
         memory = memory_by("measured", MEASURED_SIZES, f"cannot be traced: {_one_line(error)}")
     size = _sizes(TRACED_SIZES, most_samples)[0]
     expected_bytes = memory.at(size).peak_bytes
     if memory.method == "traced" and target.type == "cpu" and compare and expected_bytes < _SMALL_STEP_BYTES:
         try:
             taken_bytes = _peak(trace_step(work, size, target, fake=False)) + resident_bytes
-        except Exception as error:
+        except Exception as error:  # a person's model
             taken_bytes = expected_bytes
             note = f"no step could be made for real: {_one_line(error)}"
             memory = replace(memory, note="; ".join(filter(None, [memory.note, note])))

@@ -127,7 +127,8 @@ def trace_step(work: StepWork, batch_size: int, device: torch.device, *, fake: b
     resident = [fakes.from_tensor(tensor) if fakes else tensor for tensor in work.resident]
     with torch.random.fork_rng(devices=devices):
         model = _build(work, mode, device)
-        with mode, _Recorder(batch_size) as recorder:
+        recorder = _Recorder(batch_size)
+        with mode, recorder:
             recorder.leave_out(resident)
             _Rehearsal(work, model, device, recorder).run(batch_size)
     recorder.trace.sort_frees()
@@ -138,7 +139,7 @@ class _Recorder(TorchDispatchMode):
     """Notes every storage that an operation returns, when it first appears and when it is freed."""
 
     def __init__(self, batch_size: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace(batch_size)
         self.phase = "setup"
         self._live: dict[int, tuple[int, weakref.ref[Any] | None]] = {}
@@ -156,7 +157,7 @@ class _Recorder(TorchDispatchMode):
 
     def __exit__(self, *arguments: Any) -> None:
         self._recording = False
-        super().__exit__(*arguments)
+        super().__exit__(*arguments)  # type: ignore[no-untyped-call]
 
     def label(self, tensors: Iterable[Any], part: str) -> None:
         """Say what these tensors are; what has no label is an activation or a temporary."""
@@ -333,13 +334,14 @@ def _build(work: StepWork, mode: AbstractContextManager[Any], device: torch.devi
     try:
         with mode:
             model = work.make_model()
-    except Exception:
+    except Exception:  # a person's constructor, which may read the values that fake tensors have not
         if not fake:
             raise
-        # A constructor that reads a tensor's value cannot run on fake tensors; what it builds may well.
+        # What it builds may well run on fake tensors.
         model = work.make_model()
     if not fake:
-        return model.to(device=device, memory_format=work.memory_format)  # type: ignore[call-overload]
+        moved: nn.Module = model.to(device=device, memory_format=work.memory_format)  # type: ignore[call-overload]
+        return moved
     with mode:
         _replace_tensors(model, device, work.memory_format)
     return model

@@ -81,7 +81,7 @@ def exponential(step: int, *, steps_per_epoch: int, gamma: float = 0.9) -> float
 
     Source: torch.optim.lr_scheduler.ExponentialLR.
     """
-    return float(gamma) ** (step / steps_per_epoch)
+    return float(gamma ** (step / steps_per_epoch))
 
 
 def polynomial(step: int, *, total_steps: int, power: float = 1.0) -> float:
@@ -98,7 +98,7 @@ def polynomial(step: int, *, total_steps: int, power: float = 1.0) -> float:
 
     Source: torch.optim.lr_scheduler.PolynomialLR.
     """
-    return float(1.0 - min(step, total_steps) / total_steps) ** power
+    return float((1.0 - min(step, total_steps) / total_steps) ** power)
 
 
 def linear(step: int, *, total_steps: int, start_factor: float = 1.0, end_factor: float = 0.0) -> float:

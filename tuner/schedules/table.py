@@ -288,14 +288,15 @@ def build_schedule(
     """
     schedule, warmup_steps, arguments = _resolve(name, total_steps, steps_per_epoch, parameters)
     warmup_factor = _value(schedule, parameters, "warmup_factor")
-    first = schedule.function(0, **arguments)
+    first: float = schedule.function(0, **arguments)
 
     def multiplier(step: int) -> float:
         """Return the multiplier of base_lr at `step`."""
         _check_step(step)
         if step < warmup_steps:
             return first * functions.anneal_linear(warmup_factor, 1.0, step / warmup_steps)
-        return schedule.function(step - warmup_steps, **arguments)
+        factor: float = schedule.function(step - warmup_steps, **arguments)
+        return factor
 
     return multiplier
 

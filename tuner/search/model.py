@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 # A gap to the best of this share of the scale counts about as none: the resolution of the scale.
@@ -223,8 +224,11 @@ class CurveModel:
 
 
 def configuration_correlation(
-    reach: np.ndarray, is_name: np.ndarray, left: np.ndarray, right: np.ndarray
-) -> np.ndarray:
+    reach: NDArray[np.float64],
+    is_name: NDArray[np.bool_],
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Return the correlation of f between two sets of points, at one epoch: (left, right).
 
         0.1 / factors * sum_j k_j + 0.9 prod_j k_j
@@ -238,7 +242,8 @@ def configuration_correlation(
         alike = np.where(apart == 0, 1.0, reach[j]) if named else matern(apart / reach[j])
         total += alike
         product *= alike
-    return _MAIN_SHARE / left.shape[1] * total + (1 - _MAIN_SHARE) * product
+    correlation: NDArray[np.float64] = _MAIN_SHARE / left.shape[1] * total + (1 - _MAIN_SHARE) * product
+    return correlation
 
 
 def adapted_reach(
@@ -294,7 +299,7 @@ def adapted_noise(kernel: Kernel, factor: float, within: np.ndarray, observation
     return max((factor, 2 * factor, factor / 2), key=plausibility)
 
 
-def _log_odds(share: np.ndarray) -> np.ndarray:
+def _log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log(p / (1 - p)), clipped to numbers that are not names' correlations."""
     inside = np.clip(share, 1e-9, 1 - 1e-9)
     return np.log(inside / (1 - inside))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusetune.tuner.search.model import (
     Kernel,
@@ -190,10 +191,10 @@ _RATE_SHIFTS = {"sgd": 0.0, "momentum": 1.0, "adam": 1.5}
 _BATCH_POWER = 0.5
 
 
-def comparable(space: Space, points: np.ndarray) -> np.ndarray:
+def comparable(space: Space, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return points in coordinates where learning rates of different optimizers and batch sizes act alike."""
     known = [known_factor(factor.name) for factor in space.factors]
-    features = points.copy()
+    features: NDArray[np.float64] = points.copy()
     if "lr" not in known:
         return features
     lr = known.index("lr")
@@ -215,7 +216,7 @@ _NAMES, _NUMBERS = 0.75, 1.2
 _KNOWN_REACH = {"lr": 0.85, "batch_size": 1.8, "optimizer": 0.7, "activation": 0.65, "schedule": 0.85}
 
 
-def _usual_reach(space: Space) -> np.ndarray:
+def _usual_reach(space: Space) -> NDArray[np.float64]:
     """Return each factor's length (numbers) or correlation between values (names) before anything is observed."""
     reach = np.where(space.is_name, _NAMES, _NUMBERS)
     for j, factor in enumerate(space.factors):
@@ -251,10 +252,12 @@ class _Memory:
             fits |= self._needs_at_most(points, point)
         return fits
 
-    def _needs_at_least(self, points: np.ndarray, point: np.ndarray) -> np.ndarray:
-        alike = (points[:, self._same] == point[self._same]).all(axis=1)
-        return alike & (points[:, self._batch] >= point[self._batch]).all(axis=1)
+    def _needs_at_least(self, points: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.bool_]:
+        alike: NDArray[np.bool_] = (points[:, self._same] == point[self._same]).all(axis=1)
+        alike &= (points[:, self._batch] >= point[self._batch]).all(axis=1)
+        return alike
 
-    def _needs_at_most(self, points: np.ndarray, point: np.ndarray) -> np.ndarray:
-        alike = (points[:, self._same] == point[self._same]).all(axis=1)
-        return alike & (points[:, self._batch] <= point[self._batch]).all(axis=1)
+    def _needs_at_most(self, points: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.bool_]:
+        alike: NDArray[np.bool_] = (points[:, self._same] == point[self._same]).all(axis=1)
+        alike &= (points[:, self._batch] <= point[self._batch]).all(axis=1)
+        return alike

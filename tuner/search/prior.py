@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusetune.tuner.search.model import gap_scale
 from fusetune.tuner.search.space import Factor, Space
@@ -131,7 +132,8 @@ class Axis:
         coordinate = points[:, self.column]
         if self.knots is None:
             assert self.rows is not None
-            return self.rows[coordinate.astype(int)]
+            rows: np.ndarray = self.rows[coordinate.astype(int)]
+            return rows
         place = np.interp(coordinate, self.knots, np.arange(len(self.knots)))
         lower = np.minimum(place.astype(int), len(self.knots) - 2)
         weights = np.zeros((len(points), len(self.knots)))
@@ -155,7 +157,7 @@ class SpacePrior:
         """Return the terms at the end of the training: (points, terms)."""
         return self._weighted(points, self.terms[..., -1:])[:, 0]
 
-    def _weighted(self, points: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    def _weighted(self, points: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Interpolate terms between the levels of the axes: (points, epochs, terms)."""
         levels = np.moveaxis(terms, 0, -1)
         first = self.axes[0].weights(points) @ levels.reshape(len(levels), -1)
@@ -166,7 +168,7 @@ class SpacePrior:
             values = (axis.weights(points)[:, None, :] @ rows).reshape(len(points), *shape[2:])
         return values
 
-    def at(self, curves: np.ndarray, share: np.ndarray | float) -> np.ndarray:
+    def at(self, curves: NDArray[np.float64], share: NDArray[np.float64] | float) -> NDArray[np.float64]:
         """Return the terms at a share of the training each, or all at one share: (points, terms)."""
         epochs = curves.shape[1]
         place = np.clip(np.broadcast_to(share, len(curves)) * epochs - 1, 0, epochs - 1)
@@ -174,7 +176,8 @@ class SpacePrior:
         upper = np.minimum(lower + 1, epochs - 1)
         row = np.arange(len(curves))
         part = (place - lower)[:, None]
-        return curves[row, lower] * (1 - part) + curves[row, upper] * part
+        between: NDArray[np.float64] = curves[row, lower] * (1 - part) + curves[row, upper] * part
+        return between
 
 
 @cache

@@ -19,6 +19,7 @@ from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from fusetune.errors import InvalidTypeError, InvalidValueError
@@ -462,7 +463,7 @@ class Searcher:
         )
         return self._take(paused, look.points, chosen, why)
 
-    def _blind_score(self, look: Look) -> np.ndarray:
+    def _blind_score(self, look: Look) -> NDArray[np.float64]:
         """Rank points while no training has reported a finite value: by the prior, and by chance.
 
         Each training that came to nothing speaks against what is like it, and every other time chance decides: neither
@@ -472,10 +473,10 @@ class Searcher:
         over = sum(trial.status != "paused" for trial in self.trials)
         if over % 2 or not len(chance):
             return chance
-        like_failed = look.across.max(axis=1, initial=0.0)
+        like_failed: NDArray[np.float64] = look.across.max(axis=1, initial=0.0)
         if look.prior is None or over % 4:
             return 1e-12 * chance - like_failed
-        expected = look.prior[:, 0]
+        expected: NDArray[np.float64] = look.prior[:, 0]
         return expected - float(np.ptp(expected)) * like_failed + 1e-12 * chance
 
     def _best_free(self, begun: int, points: np.ndarray, score: np.ndarray) -> int | None:
@@ -572,7 +573,7 @@ class Searcher:
             if alone.log_likelihood > model.log_likelihood:
                 return False
         trust = _TRUST_TRAININGS * self.max_epochs / max(self.epochs_used, 1)
-        return self._rng.random() < trust**_TRUST_POWER
+        return bool(self._rng.random() < trust**_TRUST_POWER)
 
     def _fitted(self, observations: Observations) -> CurveModel:
         """Fit the model with the prior, or without where the observations have none.
@@ -611,7 +612,7 @@ def _advance(
         number = None if value is None else float(value)
     except StopIteration:
         searcher.end(trial)
-    except Exception as error:
+    except Exception as error:  # a person's `evaluate`
         if isinstance(error, _NoIteratorError) and trial.number == 0:
             raise  # no training will be another's: better told at once than after the whole budget
         searcher.fail(trial, _in_a_line(error), out_of_memory=is_out_of_memory(error))
@@ -642,7 +643,7 @@ def _close(searcher: Searcher, number: int, generator: Iterator[float]) -> None:
         return
     try:
         close()
-    except Exception as error:
+    except Exception as error:  # a person's `evaluate`
         searcher.remark(searcher.trials[number], f"closing it raised {_in_a_line(error)}")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from fusetune.errors import InvalidValueError
@@ -86,14 +87,15 @@ class Factor:
         width = _DIGITS - _magnitude(self.high - self.low)
         return max(width, _DIGITS - 1 - _magnitude(size)) if size else width
 
-    def spread(self, shares: np.ndarray) -> np.ndarray:
+    def spread(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn numbers in [0, 1) into coordinates: the choices in equal parts, or the range."""
         if self.values:
-            return self.coordinates[(shares * len(self.values)).astype(int)]
+            chosen: NDArray[np.float64] = self.coordinates[(shares * len(self.values)).astype(int)]
+            return chosen
         bottom, top = self.coordinate(self.low), self.coordinate(self.high)
         return self.snap(bottom + shares * (top - bottom))
 
-    def snap(self, coordinates: np.ndarray) -> np.ndarray:
+    def snap(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the coordinates of the values nearest to the given ones."""
         bottom, top = self.coordinate(self.low), self.coordinate(self.high)
         clipped = np.clip(coordinates, bottom, top)

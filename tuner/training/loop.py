@@ -116,7 +116,8 @@ def train(
         try:
             next(epochs)
         except StopIteration as end:
-            return end.value
+            training: Training = end.value
+            return training
 
 
 def train_epochs(setup: TrainingSetup) -> Generator[dict[str, float | None], str | None, Training]:

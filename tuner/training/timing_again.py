@@ -92,7 +92,7 @@ def time_again(
                 if (timed.contention.missing or 0.0) < (epoch.contention.missing or 0.0):
                     found.append(timed)
             step.drop_gradients()
-    except Exception as error:
+    except Exception as error:  # a person's model, where memory may run out in any class of error
         if not is_out_of_memory(error):
             raise
     return found
