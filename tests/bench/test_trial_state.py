@@ -275,7 +275,7 @@ def test_a_limit_that_cannot_be_raised_again_costs_the_worker(
         given[number] = limits
 
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    (told,) = state.put_back().stays
+    (told,) = state.put_back().replaced_for
     assert told.startswith("RLIMIT_NOFILE: ")
     assert given[resource.RLIMIT_NOFILE] == (60, 60)  # as far up as it goes
 
