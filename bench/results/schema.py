@@ -134,6 +134,7 @@ class Run(_Open):
     """The content of run.json."""
 
     schema_version: Index
+    run_id: str | None = None
     kind: str = "run"
     options: dict[str, Plain] = {}
     spec: _Spec | None = None
@@ -141,6 +142,7 @@ class Run(_Open):
     overrides: list[str] | None = None
     profile: str | None = None
     profile_changes: list[str] | None = None
+    command: list[str] | None = None
     baseline: Factors | None = None
     trials: Index | None = None
     same: list[str] | None = None
@@ -155,7 +157,6 @@ class Run(_Open):
     commit: str | None = None
     dirty: bool | None = None
     started: str | None = None
-    threads: _Threads | None = None
 
 
 class _NamedSpec(_Spec):
