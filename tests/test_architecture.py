@@ -138,6 +138,42 @@ def test_no_file_sits_beside_eight_others_with_its_prefix() -> None:
         assert max(prefixes.values()) <= 8, folder
 
 
+# torch.optim's own signatures, and the two calls whose keywords are what a person writes.
+MANY_PARAMETERS = {
+    "fusetune.kernels.optimizers.adam.FusedAdam.__init__",
+    "fusetune.kernels.optimizers.adam.FusedAdamW.__init__",
+    "fusetune.kernels.optimizers.sgd.FusedSGD.__init__",
+    "fusetune.tuner.learning_rate.range.lr_range_test",
+    "fusetune.tuner.training.loop.train",
+}
+
+
+def functions(node: ast.AST, name: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield the Python functions in a tree with their dotted names. Triton's kernels have their own reasons."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            inner = f"{name}.{child.name}"
+            if isinstance(child, ast.FunctionDef) and "jit" not in "".join(
+                map(ast.unparse, child.decorator_list)
+            ):
+                yield inner, child
+            yield from functions(child, inner)
+        else:
+            yield from functions(child, name)
+
+
+def test_ten_values_are_a_dataclass_and_no_list_of_parameters() -> None:
+    many = set()
+    for module in MODULES:
+        for name, function in functions(tree_of(module), module):
+            taken = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+            # A command takes one parameter for each of its options.
+            if len(taken) >= 10 and not module.startswith("fusetune.bench.cli."):
+                many.add(name)
+    assert many - MANY_PARAMETERS == set()
+    assert many >= MANY_PARAMETERS, "a name on the list needs no exception"
+
+
 def test_files_have_telling_names() -> None:
     names = {path.stem for folder in (*FOLDERS, "src", "tests") for path in (ROOT / folder).rglob("*.py")}
     assert not names & FORBIDDEN_NAMES

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from fusetune.bench import catalog
-from fusetune.bench.cli.commands import commands
+from fusetune.bench.cli.program import commands
 from fusetune.bench.results.records import STATUSES
 from fusetune.bench.spec.spec import SECTIONS, RandomDesign, Spec
 from fusetune.tuner.schedules.table import SCHEDULES

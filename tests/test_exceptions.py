@@ -23,8 +23,8 @@ FOREIGN_CODE = {
     "tuner/batch_size/largest.py: _probed": "the probe",
     "tuner/memory/predict.py: trace_memory": "the model, on fake tensors and for real",
     "tuner/memory/trace.py: _build": "the model's constructor",
-    "tuner/search/searcher.py: _advance": "evaluate",
-    "tuner/search/searcher.py: _close": "evaluate",
+    "tuner/search/budget.py: _advance": "evaluate",
+    "tuner/search/budget.py: _close": "evaluate",
     "tuner/training/timing_again.py: time_again": "the model",
 }
 # What ends a process or a thread, and hands on what it was ended by.

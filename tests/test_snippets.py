@@ -28,7 +28,7 @@ import pytest
 import yaml
 from torch._inductor import config as inductor_config
 
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.cli import program as cli
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.spec.design import check_factors, expand
 from fusetune.bench.spec.spec import Spec

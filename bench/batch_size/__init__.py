@@ -1,43 +1,30 @@
-"""`bench batch-size`: the largest batch under a byte limit, what each size is worth, and one recommendation."""
+"""`bench batch-size`: the largest batch under a byte limit, what each size is worth, one recommendation, its report."""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.batch_size.accelerators import ACCELERATORS, accelerator
+    from fusetune.bench.batch_size.accelerators import accelerator
     from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
-    from fusetune.bench.batch_size.measurements import (
-        Measurements,
-        measure_batch_sizes,
-        study_as_dict,
-        study_measurements,
-    )
-    from fusetune.bench.batch_size.study import (
-        BATCH_SIZE,
-        BatchSizeStudy,
-        ConfigurationStudy,
-        SizeRow,
-        search_batch_sizes,
-        study_batch_sizes,
-        with_limits,
-    )
+    from fusetune.bench.batch_size.measurements import measure_batch_sizes, study_measured
+    from fusetune.bench.batch_size.plot import draw_batch_size
+    from fusetune.bench.batch_size.probe import run_job
+    from fusetune.bench.batch_size.report import known_so_far, show_batch_sizes
+    from fusetune.bench.batch_size.study import search_batch_sizes, study_batch_sizes, with_limits
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
-    "ACCELERATORS",
-    "BATCH_SIZE",
-    "BatchSizeStudy",
-    "ConfigurationStudy",
-    "Measurements",
-    "SizeRow",
     "accelerator",
+    "draw_batch_size",
     "find_rate_run",
     "find_target_run",
+    "known_so_far",
     "measure_batch_sizes",
+    "run_job",
     "search_batch_sizes",
-    "study_as_dict",
+    "show_batch_sizes",
     "study_batch_sizes",
-    "study_measurements",
+    "study_measured",
     "with_limits",
 ]

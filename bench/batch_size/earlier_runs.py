@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.kinds import LR_RANGE, TRAINING
 from fusetune.bench.results import (
     EarlierRangeTests,
     EarlierTrainings,
@@ -18,13 +19,13 @@ from fusetune.bench.results import (
     SizeToTarget,
     find_run,
 )
-from fusetune.bench.spec import freeze, named_levels
+from fusetune.bench.spec import by_field, freeze, name_of, named_levels
 from fusetune.bench.workloads import differences
 from fusetune.tuner.learning_rate import LEAST_SIZES
 
-_SIZE_FACTORS = ("batch_size", "train.batch_size")
+_SIZE = "train.batch_size"
 # Of configurations that differ in these only, a batch size is judged by the one that suits it best.
-_RATE_FACTORS = ("base_lr", "train.base_lr")
+_RATE = "train.base_lr"
 # A run that has another of these is a run of something else; of `train`, these do not count.
 _SAME = ("data", "model", "train", "target")
 _FREE = ("batch_size", "base_lr", "implementation", "compile", "foreach", "fused")
@@ -61,12 +62,12 @@ def find_rate_run(
             _fixed(name, theirs, _FREE_IN_RANGE_TEST) == _fixed(name, spec, _FREE_IN_RANGE_TEST)
             for name in _SAME_RANGE_TEST
         )
-        if directory.run["kind"] != "lr-range" or not same or _other_data(directory.run, fingerprint):
+        if directory.run["kind"] != LR_RANGE.name or not same or _other_data(directory.run, fingerprint):
             continue
         rows = tuple(
             RateAtSize(_size(record.factors), record.values["range_lr"], record.factors)
             for record in directory.records()[0]
-            if "range_lr" in record.values and any(name in record.factors for name in _SIZE_FACTORS)
+            if "range_lr" in record.values and _SIZE in by_field(record.factors)
         )
         if len({row.batch_size for row in rows}) >= LEAST_SIZES:
             return EarlierRangeTests(str(directory.path), directory.run.get("baseline") or {}, rows)
@@ -122,7 +123,7 @@ def _readable_runs(parent: Path) -> Iterator[RunDirectory]:
 
 def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     """Say why a run cannot tell how steps to the target depend on the batch size; empty where it can."""
-    if run["kind"] != "run":
+    if run["kind"] != TRAINING.name:
         return f"is a run of the kind '{run['kind']}', which trains nothing to a target"
     theirs = run["spec"]
     different = [name for name in _SAME if _fixed(name, theirs, _FREE) != _fixed(name, spec, _FREE)]
@@ -130,7 +131,7 @@ def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
         return f"has another {' and '.join(different)}"
     if not theirs.get("target"):
         return "has no target"
-    if not any(name in named_levels(theirs) for name in _SIZE_FACTORS):
+    if name_of(_SIZE, named_levels(theirs)) is None:
         return "did not vary the batch size"
     return ""
 
@@ -183,11 +184,10 @@ def _row(records: Sequence[Record], accumulation_steps: int) -> SizeToTarget:
     """Sum up the trainings of one configuration."""
     factors = records[0].factors
     size = _size(factors)
-    named = factors.get("train.accumulation_steps", accumulation_steps)
     reached = [record for record in records if "steps_to_target" in record.values]
     return SizeToTarget(
         batch_size=size,
-        samples_per_step=size * int(factors.get("accumulation_steps", named)),
+        samples_per_step=size * int(by_field(factors).get("train.accumulation_steps", accumulation_steps)),
         factors=factors,
         n=len(records),
         steps=tuple(record.values["steps_to_target"] for record in reached),
@@ -197,17 +197,18 @@ def _row(records: Sequence[Record], accumulation_steps: int) -> SizeToTarget:
 
 def _size(factors: Mapping[str, Any]) -> int:
     """Return the batch size of a record that varied it."""
-    return next(int(factors[name]) for name in _SIZE_FACTORS if name in factors)
+    return int(by_field(factors)[_SIZE])
 
 
 def _agree(factors: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     """Tell whether a record's factors, but for batch size and rate, are those expected."""
-    return all(freeze(expected.get(name, value)) == freeze(value) for name, value in _others(factors).items())
+    wanted = by_field(expected)
+    return all(freeze(wanted.get(field, value)) == freeze(value) for field, value in _others(factors).items())
 
 
 def _others(factors: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the factors but for batch size and learning rate."""
-    return {name: value for name, value in factors.items() if name not in (*_SIZE_FACTORS, *_RATE_FACTORS)}
+    """Return the values by field, but for batch size and learning rate."""
+    return {field: value for field, value in by_field(factors).items() if field not in (_SIZE, _RATE)}
 
 
 def _key(factors: Mapping[str, Any]) -> str:

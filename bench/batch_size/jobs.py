@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from fusetune.bench.errors import InputError
-from fusetune.bench.results import AutoRate, NormsAlongTraining, NormsAtEpoch, Record, StepTimes
-from fusetune.bench.run import (
-    OptimizerMaker,
-    make_batches,
-    make_step,
-    prepare_data,
-    ready_model,
-    resolve_auto,
-    training_plan,
-    with_base_lr,
-)
+from fusetune.bench.results import NormsAlongTraining, NormsAtEpoch, Record, StepTimes
+from fusetune.bench.run import assemble, make_step, with_any_rate
 from fusetune.bench.spec import AUTO, Trial
 from fusetune.bench.workers import WorkerContext
 from fusetune.errors import InvalidValueError
@@ -25,8 +14,6 @@ from fusetune.tuner.measure import Stopwatch
 # A big batch for the noise scale: beyond this more repeats tell more than more samples.
 MOST_SAMPLES = 1024
 MOST_SMALL = 32
-# Of a model that is built before its rate is known.
-ANY_LR = 1e-3
 # At least so many small batches make a big one; fewer see little of the noise.
 LEAST_PARTS = 4
 
@@ -37,9 +24,7 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
     Returns:
         a record whose outcome is `StepTimes`.
     """
-    data = prepare_data(trial, context)
-    batches, _, _ = make_batches(trial, data, context.device)
-    make = make_step(trial, context, batches)
+    make = make_step(assemble(trial, context))
     measured = measure_step_times(
         {size: make(size) for size in trial.options["sizes"]}, stopwatch=Stopwatch(context.device)
     )
@@ -59,27 +44,25 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     Raises:
         ValueError: too few samples to tell noise from gradient.
     """
-    data = prepare_data(trial, context)
-    batches, _, _ = make_batches(trial, data, context.device)
-    spec = trial.spec
-    chosen: AutoRate | None = None
-    note = ""
     epochs = trial.options["noise_epochs"]
-    if spec.train.base_lr == AUTO:
-        trial = dataclasses.replace(trial, spec=with_base_lr(spec, ANY_LR))
-        try:
-            spec, chosen = resolve_auto(spec, ready_model(trial, context, batches), batches, trial.seed)
-        except InputError as error:
-            spec, epochs = trial.spec, [0]
-            note = f"before training only: {error}"
-        else:
-            note = f"measured at base_lr {spec.train.base_lr:.3g}, which auto found"
-    small, big = pair_sizes(spec.train.batch_size, batches.samples)
+    note = ""
+    try:
+        workload = assemble(trial, context)
+    except InputError as error:
+        if trial.spec.train.base_lr != AUTO:
+            raise
+        note = f"before training only: {error}"
+    if note:
+        workload, epochs = assemble(with_any_rate(trial), context), [0]
+    elif workload.chosen_lr is not None:
+        note = f"measured at base_lr {workload.spec.train.base_lr:.3g}, which auto found"
+    batches = workload.data.training
+    small, big = pair_sizes(workload.spec.train.batch_size, batches.samples)
     points = norms_along_training(
-        ready_model(trial, context, batches),
-        OptimizerMaker(spec),
+        workload.model,
+        workload.make_optimizer,
         batches,
-        plan=training_plan(spec, len(batches)),
+        plan=workload.plan,
         epochs=epochs,
         small=small,
         big=big,
@@ -98,7 +81,7 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
         ),
         batches.samples,
         note,
-        chosen,
+        workload.chosen_lr,
     )
     return Record(trial.id, trial.factors, trial.seed, "ok", outcome=outcome)
 

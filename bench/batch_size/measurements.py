@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusetune.bench.batch_size.earlier_runs import range_tests_of, trainings_of
-from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
+from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, study_batch_sizes
 from fusetune.bench.results import (
     EarlierRangeTests,
     EarlierTrainings,
@@ -29,7 +29,7 @@ from fusetune.bench.results import (
     ThroughputOutcome,
 )
 from fusetune.bench.run import RunPlan, measure_threads, most_threads
-from fusetune.bench.spec import Trial
+from fusetune.bench.spec import Trial, by_field
 from fusetune.bench.stats import configuration_label
 from fusetune.bench.workers import WorkerExecutor
 from fusetune.tuner.batch_size import (
@@ -118,12 +118,19 @@ class Measurements:
         return content
 
 
-def study_as_dict(study: BatchSizeStudy, measurements: Sequence[Measurements]) -> dict[str, Any]:
-    """Return the JSON object that `--json` prints: the study, with each configuration's measurements in it."""
-    content = study.as_dict()
-    for configuration, measured in zip(content["configurations"], measurements, strict=True):
-        configuration["measurements"] = measured.as_dict()
-    return content
+@dataclass(frozen=True)
+class MeasuredStudy:
+    """All that the records of a run say: what fits, and for each configuration what else was measured."""
+
+    study: BatchSizeStudy
+    measurements: tuple[Measurements, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `--json` prints: the study, with each configuration's measurements in it."""
+        content = self.study.as_dict()
+        for configuration, measured in zip(content["configurations"], self.measurements, strict=True):
+            configuration["measurements"] = measured.as_dict()
+        return content
 
 
 def measure_batch_sizes(
@@ -283,6 +290,18 @@ def _earlier_record(trial: Trial, name: str, earlier: EarlierTrainings | Earlier
     return Record(f"{trial.id},{name}", trial.factors, trial.seed, "ok", outcome=earlier)
 
 
+def study_measured(run: Mapping[str, Any], records: Sequence[Record], directory: str | None) -> MeasuredStudy:
+    """Sum up all records of a run: the batches that fit, what was measured, and a recommendation.
+
+    Args:
+        run: the content of run.json.
+        records: of the run.
+        directory: where they are.
+    """
+    study = study_batch_sizes(run, records, directory)
+    return MeasuredStudy(study, tuple(study_measurements(study, records)))
+
+
 def study_measurements(study: BatchSizeStudy, records: Iterable[Record]) -> list[Measurements]:
     """Sum up the measurements of every configuration, and recommend a batch size.
 
@@ -354,8 +373,7 @@ def _measurements(
 def _accumulation_steps(run: Mapping[str, Any], configuration: ConfigurationStudy) -> int:
     """Return the forwards in a step of a configuration."""
     default = run["spec"].get("train", {}).get("accumulation_steps", 1)
-    named = configuration.factors.get("train.accumulation_steps", default)
-    return int(configuration.factors.get("accumulation_steps", named))
+    return int(by_field(configuration.factors).get("train.accumulation_steps", default))
 
 
 def _failure(record: Record) -> str:

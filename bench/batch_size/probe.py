@@ -13,21 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from fusetune.bench.batch_size.accelerators import Accelerator, accelerator
-from fusetune.bench.batch_size.jobs import ANY_LR, measure_noise, time_steps
+from fusetune.bench.batch_size.jobs import measure_noise, time_steps
 from fusetune.bench.results import MemoryPrediction, MemoryProbe, Record, SimulatedBatch, Status
 from fusetune.bench.run import (
     EVALUATION_BATCHES,
+    DataSets,
     OptimizerMaker,
-    PreparedData,
-    fuse_activations,
-    make_batches,
+    assemble,
+    load_sets,
     make_model,
-    prepare_data,
     rehearse_trial,
-    training_plan,
-    with_base_lr,
+    with_any_rate,
 )
-from fusetune.bench.spec import AUTO, Trial
+from fusetune.bench.spec import Trial
 from fusetune.bench.workers import (
     SOURCE_NAMES,
     OnProgress,
@@ -81,8 +79,8 @@ def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Re
         Whatever the model's own code raises, out of memory included: the worker turns it into a record.
     """
     # No rate changes what a step takes, in bytes or in seconds. The noise along a training needs the true one.
-    if trial.spec.train.base_lr == AUTO and trial.options.get("job") != "noise":
-        trial = dataclasses.replace(trial, spec=with_base_lr(trial.spec, ANY_LR))
+    if trial.options.get("job") != "noise":
+        trial = with_any_rate(trial)
     if trial.rehearsal:
         return rehearse_trial(trial, context)
     return JOBS[trial.options["job"]](trial, context)
@@ -93,11 +91,11 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
     card = accelerator(trial.options["device"]) if trial.options.get("device") else None
     settle_footprint(context.device)
     before_bytes = measure_footprint(context.device).address_space_bytes
-    data = prepare_data(trial, context)
-    batches, validation, test = make_batches(trial, data, context.device)
+    data = load_sets(trial, context)
+    batches, validation, test = data.batches
     loading_bytes = measure_footprint(context.device).address_space_bytes - before_bytes
     on_cuda = card is not None or context.device.startswith("cuda")
-    work = _work(trial, data, (batches, validation, test), context, card)
+    work = _work(trial, data, context, card)
     memory = trace_memory(
         work,
         device=context.device,
@@ -130,8 +128,7 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
 
 def _work(
     trial: Trial,
-    data: PreparedData,
-    sets: tuple[Batches, Batches, Batches],
+    data: DataSets,
     context: WorkerContext,
     card: Accelerator | None,
 ) -> StepWork:
@@ -139,7 +136,7 @@ def _work(
     spec = trial.spec
     section = spec.train.model_copy(update={"implementation": "torch"})
     make_optimizer = OptimizerMaker(spec.model_copy(update={"train": section}))
-    batches, validation, _ = sets
+    batches, validation, _ = data.batches
 
     def make_batch(size: int) -> tuple[Tensor, Tensor]:
         return next(iter(_resized(batches, size).epoch(0)))
@@ -169,7 +166,9 @@ def _work(
         precision=precision,
         memory_format=memory_format,
         foreach=card is not None,
-        resident=tuple(value for each in sets for value in vars(each).values() if isinstance(value, Tensor)),
+        resident=tuple(
+            value for each in data.batches for value in vars(each).values() if isinstance(value, Tensor)
+        ),
     )
 
 
@@ -180,7 +179,7 @@ def _resized(batches: Batches, size: int) -> Batches:
     return twin
 
 
-def _array_bytes(data: PreparedData, tensors: tuple[Tensor, ...]) -> int:
+def _array_bytes(data: DataSets, tensors: tuple[Tensor, ...]) -> int:
     """Return the bytes of the loaded arrays that no tensor shares."""
     shared = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     arrays = [value for value in vars(data.splits).values() if isinstance(value, np.ndarray)]
@@ -226,22 +225,17 @@ def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> SimulatedBa
 
 def _probe(trial: Trial, context: WorkerContext) -> Record:
     """Train some steps and evaluate at the trial's batch size, and say what that needed."""
-    spec = trial.spec
     resident_before_bytes = resident_bytes()
-    data = prepare_data(trial, context)
-    torch.manual_seed(trial.seed)
-    model = make_model(spec, data.splits)
-    batches, validation, test = make_batches(trial, data, context.device)
-    if spec.train.implementation == "fused":
-        fuse_activations(spec, model, context)
-    plan = dataclasses.replace(training_plan(spec, len(batches)), epochs=1)
+    workload = assemble(trial, context)
+    batches, validation, test = workload.data.batches
+    steps = PROBE_STEPS * trial.spec.train.accumulation_steps
     peak_memory = PeakMemory(context.device, footprint_bytes=resident_before_bytes)
     with address_space_peak() as address_space_peak_bytes:
         training = train(
-            model,
-            OptimizerMaker(spec),
-            FirstBatches(batches, PROBE_STEPS * spec.train.accumulation_steps),
-            plan=plan,
+            workload.model,
+            workload.make_optimizer,
+            FirstBatches(batches, steps),
+            plan=dataclasses.replace(workload.plan, epochs=1),
             validation=FirstBatches(validation, 1),
             test=FirstBatches(test, 1),
             peak_memory=peak_memory,
@@ -254,7 +248,7 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
     if not context.device.startswith("cuda"):
         # What the heap kept of the start-up serves the training, and the address space then grows by less than it took.
         values["needed_bytes"] = max(
-            values["needed_bytes"], float(_tensor_bytes(model, (batches, validation, test)))
+            values["needed_bytes"], float(_tensor_bytes(workload.model, workload.data.batches))
         )
     if context.memory.limit_bytes is not None:
         values["limit_bytes"] = float(context.memory.limit_bytes)

@@ -23,8 +23,8 @@ from fusetune.bench.results import (
     RehearsalOutcome,
     RunDirectory,
 )
-from fusetune.bench.run import Kind, RunPlan, named
-from fusetune.bench.spec import LoadedSpec, Trial, freeze, without_factors
+from fusetune.bench.run import RunPlan, named
+from fusetune.bench.spec import LoadedSpec, Trial, field_of, freeze, without_factors
 from fusetune.bench.stats import Caveat, caveats_of, configuration_label
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import WorkerExecutor
@@ -38,7 +38,6 @@ from fusetune.tuner.batch_size import (
 )
 from fusetune.tuner.memory import StepMemory
 
-BATCH_SIZE = Kind("batch-size", "fusetune.bench.batch_size.probe:run_job")
 _FACTOR = "batch_size"
 _STATUS_WORDS = {"ok": "fits", "out_of_memory": "does not fit"}
 
@@ -163,8 +162,7 @@ def with_limits(
         raise InputError(
             "--memory", "is missing, and the spec has no limits.memory", to_do="Add it, like --memory 8GiB"
         )
-    batch_keys = {_FACTOR, f"train.{_FACTOR}"}
-    spec = without_factors(spec, lambda key: not grid or key in batch_keys)
+    spec = without_factors(spec, lambda key: not grid or field_of(key) == "train.batch_size")
     limits = spec.limits.model_copy(update={"memory": limit})
     section = spec.train.model_copy(update={"batch_size": 1})
     changes = {"limits": limits, "seeds": spec.seeds[:1], "train": section}

@@ -29,7 +29,6 @@ from fusetune.bench.machine import (
     usable_cores,
     versions,
 )
-from fusetune.bench.stats import counted
 from fusetune.bench.units import format_bytes
 from fusetune.bench.user_cache import NO_HOME, user_cache
 from fusetune.bench.workers import why_not_enforced
@@ -258,7 +257,7 @@ def check_load(load: float | None, processes: list[BusyProcess] | None, cores: i
         >>> check_load(0.1, [], 2).state, check_load(2.0, [BusyProcess(7, "python", 1.9)], 2).state
         ('ok', 'note')
     """
-    averages = "" if load is None else f"load {load:.1f} on {counted(cores, 'core')}"
+    averages = "" if load is None else f"load {load:.1f} on {cores} core{'' if cores == 1 else 's'}"
     if processes is None:
         detail = averages or "not known"
         busy = load is not None and load > cores / 2

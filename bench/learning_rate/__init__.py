@@ -1,14 +1,12 @@
-"""`bench lr-range` and `base_lr: auto`."""
+"""`bench lr-range`: range tests in workers, what they come to, its report and pictures."""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.learning_rate.report import show_learning_rates
     from fusetune.bench.learning_rate.study import (
-        LR_RANGE,
-        MOST_SPREAD,
-        LRStudy,
-        Tested,
+        run_lr_range,
         study_learning_rates,
         with_swept_factors,
     )
@@ -16,10 +14,8 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
-    "LR_RANGE",
-    "MOST_SPREAD",
-    "LRStudy",
-    "Tested",
+    "run_lr_range",
+    "show_learning_rates",
     "study_learning_rates",
     "with_swept_factors",
 ]

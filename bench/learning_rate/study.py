@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fusetune.bench.results import RangeTestOutcome, Record
-from fusetune.bench.run import Kind
 from fusetune.bench.spec import (
     LoadedSpec,
-    Spec,
     Trial,
-    factor_path,
+    field_of,
     key_id,
+    name_of,
     named_levels,
     value_label,
     varied,
@@ -26,15 +25,13 @@ from fusetune.bench.stats import Caveat, caveats_of
 from fusetune.tuner.learning_rate import LEAST_SIZES, LRScaling, fit_lr_scaling
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from fusetune.bench.run import Workload
     from fusetune.bench.workers import OnProgress, WorkerContext
     from fusetune.tuner.learning_rate import Confirmation, LRRange
-    from fusetune.tuner.training import Batches
 
-LR_RANGE = Kind("lr-range", "fusetune.bench.learning_rate.study:run_lr_range")
 # A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
 _NO_FACTORS = (("train", "base_lr"), ("train", "schedule"))
+_SIZE = "train.batch_size"
 # A suggestion known less well than this is no point for a fit.
 MOST_SPREAD = 30.0
 _LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
@@ -43,7 +40,7 @@ _LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
 def with_swept_factors(loaded: LoadedSpec, *, all_seeds: bool) -> tuple[LoadedSpec, list[str]]:
     """Leave out the factors that a range test does not vary, and all seeds but the first; say what was left out."""
     spec = loaded.spec
-    dropped = [key for key in varied(spec) if factor_path(key, spec)[:2] in _NO_FACTORS]
+    dropped = [key for key in varied(spec) if tuple(field_of(key).split(".")[:2]) in _NO_FACTORS]
     spec = without_factors(spec, dropped.__contains__)
     seeds = spec.seeds if all_seeds else spec.seeds[:1]
     notes = []
@@ -60,16 +57,7 @@ def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) 
 
     The options of the trial are lr_min, lr_max, steps, repeats, mode, validation and confirm.
     """
-    import torch
-
-    from fusetune.bench.run import (
-        find_learning_rate,
-        make_batches,
-        make_model,
-        place_model,
-        prepare_data,
-        rehearse_trial,
-    )
+    from fusetune.bench.run import build_workload, find_learning_rate, rehearse_trial
 
     if trial.rehearsal:
         return rehearse_trial(trial, context)
@@ -78,46 +66,36 @@ def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) 
     confirming, judge_validation = options.pop("confirm"), options.pop("validation")
     del options["all_seeds"]  # decided which trials there are
     on_progress({"phase": "data"})
-    data = prepare_data(trial, context)
-    torch.manual_seed(trial.seed)
-    model = make_model(trial.spec, data.splits)
-    batches, validation, _ = make_batches(trial, data, context.device)
-    place_model(model, batches)
+    workload = build_workload(trial, context)
+    workload.place()
     on_progress({"phase": f"sweeping the rate, {options['repeats']} x {options['steps']} steps"})
-    found = find_learning_rate(
-        trial.spec, model, batches, trial.seed, validation=validation if judge_validation else None, **options
-    )
+    judged = workload.data.validation if judge_validation else None
+    found = find_learning_rate(workload, validation=judged, **options)
     confirmation = None
     if confirming and found.suggestion is not None:
         on_progress({"phase": f"training briefly around {found.suggestion:.3g}"})
-        confirmation = _confirm(trial.spec, model, batches, validation, trial.seed, found)
+        confirmation = _confirm(workload, found)
     return _record(trial, context, found, confirmation, time.perf_counter() - started_s)
 
 
-def _confirm(
-    spec: Spec, model: nn.Module, batches: Batches, validation: Batches, seed: int, found: LRRange
-) -> Confirmation:
+def _confirm(workload: Workload, found: LRRange) -> Confirmation:
     """Train for about an epoch at rates around the suggestion."""
-    from fusetune.bench.run import OptimizerMaker, training_loss
-    from fusetune.tuner.learning_rate import StepSettings, candidates, confirm
+    from fusetune.tuner.learning_rate import StepSettings, candidates_around, confirm
     from fusetune.tuner.training import resolve_precision
 
-    section = spec.train
-    epoch = len(batches) // section.accumulation_steps
-    settings = StepSettings(
-        section.accumulation_steps, section.grad_clip, resolve_precision(section.precision, batches.device)
-    )
+    section, data = workload.spec.train, workload.data
+    epoch = len(data.training) // section.accumulation_steps
+    precision = resolve_precision(section.precision, data.training.device)
     return confirm(
-        model,
-        OptimizerMaker(spec).at,
-        training_loss(spec),
-        batches,
-        validation,
-        candidates(found),
+        workload.model,
+        workload.make_optimizer.at,
+        workload.loss_fn,
+        data.training,
+        data.validation,
+        candidates_around(found),
         steps=min(max(epoch, _LEAST_CONFIRM_STEPS), _MOST_CONFIRM_STEPS),
-        suggested=found.suggestion,
-        seed=seed,
-        settings=settings,
+        seed=workload.seed,
+        settings=StepSettings(section.accumulation_steps, section.grad_clip, precision),
     )
 
 
@@ -274,7 +252,7 @@ def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], dire
 
 def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LRScaling | str]:
     """Fit a power law for each combination of the other factors."""
-    key = next((key for key in ("batch_size", "train.batch_size") if key in named_levels(run["spec"])), None)
+    key = name_of(_SIZE, named_levels(run["spec"]))
     if key is None:
         return {}
     groups: dict[str, list[Record]] = {}

@@ -1,29 +1,23 @@
-"""What a person sees: live progress, reports and plots. Everything it prints was computed elsewhere."""
+"""What a person sees of every run: live progress, names, caveats, and the report of `bench run`.
+
+Everything that is printed was computed elsewhere. The reports of other kinds of runs are in their rooms.
+"""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.report.batch_size import known_so_far, render_batch_size
-    from fusetune.bench.report.batch_size_plot import draw_batch_size
+    from fusetune.bench.report.caveats import banner, caveat_lines
+    from fusetune.bench.report.comparison import show_run
     from fusetune.bench.report.live import Progress
-    from fusetune.bench.report.lr_plot import draw_lr_range
-    from fusetune.bench.report.lr_range import render_lr_range, render_pictures
     from fusetune.bench.report.names import render_names
-    from fusetune.bench.report.search import render_search
-    from fusetune.bench.report.terminal import render_run
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "Progress",
-    "draw_batch_size",
-    "draw_lr_range",
-    "known_so_far",
-    "render_batch_size",
-    "render_lr_range",
+    "banner",
+    "caveat_lines",
     "render_names",
-    "render_pictures",
-    "render_run",
-    "render_search",
+    "show_run",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,12 +72,10 @@ class Progress:
         self._durations_s: list[float] = []
         self._in_flight: dict[str, _InFlight] = {}
 
-    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None:
-        """Begin: `total` trials planned, `done` of them recorded before; `banner` lines are printed first."""
+    def start(self, total: int, done: int) -> None:
+        """Begin: `total` trials planned, `done` of them recorded before."""
         with self._lock:
             self._total, self._done, self._started_s = total, done, self._clock()
-        for line in banner:
-            self._print(Text(line))
         before = f", {done} of them recorded before" if done else ""
         self._print(Text(f"{total} trials{before}"))
         if self._console.is_terminal and not self._console.is_dumb_terminal:

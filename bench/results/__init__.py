@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TrainingOutcome,
         WorkerEvents,
     )
-    from fusetune.bench.results.pictures import Pictures
+    from fusetune.bench.results.pictures import Pictures, picture_text
     from fusetune.bench.results.records import STATUSES, Record, Status
     from fusetune.bench.results.schema import as_written, check_records, check_reportable
 else:
@@ -69,4 +69,5 @@ __all__ = [
     "check_records",
     "check_reportable",
     "find_run",
+    "picture_text",
 ]

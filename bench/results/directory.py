@@ -21,22 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import RunDirectoryError, unusable
-from fusetune.bench.invocation import invocation
+from fusetune.bench.kinds import TRAINING, kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.records import SCHEMA_VERSION, Record
 from fusetune.bench.results.schema import LaterVersionError, check_run, record_of, version_of
 from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 from fusetune.bench.spec import difference
+from fusetune.bench.terminal import invocation
 from fusetune.errors import InvalidValueError
 
 # What run.json says where nothing else is given; the first ones held trainings only, and did not say so.
-_ORDINARY: dict[str, Any] = {"kind": "run", "options": {}}
+_ORDINARY: dict[str, Any] = {"kind": TRAINING.name, "options": {}}
 _RUN = "run.json"
 _RECORDS = "records.jsonl"
 _LOCK = "lock"
-# The command that continues a run of each kind that can be continued.
-_RESUMED_BY = {"run": "run", "search": "run", "lr-range": "lr-range"}
 _ATTEMPTS = 20
 
 
@@ -143,7 +142,8 @@ class RunDirectory:
     @property
     def resume_command(self) -> str | None:
         """The command that continues the run; None for a kind of run that begins anew each time."""
-        command = _RESUMED_BY.get(str(self.run.get("kind")))
+        kind = kind_of(self.run)
+        command = kind.resumed_by if kind else None
         return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}"
 
     def __enter__(self) -> RunDirectory:

@@ -25,7 +25,7 @@ from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results.faults import bounded, first_fault
 from fusetune.bench.results.first_version import second_version
 from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
-from fusetune.bench.spec import named_levels
+from fusetune.bench.spec import field_of, named_levels
 from fusetune.errors import InvalidValueError
 from fusetune.tuner.training import Target
 
@@ -306,14 +306,14 @@ _TOGETHER = (
     ("lr_interval_low", "lr_interval_high"),
 )
 # Factors with which reports calculate.
-_COUNTED = ("batch_size", "accumulation_steps")
+_COUNTED = ("train.batch_size", "train.accumulation_steps")
 
 
 def _countable(factors: dict[str, Any]) -> dict[str, Any]:
     """Take factors whose counts are counts."""
     for name, value in factors.items():
         is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
-        if name.removeprefix("train.") in _COUNTED and not is_count:
+        if field_of(name) in _COUNTED and not is_count:
             raise ValueError(f"{name} must be a whole number above 0")
     return factors
 

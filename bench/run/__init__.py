@@ -1,28 +1,15 @@
-"""The flow of `bench run`: plan, assembly, trial."""
+"""The flow of `bench run`: plan, workload, trial."""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.run.assembly import (
-        EVALUATION_BATCHES,
-        OptimizerMaker,
-        PreparedData,
-        fuse_activations,
-        make_batches,
-        make_model,
-        make_step,
-        prepare_data,
-        ready_model,
-        rehearse_trial,
-        training_plan,
-        with_base_lr,
-    )
-    from fusetune.bench.run.auto_lr import find_learning_rate, place_model, resolve_auto, training_loss
+    from fusetune.bench.run.assembly import assemble, make_step
+    from fusetune.bench.run.auto_lr import find_learning_rate, with_any_rate
+    from fusetune.bench.run.data_sets import EVALUATION_BATCHES, DataSets, load_sets
+    from fusetune.bench.run.optimizer_maker import OptimizerMaker
     from fusetune.bench.run.plan import (
-        TRAINING,
         Display,
-        Kind,
         RunPlan,
         make_plan,
         make_worker,
@@ -31,22 +18,24 @@ if TYPE_CHECKING:
         rehearse,
         run_trials,
     )
+    from fusetune.bench.run.rehearsal import rehearse_trial
     from fusetune.bench.run.threads import measure_threads, most_threads
     from fusetune.bench.run.trial import run_trial, trial_epochs
+    from fusetune.bench.run.workload import Workload, build_workload, make_model
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "EVALUATION_BATCHES",
-    "TRAINING",
+    "DataSets",
     "Display",
-    "Kind",
     "OptimizerMaker",
-    "PreparedData",
     "RunPlan",
+    "Workload",
+    "assemble",
+    "build_workload",
     "find_learning_rate",
-    "fuse_activations",
-    "make_batches",
+    "load_sets",
     "make_model",
     "make_plan",
     "make_step",
@@ -55,16 +44,10 @@ __all__ = [
     "most_threads",
     "named",
     "open_directory",
-    "place_model",
-    "prepare_data",
-    "ready_model",
     "rehearse",
     "rehearse_trial",
-    "resolve_auto",
     "run_trial",
     "run_trials",
-    "training_loss",
-    "training_plan",
     "trial_epochs",
-    "with_base_lr",
+    "with_any_rate",
 ]

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.kinds import TRAINING, Kind
 from fusetune.bench.machine import describe_machine, source_state, versions
 from fusetune.bench.results import Record, RecordKeeper, RehearsalOutcome, RunDirectory
 from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
-from fusetune.bench.stats import caveats_of
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
-from fusetune.bench.workloads import differences, fingerprint_all, locate
+from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
 
 # A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
 # time and this is killed: it loads the data before, and evaluates after.
@@ -35,26 +35,10 @@ NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
 Announce = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a run does with each of its trials.
-
-    Args:
-        name: stands in run.json; the report goes by it.
-        run_trial: `package.module:function` that a worker calls, see `bench.workers.worker.WorkerSetup`.
-    """
-
-    name: str
-    run_trial: str
-
-
-TRAINING = Kind("run", "fusetune.bench.run.trial:run_trial")
-
-
 class Display(Protocol):
     """Shows a run while it goes on."""
 
-    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None:
+    def start(self, total: int, done: int) -> None:
         """The run begins: `total` trials, `done` of them recorded before."""
 
     def message(self, text: str) -> None:
@@ -87,14 +71,6 @@ class RunPlan:
     setup: WorkerSetup
     hard_timeout_s: float | None
     jobs: int
-
-    @property
-    def banner(self) -> list[str]:
-        """What to say before the first trial: caveats, and the profile that was merged over the spec."""
-        lines = [caveat.sentence for caveat in caveats_of(self.run, [])]
-        if self.run["profile"]:
-            lines.append(f"profile {self.run['profile']}: {'; '.join(self.run['profile_changes'])}")
-        return lines
 
 
 def make_plan(
@@ -185,7 +161,7 @@ def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TR
     if limit_s is None:
         return None
     slow = any(trial.spec.train.compile or trial.spec.train.base_lr == AUTO for trial in trials)
-    long_s = LONG_GRACE_S if slow or kind.name not in ("run", "search") else 0.0
+    long_s = LONG_GRACE_S if slow or not kind.trains else 0.0
     return HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S + long_s
 
 
@@ -242,7 +218,7 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     keeper = RecordKeeper(plan.run, directory, done)
     have = {record.trial for record in done}
     missing = [trial for trial in plan.trials if trial.id not in have]
-    display.start(len(plan.trials), len(done), plan.banner)
+    display.start(len(plan.trials), len(done))
     if not missing:
         return keeper.records
     first = make_worker(plan, directory, 0)
@@ -440,16 +416,14 @@ def _locate_sources(
         data = trial.spec.data
         key = _data_key(data)
         if key not in sources:
-            sources[key] = locate(
+            request = DataRequest(
                 data.name,
                 stand_in=data.stand_in,
                 **({"options": data.factory_options} if data.factory else data.of_files),
                 factory=data.factory,
                 seed=data.seed,
-                spec_dir=spec_directory,
-                on_progress=on_download,
-                where=where,
             )
+            sources[key] = locate(request, spec_dir=spec_directory, on_progress=on_download, where=where)
     return sources
 
 

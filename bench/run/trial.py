@@ -10,24 +10,15 @@ from typing import Any, cast
 import torch
 
 from fusetune.bench.results import ContendedEpochs, Record, Status, TrainingOutcome
-from fusetune.bench.run.assembly import (
-    OptimizerMaker,
-    fuse_activations,
-    make_batches,
-    make_model,
-    make_target,
-    prepare_data,
-    rehearse_trial,
-    training_plan,
-)
-from fusetune.bench.run.auto_lr import resolve_auto
-from fusetune.bench.spec import Spec, Trial
+from fusetune.bench.run.assembly import assemble
+from fusetune.bench.run.rehearsal import rehearse_trial
+from fusetune.bench.run.workload import Workload
+from fusetune.bench.spec import Trial
 from fusetune.bench.workers import OnProgress, WorkerContext, settle_footprint
 from fusetune.tuner.diagnosis import LayerStatistics, diagnose
 from fusetune.tuner.measure import PeakMemory, resident_bytes, total
 from fusetune.tuner.memory import peak_tensor_bytes
 from fusetune.tuner.training import (
-    EarlyStop,
     Training,
     TrainingSetup,
     metrics_of,
@@ -72,51 +63,29 @@ def trial_epochs(
         retime: time contended epochs again at the end, which holds up others that wait in this worker.
     """
     started_s = time.perf_counter()
-    spec = trial.spec
     peak_memory = PeakMemory(context.device, footprint_bytes=_footprint_bytes(context))
     on_progress({"phase": "data"})
-    data = prepare_data(trial, context)
-    torch.manual_seed(trial.seed)
-    model = make_model(spec, data.splits)
-    batches, validation, test = make_batches(trial, data, context.device)
-    spec, chosen_lr = resolve_auto(spec, model, batches, trial.seed)
-    target = make_target(spec)
-    make_optimizer = OptimizerMaker(spec)
-    activations_path = (
-        fuse_activations(spec, model, context) if spec.train.implementation == "fused" else "torch"
-    )
+    workload = assemble(trial, context)
     setup_s = time.perf_counter() - started_s
-    plan = training_plan(spec, len(batches))
+    model, data, target = workload.model, workload.data, workload.target
     setup = TrainingSetup(
         model,
-        make_optimizer,
-        batches,
-        plan,
-        validation,
-        test=test,
+        workload.make_optimizer,
+        data.training,
+        workload.plan,
+        data.validation,
+        test=data.test,
         target=target,
-        early_stop=EarlyStop(**spec.early_stop.model_dump()) if spec.early_stop else None,
-        time_limit_s=spec.limits.trial_time,
+        early_stop=workload.early_stop,
+        time_limit_s=workload.spec.limits.trial_time,
         on_progress=on_progress,
         peak_memory=peak_memory,
         observer=LayerStatistics,
         retime=retime,
     )
     training = yield from train_epochs(setup)
-    peak_bytes, peak_of = (
-        training.peak_bytes,
-        "the allocator" if batches.device.type == "cuda" else "the process",
-    )
-    # With no whole epoch there was no time for more steps.
-    if batches.device.type == "cpu" and training.curve:
-        # A trial's resident set goes by what ran before it in this worker. A model that cannot be counted keeps it.
-        with suppress(Exception):  # a person's model, which is copied and run again
-            peak_bytes = peak_tensor_bytes(
-                model, make_optimizer, batches, plan=plan, held_out=(validation, test)
-            )
-            peak_of = "the tensors"
+    peak_bytes, peak_of = _peak_bytes(workload, training)
     status, reason = status_of(training, target)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     return Record(
         trial=trial.id,
         factors=trial.factors,
@@ -127,18 +96,38 @@ def trial_epochs(
             **metrics_of(training, target),
             "peak_bytes": peak_bytes,
             "setup_s": setup_s,
-            "parameters": parameters,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
         },
         samples=_samples(training),
         curve=training.curve,
         provenance={
             **_provenance(trial, context),
-            **_kernel_paths(spec, make_optimizer.path(activations_path), torch.device(context.device)),
+            **_kernel_paths(workload),
             "peak_bytes_of": peak_of,
         },
-        findings=_findings(training, validation.samples),
-        outcome=TrainingOutcome(chosen_lr, _contention(training)),
+        findings=_findings(training, data.validation.samples),
+        outcome=TrainingOutcome(workload.chosen_lr, _contention(training)),
     )
+
+
+def _peak_bytes(workload: Workload, training: Training) -> tuple[int, str]:
+    """Return the most bytes that a training held, and who says so."""
+    data = workload.data
+    if data.training.device.type == "cuda":
+        return training.peak_bytes, "the allocator"
+    # With no whole epoch there was no time for more steps.
+    if training.curve:
+        # A trial's resident set goes by what ran before it in this worker. A model that cannot be counted keeps it.
+        with suppress(Exception):  # a person's model, which is copied and run again
+            counted = peak_tensor_bytes(
+                workload.model,
+                workload.make_optimizer,
+                data.training,
+                plan=workload.plan,
+                held_out=(data.validation, data.test),
+            )
+            return counted, "the tensors"
+    return training.peak_bytes, "the process"
 
 
 def _samples(training: Training) -> dict[str, list[float]]:
@@ -168,13 +157,14 @@ def _contention(training: Training) -> ContendedEpochs | None:
     )
 
 
-def _kernel_paths(spec: Spec, paths: dict[str, str], device: torch.device) -> dict[str, Any]:
+def _kernel_paths(workload: Workload) -> dict[str, Any]:
     """Say which way fused kernels took, and why where they went by plain PyTorch."""
-    if spec.train.implementation != "fused" or "torch" not in paths.values():
+    paths = workload.make_optimizer.path(workload.activations_path)
+    if workload.spec.train.implementation != "fused" or "torch" not in paths.values():
         return {"path": paths}
     from fusetune.kernels import why_not_here
 
-    why = why_not_here(device)
+    why = why_not_here(workload.data.training.device)
     return {"path": paths, "path_reason": why} if why else {"path": paths}
 
 

@@ -1,23 +1,23 @@
-"""The search of a spec: decisions in the run, epochs in its workers, each event in a log on disk."""
+"""The search of a spec: decisions in the run, epochs in its workers, each event in a log on disk, its report."""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.search.for_optuna import optuna_study
-    from fusetune.bench.search.plan import is_left, plan_of
-    from fusetune.bench.search.run import SEARCH, run_search
-    from fusetune.bench.search.study import SearchStudy, found_nothing, study_search
+    from fusetune.bench.search.plan import fresh_records
+    from fusetune.bench.search.report import show_search
+    from fusetune.bench.search.run import run_search
+    from fusetune.bench.search.study import study_search
+    from fusetune.bench.search.trial import run_step
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
-    "SEARCH",
-    "SearchStudy",
-    "found_nothing",
-    "is_left",
+    "fresh_records",
     "optuna_study",
-    "plan_of",
     "run_search",
+    "run_step",
+    "show_search",
     "study_search",
 ]

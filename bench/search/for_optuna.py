@@ -19,11 +19,11 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fusetune.bench.errors import RunDirectoryError
-from fusetune.bench.results import Pictures, RunDirectory
+from fusetune.bench.kinds import SEARCH
+from fusetune.bench.results import Pictures, RunDirectory, picture_text
 from fusetune.bench.search.plan import SearchPlan, plan_of
 from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import same_value, value_id
-from fusetune.bench.terminal import picture_text
 from fusetune.tuner.search import Factor, Searcher, SearchTrial
 
 # Fewer trainings than this say nothing of what matters.
@@ -55,7 +55,7 @@ def optuna_study(path: Path) -> optuna.Study:
             optuna.create_study(storage="sqlite:///search.db", direction=study.direction).add_trials(study.trials)
     """
     directory = RunDirectory.open(path)
-    if directory.run["kind"] != "search":
+    if directory.run["kind"] != SEARCH.name:
         raise RunDirectoryError(
             path,
             f"is a run of kind '{directory.run['kind']}'",

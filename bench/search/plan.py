@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusetune.tuner.search import SearchTrial
+from fusetune.bench.results import Record
+from fusetune.bench.spec import value_label
+from fusetune.tuner.search import SearchTrial, Space, shipped_prior
 from fusetune.tuner.training import higher_is_better
 
 # Most trainings that wait in the workers' memory; each holds a model, an optimizer's state and, on a GPU, its data.
@@ -56,6 +58,12 @@ def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
     )
 
 
+def fresh_records(run: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+    """Return the records of the winner's trainings on fresh seeds. That others end early is how a search works."""
+    fresh = plan_of(run["spec"]).fresh_seeds
+    return [record for record in records if record.seed in fresh]
+
+
 def is_left(trial: SearchTrial) -> bool:
     """Whether a training only waited when the budget was spent; its status is then `dropped`."""
     return trial.status == "dropped" and trial.reason == BUDGET_SPENT
@@ -64,3 +72,15 @@ def is_left(trial: SearchTrial) -> bool:
 def why_ended(trial: SearchTrial) -> str:
     """Return why a training that waited is ended, as its record has it."""
     return f"{'paused' if is_left(trial) else 'dropped'}: {trial.reason}"
+
+
+def prior_words(plan: SearchPlan) -> str:
+    """Return whether a search has a prior, and which factors and values it has no curves for."""
+    if not plan.prior:
+        return "without a prior"
+    missing = shipped_prior().without_curves(Space(plan.space))
+    parts = [f"{name} {', '.join(map(value_label, values))}".rstrip() for name, values in missing.items()]
+    if len(missing) == len(plan.space) and not any(missing.values()):
+        return f"without a prior, because earlier runs have no curves for {'; '.join(parts)}"
+    lacks = f", which have no curves for {'; '.join(parts)}" if parts else ""
+    return f"with a prior from earlier runs{lacks}"

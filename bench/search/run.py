@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
-from fusetune.bench.run import Display, Kind, RunPlan, make_worker, rehearse
+from fusetune.bench.run import Display, RunPlan, make_worker, rehearse
 from fusetune.bench.search.lost_trainings import records_of_lost
-from fusetune.bench.search.plan import BUDGET_SPENT, plan_of
+from fusetune.bench.search.plan import BUDGET_SPENT, plan_of, prior_words
 from fusetune.bench.search.state import SearchState, open_search
 from fusetune.bench.search.workers import LentWorker, SearchExecutor, Shared
 from fusetune.bench.spec import Spec, Trial
 from fusetune.bench.stats import counted
 from fusetune.bench.workers import Executor, Progress, run_all
-
-SEARCH = Kind("search", "fusetune.bench.search.trial:run_step")
 
 
 def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
@@ -43,8 +41,6 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
     state = SearchState(spec, searching, searcher, log)
     used = searcher.epochs_used
     before = f", {used} of them made before" if used else ""
-    for line in plan.banner:
-        display.message(line)
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
     keeper = _Keeper(plan, directory, records, display)
     plan = rehearse(plan, plan.trials, directory, display, remove=not records and not used)
@@ -196,5 +192,4 @@ def _described(state: SearchState) -> str:
     """Say what is searched."""
     size = state.searcher.space.size
     count = "a range of configurations" if math.isinf(size) else f"{size:.0f} configurations"
-    prior = "with a prior from earlier runs" if state.plan.prior else "without a prior"
-    return f"{count} of {', '.join(state.plan.space)}; {prior}"
+    return f"{count} of {', '.join(state.plan.space)}; {prior_words(state.plan)}"

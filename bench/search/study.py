@@ -1,4 +1,4 @@
-"""What a search came to: the winner with its interval, importances, plots, and what was dropped and why (no torch)."""
+"""What a search came to: the winner with its interval, importances, and what was dropped and why (no torch)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scipy.stats import t as student
 
-from fusetune.bench.results import Pictures, Record, TrainingOutcome
-from fusetune.bench.search.for_optuna import draw_all, importances_of, predicted_study
-from fusetune.bench.search.plan import SearchPlan, is_left, plan_of
+from fusetune.bench.results import Record, TrainingOutcome
+from fusetune.bench.search.for_optuna import importances_of, predicted_study
+from fusetune.bench.search.plan import SearchPlan, is_left, plan_of, prior_words
 from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import Caveat, caveats_of
 from fusetune.tuner.search import SearchTrial
+
+if TYPE_CHECKING:
+    import optuna
 
 CONFIDENCE = 0.95
 _LISTED_DROPPED = 12
@@ -41,15 +44,16 @@ class SearchStudy:
         run: run.json.
         path: the run's directory.
         plan: what was asked for.
+        prior: whether earlier runs had a say, and of which factors and values they know nothing.
         winner: its configuration; None when nothing reported a value.
         value, epoch: what it reached in the search.
         fresh: on fresh seeds.
         epochs_used: of the budget.
         trials: all of the search, best first.
         importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
-        plots: files that show the same.
+        predicted: every training with the end that it reached or is predicted to reach.
         note: why there are no importances or plots; empty when there are.
-        notes: what is wrong with the log on disk, or with the plots, a sentence each.
+        notes: what is wrong with the log on disk, a sentence each.
         caveats: what a reader must know first.
         failure: where there is no winner: how the trainings ended, and what to try. Else empty.
         rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
@@ -58,6 +62,7 @@ class SearchStudy:
     run: Mapping[str, Any]
     path: Path
     plan: SearchPlan
+    prior: str
     winner: dict[str, Any] | None
     value: float | None
     epoch: int | None
@@ -65,7 +70,7 @@ class SearchStudy:
     epochs_used: int
     trials: list[SearchTrial]
     importances: dict[str, float]
-    plots: list[Path]
+    predicted: optuna.Study
     note: str = ""
     caveats: tuple[Caveat, ...] = ()
     failure: str = ""
@@ -89,34 +94,30 @@ class SearchStudy:
         return sum(map(is_left, self.trials))
 
 
-def study_search(
-    run: Mapping[str, Any], records: Sequence[Record], path: Path, pictures: Pictures
-) -> SearchStudy:
+def study_search(run: Mapping[str, Any], records: Sequence[Record], directory: str) -> SearchStudy:
     """Sum up a search from its directory.
 
     Args:
         run: run.json.
         records: of the run.
-        path: the run's directory.
-        pictures: take its plots.
+        directory: of the run.
 
     Raises:
         RunDirectoryError: the search's log cannot be read.
     """
-    plan = plan_of(run["spec"])
+    plan, path = plan_of(run["spec"]), Path(directory)
     searcher, log = read_search(plan, path, records)
     result = searcher.result()
     best = result.best
     predicted = predicted_study(plan, searcher)
     importances, note = importances_of(predicted, plan.seed)
-    if importances:
-        draw_all(predicted, importances, pictures)
     sign = 1 if plan.maximize else -1
     ranked = sorted(result.trials, key=lambda t: -max((sign * v for v in t.values), default=-math.inf))
     return SearchStudy(
         run=run,
         path=path,
         plan=plan,
+        prior=prior_words(plan),
         winner=best.config if best else None,
         value=best.value if best else None,
         epoch=best.epoch if best else None,
@@ -124,24 +125,13 @@ def study_search(
         epochs_used=result.epochs_used,
         trials=ranked,
         importances=importances,
-        plots=pictures.files,
+        predicted=predicted,
         note=note,
         caveats=caveats_of(run, records),
         failure=result.failure,
         rates=_auto_rates(records, best.config) if best else (),
-        notes=tuple(filter(None, (log.note, pictures.note))),
+        notes=tuple(filter(None, (log.note,))),
     )
-
-
-def found_nothing(spec: Mapping[str, Any], path: Path) -> bool:
-    """Whether no training of a search reported a finite value of its metric before it diverged.
-
-    Args:
-        spec: as run.json has it.
-        path: the run's directory.
-    """
-    searcher, _ = read_search(plan_of(spec), path)
-    return searcher.result().best is None
 
 
 def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:

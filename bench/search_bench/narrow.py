@@ -31,7 +31,7 @@ class Narrow:
     """A space with a narrow good region.
 
     Args:
-        space: as for `tuner.search.searcher`.
+        space: as for `tuner.search`.
         is_good: whether a configuration lies in the region.
         outside: what a training outside does: "diverges", "fails", "does not fit" or "is poor".
         budget_epochs: with which random search finds the region in more than half of the seeds.
@@ -110,7 +110,7 @@ NARROW: dict[str, Narrow] = {
 
 
 def finds(narrow: Narrow, seed: int) -> bool:
-    """Whether `tuner.search.searcher`, as it comes, finds the region within the budget."""
+    """Whether `tuner.search`, as it comes, finds the region within the budget."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         result = search(

@@ -15,7 +15,7 @@ Peer = Callable[[Table, int, Prior | None], Iterator[float]]
 
 
 def ours(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
-    """`tuner.search.searcher` with a prior from tables of other data."""
+    """`tuner.search` with a prior from tables of other data."""
     searcher = Searcher(table.choices, max_epochs=table.epochs, seed=seed, prior=prior)
     while (trial := searcher.ask()) is not None:
         value = float(table.curve(trial.config)[trial.epochs])
@@ -24,7 +24,7 @@ def ours(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
 
 
 def ours_without_prior(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
-    """`tuner.search.searcher` that knows nothing beforehand."""
+    """`tuner.search` that knows nothing beforehand."""
     yield from ours(table, seed, None)
 
 

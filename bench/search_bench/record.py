@@ -5,7 +5,7 @@
 All configurations of a table share the data's order and the initial weights. Those that share batch size and
 activation are trained side by side as one wide network with hand-written gradients: the same numbers up to rounding as
 one by one, in a fifth of the time. `python -m fusetune.bench.search_bench.record NAME` writes one table (minutes on
-one core), and `--prior` the prior that `tuner.search.searcher` ships, anew from all tables.
+one core), and `--prior` the prior that `tuner.search` ships, anew from all tables.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Table:
         return accuracies
 
     def evaluate(self, configuration: Mapping[str, Any], seed: int) -> Iterator[float]:
-        """Replay a training: yield the accuracy after each epoch, as `tuner.search.searcher` wants it."""
+        """Replay a training: yield the accuracy after each epoch, as `tuner.search` wants it."""
         for value in self.curve(configuration):
             yield float(value)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.ndimage import affine_transform
 
-from fusetune.bench.workloads import generate, load, locate
+from fusetune.bench.workloads import DataRequest, generate, load, locate
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def strokes(seed: int = 1) -> Workload:
 
 def _handwritten(rng: np.random.Generator, held: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """scikit-learn's 1,797 digits in random order, (N, 8, 8) and labels: those to train on, and those held out."""
-    arrays = load(locate("digits"))
+    arrays = load(locate(DataRequest("digits")))
     x = np.concatenate([arrays.x_train, arrays.x_test]).reshape(-1, 8, 8).astype(np.float32)
     y = np.concatenate([arrays.y_train, arrays.y_test])
     order = rng.permutation(len(x))

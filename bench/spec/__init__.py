@@ -4,7 +4,8 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.spec.design import Trial, factor_path, lay_out, make_trial, varied, without_factors
+    from fusetune.bench.spec.design import Trial, lay_out, make_trial, varied, without_factors
+    from fusetune.bench.spec.factor_names import by_field, field_of, name_of
     from fusetune.bench.spec.load import LoadedSpec, difference, load_spec
     from fusetune.bench.spec.same_training import identity
     from fusetune.bench.spec.schema import schema_text
@@ -32,9 +33,10 @@ __all__ = [
     "Source",
     "Spec",
     "Trial",
+    "by_field",
     "difference",
     "dotted",
-    "factor_path",
+    "field_of",
     "freeze",
     "identity",
     "key_id",
@@ -42,6 +44,7 @@ __all__ = [
     "left_out",
     "load_spec",
     "make_trial",
+    "name_of",
     "named_levels",
     "same_value",
     "schema_text",

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from fusetune.bench.catalog import MODELS, OPTIMIZERS, Entry
 from fusetune.bench.errors import InputError
+from fusetune.bench.spec.factor_names import VARIED_SECTIONS, field_of, owners
 from fusetune.bench.spec.same_training import identity
 from fusetune.bench.spec.source import Source
 from fusetune.bench.spec.spec import OptimizerFactory, OwnCode, RandomDesign, Schedule, SearchDesign, Spec
@@ -27,7 +28,6 @@ from fusetune.bench.spec.values import LeftOut, frozen, key_id, left_out, same_v
 from fusetune.bench.spec.yaml import KeyPath
 from fusetune.closest_name import closest
 
-VARIED_SECTIONS = ("train", "model", "data")
 _SCHEDULE: KeyPath = ("train", "schedule")
 _OPTIMIZER: KeyPath = ("train", "optimizer")
 MAX_TRIALS = 100_000
@@ -204,23 +204,19 @@ def factor_path(key: str, spec: Spec) -> KeyPath:
     Raises:
         ValueError: no section or several have such a field.
     """
-    first, *rest = key.split(".")
-    sections = {name: getattr(spec, name) for name in VARIED_SECTIONS}
-    if first in sections:
-        if not rest:
-            raise ValueError(f"'{first}' is a section, not a field. Name a field of it, like {first}.name")
-        section, path = first, rest
-    else:
-        owners = [name for name, section in sections.items() if first in type(section).model_fields]
-        if len(owners) > 1:
-            raise ValueError(
-                f"'{key}' is ambiguous. Write {' or '.join(f'{owner}.{key}' for owner in owners)}"
-            )
-        section, path = (owners or ["train"])[0], [first, *rest]
-    fields = list(type(sections[section]).model_fields)
-    own_keys = isinstance(sections[section], OwnCode) and sections[section].factory is not None
-    if path[0] not in fields and not own_keys:
-        known = fields if first in sections else [f for s in sections.values() for f in type(s).model_fields]
+    first = key.split(".")[0]
+    if key in VARIED_SECTIONS:
+        raise ValueError(f"'{key}' is a section, not a field. Name a field of it, like {key}.name")
+    if first not in VARIED_SECTIONS and len(owners(first)) > 1:
+        raise ValueError(
+            f"'{key}' is ambiguous. Write {' or '.join(f'{owner}.{key}' for owner in owners(first))}"
+        )
+    section, *path = field_of(key).split(".")
+    content = getattr(spec, section)
+    own_keys = isinstance(content, OwnCode) and content.factory is not None
+    if path[0] not in VARIED_SECTIONS[section].model_fields and not own_keys:
+        sections = [VARIED_SECTIONS[first]] if first in VARIED_SECTIONS else VARIED_SECTIONS.values()
+        known = [field for each in sections for field in each.model_fields]
         near = closest(path[0], known)
         hint = f"Did you mean '{near}'?" if near else "Name a field of train, model or data."
         raise ValueError(f"no such field; known: {', '.join(sorted(set(known)))}. {hint}")

@@ -17,7 +17,7 @@ def identity(spec: Spec, *, device: str | None = None, built: Mapping[str, Any] 
     Args:
         spec: with one value in each field. Factors, seeds, target and limits do not count.
         device: the device type, which decides the meaning of `precision: auto`. None: not known.
-        built: findings of a rehearsal, see `bench.run.assembly.rehearse`: the sizes of the splits, and the arguments of
+        built: findings of a rehearsal, see `bench.run.rehearsal`: the sizes of the splits, and the arguments of
             factories with their own defaults.
 
     Example:

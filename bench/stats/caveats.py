@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fusetune.bench.invocation import invocation
+from fusetune.bench.kinds import SEARCH, kind_of
 from fusetune.bench.results import Record
+from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
 
 Run = Mapping[str, Any]
-# Kinds of runs whose trainings the spec's target steers. The others only prepare such trainings.
-_STEERED_KINDS = ("run", "search")
 # What all records of a run share unless it was resumed elsewhere: provenance key -> name in a sentence.
 _SHARED = {
     "device_name": "devices",
@@ -81,7 +80,8 @@ def _stand_in(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
 def _steering(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
     """The target is judged on samples that should only be looked at once, or that are trained on."""
     metric = str((run.get("spec", {}).get("target") or {}).get("metric", ""))
-    steered = run.get("kind", "run") in _STEERED_KINDS
+    kind = kind_of(run)
+    steered = kind is not None and kind.trains
     if metric.startswith("test_"):
         yield Caveat(
             "steered_by_test_set",
@@ -154,7 +154,7 @@ def _same(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
     same = run.get("same") or []
     if same:
         more = f" and {len(same) - 1} more" if len(same) > 1 else ""
-        searched = run.get("kind") == "search"
+        searched = kind_of(run) is SEARCH
         what = (
             "The search tells apart what trains the same" if searched else "Left out, for it trains the same"
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fusetune.bench.results import Record
-from fusetune.bench.spec import freeze
+from fusetune.bench.spec import field_of, freeze
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.significance import LEAST_PAIRS, Estimate
 from fusetune.tuner.measure import is_contended
@@ -24,11 +24,14 @@ Obstacle = Literal[
 
 # Fields that choose numbers and nothing else: no value of theirs changes which operations a step takes.
 _NUMBERS = {
-    *("base_lr", "schedule", "epochs", "betas", "eps", "alpha", "lr_decay", "initial_accumulator_value"),
+    *("train.base_lr", "train.schedule", "train.epochs", "train.betas", "train.eps", "train.alpha"),
+    *("train.lr_decay", "train.initial_accumulator_value"),
     *("data.seed", "data.validation", "data.limit"),
 }
 # Those of which 0 leaves an operation out. Any two other values mean the same work.
-_SWITCHED_OFF_BY_ZERO = {"weight_decay", "momentum", "dampening", "label_smoothing", "model.dropout"}
+_SWITCHED_OFF_BY_ZERO = {
+    *("train.weight_decay", "train.momentum", "train.dampening", "train.label_smoothing", "model.dropout"),
+}
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,10 @@ def same_work(factor: str, value: Any, other: Any) -> bool:
     """
     if freeze(value) == freeze(other):
         return True
-    name = factor.removeprefix("train.")
-    if name in _NUMBERS or name.startswith("schedule."):
+    field = field_of(factor)
+    if field in _NUMBERS or field.startswith("train.schedule."):
         return True
-    return name in _SWITCHED_OFF_BY_ZERO and bool(value) and bool(other)
+    return field in _SWITCHED_OFF_BY_ZERO and bool(value) and bool(other)
 
 
 def contended(record: Record) -> bool:

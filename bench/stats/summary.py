@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Any
 
 from fusetune.bench.results import STATUSES, Record, TrainingOutcome
-from fusetune.bench.spec import freeze, named_levels
+from fusetune.bench.spec import by_field, freeze, named_levels
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat, caveats_of
 from fusetune.bench.stats.diagnosis import Diagnosis, merge
@@ -251,9 +251,7 @@ def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[st
     default = spec.get("train", {}).get("implementation", "torch")
     found = set()
     for record in records:
-        implementation = record.factors.get(
-            "implementation", record.factors.get("train.implementation", default)
-        )
+        implementation = by_field(record.factors).get("train.implementation", default)
         path = record.provenance.get("path")
         if implementation == "fused" and isinstance(path, Mapping):
             ways = ", ".join(f"{part} by {way}" for part, way in path.items())

@@ -16,7 +16,6 @@ _UNSAFE = re.compile(
     + "".join(f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
     + "]"
 )
-_LONGEST_IN_PICTURE = 160
 
 
 def printable(text: str) -> str:
@@ -55,18 +54,3 @@ def one_line(text: str) -> str:
         a\nb
     """
     return printable(text).replace("\n", r"\n").replace("\t", r"\t")
-
-
-def picture_text(text: str) -> str:
-    r"""Make a text safe as a title, a label or a tick of a picture.
-
-    As `one_line`, with dollars escaped, so that Matplotlib reads no mathematics into it, and cut to 160 characters.
-
-    Example:
-        >>> print(picture_text("$\nope{$"))
-        \$\nope{\$
-    """
-    line = one_line(text)
-    if len(line) > _LONGEST_IN_PICTURE:
-        line = f"{line[: _LONGEST_IN_PICTURE - 3]}..."
-    return line.replace("$", r"\$")

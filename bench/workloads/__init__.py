@@ -5,7 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.workloads.cifar10 import find_cifar10
-    from fusetune.bench.workloads.datasets import Splits, load, locate, narrowed, split
+    from fusetune.bench.workloads.datasets import DataRequest, Splits, load, locate, narrowed, split
     from fusetune.bench.workloads.factories import build_model_from_factory, full_arguments, load_factory
     from fusetune.bench.workloads.fingerprint import differences, fingerprint_all
     from fusetune.bench.workloads.generated import generate
@@ -16,6 +16,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "DataRequest",
     "Splits",
     "build_model",
     "build_model_from_factory",

@@ -1,6 +1,6 @@
 """Data by name: say what will be loaded (`locate`), load it (`load`), and hold samples out of it (`split`).
 
-locate(...) -> Source        cheap; may download; names the stand-in and the reason for it
+locate(request) -> Source    cheap; may download; names the stand-in and the reason for it
 load(source) -> Arrays       in the worker; checked arrays
 split(arrays, ...) -> Splits training, validation and test samples
 """
@@ -77,22 +77,9 @@ def narrowed(source: Source, *, validation: int, limit: int | None) -> Source:
     return replace(source, options={**source.options, **rounded})
 
 
-def locate(
-    name: str | None,
-    *,
-    stand_in: str | None = None,
-    path: str | None = None,
-    labels: str | None = None,
-    size: Sequence[int] | None = None,
-    factory: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    spec_dir: Path | None = None,
-    allow_download: bool = True,
-    on_progress: Progress | None = None,
-    where: str = "data",
-) -> Source:
-    """Decide what will be loaded, and make sure that it is there.
+@dataclass(frozen=True)
+class DataRequest:
+    """The data that a spec asks for.
 
     Args:
         name: a name of `bench.catalog.DATASETS`; None with a factory.
@@ -104,6 +91,30 @@ def locate(
         factory: "package.module:function" that returns the arrays, instead of a name.
         options: the factory's keyword arguments.
         seed: of generated sets, int >= 0.
+    """
+
+    name: str | None
+    stand_in: str | None = None
+    path: str | None = None
+    labels: str | None = None
+    size: Sequence[int] | None = None
+    factory: str | None = None
+    options: Mapping[str, Any] | None = None
+    seed: int = 0
+
+
+def locate(
+    request: DataRequest,
+    *,
+    spec_dir: Path | None = None,
+    allow_download: bool = True,
+    on_progress: Progress | None = None,
+    where: str = "data",
+) -> Source:
+    """Decide what will be loaded, and make sure that it is there.
+
+    Args:
+        request: the data.
         spec_dir: the directory of the spec.
         allow_download: whether cifar10 may be fetched.
         on_progress: called as f(done_bytes, size_bytes) while it is.
@@ -114,24 +125,25 @@ def locate(
             had. A factory is not looked for: `load` does that, in a worker.
 
     Example:
-        >>> source = locate("spirals")
+        >>> source = locate(DataRequest("spirals"))
         >>> source.name, source.stand_in, source.announcement()
         ('spirals', False, None)
     """
-    _check_keys(name, stand_in, {"path": path, "labels": labels, "size": size}, factory, options, where)
+    _check_keys(request, where)
+    name, factory, path = request.name, request.factory, request.path
     if factory is not None:
         # A person's own code is run in a worker alone, where it is built once to check before anything is trained.
-        return Source(factory, factory, is_factory=True, options=dict(options or {}), where=where)
+        return Source(factory, factory, is_factory=True, options=dict(request.options or {}), where=where)
     assert name is not None
     if name == "cifar10":
-        return _locate_cifar10(stand_in, seed, allow_download, on_progress, where)
+        return _locate_cifar10(request.stand_in, request.seed, allow_download, on_progress, where)
     if name == "npz":
         assert path is not None
         return Source(name, name, path=str(_find(path, [spec_dir, Path.cwd()], f"{where}.path")), where=where)
     if name == "folder":
         assert path is not None
-        return _locate_folder(path, labels, size, spec_dir, where)
-    return Source(name, name, options={"seed": seed} if name in GENERATED else {}, where=where)
+        return _locate_folder(path, request.labels, request.size, spec_dir, where)
+    return Source(name, name, options={"seed": request.seed} if name in GENERATED else {}, where=where)
 
 
 def load(source: Source) -> Arrays:
@@ -438,15 +450,10 @@ def _listed(numbers: np.ndarray) -> str:
     return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"
 
 
-def _check_keys(
-    name: str | None,
-    stand_in: str | None,
-    of_files: Mapping[str, Any],
-    factory: str | None,
-    options: Mapping[str, Any] | None,
-    where: str,
-) -> None:
+def _check_keys(request: DataRequest, where: str) -> None:
     """Refuse unknown names, and keys that do not belong to the data set."""
+    name, factory, stand_in = request.name, request.factory, request.stand_in
+    of_files = {"path": request.path, "labels": request.labels, "size": request.size}
     if (name is None) == (factory is None):
         raise InputError(
             where, "needs either a name or a factory", f"known names: {', '.join(DATASETS)}", "Give one"
@@ -471,8 +478,8 @@ def _check_keys(
             raise InputError(
                 f"{where}.{key}", f"is for {' and '.join(takers)}", "nothing else takes it", "Remove it"
             )
-    if options and factory is None:
-        raise InputError(where, f"{name} takes no {', '.join(sorted(options))}", to_do="Remove it")
+    if request.options and factory is None:
+        raise InputError(where, f"{name} takes no {', '.join(sorted(request.options))}", to_do="Remove it")
 
 
 def _locate_cifar10(

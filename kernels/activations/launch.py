@@ -24,6 +24,24 @@ from fusetune.kernels.launch import PreparedLaunch, on_device_of
 from fusetune.kernels.triton_inside import driver
 
 
+class Sizes(NamedTuple):
+    """The numbers that a launch over elements depends on.
+
+    Args:
+        elements: over which it goes.
+        whole: of the largest tensor.
+        channels: of the bias; 1 without one.
+        inner: elements from one channel to the next; 1 without a bias.
+        half: length of a row of a gated output; 1 for others.
+    """
+
+    elements: int
+    whole: int
+    channels: int
+    inner: int
+    half: int
+
+
 class Call(NamedTuple):
     """What a call says beside its tensors: the last arguments of the registered operators."""
 
@@ -73,8 +91,8 @@ def _prepared_for(
     # Neither a length nor a stride is 0 where anything is launched, except a stride of a dimension of size 1.
     channels, inner = (1, 1) if bias is None else (bias.shape[0], max(1, whole.stride(call.bias_dim)))
     half = dense.shape[-1] if FUNCTIONS[call.name].gated else 1
-    sizes = (dense.numel(), whole.numel(), channels, inner, half)
-    return _prepare(kernel, call.name, call.approximate, dense.device, dense.dtype, *sizes)
+    sizes = Sizes(dense.numel(), whole.numel(), channels, inner, half)
+    return _prepare(kernel, call.name, call.approximate, dense.device, dense.dtype, sizes)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -84,13 +102,10 @@ def _prepare(
     approximate: bool,
     device: torch.device,
     dtype: torch.dtype,
-    elements: int,
-    whole: int,
-    channels: int,
-    inner: int,
-    half: int,
+    sizes: Sizes,
 ) -> PreparedLaunch:
-    """The launch over `elements` elements of `dtype` on one device, where the largest tensor has `whole`."""
+    """The launch over elements of `dtype` on one device."""
+    elements, whole, channels, inner, half = sizes
     row = FUNCTIONS[name]
     config = launch_config(dtype, row.gated and kernel is backward_kernel)
     tail = elements % 16

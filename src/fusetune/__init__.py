@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     )
     from fusetune.tuner.batch_size import fit_critical_batch, largest_batch, noise_scale, recommend
     from fusetune.tuner.diagnosis import LayerStatistics, diagnose
-    from fusetune.tuner.learning_rate import confirm, fit_lr_scaling, lr_range_test
-    from fusetune.tuner.memory import predict_peak, trace_memory
+    from fusetune.tuner.learning_rate import Candidates, confirm, fit_lr_scaling, lr_range_test
+    from fusetune.tuner.memory import StepWork, predict_peak, trace_memory
     from fusetune.tuner.schedules import SCHEDULES, build_momentum, build_schedule
     from fusetune.tuner.search import search
     from fusetune.tuner.training import Augment, Batches, EarlyStop, Plan, Target, train
@@ -39,6 +39,7 @@ __all__ = [
     "Activation",
     "Augment",
     "Batches",
+    "Candidates",
     "EarlyStop",
     "FusedAdam",
     "FusedAdamW",
@@ -46,6 +47,7 @@ __all__ = [
     "FusetuneError",
     "LayerStatistics",
     "Plan",
+    "StepWork",
     "Target",
     "activation",
     "bench",

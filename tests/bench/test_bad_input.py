@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import InputError
 from fusetune.bench.spec.yaml import MAX_LEVELS, parse_value, parse_yaml
 

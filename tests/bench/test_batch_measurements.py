@@ -17,15 +17,15 @@ from rich.console import Console
 from fusetune.bench.batch_size.jobs import measure_noise, pair_sizes, time_steps
 from fusetune.bench.batch_size.measurements import measured_sizes, study_measurements
 from fusetune.bench.batch_size.probe import run_job
+from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import study_batch_sizes
-from fusetune.bench.cli import commands as cli
-from fusetune.bench.report.batch_size import render_batch_size
+from fusetune.bench.cli import program as cli
 from fusetune.bench.results.directory import RunDirectory, find_run
 from fusetune.bench.results.outcomes import NormsAlongTraining, StepTimes
 from fusetune.bench.spec.design import Trial, expand
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers.worker import WorkerContext
-from fusetune.bench.workloads.datasets import locate
+from fusetune.bench.workloads.datasets import DataRequest, locate
 from fusetune.tuner.batch_size.throughput_curve import ROUNDS
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,9 @@ train:  {optimizer: adam, base_lr: 0.02, batch_size: 30, epochs: 2}
 def trial(text: str = SPEC, **options: Any) -> Trial:
     first = expand(Spec.model_validate(yaml.safe_load(text)))[0]
     data = first.spec.data
-    source = locate(data.name, path=data.path, factory=data.factory, options=data.extras, spec_dir=Path.cwd())
+    source = locate(
+        DataRequest(data.name, path=data.path, factory=data.factory, options=data.extras), spec_dir=Path.cwd()
+    )
     return dataclasses.replace(first, source=source, options=options)
 
 

@@ -16,14 +16,17 @@ from torch import nn
 
 from fusetune.bench.batch_size import study as module
 from fusetune.bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
-from fusetune.bench.batch_size.study import BATCH_SIZE, search_batch_sizes, study_batch_sizes, with_limits
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.batch_size.report import _verdict
+from fusetune.bench.batch_size.study import search_batch_sizes, study_batch_sizes, with_limits
+from fusetune.bench.cli import program as cli
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
-from fusetune.bench.report.batch_size import _verdict
+from fusetune.bench.kinds import BATCH_SIZE
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.keeper import RecordKeeper
 from fusetune.bench.results.outcomes import MemoryPrediction, MemoryProbe, ThroughputOutcome, WorkerEvents
-from fusetune.bench.results.records import Record
+from fusetune.bench.results.records import Record, Status
 from fusetune.bench.run.plan import RunPlan, make_plan
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.workers.executors import WorkerExecutor
@@ -248,10 +251,10 @@ def test_a_large_size_that_fails_for_an_unknown_reason_is_a_row(
     assert configuration.failure == ""
     failed = [row for row in configuration.rows if row.status == "failed"]
     assert [row.reason for row in failed] == ["RuntimeError: something in a library"] * len(failed)
-    cli._print_report(
+    print_report(
         RunDirectory.open(Path(study.directory or "")),
         RunDirectory.open(Path(study.directory or "")).records()[0],
-        cli.make_console(),
+        make_console(),
     )
     words = " ".join(capsys.readouterr().out.split())
     assert "failed: RuntimeError: something in a library" in words
@@ -366,15 +369,13 @@ def memory() -> StepMemory:
     return StepMemory((Moment("backward", parts),))
 
 
-def records(*probes: tuple[int, str, float]) -> list[Record]:
+def records(*probes: tuple[int, Status, float]) -> list[Record]:
     prediction = MemoryPrediction(memory().as_dict(), 1000, 400 * MIB, "--memory", loading_bytes=0)
     made = [Record("seed=0,prediction", {}, 0, "ok", outcome=prediction)]
     for number, (size, status, needed) in enumerate(probes, start=1):
         values = {"needed_bytes" if status == "ok" else "wanted_bytes": needed}
-        probe = Record(
-            f"probe={number}", {"batch_size": size}, 0, status, values=values, outcome=MemoryProbe()
-        )  # type: ignore[arg-type]
-        made.append(probe)
+        trial, factors = f"probe={number}", {"batch_size": size}
+        made.append(Record(trial, factors, 0, status, values=values, outcome=MemoryProbe()))
     return made
 
 
@@ -395,7 +396,7 @@ def test_expectations_are_those_from_before_the_run() -> None:
     assert (configuration.batch_size, configuration.bound) == (200, "memory")
 
 
-def verdicts(*probes: tuple[int, str, float]) -> dict[int, str]:
+def verdicts(*probes: tuple[int, Status, float]) -> dict[int, str]:
     (configuration,) = study_batch_sizes(RUN, records(*probes), None).configurations
     return {row.batch_size: _verdict(row, configuration) for row in configuration.rows}
 
@@ -490,7 +491,7 @@ def test_a_limit_that_is_used_up_already_is_refused() -> None:
     with pytest.raises(
         InputError, match="the container: leaves no memory; the process holds all of it already"
     ):
-        module.check_room("demo", {"limit_bytes": 0, "limit_source": "the container"}, 10, 20)
+        module.check_room("demo", MemoryPrediction({}, 9, 0, "the container", loading_bytes=0), 10, 20)
 
 
 MODELS: dict[str, tuple[Any, ...]] = {

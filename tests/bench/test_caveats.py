@@ -8,19 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusetune.bench.batch_size.study import study_batch_sizes
-from fusetune.bench.learning_rate.study import study_learning_rates
-from fusetune.bench.report.batch_size import render_batch_size
-from fusetune.bench.report.lr_range import render_lr_range
-from fusetune.bench.report.search import render_search
-from fusetune.bench.report.terminal import render_run
+from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
-from fusetune.bench.search.study import study_search
 from fusetune.bench.stats.caveats import caveats_of
-from fusetune.bench.stats.summary import summarize
 
-KINDS = ("run", "search", "lr-range", "batch-size")
 STAND_IN = "cifar10 is not on this machine; its stand-in cifar10-like is used."
 
 
@@ -42,14 +34,9 @@ def run_json(kind: str, **changes: Any) -> dict[str, Any]:
 
 def report(run: dict[str, Any], records: list[Record], directory: Path) -> str:
     console = Console(width=100, record=True, quiet=False, file=(directory / "out").open("w"))
-    if run["kind"] == "run":
-        render_run(summarize(run, records), console)
-    elif run["kind"] == "search":
-        render_search(study_search(run, records, directory, Pictures(directory, drawing=False)), console)
-    elif run["kind"] == "lr-range":
-        render_lr_range(study_learning_rates(run, records), console)
-    else:
-        render_batch_size(study_batch_sizes(run, records, None), [], console)
+    kind = KINDS[run["kind"]]
+    study = function(kind.study)(run, records, str(directory))
+    function(kind.show)(study, console, Pictures(directory, drawing=False))
     return " ".join(console.export_text().replace("┃", " ").split())
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fusetune.bench import catalog
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.cli import program as cli
+from fusetune.bench.cli.exit_codes import FAIL_ON, exit_code
 from fusetune.bench.errors import InputError
 from fusetune.bench.results.records import Record
 from fusetune.tuner.schedules.table import SCHEDULES
@@ -93,11 +94,11 @@ def test_only_a_failed_trial_makes_the_exit_1() -> None:
         return [Record(str(index), {}, 0, status) for index, status in enumerate(statuses)]  # type: ignore[arg-type]
 
     findings = ("ok", "missed_target", "diverged", "out_of_memory", "stopped_early")
-    assert cli.exit_code(records(*findings)) == 0
-    assert cli.exit_code(records(*findings, "failed")) == 1
-    for asked, statuses in cli.FAIL_ON.items():
+    assert exit_code(records(*findings)) == 0
+    assert exit_code(records(*findings, "failed")) == 1
+    for asked, statuses in FAIL_ON.items():
         for status in (*findings, "failed"):
-            code = cli.exit_code(records("ok", status), (asked,))
+            code = exit_code(records("ok", status), (asked,))
             assert code == (1 if status in (*statuses, "failed") else 0), (asked, status)
 
 
@@ -106,8 +107,8 @@ def test_of_a_search_the_winners_fresh_seeds_can_miss_the_target() -> None:
     spec = {"design": search, "seeds": [0], "factors": {"optimizer": ["sgd"]}, "train": {"epochs": 3}}
     run = {"kind": "search", "spec": spec}
     dropped = Record("a", {}, 0, "stopped_early")
-    assert cli.exit_code([dropped], ("missed",), run) == 0
-    assert cli.exit_code([dropped, Record("b", {}, 1, "missed_target")], ("missed",), run) == 1
+    assert exit_code([dropped], ("missed",), run) == 0
+    assert exit_code([dropped, Record("b", {}, 1, "missed_target")], ("missed",), run) == 1
 
 
 def test_an_expected_error_shows_no_traceback(

@@ -20,7 +20,7 @@ from fusetune.bench.catalog import DATASETS
 from fusetune.bench.errors import InputError
 from fusetune.bench.spec.source import Source
 from fusetune.bench.workloads import cifar10, datasets
-from fusetune.bench.workloads.datasets import Arrays, check_arrays, load, locate, narrowed, split
+from fusetune.bench.workloads.datasets import Arrays, DataRequest, check_arrays, load, locate, narrowed, split
 from fusetune.bench.workloads.download import DownloadError
 from fusetune.bench.workloads.generated import generate
 from fusetune.bench.workloads.npz_claims import check_claims
@@ -153,7 +153,7 @@ def test_a_split_that_cannot_be_made_is_refused(validation: int, limit: int | No
 
 @pytest.mark.parametrize(("name", "validation", "limit"), [("spirals", 300, 500), ("mnist-like", 250, 310)])
 def test_a_narrowed_source_splits_as_the_full_one(name: str, validation: int, limit: int) -> None:
-    source = locate(name)
+    source = locate(DataRequest(name))
     narrow = split(
         load(narrowed(source, validation=validation, limit=limit)), validation=validation, limit=limit
     )
@@ -166,9 +166,9 @@ def test_a_narrowed_source_splits_as_the_full_one(name: str, validation: int, li
 
 
 def test_narrowing_never_asks_for_more_than_there_is() -> None:
-    source = narrowed(locate("spirals"), validation=3000, limit=3000)
+    source = narrowed(locate(DataRequest("spirals")), validation=3000, limit=3000)
     assert (source.options["n_train"], source.options["n_test"]) == (3600, 1200)
-    assert narrowed(locate("digits"), validation=10, limit=10) == locate("digits")
+    assert narrowed(locate(DataRequest("digits")), validation=10, limit=10) == locate(DataRequest("digits"))
 
 
 # ---------------------------------------------------------------- arrays
@@ -283,7 +283,7 @@ def test_what_the_hint_says_makes_labels_of_texts_fractions_and_numbers(names: n
         scope = {"np": np, **given}
         for line in (first, second, second.replace("y_train", "y_test")):
             exec(line, scope)
-        found = {name: scope[name] for name in given}
+        found = {name: scope[name] for name in given}  # type: ignore[misc]
     arrays = check_arrays("mine.npz", **my_arrays(**found))
     # The same samples share a class, in both parts.
     for mine, theirs in ((arrays.y_train, given["y_train"]), (arrays.y_test, given["y_test"])):
@@ -318,23 +318,25 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_npz_is_loaded_after_a_trip_between_processes(work: Path) -> None:
     save(work / "mine.npz", **my_arrays())
-    arrays = load(pickle.loads(pickle.dumps(locate("npz", path="mine.npz"))))
+    arrays = load(pickle.loads(pickle.dumps(locate(DataRequest("npz", path="mine.npz")))))
     np.testing.assert_array_equal(arrays.x_train[:, 0], my_arrays()["x_train"])
     assert arrays.num_classes == 3
 
 
 def test_an_npz_beside_the_spec_comes_before_one_in_the_current_directory(work: Path, tmp_path: Path) -> None:
     save(work / "mine.npz", **my_arrays())
-    assert locate("npz", path="mine.npz", spec_dir=tmp_path / "specs").path == str(work / "mine.npz")
+    assert locate(DataRequest("npz", path="mine.npz"), spec_dir=tmp_path / "specs").path == str(
+        work / "mine.npz"
+    )
     save(tmp_path / "specs" / "mine.npz", **my_arrays())
-    found = locate("npz", path="mine.npz", spec_dir=tmp_path / "specs")
+    found = locate(DataRequest("npz", path="mine.npz"), spec_dir=tmp_path / "specs")
     assert found.path == str(tmp_path / "specs" / "mine.npz")
     assert not found.stand_in
 
 
 def test_an_npz_that_is_nowhere_names_both_places(work: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        locate("npz", path="mine.npz", spec_dir=tmp_path / "specs")
+        locate(DataRequest("npz", path="mine.npz"), spec_dir=tmp_path / "specs")
     assert str(tmp_path / "specs" / "mine.npz") in str(caught.value)
     assert str(work / "mine.npz") in str(caught.value)
 
@@ -342,7 +344,7 @@ def test_an_npz_that_is_nowhere_names_both_places(work: Path, tmp_path: Path) ->
 def test_an_npz_that_lacks_arrays_says_what_it_has(work: Path) -> None:
     save(work / "mine.npz", x_train=np.zeros(3), labels=np.zeros(3))
     with pytest.raises(InputError, match="lacks y_train, x_test, y_test; it has x_train, labels"):
-        load(locate("npz", path="mine.npz"))
+        load(locate(DataRequest("npz", path="mine.npz")))
 
 
 class Trap:
@@ -355,10 +357,10 @@ class Trap:
 def test_a_pickle_in_an_npz_is_never_run(work: Path) -> None:
     save(work / "mine.npz", **my_arrays(y_train=np.array([Trap()] * 12, dtype=object)))
     with pytest.raises(InputError, match=r"y_train holds Python objects.*np\.unique"):
-        load(locate("npz", path="mine.npz"))
+        load(locate(DataRequest("npz", path="mine.npz")))
     (work / "plain.npz").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(InputError, match="cannot be read"):
-        load(locate("npz", path="plain.npz"))
+        load(locate(DataRequest("npz", path="plain.npz")))
     assert not (work / "sprung").exists()
 
 
@@ -367,7 +369,7 @@ def test_a_damaged_npz_is_refused(work: Path, kept: float) -> None:
     content = save(work / "mine.npz", **my_arrays()).read_bytes()
     (work / "mine.npz").write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
     with pytest.raises(InputError, match=r"data\.path: .*mine\.npz: cannot be read"):
-        load(locate("npz", path="mine.npz"))
+        load(locate(DataRequest("npz", path="mine.npz")))
 
 
 def header(shape: str, kind: str = "<f4") -> bytes:
@@ -404,7 +406,7 @@ def test_an_npz_that_claims_what_it_does_not_hold_is_a_damaged_file(
     with zipfile.ZipFile(work / "mine.npz", "a", packing) as archive:
         archive.writestr("x_train.npy", content)
     with pytest.raises(InputError, match=r"data\.path: .*mine\.npz: cannot be read; ") as caught:
-        load(locate("npz", path="mine.npz"))
+        load(locate(DataRequest("npz", path="mine.npz")))
     assert re.search(said, str(caught.value))
     assert "\n" not in str(caught.value)
 
@@ -412,20 +414,22 @@ def test_an_npz_that_claims_what_it_does_not_hold_is_a_damaged_file(
 def test_a_single_array_that_claims_16_tib_is_no_npz(work: Path) -> None:
     (work / "one.npy").write_bytes(header("(4398046511104,)"))
     with pytest.raises(InputError, match="holds a single array"):
-        load(locate("npz", path="one.npy"))
+        load(locate(DataRequest("npz", path="one.npy")))
 
 
 def test_a_packed_npz_is_loaded(work: Path) -> None:
     np.savez_compressed(work / "packed.npz", **my_arrays())
     np.savez_compressed(work / "wide.npz", x=np.zeros(10_000_000, np.uint8))
-    np.testing.assert_array_equal(load(locate("npz", path="packed.npz")).y_train, my_arrays()["y_train"])
+    np.testing.assert_array_equal(
+        load(locate(DataRequest("npz", path="packed.npz"))).y_train, my_arrays()["y_train"]
+    )
     check_claims(work / "wide.npz", ["x"])
 
 
 def test_a_single_array_is_no_npz(work: Path) -> None:
     np.save(work / "one.npy", np.zeros(3))
     with pytest.raises(InputError, match="holds a single array"):
-        load(locate("npz", path="one.npy"))
+        load(locate(DataRequest("npz", path="one.npy")))
 
 
 # ---------------------------------------------------------------- factories
@@ -452,7 +456,7 @@ def factory_module(work: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize(("function", "options"), [("as_mapping", {"path": "mine.npz"}), ("as_tuple", {})])
 def test_a_factorys_arrays_are_loaded(factory_module: str, function: str, options: dict[str, Any]) -> None:
-    source = locate(None, factory=f"{factory_module}:{function}", options=options)
+    source = locate(DataRequest(None, factory=f"{factory_module}:{function}", options=options))
     assert source.name == f"{factory_module}:{function}"
     assert not source.stand_in
     np.testing.assert_array_equal(load(source).x_test[:, 0], my_arrays()["x_test"])
@@ -468,18 +472,18 @@ def test_a_factorys_arrays_are_loaded(factory_module: str, function: str, option
 )
 def test_what_a_factory_returns_is_checked(factory_module: str, function: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        load(locate(None, factory=f"{factory_module}:{function}"))
+        load(locate(DataRequest(None, factory=f"{factory_module}:{function}")))
 
 
 def test_a_factory_that_is_not_there_is_refused_where_it_is_loaded(factory_module: str) -> None:
-    source = locate(None, factory=f"{factory_module}:as_tupel")
+    source = locate(DataRequest(None, factory=f"{factory_module}:as_tupel"))
     with pytest.raises(InputError, match=r"data\.factory.*as_tuple"):
         load(source)
 
 
 def test_a_factory_is_not_run_to_be_located(work: Path) -> None:
     (work / "my_trap.py").write_text("raise AssertionError('it was run')\n")
-    assert locate(None, factory="my_trap:make", spec_dir=work).is_factory
+    assert locate(DataRequest(None, factory="my_trap:make"), spec_dir=work).is_factory
     assert "my_trap" not in sys.modules
 
 
@@ -491,7 +495,7 @@ def test_every_name_of_the_catalog_has_a_loader() -> None:
 
 
 def test_digits_are_scikit_learns_with_a_stratified_fifth_for_the_test() -> None:
-    arrays = load(locate("digits"))
+    arrays = load(locate(DataRequest("digits")))
     images, labels = load_digits(return_X_y=True)
     assert (len(arrays.y_train), len(arrays.y_test)) == (1438, 359)
     assert np.all(np.abs(np.bincount(arrays.y_test) - 0.2 * np.bincount(labels)) < 1.1)
@@ -499,11 +503,11 @@ def test_digits_are_scikit_learns_with_a_stratified_fifth_for_the_test() -> None
     assert together.dtype == np.uint8
     assert sorted(map(bytes, together)) == sorted(map(bytes, (images * 15).astype(np.uint8)))
     assert arrays.num_classes == 10
-    assert arrays.x_train.tobytes() == load(locate("digits")).x_train.tobytes()
+    assert arrays.x_train.tobytes() == load(locate(DataRequest("digits"))).x_train.tobytes()
 
 
 def test_a_generated_set_is_loaded_with_its_seed() -> None:
-    arrays = load(locate("spirals", seed=5))
+    arrays = load(locate(DataRequest("spirals", seed=5)))
     np.testing.assert_array_equal(arrays.x_train, generate("spirals", seed=5)[0])
 
 
@@ -522,7 +526,7 @@ def test_a_generated_set_is_loaded_with_its_seed() -> None:
 )
 def test_keys_that_do_not_go_together_are_refused(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        locate(**arguments)
+        locate(DataRequest(**arguments))
 
 
 def test_cifar10_that_is_here_is_no_stand_in(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,7 +539,7 @@ def test_cifar10_that_is_here_is_no_stand_in(work: Path, monkeypatch: pytest.Mon
     table[:, 0] = np.arange(10)
     for name in cifar10.FILES:
         table.tofile(folder / name)
-    source = locate("cifar10", stand_in="cifar10-like")
+    source = locate(DataRequest("cifar10", stand_in="cifar10-like"))
     assert (source.name, source.path, source.announcement()) == ("cifar10", str(folder), None)
     arrays = load(source)
     assert (arrays.x_train.shape, arrays.num_classes) == ((50, 3, 32, 32), 10)
@@ -546,7 +550,7 @@ def test_a_stand_in_is_announced_with_its_reason(work: Path, monkeypatch: pytest
         raise DownloadError(url, "no connection: Name or service not known", "Check the network")
 
     monkeypatch.setattr(cifar10, "download", fail)
-    source = locate("cifar10", stand_in="cifar10-like", seed=4)
+    source = locate(DataRequest("cifar10", stand_in="cifar10-like", seed=4))
     assert (source.name, source.wanted, source.stand_in, source.options) == (
         "cifar10-like", "cifar10", True, {"seed": 4},
     )  # fmt: skip
@@ -560,7 +564,7 @@ def test_a_stand_in_is_announced_with_its_reason(work: Path, monkeypatch: pytest
 
 def test_without_a_stand_in_the_error_says_where_to_put_the_file(work: Path) -> None:
     with pytest.raises(InputError) as caught:
-        locate("cifar10", allow_download=False)
+        locate(DataRequest("cifar10"), allow_download=False)
     for part in (
         "looked in data, ",
         cifar10.PUBLISHED.url,
@@ -573,7 +577,7 @@ def test_without_a_stand_in_the_error_says_where_to_put_the_file(work: Path) -> 
 def test_a_damaged_copy_is_an_error_and_not_a_stand_in(work: Path) -> None:
     (work / "data" / cifar10.FOLDER).mkdir(parents=True)
     with pytest.raises(InputError, match=r"data_batch_1\.bin: is missing"):
-        locate("cifar10", stand_in="cifar10-like", allow_download=False)
+        locate(DataRequest("cifar10", stand_in="cifar10-like"), allow_download=False)
 
 
 def test_the_real_thing_needs_no_announcement() -> None:

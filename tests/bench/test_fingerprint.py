@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
 from fusetune.bench.run.plan import RunPlan, make_plan, open_directory
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.spec.source import Source
-from fusetune.bench.workloads.datasets import locate
+from fusetune.bench.workloads.datasets import DataRequest, locate
 from fusetune.bench.workloads.fingerprint import MOST_LISTED, differences, fingerprint, fingerprint_all
 
 SPEC = """\
@@ -104,7 +104,7 @@ def test_resuming_on_the_command_line_is_refused_too(spec: Path, capsys: pytest.
 
 
 def test_a_run_from_before_there_were_fingerprints_goes_on_with_a_note(spec: Path, tmp_path: Path) -> None:
-    path, said = begun(spec, fingerprint=None), []
+    path, said = begun(spec, fingerprint=None), []  # type: ignore[var-annotated]
     assert "fingerprint" not in RunDirectory.open(path).run
     with open_directory(plan_of(spec), tmp_path, path, said.append):
         pass
@@ -117,7 +117,7 @@ def folder(root: Path, files: dict[str, int]) -> Source:
     for name, value in files.items():
         (root / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 3), value).save(root / "pictures" / name)
-    return locate("folder", path="pictures", spec_dir=root)
+    return locate(DataRequest("folder", path="pictures"), spec_dir=root)
 
 
 def test_of_a_folder_every_file_counts_and_the_changed_one_is_named(tmp_path: Path) -> None:
@@ -142,11 +142,11 @@ def test_the_labels_of_a_folder_count(tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("file,label\na/1.png,x\nb/2.png,y\n")
     then = fingerprint_all(
-        [locate("folder", path="pictures", labels="labels.csv", spec_dir=tmp_path)], tmp_path
+        [locate(DataRequest("folder", path="pictures", labels="labels.csv"), spec_dir=tmp_path)], tmp_path
     )
     labels.write_text("file,label\na/1.png,y\nb/2.png,x\n")
     now = fingerprint_all(
-        [locate("folder", path="pictures", labels="labels.csv", spec_dir=tmp_path)], tmp_path
+        [locate(DataRequest("folder", path="pictures", labels="labels.csv"), spec_dir=tmp_path)], tmp_path
     )
     assert [line.split(":")[0] for line in differences(then, now)] == ["labels.csv"]
 
@@ -176,9 +176,9 @@ def test_a_file_that_a_factory_is_given_counts(tmp_path: Path) -> None:
 
 
 def test_generated_data_are_what_their_parameters_say() -> None:
-    then = fingerprint_all([locate("spirals", seed=0)], Path())
-    assert differences(then, fingerprint_all([locate("spirals", seed=0)], Path())) == []
-    assert differences(then, fingerprint_all([locate("spirals", seed=1)], Path())) == [
+    then = fingerprint_all([locate(DataRequest("spirals", seed=0))], Path())
+    assert differences(then, fingerprint_all([locate(DataRequest("spirals", seed=0))], Path())) == []
+    assert differences(then, fingerprint_all([locate(DataRequest("spirals", seed=1))], Path())) == [
         "spirals seed=0: is gone",
         "spirals seed=1: is new",
     ]
@@ -230,7 +230,9 @@ def test_names_are_relative_to_the_spec(tmp_path: Path) -> None:
         (tmp_path / place / "data").mkdir(parents=True)
         save(tmp_path / place / "data/mine.npz")
     prints = [
-        fingerprint_all([locate("npz", path="data/mine.npz", spec_dir=tmp_path / place)], tmp_path / place)
+        fingerprint_all(
+            [locate(DataRequest("npz", path="data/mine.npz"), spec_dir=tmp_path / place)], tmp_path / place
+        )
         for place in ("one", "two")
     ]
     assert prints[0] == prints[1]

@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from fusetune.bench.run.assembly import fuse_activations
+from fusetune.bench.run.fused_activations import fuse_activations
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers.worker import WorkerContext
 from fusetune.kernels.activations.api import activation_path

@@ -25,7 +25,7 @@ from fusetune.bench.spec.design import lay_out
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.spec.yaml import MAX_LEVELS, parse_value, parse_yaml
-from fusetune.bench.workloads.datasets import load, locate
+from fusetune.bench.workloads.datasets import DataRequest, load, locate
 from tests.bench.spec_text import SPEC
 
 QUICK, LONG = 60, 600
@@ -219,7 +219,7 @@ def depth(value: Any) -> int:
 def test_any_text_is_read_or_refused_as_yaml(tries: int) -> None:
     def read(text: str) -> None:
         for reader in (parse_yaml, parse_value):
-            value: Any = answer(lambda reader=reader: reader(text, "a.yaml"))
+            value: Any = answer(lambda reader=reader: reader(text, "a.yaml"))  # type: ignore[misc]
             if isinstance(value, InputError):
                 assert str(value).startswith("a.yaml")
                 continue
@@ -334,7 +334,7 @@ def test_any_npz_file_is_read_or_refused(tries: int) -> None:
 
         def read(content: bytes) -> None:
             path.write_bytes(content)
-            arrays = answer(lambda: load(locate("npz", path=str(path))))
+            arrays = answer(lambda: load(locate(DataRequest("npz", path=str(path)))))
             if isinstance(arrays, InputError):
                 assert str(arrays).startswith("data.path")
                 return

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.workloads.datasets import load, locate, split
+from fusetune.bench.workloads.datasets import DataRequest, load, locate, split
 
 
 def picture(
@@ -32,7 +32,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(work: Path, **keys: Any) -> Any:
-    return load(locate("folder", path="mine", spec_dir=work, **keys))
+    return load(locate(DataRequest("folder", path="mine", **keys), spec_dir=work))
 
 
 def values(x: np.ndarray) -> list[Any]:
@@ -47,7 +47,7 @@ def test_class_folders_become_numbers_in_the_order_of_their_names(work: Path) ->
             picture(work / "mine" / name / f"deep/{k}.png", 10 * index + k)
     (work / "mine" / "cat" / "notes.txt").write_text("passed over")
     (work / "mine" / ".hidden").mkdir()
-    source = locate("folder", path="mine", spec_dir=work)
+    source = locate(DataRequest("folder", path="mine"), spec_dir=work)
     assert source.classes == ("Ant", "cat", "zebra")  # torchvision's order: that of text, capitals first
     arrays = load(source)
     assert arrays.x_train.shape == (12, 1, 3, 4)
@@ -83,13 +83,16 @@ def test_a_csv_file_names_files_labels_and_splits(work: Path) -> None:
     picture(work / "mine" / "unlabelled.png", 99)
     quoted = "".join(f'"{name}", {label} ,{part}\r\n\r\n' for name, label, part in rows)
     (work / "labels.csv").write_bytes(b"\xef\xbb\xbffile,label , split\r\n" + quoted.encode())
-    source = locate("folder", path="mine", labels="labels.csv", spec_dir=work)
+    source = locate(DataRequest("folder", path="mine", labels="labels.csv"), spec_dir=work)
     assert source.classes == ("9", "10")  # whole numbers stand in their own order
     arrays = load(source)
     assert (values(arrays.x_train), arrays.y_train.tolist()) == ([0, 1, 3], [1, 0, 1])
     assert (values(arrays.x_test), arrays.y_test.tolist()) == ([2], [0])
     (work / "labels.csv").rename(work / "mine" / "labels.csv")
-    assert locate("folder", path="mine", labels="labels.csv", spec_dir=work).classes == ("9", "10")
+    assert locate(DataRequest("folder", path="mine", labels="labels.csv"), spec_dir=work).classes == (
+        "9",
+        "10",
+    )
 
 
 def test_grey_stays_grey_and_anything_else_makes_all_rgb(work: Path) -> None:
@@ -169,7 +172,7 @@ FOLDER_FAULTS: dict[str, tuple[Any, str]] = {
     "lone image": (
         lambda mine: (
             [(mine / f"a/{k}.png").unlink() for k in (1, 2)]
-            + [picture(mine / f"b/{k}.png") for k in range(9)]
+            + [picture(mine / f"b/{k}.png") for k in range(9)]  # type: ignore[func-returns-value]
         ),
         "",
     ),
@@ -229,7 +232,7 @@ def test_what_is_not_there_is_said_with_where_it_was_looked_for(
     of_two_classes(work / "mine")
     with pytest.raises(InputError, match=r"data\.labels: no file 'l\.csv'; looked for .*spec/l\.csv"):
         loaded(work, labels="l.csv")
-    source = locate("folder", path="mine", spec_dir=work)
+    source = locate(DataRequest("folder", path="mine"), spec_dir=work)
     (work / "mine" / "a" / "0.png").unlink()
     assert load(source).num_classes == 2
     monkeypatch.setitem(sys.modules, "PIL", None)

@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from fusetune.bench.cli.commands import commands
+from fusetune.bench.cli.program import commands
 from fusetune.bench.errors import InputError
+from fusetune.bench.learning_rate.plot import draw_lr_range
+from fusetune.bench.learning_rate.report import plot_lines, render_lr_range
 from fusetune.bench.learning_rate.study import study_learning_rates, with_swept_factors
-from fusetune.bench.report.lr_plot import draw_lr_range
-from fusetune.bench.report.lr_range import plot_lines, render_lr_range
 from fusetune.bench.results.outcomes import RangeTestOutcome
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
@@ -97,7 +97,7 @@ def flat_record(factors: dict[str, Any]) -> Record:
     return Record("flat", factors, 0, "ok", reason, {"steps": 300.0}, {}, curve, {"warnings": []})
 
 
-FACTORS = {"batch_size": [16, 64, 256], "optimizer": ["adam", "momentum"]}
+FACTORS: dict[str, list[Any]] = {"batch_size": [16, 64, 256], "optimizer": ["adam", "momentum"]}
 
 
 def records() -> list[Record]:

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusetune.bench.batch_size.measurements import Measurements, study_as_dict, study_measurements
+from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements, study_measurements
+from fusetune.bench.batch_size.plot import draw_batch_size
+from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
-from fusetune.bench.report.batch_size import render_batch_size
-from fusetune.bench.report.batch_size_plot import draw_batch_size
 from fusetune.bench.results.outcomes import (
     EarlierRangeTests,
     EarlierTrainings,
@@ -320,7 +320,7 @@ def test_the_trainings_count_before_the_noise_scale() -> None:
 
 def test_all_of_it_is_in_the_json() -> None:
     study, measurements = measured("noise_beyond_measure")
-    content = json.loads(json.dumps(study_as_dict(study, measurements), allow_nan=False))
+    content = json.loads(json.dumps(MeasuredStudy(study, tuple(measurements)).as_dict(), allow_nan=False))
     (found,) = content["configurations"]
     assert [row["batch_size"] for row in found["rows"]][:3] == [1, 2, 4]
     inner = found["measurements"]

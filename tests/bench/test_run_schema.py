@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fusetune.bench.cli import commands as cli
+from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.outcomes import AutoRate, TrainingOutcome

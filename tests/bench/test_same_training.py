@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from fusetune.bench.errors import InputError
-from fusetune.bench.results.directory import RunDirectory, RunDirectoryError
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
 from fusetune.bench.run import plan as runner
-from fusetune.bench.run.assembly import make_model, prepare_data
 from fusetune.bench.run.plan import RunPlan, make_plan
 from fusetune.bench.run.trial import run_trial
+from fusetune.bench.run.workload import build_workload
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers.worker import OnProgress, WorkerContext
@@ -61,7 +61,7 @@ def test_a_null_reaches_a_models_factory_and_the_report(tmp_path: Path) -> None:
     rehearse(plan)
     sizes = {}
     for trial in plan.trials:
-        model = make_model(trial.spec, prepare_data(trial, WorkerContext()).splits)
+        model = build_workload(trial, WorkerContext()).model
         sizes[trial.id] = sum(parameter.numel() for parameter in model.parameters())
     # (2 + 1) w + 2 w + (w + 1) 3 for w of 4 and of 64
     assert sizes == {"model.width_cap=4,seed=0": 35, "model.width_cap=null,seed=0": 515}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from rich.console import Console
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
@@ -19,7 +21,8 @@ from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
 from fusetune.bench.search.event_log import LOG, EventLog
 from fusetune.bench.search.for_optuna import labels, optuna_study, predicted_study
-from fusetune.bench.search.plan import SearchPlan, plan_of
+from fusetune.bench.search.plan import SearchPlan, plan_of, prior_words
+from fusetune.bench.search.report import show_search
 from fusetune.bench.search.state import open_search, read_search
 from fusetune.bench.search.study import fresh_runs, study_search
 from fusetune.bench.spec.load import load_spec
@@ -109,17 +112,19 @@ def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:
     run(searcher, log, 30)
     resolved = resolved_spec()
     assert plan_of(resolved) == PLAN
-    study = study_search({"spec": resolved}, [], tmp_path, Pictures(tmp_path, drawing=True))
+    study = study_search({"spec": resolved}, [], str(tmp_path))
+    pictures = Pictures(tmp_path, drawing=True)
+    show_search(study, Console(file=io.StringIO()), pictures)
     assert study.winner is not None
     assert max(study.importances, key=lambda name: study.importances[name]) == "base_lr"
     assert sum(study.importances.values()) == pytest.approx(1)
-    assert {file.name for file in study.plots} == {
+    assert {file.name for file in pictures.files} == {
         "parallel_coordinate.png",
         "parallel_coordinate.svg",
         "contour.png",
         "contour.svg",
     }
-    assert all(file.stat().st_size > 1000 for file in study.plots)
+    assert all(file.stat().st_size > 1000 for file in pictures.files)
 
 
 def test_choices_that_span_decades_are_drawn_in_decades(tmp_path: Path) -> None:
@@ -140,6 +145,19 @@ def test_choices_that_span_decades_are_drawn_in_decades(tmp_path: Path) -> None:
     assert kinds["base_lr"] == FloatDistribution(0.01, 0.3, log=True)
     assert kinds["width"] == CategoricalDistribution([4, 8])
     assert kinds["schedule"] == CategoricalDistribution(["cosine", "constant"])
+
+
+def test_a_search_says_what_its_prior_knows_nothing_of() -> None:
+    def words(space: dict[str, Any], prior: bool = True) -> str:
+        return prior_words(SearchPlan(space, 3, 0, "val_accuracy", 30, prior, (1,)))
+
+    rates = {"base_lr": [0.01, 0.1]}
+    assert words(rates) == "with a prior from earlier runs"
+    assert words(rates, prior=False) == "without a prior"
+    assert words({**rates, "activation": ["relu", "gelu", "silu"], "depth": [1, 2]}) == (
+        "with a prior from earlier runs, which have no curves for activation gelu, silu; depth"
+    )
+    assert words({"depth": [1, 2]}) == "without a prior, because earlier runs have no curves for depth"
 
 
 def test_the_winners_interval_is_students() -> None:
@@ -305,8 +323,8 @@ def test_a_reader_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before = snapshot(tmp_path)
     with monkeypatch.context() as patch:
         read_only(patch)
-        pictures = Pictures(tmp_path, drawing=False)
-        study = study_search({"spec": resolved_spec()}, [Record("a", {}, 0, "ok")], tmp_path, pictures)
+        study = study_search({"spec": resolved_spec()}, [Record("a", {}, 0, "ok")], str(tmp_path))
+        show_search(study, Console(file=io.StringIO()), Pictures(tmp_path, drawing=False))
     assert snapshot(tmp_path) == before
     assert study.epochs_used == (0 if there == "no log" else 12)
     notes = {"log": "", "torn log": "cut short", "no log": "search.jsonl is missing"}

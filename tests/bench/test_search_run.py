@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusetune.bench.report.search import render_search
+from fusetune.bench.kinds import SEARCH
 from fusetune.bench.results.directory import RunDirectory, find_run
 from fusetune.bench.results.outcomes import AutoRate, PausedTraining, TrainingOutcome
 from fusetune.bench.results.pictures import Pictures
@@ -21,10 +21,11 @@ from fusetune.bench.results.records import Record, Status
 from fusetune.bench.run.plan import RunPlan, make_plan
 from fusetune.bench.search.event_log import LOG
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of
-from fusetune.bench.search.run import SEARCH, run_search
+from fusetune.bench.search.report import render_search
+from fusetune.bench.search.run import run_search
 from fusetune.bench.search.state import open_search
 from fusetune.bench.search.step import Advance
-from fusetune.bench.search.study import found_nothing, study_search
+from fusetune.bench.search.study import study_search
 from fusetune.bench.search.trial import run_step
 from fusetune.bench.search.workers import SearchExecutor
 from fusetune.bench.spec.design import Trial, make_trial
@@ -142,7 +143,7 @@ class Messages:
     def message(self, text: str) -> None:
         self.said.append(text)
 
-    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None: ...
+    def start(self, total: int, done: int) -> None: ...
     def trial_started(self, trial_id: str, index: int) -> None: ...
     def trial_progress(self, trial_id: str, update: dict[str, Any]) -> None: ...
     def trial_finished(self, record: Record, index: int) -> None: ...
@@ -341,14 +342,14 @@ def test_trainings_that_end_by_themselves_leave_their_epoch_to_others(bench: Ben
 
 def test_the_report_tells_what_only_waited_from_what_was_dropped(bench: Bench) -> None:
     records = bench.run()
-    study = study_search(RunDirectory.open(bench.directory).run, records, bench.directory, no_pictures(bench))
+    study = study_search(RunDirectory.open(bench.directory).run, records, str(bench.directory))
     waited = [trial for trial in study.trials if trial.reason == BUDGET_SPENT]
     assert len(waited) == study.left > 0
     told = [record.reason for record in searched(records) if BUDGET_SPENT in record.reason]
     assert told == [f"paused: {BUDGET_SPENT}"] * len(waited)
     console = Console(width=140, file=io.StringIO())
     with console.capture() as shown:
-        render_search(study, console)
+        render_search(study, console, no_pictures(bench))
     best = [trial for trial in study.trials if trial.values][:8]
     assert waited[0] in best
     text = shown.get()
@@ -391,7 +392,7 @@ def test_a_winner_whose_fresh_seeds_have_begun_stays_the_winner(
     assert [record.seed for record in again] == [1, 2, 3]
     assert all(record.factors == begun.factors for record in again)
     resolved = RunDirectory.open(bench.directory).run
-    fresh = study_search(resolved, records, bench.directory, no_pictures(bench)).fresh
+    fresh = study_search(resolved, records, str(bench.directory)).fresh
     assert fresh.values == tuple(accuracy_of(record) for record in again)
 
 
@@ -415,11 +416,11 @@ def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_succes
     records = bench.run(spec)
     run = RunDirectory.open(bench.directory).run
     assert len(records) == BUDGET
-    assert found_nothing(run["spec"], bench.directory)
-    study = study_search(run, records, bench.directory, no_pictures(bench))
+    study = study_search(run, records, str(bench.directory))
+    assert study.winner is None
     console = Console(width=140, file=io.StringIO())
     with console.capture() as shown:
-        render_search(study, console)
+        render_search(study, console, no_pictures(bench))
     said = [text for text in bench.messages.said if text.startswith("NOTHING FOUND")]
     for text in (said[-1], shown.get()):
         for part in ("NOTHING FOUND", f"{BUDGET} diverged", "base_lr", "log: true"):
@@ -428,16 +429,15 @@ def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_succes
 
 def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench) -> None:
     records = bench.run()
-    assert not found_nothing(RunDirectory.open(bench.directory).run["spec"], bench.directory)
     rated = [
         dataclasses.replace(r, outcome=TrainingOutcome(base_lr_auto=AutoRate(0.125 + r.seed, None)))
         for r in records
     ]
-    study = study_search(RunDirectory.open(bench.directory).run, rated, bench.directory, no_pictures(bench))
+    study = study_search(RunDirectory.open(bench.directory).run, rated, str(bench.directory))
     assert study.rates == ((0, 0.125), (1, 1.125), (2, 2.125), (3, 3.125))
     console = Console(width=300, file=io.StringIO())
     with console.capture() as shown:
-        render_search(study, console)
+        render_search(study, console, no_pictures(bench))
     assert "auto came to 0.125 (seed 0), 1.12 (seed 1)" in shown.get()
 
 
@@ -454,9 +454,9 @@ def test_a_search_whose_log_is_gone_is_reported_from_its_records_and_stays_over(
     # The directory of a run that an earlier version made, whose search.journal nobody reads any more.
     records = bench.run(spec)
     run = RunDirectory.open(bench.directory).run
-    before = study_search(run, records, bench.directory, no_pictures(bench))
+    before = study_search(run, records, str(bench.directory))
     (bench.directory / LOG).rename(bench.directory / "search.journal")
-    after = study_search(run, records, bench.directory, no_pictures(bench))
+    after = study_search(run, records, str(bench.directory))
     assert not (bench.directory / LOG).exists()
     for told in ("winner", "value", "epoch", "fresh", "epochs_used", "left", "failure"):
         assert getattr(after, told) == getattr(before, told), told
@@ -467,7 +467,7 @@ def test_a_search_whose_log_is_gone_is_reported_from_its_records_and_stays_over(
     made = trained(bench)
     assert bench.run(spec, resume=True) == records
     assert trained(bench) == made
-    assert study_search(run, records, bench.directory, no_pictures(bench)).notes == ()
+    assert study_search(run, records, str(bench.directory)).notes == ()
 
 
 def test_a_search_that_goes_on_without_its_log_keeps_what_was_recorded(bench: Bench) -> None:

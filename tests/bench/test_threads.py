@@ -18,7 +18,7 @@ from fusetune.bench.spec.design import Trial, expand
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers import worker
 from fusetune.bench.workers.worker import WorkerContext, WorkerSetup, attempt
-from fusetune.bench.workloads.datasets import locate
+from fusetune.bench.workloads.datasets import DataRequest, locate
 from tests.bench.spec_text import SPEC
 
 
@@ -75,13 +75,13 @@ def test_the_smallest_the_middle_and_the_largest_batch_stand_for_all() -> None:
 
 def test_one_number_is_chosen_for_all_configurations_and_a_step_that_fails_is_left_out() -> None:
     helps = Worker(lambda size, count: size / count)
-    assert measure_threads(trials([8, 64]), helps, 2, print)[:1] == (2,)  # type: ignore[arg-type]
+    assert measure_threads(trials([8, 64]), helps, 2, print)[:1] == (2,)
     assert helps.timed == [8, 64]
     hinders = Worker(lambda size, count: size * count)
-    assert measure_threads(trials([8]), hinders, 2, print)[:1] == (1,)  # type: ignore[arg-type]
+    assert measure_threads(trials([8]), hinders, 2, print)[:1] == (1,)
     broken = Worker(lambda size, count: size)
     broken.run = lambda trial, on_progress: Record("a", {}, 0, "out_of_memory")  # type: ignore[method-assign]
-    assert measure_threads(trials([8]), broken, 2, print) == (2, "no step could be timed", {})  # type: ignore[arg-type]
+    assert measure_threads(trials([8]), broken, 2, print) == (2, "no step could be timed", {})
 
 
 def test_the_choice_is_said_and_binds_workers_and_trials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_workers_share_of_cores_and_quota() -> None:
 
 def test_a_rehearsal_times_real_steps_with_each_number_and_a_trial_has_its_own() -> None:
     before = torch.get_num_threads()
-    trial = dataclasses.replace(trials([8])[0], source=locate("spirals"))
+    trial = dataclasses.replace(trials([8])[0], source=locate(DataRequest("spirals")))
     timed = run_trial(
         dataclasses.replace(trial, rehearsal=True, thread_counts=(1, 2)), WorkerContext(), print
     )

@@ -19,7 +19,7 @@ from fusetune.bench.run.trial import run_trial
 from fusetune.bench.spec.design import expand
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers.worker import WorkerContext
-from fusetune.bench.workloads.datasets import locate
+from fusetune.bench.workloads.datasets import DataRequest, locate
 
 SMALL = """\
 name: small
@@ -33,7 +33,9 @@ def run(text: str, context: WorkerContext | None = None, *, rehearsal: bool = Fa
     """Run the first trial of a spec."""
     trial = expand(Spec.model_validate(yaml.safe_load(text)))[0]
     data = trial.spec.data
-    source = locate(data.name, path=data.path, factory=data.factory, options=data.extras, spec_dir=Path.cwd())
+    source = locate(
+        DataRequest(data.name, path=data.path, factory=data.factory, options=data.extras), spec_dir=Path.cwd()
+    )
     trial = dataclasses.replace(trial, source=source, rehearsal=rehearsal)
     return run_trial(trial, context or WorkerContext(), lambda progress: None)
 
@@ -156,7 +158,7 @@ def test_range_tests_and_memory_traces_take_an_optimizer_by_factory(job: str) ->
         is_sweep = job == "range test"
         options = {"confirm": False, "validation": False, "all_seeds": False, **sweep}
         trial = dataclasses.replace(
-            trial, source=locate("spirals"), options=options if is_sweep else {"job": "predict"}
+            trial, source=locate(DataRequest("spirals")), options=options if is_sweep else {"job": "predict"}
         )
         run_it = run_lr_range if is_sweep else run_job
         record = run_it(trial, WorkerContext(), lambda progress: None)

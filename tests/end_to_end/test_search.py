@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fusetune.bench.cli.commands import main
+from fusetune.bench.cli.program import main
 from fusetune.bench.search.for_optuna import FEWEST_FOR_IMPORTANCE
 from fusetune.bench.search.plan import plan_of
 from fusetune.bench.search.state import open_search

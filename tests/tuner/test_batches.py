@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fusetune.tuner.training.batches import Augment, Batches, channel_statistics
+from fusetune.tuner.training.batches import Augment, Batches, ChannelStatistics, channel_statistics
 from fusetune.tuner.training.evaluation import evaluate
 
 
@@ -74,7 +74,9 @@ def test_in_order_never_augments() -> None:
 
 def test_uint8_is_scaled_to_one_and_normalised_per_channel() -> None:
     x, mean, std = _images(), [0.5, 0.4, 0.3], [0.25, 0.2, 0.1]
-    got = torch.cat([part for part, _ in Batches(x, _labels(), 8, mean=mean, std=std).in_order()])
+    got = torch.cat(
+        [part for part, _ in Batches(x, _labels(), 8, statistics=ChannelStatistics(mean, std)).in_order()]
+    )
     shape = (1, 3, 1, 1)
     expected = (x.double() / 255 - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
     assert got.dtype == torch.float32
@@ -91,7 +93,9 @@ def test_uint8_without_statistics_lies_between_0_and_1() -> None:
 def test_floating_data_keep_their_dtype_and_the_callers_tensor_is_left_alone(dtype: torch.dtype) -> None:
     x = torch.randn(6, 2, dtype=dtype)
     before = x.clone()
-    ((got, _),) = Batches(x, torch.arange(6), 6, mean=[1.0, 2.0], std=[2.0, 4.0]).in_order()
+    ((got, _),) = Batches(
+        x, torch.arange(6), 6, statistics=ChannelStatistics([1.0, 2.0], [2.0, 4.0])
+    ).in_order()
     assert got.dtype == dtype
     assert torch.equal(x, before)
     torch.testing.assert_close(
@@ -171,10 +175,9 @@ def test_memory_format_is_that_of_every_batch() -> None:
         ({"y": torch.zeros(3, dtype=torch.int64)}, "4 samples and 3 labels"),
         ({"batch_size": 0}, "batch_size: 0"),
         ({"seed": -1}, "seed: -1"),
-        ({"mean": [0.0, 0.0]}, "one is missing"),
-        ({"mean": [0.0], "std": [1.0]}, "1 and 1 numbers for 2 channels"),
-        ({"mean": [0.0, 0.0], "std": [1.0, 0.0]}, "std above 0"),
-        ({"mean": [0.0, float("nan")], "std": [1.0, 1.0]}, "finite"),
+        ({"statistics": ChannelStatistics([0.0], [1.0])}, "1 and 1 numbers for 2 channels"),
+        ({"statistics": ChannelStatistics([0.0, 0.0], [1.0, 0.0])}, "std above 0"),
+        ({"statistics": ChannelStatistics([0.0, float("nan")], [1.0, 1.0])}, "finite"),
         ({"augment": Augment(flip=True)}, "needs images"),
         ({"augment": Augment(cutout=1)}, "needs images"),
         ({"x": torch.zeros(4, 1, 8, 5), "augment": Augment(translate=5)}, "shorter edge, 5 pixels"),

@@ -18,7 +18,7 @@ from torch.nn import functional
 from fusetune.tuner.batch_size.noise import gradient_norms
 from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics
 from fusetune.tuner.learning_rate.blind_guess import blind_guess_loss
-from fusetune.tuner.learning_rate.confirmation import confirm
+from fusetune.tuner.learning_rate.confirmation import Candidates, confirm
 from fusetune.tuner.learning_rate.range import lr_range_test
 from fusetune.tuner.learning_rate.sweep import mean_loss
 from fusetune.tuner.memory.peak import peak_tensor_bytes
@@ -137,7 +137,7 @@ def test_layers_are_looked_at_with_the_data_as_they_are(batch_size: int) -> None
     snapshots = []
     for model, loss in zip(twins(), (wild_loss, functional.cross_entropy), strict=True):
         batches = Batches(*samples(), batch_size)
-        look = LayerStatistics(model, batches, loss_fn=loss, precision="fp32")
+        look = LayerStatistics(model, batches, loss_fn=loss, precision="fp32")  # type: ignore[arg-type]
         snapshots.append([look.snapshot(epoch) for epoch in range(2)])
     assert snapshots[0] == snapshots[1]
     held = torch.cat([x for x, _ in Batches(*samples(), batch_size).epoch(0)])[: snapshots[0][0]["samples"]]
@@ -196,7 +196,9 @@ def test_confirmed_rates_leave_the_validation_data_alone() -> None:
     found = []
     for model in twins():
         held = pairs()
-        found.append(confirm(model, sgd, functional.cross_entropy, held, held, [0.01, 0.1], steps=9).losses)
+        found.append(
+            confirm(model, sgd, functional.cross_entropy, held, held, Candidates([0.01, 0.1]), steps=9).losses
+        )
     assert found[0] == found[1]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusetune.tuner.learning_rate.confirmation import candidates, confirm
+from fusetune.tuner.learning_rate.confirmation import Candidates, candidates_around, confirm
 from fusetune.tuner.learning_rate.range import LRRange
 
 
@@ -26,8 +26,8 @@ def found(suggestion: float | None, edge: float | None) -> LRRange:
 def test_rates_above_are_tried_where_only_the_edge_is_known(
     edge: float | None, expected: list[float]
 ) -> None:
-    assert candidates(found(0.1, edge)) == pytest.approx(expected)
-    assert candidates(found(None, None)) == []
+    assert candidates_around(found(0.1, edge)).lrs == pytest.approx(expected)
+    assert candidates_around(found(None, None)).lrs == []
 
 
 def kept(lrs: list[float], suggested: float | None) -> float | None:
@@ -45,9 +45,8 @@ def kept(lrs: list[float], suggested: float | None) -> float | None:
         loss_fn,
         data,
         data,
-        lrs,
+        Candidates(lrs, suggested),
         steps=1,
-        suggested=suggested,
     )
     assert result.losses == pytest.approx([(1 - 2 * lr) ** 2 for lr in lrs], abs=1e-6)
     return result.lr

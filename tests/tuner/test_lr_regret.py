@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fusetune.bench.workloads.generated import generate
 from fusetune.bench.workloads.models import build_model
-from fusetune.tuner.learning_rate.confirmation import candidates, confirm
+from fusetune.tuner.learning_rate.confirmation import candidates_around, confirm
 from fusetune.tuner.learning_rate.curve import smoothed
 from fusetune.tuner.learning_rate.range import LRRange, lr_range_test
 
@@ -267,7 +267,7 @@ def judge(workload: Workload) -> Outcome:
     by_lr = {lr: [train(workload, lr, seed).accuracy for seed in GRID_SEEDS] for lr in GRID}
     best_lr = max(GRID, key=lambda lr: statistics.mean(by_lr[lr]))
     data = batches(workload)
-    found, by_rule = [], {name: [] for name in ("suggestion", "confirmed", "minimum / 10", "valley")}
+    found, by_rule = [], {name: [] for name in ("suggestion", "confirmed", "minimum / 10", "valley")}  # type: ignore[var-annotated]
     for seed in SEEDS:
         model = seeded_model(workload, seed)
         range_test = lr_range_test(model, workload.make_optimizer, cross_entropy, data, seed=seed)
@@ -279,9 +279,8 @@ def judge(workload: Workload) -> Outcome:
             cross_entropy,
             data,
             [validation],
-            candidates(range_test),
+            candidates_around(range_test),
             steps=CONFIRM_STEPS,
-            suggested=range_test.suggestion,
             seed=seed,
         )
         assert confirmed.lr is not None

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fusetune.tuner.memory.predict import StepMemory, predict_peak, trace_memory
+from fusetune.tuner.memory.lines import StepMemory
+from fusetune.tuner.memory.predict import predict_peak, trace_memory
 from fusetune.tuner.memory.trace import StepWork, trace_step
 
 CPU = torch.device("cpu")
@@ -170,13 +171,13 @@ def test_an_evaluation_of_large_batches_can_be_the_peak_and_stops_at_its_set() -
 
 def test_nothing_is_allocated_and_no_random_number_drawn() -> None:
     state = torch.get_rng_state()
-    prediction = predict_peak(
+    work = StepWork(
         lambda: nn.Linear(10**6, 10**6),
         OPTIMIZERS["adam"],
         batches_of((10**6,)),
         lambda logits, y: logits.mean(),
-        10**6,
     )
+    prediction = predict_peak(work, 10**6)
     assert prediction.peak_bytes > 12 * 10**12
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -371,7 +372,7 @@ def test_the_allocator_reserves_at_least_what_is_handed_out() -> None:
         assert memory.at(batch_size).peak_bytes <= found.allocated_bytes <= found.reserved_bytes
     large = memory.reserved(3000)
     assert large is not None
-    assert not memory.reserved(3000, large.allocated_bytes // 2).fits  # type: ignore[union-attr]
+    assert not memory.reserved(3000, large.allocated_bytes // 2).fits
 
 
 @pytest.mark.parametrize(
@@ -389,4 +390,4 @@ def test_bad_input_is_one_sentence(
     complaint: str,
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
-        predict_peak(make_model, OPTIMIZERS["sgd"], batches_of((64,)), loss_fn, batch_size)
+        predict_peak(StepWork(make_model, OPTIMIZERS["sgd"], batches_of((64,)), loss_fn), batch_size)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from fusetune.tuner.search.budget import search
+from fusetune.tuner.search.decision import Chooser
 from fusetune.tuner.search.prior import Prior
-from fusetune.tuner.search.searcher import Searcher, search
+from fusetune.tuner.search.searcher import Searcher
 
 SPACE: dict[str, Any] = {
     "lr": [0.001, 0.01, 0.1, 1.0],
@@ -248,7 +250,7 @@ def test_a_list_of_metrics_will_do() -> None:
 
 
 def test_a_search_that_ends_with_budget_left_says_why() -> None:
-    result = search({"lr": [0.1, 0.2]}, lambda config, seed: [0.1, 0.2], max_epochs=2, budget_epochs=100)
+    result = search({"lr": [0.1, 0.2]}, lambda config, seed: [0.1, 0.2], max_epochs=2, budget_epochs=100)  # type: ignore[arg-type, return-value]
     assert (result.log[-1].action, result.log[-1].trial) == ("end", None)
     assert "all 2 configurations" in result.log[-1].why
     assert str(result.log[-1]) == f"[4] end: {result.log[-1].why}"
@@ -544,7 +546,7 @@ def test_arguments_that_make_no_sense_are_refused_in_a_sentence(
 
 def test_the_seed_may_be_numpys() -> None:
     runs = [
-        search(SPACE, Trainings(), max_epochs=EPOCHS, budget_epochs=20, seed=seed, prior=None).log  # type: ignore[arg-type]
+        search(SPACE, Trainings(), max_epochs=EPOCHS, budget_epochs=20, seed=seed, prior=None).log
         for seed in (np.int64(3), 3)
     ]
     assert runs[0] == runs[1]
@@ -634,10 +636,10 @@ def test_decisions_use_one_thread_and_give_the_others_back(monkeypatch: pytest.M
 
     seen: list[int] = []
 
-    def counting(searcher: Searcher, elsewhere: Any) -> None:
+    def counting(chooser: Chooser, elsewhere: Any) -> None:
         seen.extend(threads())
 
-    monkeypatch.setattr(Searcher, "_ask", counting)
+    monkeypatch.setattr(Chooser, "choose", counting)
     with threadpool_limits(limits=2, user_api="blas"):
         before = threads()
         Searcher(SPACE, max_epochs=1).ask()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fusetune.tuner.search.model import gap_scale
+from fusetune.tuner.search.pool import comparable
 from fusetune.tuner.search.prior import Prior, known_factor, known_value, shipped_prior
 from fusetune.tuner.search.space import Space
 
@@ -70,9 +71,70 @@ def test_factors_are_recognised_by_name(name: str, known: str | None) -> None:
 
 
 def test_values_are_recognised_by_name() -> None:
-    assert known_value("AdamW") == "adam"
-    assert known_value({"name": "one_cycle", "pct_start": 0.3}) == "one-cycle"
+    assert known_value("Adam") == "adam"
+    assert known_value({"name": "one_cycle"}) == "one-cycle"
+    assert known_value("CosineAnnealing") == "cosine"
     assert known_value("prodigy") is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "relative", "value"),
+    [
+        ("activation", "relu", "gelu"),
+        ("activation", "relu", "silu"),
+        ("activation", "relu", "leaky_relu"),
+        ("activation", "relu", "elu"),
+        ("schedule", "cosine", "linear"),
+        ("schedule", "cosine", {"name": "cosine", "min_factor": 0.1}),
+        ("optimizer", "adam", "adamw"),
+        ("optimizer", "adam", "nadam"),
+        ("optimizer", "momentum", "nesterov"),
+    ],
+)
+def test_a_relative_has_none_of_the_curves_of_a_name_that_is_known(
+    factor: str, relative: str, value: Any
+) -> None:
+    """Every level that nothing was recorded for has the average over its factor's axis, and is told of."""
+    space = Space({factor: [relative, value], "lr": [0.01, 0.1]})
+    prior = shipped_prior()
+    known = prior.on(space)
+    alone = prior.on(Space({"lr": [0.01, 0.1]}))
+    assert known is not None
+    assert alone is not None
+    curves = known.curves(space.all_points()).reshape(2, 2, -1)
+    average = alone.curves(np.array([[-2.0], [-1.0]])).reshape(2, -1)
+    np.testing.assert_allclose(curves[1], average, atol=1e-9)
+    assert np.abs(curves[0] - average).max() > 0.05
+    assert prior.without_curves(space) == {factor: (value,)}
+
+
+def test_a_prior_tells_of_which_factors_and_values_it_knows_nothing() -> None:
+    prior = shipped_prior()
+    assert prior.without_curves(Space({"base_lr": {"low": 0.001, "high": 1.0, "log": True}})) == {}
+    assert prior.without_curves(Space({"model.activation": ["tanh", "gelu", "silu"], "depth": [1, 2]})) == {
+        "model.activation": ("gelu", "silu"),
+        "depth": (),
+    }
+    # A rate that cannot be measured in decades, or is no number, is none that the prior knows.
+    assert prior.without_curves(Space({"lr": {"low": 0.0, "high": 1.0}})) == {"lr": ()}
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "lead"),
+    [
+        (["sgd", "momentum"], 1.0),
+        (["sgd", "adamw"], 1.5),
+        (["momentum", {"name": "Nesterov", "momentum": 0.8}], 0.0),
+        (["sgd", "lion"], 0.0),
+        (["lion", "adam"], 0.0),
+    ],
+)
+def test_rates_of_optimizers_are_compared_only_where_the_size_of_their_steps_is_known(
+    optimizers: list[Any], lead: float
+) -> None:
+    space = Space({"lr": {"low": 1e-4, "high": 1.0, "log": True}, "optimizer": optimizers})
+    one, other = comparable(space, np.array([[-2.0, 0.0], [-2.0, 1.0]]))
+    assert other[0] - one[0] == pytest.approx(lead)
 
 
 def test_averaging_does_not_let_a_table_of_larger_values_count_more() -> None:

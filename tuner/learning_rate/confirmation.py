@@ -42,16 +42,29 @@ class Confirmation:
     losses: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The rates that short trainings try.
+
+    Args:
+        lrs: increasing, at least one.
+        suggested: a rate above this one is kept only if its loss is a fifth below the best of the lower ones. None: all
+            rates count alike.
+    """
+
+    lrs: Sequence[float]
+    suggested: float | None = None
+
+
 def confirm(
     model: nn.Module,
     make_optimizer: MakeOptimizerAt,
     loss_fn: LossFunction,
     batches: BatchSource,
     validation: BatchSource,
-    lrs: Sequence[float],
+    candidates: Candidates,
     *,
     steps: int,
-    suggested: float | None = None,
     seed: int = 0,
     settings: StepSettings | None = None,
 ) -> Confirmation:
@@ -60,9 +73,8 @@ def confirm(
     Args:
         model, make_optimizer, loss_fn, batches: as for `tuner.learning_rate.range.lr_range_test`.
         validation: of (x, y); evaluated after each training.
-        lrs: increasing, at least one.
+        candidates: the rates, see `candidates_around`.
         steps: of each training, 1 or more.
-        suggested: a rate above this one is kept only if its loss is a fifth below the best of the lower ones.
         seed: of the order of a list of batches.
         settings: of each step.
 
@@ -70,7 +82,8 @@ def confirm(
         >>> import torch
         >>> x = torch.linspace(-1, 1, 32)[:, None]
         >>> sgd = lambda parameters, lr: torch.optim.SGD(parameters, lr=lr)
-        >>> confirm(nn.Linear(1, 1), sgd, nn.functional.mse_loss, [(x, 2 * x)], [(x, 2 * x)], [0.001, 0.1], steps=50).lr
+        >>> data, tried = [(x, 2 * x)], Candidates([0.001, 0.1])
+        >>> confirm(nn.Linear(1, 1), sgd, nn.functional.mse_loss, data, data, tried, steps=50).lr
         0.1
     """
     check_resident(batches, validation)
@@ -78,7 +91,7 @@ def confirm(
     device = next(model.parameters()).device
     losses = []
     with leaving_no_trace(model, batches, validation) as put_back:
-        for lr in lrs:
+        for lr in candidates.lrs:
             put_back()
             endless = EndlessBatches(batches, device, seed)
             sweeper = Sweeper(
@@ -87,25 +100,26 @@ def confirm(
             diverged = sweeper.sweep().divergence_lr is not None
             loss = math.inf if diverged else mean_loss(model, validation, loss_fn, device, settings.precision)
             losses.append(loss if math.isfinite(loss) else math.inf)
-    return Confirmation(_best(lrs, losses, suggested), tuple(lrs), tuple(losses))
+    return Confirmation(_best(candidates, losses), tuple(candidates.lrs), tuple(losses))
 
 
-def candidates(found: LRRange) -> list[float]:
+def candidates_around(found: LRRange) -> Candidates:
     """Return the rates to confirm a suggestion with: a quarter and half of it, itself, and more where the curve allows.
 
     Twice and four times as much is tried where the suggestion rests on the highest rate that the model bears alone, and
     up to that.
     """
     if found.suggestion is None:
-        return []
+        return Candidates([])
     most = found.suggestion if found.edge is None else max(found.suggestion, found.edge)
-    return [lr for factor in (*_BELOW, *_ABOVE) if (lr := factor * found.suggestion) <= most]
+    lrs = [lr for factor in (*_BELOW, *_ABOVE) if (lr := factor * found.suggestion) <= most]
+    return Candidates(lrs, found.suggestion)
 
 
-def _best(lrs: Sequence[float], losses: Sequence[float], suggested: float | None) -> float | None:
-    """Return the rate with the lowest loss, or None where all diverged; higher ones than `suggested` must be clear."""
-    best, least = None, math.inf
-    for lr, loss in zip(lrs, losses, strict=True):
+def _best(candidates: Candidates, losses: Sequence[float]) -> float | None:
+    """Return the rate with the lowest loss, or None where all diverged; higher ones than suggested must be clear."""
+    best, least, suggested = None, math.inf, candidates.suggested
+    for lr, loss in zip(candidates.lrs, losses, strict=True):
         above = suggested is not None and lr > suggested and best is not None
         if loss < (_CLEARLY * least if above else least):
             best, least = lr, loss

@@ -146,9 +146,9 @@ def lr_range_test(
     """
     _check_called(model, make_optimizer, loss_fn)
     _check_sources(batches, validation)
-    _check_rates(lr_min, lr_max, mode)
-    _check_numbers(steps, repeats, seed, accumulation_steps, grad_clip)
-    rates = swept_rates(lr_min, lr_max, steps, mode)
+    plan = _Plan(lr_min, lr_max, steps, mode, repeats, seed, per_group)
+    plan.check()
+    _check_steps(accumulation_steps, grad_clip)
     check_resident(batches, validation)
     device = next(iter(model.parameters()), torch.empty(0)).device
     settings = StepSettings(accumulation_steps, grad_clip, resolve_precision(precision, device))
@@ -156,29 +156,85 @@ def lr_range_test(
         broken = tensor_not_finite(model)
         endless = EndlessBatches(batches, device, seed)
         sweeper = Sweeper(
-            model, make_optimizer, loss_fn, endless, rates, settings=settings, validation=validation
+            model, make_optimizer, loss_fn, endless, plan.rates, settings=settings, validation=validation
         )
-
-        def repeat(group: int | None = None) -> list[Sweep]:
-            sweeps = []
-            for index in range(repeats):
-                put_back()
-                _seed_draws(seed + index, device)
-                sweeps.append(sweeper.sweep(group))
-            return sweeps
-
-        whole = repeat()
-        groups = [repeat(index) for index in range(sweeper.groups)] if per_group else []
+        whole = _sweeps(plan, sweeper, device, put_back)
+        groups = range(sweeper.groups if per_group else 0)
+        alone = [_sweeps(plan, sweeper, device, put_back, group) for group in groups]
         put_back()
-        step, weight_size = sweeper.normalised_step(), _weight_size(model)
-        judge = partial(
-            suggest,
-            normalised=step is not None,
-            weight_size=weight_size / step if weight_size is not None and step else None,
-            usual_lr=sweeper.usual_lr if step is None else None,
-            blind_loss=sweeper.blind_loss,
-        )
-    return _found(whole, judge, broken, tuple(_found(sweeps, judge, broken) for sweeps in groups))
+        judge = _judge(model, sweeper)
+    return _found(whole, judge, broken, tuple(_found(sweeps, judge, broken) for sweeps in alone))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which sweeps a test makes. `lr_range_test` documents each field."""
+
+    lr_min: float
+    lr_max: float
+    steps: int
+    mode: Mode
+    repeats: int
+    seed: int
+    per_group: bool
+
+    @property
+    def rates(self) -> list[float]:
+        """The rates of a sweep."""
+        return swept_rates(self.lr_min, self.lr_max, self.steps, self.mode)
+
+    def check(self) -> None:
+        """Refuse rates that cannot be swept, and numbers that make no test."""
+        _check_number("lr_min", self.lr_min)
+        _check_number("lr_max", self.lr_max)
+        if not (0 < self.lr_min < math.inf and 0 < self.lr_max < math.inf):
+            raise InvalidValueError(
+                "lr_min and lr_max", f"{self.lr_min} and {self.lr_max} must be finite and above 0"
+            )
+        if self.lr_min >= self.lr_max:
+            raise InvalidValueError("lr_min", f"{self.lr_min} must be below lr_max, {self.lr_max}")
+        if self.mode not in get_args(Mode):
+            raise InvalidValueError.unknown("mode", self.mode, get_args(Mode))
+        _check_whole("steps", self.steps, 1)
+        _check_whole("repeats", self.repeats, 1)
+        _check_whole("seed", self.seed, 0)
+        if self.steps < LEAST_STEPS:
+            raise InvalidValueError(
+                "steps",
+                f"{self.steps} are too few to see a curve",
+                "100 is usual",
+                f"Take {LEAST_STEPS} or more",
+            )
+        if self.seed >= _SEEDS:
+            raise InvalidValueError("seed", f"{self.seed} must be below 2^63")
+
+
+def _sweeps(
+    plan: _Plan,
+    sweeper: Sweeper,
+    device: torch.device,
+    put_back: Callable[[], None],
+    group: int | None = None,
+) -> list[Sweep]:
+    """Make the repeats of a sweep, each from the model as it was; with `group`, of that parameter group alone."""
+    sweeps = []
+    for index in range(plan.repeats):
+        put_back()
+        _seed_draws(plan.seed + index, device)
+        sweeps.append(sweeper.sweep(group))
+    return sweeps
+
+
+def _judge(model: nn.Module, sweeper: Sweeper) -> Callable[[Sequence[Curve]], Suggestion]:
+    """Return the rule that curves are judged by, with what model and optimizer say of the rate."""
+    step, weight_size = sweeper.normalised_step(), _weight_size(model)
+    return partial(
+        suggest,
+        normalised=step is not None,
+        weight_size=weight_size / step if weight_size is not None and step else None,
+        usual_lr=sweeper.usual_lr if step is None else None,
+        blind_loss=sweeper.blind_loss,
+    )
 
 
 def _weight_size(model: nn.Module) -> float | None:
@@ -274,35 +330,9 @@ def _check_sources(batches: object, validation: object) -> None:
         check_source("validation", validation)
 
 
-def _check_rates(lr_min: float, lr_max: float, mode: str) -> None:
-    """Refuse rates that cannot be swept."""
-    _check_number("lr_min", lr_min)
-    _check_number("lr_max", lr_max)
-    if not (0 < lr_min < math.inf and 0 < lr_max < math.inf):
-        raise InvalidValueError("lr_min and lr_max", f"{lr_min} and {lr_max} must be finite and above 0")
-    if lr_min >= lr_max:
-        raise InvalidValueError("lr_min", f"{lr_min} must be below lr_max, {lr_max}")
-    if mode not in get_args(Mode):
-        raise InvalidValueError.unknown("mode", mode, get_args(Mode))
-
-
-def _check_numbers(
-    steps: int, repeats: int, seed: int, accumulation_steps: int, grad_clip: float | None
-) -> None:
-    """Refuse numbers that make no test."""
-    for name, value, least in (
-        ("steps", steps, 1),
-        ("repeats", repeats, 1),
-        ("accumulation_steps", accumulation_steps, 1),
-        ("seed", seed, 0),
-    ):
-        _check_whole(name, value, least)
-    if steps < LEAST_STEPS:
-        raise InvalidValueError(
-            "steps", f"{steps} are too few to see a curve", "100 is usual", f"Take {LEAST_STEPS} or more"
-        )
-    if seed >= _SEEDS:
-        raise InvalidValueError("seed", f"{seed} must be below 2^63")
+def _check_steps(accumulation_steps: int, grad_clip: float | None) -> None:
+    """Refuse numbers that make no step."""
+    _check_whole("accumulation_steps", accumulation_steps, 1)
     if grad_clip is not None:
         _check_number("grad_clip", grad_clip)
         if not 0 < grad_clip < math.inf:

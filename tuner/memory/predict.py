@@ -7,16 +7,17 @@ a small step for real takes other memory than its trace, the training is measure
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from fusetune.errors import InvalidValueError
 from fusetune.tuner.memory.lines import RESIDENT, Line, MemoryPrediction, Moment, StepMemory
-from fusetune.tuner.memory.trace import PARTS, MakeBatch, MakeModel, StepWork, Trace, trace_step
-from fusetune.tuner.training import LossFunction, MakeOptimizer
+from fusetune.tuner.memory.trace import PARTS, StepWork, Trace, trace_step
+
+Method = Literal["traced", "measured"]
 
 # Two lines need two sizes; a third shows whether they are lines. Below some tens of samples strides and kernels are
 # not those of a large batch. Measured in place of traced, the sizes are small, for they take memory.
@@ -26,7 +27,7 @@ MEASURED_SIZES = (4, 8, 16)
 _STRAIGHT = 0.005
 # Samples: more than any device holds.
 _LARGEST = 2**40
-_CURVED_SIZE = {"traced": 1024, "measured": 64}
+_CURVED_SIZE: dict[Method, int] = {"traced": 1024, "measured": 64}
 # A step for real takes other memory than its trace says if they differ by more than this share and these bytes.
 _AGREE, _AGREE_BYTES = 0.03, 64 * 2**10
 # No step of more is made for real only to check or replace a trace.
@@ -66,65 +67,21 @@ def trace_memory(
         ValueError: a model without parameters to train, a loss that is no scalar.
         Whatever the model raises on real tensors.
     """
-    target = torch.device(device)
-    resident_bytes += _storage_bytes(work.resident)
-
-    def memory_by(method: str, sizes: tuple[int, int, int], note: str) -> StepMemory:
-        def trace(size: int) -> Trace:
-            return trace_step(work, size, target, fake=method == "traced")
-
-        low, high, check = (trace(size) for size in _sizes(sizes, most_samples))
-        memory = _through((low, high), method, note, resident_bytes)
-        if _strays(memory, check, resident_bytes) <= _STRAIGHT:
-            return memory
-        deviation = _deviation(memory, check, resident_bytes)
-        curved = "not linear in the batch size"
-        if abs(deviation) > 0.01:
-            curved += f": {deviation:+.0%} at {check.batch_size} samples"
-        far_size = max(check.batch_size, min(_CURVED_SIZE[method], most_samples or _LARGEST))
-        between, far = high, check
-        if far_size > check.batch_size:
-            between, far = trace((check.batch_size + far_size) // 2), trace(far_size)
-        square = _through((low, high, far), method, f"{curved}; a square is in it", resident_bytes)
-        if _strays(square, between, resident_bytes) > _STRAIGHT:
-            # No parabola either: larger batches are best told by the largest that were traced.
-            square = _through((between, far), method, curved, resident_bytes)
-        return replace(square, note="; ".join(filter(None, [note, square.note])))
-
+    tracer = _Tracer(work, torch.device(device), resident_bytes + _storage_bytes(work.resident), most_samples)
     try:
-        memory = memory_by("traced", TRACED_SIZES, "")
+        memory = tracer.memory("traced", TRACED_SIZES)
     except Exception as error:  # a person's model, which may read the values that fake tensors have not
-        memory = memory_by("measured", MEASURED_SIZES, f"cannot be traced: {_one_line(error)}")
-    size = _sizes(TRACED_SIZES, most_samples)[0]
-    expected_bytes = memory.at(size).peak_bytes
-    if memory.method == "traced" and target.type == "cpu" and compare and expected_bytes < _SMALL_STEP_BYTES:
-        try:
-            taken_bytes = _peak(trace_step(work, size, target, fake=False)) + resident_bytes
-        except Exception as error:  # a person's model
-            taken_bytes = expected_bytes
-            note = f"no step could be made for real: {_one_line(error)}"
-            memory = replace(memory, note="; ".join(filter(None, [memory.note, note])))
-        if abs(taken_bytes - expected_bytes) > _AGREE * expected_bytes + _AGREE_BYTES:
-            why = f"a step of {size} samples takes {taken_bytes:,} bytes, not the {expected_bytes:,} of its trace"
-            little = taken_bytes * TRACED_SIZES[-1] / size < _SMALL_STEP_BYTES
-            memory = memory_by("measured", TRACED_SIZES if little else MEASURED_SIZES, why)
+        memory = tracer.memory("measured", MEASURED_SIZES, f"cannot be traced: {_one_line(error)}")
+    if memory.method == "traced" and tracer.device.type == "cpu" and compare:
+        memory = tracer.compared(memory)
     return replace(memory, evaluation_factor=evaluation_factor, evaluation_samples=evaluation_samples)
 
 
 def predict_peak(
-    make_model: MakeModel,
-    make_optimizer: MakeOptimizer,
-    make_batch: MakeBatch,
-    loss_fn: LossFunction,
+    work: StepWork,
     batch_size: int,
     *,
-    make_evaluation_batch: MakeBatch | None = None,
     device: torch.device | str = "cpu",
-    accumulation_steps: int = 1,
-    grad_clip: float | None = None,
-    precision: str = "fp32",
-    memory_format: torch.memory_format = torch.contiguous_format,
-    burn_in: bool = True,
     resident_bytes: int = 0,
     evaluation_factor: int = 1,
     evaluation_samples: int | None = None,
@@ -134,19 +91,10 @@ def predict_peak(
         peak(b) = max_m (fixed_m + per_sample_m * b + per_square_m * b^2)
 
     Args:
-        make_model: () -> model.
-        make_optimizer: parameters -> optimizer.
-        make_batch: batch size -> (x, y), from fresh tensors.
-        loss_fn: (logits, labels) -> mean loss of the batch.
+        work: the training, see `tuner.memory.trace.StepWork`.
         batch_size: samples in a forward, 1 or more.
-        make_evaluation_batch: batch size -> (x, y) of an evaluation; default: as in training.
         device: where it will run.
-        accumulation_steps: batches per update.
-        grad_clip: largest total norm of the gradients, or None.
-        precision: fp32, bf16 or fp16.
-        memory_format: of images and of the weights that go with them.
-        burn_in: whether a step is taken and undone first, as `tuner.training.loop.train` does.
-        resident_bytes: what is held all the time besides, such as the data set.
+        resident_bytes: what is held all the time besides `work.resident`.
         evaluation_factor: how many training batches an evaluation takes at once.
         evaluation_samples: samples of the largest set that is evaluated; None: it fills every batch.
 
@@ -158,27 +106,17 @@ def predict_peak(
 
     Example:
         >>> from torch import nn
-        >>> prediction = predict_peak(
-        ...     lambda: nn.Linear(100, 10), lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-        ...     lambda size: (torch.zeros(size, 100), torch.zeros(size, dtype=torch.long)),
-        ...     nn.functional.cross_entropy, batch_size=1000)
+        >>> work = StepWork(
+        ...     make_model=lambda: nn.Linear(100, 10),
+        ...     make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        ...     make_batch=lambda size: (torch.zeros(size, 100), torch.zeros(size, dtype=torch.long)),
+        ...     loss_fn=nn.functional.cross_entropy)
+        >>> prediction = predict_peak(work, batch_size=1000)
         >>> prediction.parts["parameters"], prediction.parts["batch"], prediction.method
         (4040, 408000, 'traced')
     """
     if batch_size < 1:
         raise InvalidValueError("batch_size", f"{batch_size} must be 1 or more")
-    work = StepWork(
-        make_model,
-        make_optimizer,
-        make_batch,
-        loss_fn,
-        make_evaluation_batch,
-        accumulation_steps,
-        grad_clip,
-        precision,
-        memory_format,
-        burn_in,
-    )
     memory = trace_memory(
         work,
         device=device,
@@ -187,6 +125,67 @@ def predict_peak(
         evaluation_samples=evaluation_samples,
     )
     return memory.at(batch_size)
+
+
+@dataclass(frozen=True)
+class _Tracer:
+    """Traces a training at some batch sizes, and puts a curve through them.
+
+    Args:
+        work: the training.
+        device: where it will run.
+        resident_bytes: what is held all the time.
+        most_samples: the largest batch that there is, or None.
+    """
+
+    work: StepWork
+    device: torch.device
+    resident_bytes: int
+    most_samples: int | None
+
+    def memory(self, method: Method, sizes: tuple[int, int, int], note: str = "") -> StepMemory:
+        """Return the memory as lines through the first two sizes, or as curves where the third is off the lines."""
+        low, high, check = (self._trace(method, size) for size in _sizes(sizes, self.most_samples))
+        memory = self._through(method, note, low, high)
+        if _strays(memory, check, self.resident_bytes) <= _STRAIGHT:
+            return memory
+        deviation = _deviation(memory, check, self.resident_bytes)
+        curved = "not linear in the batch size"
+        if abs(deviation) > 0.01:
+            curved += f": {deviation:+.0%} at {check.batch_size} samples"
+        far_size = max(check.batch_size, min(_CURVED_SIZE[method], self.most_samples or _LARGEST))
+        between, far = high, check
+        if far_size > check.batch_size:
+            between = self._trace(method, (check.batch_size + far_size) // 2)
+            far = self._trace(method, far_size)
+        square = self._through(method, f"{curved}; a square is in it", low, high, far)
+        if _strays(square, between, self.resident_bytes) > _STRAIGHT:
+            # No parabola either: larger batches are best told by the largest that were traced.
+            square = self._through(method, curved, between, far)
+        return replace(square, note="; ".join(filter(None, [note, square.note])))
+
+    def compared(self, memory: StepMemory) -> StepMemory:
+        """Make a small step for real, and measure the training where that takes other memory than its trace."""
+        size = _sizes(TRACED_SIZES, self.most_samples)[0]
+        expected_bytes = memory.at(size).peak_bytes
+        if expected_bytes >= _SMALL_STEP_BYTES:
+            return memory
+        try:
+            taken_bytes = _peak(self._trace("measured", size)) + self.resident_bytes
+        except Exception as error:  # a person's model
+            note = f"no step could be made for real: {_one_line(error)}"
+            return replace(memory, note="; ".join(filter(None, [memory.note, note])))
+        if abs(taken_bytes - expected_bytes) <= _AGREE * expected_bytes + _AGREE_BYTES:
+            return memory
+        why = f"a step of {size} samples takes {taken_bytes:,} bytes, not the {expected_bytes:,} of its trace"
+        little = taken_bytes * TRACED_SIZES[-1] / size < _SMALL_STEP_BYTES
+        return self.memory("measured", TRACED_SIZES if little else MEASURED_SIZES, why)
+
+    def _trace(self, method: Method, batch_size: int) -> Trace:
+        return trace_step(self.work, batch_size, self.device, fake=method == "traced")
+
+    def _through(self, method: Method, note: str, *traces: Trace) -> StepMemory:
+        return _through(traces, method, note, self.resident_bytes)
 
 
 def _sizes(sizes: tuple[int, int, int], most_samples: int | None) -> tuple[int, int, int]:

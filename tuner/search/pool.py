@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from fusetune.tuner.search.model import (
     adapted_reach,
     configuration_correlation,
 )
-from fusetune.tuner.search.prior import SpacePrior, known_factor, known_value
+from fusetune.tuner.search.prior import SpacePrior, known_factor, plain
 from fusetune.tuner.search.space import Space
 
 # Points of ranges that correlate more than this with a training are taken for the same: learning rates some 15 % apart.
@@ -65,6 +66,11 @@ class Pool:
             self._listed_ends = None if prior is None else prior.ends(self._listed)
             # One column a training, so that a decision computes none anew.
             self._columns = {informed: np.zeros((len(self._listed), 0)) for informed in self.reach}
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether earlier runs say anything of the space."""
+        return self._prior is not None
 
     def is_free(self, point: np.ndarray) -> bool:
         """Whether a point has no training yet and is not known to be out of memory."""
@@ -185,14 +191,22 @@ class Pool:
         return configuration_correlation(self.reach[informed], self._space.is_name, left, right)
 
 
-# Decades by which an optimizer's learning rate acts like a larger one of plain SGD: 1 / (1 - 0.9) for momentum.
-_RATE_SHIFTS = {"sgd": 0.0, "momentum": 1.0, "adam": 1.5}
+# Decades by which an optimizer's learning rate acts like a larger one of plain SGD: 1 / (1 - 0.9) for momentum. Names
+# as `plain` has them; those of a line take steps of the same size.
+_RATE_SHIFTS = {
+    **dict.fromkeys(("sgd", "plainsgd"), 0.0),
+    **dict.fromkeys(("momentum", "sgdmomentum", "msgd", "nesterov"), 1.0),
+    **dict.fromkeys(("adam", "adamw", "nadam"), 1.5),
+}
 # The best learning rate grows about with this power of the batch size.
 _BATCH_POWER = 0.5
 
 
 def comparable(space: Space, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return points in coordinates where learning rates of different optimizers and batch sizes act alike."""
+    """Return points in coordinates where learning rates of different optimizers and batch sizes act alike.
+
+    An optimizer whose steps are of no known size leaves all optimizers' rates as they are.
+    """
     known = [known_factor(factor.name) for factor in space.factors]
     features: NDArray[np.float64] = points.copy()
     if "lr" not in known:
@@ -202,9 +216,12 @@ def comparable(space: Space, points: NDArray[np.float64]) -> NDArray[np.float64]
         return features
     if "optimizer" in known and space.factors[known.index("optimizer")].values:
         o = known.index("optimizer")
-        names = space.factors[o].values
-        shifts = np.array([_RATE_SHIFTS.get(known_value(name) or "sgd", 0.0) for name in names])
-        features[:, lr] += shifts[points[:, o].astype(int)]
+        names = [
+            plain(v["name"] if isinstance(v, Mapping) and "name" in v else v) for v in space.factors[o].values
+        ]
+        if _RATE_SHIFTS.keys() >= set(names):
+            shifts = np.array([_RATE_SHIFTS[name] for name in names])
+            features[:, lr] += shifts[points[:, o].astype(int)]
     if "batch_size" in known and space.factors[known.index("batch_size")].log:
         features[:, lr] -= _BATCH_POWER * points[:, known.index("batch_size")]
     return features

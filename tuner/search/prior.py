@@ -3,8 +3,9 @@
 A prior holds curves over learning rate x batch size x optimizer x activation x schedule, from runs on other data and
 on the scale of `tuner.search.model.gap_scale`: their mean over the data sets, and the directions in which data sets
 differ from it (a shift of the learning rate, then the principal components of what was recorded). It is used where a
-space has factors that it knows by name. Each of these terms has a coefficient that the search's own observations
-correct: the mean's down to none or below, the others' away from none.
+space has factors that it knows by name. A factor that it has no curves for, and a value such as `gelu` or `adamw`,
+gets the average over that axis: nothing is taken from a similar one. Each of these terms has a coefficient that the
+search's own observations correct: the mean's down to none or below, the others' away from none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from fusetune.tuner.search.space import Factor, Space
 
 SHIPPED = Path(__file__).with_name("prior.npz")
 
-# Names of factors, and of their values, that mean what the prior's own names mean. Lower case, without separators.
+# Spellings of the prior's own names, in lower case and without separators. A relative is no spelling: gelu's curves are
+# not relu's.
 _FACTOR_NAMES = {
     "lr": ("lr", "baselr", "learningrate", "maxlr"),
     "batch_size": ("batchsize", "batch", "bs"),
@@ -34,13 +36,13 @@ _FACTOR_NAMES = {
 }
 _VALUE_NAMES = {
     "sgd": ("sgd", "plainsgd"),
-    "momentum": ("momentum", "sgdmomentum", "nesterov", "msgd"),
-    "adam": ("adam", "adamw", "nadam"),
-    "relu": ("relu", "leakyrelu", "gelu", "silu", "elu"),
+    "momentum": ("momentum", "sgdmomentum", "msgd"),
+    "adam": ("adam",),
+    "relu": ("relu",),
     "tanh": ("tanh",),
     "sigmoid": ("sigmoid", "logistic"),
     "constant": ("constant", "none", "const"),
-    "cosine": ("cosine", "cos", "cosineannealing", "linear"),
+    "cosine": ("cosine", "cos", "cosineannealing"),
     "one-cycle": ("onecycle", "1cycle", "onecyclelr"),
 }
 
@@ -117,6 +119,26 @@ class Prior:
             if weights[axis] is None:
                 terms = terms.mean(axis=1 + axis)
         return SpacePrior(known, terms)
+
+    def without_curves(self, space: Space) -> dict[str, tuple[Any, ...]]:
+        """Return what the prior says nothing of: factor -> those of its values; empty for a factor as a whole.
+
+        Example:
+            >>> prior = Prior({"activation": ["relu", "tanh"]}, np.zeros((1, 2, 1)))
+            >>> prior.without_curves(Space({"activation": ["relu", "gelu"], "depth": [1, 2]}))
+            {'activation': ('gelu',), 'depth': ()}
+        """
+        found: dict[str, tuple[Any, ...]] = {}
+        for column, factor in enumerate(space.factors):
+            axes = (_axis(name, list(values), space.factors) for name, values in self.choices.items())
+            axis = next((axis for axis in axes if axis is not None and axis.column == column), None)
+            if axis is None:
+                found[factor.name] = ()
+            elif axis.rows is not None:
+                unknown = [v for v, row in zip(factor.values, axis.rows, strict=True) if row.max() < 1]
+                if unknown:
+                    found[factor.name] = tuple(unknown)
+        return found
 
 
 @dataclass(frozen=True)
@@ -203,13 +225,13 @@ def known_factor(name: str) -> str | None:
 
 
 def known_value(value: Any) -> str | None:
-    """Return which of the names that the prior knows a value stands for.
+    """Return which of the prior's names a value spells. A mapping with more than a name has parameters of its own.
 
     Example:
-        >>> known_value("AdamW"), known_value({"name": "1cycle"}), known_value("lion")
+        >>> known_value("Adam"), known_value({"name": "1cycle"}), known_value("adamw")
         ('adam', 'one-cycle', None)
     """
-    given = value.get("name", "") if isinstance(value, Mapping) else value
+    given = value.get("name", "") if isinstance(value, Mapping) and len(value) == 1 else value
     return next((known for known, names in _VALUE_NAMES.items() if plain(given) in names), None)
 
 

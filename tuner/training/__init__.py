@@ -4,7 +4,14 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.tuner.training.batches import Augment, Batches, channel_statistics, own_copy, place
+    from fusetune.tuner.training.batches import (
+        Augment,
+        Batches,
+        ChannelStatistics,
+        channel_statistics,
+        own_copy,
+        place,
+    )
     from fusetune.tuner.training.evaluation import Evaluation, LossFunction, evaluate
     from fusetune.tuner.training.finite_data import check_finite, tensor_not_finite
     from fusetune.tuner.training.loop import train, train_epochs
@@ -31,6 +38,7 @@ else:
 __all__ = [
     "Augment",
     "Batches",
+    "ChannelStatistics",
     "Curve",
     "EarlyStop",
     "Evaluation",

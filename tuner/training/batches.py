@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +57,18 @@ class Augment:
         return self.flip or self.translate > 0
 
 
+class ChannelStatistics(NamedTuple):
+    """Mean and standard deviation of each channel (or feature), on the scale of x, of x / 255 for uint8.
+
+    Args:
+        mean: finite.
+        std: finite and above 0.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
 class Batches:
     """A data set on its device, and the batches of each epoch.
 
@@ -74,8 +86,7 @@ class Batches:
         batch_size: samples in a batch, 1 or more. It may exceed N where only `in_order` is used.
         seed: 0 or more; decides order and augmentation, on a given kind of device.
         device: where the data live.
-        mean: one per channel (or feature), on the scale of x (of x / 255 for uint8); given with `std` or not at all.
-        std: one per channel (or feature), above 0.
+        statistics: the mean and std above, one per channel (or feature); default: 0 and 1.
         augment: changes to the images of `epoch`; `in_order` has none.
         memory_format: of a batch of images; by default channels_last on CUDA, else contiguous.
 
@@ -101,8 +112,7 @@ class Batches:
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        statistics: ChannelStatistics | None = None,
         augment: Augment | None = None,
         memory_format: torch.memory_format | None = None,
     ) -> None:
@@ -122,14 +132,14 @@ class Batches:
             memory_format = torch.channels_last if images_on_cuda else torch.contiguous_format
         self.memory_format = memory_format
 
-        centre, spread = _statistics(mean, std, x)
+        centre, spread = _centre_and_spread(statistics, x)
         self._y = y.to(self.device, torch.int64)
         self._scale, self._shift = None, None
         if x.dtype == torch.uint8:
             # (x / 255 - mean) / std as one product and one sum.
             self._scale = (1 / (255 * spread)).to(self.device, torch.float32)
             self._shift = (-centre / spread).to(self.device, torch.float32)
-        elif mean is not None:
+        elif statistics is not None:
             x = (x - centre.to(x.dtype)).div_(spread.to(x.dtype))
         self._x = x.to(self.device)
 
@@ -224,7 +234,7 @@ def own_copy(item: Any, device: torch.device) -> Any:
     return tree_map_only(Tensor, Tensor.clone, item)
 
 
-def channel_statistics(x: Array) -> tuple[list[float], list[float]]:
+def channel_statistics(x: Array) -> ChannelStatistics:
     """Return mean and standard deviation per channel (or feature) of a training set, as `Batches` takes them.
 
         mean_c = sum x_c / n        std_c = sqrt(sum (x_c - mean_c)^2 / n)        both of x / 255 for uint8
@@ -239,7 +249,7 @@ def channel_statistics(x: Array) -> tuple[list[float], list[float]]:
     Example:
         >>> import torch
         >>> channel_statistics(torch.tensor([[0, 51], [255, 51]], dtype=torch.uint8))
-        ([0.5, 0.2], [0.5, 1.0])
+        ChannelStatistics(mean=[0.5, 0.2], std=[0.5, 1.0])
     """
     x = torch.as_tensor(x)
     scale = 255.0 if x.dtype == torch.uint8 else 1.0
@@ -250,7 +260,7 @@ def channel_statistics(x: Array) -> tuple[list[float], list[float]]:
         constant = bool(channel.min() == channel.max())
         means.append(mean.item() / scale)
         deviations.append(1.0 if constant else deviation.item() / scale)
-    return means, deviations
+    return ChannelStatistics(means, deviations)
 
 
 def _check_samples(x: Tensor, y: Tensor) -> None:
@@ -288,16 +298,13 @@ def _check_augment(augment: Augment, shape: tuple[int, ...]) -> None:
         )
 
 
-def _statistics(
-    mean: Sequence[float] | None, std: Sequence[float] | None, x: Tensor
-) -> tuple[Tensor, Tensor]:
+def _centre_and_spread(statistics: ChannelStatistics | None, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and std (0 and 1 where none are given) in float64, shaped to broadcast over x's channels."""
-    if (mean is None) != (std is None):
-        raise InvalidValueError("mean and std", "one is missing", to_do="Give both or none")
     shape = (1, -1) + (1,) * (x.ndim - 2)
-    centre = torch.tensor([0.0] if mean is None else list(mean), dtype=torch.float64, device=x.device)
-    spread = torch.tensor([1.0] if std is None else list(std), dtype=torch.float64, device=x.device)
-    if mean is not None and (len(centre), len(spread)) != (x.shape[1], x.shape[1]):
+    mean, std = statistics or ([0.0], [1.0])
+    centre = torch.tensor(list(mean), dtype=torch.float64, device=x.device)
+    spread = torch.tensor(list(std), dtype=torch.float64, device=x.device)
+    if statistics is not None and (len(centre), len(spread)) != (x.shape[1], x.shape[1]):
         raise InvalidValueError(
             "mean and std", f"{len(centre)} and {len(spread)} numbers for {x.shape[1]} channels"
         )

@@ -12,15 +12,22 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from fusetune.bench.learning_rate import MOST_SPREAD, LRStudy, Tested
-from fusetune.bench.report.caveats import caveat_lines
-from fusetune.bench.report.lr_plot import loss_window
+from fusetune.bench.learning_rate.plot import draw_lr_range, loss_window
+from fusetune.bench.learning_rate.study import MOST_SPREAD, LRStudy, Tested
+from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
 from fusetune.tuner.learning_rate import LRScaling
 
 _WIDTH, _HEIGHT = 84, 14
 _MOST_CURVES = 6
 _DIM = "dim"
+
+
+def show_learning_rates(study: LRStudy, console: Console, pictures: Pictures) -> None:
+    """Print the report, then draw the curves and name their files."""
+    render_lr_range(study, console)
+    draw_lr_range(study.tested, pictures)
+    _name_pictures(pictures, console)
 
 
 def render_lr_range(study: LRStudy, console: Console) -> None:
@@ -52,7 +59,7 @@ def render_lr_range(study: LRStudy, console: Console) -> None:
     _scaling(study, console)
 
 
-def render_pictures(pictures: Pictures, console: Console) -> None:
+def _name_pictures(pictures: Pictures, console: Console) -> None:
     """Name the files that were drawn, and say why others were not."""
     paths = pictures.paths
     if paths:

@@ -1,4 +1,4 @@
-"""The final report on a terminal: prints a summary in 100 columns, or what there is, with or without colour."""
+"""The report of `bench run`: configurations compared, in 100 columns or what there is, with or without colour."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from fusetune.bench.results import Pictures
 from fusetune.bench.stats import (
     STATUS_WORDS,
     Configuration,
@@ -46,6 +47,11 @@ _MOST_CLASSES = 12
 _GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
 _DIM = "dim"
 _POINTS = " pp"
+
+
+def show_run(summary: Summary, console: Console, pictures: Pictures) -> None:
+    """Print the report. Trainings have no pictures."""
+    render_run(summary, console)
 
 
 def render_run(summary: Summary, console: Console) -> None:

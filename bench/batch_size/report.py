@@ -13,19 +13,16 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from fusetune.bench.batch_size import (
-    ACCELERATORS,
-    BatchSizeStudy,
-    ConfigurationStudy,
-    Measurements,
-    SizeRow,
-)
-from fusetune.bench.invocation import invocation
-from fusetune.bench.report.caveats import caveat_lines
+from fusetune.bench.batch_size.accelerators import ACCELERATORS
+from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
+from fusetune.bench.batch_size.plot import draw_batch_size, relative_times
+from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
+from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import EarlierTrainings, Pictures
 from fusetune.bench.stats import configuration_label, counted, percent
+from fusetune.bench.terminal import invocation
 from fusetune.bench.units import format_bytes, format_count, format_seconds
-from fusetune.tuner.batch_size import Throughput, smoothed_step_times
+from fusetune.tuner.batch_size import Throughput
 from fusetune.tuner.measure import is_contended
 
 _DIM = "dim"
@@ -34,6 +31,12 @@ _STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "p
 _LEAST_SHARE, _LARGEST_SHARE = -0.5, 1.0
 # The bar of a row: so many characters up to the limit, and some beyond it.
 _UP_TO_LIMIT, _BEYOND = 12, 3
+
+
+def show_batch_sizes(found: MeasuredStudy, console: Console, pictures: Pictures) -> None:
+    """Draw the pictures, then print the report, which names their files."""
+    draw_batch_size(found.study, found.measurements, pictures)
+    render_batch_size(found.study, found.measurements, console, pictures)
 
 
 def render_batch_size(
@@ -243,22 +246,6 @@ def _short(value: float) -> str:
     if value >= 9995:
         return f"{value / 1e3:.3g}k" if value < 999_500 else "1M"
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def relative_times(measured: Measurements) -> dict[int, float]:
-    """Return the time to the target that is expected of each size, over the least; empty where that is not known.
-
-    T(B) = (1 + B / B_crit) * step time(B) / B, the step time smoothed as it is for the recommendation
-    """
-    critical, _ = measured.critical_batch
-    if not critical or not measured.throughputs:
-        return {}
-    times = {
-        size: (1 + size * measured.accumulation_steps / critical) * step_time_s / size
-        for size, step_time_s in smoothed_step_times(measured.throughputs).items()
-    }
-    least = min(times.values())
-    return {size: time / least for size, time in times.items()}
 
 
 def _trainings(runs: EarlierTrainings) -> Table:

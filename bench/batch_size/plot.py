@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fusetune.bench.batch_size import BatchSizeStudy, ConfigurationStudy, Measurements
-from fusetune.bench.report.batch_size import relative_times
-from fusetune.bench.results import Pictures
+from fusetune.bench.batch_size.measurements import Measurements
+from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
+from fusetune.bench.results import Pictures, picture_text
 from fusetune.bench.stats import configuration_label
-from fusetune.bench.terminal import picture_text
+from fusetune.tuner.batch_size import smoothed_step_times
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +52,22 @@ def draw_batch_size(study: BatchSizeStudy, measurements: Sequence[Measurements],
         if configuration.rows:
             name = "batch-size" if number == 1 else f"batch-size-{number}"
             pictures.add(name, partial(draw, title, configuration, measured), style=_STYLE, dpi=150)
+
+
+def relative_times(measured: Measurements) -> dict[int, float]:
+    """Return the time to the target that is expected of each size, over the least; empty where that is not known.
+
+    T(B) = (1 + B / B_crit) * step time(B) / B, the step time smoothed as it is for the recommendation
+    """
+    critical, _ = measured.critical_batch
+    if not critical or not measured.throughputs:
+        return {}
+    times = {
+        size: (1 + size * measured.accumulation_steps / critical) * step_time_s / size
+        for size, step_time_s in smoothed_step_times(measured.throughputs).items()
+    }
+    least = min(times.values())
+    return {size: time / least for size, time in times.items()}
 
 
 def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) -> Figure:

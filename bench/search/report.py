@@ -9,26 +9,42 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fusetune.bench.report.caveats import caveat_lines
-from fusetune.bench.search import SearchStudy, is_left
+from fusetune.bench.report import caveat_lines
+from fusetune.bench.results import Pictures
+from fusetune.bench.search.for_optuna import draw_all
+from fusetune.bench.search.plan import is_left
+from fusetune.bench.search.study import SearchStudy
 from fusetune.bench.stats import configuration_label, counted, shorts
 
 _BEST = 8
 _BAR_WIDTH = 30
 
 
-def render_search(study: SearchStudy, console: Console) -> None:
-    """Print the report."""
-    for position, part in enumerate(_parts(study)):
+def show_search(study: SearchStudy, console: Console, pictures: Pictures) -> None:
+    """Draw the pictures, then print the report, which names their files."""
+    if study.importances:
+        draw_all(study.predicted, study.importances, pictures)
+    render_search(study, console, pictures)
+
+
+def render_search(study: SearchStudy, console: Console, pictures: Pictures) -> None:
+    """Print the report.
+
+    Args:
+        study: from `bench.search.study.study_search`.
+        console: rich console; 100 columns or more.
+        pictures: show the same.
+    """
+    for position, part in enumerate(_parts(study, pictures)):
         if position:
             console.print()
         console.print(part)
 
 
-def _parts(study: SearchStudy) -> Iterator[RenderableType]:
+def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
     """Yield what there is to print."""
     yield from caveat_lines(study.caveats)
-    for note in study.notes:
+    for note in filter(None, (*study.notes, pictures.note)):
         yield Text(f"note: {note}", style="yellow")
     yield Text(_header(study))
     yield _trials(study)
@@ -51,8 +67,8 @@ def _parts(study: SearchStudy) -> Iterator[RenderableType]:
         yield Panel(
             Text(" ".join([_winner(study), *shorts(study.caveats)])), title="Winner", title_align="left"
         )
-    if study.plots:
-        yield Text(f"plots: {', '.join(file.name for file in study.plots)} in {study.path}")
+    if pictures.files:
+        yield Text(f"plots: {', '.join(file.name for file in pictures.files)} in {study.path}")
     if study.note:
         yield Text(f"no importances and plots: {study.note}")
 
@@ -62,7 +78,7 @@ def _header(study: SearchStudy) -> str:
     return (
         f"{study.run['spec']['name']}: search for the best {study.plan.metric}, "
         f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}, "
-        f"{'with' if study.plan.prior else 'without'} a prior from earlier runs"
+        f"{study.prior}"
     )
 
 

@@ -6,9 +6,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fusetune.bench.learning_rate import Tested
-from fusetune.bench.results import Pictures
-from fusetune.bench.terminal import picture_text
+from fusetune.bench.learning_rate.study import Tested
+from fusetune.bench.results import Pictures, picture_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

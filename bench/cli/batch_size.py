@@ -1,0 +1,180 @@
+"""`bench batch-size`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import BAD_INPUT, INTERRUPTED, exit_code
+from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
+from fusetune.bench.cli.report import print_report, study_run
+from fusetune.bench.errors import InputError
+from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
+from fusetune.bench.kinds import BATCH_SIZE
+from fusetune.bench.terminal import invocation, say
+
+if TYPE_CHECKING:
+    from fusetune.bench.results import Record, RunDirectory
+
+_MOST_DIGITS = 10
+
+
+@click.command("batch-size")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--memory", metavar="BYTES", help="The limit, e.g. 8GiB. Default: the spec's limits.memory.")
+@click.option("--device", metavar="NAME", help="Predict for a device that is not there, e.g. a100-40.")
+@click.option("--max", "max_batch", type=click.IntRange(min=1), help="The largest batch that makes sense.")
+@click.option(
+    "--grid", is_flag=True, help="Every configuration of the spec's other factors, not `train` alone."
+)
+@click.option("--memory-only", is_flag=True, help="Leave out throughput and noise scale.")
+@click.option(
+    "--noise-epochs",
+    default="0,1,4",
+    show_default=True,
+    metavar="EPOCHS",
+    help="When to measure the noise scale, 0 being before training.",
+)
+@click.option(
+    "--runs",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Trainings that say how steps to the target depend on the batch size. Default: the newest run of SPEC "
+    "that varied it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+@overrides_option
+@results_option
+def batch_size(
+    spec: Path,
+    memory: str | None,
+    device: str | None,
+    max_batch: int | None,
+    grid: bool,
+    memory_only: bool,
+    noise_epochs: str,
+    runs: Path | None,
+    as_json: bool,
+    overrides: tuple[str, ...],
+    results: Path,
+) -> None:
+    """Find the largest batch of SPEC's training that fits into a byte limit, and recommend one to train with.
+
+    The largest is predicted from traces, then run under the limit in fresh processes, at most four sizes; what is
+    printed has been run in full. Then samples/s are measured at all sizes up to it, and the noise of the gradient along
+    a short training. The recommendation says which limit binds: memory, throughput or noise.
+
+    Exit codes: 0 fine, 1 a run failed, 2 bad input, or no batch fits, 130 interrupted.
+    """
+    from fusetune.bench.batch_size import (
+        accelerator,
+        find_rate_run,
+        find_target_run,
+        measure_batch_sizes,
+        search_batch_sizes,
+        study_batch_sizes,
+        with_limits,
+    )
+    from fusetune.bench.report import banner
+    from fusetune.bench.run import make_plan, open_directory
+    from fusetune.bench.spec import load_spec
+
+    if device is not None:
+        accelerator(device)
+    limit_bytes = _limit_bytes(memory)
+    epochs = _epochs(noise_epochs)
+    news = make_console(stderr=as_json)
+
+    def announce(text: str) -> None:
+        news.print(text, highlight=False)
+
+    with terminate_as_interrupt():
+        # A device that is not there is a CUDA one, so the spec's profile for CUDA counts.
+        loaded = load_spec(spec, overrides=overrides, device="cuda" if device else device_at_hand())
+        asked = loaded.spec.resolved()
+        options = {
+            "device": device,
+            "max_batch": max_batch,
+            "noise_epochs": epochs,
+            "train_batch_size": loaded.spec.train.batch_size,
+        }
+        loaded = with_limits(loaded, limit_bytes, grid=grid, device=device)
+        options["memory_bytes"] = loaded.spec.limits.memory
+        options["memory_source"] = "the spec" if limit_bytes is None else "--memory"
+        command = ["bench", *sys.argv[1:]]
+        plan = make_plan(loaded, jobs=1, command=command, announce=announce, kind=BATCH_SIZE, options=options)
+        target_run = find_target_run(results, asked, runs, plan.run["fingerprint"])
+        rate_run = find_rate_run(results, asked, plan.run["fingerprint"])
+        with open_directory(plan, results, None, announce) as directory:
+            for line in banner(plan.run):
+                announce(line)
+            try:
+                records = search_batch_sizes(plan, directory, announce)
+                study = study_batch_sizes(directory.run, records, str(directory.path))
+                if not memory_only:
+                    records += measure_batch_sizes(plan, directory, study, announce, target_run, rate_run)
+            except KeyboardInterrupt:
+                _interrupted(directory)
+            if as_json:
+                _print_json(directory, records, announce)
+            else:
+                print_report(directory, records, make_console())
+    nothing_fits = not any(configuration.batch_size for configuration in study.configurations)
+    sys.exit(exit_code(records) or (BAD_INPUT if nothing_fits else 0))
+
+
+def _epochs(text: str) -> list[int]:
+    """Read --noise-epochs."""
+    parts = text.replace(" ", "").split(",")
+    if not all(part.isdecimal() and len(part) < _MOST_DIGITS for part in parts):
+        raise InputError(
+            "--noise-epochs", f"'{text}' is no list of whole numbers", to_do="Write it like 0,1,4"
+        )
+    return sorted({int(part) for part in parts})
+
+
+def _limit_bytes(text: str | None) -> int | None:
+    """Read --memory."""
+    from fusetune.bench.units import parse_bytes
+
+    try:
+        return None if text is None else parse_bytes(text)
+    except ValueError as error:
+        raise InputError("--memory", str(error)) from None
+
+
+def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Callable[[str], None]) -> None:
+    """Draw the pictures, and print what the records come to as one JSON object."""
+    from fusetune.bench.batch_size import draw_batch_size
+    from fusetune.bench.results import Pictures
+
+    found = study_run(directory, records)
+    pictures = Pictures(directory.path, drawing=True)
+    draw_batch_size(found.study, found.measurements, pictures)
+    if pictures.note:
+        announce(f"note: {pictures.note}")
+    say(json.dumps(found.as_dict(), allow_nan=False))
+
+
+def _interrupted(directory: RunDirectory) -> NoReturn:
+    """Say what is known of the batch sizes by now and where it lies, and end."""
+    from fusetune.bench.batch_size import known_so_far, study_batch_sizes
+
+    ignore_interrupts()
+    records, _ = directory.records()
+    if not records:
+        directory.remove()
+        say("interrupted; no batch size had been run.", err=True)
+        sys.exit(INTERRUPTED)
+    path = shlex.quote(str(directory.path))
+    known = known_so_far(study_batch_sizes(directory.run, records, str(directory.path)))
+    say(f"interrupted; {known}. What was run is in {path}", err=True)
+    say(f"See it with: {invocation()} report {path}", err=True)
+    sys.exit(INTERRUPTED)

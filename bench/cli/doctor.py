@@ -1,0 +1,15 @@
+"""`bench doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from fusetune.bench.cli.console import make_console
+
+
+@click.command()
+def doctor() -> None:
+    """Say what this machine can do and what is missing."""
+    from fusetune.bench.doctor import diagnose, render_checks
+
+    render_checks(diagnose(), make_console())

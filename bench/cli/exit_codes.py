@@ -1,0 +1,54 @@
+"""The exit codes, which outcomes of trials set them, and how a command that was interrupted ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fusetune.bench.interrupts import ignore_interrupts
+from fusetune.bench.kinds import function, kind_of
+from fusetune.bench.terminal import say
+
+if TYPE_CHECKING:
+    from fusetune.bench.report import Progress
+    from fusetune.bench.results import Record, RunDirectory
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+# What `--fail-on` can name, by the statuses that each means. A failed trial is always a failure.
+FAIL_ON = {
+    "failed": ("failed",),
+    "missed": ("missed_target", "stopped_early"),
+    "diverged": ("diverged",),
+    "out-of-memory": ("out_of_memory",),
+}
+
+
+def exit_code(
+    records: Sequence[Record], fail_on: Sequence[str] = ("failed",), run: Mapping[str, Any] | None = None
+) -> int:
+    """Return 1 when a trial failed, or has an outcome that is asked for. Every other status is a finding."""
+    failed = any(record.status == "failed" for record in records)
+    return FAILED if failed or failures(records, fail_on, run or {}) else 0
+
+
+def failures(records: Sequence[Record], fail_on: Sequence[str], run: Mapping[str, Any]) -> dict[str, int]:
+    """Count the trials with an outcome of `FAIL_ON` that is asked for, failed ones apart."""
+    kind = kind_of(run)
+    if kind is not None and kind.judged is not None:
+        records = function(kind.judged)(run, records)
+    counts = {
+        name: sum(record.status in FAIL_ON[name] for record in records)
+        for name in fail_on
+        if name != "failed"
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def end_interrupted(directory: RunDirectory, display: Progress) -> NoReturn:
+    """Say how to go on, and end."""
+    ignore_interrupts()
+    display.stop()
+    say(f"interrupted; finished trials are kept. Continue with: {directory.resume_command}", err=True)
+    sys.exit(INTERRUPTED)

@@ -1,0 +1,129 @@
+"""`bench lr-range`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import end_interrupted, exit_code
+from fusetune.bench.cli.options import (
+    device_at_hand,
+    overrides_option,
+    results_option,
+    resume_option,
+    what_to_run,
+)
+from fusetune.bench.cli.report import print_report
+from fusetune.bench.errors import InputError
+from fusetune.bench.interrupts import terminate_as_interrupt
+from fusetune.bench.kinds import LR_RANGE
+
+
+@click.command("lr-range")
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@overrides_option
+@click.option(
+    "--min",
+    "lr_min",
+    default=1e-7,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="First rate.",
+)
+@click.option(
+    "--max",
+    "lr_max",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Last rate.",
+)
+@click.option(
+    "--steps", default=100, show_default=True, type=click.IntRange(10, 10_000), help="Rates in a sweep."
+)
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1, 100), help="Sweeps.")
+@click.option(
+    "--mode",
+    default="exponential",
+    show_default=True,
+    type=click.Choice(["exponential", "linear"]),
+    help="Distances between the rates.",
+)
+@click.option(
+    "--validation", is_flag=True, help="Judge the validation loss after each step, not the training loss."
+)
+@click.option(
+    "--confirm/--no-confirm",
+    default=True,
+    show_default=True,
+    help="Train about an epoch at the suggestion, at lower rates and, where the sweep says too little, at higher ones, "
+    "and keep the best.",
+)
+@click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not the first alone.")
+@resume_option
+@results_option
+def lr_range(
+    spec: Path | None,
+    overrides: tuple[str, ...],
+    all_seeds: bool,
+    resume: Path | None,
+    results: Path,
+    **options: Any,
+) -> None:
+    """Find a learning rate for every configuration of SPEC, by LR range tests.
+
+    Each test sweeps the rate up until the loss diverges and suggests one rate with its interval, and the bounds of a
+    cycle. Over several batch sizes, the exponent is fitted by which the rate grows. Curves are drawn into the run's
+    directory as PNG and SVG.
+
+    Exit codes: 0 fine (a test may find that it cannot tell), 1 a test failed, 2 bad input, 130 interrupted.
+    """
+    from fusetune.bench.learning_rate import with_swept_factors
+    from fusetune.bench.report import Progress, banner
+    from fusetune.bench.results import RunDirectory
+    from fusetune.bench.run import make_plan, open_directory, run_trials
+    from fusetune.bench.spec import load_spec
+
+    if resume is not None:
+        earlier = RunDirectory.open(resume).run["options"]
+        all_seeds = bool(earlier.get("all_seeds"))
+        options = {key: earlier.get(key, value) for key, value in options.items()}
+    for name in ("lr_min", "lr_max"):
+        if not math.isfinite(options[name]):
+            option = name.removeprefix("lr_")
+            raise InputError(f"--{option}", f"{options[name]:g} must be finite", to_do="Give a rate above 0")
+    if options["lr_min"] >= options["lr_max"]:
+        raise InputError("--min", f"{options['lr_min']:g} must be below --max, {options['lr_max']:g}")
+    spec, overrides = what_to_run(spec, overrides, resume)
+    console = make_console()
+    display = Progress(console)
+    with terminate_as_interrupt():
+        loaded = load_spec(spec, overrides=overrides, device=device_at_hand())
+        loaded, notes = with_swept_factors(loaded, all_seeds=all_seeds)
+        plan = make_plan(
+            loaded,
+            jobs=1,
+            command=["bench", *sys.argv[1:]],
+            announce=display.message,
+            kind=LR_RANGE,
+            options={**options, "all_seeds": all_seeds},
+        )
+        for note in notes:
+            display.message(f"note: {note}")
+        with open_directory(plan, results, resume, display.message) as directory:
+            try:
+                for line in banner(plan.run):
+                    display.message(line)
+                records = run_trials(plan, directory, display)
+                display.stop()
+                print_report(directory, records, console)
+            except KeyboardInterrupt:
+                end_interrupted(directory, display)
+            finally:
+                display.stop()
+    sys.exit(exit_code(records))

@@ -1,0 +1,62 @@
+"""Options that several commands have, and what follows from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fusetune.bench.errors import InputError
+from fusetune.bench.path_checks import is_file
+
+overrides_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value of the spec, e.g. train.base_lr=0.1, or empty a part of it, e.g. factors={}. "
+    "May be repeated.",
+)
+resume_option = click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Continue the run in DIR, with its options: what is missing is run, nothing twice.",
+)
+results_option = click.option(
+    "--results",
+    metavar="DIR",
+    default=Path("results"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where new runs are written.",
+)
+
+
+def device_at_hand() -> str:
+    """Return `cuda` where torch finds a CUDA device, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def what_to_run(
+    spec: Path | None, overrides: tuple[str, ...], resume: Path | None
+) -> tuple[Path, tuple[str, ...]]:
+    """Return spec and overrides; a run that is resumed knows its own."""
+    from fusetune.bench.results import RunDirectory
+
+    if resume is not None:
+        earlier = RunDirectory.open(resume).run
+        if spec is None:
+            spec = Path(earlier["spec_path"])
+            overrides = (*earlier["overrides"], *overrides)
+            if not is_file(spec):
+                raise InputError(
+                    "--resume",
+                    f"the run's spec {spec} is not here",
+                    to_do="Give its path: bench run SPEC --resume DIR",
+                )
+    if spec is None:
+        raise click.UsageError("name a SPEC, e.g. specs/cifar.yaml, or --resume DIR")
+    return spec, overrides

@@ -1,0 +1,116 @@
+"""The program `bench`: its commands, and what becomes of errors, interrupts and output that cannot be written.
+
+Each command is a file of its own. torch is imported only where it is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, NoReturn
+
+import click
+
+from fusetune import __version__
+from fusetune.bench.cli.batch_size import batch_size
+from fusetune.bench.cli.console import WIDTH_WITHOUT_TERMINAL
+from fusetune.bench.cli.doctor import doctor
+from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
+from fusetune.bench.cli.list import list_names
+from fusetune.bench.cli.lr_range import lr_range
+from fusetune.bench.cli.report import report
+from fusetune.bench.cli.run import run
+from fusetune.bench.cli.schema import schema
+from fusetune.bench.errors import BenchError
+from fusetune.bench.interrupts import handlers_restored, ignore_interrupts
+from fusetune.bench.terminal import StandardStreams, say
+from fusetune.closest_name import closest
+
+
+class Commands(click.Group):
+    """The group of commands; for an unknown one it names the known and the closest."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with."""
+        known = self.list_commands(ctx)
+        if args[0] not in known:
+            near = closest(args[0], known)
+            hint = f" Did you mean '{near}'?" if near else ""
+            ctx.fail(f"unknown command '{args[0]}'; known: {', '.join(known)}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": WIDTH_WITHOUT_TERMINAL,
+    },
+)
+@click.version_option(__version__, prog_name="fusetune")
+def commands() -> None:
+    """Which training configuration reaches the target first on this device, how sure that is, and why.
+
+    time_to_target = steps_to_target x step_time, both measured on the same work.
+    """
+
+
+for _command in (run, batch_size, lr_range, report, list_names, doctor, schema):
+    commands.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. Every expected error is one sentence on stderr and an exit code.
+
+    Output that cannot be written ends nothing. It makes the exit code 1 where that would be 0.
+    """
+    code: Any = 0
+    # A program that was interrupted passes over further signals until it is gone; a caller of this function does not.
+    lent = handlers_restored() if arguments is not None else nullcontext()
+    with lent, StandardStreams() as streams:
+        try:
+            _run(arguments)
+        except SystemExit as end:
+            code = end.code
+        failure = streams.output_failure()
+        if failure is not None:
+            say(
+                f"error: standard output: cannot be written; {failure}. What was printed is not complete, "
+                "what was recorded is",
+                err=True,
+            )
+            code = code or FAILED
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> NoReturn:
+    """Run a command and exit."""
+    try:
+        commands.main(
+            args=None if arguments is None else list(arguments), prog_name="bench", standalone_mode=False
+        )
+    except click.ClickException as error:
+        shown = _Unchanged()
+        error.show(shown)
+        say(shown.getvalue(), err=True, newline=False)
+        sys.exit(error.exit_code)
+    except BenchError as error:
+        say(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        ignore_interrupts()
+        say("interrupted.", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+class _Unchanged(io.StringIO):
+    """Takes a message of click's as it is: where no terminal is, click takes out some of what a terminal obeys."""
+
+    def isatty(self) -> bool:
+        """Claim to be a terminal."""
+        return True

@@ -1,0 +1,73 @@
+"""`bench report`, and the report that other commands end with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.errors import InputError
+from fusetune.bench.kinds import Kind, function, kind_of
+from fusetune.bench.terminal import SafeConsole
+
+if TYPE_CHECKING:
+    from fusetune.bench.results import Record, RunDirectory
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def report(directory: Path) -> None:
+    """Print the report of the run in DIRECTORY again (or of the newest run under results/<spec name>)."""
+    from fusetune.bench.results import RunDirectory, find_run
+
+    run_directory = RunDirectory.open(find_run(directory))
+    console = make_console()
+    records, notes = run_directory.records()
+    for note in notes:
+        console.print(f"note: {note}", style="yellow", highlight=False)
+    print_report(run_directory, records, console)
+
+
+def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
+    """Return what the records of a run come to, by the function of its kind.
+
+    Raises:
+        RunDirectoryError: run.json or a record lacks what the report needs.
+        InputError: the run is of a kind that this version does not know.
+    """
+    from fusetune.bench.results import as_written, check_records, check_reportable
+
+    run, path, kind = directory.run, directory.path, _kind(directory)
+    check_reportable(run, path)
+    check_records(run, records, path)
+    checked = as_written(path, by_this_process=directory.is_for_appending)
+    with checked if kind.has_free_records else nullcontext():
+        return function(kind.study)(run, records, str(path))
+
+
+def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:
+    """Print the report of a run, and return what `study_run` does.
+
+    Only a command that runs trials draws pictures. `bench report` names those that are there.
+    """
+    from fusetune.bench.results import Pictures
+
+    study = study_run(directory, records)
+    pictures = Pictures(directory.path, drawing=directory.is_for_appending)
+    function(_kind(directory).show)(study, console, pictures)
+    return study
+
+
+def _kind(directory: RunDirectory) -> Kind:
+    kind = kind_of(directory.run)
+    if kind is None:
+        raise InputError(
+            directory.path,
+            f"a run of the kind '{directory.run['kind']}' is newer than this program",
+            to_do="Update fusetune",
+        )
+    return kind

@@ -1,0 +1,107 @@
+"""`bench run`: reads like the flow in docs/design.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import FAIL_ON, FAILED, end_interrupted, exit_code, failures
+from fusetune.bench.cli.options import (
+    device_at_hand,
+    overrides_option,
+    results_option,
+    resume_option,
+    what_to_run,
+)
+from fusetune.bench.cli.report import print_report
+from fusetune.bench.interrupts import terminate_as_interrupt
+from fusetune.bench.kinds import SEARCH, TRAINING
+from fusetune.bench.terminal import say
+from fusetune.closest_name import closest
+
+
+def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Read --fail-on: names with commas between them, as often as one likes."""
+    names = [name.strip() for text in given for name in text.split(",")]
+    for name in names:
+        if name not in FAIL_ON:
+            near = closest(name.replace("_", "-"), FAIL_ON)
+            hint = f" Did you mean '{near}'?" if near else ""
+            raise click.BadParameter(f"unknown '{name}'; known: {', '.join(FAIL_ON)}.{hint}", context, option)
+    return tuple(dict.fromkeys(["failed", *names]))
+
+
+@click.command()
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@overrides_option
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Trials at once. They share the device, so their timings are marked.",
+)
+@click.option(
+    "--fail-on",
+    multiple=True,
+    default=("failed",),
+    show_default=True,
+    metavar="OUTCOMES",
+    callback=_fail_on,
+    help="Exit with 1 where a trial has one of these outcomes: failed, missed (its training ended without the "
+    "target), diverged, out-of-memory. Commas between them. A failed trial always counts; of a search, the winner's "
+    "trainings on fresh seeds count.",
+)
+@resume_option
+@results_option
+def run(
+    spec: Path | None,
+    overrides: tuple[str, ...],
+    jobs: int,
+    fail_on: tuple[str, ...],
+    resume: Path | None,
+    results: Path,
+) -> None:
+    """Train every configuration of SPEC and compare them.
+
+    Records go to RESULTS/<spec name>/<run id>/ as they come; the report is printed at the end.
+
+    Exit codes: 0 fine, 1 a trial failed (or what --fail-on names) or a search found nothing, 2 bad input, 130
+    interrupted.
+    """
+    from fusetune.bench.report import Progress, banner
+    from fusetune.bench.run import make_plan, open_directory, run_trials
+    from fusetune.bench.spec import SearchDesign, load_spec
+
+    spec, overrides = what_to_run(spec, overrides, resume)
+    console = make_console()
+    display = Progress(console)
+    with terminate_as_interrupt():
+        loaded = load_spec(spec, overrides=overrides, device=device_at_hand())
+        searches = isinstance(loaded.spec.design, SearchDesign)
+        kind, command = SEARCH if searches else TRAINING, ["bench", *sys.argv[1:]]
+        plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
+        with open_directory(plan, results, resume, display.message) as directory:
+            try:
+                for line in banner(plan.run):
+                    display.message(line)
+                if searches:
+                    from fusetune.bench.search import run_search
+
+                    records = run_search(loaded.spec, plan, directory, display)
+                else:
+                    records = run_trials(plan, directory, display)
+                display.stop()
+                study = print_report(directory, records, console)
+            except KeyboardInterrupt:
+                end_interrupted(directory, display)
+            finally:
+                display.stop()
+    nothing = searches and study.winner is None
+    for name, count in failures(records, fail_on, directory.run).items():
+        say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
+    sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))

@@ -1,0 +1,88 @@
+"""The kinds of runs: what is done with a trial, and how the records of a run become its report.
+
+Functions are named, not imported: a worker imports the one that runs its trials, a report the two that it needs. Each
+is `package:name`, a name that the package's `__init__` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of run.
+
+    Args:
+        name: stands in run.json.
+        run_trial: runs one trial in a worker, see `bench.workers.worker.WorkerSetup`.
+        study: `study(run, records, directory)` returns what the records of a run come to. `run` is the content of
+            run.json, `directory` the path of the run as a string.
+        show: `show(study, console, pictures)` draws and prints what `study` returned.
+        trains: whether a trial is a training that the spec's target steers. Other kinds prepare such trainings.
+        resumed_by: the command that continues a run; None: a run begins anew each time.
+        judged: `judged(run, records)` returns the records whose outcomes set the exit code; None: all of them.
+        has_free_records: whether records have parts that `bench.results.schema` does not describe.
+
+    Example:
+        >>> kind_of({"kind": "lr-range"}).resumed_by
+        'lr-range'
+    """
+
+    name: str
+    run_trial: str
+    study: str
+    show: str
+    trains: bool = False
+    resumed_by: str | None = None
+    judged: str | None = None
+    has_free_records: bool = False
+
+
+TRAINING = Kind(
+    "run",
+    run_trial="fusetune.bench.run:run_trial",
+    study="fusetune.bench.stats:summarize",
+    show="fusetune.bench.report:show_run",
+    trains=True,
+    resumed_by="run",
+)
+SEARCH = Kind(
+    "search",
+    run_trial="fusetune.bench.search:run_step",
+    study="fusetune.bench.search:study_search",
+    show="fusetune.bench.search:show_search",
+    trains=True,
+    resumed_by="run",
+    judged="fusetune.bench.search:fresh_records",
+)
+LR_RANGE = Kind(
+    "lr-range",
+    run_trial="fusetune.bench.learning_rate:run_lr_range",
+    study="fusetune.bench.learning_rate:study_learning_rates",
+    show="fusetune.bench.learning_rate:show_learning_rates",
+    resumed_by="lr-range",
+)
+BATCH_SIZE = Kind(
+    "batch-size",
+    run_trial="fusetune.bench.batch_size:run_job",
+    study="fusetune.bench.batch_size:study_measured",
+    show="fusetune.bench.batch_size:show_batch_sizes",
+    has_free_records=True,
+)
+KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE)}
+
+
+def kind_of(run: Any) -> Kind | None:
+    """Return the kind of a run by its run.json; None for one that a newer version wrote."""
+    return KINDS.get(str(run.get("kind", TRAINING.name)))
+
+
+def function(reference: str) -> Callable[..., Any]:
+    """Import the function that a field of `Kind` names."""
+    package, _, name = reference.partition(":")
+    found: Callable[..., Any] = getattr(import_module(package), name)
+    return found

@@ -1,0 +1,247 @@
+"""Which training gets the next epoch: the paused or new one with the highest upper confidence bound of its end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusetune.tuner.search.forecast import Forecast
+from fusetune.tuner.search.history import History, Observed
+from fusetune.tuner.search.model import GapScale
+from fusetune.tuner.search.pool import Look, Pool
+from fusetune.tuner.search.result import SearchTrial
+
+# Trainings of one epoch that fill the space before the model decides; with a prior, only once that has proved wrong.
+START = 8
+# A paused training is dropped when winning would take an end this many standard deviations above the predicted.
+_HOPELESS = 5.0
+# Points near this many of the best trainings are looked at in a space that cannot be listed.
+_NEAR = 8
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """What a model says of the points that can be chosen: mean and deviation of z at the end, and the drawn bound."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    score: np.ndarray
+    scale: GapScale
+
+
+class Chooser:
+    """Chooses the next training of a search.
+
+    Args:
+        history: of the search.
+        pool: the points to choose from.
+        forecast: predicts their ends.
+        start: points that fill the space.
+        max_paused: most trainings that wait.
+        rng: draws how many standard deviations a bound lies above the mean.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        pool: Pool,
+        forecast: Forecast,
+        *,
+        start: np.ndarray,
+        max_paused: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._history, self._pool, self._forecast, self._rng = history, pool, forecast, rng
+        self._start = list(start)
+        self._max_paused = max_paused
+        self._doubted = False
+        # Trainings of the search that never had the prior. Of no use without one.
+        self._afresh: set[int] = set()
+
+    def choose(self, elsewhere: Collection[int]) -> SearchTrial | None:
+        """Return the trial that goes next, in flight; None when nothing is left to train.
+
+        Args:
+            elsewhere: numbers of paused trials that cannot go on now.
+        """
+        history = self._history
+        for trial in history.trials:
+            if trial.status == "paused" and not trial.values and trial.number not in history.in_flight:
+                return history.resume(
+                    trial, "resume", "it was begun, and interrupted before its first epoch ended"
+                )
+        while not self._pool.has_prior and self._start:
+            point = self._as_trained(self._start.pop(0))
+            if self._pool.is_free(point):
+                return history.begin(point, "one of the points that fill the space")
+        unavailable = history.in_flight.union(elsewhere)
+        paused = [t for t in history.trials if t.status == "paused" and t.number not in unavailable]
+        observed = history.observations()
+        if observed is None:
+            return self._choose_blindly(paused)
+        if self._pool.has_prior and not self._forecast.lets_prior_decide(observed[0]):
+            return self._choose_afresh(paused)
+        return self._choose_by_model(paused, [], observed, informed=self._pool.has_prior)
+
+    def _choose_blindly(self, paused: list[SearchTrial]) -> SearchTrial | None:
+        """Choose while no training has reported a finite value."""
+        numbers = np.array([trial.number for trial in paused], dtype=int)
+        look = self._pool.look(numbers, numbers[:0], informed=False, blind=True)
+        chosen = self._best_free(len(paused), look.points, self._blind_score(look))
+        if chosen is None:
+            return None
+        return self._take(paused, look.points, chosen, "nothing has been reported yet")
+
+    def _blind_score(self, look: Look) -> NDArray[np.float64]:
+        """Rank points by the prior, by how unlike they are to trainings that failed, and by chance, in turns.
+
+        Every other time chance decides: neither the prior's favourites nor the lengths of the factors keep a search
+        from the region where trainings are finite.
+        """
+        chance = self._rng.random(len(look.points))
+        over = sum(trial.status != "paused" for trial in self._history.trials)
+        if over % 2 or not len(chance):
+            return chance
+        like_failed: NDArray[np.float64] = look.across.max(axis=1, initial=0.0)
+        if look.prior is None or over % 4:
+            return 1e-12 * chance - like_failed
+        expected: NDArray[np.float64] = look.prior[:, 0]
+        return expected - float(np.ptp(expected)) * like_failed + 1e-12 * chance
+
+    def _choose_afresh(self, paused: list[SearchTrial]) -> SearchTrial | None:
+        """Choose as a search without a prior does, from the trainings that it chose itself.
+
+        Those that a misleading prior chose crowd where the prior pointed, and would keep this search there. What it
+        chooses and the other search has trained already costs no epoch: it takes those epochs over, and chooses again.
+        """
+        if not self._doubted:
+            self._doubted = True
+            self._history.note(
+                "doubt the prior", None, "from now on, a search that knows nothing of it decides too"
+            )
+        while self._start:
+            point = self._as_trained(self._start.pop(0))
+            if self._pool.is_free(point):
+                begun = self._history.begin(point, "one of the points that fill the space")
+                self._afresh.add(begun.number)
+                return begun
+            self._afresh.update(
+                trial.number
+                for trial in self._history.trials
+                if np.array_equal(self._history.space.point(trial.config), point)
+            )
+        while True:
+            chosen, is_known = self._choose_from_own(paused)
+            if chosen is not None:
+                self._afresh.add(chosen.number)
+            if not is_known:
+                return chosen
+
+    def _choose_from_own(self, paused: list[SearchTrial]) -> tuple[SearchTrial | None, bool]:
+        """Return the choice of the search without a prior, and whether the other search has trained it already."""
+        history = self._history
+        observed = history.observations(self._afresh)
+        others = [trial for trial in history.trials if trial.values and trial.number not in self._afresh]
+        if observed is None:
+            observed, others = history.observations(), []
+            assert observed is not None
+        own = [trial for trial in paused if trial.number in self._afresh]
+        chosen = self._choose_by_model(own, others, observed, informed=False)
+        if chosen is None:
+            left = len(own) < len(paused)
+            return self._choose_by_model(paused, [], observed, informed=False) if left else None, False
+        return chosen, any(chosen.number == trial.number for trial in others)
+
+    def _choose_by_model(
+        self, paused: list[SearchTrial], others: list[SearchTrial], observed: Observed, *, informed: bool
+    ) -> SearchTrial | None:
+        """Choose by one model. Of `others`, whose epochs it has not seen, one may be chosen that does not go on."""
+        observations, scale = observed
+        model = self._forecast.fitted(observations if informed else replace(observations, prior=None))
+        numbers = np.array([trial.number for trial in [*paused, *others]], dtype=int)
+        begun = len(numbers)
+        look = self._pool.look(numbers, self._history.leaders(observations, _NEAR), informed=informed)
+        index = np.full(len(look.points), -1)
+        index[: len(paused)] = numbers[: len(paused)]
+        mean, deviation = model.predict(look.across, index, prior=look.prior)
+        # Drawn anew each time: a search neither keeps to its favourites nor to what it knows least. The small draws
+        # decide between equals, so that the order of the choices does not.
+        optimism = 2 * model.kernel.optimism * self._rng.random()
+        score = mean + optimism * deviation + 1e-12 * self._rng.random(len(mean))
+        if look.spreads:
+            score[:begun] = -np.inf
+        chosen = self._best_free(begun, look.points, score)
+        if chosen is None:
+            return None
+        if len(paused) <= chosen < begun:
+            return others[chosen - len(paused)]
+        prediction = _Prediction(mean, deviation, score, scale)
+        beside = sum(trial.status == "paused" for trial in others)
+        left = self._drop_hopeless(paused, chosen, prediction, float(observations.z.max()))
+        self._drop_beyond_limit(paused, left, prediction, beside)
+        return self._take(paused, look.points, chosen, self._why(chosen, prediction))
+
+    def _why(self, chosen: int, prediction: _Prediction) -> str:
+        """Return where the chosen training is predicted to end, with one standard deviation either side."""
+        sign, scale = self._history.sign, prediction.scale
+        low, middle, high = (
+            sign * scale.y(prediction.mean[chosen] + side * prediction.deviation[chosen])
+            for side in (-1, 0, 1)
+        )
+        return (
+            f"predicted to end at {middle:.4g} ({min(low, high):.4g}..{max(low, high):.4g}), "
+            f"best so far {sign * scale.best:.4g}"
+        )
+
+    def _best_free(self, begun: int, points: np.ndarray, score: np.ndarray) -> int | None:
+        """Return the highest score's index, passing over new points that become a configuration with a training."""
+        for index in np.argsort(-score).tolist():
+            if index < begun or self._pool.is_free(self._as_trained(points[index])):
+                return int(index)
+        return None
+
+    def _as_trained(self, point: np.ndarray) -> np.ndarray:
+        """Return the point that a point's configuration, whose numbers are rounded, has."""
+        return self._history.space.point(self._history.space.configuration(point))
+
+    def _take(self, paused: list[SearchTrial], points: np.ndarray, chosen: int, why: str) -> SearchTrial:
+        """Put the chosen trial in flight; the paused ones stand before the new points."""
+        if chosen < len(paused):
+            trial = paused[chosen]
+            return self._history.resume(trial, "resume", f"epoch {trial.epochs + 1}; {why}")
+        return self._history.begin(points[chosen], why)
+
+    def _drop_hopeless(
+        self, paused: list[SearchTrial], chosen: int, prediction: _Prediction, incumbent: float
+    ) -> list[int]:
+        """Close the paused trials that cannot win; return the places of those that go on waiting."""
+        left, sign, scale = [], self._history.sign, prediction.scale
+        for index, trial in enumerate(paused):
+            if index == chosen:
+                continue
+            if prediction.mean[index] + _HOPELESS * prediction.deviation[index] >= incumbent:
+                left.append(index)
+                continue
+            end = sign * scale.y(float(prediction.mean[index]))
+            self._history.close(
+                trial,
+                "dropped",
+                f"after epoch {trial.epochs} it is predicted to end at {end:.4g}, {_HOPELESS:g} standard "
+                f"deviations below the best of {sign * scale.best:.4g}",
+            )
+        return left
+
+    def _drop_beyond_limit(
+        self, paused: list[SearchTrial], left: list[int], prediction: _Prediction, beside: int
+    ) -> None:
+        """Close the least promising of the waiting trials beyond `max_paused`, `beside` others and the chosen one."""
+        too_many = max(0, len(left) + 1 + beside - self._max_paused)
+        for index in sorted(left, key=lambda index: prediction.score[index])[:too_many]:
+            self._history.close(
+                paused[index],
+                "dropped",
+                f"the least promising of more than {self._max_paused} paused trainings",
+            )
