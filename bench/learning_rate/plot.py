@@ -1,4 +1,4 @@
-"""The picture of an LR range test: loss against learning rate, and what was read off it."""
+"""The picture of an LR range test: loss against learning rate, with the suggestion and the divergence."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw(test: Tested) -> Figure:
 
 
 def loss_window(test: Tested) -> tuple[float, float]:
-    """Return the losses worth showing: from the lowest to a third above the untrained one, a divergence cut off."""
+    """Return the range of losses to show: the lowest to a third above the untrained one, without the divergence."""
     shown = [loss for losses in (test.smoothed, *test.repeats) for loss in losses if loss is not None]
     first = next(loss for loss in test.smoothed if loss is not None)
     low = min(shown)

@@ -1,6 +1,6 @@
-"""What a person sees of every run: live progress, names, caveats, and the report of `bench run`.
+"""What every run prints: live progress, caveats, names, and the report of `bench run`.
 
-Everything that is printed was computed elsewhere. The reports of other kinds of runs are in their rooms.
+Nothing is computed here. The reports of other kinds of runs are in their rooms.
 """
 
 from fusetune.exports import load_on_use

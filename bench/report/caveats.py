@@ -1,4 +1,4 @@
-"""Caveats before a run and over its report, a line each. Banners stand out without colour too, by their capitals."""
+"""Caveats before a run and over its report, a line each. Banners are in capitals, so they need no colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusetune.bench.stats import Caveat, caveats_of
 
 
 def banner(run: Mapping[str, Any]) -> list[str]:
-    """Return what to say before the first trial: caveats, and the profile that was merged over the spec.
+    """Return the lines before the first trial: caveats, and the profile that was merged over the spec.
 
     Args:
         run: the content of run.json.
@@ -23,7 +23,7 @@ def banner(run: Mapping[str, Any]) -> list[str]:
 
 
 def caveat_lines(caveats: Iterable[Caveat]) -> Iterator[Text]:
-    """Yield a line for each caveat.
+    """Yield one line for each caveat.
 
     Args:
         caveats: from `bench.stats.caveats.caveats_of`.

@@ -93,7 +93,7 @@ class Pictures:
 def picture_text(text: str) -> str:
     r"""Make a text safe as a title, a label or a tick of a picture.
 
-    As `one_line`, with dollars escaped, so that Matplotlib reads no mathematics into it, and cut to 160 characters.
+    As `one_line`, cut to 160 characters, with dollars escaped because Matplotlib reads mathematics between them.
 
     Example:
         >>> print(picture_text("$\nope{$"))

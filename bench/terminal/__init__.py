@@ -1,4 +1,4 @@
-"""What a terminal is given: texts from others made safe, lines and tables, commands that can be pasted."""
+"""Printing: untrusted texts made safe, lines and tables, standard streams, commands that can be pasted."""
 
 from fusetune.exports import load_on_use
 

@@ -1,15 +1,15 @@
-"""Makes a string that somebody else wrote safe for where it goes: a terminal, a log, a picture.
+"""Makes untrusted strings safe for a terminal, a log or a picture.
 
-Names of factors, of classes and of files, values and texts of exceptions can hold any character. A terminal obeys some
-of them, an SVG may not hold others, and Matplotlib reads what stands between two dollars as mathematics.
+Names of factors, classes and files, values, and messages of exceptions can contain any character. Some control a
+terminal, and others are not allowed in an SVG.
 """
 
 from __future__ import annotations
 
 import re
 
-# Control characters but tab and newline, lone surrogates, what turns the direction of writing around, what ends a line
-# without being a newline, marks that are not seen, and code points that are no characters and that XML forbids.
+# Control characters except tab and newline, lone surrogates, bidirectional controls, line separators other than
+# newline, invisible marks, and noncharacters, which XML forbids.
 _UNSAFE = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u206f\\ufdd0-\\ufdef\\ufeff"
     "\\ufffe\\uffff\\ud800-\\udfff\\U000e0000-\\U000e007f"
@@ -19,15 +19,15 @@ _UNSAFE = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""Write out every character that a terminal would obey or not show. Newlines and tabs stay.
+    r"""Escape every character that controls a terminal or is invisible. Newlines and tabs stay.
 
-    Applied twice, it changes nothing more. Two texts that differ may come out alike.
+    The function is idempotent but not injective: two texts that differ may give the same result.
 
     Args:
         text: any string, lone surrogates included.
 
     Returns:
-        The text, with `\x1b` for an escape, `\u202e` for a turn of direction, and so on. UTF-8 can write it, XML too.
+        The text with escapes such as `\x1b` and `\u202e`. It can be encoded as UTF-8 and written as XML.
 
     Example:
         >>> print(printable("\x1b[31mred\x07"))
@@ -37,7 +37,7 @@ def printable(text: str) -> str:
 
 
 def written_out(character: str) -> str:
-    r"""Return a character as Python writes it in a literal.
+    r"""Return the escape of a character in a Python literal.
 
     Example:
         >>> print(written_out("\x9b"), written_out("\n"))
@@ -47,7 +47,7 @@ def written_out(character: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Make a text printable on one line: as `printable`, with newlines and tabs written out too.
+    r"""Make a text printable on one line: newlines and tabs are escaped too.
 
     Example:
         >>> print(one_line("a\nb"))
