@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from fusetune.bench.errors import BenchError
 from fusetune.bench.import_paths import append_folders, forget_safe_path
 from fusetune.bench.machine import container_memory
 from fusetune.bench.results import PausedTraining, Record, Status
@@ -45,6 +44,7 @@ from fusetune.bench.workers.memory_limit import (
 )
 from fusetune.bench.workers.messages import Sender
 from fusetune.bench.workers.trial_state import ProcessState
+from fusetune.errors import FusetuneError
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_REASON = 400
@@ -260,7 +260,7 @@ def describe_exception(error: BaseException) -> str:
         "KeyError: 'width'"
     """
     message = " ".join(str(error).split())
-    if isinstance(error, BenchError):
+    if isinstance(error, FusetuneError):
         return message
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if len(text) > _LONGEST_REASON:
