@@ -1,7 +1,7 @@
-"""The kinds of runs: what is done with a trial, and how the records of a run become its report.
+"""The kinds of runs: what runs a trial, and how the records of a run become its report.
 
-Functions are named, not imported: a worker imports the one that runs its trials, a report the two that it needs. Each
-is `package:name`, a name that the package's `__init__` lists.
+Functions are named, not imported, so that a worker or a report imports only its own. Each is `package:name`, a name
+that the package's `__init__` lists.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Kind:
     Args:
         name: stands in run.json.
         run_trial: runs one trial in a worker, see `bench.workers.worker.WorkerSetup`.
-        study: `study(run, records, directory)` returns what the records of a run come to. `run` is the content of
-            run.json, `directory` the path of the run as a string.
+        study: `study(run, records, directory)` returns a summary of the records. `run` is the content of run.json,
+            `directory` the path of the run as a string.
         show: `show(study, console, pictures)` draws and prints what `study` returned.
         trains: whether a trial is a training that the spec's target steers. Other kinds prepare such trainings.
-        resumed_by: the command that continues a run; None: a run begins anew each time.
+        resumed_by: the command that continues a run. None: a run cannot be continued.
         judged: `judged(run, records)` returns the records whose outcomes set the exit code; None: all of them.
         has_free_records: whether records have parts that `bench.results.schema` does not describe.
 

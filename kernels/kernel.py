@@ -18,14 +18,14 @@ class StaticCase:
     Args:
         name: e.g. `adam-fp32`.
         jit: the `@triton.jit` function.
-        signature: argument name -> Triton type (`*fp32`, `i64`, `fp32`, ...), for a tuple a tuple of them; constexprs
+        signature: argument name -> Triton type (`*fp32`, `i64`, `fp32`, ...), for a tuple a tuple of them. Constexprs
             are left out.
         constants: constexpr name -> value, BLOCK_SIZE included.
         config: the launch config that is shipped.
         elements: elements that one program handles.
         aligned: names of the arguments that are multiples of 16 (pointers: aligned to 16 bytes).
-        vector_bytes: for each stream of memory, the width that its accesses must have: 16, or 8 for the narrow one of a
-            mixed pair; 0 where nothing is promised.
+        vector_bytes: the width in bytes that the accesses of each stream of memory must have. It is 16, or 8 for the
+            narrow one of a mixed pair, or 0 where nothing is promised.
     """
 
     name: str
@@ -45,8 +45,8 @@ class Kernel:
     Args:
         name: unique, e.g. `adam`.
         family: `optimizer` or `activation`.
-        fused: called with the mapping that `make_inputs` returns; returns (or updates) tensors.
-        reference: the twin that defines correctness; same call, same results.
+        fused: called with the mapping that `make_inputs` returns. It returns (or updates) tensors.
+        reference: the twin that defines correctness, with the same call and the same results.
         make_inputs: (elements, dtype, device, seed) -> keyword arguments of both.
         bytes_moved: keyword arguments -> bytes that must cross memory once.
         mutates: keyword arguments that are updated in place.

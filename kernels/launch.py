@@ -1,4 +1,4 @@
-"""The one place that decides which way a kernel takes, and that launches it.
+"""The one place that decides which path a kernel takes, and that launches it.
 
 triton        compiled for the GPU that holds the tensors (or recorded, see `kernels.static.recorder`)
 triton-cpu    compiled for the CPU by `kernels.cpu`, where no GPU is
@@ -75,7 +75,7 @@ def compiles_for_cpu() -> bool:
 
 @functools.cache
 def why_not_on_cpu() -> str | None:
-    """Return why Triton cannot compile for this machine's CPU, or None where it can; a GPU's driver goes first."""
+    """Return why Triton cannot compile for this machine's CPU, or None where it can. A GPU's driver goes first."""
     if "cpu" not in backends:
         return (
             "Triton does not know its backend for CPUs; `pip install` registers it, a bare checkout does not."
@@ -99,7 +99,7 @@ def why_not_here(device: torch.device) -> str | None:
 def launch(
     kernel: Any, grid: tuple[int, ...], *arguments: Any, config: LaunchConfig, **constants: Any
 ) -> Any:
-    """Launch `kernel` on `grid` programs; nothing is launched on an empty grid.
+    """Launch `kernel` on `grid` programs. Nothing is launched on an empty grid.
 
     Args:
         kernel: a `@triton.jit` function whose `path_of` is not torch. It takes BLOCK_SIZE as a constexpr.
@@ -108,7 +108,7 @@ def launch(
         config: the launch config.
         constants: the kernel's other constexprs.
 
-    Returns: what Triton compiled; None where nothing was launched, or by the interpreter.
+    Returns: what Triton compiled. None where nothing was launched, or by the interpreter.
     """
     if 0 in grid:
         return None
@@ -123,9 +123,9 @@ def launch(
 
 
 def lies_in_memory(tensor: torch.Tensor) -> bool:
-    """Say whether a tensor's values, if it has any, lie at its address, where a kernel reads them.
+    """Return whether a tensor's values, if it has any, are at its address, where a kernel reads them.
 
-    A negation that is put off (`is_neg`) is in no kernel's view; zeros without memory and wrappers lie at 0.
+    A kernel does not see a lazy negation (`is_neg`). Zeros without memory and wrappers have the address 0.
     """
     try:
         at_address = tensor.data_ptr() != 0 or (tensor.layout is torch.strided and not tensor.numel())
@@ -143,11 +143,11 @@ _NO_GPU: AbstractContextManager[Any] = nullcontext()
 
 
 class PreparedLaunch:
-    """A launch whose grid, integers and constexprs are settled; tensors and floats come with each call.
+    """A launch whose grid, integers and constexprs are settled. Tensors and floats come with each call.
 
-    Triton's binder, which looks at every argument of every launch, takes nearly all of a launch's time on the host,
-    and more of it the more constexprs a kernel has. What it compiled is kept here by what it can depend on beside what
-    is settled: Triton's driver, the tensors' dtypes, and which addresses are multiples of 16.
+    Triton's binder, which looks at every argument of every launch, takes nearly all of a launch's host time.
+    It takes longer with more constexprs. What it compiled is kept here by what it can depend on beside these:
+    Triton's driver, the tensors' dtypes, and which addresses are multiples of 16.
 
     Args:
         kernel: a `@triton.jit` function whose `path_of` is not torch. It takes BLOCK_SIZE as a constexpr, and its
@@ -170,8 +170,8 @@ class PreparedLaunch:
         """Launch, as `launch` does.
 
         Args:
-            tensors: the kernel's first arguments; always on the same device.
-            floats: the tuple of floats; always as many.
+            tensors: the kernel's first arguments, always on the same device.
+            floats: the tuple of floats, of the same length each time.
         """
         kept = self._kept and self._kept.get(tuple(map(_specialised, tensors)))
         if not kept or driver.active is not self._driver or self._kernel.pre_run_hooks:
@@ -216,7 +216,7 @@ def _keep_on_cuda(
 def _keep_on_cpu(
     compiled: CompiledKernel, programs: int, constexprs: tuple[None, ...]
 ) -> Callable[..., None]:
-    """A launch that asks for no stream, and no metadata where nobody listens."""
+    """A launch that asks for no stream, and no metadata where no hook asks for it."""
     before = unheard(compiled, programs)
     run = compiled.run
 
@@ -229,7 +229,7 @@ def _keep_on_cpu(
     return kept
 
 
-# Of the backends that look at a tensor's dtype and address alone; AMD's asks for the size of its storage too.
+# Of the backends that look at a tensor's dtype and address alone. AMD's asks for the size of its storage too.
 _KEEPERS = {"cpu": _keep_on_cpu, "cuda": _keep_on_cuda}
 
 
@@ -299,7 +299,7 @@ class RepeatedLaunch:
         )
 
     def again(self) -> bool:
-        """Launch as the last time, on the same tensors, which lie where they lay; say whether that can be done.
+        """Launch as the last time, on the same tensors at the same addresses. Return whether that can be done.
 
         It can on a CPU only.
         """

@@ -1,11 +1,11 @@
 """All that this package takes from the inside of Triton, and whether it is there.
 
-A plug-in lives on what Triton promises to nobody: its base classes, bindings, compiled kernels, the way launches are
+A plug-in relies on what Triton does not promise: its base classes, bindings, compiled kernels, the way launches are
 called. Every release may change it. It is named here alone and looked at when Triton registers the backend and asks
 whether it is active. Where a part is missing, kernels go by plain PyTorch, and one warning says why. What Triton hands
 to every backend and this one does not know is accepted.
 
-Used elsewhere as they are, for they are Triton's language: `triton.jit`, `triton.compile` and `triton.language`.
+Used elsewhere as they are, because they are Triton's language: `triton.jit`, `triton.compile` and `triton.language`.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ _NOT_AT_HAND = (AssertionError, ImportError, LookupError, OSError, RuntimeError,
 
 
 def _is_there(owner: Any, name: str) -> bool:
-    """Like hasattr, where the value may be worked out, and fail at that."""
+    """Like hasattr, for values that are computed when they are asked for, which may fail."""
     try:
         getattr(owner, name)
     except AttributeError:
@@ -261,7 +261,7 @@ def options_elsewhere() -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for name, backend in __getattr__("backends").items():
         if name in _TARGETS:
-            with suppress(Exception):  # another backend's code, which may be anybody's plug-in
+            with suppress(Exception):  # another backend's code, which may be a person's plug-in
                 target = __getattr__("GPUTarget")(*_TARGETS[name])
                 found.update(vars(backend.compiler(target).parse_options({"enable_fp_fusion": True})))
     return found
@@ -322,7 +322,7 @@ def round_constants_once(backend: str, nearest: Callable[[float, str], float]) -
 
 
 def unheard(compiled: Any, programs: int) -> tuple[Any, ...]:
-    """What a launcher is called with before the kernel's arguments, for a launch on stream 0 that nobody is told of."""
+    """What a launcher is called with before the kernel's arguments, for a launch on stream 0 that no hook sees."""
     return (programs, 1, 1, 0, compiled.function, compiled.packed_metadata, None, None, None)
 
 

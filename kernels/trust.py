@@ -1,7 +1,7 @@
-"""Who can change what lies at a path: code is loaded from those places alone that only this user and root can change.
+"""Who can change the file at a path: code is loaded only from places that other users, but for root, cannot change.
 
-Owner and mode are looked at from the root down, so that nobody can put another directory in the place of one that was
-found to be right. A directory with the sticky bit, as /tmp, may be open: there each name is its owner's own.
+Owner and mode are checked from the root down. So no other user can put another directory in the place of one that
+passed the check. A directory with the sticky bit, as /tmp, may be open: there each name is its owner's own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Distrust:
 
 
 def distrust(path: Path) -> Distrust | None:
-    """Say how others can change what lies at a path, or return None where they cannot, or nothing lies there.
+    """Return how others can change the file at a path, or None where they cannot, or where there is none.
 
     Args:
         path: a file or a directory. All that leads to it is looked at too: directories, links, and what those name.
@@ -104,7 +104,7 @@ def read_trusted(path: Path) -> bytes | None:
 
 
 def _status(path: Path, handle: int | None = None) -> os.stat_result:
-    """The owner and mode of what lies at a path, or was opened there."""
+    """The owner and mode of the file at a path, or of the one that was opened there."""
     return os.lstat(path) if handle is None else os.fstat(handle)
 
 

@@ -112,7 +112,7 @@ def test_the_library_hints_as_the_commands_do() -> None:
     with pytest.raises(FusetuneError, match=r"Did you mean 'one-cycle'\?$") as tuner:
         fusetune.build_schedule("OneCycleLR", total_steps=9, steps_per_epoch=3)
     with pytest.raises(FusetuneError, match=r"Did you mean 'silu'\?$") as kernels:
-        fusetune.activation(None, "swish")  # type: ignore[arg-type]
+        fusetune.activation(None, "swish")
     assert tuner.value.code == kernels.value.code == "unknown-name"
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fusetune.bench.batch_size.measurements import Measurements
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy
-from fusetune.bench.results import Pictures
+from fusetune.bench.results import Pictures, picture_text
 from fusetune.bench.stats import configuration_label
-from fusetune.bench.terminal import picture_text
 from fusetune.tuner.batch_size import smoothed_step_times
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The report of a batch-size search on a terminal: one recommendation, what each size needs and does, and why."""
+"""The report of `bench batch-size`: one recommendation, the memory and speed of each size, and the reasons."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from fusetune.bench.batch_size.earlier_runs import TargetRun
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
 from fusetune.bench.batch_size.plot import draw_batch_size, relative_times
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
-from fusetune.bench.invocation import invocation
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
 from fusetune.bench.stats import configuration_label, counted, percent
+from fusetune.bench.terminal import invocation
 from fusetune.bench.units import format_bytes, format_count, format_seconds
 from fusetune.tuner.batch_size import Throughput
 from fusetune.tuner.measure import is_contended
 
 _DIM = "dim"
-_GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
+_GAP = (0, 1, 0, 0)  # one space, and one that the box draws between columns
 _STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "predicted": "not run"}
 _LEAST_SHARE, _LARGEST_SHARE = -0.5, 1.0
-# The bar of a row: so many characters up to the limit, and some beyond it.
+# Characters of a bar up to the limit, and beyond it.
 _UP_TO_LIMIT, _BEYOND = 12, 3
 
 
@@ -46,13 +46,13 @@ def render_batch_size(
     console: Console,
     pictures: Pictures | None = None,
 ) -> None:
-    """Print for each configuration the recommendation, the table of sizes, and what stands behind them.
+    """Print the recommendation, the table of sizes and their explanation for each configuration.
 
     Args:
         study: from `bench.batch_size.study.study_batch_sizes`.
         measurements: from `bench.batch_size.measurements.study_measurements`, one for each configuration.
-        console: rich console; 100 columns or more.
-        pictures: show the same.
+        console: 100 columns or more.
+        pictures: drawn before.
     """
     run = study.run
     for caveat in caveat_lines(study.caveats):
@@ -90,7 +90,7 @@ def render_batch_size(
 
 
 def answer(configuration: ConfigurationStudy, accelerator: str | None) -> str:
-    """Say the largest batch of a configuration in a sentence or two."""
+    """Return a sentence on the largest batch of a configuration."""
     name = configuration_label(configuration.factors)
     if configuration.batch_size is None:
         return f"{name}: no largest batch; {configuration.failure}."
@@ -107,7 +107,7 @@ def answer(configuration: ConfigurationStudy, accelerator: str | None) -> str:
 
 
 def known_so_far(study: BatchSizeStudy) -> str:
-    """Say of a search that was interrupted which sizes have run in full."""
+    """Return the sizes that have run in full, for a search that was interrupted."""
     known = [
         f"{configuration_label(configuration.factors)}: {format_count(configuration.batch_size)} is the largest batch "
         f"that has run in full in {format_bytes(configuration.limit_bytes or 0)}"
@@ -120,7 +120,7 @@ def known_so_far(study: BatchSizeStudy) -> str:
 def recommendation(
     configuration: ConfigurationStudy, measured: Measurements, run: Mapping[str, Any]
 ) -> list[str]:
-    """Say which batch size to train with and what binds; how to make a step that does not fit; the learning rate."""
+    """Return sentences on the batch size to use and what limits it, on accumulation, and on the learning rate."""
     found = measured.recommendation
     if found is None:
         return []
@@ -153,7 +153,7 @@ def recommendation(
 
 
 def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run: Mapping[str, Any]) -> str:
-    """Say which learning rate goes with the recommended batch size, or which command tells."""
+    """Return the learning rate for the recommended batch size, or the command that finds it."""
     assert measured.recommendation is not None
     size, scaling = measured.recommendation.batch_size, measured.scaling
     if scaling is not None and measured.lr is not None and measured.rates is not None:
@@ -177,7 +177,7 @@ def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run
 
 
 def _sizes(configuration: ConfigurationStudy, measured: Measurements) -> Table:
-    """Make the table of what a person chooses by: memory, time, noise and the runs there are, by batch size."""
+    """Make the table of memory, time, noise and earlier runs by batch size."""
     rates = {rate.batch_size: rate for rate in measured.throughputs}
     table = _empty_table("batch", "memory", f"of {format_bytes(configuration.limit_bytes or 0)}")
     table.columns[2].justify = "left"
@@ -212,7 +212,7 @@ def _sizes(configuration: ConfigurationStudy, measured: Measurements) -> Table:
 
 
 def _memory(row: SizeRow | None) -> str:
-    """Print what a size needs: measured, or expected (~)."""
+    """Write the memory of a size, measured or expected (~)."""
     if row is None:
         return "-"
     if row.needed_bytes is not None:
@@ -221,7 +221,7 @@ def _memory(row: SizeRow | None) -> str:
 
 
 def _bar(row: SizeRow | None, configuration: ConfigurationStudy) -> str:
-    """Draw what a size needs against the limit, which is the upright line."""
+    """Draw the memory of a size against the limit, the upright line."""
     if row is None or not configuration.limit_bytes:
         return ""
     need = row.needed_bytes or row.expected_bytes or row.predicted_bytes
@@ -233,7 +233,7 @@ def _bar(row: SizeRow | None, configuration: ConfigurationStudy) -> str:
 
 
 def _rate(rate: Throughput | None) -> list[str]:
-    """Print step time and throughput, with its interval."""
+    """Write step time, throughput and its interval."""
     if rate is None:
         return ["-", "-", "-"]
     interval = f"{_short(rate.low)}-{_short(rate.high)}"
@@ -241,7 +241,7 @@ def _rate(rate: Throughput | None) -> list[str]:
 
 
 def _short(value: float) -> str:
-    """Print a number with about three digits: no measurement here has more."""
+    """Write a number with about three digits. No measurement here has more."""
     if value >= 1e6:
         return f"{value / 1e6:.3g}M"
     if value >= 9995:
@@ -250,7 +250,7 @@ def _short(value: float) -> str:
 
 
 def _trainings(runs: TargetRun) -> Table:
-    """Make the table of trainings to the target that were there."""
+    """Make the table of earlier trainings to the target."""
     table = _empty_table("batch", "trainings", "reached", "steps to target", "time to target")
     for row in runs.rows:
         table.add_row(
@@ -264,7 +264,7 @@ def _trainings(runs: TargetRun) -> Table:
 
 
 def _predictions(configuration: ConfigurationStudy) -> Table:
-    """Make the table of prediction, measurement and error of what was run."""
+    """Make the table of prediction, measurement and error of each run."""
     table = _empty_table("run", "batch", "tensors", "expected", "measured", "error", "resident")
     table.add_column("", no_wrap=True)
     for row in sorted(configuration.rows, key=lambda row: row.probe or 0):
@@ -284,9 +284,9 @@ def _predictions(configuration: ConfigurationStudy) -> Table:
 
 
 def _error(row: SizeRow) -> str:
-    """Print by how much the expectation was off: as a share, or in bytes where that is most of the need or beyond it.
+    """Write the error of the expectation: as a share, or in bytes where the share would exceed the need.
 
-    What libraries take is some MiB at any size, so of a small model's need it is a share of thousands of percent.
+    Libraries take some MiB at any size. Of a small model's need, that is thousands of percent.
     """
     if row.error is None or row.expected_bytes is None or row.needed_bytes is None:
         return "-"
@@ -297,7 +297,6 @@ def _error(row: SizeRow) -> str:
 
 
 def _empty_table(*titles: str) -> Table:
-    """Make a table of numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=_DIM, padding=_GAP)
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
@@ -305,7 +304,7 @@ def _empty_table(*titles: str) -> Table:
 
 
 def _verdict(row: SizeRow, configuration: ConfigurationStudy) -> str:
-    """Say in a word or two what became of a size, or what is to be expected of it."""
+    """Write in a word or two what happened to a size, or what is expected of it."""
     if row.batch_size == configuration.batch_size:
         return "largest"
     if row.status != "predicted" or configuration.limit_bytes is None:
@@ -320,12 +319,12 @@ def _verdict(row: SizeRow, configuration: ConfigurationStudy) -> str:
 
 
 def _notes(configuration: ConfigurationStudy, measured: Measurements) -> list[str]:
-    """Explain the columns, and say what is behind the numbers."""
+    """Explain the columns and the origin of the numbers."""
     return [*_memory_notes(configuration), *_speed_notes(measured)]
 
 
 def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
-    """Say what holds the memory, and how it was predicted."""
+    """Explain what takes the memory, and how it was predicted."""
     notes = []
     if any(row.status == "predicted" for row in configuration.rows):
         what = "is expected of a size that was not run under the limit"
@@ -356,12 +355,12 @@ def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
 
 
 def _curve(curve: float) -> str:
-    """Print the term in the square of the tensors' bytes, where there is one."""
+    """Write the term in the square of the tensors' bytes, if there is one."""
     return f" + {curve * 2**20:.2g} x tensors x tensors / MiB" if curve else ""
 
 
 def _speed_notes(measured: Measurements) -> list[str]:
-    """Say how fast and how noisy, and what trainings said."""
+    """Explain throughput and noise, and the result of earlier trainings."""
     notes = []
     if measured.throughputs:
         rounds = len(measured.throughputs[0].step_times_s)
@@ -388,7 +387,7 @@ def _speed_notes(measured: Measurements) -> list[str]:
 
 
 def _noise(measured: Measurements, position: int) -> str:
-    """Say the noise scale at one point of the training."""
+    """Describe the noise scale at one point of the training."""
     point = measured.noise[position]
     when = "before training" if point.epoch == 0 else f"after {counted(point.epoch, 'epoch')}"
     scale = point.scale
@@ -401,5 +400,4 @@ def _noise(measured: Measurements, position: int) -> str:
 
 
 def _bytes(value: float | None) -> str:
-    """Print bytes, or a dash."""
     return "-" if value is None else format_bytes(value)

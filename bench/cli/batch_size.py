@@ -17,9 +17,8 @@ from fusetune.bench.cli.options import device_at_hand, overrides_option, results
 from fusetune.bench.cli.report import print_report, study_run
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
-from fusetune.bench.invocation import invocation
 from fusetune.bench.kinds import BATCH_SIZE
-from fusetune.bench.terminal import say
+from fusetune.bench.terminal import invocation, say
 
 if TYPE_CHECKING:
     from fusetune.bench.results import Record, RunDirectory
@@ -30,27 +29,33 @@ _MOST_DIGITS = 10
 @click.command("batch-size")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--memory", metavar="BYTES", help="The limit, e.g. 8GiB. Default: the spec's limits.memory.")
-@click.option("--device", metavar="NAME", help="Predict for a device that is not there, e.g. a100-40.")
-@click.option("--max", "max_batch", type=click.IntRange(min=1), help="The largest batch that makes sense.")
 @click.option(
-    "--grid", is_flag=True, help="Every configuration of the spec's other factors, not `train` alone."
+    "--device",
+    metavar="NAME",
+    help="Predict for an accelerator that this machine does not have, e.g. a100-40.",
 )
-@click.option("--memory-only", is_flag=True, help="Leave out throughput and noise scale.")
+@click.option("--max", "max_batch", type=click.IntRange(min=1), help="The largest batch size to consider.")
+@click.option(
+    "--grid", is_flag=True, help="Every configuration of the spec's other factors, not only `train`."
+)
+@click.option("--memory-only", is_flag=True, help="Measure neither throughput nor noise scale.")
 @click.option(
     "--noise-epochs",
     default="0,1,4",
     show_default=True,
     metavar="EPOCHS",
-    help="When to measure the noise scale, 0 being before training.",
+    help="Epochs after which the noise scale is measured. 0 is before training.",
 )
 @click.option(
     "--runs",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Trainings that say how steps to the target depend on the batch size. Default: the newest run of SPEC "
-    "that varied it.",
+    help="A run whose trainings show how the steps to the target depend on the batch size. Default: the newest run "
+    "of SPEC that varied it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else there."
+)
 @overrides_option
 @results_option
 def batch_size(
@@ -68,11 +73,12 @@ def batch_size(
 ) -> None:
     """Find the largest batch of SPEC's training that fits into a byte limit, and recommend one to train with.
 
-    The largest is predicted from traces, then run under the limit in fresh processes, at most four sizes; what is
-    printed has been run in full. Then samples/s are measured at all sizes up to it, and the noise of the gradient along
-    a short training. The recommendation says which limit binds: memory, throughput or noise.
+    The largest batch is predicted from traces. At most four sizes are then run under the limit, each in a fresh
+    process, and the size that is printed has been run in full. Throughput is measured at all sizes up to it, and the
+    gradient noise scale along a short training. The recommendation names the limit that binds: memory, throughput or
+    noise.
 
-    Exit codes: 0 fine, 1 a run failed, 2 bad input, or no batch fits, 130 interrupted.
+    Exit codes: 0 success, 1 a run failed, 2 bad input or no batch fits, 130 interrupted.
     """
     from fusetune.bench.batch_size import (
         accelerator,
@@ -83,6 +89,7 @@ def batch_size(
         study_batch_sizes,
         with_limits,
     )
+    from fusetune.bench.report import banner
     from fusetune.bench.run import make_plan, open_directory
     from fusetune.bench.spec import load_spec
 
@@ -96,7 +103,7 @@ def batch_size(
         news.print(text, highlight=False)
 
     with terminate_as_interrupt():
-        # A device that is not there is a CUDA one, so the spec's profile for CUDA counts.
+        # Every accelerator that can be predicted is a CUDA device, so the spec's profile for CUDA applies.
         loaded = load_spec(spec, overrides=overrides, device="cuda" if device else device_at_hand())
         asked = loaded.spec.resolved()
         options = {
@@ -113,7 +120,7 @@ def batch_size(
         target_run = find_target_run(results, asked, runs, plan.run["fingerprint"])
         rate_run = find_rate_run(results, asked, plan.run["fingerprint"])
         with open_directory(plan, results, None, announce) as directory:
-            for line in plan.banner:
+            for line in banner(plan.run):
                 announce(line)
             try:
                 records = search_batch_sizes(plan, directory, announce)
@@ -131,7 +138,6 @@ def batch_size(
 
 
 def _epochs(text: str) -> list[int]:
-    """Read --noise-epochs."""
     parts = text.replace(" ", "").split(",")
     if not all(part.isdecimal() and len(part) < _MOST_DIGITS for part in parts):
         raise InputError(
@@ -141,7 +147,6 @@ def _epochs(text: str) -> list[int]:
 
 
 def _limit_bytes(text: str | None) -> int | None:
-    """Read --memory."""
     from fusetune.bench.units import parse_bytes
 
     try:
@@ -151,7 +156,7 @@ def _limit_bytes(text: str | None) -> int | None:
 
 
 def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Callable[[str], None]) -> None:
-    """Draw the pictures, and print what the records come to as one JSON object."""
+    """Draw the pictures, and print the study of the records as one JSON object."""
     from fusetune.bench.batch_size import draw_batch_size
     from fusetune.bench.results import Pictures
 
@@ -164,7 +169,7 @@ def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Ca
 
 
 def _interrupted(directory: RunDirectory) -> NoReturn:
-    """Say what is known of the batch sizes by now and where it lies, and end."""
+    """Print which batch sizes have run so far and where their records are, and exit."""
     from fusetune.bench.batch_size import known_so_far, study_batch_sizes
 
     ignore_interrupts()

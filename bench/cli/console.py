@@ -10,7 +10,7 @@ WIDTH_WITHOUT_TERMINAL = 100
 
 
 def make_console(*, stderr: bool = False) -> SafeConsole:
-    """Make the console to print to: as wide as the terminal, or 100 columns where there is none."""
+    """Return a console as wide as the terminal, or 100 columns wide without one."""
     if (sys.stderr if stderr else sys.stdout).isatty():
         return SafeConsole(stderr=stderr)
     return SafeConsole(stderr=stderr, width=WIDTH_WITHOUT_TERMINAL)

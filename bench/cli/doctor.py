@@ -9,7 +9,7 @@ from fusetune.bench.cli.console import make_console
 
 @click.command()
 def doctor() -> None:
-    """Say what this machine can do and what is missing."""
+    """Check what this machine can run and what is missing."""
     from fusetune.bench.doctor import diagnose, render_checks
 
     render_checks(diagnose(), make_console())

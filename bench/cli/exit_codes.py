@@ -1,4 +1,4 @@
-"""The exit codes, which outcomes of trials set them, and how a command that was interrupted ends."""
+"""The exit codes, the outcomes of trials that set them, and the end of an interrupted command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-# What `--fail-on` can name, by the statuses that each means. A failed trial is always a failure.
+# Name for `--fail-on` -> statuses that it stands for. A failed trial is always a failure.
 FAIL_ON = {
     "failed": ("failed",),
     "missed": ("missed_target", "stopped_early"),
@@ -28,13 +28,13 @@ FAIL_ON = {
 def exit_code(
     records: Sequence[Record], fail_on: Sequence[str] = ("failed",), run: Mapping[str, Any] | None = None
 ) -> int:
-    """Return 1 when a trial failed, or has an outcome that is asked for. Every other status is a finding."""
+    """Return 1 if a trial failed or has an outcome of `fail_on`, else 0. Every other status is a result."""
     failed = any(record.status == "failed" for record in records)
     return FAILED if failed or failures(records, fail_on, run or {}) else 0
 
 
 def failures(records: Sequence[Record], fail_on: Sequence[str], run: Mapping[str, Any]) -> dict[str, int]:
-    """Count the trials with an outcome of `FAIL_ON` that is asked for, failed ones apart."""
+    """Return name -> number of trials for each outcome of `fail_on` that occurred, `failed` left out."""
     kind = kind_of(run)
     if kind is not None and kind.judged is not None:
         records = function(kind.judged)(run, records)
@@ -47,7 +47,7 @@ def failures(records: Sequence[Record], fail_on: Sequence[str], run: Mapping[str
 
 
 def end_interrupted(directory: RunDirectory, display: Progress) -> NoReturn:
-    """Say how to go on, and end."""
+    """Print the command that continues the run, and exit with 130."""
     ignore_interrupts()
     display.stop()
     say(f"interrupted; finished trials are kept. Continue with: {directory.resume_command}", err=True)

@@ -9,7 +9,7 @@ from fusetune.bench.cli.console import make_console
 
 @click.command("list")
 def list_names() -> None:
-    """Show every name that a spec can use."""
+    """List every name that a spec can use."""
     from fusetune.bench.report import render_names
 
     render_names(make_console())

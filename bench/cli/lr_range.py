@@ -33,7 +33,7 @@ from fusetune.bench.kinds import LR_RANGE
     default=1e-7,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="First rate.",
+    help="Lowest learning rate.",
 )
 @click.option(
     "--max",
@@ -41,10 +41,14 @@ from fusetune.bench.kinds import LR_RANGE
     default=10.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="Last rate.",
+    help="Highest learning rate.",
 )
 @click.option(
-    "--steps", default=100, show_default=True, type=click.IntRange(10, 10_000), help="Rates in a sweep."
+    "--steps",
+    default=100,
+    show_default=True,
+    type=click.IntRange(10, 10_000),
+    help="Learning rates in a sweep.",
 )
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1, 100), help="Sweeps.")
 @click.option(
@@ -52,19 +56,21 @@ from fusetune.bench.kinds import LR_RANGE
     default="exponential",
     show_default=True,
     type=click.Choice(["exponential", "linear"]),
-    help="Distances between the rates.",
+    help="Spacing of the learning rates.",
 )
 @click.option(
-    "--validation", is_flag=True, help="Judge the validation loss after each step, not the training loss."
+    "--validation",
+    is_flag=True,
+    help="Use the validation loss after each step in place of the training loss.",
 )
 @click.option(
     "--confirm/--no-confirm",
     default=True,
     show_default=True,
-    help="Train about an epoch at the suggestion, at lower rates and, where the sweep says too little, at higher ones, "
-    "and keep the best.",
+    help="Train for about an epoch at the suggestion and at lower rates, and keep the best. Higher rates are tried "
+    "where the sweep leaves them open.",
 )
-@click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not the first alone.")
+@click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not only the first.")
 @resume_option
 @results_option
 def lr_range(
@@ -77,14 +83,14 @@ def lr_range(
 ) -> None:
     """Find a learning rate for every configuration of SPEC, by LR range tests.
 
-    Each test sweeps the rate up until the loss diverges and suggests one rate with its interval, and the bounds of a
-    cycle. Over several batch sizes, the exponent is fitted by which the rate grows. Curves are drawn into the run's
-    directory as PNG and SVG.
+    Each test raises the learning rate until the loss diverges. It suggests one rate with its interval, and the bounds
+    of a cycle. Over several batch sizes, the exponent of the rate's growth is fitted. Curves are drawn as PNG and SVG
+    in the run's directory.
 
-    Exit codes: 0 fine (a test may find that it cannot tell), 1 a test failed, 2 bad input, 130 interrupted.
+    Exit codes: 0 success (even where a test cannot suggest a rate), 1 a test failed, 2 bad input, 130 interrupted.
     """
     from fusetune.bench.learning_rate import with_swept_factors
-    from fusetune.bench.report import Progress
+    from fusetune.bench.report import Progress, banner
     from fusetune.bench.results import RunDirectory
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import load_spec
@@ -117,6 +123,8 @@ def lr_range(
             display.message(f"note: {note}")
         with open_directory(plan, results, resume, display.message) as directory:
             try:
+                for line in banner(plan.run):
+                    display.message(line)
                 records = run_trials(plan, directory, display)
                 display.stop()
                 print_report(directory, records, console)

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what follows from them."""
+"""Options that several commands share: the spec to run, its overrides, where results go."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ overrides_option = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a value of the spec, e.g. train.base_lr=0.1, or empty a part of it, e.g. factors={}. "
+    help="Override a value of the spec, e.g. train.base_lr=0.1, or empty a section, e.g. factors={}. "
     "May be repeated.",
 )
 resume_option = click.option(
     "--resume",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Continue the run in DIR, with its options: what is missing is run, nothing twice.",
+    help="Continue the run in DIR with its options. Only missing trials are run.",
 )
 results_option = click.option(
     "--results",
@@ -29,7 +29,7 @@ results_option = click.option(
     default=Path("results"),
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Where new runs are written.",
+    help="Directory for new runs.",
 )
 
 
@@ -43,7 +43,12 @@ def device_at_hand() -> str:
 def what_to_run(
     spec: Path | None, overrides: tuple[str, ...], resume: Path | None
 ) -> tuple[Path, tuple[str, ...]]:
-    """Return spec and overrides; a run that is resumed knows its own."""
+    """Return spec and overrides. With --resume and no spec, they are those of the run.
+
+    Raises:
+        InputError: the spec of the run is not where it was.
+        click.UsageError: there is neither a spec nor a run.
+    """
     from fusetune.bench.results import RunDirectory
 
     if resume is not None:

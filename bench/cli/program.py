@@ -1,6 +1,6 @@
-"""The program `bench`: its commands, and what becomes of errors, interrupts and output that cannot be written.
+"""The program `bench`: its commands, and the handling of errors, interrupts and failed output.
 
-Each command is a file of its own. torch is imported only where it is needed.
+Each command is a file of its own. torch is imported only by commands that need it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from fusetune.closest_name import closest
 
 
 class Commands(click.Group):
-    """The group of commands; for an unknown one it names the known and the closest."""
+    """The group of commands. An unknown name is an error that lists the known ones and the closest."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with."""
+        """Return the command that the first argument names."""
         known = self.list_commands(ctx)
         if args[0] not in known:
             near = closest(args[0], known)
@@ -53,7 +53,7 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="fusetune")
 def commands() -> None:
-    """Which training configuration reaches the target first on this device, how sure that is, and why.
+    """Find the training configuration that reaches the target first on this device, how certain that is, and why.
 
     time_to_target = steps_to_target x step_time, both measured on the same work.
     """
@@ -64,12 +64,15 @@ for _command in (run, batch_size, lr_range, report, list_names, doctor, schema):
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line. Every expected error is one sentence on stderr and an exit code.
+    """Run the command line and exit. Every expected error is one sentence on stderr and an exit code.
 
-    Output that cannot be written ends nothing. It makes the exit code 1 where that would be 0.
+    Standard output that cannot be written stops no run. An exit code of 0 then becomes 1.
+
+    Args:
+        arguments: as on the command line, without the program's name. None: those of this process.
     """
     code: Any = 0
-    # A program that was interrupted passes over further signals until it is gone; a caller of this function does not.
+    # A program that was interrupted ignores further signals until it has exited. A caller of this function must not.
     lent = handlers_restored() if arguments is not None else nullcontext()
     with lent, StandardStreams() as streams:
         try:
@@ -88,7 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> NoReturn:
-    """Run a command and exit."""
     try:
         commands.main(
             args=None if arguments is None else list(arguments), prog_name="bench", standalone_mode=False
@@ -109,8 +111,7 @@ def _run(arguments: Sequence[str] | None) -> NoReturn:
 
 
 class _Unchanged(io.StringIO):
-    """Takes a message of click's as it is: where no terminal is, click takes out some of what a terminal obeys."""
+    """Takes a message of click's unchanged. Without a terminal, click would strip some control characters itself."""
 
     def isatty(self) -> bool:
-        """Claim to be a terminal."""
         return True

@@ -1,4 +1,4 @@
-"""`bench report`, and the report that other commands end with."""
+"""`bench report`, and the report at the end of other commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 def report(directory: Path) -> None:
-    """Print the report of the run in DIRECTORY again (or of the newest run under results/<spec name>)."""
+    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>."""
     from fusetune.bench.results import RunDirectory, find_run
 
     run_directory = RunDirectory.open(find_run(directory))
@@ -33,7 +33,7 @@ def report(directory: Path) -> None:
 
 
 def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
-    """Return what the records of a run come to, by the function of its kind.
+    """Study the records of a run with the function of its kind, and return its result.
 
     Raises:
         RunDirectoryError: run.json or a record lacks what the report needs.
@@ -50,9 +50,9 @@ def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
 
 
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:
-    """Print the report of a run, and return what `study_run` does.
+    """Print the report of a run, and return its study.
 
-    Only a command that runs trials draws pictures. `bench report` names those that are there.
+    Only a command that runs trials draws pictures. `bench report` lists those that exist.
     """
     from fusetune.bench.results import Pictures
 

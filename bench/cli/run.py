@@ -1,4 +1,4 @@
-"""`bench run`: reads like the flow in docs/design.md."""
+"""`bench run`: the flow that docs/design.md draws."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fusetune.closest_name import closest
 
 
 def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
-    """Read --fail-on: names with commas between them, as often as one likes."""
+    """Read --fail-on: names separated by commas. The option may be repeated."""
     names = [name.strip() for text in given for name in text.split(",")]
     for name in names:
         if name not in FAIL_ON:
@@ -43,7 +43,7 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
     default=1,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Trials at once. They share the device, so their timings are marked.",
+    help="Trials at once. They share the device, so the report marks their timings.",
 )
 @click.option(
     "--fail-on",
@@ -52,8 +52,8 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
     show_default=True,
     metavar="OUTCOMES",
     callback=_fail_on,
-    help="Exit with 1 where a trial has one of these outcomes: failed, missed (its training ended without the "
-    "target), diverged, out-of-memory. Commas between them. A failed trial always counts; of a search, the winner's "
+    help="Exit with 1 if a trial has one of these outcomes: failed, missed (its training ended before the target), "
+    "diverged, out-of-memory. Separate them by commas. A failed trial always counts. Of a search, only the winner's "
     "trainings on fresh seeds count.",
 )
 @resume_option
@@ -68,12 +68,12 @@ def run(
 ) -> None:
     """Train every configuration of SPEC and compare them.
 
-    Records go to RESULTS/<spec name>/<run id>/ as they come; the report is printed at the end.
+    Each record is written to RESULTS/<spec name>/<run id>/ when its trial ends. The report is printed at the end.
 
-    Exit codes: 0 fine, 1 a trial failed (or what --fail-on names) or a search found nothing, 2 bad input, 130
-    interrupted.
+    Exit codes: 0 success, 1 a trial failed (or has an outcome that --fail-on names) or a search found nothing, 2 bad
+    input, 130 interrupted.
     """
-    from fusetune.bench.report import Progress
+    from fusetune.bench.report import Progress, banner
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import SearchDesign, load_spec
 
@@ -87,6 +87,8 @@ def run(
         plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
         with open_directory(plan, results, resume, display.message) as directory:
             try:
+                for line in banner(plan.run):
+                    display.message(line)
                 if searches:
                     from fusetune.bench.search import run_search
 

@@ -1,4 +1,4 @@
-"""What this machine can do: the checks of `bench doctor`."""
+"""The checks of `bench doctor`: what this machine can run, and what is missing."""
 
 from fusetune.exports import load_on_use
 

@@ -1,4 +1,4 @@
-"""`bench doctor`: what this machine can do, what is missing, and what to do about it."""
+"""`bench doctor`: what this machine can run, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from fusetune.bench.machine import (
     usable_cores,
     versions,
 )
-from fusetune.bench.stats import counted
 from fusetune.bench.units import format_bytes
 from fusetune.bench.user_cache import NO_HOME, user_cache
 from fusetune.bench.workers import why_not_enforced
@@ -48,11 +47,11 @@ _STYLES = {"ok": "green", "note": "yellow", "missing": "bold red"}
 
 @dataclass(frozen=True)
 class Check:
-    """One finding.
+    """The result of one check.
 
     Args:
-        name: what was looked at.
-        state: `ok`; `note`: works, with something to know; `missing`: something will not work.
+        name: what was checked.
+        state: `ok`; `note`: works, with a restriction; `missing`: something will not work.
         detail: what was found.
         what_to_do: empty when there is nothing to do.
     """
@@ -64,7 +63,7 @@ class Check:
 
 
 def diagnose(results: Path = Path("results")) -> list[Check]:
-    """Look at everything that a run depends on; changes nothing on this machine. Imports torch.
+    """Check everything that a run depends on, and change nothing on this machine. Imports torch.
 
     Args:
         results: the directory that runs would be written to.
@@ -92,7 +91,7 @@ def diagnose(results: Path = Path("results")) -> list[Check]:
 
 
 def render_checks(checks: list[Check], console: Console) -> None:
-    """Print findings as a table, and a sentence that sums them up."""
+    """Print the checks as a table, and a sentence that lists what is missing."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -103,11 +102,11 @@ def render_checks(checks: list[Check], console: Console) -> None:
         table.add_row(Text(check.name), Text(check.state, style=style), Text(text))
     console.print(table)
     missing = [check.name for check in checks if check.state == "missing"]
-    console.print(f"Missing: {', '.join(missing)}." if missing else "Everything that a run needs is here.")
+    console.print(f"Missing: {', '.join(missing)}." if missing else "Nothing that a run needs is missing.")
 
 
 def check_installation(version: str | None, directory: Path, remains: list[Path]) -> Check:
-    """Say where fusetune is imported from, and whether an older one is still in the way of other packages.
+    """Check where fusetune is imported from, and whether an older one still hides other packages.
 
     Args:
         version: of the installed package. None: a checkout that is not installed.
@@ -127,7 +126,6 @@ def check_installation(version: str | None, directory: Path, remains: list[Path]
 
 
 def _check_python() -> Check:
-    """Python is recent enough."""
     version = platform.python_version()
     if sys.version_info[:2] < _OLDEST_PYTHON:
         return Check("Python", "missing", version, "Install Python 3.10 or newer.")
@@ -135,7 +133,6 @@ def _check_python() -> Check:
 
 
 def _check_torch() -> Check:
-    """Torch is there and recent enough."""
     version = versions()["torch"]
     if version is None:
         return Check("torch", "missing", "not installed", "pip install 'torch>=2.9'")
@@ -147,7 +144,7 @@ def _check_torch() -> Check:
 
 
 def _check_triton() -> Check:
-    """Triton is there, the one that this torch was published with, and one that the kernels fit."""
+    """Triton is installed, was published with this torch, and fits the kernels."""
     found = versions()
     check = check_pair(found["torch"], found["triton"], _triton_that_torch_requires())
     if found["torch"] is None or found["triton"] is None:
@@ -160,7 +157,7 @@ def _check_triton() -> Check:
 
 
 def check_pair(torch: str | None, triton: str | None, required: str | None) -> Check:
-    """Tell whether this triton belongs to this torch, and whether the tests run on it.
+    """Check whether this triton was published with this torch, and whether the tests run on it.
 
     Args:
         torch: torch's version, or None.
@@ -182,7 +179,7 @@ def check_pair(torch: str | None, triton: str | None, required: str | None) -> C
     if triton is None:
         return Check("triton", "missing", "not installed", install)
     if required is None:
-        return Check("triton", "note", f"{triton}; torch {torch} does not say which one it belongs to")
+        return Check("triton", "note", f"{triton}; the metadata of torch {torch} name no version of triton")
     if _release(triton) != _release(required):
         detail = f"{triton} does not belong to torch {torch}, which is published with {required}"
         return Check("triton", "note", detail, install)
@@ -197,7 +194,6 @@ def _triton_of(torch: str) -> str | None:
 
 
 def _check_device() -> Check:
-    """The device that a run would use."""
     if versions()["torch"] is None:
         return Check("device", "missing", "unknown without torch")
     import torch
@@ -214,7 +210,7 @@ def _check_device() -> Check:
 
 
 def describe_missing_gpu(driver: str | None, cuda: str | None) -> Check:
-    """Say why a run uses the CPU.
+    """Describe why a run uses the CPU.
 
     Args:
         driver: the NVIDIA driver's version; None: there is none.
@@ -232,22 +228,20 @@ def describe_missing_gpu(driver: str | None, cuda: str | None) -> Check:
 
 
 def _check_cores() -> Check:
-    """Cores, threads and the container's processor quota."""
     cores, quota = usable_cores(), cpu_quota()
     detail = f"{cores} usable ({cpu_name()})"
     if quota is not None and quota < cores:
-        advice = f"Set OMP_NUM_THREADS={max(1, int(quota))}: more threads than the quota wait for each other."
+        advice = f"Set OMP_NUM_THREADS={max(1, int(quota))}, because more threads than the quota wait for each other."
         return Check("cores", "note", f"{detail}; the container allows {quota:g}", advice)
     return Check("cores", "ok", detail)
 
 
 def _check_load() -> Check:
-    """Who has the processor besides."""
     return check_load(load_average(), busy_processes(), usable_cores())
 
 
 def check_load(load: float | None, processes: list[BusyProcess] | None, cores: int) -> Check:
-    """Tell whether timings taken now would be contended.
+    """Check whether timings taken now would be contended.
 
     Args:
         load: processes that run or wait to, averaged over a minute. None: not known.
@@ -258,7 +252,7 @@ def check_load(load: float | None, processes: list[BusyProcess] | None, cores: i
         >>> check_load(0.1, [], 2).state, check_load(2.0, [BusyProcess(7, "python", 1.9)], 2).state
         ('ok', 'note')
     """
-    averages = "" if load is None else f"load {load:.1f} on {counted(cores, 'core')}"
+    averages = "" if load is None else f"load {load:.1f} on {cores} core{'' if cores == 1 else 's'}"
     if processes is None:
         detail = averages or "not known"
         busy = load is not None and load > cores / 2
@@ -267,11 +261,10 @@ def check_load(load: float | None, processes: list[BusyProcess] | None, cores: i
         busy = sum(process.cores for process in processes) > CONTENDED * cores
     if not busy:
         return Check("load", "ok", detail)
-    return Check("load", "note", detail, "Timings taken now are contended: end that work, or measure later.")
+    return Check("load", "note", detail, "Timings taken now are contended. End that work, or measure later.")
 
 
 def _check_memory() -> Check:
-    """Memory and the container's limit."""
     container = container_memory()
     detail = format_bytes(memory_bytes())
     if container is not None and container.limit_bytes <= memory_bytes():
@@ -280,15 +273,19 @@ def _check_memory() -> Check:
 
 
 def _check_memory_limit() -> Check:
-    """A spec's memory limit can be enforced."""
     why = why_not_enforced("cpu")
     if why:
-        return Check("memory limit", "note", f"on the CPU, {why}", "Trials run without it and say so.")
+        return Check(
+            "memory limit",
+            "note",
+            f"on the CPU, {why}",
+            "Trials run without it, and their records note that.",
+        )
     return Check("memory limit", "ok", "can be enforced")
 
 
 def _check_compiler() -> Check:
-    """A C compiler, which torch.compile needs on a CPU."""
+    """torch.compile needs a C compiler on a CPU."""
     named = os.environ.get("CC")
     for name in (named, *_COMPILERS):
         if name and (path := shutil.which(name)):
@@ -298,7 +295,6 @@ def _check_compiler() -> Check:
 
 
 def _check_fused_kernels() -> Check:
-    """Which way `implementation: fused` goes on this machine."""
     found = versions()
     if found["torch"] is None or found["triton"] is None:
         detail = "not available: they need Triton; plain PyTorch trains (implementation: torch)"
@@ -313,11 +309,11 @@ def _check_fused_kernels() -> Check:
 
 
 def describe_fused_kernels(path: str, why_not: str | None) -> Check:
-    """Say how the fused kernels run here.
+    """Describe how the fused kernels run here.
 
     Args:
         path: as in `kernels.launch`.
-        why_not: a sentence on why they are not compiled, or None.
+        why_not: the reason that they are not compiled, a sentence; or None.
 
     Example:
         >>> describe_fused_kernels("torch", "no C compiler on this machine. Install gcc or clang.").state
@@ -336,12 +332,10 @@ def describe_fused_kernels(path: str, why_not: str | None) -> Check:
 
 
 def _sentence(text: str) -> str:
-    """Begin with a capital."""
     return text[:1].upper() + text[1:]
 
 
 def _check_kernel_cache() -> Check:
-    """Where kernels compiled for the CPU are kept."""
     found = versions()
     if found["torch"] is None or found["triton"] is None:
         return Check("kernel cache", "note", "unknown without triton")
@@ -353,11 +347,11 @@ def _check_kernel_cache() -> Check:
 
 
 def describe_kernel_cache(directory: Path, why_not: str | None, settled: Path | None) -> Check:
-    """Say where kernels compiled for the CPU are kept, and why not in Triton's cache.
+    """Describe where kernels compiled for the CPU are kept, and why not in Triton's cache.
 
     Args:
         directory: Triton's cache.
-        why_not: a clause on why kernels cannot be kept there, or None.
+        why_not: the reason that kernels cannot be kept there, a clause; or None.
         settled: where they are kept; None: in a temporary directory.
 
     Example:
@@ -372,21 +366,17 @@ def describe_kernel_cache(directory: Path, why_not: str | None, settled: Path | 
 
 
 def _check_cifar10() -> Check:
-    """CIFAR-10 on this machine, or what happens without it."""
     from fusetune.bench.workloads import find_cifar10
 
     path = find_cifar10()
     if path is not None:
         return Check("CIFAR-10", "ok", str(path))
-    detail = (
-        "not found under $BENCH_DATA, data/ or the user's cache; it is downloaded at the first run (170 MB)"
-    )
-    advice = "Without a network, a run uses the spec's stand-in if it names one, and fails otherwise."
+    detail = "not found under $BENCH_DATA, data/ or the user's cache; the first run downloads it (170 MB)"
+    advice = "Without a network, a run uses the stand-in that the spec names, or fails if there is none."
     return Check("CIFAR-10", "note", detail, advice)
 
 
 def _check_cache() -> Check:
-    """The user's cache, where downloads go."""
     cache = user_cache()
     if cache is None:
         return Check("user cache", "note", NO_HOME, "Name a directory for downloads in BENCH_DATA.")
@@ -394,7 +384,7 @@ def _check_cache() -> Check:
 
 
 def check_writable(name: str, path: Path) -> Check:
-    """Tell whether a directory can be written, or made where it does not exist yet."""
+    """Check whether a directory can be written, or made if it does not exist."""
     existing = _nearest_existing(path)
     if not existing.is_dir():
         return Check(name, "missing", f"{path} cannot be made: {existing} is a file", "Move it away.")
@@ -404,7 +394,7 @@ def check_writable(name: str, path: Path) -> Check:
 
 
 def check_disk(path: Path) -> Check:
-    """Tell how much room the disk under `path` has."""
+    """Check the free space of the disk that holds `path`."""
     free = shutil.disk_usage(_nearest_existing(path)).free
     if free < _ENOUGH_DISK_BYTES:
         return Check("disk", "note", f"{format_bytes(free)} free", "Free some space before a long run.")
@@ -412,7 +402,6 @@ def check_disk(path: Path) -> Check:
 
 
 def _check_source() -> Check:
-    """The commit that records will name."""
     state = source_state()
     if state["commit"] is None:
         return Check(
@@ -420,7 +409,7 @@ def _check_source() -> Check:
         )
     if state["dirty"]:
         return Check(
-            "source", "note", f"commit {state['commit'][:12]} with uncommitted changes; records say so"
+            "source", "note", f"commit {state['commit'][:12]} with uncommitted changes; records note that"
         )
     return Check("source", "ok", f"commit {state['commit'][:12]}")
 
@@ -433,7 +422,7 @@ def _nearest_existing(path: Path) -> Path:
 
 
 def _triton_that_torch_requires() -> str | None:
-    """Return the version of triton that torch's package metadata pins; builds for the CPU pin none."""
+    """Return the version of triton that torch's package metadata pin. Builds for the CPU pin none."""
     try:
         requirements = metadata.requires("torch") or []
     except metadata.PackageNotFoundError:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import fusetune
 
-# Before fusetune had one import name, it installed three packages. Each had a file that no other library's has, and by
-# which remains are told from, say, Hugging Face's package `kernels`.
+# Before fusetune had one import name, it installed three packages. Each has a file that no other library of that name
+# has, so that remains are not confused with, for example, Hugging Face's package `kernels`.
 _OLD_PACKAGES: Mapping[str, str] = {
     "kernels": "triton_inside.py",
     "tuner": "schedule_functions.py",
@@ -47,6 +47,6 @@ def _places(name: str) -> list[str]:
     """Return the directories of a top-level package, without importing it."""
     try:
         spec = find_spec(name)
-    except (ImportError, ValueError):  # a program may have put something else in its place
+    except (ImportError, ValueError):  # a program may have replaced it
         return []
     return list(spec.submodule_search_locations or []) if spec is not None else []

@@ -1,4 +1,4 @@
-"""Who has the processor now: the load, and the processes behind it."""
+"""The load of the processor, and the processes that cause it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 _ROOT = Path("/")
 _MOST_NAMED = 3
-# Below this a process is no reason for anything: a shell, a monitor.
+# A shell or a monitor uses less than this. It disturbs no timing.
 _LEAST_CORES = 0.05
 
 
 @dataclass(frozen=True)
 class BusyProcess:
-    """A process other than this one, and how many cores it kept busy.
+    """A process other than this one, and the cores that it used.
 
     Args:
         pid: its id.
         name: its command, without arguments.
-        cores: 1.5 is one and a half.
+        cores: processor seconds per second.
     """
 
     pid: int
@@ -32,12 +32,12 @@ class BusyProcess:
 def busy_processes(
     interval_s: float = 0.5, *, root: Path = _ROOT, wait: Callable[[float], object] = time.sleep
 ) -> list[BusyProcess] | None:
-    """Return who kept cores busy during an interval, the busiest first. None where there is no /proc.
+    """Return the processes that used the processor during an interval, the busiest first. None without /proc.
 
     Args:
-        interval_s: seconds to look.
+        interval_s: length of the interval in seconds.
         root: the root of the file system.
-        wait: lets the interval pass.
+        wait: sleeps for the interval.
     """
     before, start_s = _processor_seconds(root), time.monotonic()
     wait(interval_s)
@@ -71,7 +71,7 @@ def describe(processes: list[BusyProcess]) -> str:
 
 
 def _processor_seconds(root: Path) -> dict[int, tuple[str, float]] | None:
-    """Return each process's command and the seconds of processor time that it has had."""
+    """Return process id -> (command, processor seconds used so far)."""
     tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
     found = {}
     try:
@@ -84,8 +84,8 @@ def _processor_seconds(root: Path) -> dict[int, tuple[str, float]] | None:
         try:
             text = (root / "proc" / name / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
-            continue  # it ended meanwhile, or is not ours to see
-        # The command stands in brackets and may hold spaces and brackets itself.
+            continue  # the process has ended, or may not be read
+        # The command is in brackets, and may itself contain spaces and brackets.
         command, _, rest = text.partition("(")[2].rpartition(")")
         fields = rest.split()
         found[int(name)] = (command, tick_s * (int(fields[11]) + int(fields[12])))

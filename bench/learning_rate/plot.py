@@ -1,4 +1,4 @@
-"""The picture of an LR range test: loss against learning rate, and what was read off it."""
+"""The picture of an LR range test: loss against learning rate, with the suggestion and the divergence."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fusetune.bench.learning_rate.study import Tested
-from fusetune.bench.results import Pictures
-from fusetune.bench.terminal import picture_text
+from fusetune.bench.results import Pictures, picture_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +40,7 @@ def draw(test: Tested) -> Figure:
 
 
 def loss_window(test: Tested) -> tuple[float, float]:
-    """Return the losses worth showing: from the lowest to a third above the untrained one, a divergence cut off."""
+    """Return the range of losses to show: the lowest to a third above the untrained one, without the divergence."""
     shown = [loss for losses in (test.smoothed, *test.repeats) for loss in losses if loss is not None]
     first = next(loss for loss in test.smoothed if loss is not None)
     low = min(shown)

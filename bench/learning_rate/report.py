@@ -36,7 +36,7 @@ def render_lr_range(study: LRStudy, console: Console) -> None:
 
     Args:
         study: from `bench.learning_rate.study.study_learning_rates`.
-        console: 80 columns or more; 100 are used.
+        console: 100 columns or more.
     """
     _header(study, console)
     if not study.tested:
@@ -61,7 +61,7 @@ def render_lr_range(study: LRStudy, console: Console) -> None:
 
 
 def _name_pictures(pictures: Pictures, console: Console) -> None:
-    """Name the files that were drawn, and say why others were not."""
+    """List the files that were drawn, and why others were not."""
     paths = pictures.paths
     if paths:
         more = f" .. {paths[-1].name}" if len(paths) > 1 else ""
@@ -72,7 +72,7 @@ def _name_pictures(pictures: Pictures, console: Console) -> None:
 
 
 def _header(study: LRStudy, console: Console) -> None:
-    """Say what was tested, where and how."""
+    """Describe what was tested, where and how."""
     run, spec = study.run, study.run["spec"]
     for caveat in caveat_lines(study.caveats):
         console.print(caveat)
@@ -98,7 +98,7 @@ def _header(study: LRStudy, console: Console) -> None:
 
 
 def _table(tested: Sequence[Tested]) -> Table:
-    """List what was found, a line a configuration."""
+    """List the results, one line a configuration."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=_DIM)
     table.add_column("configuration", overflow="fold")
     confirmed = any("confirm_lrs" in test.record.provenance for test in tested)
@@ -122,12 +122,10 @@ def _table(tested: Sequence[Tested]) -> Table:
 
 
 def _rate(value: float | None) -> str:
-    """Write a rate with three digits."""
     return "-" if value is None else f"{value:.3g}"
 
 
 def _span(test: Tested, low: str, high: str) -> str:
-    """Write low..high."""
     return f"{test.values[low]:.3g}..{test.values[high]:.3g}" if low in test.values else "-"
 
 
@@ -145,7 +143,7 @@ def plot_lines(test: Tested) -> list[str]:
 
 
 class _Grid:
-    """Characters in a frame, learning rates to the right on a logarithmic axis, losses upwards."""
+    """A plot of characters: learning rates on a logarithmic horizontal axis, losses on the vertical one."""
 
     def __init__(self, first: float, last: float, bottom: float, top: float) -> None:
         self._left, self._right = math.log10(first), math.log10(last)
@@ -153,7 +151,7 @@ class _Grid:
         self._cells = [[" "] * _WIDTH for _ in range(_HEIGHT)]
 
     def stand(self, lr: float, mark: str) -> None:
-        """Draw a vertical line; one outside the frame is left out."""
+        """Draw a vertical line, if it is inside the frame."""
         column = self._column(lr)
         if 0 <= column < _WIDTH:
             for line in self._cells:
@@ -175,7 +173,6 @@ class _Grid:
         return [*rows, f"{'':>8} +{'-' * _WIDTH}", f"{'':>10}{self._ticks()}"]
 
     def _column(self, lr: float) -> int:
-        """Return the column of a rate."""
         return round((math.log10(lr) - self._left) / (self._right - self._left) * (_WIDTH - 1))
 
     def _ticks(self) -> str:
@@ -189,7 +186,7 @@ class _Grid:
 
 
 def _scaling(study: LRStudy, console: Console) -> None:
-    """Print how the rate grows with the batch size."""
+    """Print the exponent by which the rate grows with the batch size."""
     if not study.scalings:
         return
     console.print()

@@ -1,13 +1,13 @@
-"""What a person sees of every run: live progress, names, caveats, and the report of `bench run`.
+"""What every run prints: live progress, caveats, names, and the report of `bench run`.
 
-Everything that is printed was computed elsewhere. The reports of other kinds of runs are in their rooms.
+Nothing is computed here. The reports of other kinds of runs are in their rooms.
 """
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.report.caveats import caveat_lines
+    from fusetune.bench.report.caveats import banner, caveat_lines
     from fusetune.bench.report.comparison import show_run
     from fusetune.bench.report.live import Progress
     from fusetune.bench.report.names import render_names
@@ -16,6 +16,7 @@ else:
 
 __all__ = [
     "Progress",
+    "banner",
     "caveat_lines",
     "render_names",
     "show_run",

@@ -1,16 +1,29 @@
-"""Caveats over a report, a line each. Banners stand out without colour too, by their capitals."""
+"""Caveats before a run and over its report, a line each. Banners are in capitals, so they need no colour."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from rich.text import Text
 
-from fusetune.bench.stats import Caveat
+from fusetune.bench.stats import Caveat, caveats_of
+
+
+def banner(run: Mapping[str, Any]) -> list[str]:
+    """Return the lines before the first trial: caveats, and the profile that was merged over the spec.
+
+    Args:
+        run: the content of run.json.
+    """
+    lines = [caveat.sentence for caveat in caveats_of(run, [])]
+    if run["profile"]:
+        lines.append(f"profile {run['profile']}: {'; '.join(run['profile_changes'])}")
+    return lines
 
 
 def caveat_lines(caveats: Iterable[Caveat]) -> Iterator[Text]:
-    """Yield a line for each caveat.
+    """Yield one line for each caveat.
 
     Args:
         caveats: from `bench.stats.caveats.caveats_of`.

@@ -1,4 +1,4 @@
-"""The report of `bench run`: configurations compared, in 100 columns or what there is, with or without colour."""
+"""The report of `bench run`: its configurations compared, in 80 columns or more, with or without colour."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ from fusetune.bench.units import METRICS, format_bytes, format_metric, format_se
 from fusetune.tuner.measure import CONTENDED
 
 BAR_WIDTH = 30
-# A bar is this long from 1.1 on: a gain of a few percent, all there is, would look like much.
+# A full bar stands for a ratio of 1.1 or more, so that a largest gain of a few percent does not look like much.
 _LEAST_OF_A_FULL_BAR = math.log(1.1)
 _MOST_RATES = 4
 _MOST_CLASSES = 12
-_GAP = (0, 1, 0, 0)  # the box draws a space between columns; with one more they stand two apart
+_GAP = (0, 1, 0, 0)  # one space, and one that the box draws between columns
 _DIM = "dim"
 _POINTS = " pp"
 
 
 def show_run(summary: Summary, console: Console, pictures: Pictures) -> None:
-    """Print the report. Trainings have no pictures."""
+    """Print the report, which has no pictures."""
     render_run(summary, console)
 
 
 def render_run(summary: Summary, console: Console) -> None:
     """Print the report.
 
-    Header with provenance, configurations by rank, what went wrong, what the trainings were found to suffer from, the
-    gain over `train`, each factor's main effect, the recommendation, and what is missing or would make it surer.
+    Its parts are provenance, configurations by rank, trials that went wrong, the diagnosis, the gain over `train`, each
+    factor's main effect, the recommendation, and what is missing or would make it more certain.
 
     Args:
         summary: from `bench.stats.summary.summarize`.
-        console: rich console; 80 columns or more. Colour and width are its own.
+        console: 80 columns or more.
     """
     parts = [
         _header(summary),
@@ -82,7 +82,7 @@ def render_run(summary: Summary, console: Console) -> None:
 
 
 def _header(summary: Summary) -> RenderableType:
-    """Say what ran, where and on what. Banners, as that of a stand-in, stand over everything."""
+    """Describe what ran, where and on which data, under the banners."""
     run = summary.run
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style=_DIM, no_wrap=True)
@@ -99,7 +99,7 @@ def _header(summary: Summary) -> RenderableType:
 
 
 def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
-    """Yield the header's lines: name, text."""
+    """Yield (name, text) of each line of the header."""
     run, spec = summary.run, summary.run["spec"]
     started = str(run.get("started") or "")
     directory = (summary.directory or "").rstrip("/").rsplit("/", 1)[-1]
@@ -135,28 +135,26 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
 
 
 def _data(run: dict[str, Any]) -> str:
-    """Name the data that were used and, for a stand-in, what they stand in for."""
+    """Name the data that were used, and the set that a stand-in replaces."""
     wanted = _named(run["spec"].get("data"))
     used = ", ".join(run.get("data") or [wanted])
     return f"{used}, a stand-in for {wanted}" if run.get("stand_in") else used
 
 
 def _classes(names: Sequence[str]) -> str:
-    """List class names with their numbers, the first of them where they are many."""
+    """List class names with their numbers, at most twelve."""
     shown = ", ".join(f"{number} {name}" for number, name in enumerate(names[:_MOST_CLASSES]))
     rest = len(names) - _MOST_CLASSES
     return f"{shown} and {rest} more, in the records" if rest > 0 else shown
 
 
 def _named(section: Any) -> str:
-    """Name the spec's data or model."""
     if isinstance(section, dict):
         return str(section.get("factory") or section.get("name") or "unknown")
     return str(section or "unknown")
 
 
 def _trials(summary: Summary) -> str:
-    """Count configurations, seeds and trials."""
     spec = summary.run["spec"]
     design = "listed" if spec.get("configurations") else spec.get("design") or "grid"
     seeds = len(spec.get("seeds") or ()) or 1
@@ -171,7 +169,6 @@ def _trials(summary: Summary) -> str:
 
 
 def _device(machine: dict[str, Any]) -> str:
-    """Describe the machine in a line."""
     memory = machine.get("memory_bytes")
     parts = [
         str(machine.get("device") or "unknown device"),
@@ -183,7 +180,7 @@ def _device(machine: dict[str, Any]) -> str:
 
 
 def _configurations(summary: Summary, console: Console) -> RenderableType | None:
-    """Print the ranking in the most spacious layout that fits."""
+    """Build the ranking in the widest layout that fits."""
     if not summary.configurations:
         return None
     metrics = ["time_to_target_s", "steps_to_target", "step_time_s"]
@@ -205,12 +202,12 @@ def _configurations(summary: Summary, console: Console) -> RenderableType | None
 
 
 def _width(table: Table, console: Console) -> Measurement:
-    """Measure the columns that a table needs at least, and would like, whatever the console has."""
+    """Return the least and the preferred width of a table, independent of the console's."""
     return Measurement.get(console, console.options.update_width(10_000), table)
 
 
 def _ranking_notes(summary: Summary) -> list[str]:
-    """Explain the ranking's marks where they occur."""
+    """Explain the marks that occur in the ranking."""
     configurations = summary.configurations
     notes = []
     if any(configuration.n > 1 for configuration in configurations):
@@ -228,7 +225,7 @@ def _ranking_notes(summary: Summary) -> list[str]:
 
 
 def _spread_of_steps(first: Configuration) -> list[str]:
-    """Say how far the first place's steps scatter. A stall moves the mean, which is the step time, but no quartile."""
+    """Write the quartiles of the first place's steps. A stall moves their mean, the step time, but no quartile."""
     quartiles = [first.metrics.get(f"step_time_{name}_s") for name in ("median", "q1", "q3")]
     if None in quartiles:
         return []
@@ -237,22 +234,21 @@ def _spread_of_steps(first: Configuration) -> list[str]:
 
 
 def _title(text: str) -> Text:
-    """Write a section's title."""
     return Text(text, style="bold")
 
 
 def _notes(sentences: Sequence[str]) -> list[RenderableType]:
-    """Write a table's notes, if any, under it."""
+    """Write notes under a table."""
     return [Text(" ".join(sentences), style=_DIM)] if sentences else []
 
 
 def _table() -> Table:
-    """Make a table with a rule under its head and nothing else."""
+    """Make a table whose only line is under its head."""
     return Table(box=box.SIMPLE_HEAD, padding=_GAP, pad_edge=False, show_edge=False, header_style=_DIM)
 
 
 def _firm(table: Table) -> Table:
-    """Keep columns that must not wrap at their full width, so that only the others give way."""
+    """Keep the full width of columns that must not wrap, so that only the others shrink."""
     for column in table.columns:
         if column.no_wrap:
             lines = [line for cell in (column.header, *column.cells) for line in str(cell).splitlines()]
@@ -261,13 +257,13 @@ def _firm(table: Table) -> Table:
 
 
 def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: bool) -> Table:
-    """Build the ranking; the first metric is shown with its range.
+    """Build the ranking. The first metric has its range beside or below it.
 
     Args:
         summary: what to print.
         metrics: the columns after the outcome.
-        split: a column for each factor, or all of them joined in one that wraps.
-        stacked: ranges and statuses under their numbers, or beside them.
+        split: one column a factor, or one column for all that wraps.
+        stacked: ranges and statuses below their numbers, or beside them.
     """
     configurations = summary.configurations
     ranged = any(configuration.n > 1 for configuration in configurations)
@@ -301,7 +297,7 @@ def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: 
 
 
 def _costs(summary: Summary, metrics: Sequence[str]) -> Table:
-    """Build the table of what a configuration costs, for a console too narrow to have it in the ranking."""
+    """Build a table of throughput and memory, for a console too narrow for them in the ranking."""
     table = _table()
     table.add_column("#", no_wrap=True)
     for metric in metrics:
@@ -313,7 +309,7 @@ def _costs(summary: Summary, metrics: Sequence[str]) -> Table:
 
 
 def _heading(metric: str) -> str:
-    """Break a metric's title into two lines, so that the column is as narrow as its numbers."""
+    """Break a metric's title into two lines, so that its column can be as narrow as its numbers."""
     *words, last = METRICS[metric].title.split(" ")
     if len(words) == 2 and words[0] == "best":
         return f"best\n{words[1]} {last}"
@@ -321,14 +317,14 @@ def _heading(metric: str) -> str:
 
 
 def _rank(summary: Summary, configuration: Configuration) -> str:
-    """Write a rank with its marks, digits aligned."""
+    """Write a rank with its marks, right-aligned."""
     tie = "~" if configuration.rank in undecided(summary) else " "
     digits = len(str(len(summary.configurations)))
     return f"{tie}{configuration.rank:>{digits}}{'*' if configuration.is_baseline else ''}"
 
 
 def _outcome(configuration: Configuration, *, stacked: bool) -> Text:
-    """Write k/n and the statuses that are not plain successes."""
+    """Write k/n, and every status but `ok`."""
     reached = "" if configuration.reached is None else f"{configuration.reached}/"
     troubles = {status: count for status, count in configuration.statuses.items() if status != "ok"}
     mixed = len(configuration.statuses) > 1
@@ -344,12 +340,11 @@ def _outcome(configuration: Configuration, *, stacked: bool) -> Text:
 
 
 def _value(metric: str, spread: Spread | None) -> str:
-    """Write a median."""
     return "-" if spread is None else format_metric(metric, spread.median)
 
 
 def _extent(metric: str, spread: Spread | None) -> str:
-    """Write min..max, the unit once where both have the same."""
+    """Write min..max, with one unit if both share it."""
     if spread is None or spread.n < 2:
         return ""
     low, high = (format_metric(metric, value) for value in (spread.low, spread.high))
@@ -358,7 +353,7 @@ def _extent(metric: str, spread: Spread | None) -> str:
 
 
 def _troubles(summary: Summary) -> RenderableType | None:
-    """List what diverged, ran out of memory or failed, with why."""
+    """List the trials that diverged, ran out of memory or failed, with the reason."""
     if not summary.troubles:
         return None
     with_bytes = any(trouble.wanted_bytes is not None for trouble in summary.troubles)
@@ -390,7 +385,7 @@ def _troubles(summary: Summary) -> RenderableType | None:
 
 
 def _diagnoses(summary: Summary) -> RenderableType | None:
-    """Say what the trainings were found to suffer from, and what to try; nothing where they are sound."""
+    """List the findings of the diagnosis, and what to try. None where there are no findings."""
     if not summary.diagnoses:
         return None
     table = _table()
@@ -410,7 +405,7 @@ def _diagnoses(summary: Summary) -> RenderableType | None:
 
 
 def _gain(summary: Summary) -> RenderableType | None:
-    """Print the first place's gain over `train`, split into fewer steps and faster steps where it can be."""
+    """Show the first place's gain over `train`, split into fewer steps and faster steps where both are known."""
     gain = summary.gain
     if gain is None or gain.obstacle == "first is train":
         return None
@@ -437,12 +432,11 @@ def _gain(summary: Summary) -> RenderableType | None:
 
 
 def _measured(name: str, value: str, interval: str) -> Text:
-    """Write a named value with its interval."""
     return Text(f"{name}  {value}  ") + Text(interval, style=_DIM)
 
 
 def _bars(time: Estimate, steps: Estimate, step_time: Estimate, steps_share: float | None) -> Table:
-    """Draw the three ratios as bars of length |log|; a ratio under 1, a loss, is drawn light. 1.00x has no parts."""
+    """Draw three ratios as bars of length |log|. A ratio below 1 is drawn light, and 1.00x has no shares."""
     shares = ["", "", ""]
     if steps_share is not None and ratio_text(time.value) != ratio_text(1):
         shares = ["", f"{100 * steps_share:.0f} % of it", f"{100 * (1 - steps_share):.0f} % of it"]
@@ -460,7 +454,7 @@ def _bars(time: Estimate, steps: Estimate, step_time: Estimate, steps_share: flo
 
 
 def _interval(metric: str | None, estimate: Estimate) -> str:
-    """Write an interval: of ratios, or of differences of a metric."""
+    """Write an interval of ratios, or of differences of a metric."""
     if estimate.low is None or estimate.high is None:
         return ""
     if metric is None:
@@ -469,17 +463,17 @@ def _interval(metric: str | None, estimate: Estimate) -> str:
 
 
 def _difference(metric: str, estimate: Estimate) -> str:
-    """Write a difference of a metric, marked where the data cannot tell it from 0."""
+    """Write a difference of a metric, marked if the data cannot distinguish it from 0."""
     return f"{'' if estimate.can_tell else '~'}{_signed(metric, estimate.value)}"
 
 
 def _signed(metric: str, value: float) -> str:
-    """Write a difference with its sign; of fractions in percentage points."""
+    """Write a difference with its sign, of fractions in percentage points."""
     return f"{100 * value:+.2f}{_POINTS}" if METRICS[metric].unit == "fraction" else f"{value:+.3g}"
 
 
 def _estimate_notes(estimates: Sequence[Estimate]) -> list[str]:
-    """Explain intervals and marks where they occur."""
+    """Explain the intervals and marks that occur."""
     notes = []
     if any(estimate.low is not None for estimate in estimates):
         notes.append("95 % intervals from Student's t, each on its own.")
@@ -489,7 +483,7 @@ def _estimate_notes(estimates: Sequence[Estimate]) -> list[str]:
 
 
 def _effects(summary: Summary) -> RenderableType | None:
-    """Print each factor's main effect: its levels against the reference, all else and the seed equal."""
+    """Show each factor's main effect: its levels against its first, all other factors and the seed equal."""
     if not summary.effects:
         return None
     table = _table()
@@ -514,7 +508,6 @@ def _effects(summary: Summary) -> RenderableType | None:
 
 
 def _level_cells(level: Level, summary: Summary) -> list[RenderableType]:
-    """Write one level's row."""
     metric = summary.score_metric
     cells: list[RenderableType] = [
         Padding(Text(label(level.value)), (0, 0, 0, 2)),
@@ -535,12 +528,10 @@ def _level_cells(level: Level, summary: Summary) -> list[RenderableType]:
 
 
 def _stacked(value: str, interval: str) -> Text:
-    """Write an interval under its value."""
     return Text(value) + Text(f"\n{interval}", style=_DIM) if interval else Text(value)
 
 
 def _recommendation(summary: Summary) -> RenderableType:
-    """Frame the recommendation."""
     text = Text(recommendation(summary))
     return Panel(text, title="Recommendation", title_align="left", border_style="cyan", padding=(0, 1))
 
@@ -558,7 +549,7 @@ def _list(title: str, lines: Sequence[str]) -> RenderableType | None:
 
 
 class _Ragged:
-    """A renderable without spaces at the ends of its lines: after a backslash they would break a pasted command."""
+    """A renderable without trailing spaces, which would break a pasted command after a backslash."""
 
     def __init__(self, inside: RenderableType) -> None:
         self._inside = inside

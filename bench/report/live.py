@@ -1,10 +1,10 @@
-"""Progress while a run lasts: a live display on a terminal, plain lines anywhere else."""
+"""The progress of a run: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +19,13 @@ from fusetune.bench.stats import STATUS_WORDS, percent
 from fusetune.bench.units import format_count, format_metric, format_seconds
 from fusetune.tuner.measure import is_contended
 
-PLAIN_INTERVAL_S = 10.0  # between two progress lines of a trial where there is no terminal
+PLAIN_INTERVAL_S = 10.0  # between two progress lines of a trial without a terminal
 _REFRESH_PER_S = 4
 _COLOURS = {"ok": "green", "failed": "red"}
 
 
 @dataclass
 class _InFlight:
-    """A trial that is running."""
-
     index: int
     started_s: float
     said_s: float
@@ -35,17 +33,17 @@ class _InFlight:
 
     @property
     def share(self) -> float:
-        """Part of the trial's steps that is done, 0..1."""
+        """Share of the trial's steps that are done, 0 to 1."""
         steps = self.update.get("steps") or 0
         return min(1.0, self.update.get("step", 0) / steps) if steps else 0.0
 
 
 class Progress:
-    """Shows how far a run is; the runner calls one method for each thing that happens, from any thread.
+    """Shows the progress of a run. Its methods may be called from any thread.
 
     Args:
-        console: where to show it; a terminal gets a live display under the finished trials, anything else plain lines.
-        clock: seconds, monotonic.
+        console: a terminal gets a live display under the finished trials, anything else plain lines.
+        clock: returns monotonic seconds.
 
     Example:
         >>> import sys
@@ -63,7 +61,7 @@ class Progress:
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        # Never held while printing: the display's own thread holds its lock when it asks for a frame.
+        # Never held while printing, because the display's thread holds its own lock when it asks for a frame.
         self._lock = threading.Lock()
         self._live: Live | None = None
         self._total = 0
@@ -72,12 +70,10 @@ class Progress:
         self._durations_s: list[float] = []
         self._in_flight: dict[str, _InFlight] = {}
 
-    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None:
-        """Begin: `total` trials planned, `done` of them recorded before; `banner` lines are printed first."""
+    def start(self, total: int, done: int) -> None:
+        """Begin: `total` trials planned, `done` of them recorded before."""
         with self._lock:
             self._total, self._done, self._started_s = total, done, self._clock()
-        for line in banner:
-            self._print(Text(line))
         before = f", {done} of them recorded before" if done else ""
         self._print(Text(f"{total} trials{before}"))
         if self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -98,8 +94,11 @@ class Progress:
             self._print(Text(f"{self._position(index)} {trial_id}"))
 
     def trial_progress(self, trial_id: str, update: Mapping[str, Any]) -> None:
-        """Take what a trial says of itself: phase, epoch, epochs, step, steps, loss, val_accuracy,
-        samples_per_s, processor_missing.
+        """Take news of a trial.
+
+        Args:
+            trial_id: of a trial that has begun.
+            update: any of phase, epoch, epochs, step, steps, loss, val_accuracy, samples_per_s, processor_missing.
         """
         with self._lock:
             trial = self._in_flight.get(trial_id)
@@ -114,7 +113,7 @@ class Progress:
 
     def trial_finished(self, record: Record, index: int) -> None:
         """Print the finished trial as a line that stays."""
-        # A log names the trial where it starts; the position says which one it is.
+        # Without a display, the line of the trial's start has its name, and the position identifies it.
         name = f"{record.trial}  " if self._live is not None else ""
         line = Text(f"{self._position(index)} {name}")
         line.append(STATUS_WORDS[record.status], style=_COLOURS.get(record.status, "yellow"))
@@ -131,26 +130,26 @@ class Progress:
         self._print(line)
 
     def message(self, text: str) -> None:
-        """Print a line that stays: a note, a warning."""
+        """Print a note or a warning that stays."""
         self._print(Text(text))
 
     def stop(self) -> None:
-        """End the live display; safe to call more than once."""
+        """End the live display. Further calls do nothing."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
 
     def time_left_s(self) -> float | None:
-        """Estimate the time left: the mean finished trial for those to come, less what those in flight have done.
+        """Estimate the seconds left from the mean duration of the finished trials.
 
-        Before the first trial has finished, the trials in flight stand for it by the part of their steps that is done;
-        None as long as there is nothing to go by. Trials in flight side by side share the work to come.
+        Before the first trial has finished, durations are extrapolated from the steps that trials in flight have done.
+        Trials in flight share the work to come. None: nothing is known yet.
         """
         with self._lock:
             return self._time_left_s(self._clock())
 
     def frame(self) -> RenderableType:
-        """Build what the live display shows now: a line for each trial in flight and the overall bar."""
+        """Build the live display: two lines for each trial in flight, and the overall bar."""
         with self._lock:
             now = self._clock()
             lines: list[RenderableType] = [
@@ -170,7 +169,6 @@ class Progress:
             return Group(*lines, overall)
 
     def _time_left_s(self, now: float) -> float | None:
-        """Estimate the time left at `now`."""
         in_flight = [(now - trial.started_s, trial.share) for trial in self._in_flight.values()]
         known = self._durations_s or [elapsed / share for elapsed, share in in_flight if share > 0]
         waiting = self._total - self._done - len(in_flight)
@@ -184,26 +182,22 @@ class Progress:
         return (waiting * usual_s + running_s) / max(1, len(in_flight))
 
     def _left_clause(self, now: float) -> str:
-        """Say the time left, if it is known."""
         left = self._time_left_s(now)
         return "" if left is None or self._done == self._total else f", about {format_seconds(left)} left"
 
     def _position(self, index: int) -> str:
-        """Write a trial's place in the run, digits aligned."""
+        """Write a trial's position in the run, right-aligned."""
         return f"[{index:>{len(str(self._total))}}/{self._total}]"
 
     def _print(self, line: Text) -> None:
-        """Print a line that stays, wrapped at the console's width."""
         self._console.print(line, highlight=False)
 
 
 def _two_lines(position: str, trial_id: str, doing: str) -> tuple[str, str]:
-    """Name a trial, and say under its name what it does."""
     return f"{position} {trial_id}", f"{' ' * len(position)} {doing}"
 
 
 def _doing(update: Mapping[str, Any]) -> str:
-    """Say what a trial in flight is doing."""
     parts = []
     if update.get("phase"):
         parts.append(str(update["phase"]))
@@ -221,12 +215,10 @@ def _doing(update: Mapping[str, Any]) -> str:
 
 
 def _contended(missing: float) -> str:
-    """Say how much of the processor others had."""
     return f"contended: {percent(missing)} of the processor missing"
 
 
 def _outcome(record: Record) -> str:
-    """Say what a finished trial came to."""
     parts = []
     if record.status == "ok" and "time_to_target_s" in record.values:
         parts.append(f"target in {format_metric('time_to_target_s', record.values['time_to_target_s'])}")

@@ -26,11 +26,7 @@ Rows = Mapping[str, tuple[str, str]]
 
 
 def render_names(console: Console) -> None:
-    """Print one table for each key of a spec that takes a name.
-
-    Args:
-        console: 80 columns or more.
-    """
+    """Print one table for each key of a spec that takes a name, in 80 columns or more."""
     schedules = {name: (entry.summary, ", ".join(entry.parameters)) for name, entry in SCHEDULES.items()}
     _render(console, "data.name", _rows(DATASETS))
     _render(console, "model.name", _rows(MODELS))
@@ -54,7 +50,7 @@ def _rows(table: Mapping[str, Entry]) -> Rows:
 
 
 def _render(console: Console, key: str, rows: Rows) -> None:
-    """Print one table; the column of parameters only where some name has any."""
+    """Print one table. It has a column of parameters if any name has some."""
     table = Table(box=box.SIMPLE_HEAD, title=key, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("what", ratio=3)

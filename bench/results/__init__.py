@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
-    from fusetune.bench.results.pictures import Pictures
+    from fusetune.bench.results.pictures import Pictures, picture_text
     from fusetune.bench.results.records import STATUSES, Record, Status
     from fusetune.bench.results.schema import as_written, check_records, check_reportable
 else:
@@ -25,4 +25,5 @@ __all__ = [
     "check_records",
     "check_reportable",
     "find_run",
+    "picture_text",
 ]

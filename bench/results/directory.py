@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import RunDirectoryError, unusable
-from fusetune.bench.invocation import invocation
 from fusetune.bench.kinds import TRAINING, kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
 from fusetune.bench.results.line_file import LineFile
@@ -29,6 +28,7 @@ from fusetune.bench.results.records import SCHEMA_VERSION, Record
 from fusetune.bench.results.schema import check_record, check_run
 from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 from fusetune.bench.spec import difference
+from fusetune.bench.terminal import invocation
 from fusetune.errors import InvalidValueError
 
 # What run.json says where nothing else is given; the first ones held trainings only, and did not say so.

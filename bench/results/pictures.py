@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fusetune.bench.errors import unusable
 from fusetune.bench.results.whole_file import write_whole
+from fusetune.bench.terminal import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FORMATS = ("png", "svg")
+_LONGEST_TEXT = 160
 
 
 class Pictures:
@@ -86,6 +88,21 @@ class Pictures:
             self.note = f"the pictures cannot be saved; {unusable(path, error)}"
         else:
             self.paths.append(path)
+
+
+def picture_text(text: str) -> str:
+    r"""Make a text safe as a title, a label or a tick of a picture.
+
+    As `one_line`, cut to 160 characters, with dollars escaped because Matplotlib reads mathematics between them.
+
+    Example:
+        >>> print(picture_text("$\nope{$"))
+        \$\nope{\$
+    """
+    line = one_line(text)
+    if len(line) > _LONGEST_TEXT:
+        line = f"{line[: _LONGEST_TEXT - 3]}..."
+    return line.replace("$", r"\$")
 
 
 def _rendered(figure: Figure, dpi: Any, box: str | None) -> dict[str, bytes]:

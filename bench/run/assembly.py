@@ -27,7 +27,7 @@ def assemble(trial: Trial, context: WorkerContext) -> Workload:
         context: the worker's device and cache. Data that the next trials need again stay in the cache.
 
     Raises:
-        InputError: the spec asks for what cannot be, or a range test cannot tell a rate.
+        InputError: the spec asks for something impossible, or a range test finds no rate.
     """
     workload = resolve_auto(build_workload(trial, context))
     if workload.spec.train.implementation != "fused":

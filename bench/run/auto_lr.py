@@ -43,7 +43,7 @@ def resolve_auto(workload: Workload) -> Workload:
     Mutates: moves the model to its data.
 
     Raises:
-        InputError: the range test cannot tell a rate.
+        InputError: the range test finds no rate.
     """
     if workload.spec.train.base_lr != AUTO:
         return workload

@@ -17,7 +17,7 @@ EVALUATION_BATCHES = 4
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A data set split for training, and its training part's statistics; kept from trial to trial."""
+    """A data set split for training, and its training part's statistics, which are kept from trial to trial."""
 
     splits: Splits
     statistics: ChannelStatistics
@@ -50,7 +50,7 @@ def load_sets(trial: Trial, context: WorkerContext) -> DataSets:
 
 
 def prepare_data(trial: Trial, context: WorkerContext) -> PreparedData:
-    """Load and split the data, or take them from the cache; another data set replaces the one that is there."""
+    """Load and split the data, or take them from the cache. Another data set replaces the one that is there."""
     assert trial.source is not None
     source, data = trial.source, trial.spec.data
     key = (source.name, source.path, repr(source.options), data.validation, data.limit, data.seed)
@@ -64,7 +64,7 @@ def prepare_data(trial: Trial, context: WorkerContext) -> PreparedData:
 
 
 def _load_splits(source: Source, data: Data) -> Splits:
-    """Load what the split needs, and hold out validation samples: a tenth where the spec does not say."""
+    """Load what the split needs, and hold out validation samples: a tenth where the spec gives no number."""
     tenth_of_limit = (data.limit or 0) // VALIDATION_SHARE
     arrays = load(narrowed(source, validation=data.validation or tenth_of_limit, limit=data.limit))
     tenth = tenth_of_limit or len(arrays.x_train) // VALIDATION_SHARE

@@ -1,4 +1,4 @@
-"""What `implementation: fused` does to a model, and the check of kernels before anything is trained with them."""
+"""Fused activations in a model, and the check of kernels before anything is trained with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fusetune.bench.workloads import verify_optimizer
 def fuse_activations(spec: Spec, model: nn.Module, context: WorkerContext) -> str:
     """Put the suite's activations into the model, verify them and the optimizer, and return the activations' path.
 
-    What was verified once for a device is not verified again.
+    A kernel is verified once for each device and worker.
     """
     from fusetune.kernels.activations import Activation, activation_path
     from fusetune.kernels.replace import replace_activations, verify_activation

@@ -21,7 +21,7 @@ class OptimizerMaker:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The optimizer's options; parameters of other optimizers in play are left out."""
+        """The optimizer's options. Parameters of other optimizers in play are left out."""
         if isinstance(self._train.optimizer, OptimizerFactory):
             return self._train.optimizer.extras
         names = OPTIMIZERS[self._train.optimizer].parameters

@@ -16,7 +16,6 @@ from fusetune.bench.machine import describe_machine, source_state, versions
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory
 from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
-from fusetune.bench.stats import caveats_of
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
 from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
@@ -25,12 +24,12 @@ from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, 
 # time and this is killed: it loads the data before, and evaluates after.
 HARD_TIMEOUT_FACTOR = 2.0
 HARD_TIMEOUT_GRACE_S = 30.0
-# What has no clock of its own takes longer: compilation, finding a rate, and all that is no training.
+# Work without a clock of its own takes longer: compilation, finding a rate, and all that is no training.
 LONG_GRACE_S = 120.0
 
-# What a resumed run must share with the run that it continues.
+# A resumed run must share these with the run that it continues.
 FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
-# What may differ but should be known, since it stands behind the numbers.
+# These may differ, but a reader should know, because the numbers depend on them.
 NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
 
 Announce = Callable[[str], None]
@@ -39,11 +38,11 @@ Announce = Callable[[str], None]
 class Display(Protocol):
     """Shows a run while it goes on."""
 
-    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None:
+    def start(self, total: int, done: int) -> None:
         """The run begins: `total` trials, `done` of them recorded before."""
 
     def message(self, text: str) -> None:
-        """There is something to say."""
+        """There is a message."""
 
     def trial_started(self, trial_id: str, index: int) -> None:
         """A trial begins."""
@@ -61,9 +60,9 @@ class RunPlan:
 
     Args:
         trials: in the order in which they run, their data sources filled in.
-        run: what `run.json` will say.
+        run: the content of `run.json`.
         setup: what a worker is started with.
-        hard_timeout_s: a trial that takes longer is given up; None: no such limit.
+        hard_timeout_s: a trial that takes longer is given up. None: no such limit.
         jobs: trials at once.
     """
 
@@ -72,14 +71,6 @@ class RunPlan:
     setup: WorkerSetup
     hard_timeout_s: float | None
     jobs: int
-
-    @property
-    def banner(self) -> list[str]:
-        """What to say before the first trial: caveats, and the profile that was merged over the spec."""
-        lines = [caveat.sentence for caveat in caveats_of(self.run, [])]
-        if self.run["profile"]:
-            lines.append(f"profile {self.run['profile']}: {'; '.join(self.run['profile_changes'])}")
-        return lines
 
 
 def make_plan(
@@ -97,9 +88,9 @@ def make_plan(
         loaded: the spec.
         jobs: trials at once.
         command: the command line, for run.json.
-        announce: is told of a download's progress.
+        announce: takes the lines on a download's progress.
         kind: what is done with each trial.
-        options: what that kind needs to know besides the spec, JSON-able; each trial has them.
+        options: further settings of that kind, JSON-able. Each trial has them.
 
     Raises:
         InputError: data that are not to be had, a device that is not there, a design without end.
@@ -213,7 +204,7 @@ def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
 
 
 def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
-    """Rehearse and run what is missing; each record is on disk before the next trial starts. Returns all records.
+    """Rehearse and run what is missing. Each record is on disk before the next trial starts. Returns all records.
 
     Args:
         plan: what to run.
@@ -227,7 +218,7 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     keeper = RecordKeeper(plan.run, directory, done)
     have = {record.trial for record in done}
     missing = [trial for trial in plan.trials if trial.id not in have]
-    display.start(len(plan.trials), len(done), plan.banner)
+    display.start(len(plan.trials), len(done))
     if not missing:
         return keeper.records
     first = make_worker(plan, directory, 0)
@@ -257,7 +248,7 @@ def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequ
     Args:
         plan: with `threads: auto` nothing is bound yet.
         worker: is used to measure.
-        display: is told what was chosen and why.
+        display: shows the choice and its reason.
         done: records of the earlier part of a run, whose number is kept, for their times are compared.
     """
     asked = plan.run["spec"].get("threads", AUTO)
@@ -318,7 +309,7 @@ def rehearse(
     """Build every configuration once, in a worker of its own, and return the plan with its number of threads.
 
     Raises:
-        InputError: one cannot be built as the spec asks; with `remove`, the run's directory is removed then.
+        InputError: one cannot be built as the spec asks. With `remove`, the run's directory is removed then.
     """
     worker = make_worker(plan, directory, 0)
     try:

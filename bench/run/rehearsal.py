@@ -24,9 +24,9 @@ def rehearse_trial(trial: Trial, context: WorkerContext) -> Record:
     """Build what the trial will build, and time its steps with each of `trial.thread_counts`.
 
     Returns:
-        A record; `failed`, with `bad_input` in its provenance, where the spec asks for what cannot be.
+        A record. It is `failed`, with `bad_input` in its provenance, where the spec asks for what cannot be.
     """
-    # What a range test is to find does not decide whether anything can be built.
+    # No rate decides whether something can be built.
     trial = with_any_rate(trial)
     try:
         workload = build_workload(trial, context)
@@ -80,7 +80,7 @@ def check_output(model: nn.Module, batches: Batches, classes: int) -> None:
 
 
 def _built(spec: Spec, splits: Splits) -> dict[str, Any]:
-    """Say what only building tells: samples of each part, and the arguments of factories with their own defaults."""
+    """Return what only building shows: samples of each part, and the arguments of factories with their defaults."""
     found: dict[str, Any] = {"samples": [len(part) for part in (splits.y_train, splits.y_val, splits.y_test)]}
     optimizer = spec.train.optimizer
     own = optimizer if isinstance(optimizer, OptimizerFactory) else None

@@ -67,7 +67,7 @@ def measure_threads(
         trials: of the run. `most` is at least 2.
         worker: not bound to a number of threads.
         most: threads at most.
-        on_progress: is told what the worker says.
+        on_progress: takes the worker's progress.
     """
     from fusetune.tuner.measure import candidate_counts, choose_thread_count
 

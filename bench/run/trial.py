@@ -34,14 +34,14 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
     Args:
         trial: with its source filled in. A rehearsal builds the data, the model, the optimizer and the schedule, runs
             two samples through the model, and trains nothing.
-        context: the worker's device and cache; data that the next trials need again stay in the cache.
+        context: the worker's device and cache. Data that the next trials need again stay in the cache.
         on_progress: called with what the training reports, see `tuner.training.loop.train`.
 
     Returns:
         A record. A rehearsal's is `failed`, with `bad_input` in its provenance, when the spec asks for what can't be.
 
     Raises:
-        Whatever the trial's own code raises, out of memory included: the worker turns it into a record.
+        Any error of the trial's own code, out of memory included. The worker turns it into a record.
     """
     if trial.rehearsal:
         return rehearse_trial(trial, context)
@@ -171,7 +171,7 @@ def _kernel_paths(workload: Workload) -> dict[str, Any]:
 
 
 def _findings(training: Training, validation_samples: int) -> list[dict[str, Any]]:
-    """Diagnose a training, for its record. Where no epoch came to its end there is nothing to read."""
+    """Diagnose a training, for its record. A training without a whole epoch has nothing to read."""
     if not training.curve:
         return []
     findings = diagnose(

@@ -37,10 +37,10 @@ class Workload:
         spec: the trial's.
         seed: the trial's.
         data: on the worker's device.
-        model: newly initialised from the seed. A training moves it to the data's device; see `place`.
+        model: newly initialised from the seed. A training moves it to the data's device.
         make_optimizer: parameters -> the spec's optimizer.
         activations_path: which way fused activations take; "torch" where nothing is fused.
-        chosen_lr: what the record says of a rate that `base_lr: auto` found; else empty.
+        chosen_lr: the record's provenance of a rate that `base_lr: auto` found. Empty for any other rate.
     """
 
     spec: Spec
@@ -63,7 +63,7 @@ class Workload:
 
     @property
     def target(self) -> Target | None:
-        """What the training is to reach."""
+        """The target of the training, if it has one."""
         return Target(**self.spec.target.model_dump()) if self.spec.target else None
 
     @property
@@ -113,7 +113,7 @@ def with_base_lr(spec: Spec, lr: float) -> Spec:
 
 
 def training_plan(spec: Spec, batches_per_epoch: int) -> Plan:
-    """Translate `train` into the training's plan. Where it compiles, torch's directories are made private."""
+    """Translate `train` into the training's plan. If it compiles, torch's directories are made private."""
     section = spec.train
     if section.compile:
         keep_headers_private()

@@ -20,11 +20,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.kinds import SEARCH
-from fusetune.bench.results import Pictures, RunDirectory
+from fusetune.bench.results import Pictures, RunDirectory, picture_text
 from fusetune.bench.search.plan import SearchPlan, plan_of
 from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import same_value, value_id
-from fusetune.bench.terminal import picture_text
 from fusetune.tuner.search import Factor, Searcher, SearchTrial
 
 # Fewer trainings than this say nothing of what matters.

@@ -1,4 +1,4 @@
-"""The report of a search on a terminal: the winner, what matters, the best trainings, what was dropped and why."""
+"""The report of a search: its winner, importances, best trainings, and trainings that ended early, with reasons."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def render_search(study: SearchStudy, console: Console, pictures: Pictures) -> N
     Args:
         study: from `bench.search.study.study_search`.
         console: rich console; 100 columns or more.
-        pictures: show the same.
+        pictures: drawn before.
     """
     for position, part in enumerate(_parts(study, pictures)):
         if position:
@@ -42,7 +42,6 @@ def render_search(study: SearchStudy, console: Console, pictures: Pictures) -> N
 
 
 def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
-    """Yield what there is to print."""
     yield from caveat_lines(study.caveats)
     for note in filter(None, (*study.notes, pictures.note)):
         yield Text(f"note: {note}", style="yellow")
@@ -74,7 +73,7 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
 
 
 def _header(study: SearchStudy) -> str:
-    """Say what was searched."""
+    """Describe what was searched."""
     return (
         f"{study.run['spec']['name']}: search for the best {study.plan.metric}, "
         f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}, "
@@ -100,7 +99,7 @@ def _trials(study: SearchStudy) -> Table:
 
 
 def _importances(study: SearchStudy) -> Table:
-    """Draw what each factor explains."""
+    """Draw the share of each factor."""
     table = Table(title="What matters (share of the variance of predicted ends)", title_justify="left")
     table.add_column("factor")
     table.add_column("share", justify="right")
@@ -111,7 +110,7 @@ def _importances(study: SearchStudy) -> Table:
 
 
 def _over(study: SearchStudy) -> Table:
-    """List what ended early, and why."""
+    """List the trainings that ended early, and why."""
     table = Table(title="Ended early", title_justify="left")
     for column in ("configuration", "epochs", "why"):
         table.add_column(column)
@@ -122,12 +121,11 @@ def _over(study: SearchStudy) -> Table:
 
 
 def _nothing(study: SearchStudy) -> str:
-    """Say that there is no winner, and what to try."""
     return study.failure[:1].upper() + study.failure[1:] + "."
 
 
 def _winner(study: SearchStudy) -> str:
-    """Say which configuration won, how sure that is, and which rates were found for it."""
+    """Describe the winner, its certainty, and the rates that were found for it."""
     assert study.winner is not None
     text = (
         f"Use {configuration_label(study.winner)}: {study.plan.metric} {study.value:.4g} at epoch {study.epoch} in the "
@@ -140,7 +138,7 @@ def _winner(study: SearchStudy) -> str:
 
 
 def _on_fresh_seeds(study: SearchStudy) -> str:
-    """Say what the winner reached on fresh seeds."""
+    """Describe what the winner reached on fresh seeds."""
     fresh = study.fresh
     if fresh.mean is None:
         return "it has not been trained on fresh seeds."

@@ -41,8 +41,6 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
     state = SearchState(spec, searching, searcher, log)
     used = searcher.epochs_used
     before = f", {used} of them made before" if used else ""
-    for line in plan.banner:
-        display.message(line)
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
     keeper = _Keeper(plan, directory, records, display)
     plan = rehearse(plan, plan.trials, directory, display, remove=not records and not used)

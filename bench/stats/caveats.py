@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fusetune.bench.invocation import invocation
 from fusetune.bench.kinds import SEARCH, kind_of
 from fusetune.bench.results import Record
+from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
 
 Run = Mapping[str, Any]

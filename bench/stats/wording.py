@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from fusetune.bench.invocation import invocation
 from fusetune.bench.spec import key_id, left_out, named_levels, value_label
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat
 from fusetune.bench.stats.effects import Gain
 from fusetune.bench.stats.significance import Estimate
 from fusetune.bench.stats.summary import TROUBLES, Configuration, Summary
+from fusetune.bench.terminal import invocation
 from fusetune.bench.units import METRICS, format_metric
 
 FEW = 4  # configurations that one would run again with more seeds

@@ -1,12 +1,13 @@
-"""Text from others, made safe for terminals and pictures, and the only ways to a terminal."""
+"""Printing: untrusted texts made safe, lines and tables, standard streams, commands that can be pasted."""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
+    from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
-    from fusetune.bench.terminal.text import one_line, picture_text
+    from fusetune.bench.terminal.text import one_line
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -14,9 +15,9 @@ __all__ = [
     "LossyFile",
     "SafeConsole",
     "StandardStreams",
+    "invocation",
     "one_line",
     "open_closed_streams",
-    "picture_text",
     "say",
     "text_stream",
 ]

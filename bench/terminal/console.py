@@ -1,4 +1,4 @@
-"""The only ways to a terminal: `say` for a line, `SafeConsole` for tables. No string that they print can drive it."""
+"""The only ways to print: `say` for a line, `SafeConsole` for tables. No string can send control characters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fusetune.bench.terminal.text import printable
 
 
 def say(text: str = "", *, err: bool = False, newline: bool = True) -> None:
-    r"""Print a text to stdout, or to stderr, control characters written out.
+    r"""Print a text to stdout or stderr, with control characters escaped.
 
     Example:
         >>> say("\x1b]0;a title for your window\x07")
@@ -24,13 +24,13 @@ def say(text: str = "", *, err: bool = False, newline: bool = True) -> None:
 
 
 class SafeConsole(Console):
-    r"""Rich's console for strings that somebody else wrote.
+    r"""Rich's console for untrusted strings.
 
-    Brackets and colons in them are no markup and no emoji. Characters that a terminal would obey are written out,
-    before lines are broken where they stand in a `Text`, and in any case before they are printed.
+    Brackets are no markup, and colons no emoji. Control characters are escaped before they are printed, and in a `Text`
+    already before lines are broken.
 
     Args:
-        settings: as of `rich.console.Console`.
+        settings: those of `rich.console.Console`.
 
     Example:
         >>> SafeConsole(color_system=None).print("[/red] \x1b[2J")
@@ -56,7 +56,7 @@ class SafeConsole(Console):
 
 
 def _printable(text: Text) -> Text:
-    """Make a styled text printable. What is written out has the style of what it stands for."""
+    """Make a styled text printable. An escaped character keeps its style."""
     if printable(text.plain) == text.plain:
         return text
     found = text.blank_copy()

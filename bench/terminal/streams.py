@@ -1,7 +1,7 @@
-"""Standard streams that are closed, full or broken: what is printed there is lost, and nothing else is.
+"""Standard streams that are closed, full or broken: only what is printed there is lost.
 
-A closed stream's number would be given to the next file that is opened, and prints would go into that file. So each
-number is opened on /dev/null first. A write that fails is remembered, and the program goes on.
+The descriptor of a closed stream would be reused by the next file that is opened, and prints would go into that file.
+So each is first opened on /dev/null. A write that fails is remembered, and the program continues.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ _NUMBERS = (0, 1, 2)
 
 
 def open_closed_streams() -> frozenset[int]:
-    """Open every standard stream that is closed on /dev/null, and return their numbers."""
+    """Open every closed standard stream on /dev/null, and return their descriptors."""
     closed = set()
     for number in _NUMBERS:
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number is taken, and those below are open by now.
+            # The system assigns the lowest free descriptor, and lower ones are open by now.
             os.set_inheritable(os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY), True)
             closed.add(number)
     return frozenset(closed)
 
 
 class LossyFile(io.FileIO):
-    """A file without a buffer in which a write that fails loses what was to be written, and is remembered.
+    """An unbuffered file in which a failed write loses its data and is remembered.
 
     Args:
         descriptor: stays open when the file is closed.
-        failure: what is wrong with it from the beginning.
+        failure: the error of a stream that was closed from the beginning.
 
     Attributes:
-        failure: why something was lost, or could be.
-        lost: whether something was.
+        failure: the first error, or None.
+        lost: whether data were lost.
 
     Example:
         >>> file = LossyFile(os.open("/dev/full", os.O_WRONLY))
@@ -56,9 +56,9 @@ class LossyFile(io.FileIO):
         self._closed_before = failure is not None
 
     def write(self, data: Any) -> int:
-        """Write, and wait where the other side is slow. Return the number of bytes that are done with."""
+        """Write, and wait for a slow reader. Return the number of bytes that were written or lost."""
         try:
-            # None: nothing could be written now, for the stream was made not to wait.
+            # None: the stream is non-blocking, and nothing could be written now.
             while (written := super().write(data)) is None:
                 select.select([], [self.fileno()], [])
         except OSError as error:
@@ -70,12 +70,12 @@ class LossyFile(io.FileIO):
 
 
 def text_stream(file: LossyFile, *, like: Any = None, line_buffering: bool = False) -> TextIO:
-    """Return a stream of text. What its encoding does not have becomes a question mark.
+    """Return a text stream. A character that its encoding lacks becomes a question mark.
 
     Args:
-        file: where it goes.
-        like: a stream whose encoding and buffering it takes.
-        line_buffering: write each line at once.
+        file: takes the bytes.
+        like: a stream whose encoding and buffering are copied.
+        line_buffering: flush after each line.
     """
     return io.TextIOWrapper(
         io.BufferedWriter(file),
@@ -87,7 +87,7 @@ def text_stream(file: LossyFile, *, like: Any = None, line_buffering: bool = Fal
 
 
 class StandardStreams:
-    """Within the block, printing never fails. Streams that others have put in place stay.
+    """Within the block, printing never fails. Streams that other code has installed stay.
 
     Example:
         >>> with StandardStreams() as streams:
@@ -112,13 +112,13 @@ class StandardStreams:
             sys.stderr = text_stream(errors, like=self._before[1], line_buffering=True)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                # An ASCII terminal shows a question mark for a line of a table, and the report is still there.
+                # An ASCII terminal then shows question marks for the lines of a table, in place of an error.
                 stream.reconfigure(errors="replace")
         self._ours = sys.stdout, sys.stderr
         return self
 
     def output_failure(self) -> str | None:
-        """Say why not all of standard output could be written; None where all was."""
+        """Return the reason that standard output could not be written in full; None if it could."""
         sys.stdout.flush()
         output = self._output
         if output is None or not output.lost or output.failure is None:
@@ -135,11 +135,11 @@ class StandardStreams:
 
 
 def _lossy(stream: Any, original: Any, number: int, closed: frozenset[int]) -> LossyFile | None:
-    """Return a file to write a standard stream to; None where somebody has put another stream in its place."""
+    """Return a file to write a standard stream to; None if other code has replaced the stream."""
     if stream is not original:
         return None
     if stream is not None:
-        with suppress(OSError):  # what an import printed to a broken stream
+        with suppress(OSError):  # an import may have printed to a broken stream
             stream.flush()
         return LossyFile(number)
     # Python found it closed when it started.

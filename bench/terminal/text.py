@@ -1,34 +1,33 @@
-"""Makes a string that somebody else wrote safe for where it goes: a terminal, a log, a picture.
+"""Makes untrusted strings safe for a terminal, a log or a picture.
 
-Names of factors, of classes and of files, values and texts of exceptions can hold any character. A terminal obeys some
-of them, an SVG may not hold others, and Matplotlib reads what stands between two dollars as mathematics.
+Names of factors, classes and files, values, and messages of exceptions can contain any character. Some control a
+terminal, and others are not allowed in an SVG.
 """
 
 from __future__ import annotations
 
 import re
 
-# Control characters but tab and newline, lone surrogates, what turns the direction of writing around, what ends a line
-# without being a newline, marks that are not seen, and code points that are no characters and that XML forbids.
+# Control characters except tab and newline, lone surrogates, bidirectional controls, line separators other than
+# newline, invisible marks, and noncharacters, which XML forbids.
 _UNSAFE = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u206f\\ufdd0-\\ufdef\\ufeff"
     "\\ufffe\\uffff\\ud800-\\udfff\\U000e0000-\\U000e007f"
     + "".join(f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
     + "]"
 )
-_LONGEST_IN_PICTURE = 160
 
 
 def printable(text: str) -> str:
-    r"""Write out every character that a terminal would obey or not show. Newlines and tabs stay.
+    r"""Escape every character that controls a terminal or is invisible. Newlines and tabs stay.
 
-    Applied twice, it changes nothing more. Two texts that differ may come out alike.
+    The function is idempotent but not injective: two texts that differ may give the same result.
 
     Args:
         text: any string, lone surrogates included.
 
     Returns:
-        The text, with `\x1b` for an escape, `\u202e` for a turn of direction, and so on. UTF-8 can write it, XML too.
+        The text with escapes such as `\x1b` and `\u202e`. It can be encoded as UTF-8 and written as XML.
 
     Example:
         >>> print(printable("\x1b[31mred\x07"))
@@ -38,7 +37,7 @@ def printable(text: str) -> str:
 
 
 def written_out(character: str) -> str:
-    r"""Return a character as Python writes it in a literal.
+    r"""Return the escape of a character in a Python literal.
 
     Example:
         >>> print(written_out("\x9b"), written_out("\n"))
@@ -48,25 +47,10 @@ def written_out(character: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Make a text printable on one line: as `printable`, with newlines and tabs written out too.
+    r"""Make a text printable on one line: newlines and tabs are escaped too.
 
     Example:
         >>> print(one_line("a\nb"))
         a\nb
     """
     return printable(text).replace("\n", r"\n").replace("\t", r"\t")
-
-
-def picture_text(text: str) -> str:
-    r"""Make a text safe as a title, a label or a tick of a picture.
-
-    As `one_line`, with dollars escaped, so that Matplotlib reads no mathematics into it, and cut to 160 characters.
-
-    Example:
-        >>> print(picture_text("$\nope{$"))
-        \$\nope{\$
-    """
-    line = one_line(text)
-    if len(line) > _LONGEST_IN_PICTURE:
-        line = f"{line[: _LONGEST_IN_PICTURE - 3]}..."
-    return line.replace("$", r"\$")

@@ -2,7 +2,7 @@
 
     y = f(x + bias)                              relu, leaky_relu, relu_squared, sigmoid, tanh, gelu, gelu_tanh,
                                                  silu, elu, softplus, mish, hardswish
-    y = f(a + bias_a) * (b + bias_b)             swiglu (f = silu), geglu (gelu), reglu (relu); x = [a | b]
+    y = f(a + bias_a) * (b + bias_b)             swiglu (f = silu), geglu (gelu), reglu (relu), for x = [a | b]
 
 The kernels run for fp32, fp16 and bf16 tensors on a GPU, with all arithmetic in fp32 and one rounding at the end.
 Elsewhere (CPU tensors, fp64) the same call is plain PyTorch.
@@ -53,14 +53,14 @@ def activation(
 ) -> torch.Tensor:
     """Add the bias and apply the activation `name`, in one pass over memory.
 
-    y = f(x + bias); for the gated pairs y = f(a + bias_a) * (b + bias_b), where a is the first half of the last
-    dimension (the gate, as in a fused gate-and-up projection) and b is the second.
+    y = f(x + bias). For the gated pairs y = f(a + bias_a) * (b + bias_b), where a and b are the halves of the last
+    dimension. The first is the gate, as in a fused gate-and-up projection.
 
     Args:
-        x: any floating dtype and any shape and layout; a dense layout (channels_last, transposed) is kept, gaps and
+        x: any floating dtype and any shape and layout. A dense layout (channels_last, transposed) is kept, gaps and
             expanded dimensions cost one copy. The last dimension of a gated pair must be even.
         name: a key of `kernels.activations.functions.FUNCTIONS`.
-        bias: 1-D, as long as dimension `bias_dim` of x; of any floating dtype, the result has that of x.
+        bias: 1-D, as long as dimension `bias_dim` of x. It has any floating dtype, and the result has x's.
         bias_dim: the dimension of x that the bias belongs to: -1 after a linear layer, 1 after a convolution. A gated
             pair takes -1 only.
         approximate: allow faster fp16 and bf16 results, within `ActivationFunction.approximate_ulp` (1 ulp at most). It
@@ -69,11 +69,11 @@ def activation(
         parameters: of the function, by PyTorch's names: `negative_slope` of leaky_relu, `alpha` of elu, `beta` and
             `threshold` of softplus. Another value compiles nothing anew.
 
-    Memory: forward reads N and writes N (gated: reads 2N); backward reads 2N and writes N (gated: 3N and 2N). What is
+    Memory: forward reads N and writes N (gated: reads 2N). Backward reads 2N and writes N (gated: 3N and 2N). What is
         kept for backward is the output or the input, see `ActivationFunction.saves`. The bias's gradient is the sum of
         dx, a second pass over it in a fixed order: the same bits every time.
 
-    Infinities and NaN: the limit of f, but NaN where f is x times a factor that vanishes (gelu, gelu_tanh, silu, mish
+    Infinities and NaN: the limit of f. It is NaN where f is x times a factor that vanishes (gelu, gelu_tanh, silu, mish
         and hardswish at -inf). NaN stays NaN. Plain PyTorch decides for itself: its fp32 gelu(inf) may be NaN.
 
     Raises:
@@ -88,8 +88,8 @@ def activation(
         >>> activation(torch.tensor([-1.0, 2.0]), "leaky_relu", negative_slope=0.25)
         tensor([-0.2500,  2.0000])
 
-    Source: gelu, Hendrycks and Gimpel 2016; silu, Elfwing et al. 2017; mish, Misra 2019; hardswish, Howard et al.
-        2019 (section 5.2); gated pairs, Shazeer 2020 (section 2); relu_squared, So et al. 2021 (section 3.1).
+    Source: for gelu Hendrycks and Gimpel 2016, for silu Elfwing et al. 2017, for mish Misra 2019, for hardswish Howard
+        et al. 2019 (section 5.2), for gated pairs Shazeer 2020 (section 2), relu_squared So et al. 2021 (section 3.1).
     """
     if _is_eager(x, bias):
         eager = _eager_call(x, name, bias, bias_dim, approximate)
@@ -153,7 +153,7 @@ def activation_path(x: torch.Tensor) -> Path:
 
 @torch.compiler.assume_constant_result
 def _path_on(device: torch.device) -> Path:
-    """The path on one device; a compiled graph keeps the answer it got when it was traced."""
+    """The path on one device. A compiled graph keeps the answer it got when it was traced."""
     return path_of(forward_kernel, device)
 
 
@@ -313,7 +313,7 @@ def _backward(
 
 
 def _sums_by_kernel(saved: torch.Tensor, call: Call) -> bool:
-    """Say whether the bias's gradient comes from the kernel that works out dx: on a CPU, along plain rows.
+    """Say whether the bias's gradient comes from the kernel that computes dx: on a CPU, along plain rows.
 
     It saves reading dx again: a third of the traffic of a backward pass.
     """
@@ -371,7 +371,7 @@ def _(
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    """Keep the least that backward needs; the bias only where the input is what is kept."""
+    """Keep the least that backward needs: the bias only where the input is what is kept."""
     x, bias, *call_fields = inputs
     ctx.call = Call(*call_fields)
     ctx.bias_dtype = None if bias is None else bias.dtype
@@ -414,7 +414,7 @@ _MANY_CALLS = 1024
 def _eager_call(
     x: torch.Tensor, name: str, bias: torch.Tensor | None, bias_dim: int, approximate: bool
 ) -> EagerCall | None:
-    """The call for such tensors; None where they must be copied first, or where no kernel is launched.
+    """The call for such tensors, or None where they must be copied first, or where no kernel is launched.
 
     Raises: as `activation`, where it is not None.
     """
@@ -486,7 +486,7 @@ _PLAIN = (torch.Tensor, nn.Parameter)
 
 
 def _is_eager(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:
-    """Say whether nobody traces, transforms or intercepts operators: plain tensors, no mode, no dual level."""
+    """Return whether no operator is traced, transformed or intercepted: plain tensors, no mode, no dual level."""
     return (
         not is_compiling()
         and type(tensor) in _PLAIN

@@ -35,7 +35,7 @@ _GELU_CUBIC = tl.constexpr(0.07135481627260025)
 # ln(2) cut after 10 bits, whose product with a short integer is exact in fp32, and the rest.
 _LN2_HIGH = tl.constexpr(0.693359375)
 _LN2_LOW = tl.constexpr(-2.1219444005469057e-4)
-# In fp32 the last bit of 1.5 * 2^23 is worth 1: a sum with it is rounded to an integer, which its last bits hold.
+# In fp32 the last bit of 1.5 * 2^23 is worth 1. A sum with it is rounded to an integer, which its last bits hold.
 _ROUNDER = tl.constexpr(12582912.0)
 _2_TO_64_BITS = tl.constexpr((127 + 64) << 23)
 _2_TO_MINUS_64 = tl.constexpr(2.0**-64)
@@ -56,7 +56,7 @@ _backend.__triton_builtin__ = True  # type: ignore[attr-defined]
 
 @triton.jit
 def _divide(a, b, PRECISION: tl.constexpr):
-    """a / b for b >= 1; approximate: times the reciprocal to 1 ulp, 0 where that is below the normal numbers."""
+    """a / b for b >= 1. The approximation is a times the reciprocal of b to 1 ulp, and 0 where that is subnormal."""
     if PRECISION == "approximate" and _backend() == "cuda":
         instruction: tl.constexpr = "rcp.approx.ftz.f32 $0, $1;"
         b = tl.inline_asm_elementwise(instruction, "=f,f", [b], dtype=tl.float32, is_pure=True, pack=1)
@@ -70,13 +70,13 @@ def _divide(a, b, PRECISION: tl.constexpr):
 def _exp(x, PRECISION: tl.constexpr):
     """e^x for x <= 0.
 
-    Rounding x * log2(e) alone costs 14 ulp at x = -12 and 60 at -80. For fp32 add back what that rounding lost,
-    found by an exact product of 12-bit halves (no fused multiply-add needed, so the interpreter agrees with the GPU).
+    Rounding x * log2(e) alone costs 14 ulp at x = -12 and 60 at -80. For fp32 add back what that rounding lost.
+    An exact product of 12-bit halves gives it, without a fused multiply-add, so the interpreter agrees with the GPU.
     """
     if _backend() == "cpu":
         result = _exp_times_2_to_64(tl.where(x < -104.0, -104.0, x)) * _2_TO_MINUS_64  # e^-104 is 0 in fp32
     elif PRECISION == "fp32":
-        x = tl.maximum(x, -110.0, propagate_nan=tl.PropagateNan.ALL)  # e^-110 is 0; -inf would give inf - inf
+        x = tl.maximum(x, -110.0, propagate_nan=tl.PropagateNan.ALL)  # e^-110 is 0, -inf gives inf - inf
         high = (x.to(tl.int32, bitcast=True) & -4096).to(tl.float32, bitcast=True)
         product = x * _LOG2E
         lost = ((high * _LOG2E_HIGH - product) + high * _LOG2E_LOW) + (x - high) * _LOG2E
@@ -92,7 +92,7 @@ def _exp_times_2_to_64(x):
     """2^64 e^x for -106 <= x <= 0, to 1.2 ulp: with the factor it is a normal number throughout.
 
     For a CPU: its lanes stay in registers, where a call of the C library's vector exponential spills them all. gcc
-    would work out twice what follows a second clamp, so there is at most one, in the caller.
+    would compute twice what follows a second clamp, so there is at most one, in the caller.
     """
     shifted = x * _LOG2E + _ROUNDER
     integer = shifted - _ROUNDER
@@ -162,7 +162,7 @@ def _relu(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _relu_slope(y, dy, PRECISION: tl.constexpr):
-    """dy where y > 0 (or is NaN); x serves as well as y."""
+    """dy where y > 0 (or is NaN). x serves as well as y."""
     return tl.where(y <= 0.0, 0.0, dy)
 
 
@@ -174,7 +174,7 @@ def _leaky_relu(x, PRECISION: tl.constexpr, negative_slope):
 
 @triton.jit
 def _leaky_relu_slope(y, dy, PRECISION: tl.constexpr, negative_slope):
-    """dy, or negative_slope dy below 0; y is above 0 where x is, because negative_slope is not below 0."""
+    """dy, or negative_slope dy below 0. y is above 0 where x is, because negative_slope is not below 0."""
     return tl.where(y > 0.0, dy, dy * negative_slope)
 
 
@@ -187,7 +187,7 @@ def _relu_squared(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _relu_squared_slope(x, dy, PRECISION: tl.constexpr):
-    """2 dy max(x, 0); from x, because y overflows in fp16 from x = 256 on."""
+    """2 dy max(x, 0). From x, because y overflows in fp16 from x = 256 on."""
     return dy * (2.0 * _relu(x, PRECISION))
 
 
@@ -219,7 +219,7 @@ def _scaled_gauss(x):
 
 @triton.jit
 def _cdf_by_gauss(x, gauss, magnitude):
-    """The distribution function from `_scaled_gauss`: no cancellation for negative x; a number where x is NaN.
+    """The distribution function from `_scaled_gauss`: no cancellation for negative x, and a number where x is NaN.
 
     What the exponential leaves of it is a quotient of polynomials, to 2^-24 (1 + x^2 / 2) of its value. Rounding x^2
     costs the exponential as much.
@@ -260,7 +260,7 @@ def _gelu(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _gelu_slope(x, dy, PRECISION: tl.constexpr):
-    """dy (cdf(x) + x pdf(x)); on a CPU both by one exponential."""
+    """dy (cdf(x) + x pdf(x)). On a CPU one exponential gives both."""
     if _backend() == "cpu":
         gauss, magnitude = _scaled_gauss(x)
         cdf = _cdf_by_gauss(x, gauss, magnitude)
@@ -287,7 +287,7 @@ def _gelu_tanh(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _gelu_tanh_decay(x):
-    """e^-|2u| for a CPU; a number where x is NaN."""
+    """e^-|2u| for a CPU, and a number where x is NaN."""
     magnitude = _magnitude_up_to(x, _LAST_OF_GELU_TANH)
     argument = magnitude * (_GELU_LINEAR + _GELU_CUBIC * (magnitude * magnitude))
     return _exp_times_2_to_64(-argument) * _2_TO_MINUS_64
@@ -295,7 +295,7 @@ def _gelu_tanh_decay(x):
 
 @triton.jit
 def _gelu_tanh_slope(x, dy, PRECISION: tl.constexpr):
-    """dy (s + x s (1 - s) 2u'), s = sigmoid(2u); s (1 - s) from e^-|2u|, because 1 - s cancels."""
+    """dy (s + x s (1 - s) 2u'), s = sigmoid(2u), with s (1 - s) from e^-|2u|, because 1 - s cancels."""
     square = x * x
     argument = x * (_GELU_LINEAR + _GELU_CUBIC * square)
     decay = _gelu_tanh_decay(x) if _backend() == "cpu" else _fast_exp(-tl.abs(argument))
@@ -317,14 +317,14 @@ def _elu(x, PRECISION: tl.constexpr, alpha):
 
 @triton.jit
 def _elu_slope(x, dy, PRECISION: tl.constexpr, alpha):
-    """dy, or dy alpha e^x below 0; from x, because y + alpha cancels."""
+    """dy, or dy alpha e^x below 0. From x, because y + alpha cancels."""
     decay = _exp(tl.minimum(x, 0.0), PRECISION)
     return tl.where(x <= 0.0, dy * (alpha * decay), dy)
 
 
 @triton.jit
 def _softplus(x, PRECISION: tl.constexpr, beta, threshold):
-    """z / beta, z = max(beta x, 0) + log(1 + e^-|beta x|); x where beta x is above the threshold.
+    """z / beta, z = max(beta x, 0) + log(1 + e^-|beta x|), and x where beta x is above the threshold.
 
     The logarithm is 2 artanh(e / (2 + e)): no cancellation, no branch.
     """
@@ -340,7 +340,7 @@ def _softplus(x, PRECISION: tl.constexpr, beta, threshold):
 
 @triton.jit
 def _softplus_slope(x, dy, PRECISION: tl.constexpr, beta, threshold):
-    """dy sigmoid(beta x); dy where beta x is above the threshold."""
+    """dy sigmoid(beta x), and dy where beta x is above the threshold."""
     scaled = x * beta
     return tl.where(scaled > threshold, dy, dy * _sigmoid(scaled, PRECISION))
 
@@ -406,7 +406,7 @@ class ActivationFunction:
         torch_slope: twin of `slope`: (dy, saved, ...) -> dx.
         saves: what backward needs and is therefore kept. The output, wherever it suffices: the next layer mostly keeps
             it anyway, and the input can be freed.
-        gated: the last dimension holds two halves (a, b) and the result is value(a) * b; backward needs both.
+        gated: the last dimension holds two halves (a, b) and the result is value(a) * b. Backward needs both.
         parameters: by PyTorch's names.
         approximate_ulp: what the approximate variant's worst result is off by, rounding included, in units of the last
             place of bf16 and fp16. A dtype is missing where the variant would not be faster, or off by more than 1.

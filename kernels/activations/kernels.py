@@ -3,9 +3,9 @@
 Both run over memory, not over indices: a dense tensor of any layout is one flat row of elements. The length is split
 into a multiple of 16 and a tail, because the compiler makes 128-bit accesses only where the mask covers whole vectors.
 For the same reason remainders are written as `a - (a // b) * b`: Triton loses track of the alignment through `%`.
-A program finds its place in the tensor by one division; inside a block 32 bits are enough. POSITION is the type of an
-element's place in the tensor, COLUMN that of its place in a row: 32 bits wherever they suffice, because NVIDIA divides
-64-bit integers by a function call.
+A program finds its place in the tensor by one division. Inside a block 32 bits are enough. POSITION is the type of an
+element's place in the tensor, COLUMN that of its place in a row. They have 32 bits wherever these suffice, because
+NVIDIA divides 64-bit integers by a function call.
 """
 
 # Triton: constexprs in capitals (N803).
@@ -147,7 +147,7 @@ def forward_kernel(
     HAS_TAIL: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
 ):
-    """y = VALUE(x + bias), or VALUE(a + bias_a) * (b + bias_b), over n + tail elements; 16 divides n."""
+    """y = VALUE(x + bias), or VALUE(a + bias_a) * (b + bias_b), over n + tail elements, where 16 divides n."""
     start = tl.program_id(0).to(POSITION) * BLOCK_SIZE
     count = tl.minimum(n - start, BLOCK_SIZE).to(tl.int32)
     _forward_block(
@@ -208,7 +208,7 @@ def backward_kernel(
     HAS_TAIL: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
 ):
-    """dx = SLOPE(saved + bias, dy), over n + tail elements of dy; 16 divides n."""
+    """dx = SLOPE(saved + bias, dy), over n + tail elements of dy, where 16 divides n."""
     start = tl.program_id(0).to(POSITION) * BLOCK_SIZE
     count = tl.minimum(n - start, BLOCK_SIZE).to(tl.int32)
     _backward_block(

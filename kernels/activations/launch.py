@@ -1,7 +1,7 @@
 """What one call of an activation allocates and launches, on tensors that a kernel reaches.
 
-Whatever depends on sizes, layout and dtypes alone is worked out once and kept: in a training loop a call is little more
-than an allocation and a launch, and small tensors are all about what a call costs the host.
+Whatever depends on sizes, layout and dtypes alone is computed once and kept. So a call in a training loop is little
+more than an allocation and a launch. With small tensors the host time of a call is all that counts.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Sizes(NamedTuple):
     Args:
         elements: over which it goes.
         whole: of the largest tensor.
-        channels: of the bias; 1 without one.
-        inner: elements from one channel to the next; 1 without a bias.
-        half: length of a row of a gated output; 1 for others.
+        channels: of the bias, or 1 without one.
+        inner: elements from one channel to the next, or 1 without a bias.
+        half: length of a row of a gated output, or 1 for others.
     """
 
     elements: int
@@ -52,14 +52,14 @@ class Call(NamedTuple):
 
 
 def empty_result(x: torch.Tensor, row: ActivationFunction) -> torch.Tensor:
-    """The output: in x's layout where that is dense; contiguous for a gated pair."""
+    """The output: in x's layout where that is dense, contiguous for a gated pair."""
     if row.gated:
         return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
     return torch.empty_like(x)
 
 
 def empty_gradient(saved: torch.Tensor, row: ActivationFunction) -> torch.Tensor:
-    """The gradient of x: in the layout of the output; contiguous for a gated pair."""
+    """The gradient of x: in the layout of the output, contiguous for a gated pair."""
     return saved.new_empty(saved.shape) if row.gated else torch.empty_like(saved)
 
 
@@ -78,7 +78,7 @@ def launch_over(
     bias: torch.Tensor | None,
     call: Call,
 ) -> None:
-    """Launch over the elements of `dense`; `whole` is the tensor whose dimension `bias_dim` has the bias."""
+    """Launch over the elements of `dense`. `whole` is the tensor whose dimension `bias_dim` has the bias."""
     if dense.numel():
         with on_device_of(dense):
             _prepared_for(kernel, dense, whole, bias, call)(tensors, tuple(call.parameters))
@@ -149,7 +149,7 @@ def _prepare_rows(
 def backward_with_sums(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, call: Call
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the backward kernel that adds up dx over all rows, in a fixed order; for a CPU, and contiguous `saved`."""
+    """Run the backward kernel that adds up dx over all rows in a fixed order, for a CPU and contiguous `saved`."""
     dx = torch.empty_like(saved)
     columns = saved.shape[-1]
     rows = saved.numel() // columns
@@ -161,9 +161,9 @@ def backward_with_sums(
 
 
 class EagerCall:
-    """What a call comes to on tensors of one shape, layout and dtype, worked out and checked once.
+    """A call on tensors of one shape, layout and dtype, computed and checked once.
 
-    Everything is there but the tensors and the parameters' values, so that a call in an eager training loop is little
+    Everything is there but the tensors and the parameters' values. So a call in an eager training loop is little
     more than an allocation and a launch. It is for tensors that the kernels read where they lie.
     """
 

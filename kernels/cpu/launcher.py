@@ -89,7 +89,7 @@ def address(argument: Any) -> int:
 
 
 def _compiled_for_overlaps(source: Any, metadata: Any) -> Any:
-    """The kernel compiled with nothing taken for granted about what its arguments have in common."""
+    """The kernel compiled without assumptions about what its arguments have in common."""
     # Imported here: this module is imported in the middle of `import triton`.
     import triton
 
@@ -110,20 +110,67 @@ def _launcher(
     """Write the launch function for arguments of these types.
 
     Args:
-        check_bounds: the code is handed where the memory of each pointer argument begins and ends.
-        apart: what the code takes for granted of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
+        check_bounds: the code gets where the memory of each pointer argument begins and ends.
+        apart: what the code assumes of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
         for_overlaps: gives the kernel for launches where that does not hold.
     """
     leaves: list[_Leaf] = []
     for place, (name, type_) in enumerate(signature.items()):
         leaves += _leaves(f"a{place}", str(name), type_)
+    scope: dict[str, Any] = {
+        "StructError": struct.error,
+        "address": address,
+        "bf16_bits": functools.partial(_bf16_bits, kernel),
+        "error_of": functools.partial(error_of, pointers=[leaf.name for leaf in leaves if leaf.tensor]),
+        "regions": _regions,
+        "lanes_overlap": LANES_OVERLAP.encode(),
+        "check_grid": functools.partial(_check_grid, kernel, cooperative),
+        "fitted": functools.partial(_fitted, kernel, leaves),
+        "for_overlaps": for_overlaps,
+        "meet": functools.partial(_meet, apart),
+        "room_behind": _room_behind,
+        "kernel": kernel,
+        "plain": (torch.Tensor, torch.nn.Parameter),
+        "pack": struct.Struct("=" + "".join(_format(kernel, leaf.type) for leaf in leaves)).pack,
+        "threads": torch.get_num_threads,
+    }
+    exec(_launch_text(leaves, len(signature), cooperative, check_bounds, apart), scope)
+    launch: Callable[..., None] = scope["launch"]
+    return launch
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A number that the kernel takes.
+
+    Args:
+        name: of the argument, and its place where that is a tuple.
+        type: in Triton's words.
+        value: the Python expression for it in the launch function.
+        tensor: that of the tensor, where it is a pointer.
+    """
+
+    name: str
+    type: str
+    value: str
+    tensor: str = ""
+
+
+def _launch_text(
+    leaves: Sequence[_Leaf],
+    arguments: int,
+    cooperative: bool,
+    check_bounds: bool,
+    apart: Sequence[tuple[int, int, bool]],
+) -> str:
+    """Write the two functions of a launcher, `launch` and `bind`, in Python. `_launcher` has the names they use."""
     pointers = sorted({place for first, second, _ in apart for place in (first, second)})
     addresses = "".join(f"    p{place} = {leaves[place].value}\n" for place in pointers)
     written = [f"p{place}" if place in pointers else leaf.value for place, leaf in enumerate(leaves)]
     values = f"({''.join(f'{value}, ' for value in written)})"
-    names = ", ".join(f"a{i}" for i in range(len(signature)))
+    names = ", ".join(f"a{i}" for i in range(arguments))
     overlap = _overlap(leaves, pointers, apart)
-    # An argument's own conversion is exact or an error; what it does not take is looked at one by one.
+    # An argument's own conversion is exact or an error; what it does not take is checked one by one.
     packing = f"""
     try:
         packed = pack{values}
@@ -133,7 +180,7 @@ def _launcher(
     tensors = [leaf.tensor for leaf in leaves if leaf.tensor]
     if check_bounds:
         packing += f"    packed += regions({', '.join(tensors)})\n"
-    text = f"""
+    return f"""
 def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
     if {"True" if cooperative else "(x | y | z) >> 21"}:
         check_grid(x, y, z)
@@ -172,43 +219,6 @@ def bind(x, y, z, function, one_thread, {names}):
 
 launch.bind = bind
 """
-    scope: dict[str, Any] = {
-        "StructError": struct.error,
-        "address": address,
-        "bf16_bits": functools.partial(_bf16_bits, kernel),
-        "error_of": functools.partial(error_of, pointers=[leaf.name for leaf in leaves if leaf.tensor]),
-        "regions": _regions,
-        "lanes_overlap": LANES_OVERLAP.encode(),
-        "check_grid": functools.partial(_check_grid, kernel, cooperative),
-        "fitted": functools.partial(_fitted, kernel, leaves),
-        "for_overlaps": for_overlaps,
-        "meet": functools.partial(_meet, apart),
-        "room_behind": _room_behind,
-        "kernel": kernel,
-        "plain": (torch.Tensor, torch.nn.Parameter),
-        "pack": struct.Struct("=" + "".join(_format(kernel, leaf.type) for leaf in leaves)).pack,
-        "threads": torch.get_num_threads,
-    }
-    exec(text, scope)
-    launch: Callable[..., None] = scope["launch"]
-    return launch
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """A number that the kernel takes.
-
-    Args:
-        name: of the argument, and its place where that is a tuple.
-        type: in Triton's words.
-        value: the Python expression for it in the launch function.
-        tensor: that of the tensor, where it is a pointer.
-    """
-
-    name: str
-    type: str
-    value: str
-    tensor: str = ""
 
 
 def _leaves(variable: str, name: str, type_: Any) -> Iterator[_Leaf]:
@@ -249,7 +259,7 @@ def _parts(variable: str, name: str, type_: str) -> Iterator[_Leaf]:
 
 
 def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[tuple[int, int, bool]]) -> str:
-    """The Python condition that arguments have memory in common that were taken to have none."""
+    """The Python condition that arguments share memory that were taken to have none."""
     if not apart:
         return "False"
     ends = {}
@@ -267,7 +277,7 @@ def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[t
 
 
 def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[int, Any]]) -> bool:
-    """Whether tensors have memory in common that were taken to have none.
+    """Whether tensors share memory that were taken to have none.
 
     Args:
         tensors: place -> address and tensor.

@@ -5,8 +5,8 @@
     v = beta2 * v + (1 - beta2) * g^2              (with amsgrad: vmax = max(vmax, v), used instead of v below)
     p = p (1 - lr * weight_decay   for AdamW) - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 
-1 - beta and the corrections are worked out in double: 1 - 0.999 in fp32 is wrong by 1.3e-5 of itself.
-Bytes per fp32 parameter: 28 (p, g, m, v read; p, m, v written), 36 with amsgrad.
+1 - beta and the corrections are computed in double: 1 - 0.999 in fp32 is wrong by 1.3e-5 of itself.
+Bytes per fp32 parameter: 28 (p, g, m, v are read, p, m, v written), 36 with amsgrad.
 """
 
 # Triton: constexprs in capitals.
@@ -122,7 +122,7 @@ def adam_kernel(
     VECTOR_ONLY: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
 ) -> None:
-    """One block of one tensor; a row holds the scalars of `adam_row`."""
+    """One block of one tensor. A row holds the scalars of `adam_row`."""
     update_block(
         records,
         chunks,
@@ -156,7 +156,7 @@ def adam_row(
     Sign, L2 penalty, 1 - decay, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2^step), lr / (1 - beta1^step), eps.
 
     Args:
-        step: from 1 on; an fp64 tensor gives columns for many steps.
+        step: from 1 on. An fp64 tensor gives columns for many steps.
         lr: learning rate.
         betas: decay rates of the two moments, each in [0, 1).
         eps: added to the denominator.
@@ -192,7 +192,7 @@ def adam_reference_(
     """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
 
     Args:
-        streams: parameter, gradient, exp_avg, exp_avg_sq, with amsgrad max_exp_avg_sq, and the master; any layout.
+        streams: parameter, gradient, exp_avg, exp_avg_sq, with amsgrad max_exp_avg_sq, and the master, in any layout.
         row: see `adam_row`.
         scale: the loss scale, if there is one.
         master: whether the last stream is the parameter's fp32 master.
@@ -228,23 +228,23 @@ def adam_reference_(
 
 
 class FusedAdam(FusedStep, torch.optim.Adam):
-    """`torch.optim.Adam` with one launch for all parameters; arguments, states and checkpoints are torch's.
+    """`torch.optim.Adam` with one launch for all parameters. Arguments, states and checkpoints are torch's.
 
     Maths: see the head of this module.
 
     Args:
-        params: tensors or groups; fp32, fp16 or bf16 take the kernel, fp64 and gapped layouts plain PyTorch.
-        lr: a number or a one-element tensor; a tensor on the GPU is read there.
+        params: tensors or groups. Those in fp32, fp16 or bf16 take the kernel, fp64 and gapped layouts plain PyTorch.
+        lr: a number or a one-element tensor. A tensor on the GPU is read there.
         betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay: as in torch.optim.Adam.
         capturable: keep the step count and its corrections on the device, for a CUDA graph.
-        foreach, fused: of torch.optim.Adam; None or False here.
+        foreach, fused: of torch.optim.Adam, None or False here.
         differentiable: False.
-        master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and fp32 moments: updates
+        master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and fp32 moments. Updates
             too small for the parameter's dtype add up there. The parameter is the master, rounded.
         stochastic_rounding: round bf16 parameters up or down by chance, right on average: updates too small for bf16
             move them on average, without a copy. See `kernels.optimizers.rounding`.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 14 and 18 per 16-bit one, 30 with a master.
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad. It is 14 and 18 per 16-bit one, 30 with a master.
     Raises:
         ValueError: an argument is out of range or cannot be honoured.
 
@@ -256,7 +256,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         >>> [round(value, 6) for value in p.tolist()]
         [0.5, 2.5]
 
-    Source: Kingma and Ba 2015, "Adam", algorithm 1; Reddi et al. 2018, "On the Convergence of Adam and Beyond".
+    Source: Kingma and Ba 2015, "Adam", algorithm 1. Reddi et al. 2018, "On the Convergence of Adam and Beyond".
     """
 
     _kernel = adam_kernel
@@ -297,7 +297,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         )
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
-        """Create missing states and count the step; a row for each different step count."""
+        """Create missing states and count the step. There is a row for each different step count."""
         names = ("step", "exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
         states = list(map(self.state.__getitem__, params))
         try:
@@ -347,7 +347,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
 
     @cached_property
     def _counters(self) -> dict[int, _Counter]:
-        """The counters by the identity of their first parameter; a copy of the optimizer makes its own."""
+        """The counters by the identity of their first parameter. A copy of the optimizer makes its own."""
         return {}
 
     def _create_state(self, group: Group, p: Tensor) -> None:
@@ -379,7 +379,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         device: torch.device,
         scale: LossScale,
     ) -> Tensor:
-        """Count the step where it is taken, on the device, and work out the scalars there in fp64."""
+        """Count the step where it is taken, on the device, and compute the scalars there in fp64."""
         if set(map(_DEVICE, counts)) != {device}:
             counts = [count.to(device, non_blocking=True) for count in counts]
             for state, count in zip(states, counts, strict=True):
@@ -394,7 +394,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
 
     @staticmethod
     def _row(group: Group, step: Any) -> Any:
-        """Return the group's scalars after `step` steps; columns when the steps are a tensor."""
+        """Return the group's scalars after `step` steps, as columns when the steps are a tensor."""
         lr = group["lr"]
         if isinstance(step, Tensor) and isinstance(lr, Tensor):
             lr = lr.to(step.device, torch.float64).reshape(())
@@ -447,7 +447,7 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
         weight_decay: each step multiplies the parameters by 1 - lr * weight_decay.
         foreach, fused, differentiable, master_weights, stochastic_rounding: as in `FusedAdam`.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad; 14 and 18 per 16-bit one, 30 with a master.
+    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad. It is 14 and 18 per 16-bit one, 30 with a master.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0]))
@@ -561,7 +561,7 @@ class _Counter:
 
 
 def adam_constants(dtypes: Sequence[torch.dtype], master: bool = False) -> dict[str, Any]:
-    """Return the kernel's constexprs for streams of these dtypes; the last one may be the master."""
+    """Return the kernel's constexprs for streams of these dtypes. The last one may be the master."""
     p, g, s = (TRITON_TYPES[dtype] for dtype in dtypes[:3])
     return {"P": p, "G": g, "S": s, "AMSGRAD": len(dtypes) - master == 5, "MASTER": master}
 
@@ -628,7 +628,7 @@ STATIC_CASES = (
 
 
 def _kernel(name: str, decoupled: bool, static_cases: tuple[StaticCase, ...]) -> Kernel:
-    """Describe the kernel as Adam or as AdamW; both are the same machine code."""
+    """Describe the kernel as Adam or as AdamW. Both are the same machine code."""
     return Kernel(
         name=name,
         family="optimizer",

@@ -6,7 +6,7 @@ so the expectation of round(x) is x, and updates far below half a unit in the la
 bf16 is the upper half of fp32: 16 random bits are added to the lower half, and that is cut off. Exact values stay,
 infinities and NaN pass, and finite values beyond the largest bf16 become that: nothing finite becomes infinite.
 
-Source: Gupta et al. 2015, "Deep Learning with Limited Numerical Precision", section 3.1; Salmon et al. 2011, "Parallel
+Source: Gupta et al. 2015, "Deep Learning with Limited Numerical Precision", section 3.1. Salmon et al. 2011, "Parallel
 Random Numbers: As Easy as 1, 2, 3", for Philox.
 """
 
@@ -23,14 +23,14 @@ from torch import Tensor
 
 _LARGEST = torch.finfo(torch.bfloat16).max
 _LIMIT = tl.constexpr(_LARGEST)
-# The fewest rounds that pass every test of BigCrush; the usual ten would add two instructions an element.
+# The fewest rounds that pass every test of BigCrush. The usual ten would add two instructions an element.
 _PHILOX_ROUNDS = tl.constexpr(7)
 _LAUNCHES_OF_A_DEVICE = 2**48
 
 
 @triton.jit
 def rounded(x: tl.tensor, DTYPE: tl.constexpr, random: tl.tensor, offsets: tl.tensor) -> tl.tensor:
-    """Round fp32 to DTYPE: to nearest without `random`, else to bf16 by chance; `offsets` count within the program."""
+    """Round fp32 to DTYPE: to nearest without `random`, else to bf16 by chance. `offsets` count within the program."""
     if random is not None:
         bits = x.to(tl.uint32, bitcast=True)
         bits = tl.where(tl.abs(x) <= _LIMIT, bits + _random_halves(random, offsets), bits)
@@ -85,8 +85,8 @@ def stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
 class RandomSource:
     """The random bits of one optimizer: a seed, and how far each device has come.
 
-    Kernels read the seed and a count of launches from the device, so that a captured graph goes on counting and the
-    host never waits; plain PyTorch draws from a generator. Nothing is drawn twice on any device.
+    Kernels read the seed and a count of launches from the device. So a captured graph goes on counting, and the
+    host never waits. Plain PyTorch draws from a generator. Nothing is drawn twice on any device.
 
     Args:
         seed: the same seed and the same steps give the same numbers.
@@ -118,7 +118,7 @@ class RandomSource:
         return self._generators[device]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed and how far each device has come; reads the counts from their devices."""
+        """Return the seed and how far each device has come. Reads the counts from their devices."""
         launches = {str(device): int(count[1]) for device, count in self._counts.items()}
         generators = {str(device): each.get_state() for device, each in self._generators.items()}
         return {
@@ -128,7 +128,7 @@ class RandomSource:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken; a device that it does not name begins anew."""
+        """Go on where `state_dict` was taken. A device that it does not name begins anew."""
         self.seed = state_dict["seed"]
         self._loaded = {name: dict(state_dict[name]) for name in ("launches", "generators")}
         self._generators.clear()
@@ -143,6 +143,6 @@ class RandomSource:
         self.load_state_dict(state)
 
     def _first_count(self, device: torch.device) -> Tensor:
-        """Return what the kernels of `device` begin with; the upper bits of the launches tell devices apart."""
+        """Return what the kernels of `device` begin with. The upper bits of the launches tell devices apart."""
         first = self._loaded["launches"].get(str(device), (device.index or 0) * _LAUNCHES_OF_A_DEVICE)
         return torch.tensor([self.seed, first], dtype=torch.int64)

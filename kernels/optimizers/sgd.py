@@ -104,7 +104,7 @@ def sgd_kernel(
     VECTOR_ONLY: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
 ) -> None:
-    """One block of one tensor; a row holds sign, weight decay, momentum, 1 - dampening, nesterov, lr."""
+    """One block of one tensor. A row holds sign, weight decay, momentum, 1 - dampening, nesterov, lr."""
     update_block(
         records,
         chunks,
@@ -178,7 +178,7 @@ def sgd_reference_(
     """Update one parameter with plain PyTorch, in fp32 (fp64 for fp64), each result rounded once.
 
     Args:
-        streams: parameter, gradient, with momentum the buffer, and the master; any layout.
+        streams: parameter, gradient, with momentum the buffer, and the master, in any layout.
         row: see `sgd_row`.
         scale: the loss scale, if there is one.
         master: whether the last stream is the parameter's fp32 master.
@@ -209,28 +209,28 @@ def sgd_reference_(
 
 
 class FusedSGD(FusedStep, torch.optim.SGD):
-    """`torch.optim.SGD` with one launch for all parameters; arguments, states and checkpoints are torch's.
+    """`torch.optim.SGD` with one launch for all parameters. Arguments, states and checkpoints are torch's.
 
     Maths: see the head of this module.
 
     Args:
-        params: tensors or groups; fp32, fp16 or bf16 take the kernel, fp64 and gapped layouts plain PyTorch.
-        lr: a number or a one-element tensor; a tensor on the GPU is read there.
+        params: tensors or groups. Those in fp32, fp16 or bf16 take the kernel, fp64 and gapped layouts plain PyTorch.
+        lr: a number or a one-element tensor. A tensor on the GPU is read there.
         momentum, dampening, weight_decay, nesterov, maximize: as in torch.optim.SGD.
-        foreach, fused: of torch.optim.SGD; None or False here.
+        foreach, fused: of torch.optim.SGD, None or False here.
         differentiable: False.
-        master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and an fp32 buffer:
-            updates too small for the parameter's dtype add up there. The parameter is the master, rounded.
+        master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and an fp32 buffer.
+            Updates too small for the parameter's dtype add up there. The parameter is the master, rounded.
         stochastic_rounding: round bf16 parameters up or down by chance, right on average: updates too small for bf16
             move them on average, without a copy. See `kernels.optimizers.rounding`.
 
-    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum; half of it per 16-bit one, 14 and 22 with a
-        master.
+    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum. It is half of that per 16-bit one, and 14 and
+        22 with a master.
     Raises:
         ValueError: an argument is out of range or cannot be honoured.
 
-    With a GradScaler, the first step with both momentum and dampening reads `found_inf` on the host: whether the
-    buffer is new decides how much of the next gradient enters it.
+    With a GradScaler, the first step with both momentum and dampening reads `found_inf` on the host. A buffer that
+    is new takes the whole of the next gradient.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -277,7 +277,7 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         )
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
-        """Create missing buffers; a new one takes the gradient whole, so it has a row of its own."""
+        """Create missing buffers. A new one takes the gradient whole, so it has a row of its own."""
         columns = [params, grads]
         is_new = [False] * len(params)
         has_states = group["momentum"] != 0 or self.master_weights
@@ -313,7 +313,7 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         return _host_row(group)
 
     def _row(self, group: Group, first: bool, device: torch.device) -> Row:
-        """Return the group's scalars; a tensor when one of them is on a device."""
+        """Return the group's scalars, as a tensor when one of them is on a device."""
         if is_on_device(group["lr"]) or is_on_device(group["weight_decay"]):
             values = {name: group[name] for name in _SCALARS}
             return device_rows(sgd_row(**values, first=first), 1, device)[0]

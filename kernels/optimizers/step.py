@@ -5,7 +5,7 @@ checkpoints move both ways.
 
     kernel path   one launch for all parameters of a device and dtype combination, whatever their groups
     torch's step  torch's own fused CPU kernel, where it is right: fp32 and fp64, flat layouts, no loss scaling
-    plain step    plain PyTorch for one parameter: any layout, any floating dtype, any device; the reference too
+    plain step    plain PyTorch for one parameter: any layout, any floating dtype, any device. It is the reference too
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Group = dict[str, Any]
 
 @dataclass(frozen=True)
 class LossScale:
-    """What a GradScaler leaves with an optimizer: divide the gradients by `grad_scale`; skip where `found_inf`."""
+    """What a GradScaler leaves with an optimizer: divide the gradients by `grad_scale`, and skip where `found_inf`."""
 
     grad_scale: Tensor | None
     found_inf: Tensor | None
@@ -67,8 +67,8 @@ class Work:
     """The parameters of one group that have a gradient, on one device and of one dtype, and what their update needs.
 
     Args:
-        columns: the parameters, their gradients, then each kind of state; one tensor for each parameter in each.
-        rows: scalars of an update, a row for each different one; a table where the device worked them out.
+        columns: the parameters, their gradients, then each kind of state, with one tensor for each parameter in each.
+        rows: scalars of an update, a row for each different one, or a table where the device computed them.
         row_of: for each parameter the index of its row.
     """
 
@@ -154,13 +154,13 @@ class _SingleLaunch:
 
 
 class FusedStep(ABC):
-    """The `step` of a fused optimizer; stands before one of torch's optimizers in the list of bases.
+    """The `step` of a fused optimizer. It stands before one of torch's optimizers in the list of bases.
 
     Args:
         params: as torch's.
-        foreach, fused, differentiable: of torch's constructor; refused when True.
+        foreach, fused, differentiable: of torch's constructor, refused when True.
         master_weights: keep fp32 copies of 16-bit parameters.
-        stochastic_rounding: round bf16 parameters stochastically; the seed is drawn from torch's global generator.
+        stochastic_rounding: round bf16 parameters stochastically. The seed is drawn from torch's global generator.
         options: the other arguments of torch's constructor.
 
     Raises:
@@ -205,15 +205,15 @@ class FusedStep(ABC):
 
     @abstractmethod
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
-        """Create the missing states, count the step and work out its scalars."""
+        """Create the missing states, count the step and compute its scalars."""
 
     @abstractmethod
     def _ready_states(self, group: Group, params: list[Tensor]) -> list[list[Tensor]] | None:
-        """Return the columns of states, masters aside; None where `_begin` has more to do than count. Reads only."""
+        """Return the columns of states, masters aside, or None where `_begin` has more to do than count. Reads only."""
 
     @abstractmethod
     def _next_row(self, group: Group, params: list[Tensor]) -> tuple[float, ...]:
-        """Count the step of parameters whose states are ready, and work out their scalars."""
+        """Count the step of parameters whose states are ready, and compute their scalars."""
 
     @abstractmethod
     def _constants(self, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class FusedStep(ABC):
         return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format)
 
     def _masters(self, params: list[Tensor], states: list[dict[str, Any]]) -> list[list[Tensor]]:
-        """Return the column of masters, the missing ones created; no column where there are none."""
+        """Return the column of masters, the missing ones created, or no column where there are none."""
         if not self.master_weights or not self._keeps_master(params[0].dtype):
             return []
         for p, state in zip(params, states, strict=True):
@@ -309,7 +309,7 @@ class FusedStep(ABC):
         Args:
             closure: evaluates the model again and returns the loss.
 
-        Mutates: the parameters and their states; gradients are only read.
+        Mutates: the parameters and their states. Gradients are only read.
         Raises:
             TypeError: a gradient is sparse, or a parameter is not real floating point.
         """
@@ -371,7 +371,7 @@ class FusedStep(ABC):
             )
 
     def _repeat(self) -> bool:
-        """Do the step with one launch as the last one, if nothing but addresses and scalars changed; say whether."""
+        """Do the step with one launch as the last one, if nothing but addresses and scalars changed. Return whether."""
         last = self._single_launch
         if last is None or self.master_weights or self._random_source is not None:
             return False
@@ -421,7 +421,7 @@ class FusedStep(ABC):
         scale: LossScale,
         buckets: dict[tuple[Any, ...], _Bucket],
     ) -> None:
-        """Sort the parameters by device and dtypes; what no kernel can take is updated now."""
+        """Sort the parameters by device and dtypes. What no kernel can take is updated now."""
         for dtypes, indices in combinations.items():
             if dtypes is None or not all(map(TRITON_TYPES.__contains__, dtypes)):
                 self._plain_steps(work, indices, scale)
@@ -455,14 +455,14 @@ class FusedStep(ABC):
 
     @cached_property
     def _tables(self) -> dict[tuple[Any, ...], MultiTensorTable]:
-        """The tables by device and dtypes; a copy of the optimizer makes its own."""
+        """The tables by device and dtypes. A copy of the optimizer makes its own."""
         return {}
 
     def _fits_torch_step(self, work: Work, combinations: Mapping[Any, Sequence[int]]) -> bool:
         """Say whether torch's fused CPU kernel is right for these tensors.
 
-        In torch 2.13 its SGD is wrong in fp16 and bf16 from 16 elements on, its AMSGrad, the only one with five streams
-        here, loses a NaN in the gradient, and gaps or mixed layouts defeat it.
+        In torch 2.13 its SGD is wrong in fp16 and bf16 from 16 elements on. Its AMSGrad, the only one with five streams
+        here, loses a NaN in the gradient. Gaps and mixed layouts are wrong in all of them.
         """
         if len(combinations) != 1 or len(work.rows) != 1 or isinstance(work.rows[0], Tensor):
             return False
@@ -552,7 +552,7 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
 
 
 def _combinations(columns: Sequence[Sequence[Tensor]]) -> Mapping[Any, Sequence[int]]:
-    """Sort parameters as `flat_combinations` does; those with a tensor that no kernel can read come under None too."""
+    """Sort parameters as `flat_combinations` does. Those with a tensor that no kernel can read come under None too."""
     found = flat_combinations(columns)
     tensors = list(chain.from_iterable(columns))
     with suppress(RuntimeError):  # by C functions alone: this is asked at every step that is no repeated one
@@ -600,18 +600,18 @@ def working_dtype(param: Tensor) -> torch.dtype:
 
 
 def unrounded_parameter(param: Tensor, master: Tensor) -> Tensor:
-    """Return the master where the parameter is its rounded value; a parameter that was written since counts itself."""
+    """Return the master where the parameter is its rounded value. A parameter that was written since counts itself."""
     return torch.where(master.to(param.dtype) == param, master, param.to(master.dtype))
 
 
 def scaled_gradient(grad: Tensor, dtype: torch.dtype, sign: float | Tensor, scale: LossScale) -> Tensor:
-    """Return the direction's signed gradient without the loss scale, in `dtype`; `grad` keeps its values."""
+    """Return the direction's signed gradient without the loss scale, in `dtype`. `grad` keeps its values."""
     result = grad.to(dtype) * sign
     return result if scale.grad_scale is None else result / scale.grad_scale.to(dtype)
 
 
 def penalised(g: Tensor, p: Tensor, penalty: float | Tensor) -> Tensor:
-    """Return the gradient with the L2 penalty; none at all where that is 0, or an infinite parameter would make NaN."""
+    """Return the gradient with the L2 penalty, or without where that is 0, or an infinite parameter would make NaN."""
     if isinstance(penalty, Tensor):
         return torch.where(penalty != 0, g + penalty * p, g)
     return g + penalty * p if penalty != 0 else g

@@ -2,10 +2,10 @@
 
     records   int64 (tensors, 8)   addresses of the streams (parameter, gradient, states), elements, aligned, scalar row
     chunks    int32 (chunks, 2)    record, block: each program of the launch takes one block of BLOCK_SIZE elements
-    rows      fp32  (rows, 16)     the scalars of an update, worked out in double
+    rows      fp32  (rows, 16)     the scalars of an update, computed in double
 
 Chunks change with the sizes of the tensors only, so a new gradient address costs 64 bytes a tensor and nothing a chunk.
-A sixth stream takes the first place of a second record; chunks then name every other record.
+A sixth stream takes the first place of a second record. Chunks then name every other record.
 Addresses are compared at every step: gradients move, `p.data` is swapped, states are loaded.
 """
 
@@ -41,7 +41,7 @@ _ZEROS = (0.0,) * ROW_WIDTH.value
 TRITON_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 # Eight elements a thread: at most 56 registers and 128-bit accesses. With a 16-bit stream beside an fp32 one that many
-# make the compiler exchange data through shared memory, behind barriers; four do not.
+# make the compiler exchange data through shared memory, behind barriers. Four do not.
 UNIFORM = LaunchConfig(block_size=1024, num_warps=4)
 MIXED = LaunchConfig(block_size=512, num_warps=4)
 
@@ -98,7 +98,7 @@ def static_case(
 
 @triton.jit
 def unrounded(p: tl.tensor, master: tl.tensor, P: tl.constexpr) -> tl.tensor:
-    """Return the master where the parameter is its rounded value; a parameter that was written since counts itself."""
+    """Return the master where the parameter is its rounded value. A parameter that was written since counts itself."""
     return tl.where(master.to(P).to(tl.float32) == p, master, p)
 
 
@@ -161,7 +161,7 @@ def update_block(
 def stream(
     record: tl.tensor, COLUMN: tl.constexpr, start: tl.tensor, DTYPE: tl.constexpr, ALIGNED: tl.constexpr
 ) -> tl.tensor:
-    """Return the pointer to element `start` of one stream; ALIGNED promises the compiler a multiple of 16 bytes."""
+    """Return the pointer to element `start` of one stream. ALIGNED promises the compiler a multiple of 16 bytes."""
     pointer = tl.load(record + (COLUMN if COLUMN < _SIZE else COLUMN + 3)).to(tl.pointer_type(DTYPE)) + start
     if ALIGNED:
         pointer = tl.multiple_of(pointer, 16)
@@ -199,10 +199,10 @@ def is_flat(tensors: Sequence[Tensor]) -> bool:
 def flat_combinations(
     columns: Sequence[Sequence[Tensor]],
 ) -> dict[tuple[torch.dtype, ...] | None, Sequence[int]]:
-    """Sort parameters by the dtypes of their streams; those that are not `is_flat` come under None.
+    """Sort parameters by the dtypes of their streams. Those that are not `is_flat` come under None.
 
     Args:
-        columns: the parameters, their gradients, then each kind of state; one tensor for each parameter in each.
+        columns: the parameters, their gradients, then each kind of state, with one tensor for each parameter in each.
 
     Returns: dtypes of a parameter's streams -> the indices of the parameters.
 
@@ -249,7 +249,7 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 class MultiTensorTable:
-    """The tables of one launch; what has not changed since the last step is not uploaded again.
+    """The tables of one launch. What has not changed since the last step is not uploaded again.
 
     Args:
         dtypes: of the streams, in the order of a record.
@@ -279,10 +279,10 @@ class MultiTensorTable:
         """Bring the tables in line with this step's tensors and scalars.
 
         Args:
-            columns: the parameters, their gradients, then each kind of state, at most six columns; the streams of each
+            columns: the parameters, their gradients, then each kind of state, at most six columns. The streams of each
                 parameter are `is_flat`.
             row_of: for each parameter the index of its scalars in `rows`.
-            rows: the scalars of an update, at most 16 a row: a row of Python floats, or a tensor on the device that
+            rows: the scalars of an update, at most 16 a row. A row is Python floats, or a tensor on the device that
                 holds one row or a table of them.
         """
         self._update_records(columns, row_of)
@@ -296,9 +296,9 @@ class MultiTensorTable:
         random: Tensor | None = None,
         **constants: Any,
     ) -> None:
-        """Launch `kernel` once, one program a chunk; the tensors are read on the device."""
+        """Launch `kernel` once, one program a chunk. The tensors are read on the device."""
         if is_being_captured(self.device):
-            # Later steps put other tables in their place; the graph reads these at every replay.
+            # Later steps put other tables in their place. The graph reads these at every replay.
             self._kept_for_graphs += [self._records, self._chunks, self._rows]
         self._launched = None
         programs = len(self._chunks)
@@ -324,7 +324,7 @@ class MultiTensorTable:
             self._launched = (self._records, self._chunks, self._rows, self.vector_only)
 
     def launch_again(self) -> bool:
-        """Launch as the last time, if only what the tables hold has changed since; say whether that was done."""
+        """Launch as the last time, if only what the tables hold has changed since. Return whether that was done."""
         if self._launched is None:
             return False
         records, chunks, rows, vector_only = self._launched
@@ -341,7 +341,7 @@ class MultiTensorTable:
         return self._launch.can_repeat()
 
     def _update_records(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int]) -> None:
-        """Write what changed of the addresses, sizes and rows into the records; list the chunks if a size did."""
+        """Write what changed of the addresses, sizes and rows into the records. List the chunks if a size did."""
         streams = list(_STREAM_PLACES[: len(columns)])
         fields = {
             place: list(map(Tensor.data_ptr, column)) for place, column in zip(streams, columns, strict=True)
@@ -373,7 +373,7 @@ class MultiTensorTable:
         self._fields = fields
 
     def update_rows(self, rows: Sequence[Any]) -> None:
-        """Bring the scalars alone in line with this step; those of a device never visit the host.
+        """Bring the scalars alone in line with this step. Those of a device never visit the host.
 
         Args:
             rows: as in `update`, and as many as then.
@@ -394,7 +394,7 @@ class MultiTensorTable:
         """Bring the scalars in line as `update_rows` does, where all are on the host.
 
         Args:
-            rows: of Python floats; the places behind them become 0.
+            rows: of Python floats. The places behind them become 0.
         """
         if rows == self._row_values:
             return
@@ -413,7 +413,7 @@ class MultiTensorTable:
         self._row_values = rows
 
     def _upload(self, table: Tensor) -> Tensor:
-        """Copy a table to the device without waiting; a captured copy reads its source again at every replay."""
+        """Copy a table to the device without waiting. A captured copy reads its source again at every replay."""
         if self.device.type != "cuda":
             return table.to(self.device)
         pinned = table.pin_memory()

@@ -2,7 +2,7 @@
 
 Each module is traced for itself, with its children as single nodes. A graph tells which activations are called as
 functions, and whether anything else reads the tensor that an in-place activation overwrites. Where the graph does not
-show that nobody does, the answer is that somebody may.
+rule that out, the answer is that something may.
 """
 
 from __future__ import annotations

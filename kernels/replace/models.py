@@ -26,7 +26,7 @@ from fusetune.kernels.replace.calls import (
 )
 from fusetune.kernels.replace.forward_graph import read
 
-# torch.nn class -> its name here; a function's parameters are attributes of the same names.
+# torch.nn class -> its name here. A function's parameters are attributes of the same names.
 _NAMES: dict[type[nn.Module], Callable[[Any], str]] = {
     nn.ReLU: lambda module: "relu",
     nn.LeakyReLU: lambda module: "leaky_relu",
@@ -53,8 +53,8 @@ def replace_activations(module: nn.Module, *, approximate: bool = False) -> list
 
     What the model computes stays the same, up to the rounding of an activation. Replaced are
 
-    - modules (`nn.GELU()`), by `Activation` with their parameters (`ELU(alpha=2)`);
-    - functions that a module holds as an attribute, as `TransformerEncoderLayer(activation="gelu")` does;
+    - modules (`nn.GELU()`), by `Activation` with their parameters (`ELU(alpha=2)`),
+    - functions that a module holds as an attribute, as `TransformerEncoderLayer(activation="gelu")` does,
     - calls of functions in a forward (`F.gelu(x)`, `torch.relu(x)`, `x.relu()`), those in its children included. Such
       a module becomes one of a subclass whose forward intercepts them, which costs 4 us a call of any torch function.
 
@@ -65,7 +65,8 @@ def replace_activations(module: nn.Module, *, approximate: bool = False) -> list
 
     - what overwrites a tensor that is used again, or may be,
     - a parameter that the kernels are not right for (`LeakyReLU(-0.1)`),
-    - an activation with hooks, what is scripted, quantized or compiled already, and `module` itself.
+    - an activation with hooks,
+    - modules that are scripted, quantized or compiled already, and `module` itself.
 
     Activations without a kernel (`ReLU6`) are not mentioned.
 
@@ -268,5 +269,5 @@ def _value_and_gradients(
 
 
 def _largest(tensor: torch.Tensor) -> float:
-    """The largest magnitude; NaN if there is one."""
+    """The largest magnitude, or NaN if there is one."""
     return float(tensor.abs().max())

@@ -1,8 +1,8 @@
 """Compile kernels for GPUs that are not there, and read what the machine code says about their speed.
 
 Triton carries every tool this takes: ptxas, nvdisasm and LLVM. Registers, spills, barriers and the width of each memory
-access decide whether a memory-bound kernel can reach the memory's bandwidth, so they are held to committed values
-by a test. `python -m fusetune.kernels.static` prints them for every shipped kernel.
+access decide whether a memory-bound kernel can reach the memory's bandwidth. A test holds them to committed
+values. `python -m fusetune.kernels.static` prints them for every shipped kernel.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Access:
         bits: width of each access, per thread.
         count: how many there are.
         line: `file:line` of the `tl.load` or `tl.store`, innermost for inlined functions.
-        stream: every element of a block is accessed; False for a scalar that the whole program shares.
+        stream: every element of a block is accessed, or False for a scalar that the whole program shares.
         on_path: they run on the vector path.
     """
 
@@ -75,7 +75,7 @@ class StaticReport:
         case: name of the case.
         target: e.g. `sm_90`.
         registers: per thread (VGPRs and AGPRs on AMD).
-        spills: loads and stores of local memory; spilled registers on AMD.
+        spills: loads and stores of local memory, or spilled registers on AMD.
         shared_bytes: shared memory of a program.
         barriers: barrier instructions.
         branches: branch instructions.
@@ -116,7 +116,7 @@ class StaticReport:
 
 
 def analyse(case: StaticCase, target: str) -> StaticReport:
-    """Compile `case` for `target` and read its machine code; no GPU is needed.
+    """Compile `case` for `target` and read its machine code. No GPU is needed.
 
     Args:
         case: what to compile.
@@ -159,7 +159,7 @@ def shipped_cases() -> list[StaticCase]:
 
 
 def to_table(reports: Sequence[StaticReport]) -> Table:
-    """Lay out reports, one a line; loads and stores are those of streams on the vector path, as count x bits."""
+    """Lay out reports, one a line. Loads and stores are those of streams on the vector path, as count x bits."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("case", no_wrap=True)
     table.add_column("target", no_wrap=True)
@@ -327,7 +327,7 @@ def _work_and_exit(work: Callable[[], object], file: IO[str]) -> NoReturn:
 
 
 def _wait(child: int) -> int | None:
-    """Return the status with which a child ended; None, and it is killed, where it took too long."""
+    """Return the status with which a child ended, or None where it took too long and was killed."""
     until = time.monotonic() + _LONGEST_S
     while time.monotonic() < until:
         done, ended = os.waitpid(child, os.WNOHANG)
@@ -376,7 +376,7 @@ def _accesses(
     path: tuple[Instruction, ...],
     is_stream: Callable[[Instruction], bool],
 ) -> tuple[Access, ...]:
-    """Group loads and stores by kind, width, source line and path; in the order of the first of each."""
+    """Group loads and stores by kind, width, source line and path, in the order of the first of each."""
     on_path = set(map(id, path))
     counts: dict[tuple[Any, int, str, bool, bool], int] = {}
     for i in instructions:

@@ -13,8 +13,8 @@ from fusetune.kernels.triton_inside import GPUTarget
 class _Limits:
     """What one streaming multiprocessor (compute unit on AMD) holds.
 
-    On NVIDIA the registers are those of the whole multiprocessor, handed out to warps in units of 256; on AMD they are
-    those of one lane of one of its four SIMDs, handed out in units of 8.
+    On NVIDIA the registers are those of the whole multiprocessor, allocated to warps in units of 256. On AMD they are
+    those of one lane of one of its four SIMDs, allocated in units of 8.
     """
 
     warps: int
@@ -23,7 +23,7 @@ class _Limits:
     shared_bytes: int
 
 
-# CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD CDNA3 and CDNA4 ISA guides.
+# CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". AMD CDNA3 and CDNA4 ISA guides.
 _LIMITS = {
     "sm_80": _Limits(64, 32, 65536, 164 << 10),
     "sm_86": _Limits(48, 16, 65536, 100 << 10),

@@ -1,7 +1,7 @@
 """Read a kernel's machine code: NVIDIA's SASS as `nvdisasm -c -g` prints it, AMD's assembly as LLVM does.
 
 Both become a tuple of `Instruction` and from there a control-flow graph. The *path* of some instructions is every
-basic block that holds one of them and every block that dominates or post-dominates one: what runs whenever they run.
+basic block that holds one of them, and every block that dominates or post-dominates one. It runs whenever they run.
 It leaves out the branches a kernel keeps for other cases, such as a scalar one for misaligned tensors. A loop's body
 counts once.
 """
@@ -50,9 +50,9 @@ class Instruction:
 
     Args:
         opcode: as the disassembler prints it, e.g. `LDG.E.128`.
-        kind: what it is to us; load and store are of global memory.
+        kind: what it does, where load and store are of global memory.
         bits: width of a load or store per thread, 0 for the rest.
-        source: (base name of the file, line) it was compiled from; for inlined functions the innermost.
+        source: (base name of the file, line) it was compiled from, the innermost for inlined functions.
         conditional: it may be skipped: predicated, or a conditional branch.
         labels: labels that stand before it.
         target: the label that a branch goes to.
@@ -87,7 +87,7 @@ def with_one_line_per_asm(ptx: str) -> str:
     """Give every line of a block of inline assembly the source line of its first.
 
     Triton writes masked loads and stores as such blocks. LLVM as of Triton 3.8 numbers their lines as if they stood
-    in the Python source one below the other, and machine code then names lines that have nothing to do with it.
+    in the Python source one below the other. Machine code then names unrelated lines.
 
     Example:
         >>> print(with_one_line_per_asm(
@@ -171,7 +171,7 @@ def _sass_instruction(found: re.Match[str], source: tuple[str, int], labels: tup
 
 
 def _without_padding(instructions: list[Instruction]) -> list[Instruction]:
-    """Drop what fills the last cache line: a branch to itself, then NOPs; nothing ever gets there."""
+    """Drop what fills the last cache line: a branch to itself, then NOPs. Nothing ever gets there."""
     end = len(instructions)
     while end and instructions[end - 1].opcode == "NOP":
         end -= 1
@@ -238,7 +238,7 @@ def _reversed(successors: list[list[int]]) -> list[list[int]]:
 
 
 def _dominators(successors: list[list[int]], entries: Iterable[int]) -> list[set[int]]:
-    """Return, for every block, those on all ways to it from the entries; a block that none reaches has only itself."""
+    """Return, for every block, those on all ways to it from the entries. A block that none reaches has only itself."""
     count = len(successors)
     predecessors = _reversed(successors)
     starts = set(entries)

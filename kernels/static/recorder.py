@@ -2,7 +2,7 @@
 
 Inside `record_launches` every launch is specialised and compiled as on the GPU it names, then written down instead of
 run. Tensors stay where they are and keep their values. It shows how many launches a step takes, on which grid, and
-whether a second step compiles anything again; what the kernels compute is for Triton's interpreter to show.
+whether a second step compiles anything again. Triton's interpreter shows what the kernels compute.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Launch:
         kernel: name of the `@triton.jit` function.
         grid: programs along x, y and z.
         num_warps, num_stages: of the launch config.
-        types: argument name -> Triton type, e.g. `*fp32`; constexpr for what was compiled in.
-        constants: name -> value of what was compiled in; that includes integers of value 1.
+        types: argument name -> Triton type, e.g. `*fp32`, or `constexpr` for what was compiled in.
+        constants: name -> value of what was compiled in, which includes integers of value 1.
         aligned: arguments that were compiled as multiples of 16 (for pointers: bytes).
     """
 
@@ -56,7 +56,7 @@ class Launch:
 
 @dataclass
 class Recording:
-    """What was launched and compiled, in order; a compilation is the name of a kernel, once per specialisation."""
+    """What was launched and compiled, in order. A compilation is the name of a kernel, once per specialisation."""
 
     launches: list[Launch] = field(default_factory=list)
     compilations: list[str] = field(default_factory=list)
@@ -94,7 +94,7 @@ def record_launches(target: str = "sm_90") -> Iterator[Recording]:
 
 
 class _StandInDriver:
-    """Answers what Triton's runtime asks a driver; hands out launchers that record."""
+    """Answers what Triton's runtime asks a driver, and returns launchers that record."""
 
     def __init__(self, target: GPUTarget, recording: Recording) -> None:
         self.target = target

@@ -13,13 +13,13 @@ def scalar_accesses(instructions: tuple[Instruction, ...], ttgir: str, ptx: str)
     """Return the ids of the loads and stores that access one scalar for the whole program.
 
     Their source lines tell them. ptxas gives a few of the instructions it moves the line of a neighbour, so its input
-    says how many there must be: a missing one is an access without a mask, narrower than the others of its line or,
-    if there is none such, than the kernel's widest.
+    says how many there must be. A missing one is an access without a mask, narrower than the others of its line.
+    Where there is none such, it is narrower than the kernel's widest.
 
     Args:
         instructions: the machine code.
         ttgir: Triton's last IR that tells scalars from blocks.
-        ptx: what ptxas compiled; empty for AMD.
+        ptx: what ptxas compiled, empty for AMD.
     """
     lines = _scalar_lines(ttgir)
     # Triton's scalars have at most 64 bits.

@@ -19,7 +19,7 @@ class SignSGD(Optimizer):
         super().__init__(params, {"lr": lr, "beta": beta})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:
         """Update every parameter."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -36,7 +36,7 @@ def by_function(parameters: list[Parameter], lr: float, momentum: float = 0.0) -
         {"params": [p for p in parameters if p.ndim > 1]},
         {"params": [p for p in parameters if p.ndim == 1], "lr": lr / 2},
     ]
-    return SGD(groups, lr=lr, momentum=momentum)
+    return SGD(groups, lr=lr, momentum=momentum)  # type: ignore[arg-type]
 
 
 def without_rate(params: list[Parameter], learning_rate: float = 0.1) -> Optimizer:

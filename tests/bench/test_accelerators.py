@@ -15,7 +15,7 @@ GIB = 2**30
 @pytest.mark.parametrize("name", ACCELERATORS)
 def test_what_a_card_has_is_a_little_less_than_it_is_sold_with(name: str) -> None:
     card = ACCELERATORS[name]
-    sold = int(re.search(r"(\d+) GB", card.title).group(1))  # type: ignore[union-attr]
+    sold = int(re.search(r"(\d+) GB", card.title).group(1))
     # Sold in units of 10^9 or 2^30 bytes; page tables and error correction take up to a tenth.
     assert 0.88 * sold <= card.capacity_bytes / GIB <= sold
     assert 0.94 * card.capacity_bytes < card.usable_bytes < card.capacity_bytes

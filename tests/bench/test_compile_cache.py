@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(trust, "_status", pretended)
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
     monkeypatch.setenv("TMPDIR", str(place))
-    monkeypatch.setattr(compile_cache.tempfile, "tempdir", None)
+    monkeypatch.setattr(compile_cache.tempfile, "tempdir", None)  # type: ignore[attr-defined]
     monkeypatch.setenv(VARIABLE, "")  # so that it is put back
     monkeypatch.setattr("fusetune.kernels.private_directory._temporary", {})
     return place

@@ -283,7 +283,7 @@ def test_what_the_hint_says_makes_labels_of_texts_fractions_and_numbers(names: n
         scope = {"np": np, **given}
         for line in (first, second, second.replace("y_train", "y_test")):
             exec(line, scope)
-        found = {name: scope[name] for name in given}
+        found = {name: scope[name] for name in given}  # type: ignore[misc]
     arrays = check_arrays("mine.npz", **my_arrays(**found))
     # The same samples share a class, in both parts.
     for mine, theirs in ((arrays.y_train, given["y_train"]), (arrays.y_test, given["y_test"])):

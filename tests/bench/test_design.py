@@ -226,7 +226,7 @@ def test_an_optimizer_of_ones_own_is_a_level_beside_named_ones_and_its_keys_are_
     assert lay_out(mixed).same == ["optimizer=adam,optimizer.gamma=2 = optimizer=adam,optimizer.gamma=1"]
     assert mixed.factors["optimizer"] == ["adam", "mine:Lion", own]
     nulls = [trial.spec.train.optimizer for trial in expand(mixed) if "null" in trial.id]
-    assert [dict(each)["beta"] for each in nulls] == [None, None]
+    assert [dict(each)["beta"] for each in nulls] == [None, None]  # type: ignore[arg-type]
     assert baseline(spec(train=train, factors={"optimizer.beta": [0.8, 0.9]})) == {"optimizer.beta": 0.8}
     ((path, text),) = check_factors(spec(train=train, factors={"weight_decay": [0.1, 0.2]}))
     assert path == ("factors", "weight_decay")

@@ -465,7 +465,7 @@ def test_the_server_is_left_alone_for_a_while_before_it_is_asked_in_vain_again(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(download_module.time, "sleep", waited.append)
+    monkeypatch.setattr(download_module.time, "sleep", waited.append)  # type: ignore[attr-defined]
     server.cut_after = 0
     with pytest.raises(DownloadError):
         fetch(server, tmp_path / "data.bin", pause_s=7.0)

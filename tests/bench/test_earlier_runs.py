@@ -36,7 +36,7 @@ def trained(size: int, seed: int = 0, steps: float | None = 100.0, **factors: An
         f"batch_size={size},{factors},seed={seed}",
         {"batch_size": size, **factors},
         seed,
-        status,
+        status,  # type: ignore[arg-type]
         values=values,
     )
 

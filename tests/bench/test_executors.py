@@ -639,7 +639,7 @@ def test_every_trial_runs_once_whatever_the_number_of_jobs() -> None:
         log: list[str] = []
         diary = Diary()
         trials = [str(number) for number in range(10)]
-        run_all(trials, lambda index, log=log: ScriptedExecutor(index, log), diary, jobs=jobs)
+        run_all(trials, lambda index, log=log: ScriptedExecutor(index, log), diary, jobs=jobs)  # type: ignore[misc]
         assert sorted(entry for entry in log if entry.startswith("run")) == sorted(f"run {t}" for t in trials)
         assert len([entry for entry in log if entry.startswith("close")]) == min(jobs, 10)
 

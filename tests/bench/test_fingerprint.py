@@ -104,7 +104,7 @@ def test_resuming_on_the_command_line_is_refused_too(spec: Path, capsys: pytest.
 
 
 def test_a_run_from_before_there_were_fingerprints_goes_on_with_a_note(spec: Path, tmp_path: Path) -> None:
-    path, said = begun(spec, fingerprint=None), []
+    path, said = begun(spec, fingerprint=None), []  # type: ignore[var-annotated]
     assert "fingerprint" not in RunDirectory.open(path).run
     with open_directory(plan_of(spec), tmp_path, path, said.append):
         pass

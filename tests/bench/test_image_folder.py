@@ -172,7 +172,7 @@ FOLDER_FAULTS: dict[str, tuple[Any, str]] = {
     "lone image": (
         lambda mine: (
             [(mine / f"a/{k}.png").unlink() for k in (1, 2)]
-            + [picture(mine / f"b/{k}.png") for k in range(9)]
+            + [picture(mine / f"b/{k}.png") for k in range(9)]  # type: ignore[func-returns-value]
         ),
         "",
     ),

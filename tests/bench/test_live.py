@@ -36,13 +36,14 @@ def frame(progress: Progress) -> str:
     """What the live display shows, as text."""
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(progress.frame())
-    return console.file.getvalue()
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_log_has_the_banner_a_line_per_start_and_end_and_the_time_left() -> None:
     clock = FakeClock()
     progress, out = log(clock)
-    progress.start(3, 0, ["cifar on a stand-in"])
+    progress.message("cifar on a stand-in")
+    progress.start(3, 0)
     progress.trial_started("a=1,seed=0", 1)
     clock.now += 20
     progress.trial_finished(finished("a=1,seed=0", time_to_target_s=12.5, best_val_accuracy=0.615), 1)
@@ -193,7 +194,8 @@ def test_a_terminal_keeps_finished_trials_as_lines_and_takes_the_display_away() 
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, color_system=None, legacy_windows=False)
     progress = Progress(console, clock=clock)
-    progress.start(2, 0, ["banner"])
+    progress.message("banner")
+    progress.start(2, 0)
     progress.trial_started("t1", 1)
     progress.trial_finished(finished("t1", "diverged", "loss was NaN at step 7"), 1)
     progress.message("a note")
@@ -246,7 +248,8 @@ def test_no_lock_is_held_while_printing() -> None:
     out = AskingFile()
     progress = Progress(Console(file=out, force_terminal=False, width=100), clock=clock)
     out.progress = progress
-    progress.start(2, 0, ["banner"])
+    progress.message("banner")
+    progress.start(2, 0)
     progress.trial_started("t", 1)
     clock.now += 60
     progress.trial_progress("t", {"epoch": 1, "epochs": 2})

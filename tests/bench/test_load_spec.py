@@ -297,7 +297,7 @@ def test_what_other_libraries_call_it_is_understood_and_answered(
 
 
 def test_every_name_of_the_table_of_aliases_is_one_of_ours() -> None:
-    ours = {name for section in (*SECTIONS.values(), Spec) for name in section.model_fields}
+    ours = {name for section in (*SECTIONS.values(), Spec) for name in section.model_fields}  # type: ignore[attr-defined]
     ours |= {
         *catalog.OPTIMIZERS,
         *catalog.MODELS,

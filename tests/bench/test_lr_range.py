@@ -96,7 +96,7 @@ def flat_record(factors: dict[str, Any]) -> Record:
     return Record("flat", factors, 0, "ok", reason, {"steps": 300.0}, {}, curve, {"warnings": []})
 
 
-FACTORS = {"batch_size": [16, 64, 256], "optimizer": ["adam", "momentum"]}
+FACTORS: dict[str, list[Any]] = {"batch_size": [16, 64, 256], "optimizer": ["adam", "momentum"]}
 
 
 def records() -> list[Record]:

@@ -276,7 +276,7 @@ def test_a_full_container_leaves_nothing() -> None:
 
 
 def test_a_platform_that_cannot_enforce_a_limit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(module.platform, "system", lambda: "Darwin")  # type: ignore[attr-defined]
     budget = MemoryBudget("cpu", 64 * MIB, "spec")
     assert not budget.enforced
     assert "not enforced on Darwin" in budget.note

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.workloads import optimizers
 from fusetune.bench.workloads.optimizers import build_optimizer, build_optimizer_from_factory
 
-CASES: list[tuple[str, dict[str, object], Callable[..., Optimizer], dict[str, object]]] = [
+CASES: list[tuple[str, dict[str, Any], Callable[..., Optimizer], dict[str, Any]]] = [
     ("sgd", {}, SGD, {}),
     ("sgd", {"weight_decay": 0.1, "foreach": True}, SGD, {"weight_decay": 0.1}),
     ("momentum", {}, SGD, {"momentum": 0.9}),
@@ -80,7 +81,7 @@ def take_five_steps(optimizer: Optimizer, parameters: list[torch.nn.Parameter]) 
 
 @pytest.mark.parametrize(("name", "options", "cls", "torchs"), CASES)
 def test_five_steps_are_those_of_torchs_class(
-    name: str, options: dict[str, object], cls: Callable[..., Optimizer], torchs: dict[str, object]
+    name: str, options: dict[str, Any], cls: Callable[..., Optimizer], torchs: dict[str, Any]
 ) -> None:
     ours, theirs = parameters_to_fit(), parameters_to_fit()
     take_five_steps(build_optimizer(name, ours, lr=0.07, **options), ours)
@@ -103,7 +104,7 @@ def test_every_option_of_the_catalog_is_passed_on(name: str) -> None:
     }
     for option in OPTIMIZERS[name].parameters:
         value = values.get(option, 0.125)
-        optimizer = build_optimizer(name, parameters_to_fit(), lr=0.1, **{option: value})
+        optimizer = build_optimizer(name, parameters_to_fit(), lr=0.1, **{option: value})  # type: ignore[arg-type]
         group = optimizer.param_groups[0]
         assert group[option] == (tuple(value) if isinstance(value, list) else value)
 
@@ -137,9 +138,7 @@ def test_none_stands_for_the_default() -> None:
         ("nesterov", {"momentum": 0.0}, r"torch refuses it; Nesterov momentum requires a momentum"),
     ],
 )
-def test_wrong_names_and_options_say_what_is_known(
-    name: str, options: dict[str, object], message: str
-) -> None:
+def test_wrong_names_and_options_say_what_is_known(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_optimizer(name, parameters_to_fit(), lr=0.1, **options)
 
@@ -166,7 +165,7 @@ def test_negative_learning_rate_is_refused() -> None:
     ids=["class", "function"],
 )
 def test_five_steps_of_a_factory_are_those_of_what_it_makes(
-    reference: str, options: dict[str, object], make: Callable[..., Optimizer]
+    reference: str, options: dict[str, Any], make: Callable[..., Optimizer]
 ) -> None:
     ours, theirs = parameters_to_fit(), parameters_to_fit()
     built = build_optimizer_from_factory(reference, "train.optimizer", iter(ours), lr=0.07, options=options)
@@ -199,7 +198,7 @@ def test_a_key_that_is_null_is_passed_on_as_none() -> None:
     ],
 )
 def test_a_factory_that_cannot_be_used_is_one_sentence(
-    name: str, options: dict[str, object], message: str
+    name: str, options: dict[str, Any], message: str
 ) -> None:
     module = "torch.optim" if name == "LBFGS" else "tests.bench.own_optimizers"
     with pytest.raises(InputError, match=message) as caught:

@@ -51,7 +51,7 @@ def run_json(factors: dict[str, list[Any]], **changes: Any) -> dict[str, Any]:
         "jobs": 1,
     }
     spec_changes = {key: changes.pop(key) for key in ("design", "seeds", "target") if key in changes}
-    run["spec"] |= spec_changes
+    run["spec"] |= spec_changes  # type: ignore[operator]
     return run | changes
 
 
@@ -72,7 +72,7 @@ def trial(factors: dict[str, Any], seed: int, steps: float, step_time: float, ac
         values |= {"steps_to_target": steps, "time_to_target_s": steps * step_time}
     status = "ok" if reached else "missed_target"
     reason = "" if reached else f"best val_accuracy {accuracy:.3f}"
-    return Record(f"{factors},seed={seed}", factors, seed, status, reason, values)
+    return Record(f"{factors},seed={seed}", factors, seed, status, reason, values)  # type: ignore[arg-type]
 
 
 def cells(factors: dict[str, list[Any]]) -> list[dict[str, Any]]:
@@ -91,13 +91,13 @@ def grid_records(factors: dict[str, list[Any]], seeds: int) -> list[Record]:
     return records
 
 
-FOUR = {
+FOUR: dict[str, list[Any]] = {
     "batch_size": [256, 64],
     "schedule": ["constant", "one-cycle"],
     "optimizer": ["momentum", "adam"],
     "activation": ["relu", "gelu"],
 }
-TWO = {"batch_size": [256, 64], "optimizer": ["momentum", "adam"]}
+TWO: dict[str, list[Any]] = {"batch_size": [256, 64], "optimizer": ["momentum", "adam"]}
 
 
 def full_grid() -> Summary:
@@ -203,7 +203,7 @@ def one_at_a_time() -> Summary:
             trial(others[1], seed, float("inf"), 0.010 * wobble, 0.55 + 0.001 * seed),
         ]
     factors = {"batch_size": [64], "schedule": ["warmup-stable-decay"]}
-    return summarize(run_json(factors, trials=9, baseline=start, design="one-at-a-time"), records)
+    return summarize(run_json(factors, trials=9, baseline=start, design="one-at-a-time"), records)  # type: ignore[arg-type]
 
 
 def never_reached() -> Summary:
@@ -266,7 +266,7 @@ CASES = [
 def test_a_command_has_no_space_after_the_backslash_that_ends_a_line() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=False, color_system=None)
     render_run(full_grid(), console)
-    lines = console.file.getvalue().splitlines()
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert any(line.endswith("\\") for line in lines)
     assert not any(re.search(r"\\ +$", line) for line in lines)
 
@@ -274,7 +274,7 @@ def test_a_command_has_no_space_after_the_backslash_that_ends_a_line() -> None:
 def printed(summary: Summary, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
     render_run(summary, console)
-    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -307,7 +307,7 @@ def test_colour_adds_nothing_but_colour() -> None:
         file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor", no_color=False
     )
     render_run(every_status(), coloured)
-    text = coloured.file.getvalue()
+    text = coloured.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b[" in text
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert [line.rstrip() for line in plain.splitlines()] == printed(every_status(), 100).splitlines()
@@ -316,7 +316,8 @@ def test_colour_adds_nothing_but_colour() -> None:
 def gain_lines(time_ratio: float) -> list[str]:
     """The bars of a gain that is half of fewer steps, half of faster steps."""
     root = math.sqrt(time_ratio)
-    grid = comparison._bars(*(Estimate(r, None, None, 2, 1.0) for r in (time_ratio, root, root)), 0.5)
+    estimates = [Estimate(value, None, None, 2, 1.0) for value in (time_ratio, root, root)]
+    grid = comparison._bars(estimates[0], estimates[1], estimates[2], 0.5)
     console = Console(width=100, no_color=True)
     with console.capture() as capture:
         console.print(grid)

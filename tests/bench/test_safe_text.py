@@ -31,11 +31,11 @@ from fusetune.bench.learning_rate.plot import draw_lr_range
 from fusetune.bench.learning_rate.study import study_learning_rates
 from fusetune.bench.report.live import Progress
 from fusetune.bench.results.directory import RunDirectory
-from fusetune.bench.results.pictures import Pictures
+from fusetune.bench.results.pictures import Pictures, picture_text
 from fusetune.bench.results.records import Record
 from fusetune.bench.search.for_optuna import draw_all
 from fusetune.bench.terminal.console import SafeConsole, say
-from fusetune.bench.terminal.text import one_line, picture_text, printable
+from fusetune.bench.terminal.text import one_line, printable
 from tests.bench import test_lr_range as lr_range_case
 from tests.bench import test_report as run_case
 from tests.bench import test_report_batch_size as batch_size_case
@@ -161,7 +161,9 @@ def test_progress_and_the_live_display_obey_nothing(terminal: bool) -> None:
     stream = io.StringIO()
     console = SafeConsole(file=stream, force_terminal=terminal, color_system=None, width=100)
     progress = Progress(console, clock=iter(float(number) * 20 for number in range(1000)).__next__)
-    progress.start(len(HOSTILE), 0, HOSTILE)
+    for text in HOSTILE:
+        progress.message(text)
+    progress.start(len(HOSTILE), 0)
     for index, text in enumerate(HOSTILE, start=1):
         progress.trial_started(text, index)
         progress.trial_progress(text, {"phase": text, "epoch": 1, "epochs": 2})
@@ -202,7 +204,7 @@ def hostile_training(results: Path) -> Path:
     """A run whose factors, reasons, classes, machine and findings are hostile."""
     factors = {f"model.{HOSTILE_NAME}": HOSTILE, "batch_size": [256, 64]}
     records = [
-        *run_case.grid_records(factors, 2),
+        *run_case.grid_records(factors, 2),  # type: ignore[arg-type]
         *(
             Record(f"{text},seed=2", {f"model.{HOSTILE_NAME}": text, "batch_size": 64}, 2, "failed", text)
             for text in HOSTILE
@@ -222,7 +224,7 @@ def hostile_training(results: Path) -> Path:
         "same": HOSTILE,
         "versions": {HOSTILE_NAME: HOSTILE_NAME},
     }
-    return written(results, run_case.run_json(factors, **changes), records)
+    return written(results, run_case.run_json(factors, **changes), records)  # type: ignore[arg-type]
 
 
 def hostile_range_test(results: Path) -> Path:

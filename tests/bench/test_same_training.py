@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fusetune.bench.errors import InputError
-from fusetune.bench.results.directory import RunDirectory, RunDirectoryError
+from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
 from fusetune.bench.run import plan as runner
 from fusetune.bench.run.plan import RunPlan, make_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Messages:
     def message(self, text: str) -> None:
         self.said.append(text)
 
-    def start(self, total: int, done: int, banner: Sequence[str] = ()) -> None: ...
+    def start(self, total: int, done: int) -> None: ...
     def trial_started(self, trial_id: str, index: int) -> None: ...
     def trial_progress(self, trial_id: str, update: dict[str, Any]) -> None: ...
     def trial_finished(self, record: Record, index: int) -> None: ...

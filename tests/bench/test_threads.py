@@ -75,13 +75,13 @@ def test_the_smallest_the_middle_and_the_largest_batch_stand_for_all() -> None:
 
 def test_one_number_is_chosen_for_all_configurations_and_a_step_that_fails_is_left_out() -> None:
     helps = Worker(lambda size, count: size / count)
-    assert measure_threads(trials([8, 64]), helps, 2, print)[:1] == (2,)  # type: ignore[arg-type]
+    assert measure_threads(trials([8, 64]), helps, 2, print)[:1] == (2,)
     assert helps.timed == [8, 64]
     hinders = Worker(lambda size, count: size * count)
-    assert measure_threads(trials([8]), hinders, 2, print)[:1] == (1,)  # type: ignore[arg-type]
+    assert measure_threads(trials([8]), hinders, 2, print)[:1] == (1,)
     broken = Worker(lambda size, count: size)
     broken.run = lambda trial, on_progress: Record("a", {}, 0, "out_of_memory")  # type: ignore[method-assign]
-    assert measure_threads(trials([8]), broken, 2, print) == (2, "no step could be timed", {})  # type: ignore[arg-type]
+    assert measure_threads(trials([8]), broken, 2, print) == (2, "no step could be timed", {})
 
 
 def test_the_choice_is_said_and_binds_workers_and_trials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ SILENT: dict[str, tuple[Callable[[], object], Callable[[], Any]]] = {
     "sys.path": (lambda: sys.path.insert(0, "/a/trials/own"), lambda: list(sys.path)),
     "recursion limit": (lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 77), sys.getrecursionlimit),
     "Python's random state": (random.random, random.getstate),
-    "numpy's random state": (np.random.random, lambda: np.random.get_state()[2]),
+    "numpy's random state": (np.random.random, lambda: np.random.get_state()[2]),  # type: ignore[index]
     "torch's random state": (lambda: torch.rand(1), lambda: torch.get_rng_state().tolist()),
 }
 

@@ -104,11 +104,11 @@ class _ForkedProcess(multiprocessing.context.ForkProcess):
         super().start()
 
     def _bootstrap(self, *arguments: Any, **named: Any) -> int:
-        given = {each.fileno() for each in self._args if hasattr(each, "fileno")}
+        given = {each.fileno() for each in self._args if hasattr(each, "fileno")}  # type: ignore[attr-defined]
         for number in self._open_before - given - {0, 1, 2}:
             with contextlib.suppress(OSError):
                 os.close(number)
-        return super()._bootstrap(*arguments, **named)
+        return super()._bootstrap(*arguments, **named)  # type: ignore[misc]
 
 
 def _fresh(
@@ -159,8 +159,8 @@ def _be_program(
     null = os.open(os.devnull, os.O_RDONLY)
     for number, source in enumerate((null, out, out)):
         os.dup2(source, number)
-    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, closefd=False)  # type: ignore[misc]
     sys.argv = ["bench", *arguments]
     if most is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))

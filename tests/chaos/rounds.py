@@ -282,7 +282,7 @@ class _Round:
         logs = {
             file: file.read_text(errors="replace") for file in self._place.glob("results/*/*/worker*.log")
         }
-        for where, text in {"the terminal": ended.text, **logs}.items():
+        for where, text in {"the terminal": ended.text, **logs}.items():  # type: ignore[misc]
             if any(shock in text for shock in SHOCKS):
                 raise WrongError(f"{where} shows what nobody can read:\n{text}")
         # A SIGTERM after the command's last line ends it as any program.

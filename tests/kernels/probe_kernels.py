@@ -1,7 +1,8 @@
 """Small kernels whose machine code is known, to test the tools that read it."""
 
-# Triton: constexprs in capitals.
+# Triton: constexprs in capitals, arguments without types.
 # ruff: noqa: N803
+# mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
 import triton

@@ -143,7 +143,7 @@ def test_registration_passes_pytorchs_own_checks(name: str) -> None:
 def test_backward_keeps_the_output_or_the_input_and_nothing_else(name: str) -> None:
     x = sample(4, 6)
     kept: list[torch.Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):  # type: ignore[func-returns-value]
         y = operator(x, name)
     from_output = name in {"relu", "leaky_relu", "sigmoid", "tanh"}
     assert [tensor.data_ptr() for tensor in kept] == [(y if from_output else x).data_ptr()]
@@ -226,13 +226,13 @@ PARAMETERS = [
 @pytest.mark.processor
 @pytest.mark.parametrize(("name", "parameters", "module"), PARAMETERS)
 def test_parameters_mean_what_they_do_in_pytorch(
-    name: str, parameters: dict[str, float], module: nn.Module
+    name: str, parameters: dict[str, Any], module: nn.Module
 ) -> None:
     x = sample(50, dtype=torch.float64)
     expected = module(x)
     (slope,) = torch.autograd.grad(expected.sum(), x)
     for function in (activation, operator, Activation(name, **parameters)):
-        given = {} if isinstance(function, nn.Module) else {"name": name, **parameters}
+        given: dict[str, Any] = {} if isinstance(function, nn.Module) else {"name": name, **parameters}
         y = function(x, **given)
         assert torch.equal(y, expected)
         torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], slope)
@@ -570,8 +570,8 @@ def test_gradients_without_memory_of_their_own_are_read() -> None:
     assert not dx.any()
     dy = TwoTensor(torch.ones(6), torch.full((6,), 2.0))
     (dx,) = torch.autograd.grad(activation(x, "tanh"), x, dy)
-    torch.testing.assert_close(dx.a, slope)
-    torch.testing.assert_close(dx.b, 2 * slope)
+    torch.testing.assert_close(dx.a, slope)  # type: ignore[attr-defined]
+    torch.testing.assert_close(dx.b, 2 * slope)  # type: ignore[attr-defined]
 
 
 def test_a_mode_around_backward_alone_sees_the_operator() -> None:

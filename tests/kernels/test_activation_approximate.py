@@ -145,7 +145,7 @@ def worst_ulp(name: str, dtype: torch.dtype, lowest: float = -math.inf) -> float
     with np.errstate(over="ignore"):
         y = truth(name, x)
         errors = [np.abs(VALUES[name](machine, x) - y) + 2 * ROUNDING * np.abs(y) for machine in MACHINES]
-    errors = np.where(np.abs(y) < SMALLEST * np.maximum(1, np.abs(x)), 0, errors)
+    errors = np.where(np.abs(y) < SMALLEST * np.maximum(1, np.abs(x)), 0, errors)  # type: ignore[assignment]
     return 0.5 + float(np.max(errors / last_place(y, dtype)))
 
 

@@ -35,7 +35,7 @@ def test_the_switch_is_just_below_what_32_bits_can_count() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_small_tensors_meet_no_call_and_no_branch(case: object) -> None:
-    report = analyse(case, "sm_90")
+    report = analyse(case, "sm_90")  # type: ignore[arg-type]
     assert (report.calls, report.branches) == (0, 0)
 
 
@@ -44,7 +44,7 @@ def test_large_tensors_are_addressed_in_64_bits(case: object) -> None:
     """The block's number is widened before it is multiplied by the block's size, and so is all that follows."""
     for types, wide in ((NARROW, False), (WIDE, True)):
         chosen = dataclasses.replace(case, constants={**case.constants, **types})  # type: ignore[attr-defined, type-var]
-        ttir = _compile(chosen, gpu_target("sm_90")).asm["ttir"].splitlines()
+        ttir = _compile(chosen, gpu_target("sm_90")).asm["ttir"].splitlines()  # type: ignore[arg-type]
         number = next(line.split()[0] for line in ttir if "tt.get_program_id x" in line)
         uses = [line for line in ttir if f"{number} " in line.partition("=")[2] or f"{number}," in line]
         assert uses

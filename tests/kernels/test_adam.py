@@ -65,7 +65,7 @@ def test_fp64_is_torchs_to_the_last_digits(fused_class: Any, torch_class: Any) -
 def test_scalars_are_worked_out_in_double() -> None:
     row = adam_row(1.0, 1e-3, betas=(0.9, 0.999))
     fp32_instead = float(1 - torch.tensor(0.999))
-    assert abs(row[5] - 0.001) < 1e-16
+    assert abs(row[5] - 0.001) < 1e-16  # type: ignore[operator]
     assert abs(fp32_instead - 0.001) > 1e-9
     assert row[6] == pytest.approx(1 / math.sqrt(0.001), rel=1e-13)
 
@@ -99,11 +99,11 @@ def test_steps_that_the_scaler_skips_are_not_counted() -> None:
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = FusedAdam([p], lr=0.5)
     p.grad = torch.full((3,), float("inf"))
-    optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(1.0)
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(1.0)  # type: ignore[attr-defined]
     optimizer.step()
     assert p.tolist() == [1.0] * 3
     assert optimizer.state[p]["step"].item() == 0.0
-    p.grad, optimizer.found_inf = torch.full((3,), 8.0), torch.tensor(0.0)
+    p.grad, optimizer.found_inf = torch.full((3,), 8.0), torch.tensor(0.0)  # type: ignore[attr-defined]
     optimizer.step()
     assert p.tolist() == pytest.approx([0.5] * 3)
     assert optimizer.state[p]["exp_avg"].tolist() == pytest.approx([0.2] * 3)

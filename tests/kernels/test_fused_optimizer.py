@@ -146,7 +146,7 @@ def test_any_layout_is_updated_right(fused_class: Any, torch_class: Any, options
     image = torch.randn(2, 3, 4, 5, generator=generator)
     values = [wide[:, ::2], wide.t(), image.to(memory_format=torch.channels_last), image]
     ours = [torch.nn.Parameter(value) for value in values]
-    ours[0] = wide.clone()[:, ::2].requires_grad_()
+    ours[0] = wide.clone()[:, ::2].requires_grad_()  # type: ignore[call-overload]
     theirs = copies(ours)
     optimizers = [fused_class(ours, **options), torch_class(theirs, **options)]
     for step in range(4):
@@ -446,7 +446,7 @@ class Idle(torch.optim.Optimizer):
     def __init__(self, params: Any, **_: Any) -> None:
         super().__init__(params, {})
 
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         pass
 
 

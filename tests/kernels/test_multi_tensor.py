@@ -89,7 +89,7 @@ def test_nothing_is_uploaded_when_nothing_moved(monkeypatch: pytest.MonkeyPatch)
     uploads: list[tuple[int, ...]] = []
     upload = table._upload
     monkeypatch.setattr(table, "_reads_host", False)  # as a GPU does not
-    monkeypatch.setattr(table, "_upload", lambda t: (uploads.append(tuple(t.shape)), upload(t))[1])
+    monkeypatch.setattr(table, "_upload", lambda t: (uploads.append(tuple(t.shape)), upload(t))[1])  # type: ignore[func-returns-value]
     table.update(tensors, [0, 0], [(1.0,)])
     assert uploads == [(2, 8), (3, 2), (1, 16)]
     uploads.clear()

@@ -60,7 +60,7 @@ def test_a_second_call_compiles_nothing() -> None:
 def test_losing_divisibility_by_16_compiles_again(second: dict[str, int], lost: set[str]) -> None:
     with record_launches() as recording:
         add(1024)
-        add(**second)
+        add(**second)  # type: ignore[arg-type]
     first, last = recording.launches
     assert first.aligned - last.aligned == lost
     assert len(recording.compilations) == 2

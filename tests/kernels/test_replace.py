@@ -104,7 +104,7 @@ def test_the_approximate_variant_is_handed_on() -> None:
     model = nn.Sequential(nn.GELU(), nn.Sequential(nn.Tanh()))
     replace_activations(model, approximate=True)
     assert model[0].approximate
-    assert model[1][0].approximate
+    assert model[1][0].approximate  # type: ignore[index]
 
 
 def test_verification_takes_the_parameters_it_is_given() -> None:
@@ -162,7 +162,7 @@ def test_what_torchs_activation_took_is_taken(values: list[Any]) -> None:
 def test_an_activation_that_holds_more_keeps_it() -> None:
     model = nn.Sequential(nn.ReLU(), nn.Tanh())
     model[0].register_buffer("calls", torch.zeros(()))
-    model[1].forward = lambda x: 2 * x  # type: ignore[method-assign]
+    model[1].forward = lambda x: 2 * x
     with pytest.warns(UserWarning, match="more than an activation.*more than an activation"):
         assert replace_activations(model) == []
     assert list(model.state_dict()) == ["0.calls"]
@@ -278,7 +278,7 @@ def test_a_leaky_relu_whose_result_is_overwritten_stays(overwrite: Callable[[tor
 def test_what_overwrites_a_tensor_that_an_attribute_or_a_hook_keeps_stays() -> None:
     class Keeping(Reused):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.use.kept = [h := self.linear(x)]
+            self.use.kept = [h := self.linear(x)]  # type: ignore[attr-defined]
             return self.act(h)
 
     seen: list[torch.Tensor] = []
@@ -291,7 +291,7 @@ def test_what_overwrites_a_tensor_that_an_attribute_or_a_hook_keeps_stays() -> N
     assert not hasattr(model[0].use, "kept")  # as before
     y = model(normal(2, 3))
     assert seen[0] is y or torch.equal(seen[0], y)
-    assert (model[0].use.kept[0] >= 0).all()
+    assert (model[0].use.kept[0] >= 0).all()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("use", [in_a_row, of_its_result], ids=lambda f: f.__name__)
@@ -356,7 +356,7 @@ class Calls(nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        self.calls += 1
+        self.calls += 1  # type: ignore[assignment, operator]
         h = F.gelu(self.linear(x), approximate="tanh") + torch.relu(x) * x.sigmoid()
         h = F.dropout(self.act(h), training=self.training) + F.softplus(h, 2.0) + F.elu(input=h, alpha=0.5)
         if mask is not None:
@@ -377,7 +377,7 @@ def test_functions_are_replaced_where_they_are_called_and_held() -> None:
         *(f"0.forward:{name}" for name in ("elu", "gelu_tanh", "relu", "sigmoid", "softplus")),
     ]
     assert torch.equal(torch.get_rng_state(), random)
-    assert int(model[0].calls) == 0
+    assert int(model[0].calls) == 0  # type: ignore[arg-type]
     assert isinstance(model[0], Calls)
     assert model[0].linear is model[1].linear
     assert_computes_the_same(model, before, normal(5, 4))
@@ -473,7 +473,7 @@ def test_what_is_quantized_or_compiled_stays_and_is_reported() -> None:
         (compiled_in_place, "compiled"),
     ):
         with pytest.warns(UserWarning, match=f"the whole model, because it is {reason}"):
-            assert replace_activations(each) == []
+            assert replace_activations(each) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -495,7 +495,7 @@ def test_verification_passes_what_is_right(name: str, dtype: torch.dtype) -> Non
 
 @pytest.mark.parametrize("wrong", [lambda y: y * 1.001, lambda y: y * float("nan")])
 def test_verification_stops_what_is_wrong(monkeypatch: pytest.MonkeyPatch, wrong: object) -> None:
-    right = subject.activation
+    right = subject.activation  # type: ignore[attr-defined]
     monkeypatch.setattr(subject, "activation", lambda *arguments, **named: wrong(right(*arguments, **named)))  # type: ignore[operator]
     with pytest.raises(RuntimeError, match=r"silu in torch\.float32 on cpu: the value is off by"):
         verify_activation("silu", torch.float32, torch.device("cpu"))

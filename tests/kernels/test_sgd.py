@@ -39,7 +39,7 @@ def test_stays_within_the_bound_of_torch_in_every_dtype(options: dict[str, Any],
 def test_fp64_is_torchs_to_the_last_digits() -> None:
     ours = parameters(torch.float64)
     theirs = copies(ours)
-    options = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+    options: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
     optimizers = [FusedSGD(ours, **options), torch.optim.SGD(theirs, **options)]
     for step in range(20):
         set_gradients(step, ours, theirs)
@@ -51,7 +51,7 @@ def test_fp64_is_torchs_to_the_last_digits() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_two_thousand_steps_with_weight_decay_stay_within_the_bound(dtype: torch.dtype) -> None:
-    options = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+    options: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
     assert_within_bound(FusedSGD, torch.optim.SGD, options, dtype, steps=2000)
 
 
@@ -68,7 +68,7 @@ def test_first_step_takes_the_gradient_whole_whatever_the_dampening() -> None:
 def test_a_parameter_whose_gradient_arrives_late_has_a_first_step_of_its_own() -> None:
     ours = parameters(torch.float32)
     theirs = copies(ours)
-    options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}
+    options: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}
     optimizers = [FusedSGD(ours, **options), torch.optim.SGD(theirs, **options)]
     for step in range(6):
         set_gradients(step, ours, theirs)
@@ -95,17 +95,17 @@ def test_skipped_first_step_leaves_the_next_one_the_first() -> None:
     p = torch.nn.Parameter(torch.zeros(3))
     optimizer = FusedSGD([p], lr=1.0, momentum=0.9, dampening=0.5)
     p.grad = torch.ones(3)
-    optimizer.grad_scale, optimizer.found_inf = torch.tensor(1.0), torch.tensor(1.0)
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(1.0), torch.tensor(1.0)  # type: ignore[attr-defined]
     optimizer.step()
     assert p.tolist() == [0.0] * 3
-    optimizer.found_inf = torch.tensor(0.0)
+    optimizer.found_inf = torch.tensor(0.0)  # type: ignore[attr-defined]
     optimizer.step()
     assert p.tolist() == [-1.0] * 3
 
 
 def test_infinite_momentum_makes_no_nan_that_torch_does_not_make() -> None:
     p, g, b = torch.zeros(2), torch.ones(2), torch.tensor([float("inf"), 1.0])
-    sgd_reference_((p, g, b), sgd_row(0.5, momentum=0.5))
+    sgd_reference_((p, g, b), sgd_row(0.5, momentum=0.5))  # type: ignore[arg-type]
     assert p.tolist() == [-float("inf"), -0.75]
 
 

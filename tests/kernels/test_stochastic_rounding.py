@@ -88,7 +88,7 @@ def half_way(optimizer_options: Any = None) -> tuple[list[Tensor], Any]:
     params = [torch.nn.Parameter(torch.ones(2048, dtype=torch.bfloat16)) for _ in range(2)]
     for p in params:
         p.grad = torch.full_like(p, -(2.0**-8))
-    return params, stochastic(FusedSGD, params, lr=1.0, **(optimizer_options or {}))
+    return params, stochastic(FusedSGD, params, lr=1.0, **(optimizer_options or {}))  # type: ignore[return-value]
 
 
 def test_steps_parameters_and_seeds_have_bits_of_their_own() -> None:

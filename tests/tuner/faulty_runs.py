@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -206,7 +207,7 @@ class Calling(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layer for layer in chain if not isinstance(layer, activation))
         self.called_after = {
-            len([layer for layer in chain[:place] if not isinstance(layer, activation)])
+            len([layer for layer in chain[:place] if not isinstance(layer, activation)])  # type: ignore[attr-defined]
             for place, layer in enumerate(chain)
             if isinstance(layer, activation)
         }
@@ -328,7 +329,7 @@ def good_lr(case: Case) -> float:
     return lr * (case.batch_size / 32) ** 0.5
 
 
-def _draw(kind: str, seed: int, rng: np.random.Generator, **fixed: object) -> Case:
+def _draw(kind: str, seed: int, rng: np.random.Generator, **fixed: Any) -> Case:
     """Draw an ordinary, sound case; `fixed` overrides."""
     pick = lambda *items: items[rng.integers(len(items))]  # noqa: E731
     data = str(fixed.get("data") or pick("digits", "digits", "spirals", "mixture", "checkers", "noisy"))

@@ -127,7 +127,7 @@ def shares(count: int, **changes: float) -> list[float]:
             draw.uniform(1.0, 1.7),
             seed=seed,
             killed=draw.random() < 0.5,
-            **changes,
+            **changes,  # type: ignore[arg-type]
         )
         found.append((machine.search().batch_size or 0) / machine.largest)
     return found

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from fusetune.tuner.training.outcome import (
 )
 
 
-def _curve(accuracies: list[float | None], losses: list[float | None] | None = None) -> list[dict]:
+def _curve(accuracies: list[float | None], losses: list[float | None] | None = None) -> list[dict[str, Any]]:
     """Build a curve of 10 steps an epoch; the n-th epoch takes n tenths of a second."""
     losses = losses or [1.0] * len(accuracies)
     return [
@@ -50,7 +51,7 @@ def _training(accuracies: list[float | None], **facts: object) -> Training:
 
 def test_first_crossing_is_the_first_epoch_at_which_the_target_holds_even_if_lost_again() -> None:
     crossing = Target("val_accuracy", at_least=0.9).first_crossing(_curve([0.5, 0.9, 0.8, 0.95]))
-    assert crossing == Crossing(epoch=2, steps=20, samples=1280, time_s=pytest.approx(0.3))
+    assert crossing == Crossing(epoch=2, steps=20, samples=1280, time_s=pytest.approx(0.3))  # type: ignore[arg-type]
 
 
 def test_a_loss_crosses_downwards_and_unknown_values_never_cross() -> None:

@@ -39,5 +39,5 @@ def test_integers_and_what_is_no_tensor_have_nothing_to_look_for() -> None:
 def test_buffers_of_a_model_are_looked_at_too() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert tensor_not_finite(model) is None
-    model[1].running_var[1] = math.inf
+    model[1].running_var[1] = math.inf  # type: ignore[operator]
     assert tensor_not_finite(model) == "1.running_var"

@@ -137,7 +137,7 @@ def test_layers_are_looked_at_with_the_data_as_they_are(batch_size: int) -> None
     snapshots = []
     for model, loss in zip(twins(), (wild_loss, functional.cross_entropy), strict=True):
         batches = Batches(*samples(), batch_size)
-        look = LayerStatistics(model, batches, loss_fn=loss, precision="fp32")
+        look = LayerStatistics(model, batches, loss_fn=loss, precision="fp32")  # type: ignore[arg-type]
         snapshots.append([look.snapshot(epoch) for epoch in range(2)])
     assert snapshots[0] == snapshots[1]
     held = torch.cat([x for x, _ in Batches(*samples(), batch_size).epoch(0)])[: snapshots[0][0]["samples"]]

@@ -68,7 +68,7 @@ def _probes(model: nn.Module, x: Tensor | None = None) -> dict[str, dict[str, fl
         model(_inputs() if x is None else x)
     return {
         f"{name}#{call}" if call else name: {
-            "kind": probe.kind,
+            "kind": probe.kind,  # type: ignore[dict-item]
             **{number: value.item() for number, value in probe.numbers().items()},
         }
         for (name, call), probe in watch.probes.items()

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from fusetune.tuner.diagnosis import layer_probes
-from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics, Snapshot
-from fusetune.tuner.training import Plan, train
+from fusetune.tuner.diagnosis.layer_statistics import LayerStatistics
+from fusetune.tuner.training import Plan, Snapshot, train
 from fusetune.tuner.training.batches import Augment, Batches
 from fusetune.tuner.training.outcome import Training
 
@@ -56,8 +56,8 @@ def test_numbers_of_layers_are_those_of_a_forward_pass_by_hand() -> None:
     assert snapshot["input_std"] == pytest.approx(x.std().item(), rel=1e-5)
     assert layers["0"]["std"] == pytest.approx(hidden.std().item(), rel=1e-5)
     assert layers["0"]["sample_std"] == pytest.approx(hidden.std(0).mean().item(), rel=1e-5)
-    assert layers["0"]["weight_norm"] == pytest.approx(model[0].weight.norm().item(), rel=1e-6)
-    assert layers["0"]["grad_norm"] == pytest.approx(model[0].weight.grad.norm().item(), rel=1e-6)
+    assert layers["0"]["weight_norm"] == pytest.approx(model[0].weight.norm().item(), rel=1e-6)  # type: ignore[operator]
+    assert layers["0"]["grad_norm"] == pytest.approx(model[0].weight.grad.norm().item(), rel=1e-6)  # type: ignore[operator]
     assert layers["1"]["saturated_share"] == pytest.approx((squashed.abs() > 0.95).float().mean().item())
     assert list(layers) == ["0", "1", "2"]
 
@@ -66,14 +66,14 @@ def test_dead_units_of_a_layer_and_dead_channels_of_a_convolution_are_counted() 
     torch.manual_seed(0)
     mlp = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     with torch.no_grad():
-        mlp[0].bias[:2] = -100.0
-        mlp[0].bias[2:] = 10.0
+        mlp[0].bias[:2] = -100.0  # type: ignore[operator]
+        mlp[0].bias[2:] = 10.0  # type: ignore[operator]
     assert _layers(_look(mlp).snapshot(0))["1"]["dead_share"] == pytest.approx(2 / 8)
     assert _layers(_look(mlp).snapshot(0))["1"]["zero_share"] == pytest.approx(2 / 8)
 
     cnn = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
     with torch.no_grad():
-        cnn[0].bias[0] = -100.0
+        cnn[0].bias[0] = -100.0  # type: ignore[operator]
     images = Batches(torch.randn(64, 1, 8, 8), torch.arange(64) % 2, 64)
     assert _layers(_look(cnn, images).snapshot(0))["1"]["dead_share"] == pytest.approx(1 / 4)
 
@@ -83,7 +83,7 @@ def test_a_unit_that_lives_on_one_sample_of_one_chunk_is_not_dead() -> None:
     x[41] = 1.0
     batches = Batches(x, torch.arange(64) % 2, 4)
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 2))
-    nn.init.ones_(model[0].weight)
+    nn.init.ones_(model[0].weight)  # type: ignore[arg-type]
     layer = _layers(_look(model, batches).snapshot(0))["1"]
     assert (layer["dead_share"], layer["zero_share"]) == (0.0, pytest.approx(63 / 64))
 
@@ -91,8 +91,8 @@ def test_a_unit_that_lives_on_one_sample_of_one_chunk_is_not_dead() -> None:
 def test_sigmoid_is_saturated_where_its_slope_is_below_a_tenth_of_its_largest() -> None:
     x = torch.linspace(-6, 6, 64).reshape(64, 1)
     model = nn.Sequential(nn.Linear(1, 1), nn.Sigmoid(), nn.Linear(1, 2))
-    nn.init.ones_(model[0].weight)
-    nn.init.zeros_(model[0].bias)
+    nn.init.ones_(model[0].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(model[0].bias)  # type: ignore[arg-type]
     slope = torch.sigmoid(x) * (1 - torch.sigmoid(x)) / 0.25
     share = _layers(_look(model, Batches(x, torch.arange(64) % 2, 64)).snapshot(0))["1"]["saturated_share"]
     assert share == pytest.approx((slope < 0.1).float().mean().item())
@@ -103,7 +103,7 @@ def test_movement_is_measured_from_the_weights_at_the_start() -> None:
     look = _look(model)
     assert _layers(look.snapshot(0))["0"]["moved"] == 0
     with torch.no_grad():
-        model[0].weight.mul_(1.5)
+        model[0].weight.mul_(1.5)  # type: ignore[operator]
     assert _layers(look.snapshot(1))["0"]["moved"] == pytest.approx(0.5, rel=1e-6)
 
 
@@ -139,7 +139,7 @@ def test_gradient_noise_of_single_samples_is_the_covariance_of_their_gradients()
 def test_a_snapshot_is_json_and_what_is_not_finite_is_null() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
     with torch.no_grad():
-        model[0].weight[0, 0] = math.nan
+        model[0].weight[0, 0] = math.nan  # type: ignore[operator]
     snapshot = _look(model).snapshot(0)
     assert json.loads(json.dumps(snapshot, allow_nan=False)) == snapshot
     assert snapshot["loss"] is None
@@ -300,7 +300,7 @@ def test_the_untrained_models_gradients_are_those_of_the_first_batch() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     x, y = next(_batches(32).epoch(0))
-    expected = torch.autograd.grad(functional.cross_entropy(model(x), y), model[0].weight)[0].norm().item()
+    expected = torch.autograd.grad(functional.cross_entropy(model(x), y), model[0].weight)[0].norm().item()  # type: ignore[arg-type]
     training = train(
         model,
         lambda parameters: torch.optim.SGD(parameters, lr=0.1),

@@ -233,7 +233,7 @@ def test_one_bad_sample_is_named_by_its_index_and_no_rate_is_blamed() -> None:
     with pytest.raises(ValueError, match=r"training data: sample 13 "):
         confirm(model, sgd, cross_entropy, _resident(_pairs(broken=1)), _pairs(), Candidates([0.1]), steps=4)
     # Other sources are looked at where the loss shows it: shuffled or not, the batch is named by its place.
-    for pairs in (_pairs(broken=1), DataLoader(_pairs(broken=1), batch_size=None)):
+    for pairs in (_pairs(broken=1), DataLoader(_pairs(broken=1), batch_size=None)):  # type: ignore[arg-type, var-annotated]
         with pytest.raises(ValueError, match=r"batches: batch 1: sample 5 "):
             lr_range_test(model, sgd, cross_entropy, pairs)
     with pytest.raises(ValueError, match=r"validation: batch 2: sample 5 "):
@@ -244,7 +244,7 @@ def test_one_bad_sample_is_named_by_its_index_and_no_rate_is_blamed() -> None:
 def test_weights_that_are_not_finite_are_named_and_no_rate_is_blamed() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     with torch.no_grad():
-        model[1].weight[0, 0] = math.nan
+        model[1].weight[0, 0] = math.nan  # type: ignore[operator]
     found = lr_range_test(model, sgd, cross_entropy, _pairs())
     assert found.suggestion is found.divergence_lr is None
     assert "1.weight is not finite" in found.reason
@@ -298,7 +298,7 @@ def test_each_parameter_group_is_swept_alone(batches: list[tuple[Tensor, Tensor]
     def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         weights = [p for p in parameters if p.ndim > 1]
         biases = [p for p in parameters if p.ndim == 1]
-        return torch.optim.SGD([{"params": weights}, {"params": biases, "lr": 2 * lr}], lr=lr, momentum=0.9)
+        return torch.optim.SGD([{"params": weights}, {"params": biases, "lr": 2 * lr}], lr=lr, momentum=0.9)  # type: ignore[arg-type]
 
     found = lr_range_test(mlp(), make, cross_entropy, batches, per_group=True, repeats=2)
     weights, biases = found.groups
@@ -317,7 +317,7 @@ def test_groups_keep_the_ratio_of_their_rates(batches: list[tuple[Tensor, Tensor
             return super().step(closure)
 
     def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        return Watched([{"params": parameters[:1]}, {"params": parameters[1:], "lr": 3 * lr}], lr=lr)
+        return Watched([{"params": parameters[:1]}, {"params": parameters[1:], "lr": 3 * lr}], lr=lr)  # type: ignore[arg-type]
 
     found = lr_range_test(mlp(), make, cross_entropy, batches, repeats=1, lr_max=0.1, steps=20)
     assert [first for first, _ in seen] == pytest.approx(list(found.sweeps[0].lrs))
@@ -472,7 +472,7 @@ class Noisy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        self.seen = self.seen + 1
+        self.seen = self.seen + 1  # type: ignore[has-type]
         return self.head(self.body(x))
 
 
@@ -506,7 +506,7 @@ def state_of(model: Noisy, stream: Stream) -> list[Any]:
         [module.training for module in model.modules()],
         model.calls,
         torch.get_rng_state(),
-        np.random.get_state()[1].tolist(),
+        np.random.get_state()[1].tolist(),  # type: ignore[index]
         random.getstate(),
         stream.passes,
         list(stream.log),
@@ -648,7 +648,7 @@ LINEAR: dict[str, Any] = {
             "parameter group 0 is 0.1 for 1e-07 and 0.1 for 2e-07: it does not follow",
         ),
         (
-            {"make_optimizer": lambda p, lr: sgd([{"params": p[:1]}, {"params": p[1:], "lr": 1}], lr)},
+            {"make_optimizer": lambda p, lr: sgd([{"params": p[:1]}, {"params": p[1:], "lr": 1}], lr)},  # type: ignore[list-item]
             ValueError,
             "parameter group 1 is 1 for",
         ),
@@ -681,7 +681,7 @@ def test_batches_that_can_be_iterated_once_are_not_consumed() -> None:
 
 def test_groups_with_a_rate_of_zero_are_held_still(batches: list[tuple[Tensor, Tensor]]) -> None:
     def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        return torch.optim.SGD([{"params": parameters[:2], "lr": 0.0}, {"params": parameters[2:]}], lr=lr)
+        return torch.optim.SGD([{"params": parameters[:2], "lr": 0.0}, {"params": parameters[2:]}], lr=lr)  # type: ignore[arg-type]
 
     assert lr_range_test(mlp(), make, cross_entropy, batches).suggestion is not None
 

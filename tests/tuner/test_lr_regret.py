@@ -267,7 +267,7 @@ def judge(workload: Workload) -> Outcome:
     by_lr = {lr: [train(workload, lr, seed).accuracy for seed in GRID_SEEDS] for lr in GRID}
     best_lr = max(GRID, key=lambda lr: statistics.mean(by_lr[lr]))
     data = batches(workload)
-    found, by_rule = [], {name: [] for name in ("suggestion", "confirmed", "minimum / 10", "valley")}
+    found, by_rule = [], {name: [] for name in ("suggestion", "confirmed", "minimum / 10", "valley")}  # type: ignore[var-annotated]
     for seed in SEEDS:
         model = seeded_model(workload, seed)
         range_test = lr_range_test(model, workload.make_optimizer, cross_entropy, data, seed=seed)

@@ -167,7 +167,7 @@ def test_peak_is_never_negative() -> None:
 def test_a_kernel_that_does_not_forget_is_told_apart(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    monkeypatch.setattr(measure, "_CLEAR_REFS", measure.Path("/nonexistent/clear_refs"))
+    monkeypatch.setattr(measure, "_CLEAR_REFS", measure.Path("/nonexistent/clear_refs"))  # type: ignore[attr-defined]
     memory = PeakMemory()
     assert not memory.resets
     assert memory.peak_bytes() >= 0
@@ -175,7 +175,7 @@ def test_a_kernel_that_does_not_forget_is_told_apart(
 
 def test_without_proc_the_peak_of_the_whole_process_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     now = resident_bytes()
-    monkeypatch.setattr(measure, "_STATUS", measure.Path("/nonexistent/status"))
+    monkeypatch.setattr(measure, "_STATUS", measure.Path("/nonexistent/status"))  # type: ignore[attr-defined]
     assert resident_bytes() >= 0.9 * now
 
 
@@ -227,7 +227,7 @@ def peak_where_nothing_can_be_reserved() -> None:
     map_and_free(512)
     before = measure._status_bytes("VmSize") + 2**34
     resource.setrlimit(resource.RLIMIT_AS, (before, resource.RLIM_INFINITY))
-    measure.mmap.mmap = refuse  # type: ignore[assignment, misc]
+    measure.mmap.mmap = refuse  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="Cannot allocate"), address_space_peak():
         pass
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == before

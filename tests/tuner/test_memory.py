@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fusetune.tuner.memory.predict import StepMemory, predict_peak, trace_memory
+from fusetune.tuner.memory.lines import StepMemory
+from fusetune.tuner.memory.predict import predict_peak, trace_memory
 from fusetune.tuner.memory.trace import StepWork, trace_step
 
 CPU = torch.device("cpu")
@@ -371,7 +372,7 @@ def test_the_allocator_reserves_at_least_what_is_handed_out() -> None:
         assert memory.at(batch_size).peak_bytes <= found.allocated_bytes <= found.reserved_bytes
     large = memory.reserved(3000)
     assert large is not None
-    assert not memory.reserved(3000, large.allocated_bytes // 2).fits  # type: ignore[union-attr]
+    assert not memory.reserved(3000, large.allocated_bytes // 2).fits
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_everything_is_as_before(fails: bool) -> None:
         torch.get_rng_state(),
         loader.generator.get_state(),
         random.getstate(),
-        np.random.get_state()[1],
+        np.random.get_state()[1],  # type: ignore[index]
     )
     if fails:
         with pytest.raises(RuntimeError, match="somebody's own"):
@@ -245,7 +245,7 @@ def test_everything_is_as_before(fails: bool) -> None:
     assert torch.equal(before[0], torch.get_rng_state())
     assert torch.equal(before[1], loader.generator.get_state())
     assert before[2] == random.getstate()
-    assert np.array_equal(before[3], np.random.get_state()[1])
+    assert np.array_equal(before[3], np.random.get_state()[1])  # type: ignore[index]
     assert modes == [module.training for module in model.modules()]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, state[name]), name

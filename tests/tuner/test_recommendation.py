@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from fusetune.tuner.batch_size.recommendation import Accumulation, recommend
 from fusetune.tuner.batch_size.throughput_curve import Throughput, smoothed_step_times, throughput
 
 
-def points(rates: dict[int, float]) -> list[Throughput]:
+def points(rates: Mapping[int, float]) -> list[Throughput]:
     return [throughput(size, [size / rate] * 6) for size, rate in rates.items()]
 
 

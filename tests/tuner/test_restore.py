@@ -33,7 +33,7 @@ class Changing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "grown buffer":
-            self.cache = torch.cat([self.cache, torch.ones(1)])
+            self.cache = torch.cat([self.cache, torch.ones(1)])  # type: ignore[has-type]
         if self.kind == "filled buffer":
             self.cache = torch.ones(2)
         if self.kind == "new parameter" and self.is_first:
@@ -41,7 +41,7 @@ class Changing(nn.Module):
             self.register_buffer("further", torch.ones(1))
             self.add_module("norm", nn.LayerNorm(8))
         if self.kind == "new parameter":
-            x = self.norm(x) * self.further
+            x = self.norm(x) * self.further  # type: ignore[operator]
         if self.kind == "frozen":
             self.layer.bias.requires_grad_(False)
             self.eval()
@@ -51,9 +51,9 @@ class Changing(nn.Module):
         self.known["nested"]["last"].append(len(self.history))
         self.known[str(len(self.history))] = x
         self.order += 1
-        self.draws[0].random()
-        self.draws[1].random()
-        torch.rand(1, generator=self.draws[2])
+        self.draws[0].random()  # type: ignore[attr-defined]
+        self.draws[1].random()  # type: ignore[attr-defined]
+        torch.rand(1, generator=self.draws[2])  # type: ignore[call-overload]
         return self.layer(x)
 
 
@@ -69,9 +69,9 @@ def state_of(model: Changing) -> list[Any]:
         sorted(model.known["nested"]["seen"]),
         list(model.known["nested"]["last"]),
         model.order.tolist(),
-        model.draws[0].getstate(),
-        model.draws[1].bit_generator.state,
-        model.draws[2].get_state(),
+        model.draws[0].getstate(),  # type: ignore[attr-defined]
+        model.draws[1].bit_generator.state,  # type: ignore[attr-defined]
+        model.draws[2].get_state(),  # type: ignore[attr-defined]
         model.is_first,
     ]
 
@@ -103,8 +103,8 @@ def test_each_sweep_begins_with_the_same_model() -> None:
             self.register_buffer("cache", torch.zeros(1))
 
         def forward(self, x: Tensor) -> Tensor:
-            lengths.append(len(self.cache))
-            self.cache = torch.cat([self.cache, torch.ones(1)])
+            lengths.append(len(self.cache))  # type: ignore[has-type]
+            self.cache = torch.cat([self.cache, torch.ones(1)])  # type: ignore[has-type]
             return self.layer(x)
 
     data = [(torch.randn(16, 8), torch.randint(0, 3, (16,)))]
@@ -139,7 +139,7 @@ class Source:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.passes += 1
         self.list_of_generators[0].random()
-        self.dict_of_generators["numpy"].random()  # type: ignore[union-attr]
+        self.dict_of_generators["numpy"].random()  # type: ignore[attr-defined]
         self.dict_of_generators["more"]["old"].rand()  # type: ignore[index]
         torch.rand(1, generator=self.tuple_of_generators[0])
         self.queue.rotate()
@@ -153,7 +153,7 @@ class Source:
         return [
             self.passes,
             self.list_of_generators[0].getstate(),
-            self.dict_of_generators["numpy"].bit_generator.state,  # type: ignore[union-attr]
+            self.dict_of_generators["numpy"].bit_generator.state,  # type: ignore[attr-defined]
             self.dict_of_generators["more"]["old"].get_state()[1].tolist(),  # type: ignore[index]
             self.tuple_of_generators[0].get_state(),
             list(self.queue),

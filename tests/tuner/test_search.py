@@ -250,7 +250,7 @@ def test_a_list_of_metrics_will_do() -> None:
 
 
 def test_a_search_that_ends_with_budget_left_says_why() -> None:
-    result = search({"lr": [0.1, 0.2]}, lambda config, seed: [0.1, 0.2], max_epochs=2, budget_epochs=100)
+    result = search({"lr": [0.1, 0.2]}, lambda config, seed: [0.1, 0.2], max_epochs=2, budget_epochs=100)  # type: ignore[arg-type, return-value]
     assert (result.log[-1].action, result.log[-1].trial) == ("end", None)
     assert "all 2 configurations" in result.log[-1].why
     assert str(result.log[-1]) == f"[4] end: {result.log[-1].why}"
@@ -546,7 +546,7 @@ def test_arguments_that_make_no_sense_are_refused_in_a_sentence(
 
 def test_the_seed_may_be_numpys() -> None:
     runs = [
-        search(SPACE, Trainings(), max_epochs=EPOCHS, budget_epochs=20, seed=seed, prior=None).log  # type: ignore[arg-type]
+        search(SPACE, Trainings(), max_epochs=EPOCHS, budget_epochs=20, seed=seed, prior=None).log
         for seed in (np.int64(3), 3)
     ]
     assert runs[0] == runs[1]

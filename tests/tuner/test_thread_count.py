@@ -28,7 +28,12 @@ class Machine:
         watch = Stopwatch(clock=lambda: self.now)
         counts = sorted(self.seconds)
         return time_thread_counts(
-            self.step, counts, stopwatch=watch, set_threads=self.set, round_s=0.5, **options
+            self.step,
+            counts,
+            stopwatch=watch,
+            set_threads=self.set,
+            round_s=0.5,
+            **options,  # type: ignore[arg-type]
         )
 
 

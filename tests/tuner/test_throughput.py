@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -147,7 +147,7 @@ def test_accumulated_steps_count_all_their_samples() -> None:
     assert throughput(32, [2.0] * 6, accumulation_steps=4).samples_per_s == 64
 
 
-def points(rates: dict[int, float], wobble: float = 0.0) -> list[Throughput]:
+def points(rates: Mapping[int, float], wobble: float = 0.0) -> list[Throughput]:
     """Twelve rounds a size; with `wobble`, each size has faster and slower rounds, not the same ones."""
     found = []
     for place, (size, rate) in enumerate(rates.items()):

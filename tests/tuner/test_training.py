@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -214,10 +215,10 @@ def test_a_loss_function_of_ones_own_trains_and_evaluates() -> None:
 
 def test_parameters_that_need_no_gradient_stay_as_they_are() -> None:
     model = _mlp()
-    model[0].weight.requires_grad_(False)
-    before = model[0].weight.clone()
+    model[0].weight.requires_grad_(False)  # type: ignore[index]
+    before = model[0].weight.clone()  # type: ignore[index]
     _train(model, make_optimizer=lambda _: _momentum(p for p in model.parameters() if p.requires_grad))
-    assert torch.equal(model[0].weight, before)
+    assert torch.equal(model[0].weight, before)  # type: ignore[index]
 
 
 # ---- burn-in
@@ -234,7 +235,7 @@ class Watching(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.passes = self.passes + 1
+            self.passes = self.passes + 1  # type: ignore[has-type]
             self.drawn.append(torch.rand(()).item())
         return self.model(x)
 
@@ -252,8 +253,8 @@ def test_burn_in_leaves_no_trace_in_buffers_random_state_or_optimizer() -> None:
     assert len(model.drawn) == training.steps + 1
     assert model.drawn[1] == model.drawn[0]
     assert model.passes == training.steps
-    assert model.model[1].num_batches_tracked == training.steps
-    assert [float(optimizer.state[model.model[0].weight]["step"]) for optimizer in made] == [
+    assert model.model[1].num_batches_tracked == training.steps  # type: ignore[index]
+    assert [float(optimizer.state[model.model[0].weight]["step"]) for optimizer in made] == [  # type: ignore[index]
         1,
         training.steps,
     ]
@@ -389,7 +390,7 @@ class _Scalars(TorchDispatchMode):
         super().__init__()
         self.syncs = syncs
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         if name.startswith("index") and any(
             isinstance(index, Tensor) and index.dtype == torch.bool for index in tree_leaves(args[1])
@@ -408,7 +409,7 @@ class _Copies(TorchFunctionMode):
         super().__init__()
         self.syncs = syncs
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.syncs.note(getattr(func, "__name__", ""), self.WAITING)
         return func(*args, **(kwargs or {}))
 
@@ -613,9 +614,16 @@ def test_momentum_cannot_be_cycled_where_there_is_none() -> None:
 
 @pytest.mark.parametrize(("metric", "mode"), [("val_loss", "min"), ("val_accuracy", "max")])
 def test_plateau_lowers_the_rate_as_torchs_own_class_does(metric: str, mode: str) -> None:
-    options = {"mode": mode, "factor": 0.3, "patience": 1, "threshold": 0.3, "cooldown": 1, "min_lr": 1e-4}
+    options: dict[str, Any] = {
+        "mode": mode,
+        "factor": 0.3,
+        "patience": 1,
+        "threshold": 0.3,
+        "cooldown": 1,
+        "min_lr": 1e-4,
+    }
     training = _train(_mlp(), plan=Plan(epochs=15, plateau=options, plateau_metric=metric))
-    optimizer = _momentum([torch.zeros(1, requires_grad=True)])
+    optimizer = _momentum([torch.zeros(1, requires_grad=True)])  # type: ignore[list-item]
     scheduler = ReduceLROnPlateau(optimizer, **options)
     expected = []
     for entry in training.curve:
@@ -685,7 +693,7 @@ def test_bf16_is_torchs_autocast() -> None:
 
 
 def test_compile_trains_through_torch_compile_and_evaluates_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, modes = FakeClock(), []
+    clock, modes = FakeClock(), []  # type: ignore[var-annotated]
 
     def fake_compile(model: nn.Module) -> Callable[[Tensor], Tensor]:
         def compiled(x: Tensor) -> Tensor:

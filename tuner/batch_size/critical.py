@@ -12,7 +12,7 @@ from fusetune.errors import InvalidValueError
 from fusetune.tuner.batch_size.noise_estimate import samples_text
 
 LEAST_SIZES = 3
-# The search goes this far beyond the batch sizes that were run; a limit out there cannot be told from none.
+# The search goes this far beyond the batch sizes that were run. A limit out there looks like none.
 _REACH = 1000.0
 _POINTS_A_DECADE = 400
 
@@ -22,12 +22,12 @@ class CriticalBatch:
     """The trade of steps against samples.
 
     Args:
-        value: E_min / S_min in samples; None where the runs cannot tell it.
-        low: lower end of its interval; 0 where there is none.
-        high: upper end; infinite where there is none.
+        value: E_min / S_min in samples. None where the runs do not determine it.
+        low: lower end of its interval. 0 where there is none.
+        high: upper end. Infinite where there is none.
         confidence: of the interval.
-        min_steps: S_min, steps with endless batches; None without a value.
-        min_samples: E_min, samples with batches of one; None without a value.
+        min_steps: S_min, steps with endless batches. None without a value.
+        min_samples: E_min, samples with batches of one. None without a value.
         reason: one sentence.
     """
 
@@ -48,7 +48,7 @@ def fit_critical_batch(
         (S / S_min - 1) (E / E_min - 1) = 1, with E = B S        the same as        S = S_min (1 + B_crit / B)
 
     by least squares of log S, so that all sizes count alike. The interval holds every B_crit that an F test does not
-    reject. Each batch size should have been run at a learning rate that suits it; else the fit sees the rate as well.
+    reject. Each batch size should have been run at a learning rate that suits it, or the fit sees the rate as well.
 
     Args:
         batch_sizes: samples in a step, one for each training.
@@ -109,7 +109,7 @@ def fit_critical_batch(
 
 
 class _Fit:
-    """log S = log S_min + log(1 + B_crit / B); for a given B_crit the best S_min is a mean."""
+    """log S = log S_min + log(1 + B_crit / B). For a given B_crit the best S_min is a mean."""
 
     def __init__(self, sizes: np.ndarray, log_steps: np.ndarray) -> None:
         self._sizes = sizes
@@ -143,7 +143,7 @@ def _grid(low: float, high: float) -> np.ndarray:
 
 
 def _unknown(low: float, high: float, largest: float) -> str:
-    """Say why the runs do not tell a critical batch size."""
+    """Return why the runs do not determine a critical batch size."""
     if low > 0:
         return (
             f"steps fall in proportion up to batch size {largest:g}; the critical batch size is at least "

@@ -25,9 +25,9 @@ MARGIN = 0.01
 # A size that is this close to what the line allows is not worth another run.
 CLOSE = 0.975
 # The step down from a size that failed, and after failures in a row. If the first step runs, it is within 5 % of the
-# largest, whatever that is; the others make sure that the runs do not end on a failure.
+# largest, whatever that is. The others make sure that the runs do not end on a failure.
 STEPS_DOWN = (0.955, 0.9, 0.75)
-# After one run the offset is still a guess; this much of it is believed.
+# After one run the offset is still a guess. This much of it is believed.
 BELIEVED_OFFSET = 0.75
 # By more than this above or below the line, a run asks for a curve: needs scatter by less.
 BENT = 0.05
@@ -59,19 +59,19 @@ class Overhead:
 
 
 # More than what was seen on CPUs (a median of 1.31 and up to 1.73, with some tens of MiB for libraries), so that the
-# first run fits; on CUDA the allocator's rounding and the matrix library's workspace.
+# first run fits. On CUDA the allocator's rounding and the matrix library's workspace.
 CPU_OVERHEAD = Overhead(24 * MIB, 1.75)
 CUDA_OVERHEAD = Overhead(64 * MIB, 1.2)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of running one batch size under the limit.
+    """The outcome of running one batch size under the limit.
 
     Args:
         batch_size: samples in a forward.
         fits: whether it ran in full: steps, optimizer and evaluation.
-        needed_bytes: the peak where it fits; else a lower bound of it, or None where nobody saw it.
+        needed_bytes: the peak where it fits, else a lower bound of it. None where it is not known.
         reason: why it does not fit.
         broken: whether it failed for another reason than memory, as far as anybody knows.
     """
@@ -88,13 +88,13 @@ class LargestBatch:
     """The answer and how it was found.
 
     Args:
-        batch_size: the largest that ran in full; None where none did.
+        batch_size: the largest that ran in full. None where none did.
         limit_bytes: the limit it ran under.
         bound: what keeps it from being larger: memory, or the number of samples that was given as `max_batch`.
         probes: the runs, in their order.
-        overhead: the line through the measured needs; as assumed where fewer than two runs fitted.
+        overhead: the line through the measured needs. As assumed where fewer than two runs fitted.
         estimate: the largest that this line allows, run or not.
-        smallest_failed: the smallest size that did not fit; None where all did.
+        smallest_failed: the smallest size that did not fit. None where all did.
         reason: one sentence.
     """
 
@@ -120,12 +120,12 @@ def largest_batch(
     """Find the largest batch that runs in full under a byte limit.
 
     The first run is of a size that fits even with the assumed overhead. Its need, taken as proportional to the
-    prediction, gives the second, which still errs on the small side; the line through both gives the third. After a
+    prediction, gives the second, which still errs on the small side. The line through both gives the third. After a
     failure the search goes on between the largest size that fitted and the smallest that did not, and below what the
     bytes of the failed run leave room for. After a run that broke, for a reason that is not known to be memory, one of
     a few samples shows whether anything runs. The search ends when another run could gain less than 2.5 %.
 
-    Sizes are whole below 1024 samples, multiples of 8 below 4096 and of 32 from there, which costs less than 1 %;
+    Sizes are whole below 1024 samples, multiples of 8 below 4096 and of 32 from there, which costs less than 1 %.
     `max_batch` itself is tried too.
 
     Args:
@@ -182,7 +182,7 @@ def on_grid(batch_size: int) -> int:
 
 
 def largest_predicted(need: Callable[[int], float], limit_bytes: float, max_batch: int = LARGEST) -> int:
-    """Return the largest batch size with need(size) <= limit, by bisection; 0 where even 1 needs more.
+    """Return the largest batch size with need(size) <= limit, by bisection. 0 where even 1 needs more.
 
     Args:
         need: batch size -> bytes, not decreasing.
@@ -221,7 +221,7 @@ def fit_overhead(
         one run:    offset = 3/4 of the assumed one, slope = (needed - offset) / predicted, and at least 1
                     (offset = 0 once a run has failed, which shows that the assumption was too kind)
         a parabola  through the smallest and the largest run, or the offset and the only one, and a failed run that
-                    wanted 5 % more than the line says; or through three runs of which the middle one is 5 % below it
+                    wanted 5 % more than the line says, or through three runs of which the middle one is 5 % below it
 
     Args:
         points: (predicted bytes, needed bytes) of each run that fitted.
@@ -244,7 +244,7 @@ def fit_overhead(
     exceeded = [bound for bound in bounds if bound[1] > (1 + BENT) * line.needed(bound[0])]
     curves = [_parabola(low, ordered[-1], bound) for bound in exceeded]
     if exceeded and low is not start:
-        # What the failed run wanted is a lower bound; three points that are no bounds may bend more.
+        # What the failed run wanted is a lower bound. Three points that are no bounds may bend more.
         curves.append(_parabola(start, low, ordered[-1]))
     curves += [
         _parabola(low, point, ordered[-1])
@@ -279,7 +279,7 @@ def _fit_line(points: Sequence[tuple[float, float]], assumed: Overhead, failures
 
 
 class _Search:
-    """What is known so far, and what to run next."""
+    """The state of a search: the runs so far, and the next size."""
 
     def __init__(
         self,
@@ -307,7 +307,7 @@ class _Search:
         return min((probe.batch_size for probe in self.probes if not probe.fits), default=None)
 
     def next_size(self) -> int | None:
-        """Return the size to run next; None when another run is not worth it."""
+        """Return the size to run next. None when another run is not worth it."""
         fitting, failed = self._fitting, self._smallest_failed
         if not fitting:
             return self._first() if failed is None else self._below(failed)
@@ -357,18 +357,18 @@ class _Search:
             return None
         if broken:
             return min(A_FEW, failed // 2)
-        # A line from nothing through what the failed run wanted; a curve that bends upwards stays below it.
+        # A line from nothing through what the failed run wanted. A curve that bends upwards stays below it.
         wanted_bytes = max(self._limit_bytes, *(probe.needed_bytes or 0 for probe in self.probes[-1:]))
         room = self._limit_bytes / wanted_bytes
         return max(1, on_grid(int(failed * min(0.5 ** len(self.probes), room))))
 
     def _between(self, best: int, failed: int) -> int | None:
-        """Return a size between the largest that fitted and the smallest that failed; None where they are close."""
+        """Return a size between the largest that fitted and the smallest that failed. None where they are close."""
         if best >= CLOSE * failed:
             return None
         broken = [probe.batch_size for probe in self.probes if probe.broken]
         if failed in broken:
-            # Bytes say nothing of why: try the half, then a quarter.
+            # Bytes do not explain it: try the half, then a quarter.
             size = on_grid(failed // 2 ** len(broken))
             size = size if size > best else on_grid((best + failed) // 2)
             return size if size > best else None
@@ -407,7 +407,7 @@ class _Search:
         return fit_overhead(points, self._assumed, failures=len(failed), bounds=bounds)
 
     def _largest(self, overhead: Overhead, limit_bytes: float) -> int:
-        """Return the largest size on the grid that `overhead` allows; the bound itself is on the grid."""
+        """Return the largest size on the grid that `overhead` allows. The bound itself is on the grid."""
         size = largest_predicted(
             lambda batch_size: overhead.needed(self._predict(batch_size)), limit_bytes, self._max_batch
         )

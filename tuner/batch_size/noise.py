@@ -76,18 +76,18 @@ def noise_scale(
 
         B_simple = tr(Sigma) / |G|^2        Sigma: covariance of one sample's gradient, G: its mean
 
-    A step with B_simple samples has as much noise as gradient. Well below it, twice the batch halves the steps; well
+    A step with B_simple samples has as much noise as gradient. Well below it, twice the batch halves the steps. Well
     above it, hardly any are saved. Each pair is a big batch cut into small ones: the big one's gradient is the mean of
     theirs, so nothing is computed twice. At the end everything is as before, see `tuner.training.restore`.
 
-    In a model with BatchNorm, "one sample's gradient" is that inside a batch of `small`, whose statistics it uses;
-    take the size of the training's batches for `small` there. Noise that the model draws (dropout) is counted too.
+    In a model with BatchNorm, "one sample's gradient" is that inside a batch of `small`, whose statistics it uses.
+    Take the size of the training's batches for `small` there. Noise that the model draws (dropout) is counted too.
 
     Args:
-        model: on its device; batches are brought there. It is looked at in training mode.
+        model: on its device. Batches are brought there. It is looked at in training mode.
         loss_fn: (model(x), y) -> mean loss of the batch, a scalar.
         batches: of (x, y), to be iterated again and again, each pass shuffled anew: `Batches`, a DataLoader. A batch is
-            cut into parts of `small` samples; what is left over is not used.
+            cut into parts of `small` samples. The rest is not used.
         small: b, samples of a small batch, 1 or more.
         big: B, samples of a big one, a multiple of `small` and above it. Near the noise scale or above is best.
         repeats: pairs, 4 or more.
@@ -183,13 +183,13 @@ def norms_along_training(
     Args:
         model: trained in place, up to the last of `epochs`.
         make_optimizer: parameters -> torch optimizer.
-        batches: training data; their device becomes the model's.
-        plan: how to train; of its schedule the first epochs are seen. A plateau rule has not begun by then.
-        epochs: after which of them to measure, 0 being before the first; increasing.
+        batches: training data. Their device becomes the model's.
+        plan: how to train. Of its schedule the first epochs are seen. A plateau rule has not begun by then.
+        epochs: after which of them to measure, increasing. 0 is before the first.
         small: see `noise_scale`.
         big: see `noise_scale`.
         repeats: pairs at each point.
-        loss_fn: (logits, labels) -> mean loss; cross entropy with the plan's label smoothing by default.
+        loss_fn: (logits, labels) -> mean loss. Cross entropy with the plan's label smoothing by default.
 
     Mutates: the model.
 
@@ -242,7 +242,7 @@ def norms_along_training(
 
 
 class _Gradients:
-    """Squared norms of a model's gradients; the parameters' own `.grad` is left alone."""
+    """Squared norms of a model's gradients. The parameters' own `.grad` is left alone."""
 
     def __init__(
         self, model: nn.Module, loss_fn: LossOf, parameters: list[nn.Parameter], precision: str
@@ -266,7 +266,7 @@ class _Gradients:
         return square / len(parts), _square(totals or []) / len(parts) ** 2
 
     def _gradients(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        """Return the gradient of the mean loss of one part; a parameter that plays no part has zeros."""
+        """Return the gradient of the mean loss of one part. A parameter that plays no part has zeros."""
         with self._autocast:
             loss = self._loss_fn(self._model(x), y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -296,7 +296,7 @@ def _square(tensors: Sequence[Tensor]) -> Tensor:
 def _pairs(
     source: Source, small: int, parts: int, device: torch.device
 ) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Yield big batches without end, each as its small ones; each lies within one pass."""
+    """Yield big batches without end, each as its small ones. Each lies within one pass."""
     order = None if isinstance(source, Batches) else _Order()
     for index in count():
         taken: list[tuple[Tensor, Tensor]] = []

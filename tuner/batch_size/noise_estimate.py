@@ -16,18 +16,18 @@ class NoiseScale:
     """How noisy the gradient of one sample is, against the gradient's own length.
 
     Args:
-        value: tr(Sigma) / |G|^2 in samples; None where it cannot be told: |G|^2 is not distinguishable from 0.
+        value: tr(Sigma) / |G|^2 in samples. None where |G|^2 is not distinguishable from 0.
         low: lower end of its interval.
-        high: upper end; infinite where |G|^2 may be 0.
+        high: upper end. Infinite where |G|^2 may be 0.
         confidence: of that interval.
-        gradient_norm_squared: unbiased estimate of |G|^2; may be negative where the noise is large.
+        gradient_norm_squared: unbiased estimate of |G|^2, which may be negative where the noise is large.
         gradient_norm_squared_error: its standard error.
         noise_trace: unbiased estimate of tr(Sigma), the total variance of one sample's gradient.
         noise_trace_error: its standard error.
         small: samples of the small batch.
         big: samples of the big batch.
         repeats: pairs that were measured.
-        reason: one sentence: what was found, or why it cannot be told.
+        reason: one sentence: the finding, or why there is none.
     """
 
     value: float | None
@@ -62,15 +62,15 @@ def estimate_noise_scale(
 
     Both are unbiased, for |g_b|^2 has the expectation |G|^2 + tr(Sigma) (1/b - 1/N). Their quotient is not, so the
     means over the pairs are divided: B_simple = mean tr(Sigma) / mean |G|^2. The interval is Fieller's: all ratios r
-    for which mean (tr(Sigma) - r |G|^2) is compatible with 0 by Student's t. Where |G|^2 is not distinguishable from 0
-    there is no value and no upper end; the lower one is the least tr(Sigma) over the largest |G|^2 that are likely.
+    for which mean (tr(Sigma) - r |G|^2) is compatible with 0 by Student's t. If |G|^2 is not distinguishable from 0,
+    there is no value and no upper end. The lower one is the least tr(Sigma) over the largest |G|^2 that are likely.
 
     Args:
-        small_squares: |g_b|^2 of each pair; may be the mean over several small batches.
+        small_squares: |g_b|^2 of each pair, or its mean over several small batches.
         big_squares: |g_B|^2 of each pair, as many.
         small: b, 1 or more.
         big: B, above b.
-        samples: N, where a batch is drawn without replacement from a set that G is the gradient of; None: G is that of
+        samples: N, where a batch is drawn without replacement from a set that G is the gradient of. None: G is that of
             the distribution, every batch fresh.
         confidence: of the interval, in (0, 1).
 

@@ -37,8 +37,8 @@ class Recommendation:
     Args:
         batch_size: samples in a forward, not above the largest that ran in full.
         binds: what keeps it from being larger.
-        plateau: of the throughput; None where that is not known.
-        accumulation: how to make the step that was wanted, where it does not fit; else None.
+        plateau: of the throughput. None where that is not known.
+        accumulation: how to make the step that was wanted, where it does not fit. Else None.
         reason: one or two sentences.
     """
 
@@ -67,18 +67,17 @@ def recommend(
         recommended:          min { B : T(B) / min T <= 1 / (1 - tolerance) }, see
             `tuner.batch_size.throughput_curve.near_best`
 
-    Without a critical batch size (not known, or beyond measure) E is the same for all, and this is the smallest batch
-    on the throughput plateau, see `tuner.batch_size.throughput_curve.find_plateau` for the intervals. A finite one
-    only ever makes the
-    answer smaller: then the noise scale binds.
+    Without a critical batch size (not known, or beyond measure) E is the same for all. The answer is then the smallest
+    batch on the throughput plateau, see `tuner.batch_size.throughput_curve.find_plateau` for the intervals. A finite
+    critical batch size only makes the answer smaller: then the noise scale binds.
 
     Args:
-        points: throughput of sizes that fit; empty where it was not measured.
+        points: throughput of sizes that fit. Empty where it was not measured.
         largest: the largest batch that ran in full, 1 or more.
-        memory_binds: memory keeps `largest` from being larger; else all the samples there are.
-        critical: B_crit, or the noise scale in its place, in samples of a step; None: not known.
+        memory_binds: whether memory keeps `largest` from being larger. False where all samples fit.
+        critical: B_crit, or the noise scale in its place, in samples of a step. None: not known.
         critical_source: what to call it in the reason.
-        wanted: samples of the step that the person asked for; None: no wish.
+        wanted: samples of the step that the person asked for. None: no wish.
         accumulation_steps: forwards in a step.
         tolerance: what counts as about as soon, in [0, 1).
 
@@ -128,7 +127,7 @@ def recommend(
 
 
 def _doubt(doubtful: Sequence[int]) -> str:
-    """Say which smaller sizes may be as good, as far as the timings tell."""
+    """Return which smaller sizes may be as good by these timings."""
     if not doubtful:
         return ""
     sizes = ", ".join(f"{size:,}" for size in doubtful)

@@ -31,7 +31,7 @@ _MOST_STEPS = 1000
 
 @dataclass(frozen=True)
 class Throughput:
-    """What one batch size was measured to do.
+    """The measured throughput of one batch size.
 
     Args:
         batch_size: samples in a forward.
@@ -52,7 +52,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Where throughput has stopped to rise.
+    """The sizes from which on throughput no longer rises.
 
     Args:
         start: the smallest batch size on it.
@@ -67,7 +67,7 @@ class Plateau:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What a step of each batch size took, and what these timings missed of the processor.
+    """The step times of each batch size, and the share of the processor that these timings missed.
 
     Args:
         seconds: batch size -> seconds of a step in each round.
@@ -88,15 +88,15 @@ def measure_step_times(
 ) -> StepTimes:
     """Time training steps at several batch sizes in turn: A B C, A B C, ...
 
-    Drift of the machine so hits all sizes alike. Two steps of each size, from the smallest on, are a burn-in; the
+    Drift of the machine so hits all sizes alike. Two steps of each size, from the smallest on, are a burn-in. The
     second says how many steps make a round of about `round_s`. A round in which others had the processor is made
     again, until there are enough quiet ones or twice as many rounds. The least contended are kept.
 
     Args:
         steps: batch size -> what makes one whole step of it: batch, forward, backward, update.
-        stopwatch: paused; of the device that the steps run on.
+        stopwatch: paused, and of the device that the steps run on.
         rounds: of each size, 6 or more.
-        round_s: seconds; a step that takes longer is a round by itself.
+        round_s: seconds. A step that takes longer is a round by itself.
         watch: says what a round missed of the processor. default: a new one.
 
     Raises:
@@ -180,7 +180,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % interval of a median, whatever the distribution.
 
     Of n values in their order, the k-th from below and from above hold the true median between them with probability
-    1 - 2 P(Binomial(n, 1/2) < k); k is the largest that keeps 95 %. With fewer than 6 values no k does, and the
+    1 - 2 P(Binomial(n, 1/2) < k). This k is the largest that keeps 95 %. With fewer than 6 values no k does, and the
     interval is their whole range.
 
     Example:

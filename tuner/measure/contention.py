@@ -26,7 +26,7 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class ProcessorReading:
-    """The counters of one moment. Differences of two say what happened between them.
+    """The counters of one moment. The difference of two readings covers the time between them.
 
     Args:
         wall_s: the host's monotonic clock.
@@ -52,7 +52,7 @@ ReadProcessor = Callable[[], ProcessorReading]
 
 @dataclass(frozen=True)
 class Contention:
-    """What a stretch of work asked for and did not get.
+    """The processor time that a stretch of work asked for and did not get.
 
     Args:
         running_s: seconds of threads on a core.

@@ -1,6 +1,6 @@
 """Whether an error, or a process's last words, mean that memory ran out: the one place that knows who says it how.
 
-No torch: its own class is told by name, for whoever raised it has imported torch.
+No torch: its class is recognised by name, because the code that raised it has imported torch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 # Torch's allocators say "<device> out of memory" and drivers "<device> error: out of memory". Devices with a backend of
-# their own will say the same. "out of memory bounds" is another fault.
+# their own use the same words. "out of memory bounds" is another fault.
 _OUT_OF_MEMORY = re.compile(
     r"""
       (?i:\b(?:CUDA|HIP|ROCm|MPS|XPU|HPU|NPU|MUSA|Metal|driver|device|backend)\b[^.;\n]{0,60}

@@ -24,7 +24,7 @@ class Stopwatch:
     """Times laps (one per training step) of what runs between `resume` and `pause`.
 
     On a CPU the boundaries are read from `clock`. On a CUDA device they are events recorded in the current stream, so
-    that taking a lap never waits for the device; `laps_s` waits once, for the last boundary, and reads them all.
+    that taking a lap never waits for the device. `laps_s` waits once, for the last boundary, and reads them all.
     Running time after a lap belongs to the next lap, also across a pause: nothing that ran is lost or counted twice.
 
     Args:
@@ -33,7 +33,7 @@ class Stopwatch:
             (`now_s`, time limits, progress).
 
     Raises:
-        RuntimeError: `resume` while running; `lap` or `pause` while paused.
+        RuntimeError: `resume` while running, or `lap` or `pause` while paused.
 
     Example:
         >>> seconds = iter([0.0, 1.0, 1.5, 10.0, 10.25])
@@ -62,7 +62,7 @@ class Stopwatch:
         self._since = self._mark()
 
     def pause(self) -> None:
-        """Stop the clock; what has run since the last lap is kept for the next one."""
+        """Stop the clock. Time since the last lap counts for the next one."""
         self._stretches.append((self._running_since(), self._mark()))
         self._since = None
 
@@ -112,13 +112,13 @@ class PeakMemory:
 
     CUDA: `torch.cuda.max_memory_allocated`, all tensors on the device, those made earlier too.
     Linux, CPU: growth of the peak resident set over `footprint_bytes`. The heap is trimmed and the kernel's high-water
-    mark (VmHWM) is reset first, so a process that has done other work reports this work's peak. What libraries keep
-    (oneDNN's compiled primitives, threads' stacks) stays in it.
+    mark (VmHWM) is reset first, so a process that has done other work reports this work's peak. Memory that
+    libraries keep (oneDNN's compiled primitives, threads' stacks) stays in it.
     Elsewhere: growth of `ru_maxrss`, which cannot be reset: the largest peak of the process's life so far.
 
     Args:
         device: whose memory.
-        footprint_bytes: the process's resident set before anything was loaded (see `resident_bytes`); the default is
+        footprint_bytes: the process's resident set before anything was loaded (see `resident_bytes`). The default is
             that of now, which leaves out data and models that are there already. CUDA ignores it.
 
     Attributes:
@@ -152,7 +152,7 @@ class PeakMemory:
 
 @contextmanager
 def address_space_peak() -> Iterator[Callable[[], int | None]]:
-    """Yield a function that returns the most address space this process has had inside the block; None: not known.
+    """Yield a function that returns the most address space this process has had inside the block. None: not known.
 
     The kernel keeps the peak of the whole life (VmPeak), which importing and loading leave above what is mapped now,
     and a lower peak of later work would not show. So what lies between is filled with a reservation that nobody
@@ -215,7 +215,7 @@ def _max_rss_bytes() -> int:
 
 
 def _reset_resident_peak() -> bool:
-    """Set VmHWM back to the present resident set; False where the kernel has or allows no such thing."""
+    """Set VmHWM back to the present resident set. False where the kernel has or allows no such thing."""
     try:
         _CLEAR_REFS.write_text("5")
     except OSError:

@@ -58,7 +58,7 @@ def time_thread_counts(
 ) -> dict[int, list[float]]:
     """Time a step with several numbers of threads in turn: A B C, A B C, ...
 
-    What slows the machine down so hits all alike. A step after each change of the number is not timed. Two steps with
+    A slow moment of the machine so hits all alike. A step after each change of the number is not timed. Two steps with
     each number are a burn-in. The second says how many steps make a round of about `round_s`. torch's number of threads
     is put back at the end.
 
@@ -66,7 +66,7 @@ def time_thread_counts(
         step: one whole training step.
         counts: numbers of threads.
         stopwatch: paused, of the device that the steps run on.
-        set_threads: tells torch a number.
+        set_threads: sets torch's number of threads.
         rounds: of each number, at most.
         round_s: seconds. A step that takes longer is a round by itself.
         budget_s: seconds of the host after which no further round begins, once there are three.

@@ -1,9 +1,14 @@
-"""What torch's CUDA caching allocator takes from the device for a sequence of allocations, simulated without one.
+"""The memory that torch's CUDA caching allocator takes for a sequence of allocations, simulated without a device.
 
-Modelled: sizes rounded up to 512 B; a pool for requests up to 1 MiB, in segments of 2 MiB; a pool for larger ones, in
-segments of 20 MiB below 10 MiB and of their own size rounded up to 2 MiB from there; best fit among free blocks;
-splitting of what is left over, merging of free neighbours; and, when the device has no more, giving back the segments
-that are wholly free. Not modelled: several streams, expandable segments and the PYTORCH_CUDA_ALLOC_CONF options.
+Modelled:
+
+- Sizes are rounded up to 512 B.
+- One pool serves requests up to 1 MiB, in segments of 2 MiB.
+- One pool serves larger ones: segments of 20 MiB below 10 MiB, and of their own size rounded up to 2 MiB from there.
+- The best fit among free blocks is taken, its rest is split off, and free neighbours are merged.
+- When the device has no more, segments that are wholly free are given back.
+
+Not modelled: several streams, expandable segments and the PYTORCH_CUDA_ALLOC_CONF options.
 
 Source: pytorch/c10/cuda/CUDACachingAllocator.cpp (its constants kMinBlockSize, kSmallSize, kSmallBuffer, kLargeBuffer,
 kMinLargeAlloc, kRoundLarge).
@@ -26,7 +31,7 @@ ROUND_LARGE_BYTES = 2 * MIB
 
 @dataclass(frozen=True)
 class Reserved:
-    """What a sequence of allocations needs.
+    """The memory that a sequence of allocations needs.
 
     Args:
         allocated_bytes: the most that was handed out at once, rounded to blocks.
@@ -40,11 +45,11 @@ class Reserved:
 
 
 def replay(events: Iterable[tuple[int, int]], limit_bytes: int | None = None) -> Reserved:
-    """Replay allocations and frees; it ends at the first allocation that does not fit.
+    """Replay allocations and frees. It ends at the first allocation that does not fit.
 
     Args:
-        events: (storage, bytes) in order; bytes above 0 allocate the storage, below 0 free it.
-        limit_bytes: what the segments may hold together; None: no limit.
+        events: (storage, bytes) in order. Bytes above 0 allocate the storage, below 0 free it.
+        limit_bytes: what the segments may hold together. None: no limit.
 
     Example:
         >>> replay([(0, 100), (1, 3 * 2**20), (0, -100), (1, -3 * 2**20)])
@@ -90,12 +95,12 @@ class _Allocator:
         self._reserved_bytes = 0
         self._next_address = 0
         self._used: dict[int, _Block] = {}
-        # For each pool the free blocks by size and address; the keys are sorted, the blocks found by address.
+        # For each pool the free blocks by size and address. The keys are sorted, the blocks found by address.
         self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
         self._by_address: dict[int, _Block] = {}
 
     def allocate(self, storage: int, request_bytes: int) -> bool:
-        """Hand out a block; False when there is no room for one."""
+        """Hand out a block. False when there is no room for one."""
         size = _round_up(request_bytes, BLOCK_BYTES)
         small = size <= SMALL_REQUEST_BYTES
         block = self._take_best_fit(size, small) or self._new_segment(size, small)

@@ -65,12 +65,12 @@ class MemoryPrediction:
 
     Args:
         batch_size: samples in a forward.
-        peak_bytes: what all tensors hold at the peak; what the allocator and libraries add is not in it.
+        peak_bytes: what all tensors hold at the peak. What the allocator and libraries add is not in it.
         phase: the phase of the peak.
-        parts: what holds it at the peak; they add up to `peak_bytes`.
+        parts: what holds it at the peak. They add up to `peak_bytes`.
         phases: the peak of each phase.
         method: `traced` on fake tensors, or `measured` on real ones of a few samples.
-        note: why it was measured, or what keeps the prediction from being exact; empty where nothing does.
+        note: why it was measured, or what keeps the prediction from being exact. Empty where nothing does.
     """
 
     batch_size: int
@@ -98,8 +98,8 @@ class StepMemory:
         method: `traced` or `measured`.
         note: see MemoryPrediction.
         evaluation_factor: batches that an evaluation takes together.
-        evaluation_samples: the most samples an evaluation can have at once; None: no such bound.
-        traces: the two traces, or three where there is a square, for the allocator's simulation; None once it was
+        evaluation_samples: the most samples an evaluation can have at once. None: no such bound.
+        traces: the two traces, or three where there is a square, for the allocator's simulation. None once it was
             read from a record, or where the traces have different events.
     """
 
@@ -112,7 +112,7 @@ class StepMemory:
 
     @property
     def resident_bytes(self) -> float:
-        """What is held all the time, the data set."""
+        """The part that is held all the time: the data set."""
         return self.moments[0].parts[RESIDENT].fixed_bytes
 
     def at(self, batch_size: int) -> MemoryPrediction:
@@ -137,7 +137,7 @@ class StepMemory:
         )
 
     def reserved(self, batch_size: int, limit_bytes: int | None = None) -> Reserved | None:
-        """Simulate what CUDA's caching allocator reserves, the data set first; None without traces."""
+        """Simulate what CUDA's caching allocator reserves, the data set first. None without traces."""
         if self.traces is None:
             return None
         return replay(self._events(self.traces, round(self.resident_bytes), batch_size), limit_bytes)

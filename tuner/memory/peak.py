@@ -1,8 +1,8 @@
 """The most bytes that a training's tensors hold at once, whatever the process did before, as CUDA's allocator says.
 
-The resident set of a process shows libraries, threads, and what its heap kept of earlier work as well: one and the same
-small training was seen to take 3, 7 and 79 MiB. So a few steps are repeated, off the clock, under a dispatch mode that
-counts each storage from the operation that returns it to the moment when it is freed.
+The resident set of a process also holds libraries, threads, and memory that its heap kept of earlier work. One and the
+same small training was seen to take 3, 7 and 79 MiB. So a few steps are repeated off the clock, under a dispatch mode.
+It counts each storage from the operation that returns it to the moment when it is freed.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _LiveBytes(TorchDispatchMode):
         return result
 
     def see(self, tensors: Iterable[Any]) -> None:
-        """Count what these tensors hold, unless it is counted already. What is no dense tensor is passed over."""
+        """Count the storages of these tensors that are not counted yet. Only dense tensors count."""
         for tensor in tensors:
             if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
                 storage = tensor.untyped_storage()

@@ -1,7 +1,7 @@
 """The peak memory of a training, predicted without running it: as a function of the batch size, from two traces.
 
-Where a third trace shows that two do not tell all, a further one tells the term in the square of the batch size. Where
-a small step for real takes other memory than its trace, the training is measured instead.
+Two traces give a line. Where a third is off the line, a further one gives the term in the square of the batch size.
+If a real small step takes other memory than its trace, the training is measured instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fusetune.tuner.memory.trace import PARTS, StepWork, Trace, trace_step
 
 Method = Literal["traced", "measured"]
 
-# Two lines need two sizes; a third shows whether they are lines. Below some tens of samples strides and kernels are
+# Two lines need two sizes. A third shows whether they are lines. Below some tens of samples strides and kernels are
 # not those of a large batch. Measured in place of traced, the sizes are small, for they take memory.
 TRACED_SIZES = (16, 48, 128)
 MEASURED_SIZES = (4, 8, 16)
@@ -46,26 +46,27 @@ def trace_memory(
 ) -> StepMemory:
     """Trace a training at two batch sizes and return its memory as a function of the batch size.
 
-    Traced are a burn-in, a step that creates the optimizer's state, one that finds it there, and an evaluation, on fake
-    tensors: nothing is computed and no memory taken, whatever the batch size. Work that fake tensors cannot do is
-    measured instead, on batches of a few samples, and the note says why. A third size shows whether the lines hold; if
-    not, a term in the square of the batch size is traced.
+    Traced are a burn-in, a step that creates the optimizer's state, one that finds it there, and an evaluation. They
+    run on fake tensors, so nothing is computed and no memory taken, whatever the batch size. Work that fake tensors
+    cannot do is measured on batches of a few samples, and the note gives the reason. A third size shows whether the
+    lines hold. If not, a term in the square of the batch size is traced.
 
-    On a CPU the smallest size is done for real too, for some work goes another way on fake tensors (oneDNN's LSTM keeps
-    six times as much as the one that is traced). If that takes other memory, the training is measured.
+    On a CPU the smallest size also runs for real, because some work takes another path on fake tensors. The LSTM of
+    oneDNN, for one, keeps six times as much as the traced one. If the real step takes other memory, the training is
+    measured.
 
     Args:
         work: the training, see `tuner.memory.trace.StepWork`.
-        device: where it will run; for `cuda` torch must see a CUDA device.
+        device: where it will run. For `cuda` torch must see a CUDA device.
         resident_bytes: what is held all the time besides `work.resident`.
         evaluation_factor: how many training batches an evaluation takes at once.
-        evaluation_samples: samples of the largest set that is evaluated; None: it fills every batch.
-        most_samples: the largest batch that `work` can make, 6 or more; None: any.
-        compare: whether one small step may be made for real on a CPU; False for a device that is not there.
+        evaluation_samples: samples of the largest set that is evaluated. None: it fills every batch.
+        most_samples: the largest batch that `work` can make, 6 or more. None: any.
+        compare: whether one small step may be made for real on a CPU. False for a device that is not there.
 
     Raises:
         ValueError: a model without parameters to train, a loss that is no scalar.
-        Whatever the model raises on real tensors.
+        Any error that the model raises on real tensors.
     """
     tracer = _Tracer(work, torch.device(device), resident_bytes + _storage_bytes(work.resident), most_samples)
     try:
@@ -96,9 +97,9 @@ def predict_peak(
         device: where it will run.
         resident_bytes: what is held all the time besides `work.resident`.
         evaluation_factor: how many training batches an evaluation takes at once.
-        evaluation_samples: samples of the largest set that is evaluated; None: it fills every batch.
+        evaluation_samples: samples of the largest set that is evaluated. None: it fills every batch.
 
-    Memory: that of 16 samples on a CPU, where that is below 1 GiB, to see that tracing is right; else none, unless the
+    Memory: that of 16 samples on a CPU, where that is below 1 GiB, to see that tracing is right. Else none, unless the
     model must be measured (`method` says so).
 
     Raises:
@@ -160,7 +161,7 @@ class _Tracer:
             far = self._trace(method, far_size)
         square = self._through(method, f"{curved}; a square is in it", low, high, far)
         if _strays(square, between, self.resident_bytes) > _STRAIGHT:
-            # No parabola either: larger batches are best told by the largest that were traced.
+            # No parabola either: the largest traced sizes predict larger batches best.
             square = self._through(method, curved, between, far)
         return replace(square, note="; ".join(filter(None, [note, square.note])))
 
@@ -274,8 +275,8 @@ def _phase_lines(traces: tuple[Trace, ...]) -> list[Moment]:
 def _curves(held: list[np.ndarray[Any, Any]], sizes: list[int]) -> np.ndarray[Any, Any]:
     """Return fixed bytes, bytes per sample and per square of it, for each part and event: (3, parts, events).
 
-    Through two sizes there is no square. Through three there is one only at events whose total bends upwards; one that
-    bends downwards would fall in the end, so the line through the two larger sizes counts.
+    Two sizes give no square. Three give one only at events whose total bends upwards. A curve that bends downwards
+    would fall in the end, so there the line through the two larger sizes counts.
     """
     slopes = (held[1] - held[0]) / (sizes[1] - sizes[0])
     squares = np.zeros_like(slopes)

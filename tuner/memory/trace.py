@@ -1,8 +1,9 @@
-"""What a training step allocates and frees, in order: traced on fake tensors, which have shapes and no memory.
+"""The allocations and frees of a training step, in order: traced on fake tensors, which have shapes and no memory.
 
 Every tensor operation of a burn-in, two steps and an evaluation passes through a dispatch mode that notes each new
-storage and the moment when it is freed. The sum of what is alive is what torch's allocator holds: exact in 27 of 27
-cases (MLP, CNN, encoder; SGD, momentum, Adam), and the time does not depend on the batch size.
+storage and the moment when it is freed. The sum of the living storages is the memory that torch's allocator holds. It
+was exact in 27 of 27 cases: MLP, CNN and encoder with SGD, momentum and Adam. The time does not depend on the batch
+size.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ MakeBatch = Callable[[int], tuple[Tensor, Tensor]]
 
 
 class UnknownSizeError(StateError):
-    """Without real data nobody can say how large a tensor will be: the step has to be measured."""
+    """The size of a tensor depends on the data, so the step has to be measured."""
 
     code = "unknown-size"
 
 
 @dataclass(frozen=True)
 class StepWork:
-    """What is to be traced: a training as `tuner.training.loop.train` does it.
+    """The work to trace: a training as `tuner.training.loop.train` does it.
 
     Args:
         make_model: () -> model.
         make_optimizer: parameters -> optimizer.
-        make_batch: batch size -> (x, y), from fresh tensors of the default device; runs on fake tensors too.
+        make_batch: batch size -> (x, y), from fresh tensors of the default device. Runs on fake tensors too.
         loss_fn: (logits, labels) -> mean loss of the batch.
-        make_evaluation_batch: batch size -> (x, y) of an evaluation; default: as in training.
+        make_evaluation_batch: batch size -> (x, y) of an evaluation. Default: as in training.
         accumulation_steps: batches per update, 1 or more.
         grad_clip: largest total norm of the gradients, or None.
         precision: fp32, bf16 or fp16.
@@ -78,7 +79,7 @@ class Trace:
     Args:
         batch_size: of the training steps.
         storages: which storage each event is about, numbered as they came.
-        bytes: what each event allocates; negative where it frees.
+        bytes: what each event allocates. Negative where it frees.
         phases: in which phase each event was.
         parts: what each storage was: an index of PARTS.
     """
@@ -106,19 +107,19 @@ class Trace:
 
 
 def trace_step(work: StepWork, batch_size: int, device: torch.device, *, fake: bool) -> Trace:
-    """Trace burn-in, two steps and an evaluation; torch's random states are as they were afterwards.
+    """Trace burn-in, two steps and an evaluation, and put torch's random states back.
 
     Args:
         work: what to trace.
         batch_size: of each forward in training.
         device: of the tensors. A fake CUDA tensor needs a torch that sees a CUDA device.
-        fake: on fake tensors, without memory or arithmetic; False: for real.
+        fake: on fake tensors, without memory or arithmetic. False: for real.
 
     Raises:
         ValueError: a model without parameters to train, a loss that is not one number.
         UnknownSizeError: sparse gradients, on fake tensors.
-        Whatever the model's own code raises, and what torch raises for work that fake tensors cannot do, such as
-        control flow that depends on the data.
+        Any error of the model's own code, and torch's errors for work that fake tensors cannot do, such as control
+        flow that depends on the data.
     """
     devices = [device] if device.type == "cuda" else []
     fakes = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
@@ -160,14 +161,14 @@ class _Recorder(TorchDispatchMode):
         super().__exit__(*arguments)  # type: ignore[no-untyped-call]
 
     def label(self, tensors: Iterable[Any], part: str) -> None:
-        """Say what these tensors are; what has no label is an activation or a temporary."""
+        """Label these tensors as a part. Tensors without a label are activations or temporaries."""
         for tensor in tensors:
             for number in self._note(tensor) if isinstance(tensor, Tensor) else []:
                 if number != _LEFT_OUT:
                     self.trace.parts[number] = PARTS.index(part)
 
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
-        """Count nothing that these tensors hold; they must outlive the trace."""
+        """Leave the storages of these tensors out of the count. They must outlive the trace."""
         for tensor in tensors:
             self._live[tensor.untyped_storage()._cdata] = (_LEFT_OUT, None)
 
@@ -184,7 +185,7 @@ class _Recorder(TorchDispatchMode):
         return [self._hold(storage._cdata, storage.nbytes(), storage)]
 
     def _hold(self, key: int, size: int, block: Any) -> int:
-        """Return the number of a block of memory that is held as long as `block` lives; a new one is noted."""
+        """Return the number of a block of memory that is held as long as `block` lives. A new one is noted."""
         if key in self._live:
             return self._live[key][0]
         number = len(self.trace.parts)
@@ -200,7 +201,7 @@ class _Recorder(TorchDispatchMode):
         return number
 
     def _event(self, number: int, size: int) -> None:
-        """Add an event; an empty storage is none."""
+        """Add an event. An empty storage is none."""
         if size:
             self.trace.storages.append(number)
             self.trace.bytes.append(size)
@@ -298,7 +299,7 @@ class _Rehearsal:
         return loss
 
     def _make_optimizer(self) -> Optimizer:
-        """Make the optimizer; on CUDA it works on all tensors at once, unless it says something else."""
+        """Make the optimizer. On CUDA it works on all tensors at once, unless it says something else."""
         optimizer = self._work.make_optimizer(self._model.parameters())
         for group in optimizer.param_groups:
             # torch decides by the tensors' type, and does not know that a fake one stands for a real one.
@@ -308,14 +309,14 @@ class _Rehearsal:
         return optimizer
 
     def _update(self, optimizer: Optimizer) -> None:
-        """Let the optimizer step, and say which tensors are gradients and state."""
+        """Let the optimizer step, and label gradients and state."""
         self._recorder.label((parameter.grad for parameter in self._parameters), "gradients")
         self._step.update(optimizer)
         state = [value for values in optimizer.state.values() for value in values.values()]
         self._recorder.label(state, "optimizer state")
 
     def _evaluate(self, batch_size: int) -> None:
-        """Run an evaluation's forward; the last gradients stay, as they do in training."""
+        """Run an evaluation's forward. The last gradients stay, as they do in training."""
         self._recorder.phase = "evaluation"
         self._model.eval()
         make_batch = self._work.make_evaluation_batch or self._work.make_batch
@@ -348,7 +349,7 @@ def _build(work: StepWork, mode: AbstractContextManager[Any], device: torch.devi
 
 
 def _replace_tensors(model: nn.Module, device: torch.device, memory_format: torch.memory_format) -> None:
-    """Replace each parameter and buffer by an empty one on `device`; what was shared stays shared.
+    """Replace each parameter and buffer by an empty one on `device`. What was shared stays shared.
 
     `Module.to` cannot: it swaps tensors, which fake ones refuse.
     """

@@ -1,7 +1,7 @@
 """Mini-batches from data that stays on the device: shuffled, normalised and augmented by tensor operations there.
 
-Gathering each batch by one `index_select` is the fastest eager way to feed a model: gathering a whole epoch at once
-came to 0.76-1.00 of its samples/s, torch's DataLoader to 0.54-0.99 (CPU, batch 64 and 256, a CNN and an MLP).
+Each batch is gathered by one `index_select`, the fastest eager way to feed a model. Gathering a whole epoch at once
+reached 0.76-1.00 of its samples/s, torch's DataLoader 0.54-0.99 (CPU, batch 64 and 256, a CNN and an MLP).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Augment:
 
     Args:
         flip: mirror left and right with probability 1/2.
-        translate: shift by whole pixels, uniform in [-translate, translate] per axis; what comes in is the image
-            reflected at its border. 0: none.
+        translate: shift by whole pixels, uniform in [-translate, translate] per axis. The image reflected at its border
+            fills the gap. 0: none.
         cutout: set a square of cutout x cutout pixels, anywhere inside the image, to 0, which is the mean of
             normalised data. 0: none.
 
@@ -72,25 +72,25 @@ class ChannelStatistics(NamedTuple):
 class Batches:
     """A data set on its device, and the batches of each epoch.
 
-    Epoch e takes the permutation that a generator seeded by (seed, e) draws, and leaves out what does not fill a
-    batch, so all shapes are alike; each epoch leaves out other samples. The same generator draws the augmentation.
+    Epoch e takes the permutation that a generator seeded by (seed, e) draws. Samples that do not fill a batch are left
+    out, so all shapes are alike. Each epoch leaves out other samples. The same generator draws the augmentation.
     Nothing here waits for the device.
 
         uint8:     x / 255, then (x - mean) / std, batch by batch
         floating:  (x - mean) / std, once, when the object is made
 
     Args:
-        x: (N, features) or (N, channels, height, width); uint8 or floating. Floating data keep their dtype, uint8
+        x: (N, features) or (N, channels, height, width), uint8 or floating. Floating data keep their dtype, uint8
             become float32 in a batch.
         y: class labels, (N,), any integer dtype.
         batch_size: samples in a batch, 1 or more. It may exceed N where only `in_order` is used.
-        seed: 0 or more; decides order and augmentation, on a given kind of device.
+        seed: 0 or more. Decides order and augmentation, on a given kind of device.
         device: where the data live.
-        statistics: the mean and std above, one per channel (or feature); default: 0 and 1.
-        augment: changes to the images of `epoch`; `in_order` has none.
-        memory_format: of a batch of images; by default channels_last on CUDA, else contiguous.
+        statistics: the mean and std above, one per channel (or feature). Default: 0 and 1.
+        augment: changes to the images of `epoch`. `in_order` has none.
+        memory_format: of a batch of images. By default channels_last on CUDA, else contiguous.
 
-    Memory: holds x in its own dtype, and y as int64; a batch is a copy, so a model may write to it.
+    Memory: holds x in its own dtype, and y as int64. A batch is a copy, so a model may write to it.
 
     Raises:
         ValueError: shapes, dtypes or statistics that do not fit, or augmentation of anything but images.
@@ -187,7 +187,7 @@ class Batches:
             yield x, self._y.index_select(0, chosen)
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all samples in their own order, not augmented; the last batch may be smaller."""
+        """Yield all samples in their own order, not augmented. The last batch may be smaller."""
         for start in range(0, self.samples, self.batch_size):
             stop = start + self.batch_size
             x, y = self._x[start:stop], self._y[start:stop]
@@ -242,7 +242,7 @@ def channel_statistics(x: Array) -> ChannelStatistics:
     A constant channel has std 1, so that normalising only centres it.
 
     Args:
-        x: (N, features) or (N, channels, height, width); uint8 or floating.
+        x: (N, features) or (N, channels, height, width), uint8 or floating.
 
     Memory: one channel at a time in float64.
 

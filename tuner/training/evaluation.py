@@ -32,11 +32,11 @@ def evaluate(
 
         loss = sum_b n_b * loss_fn(model(x_b), y_b) / sum_b n_b        accuracy = #{argmax model(x) = y} / N
 
-    No gradients; the model is in evaluation mode meanwhile and every module has its own mode back afterwards.
+    No gradients are computed. The model is in evaluation mode meanwhile, and each module gets its own mode back.
     The sums stay on the device (float64) and are read once, at the end.
 
     Args:
-        model: maps x to logits of shape (batch, classes); on the batches' device.
+        model: maps x to logits of shape (batch, classes), on the batches' device.
         batches: the samples, taken in order and without augmentation.
         loss_fn: (logits, labels) -> mean loss of the batch.
         precision: as the model is trained in: auto, fp32, bf16 or fp16.

@@ -1,4 +1,4 @@
-"""Which sample of the data, or which tensor of a model, is not finite: said before a rate is blamed."""
+"""The sample of the data, or the tensor of a model, that is not finite: named before a rate is blamed."""
 
 from __future__ import annotations
 

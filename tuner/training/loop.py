@@ -46,39 +46,41 @@ def train(
     """Train a model and return what happened.
 
     Before the clock starts, a burn-in step pays what only a first step costs, and is undone (with `plan.compile`, two:
-    the first compiles). From then on every step is a lap of the stopwatch; evaluation, progress and the gradient norm
+    the first compiles). From then on every step is a lap of the stopwatch. Evaluation, progress and the gradient norm
     are off the clock. Within a step nothing waits for the device. Losses and counts are summed there and read at the
     end of each epoch.
 
-    The training ends after `plan.epochs`, or with a reason before: it diverged (loss not finite, noticed at that step
-    on a CPU and a few steps later on CUDA; or an epoch's mean training loss above 4 times the untrained model's),
-    `early_stop` says so, or the time limit has passed (looked at between steps: the training ends within it and one
-    step. Where no epoch came to its end, the curve is empty and nothing is evaluated). Reaching the target ends
-    nothing.
+    The training ends after `plan.epochs`, or before for one of three reasons. Reaching the target ends nothing.
+
+    - It diverged: the loss is not finite, or an epoch's mean training loss is above 4 times the untrained model's. A
+      loss that is not finite is noticed at that step on a CPU, and a few steps later on CUDA.
+    - `early_stop` gives a reason.
+    - The time limit has passed. It is looked at between steps, so the training ends within it and one step. Without a
+      whole epoch the curve is empty and nothing is evaluated.
 
     Args:
         model: maps a batch x to logits of shape (batch, classes).
         make_optimizer: parameters -> torch optimizer, whose lr is the base_lr. Called twice, once for the burn-in,
             and once more where epochs are timed again.
-        batches: training data; their device and memory format become the model's.
+        batches: training data. Their device and memory format become the model's.
         plan: how to train.
         validation: held-out data, evaluated at the end of each epoch.
-        test: evaluated once, at the end; after each epoch too where target, early_stop or plateau go by it.
-        target: only says whether the test set is evaluated after each epoch; `tuner.training.outcome` judges.
+        test: evaluated once, at the end, and after each epoch where target, early_stop or plateau go by it.
+        target: decides whether the test set is evaluated after each epoch. `tuner.training.outcome` judges it.
         early_stop: when to give up.
-        time_limit_s: seconds from the call of this function, evaluations included; None: no limit.
-        loss_fn: (logits, labels) -> mean loss, for training and evaluation; cross entropy (nats) by default.
+        time_limit_s: seconds from the call of this function, evaluations included. None: no limit.
+        loss_fn: (logits, labels) -> mean loss, for training and evaluation. Cross entropy (nats) by default.
         on_progress: called with phase (burn-in, training, evaluation), epoch, epochs, step, steps, loss, val_accuracy,
             samples_per_s and processor_missing (None where not known): twice a second, and at the end of each epoch.
-        stopwatch: its device must be that of `batches`; default: a new one.
-        peak_memory: made before data and model were, to count them; default: made now.
+        stopwatch: its device must be that of `batches`. Default: a new one.
+        peak_memory: made before data and model were, to count them. Default: made now.
         observer: looks at the model before training and at the end of each epoch, off the clock. The class
-            `tuner.diagnosis.LayerStatistics` is one. What is learnt stays the same bit for bit. None: nothing looks.
+            `tuner.diagnosis.LayerStatistics` is one. The model learns the same, bit for bit. None: nothing looks.
         retime: time contended epochs again at the end, see `tuner.training.timing_again`, those up to the target where
             it was reached. It takes at most as long as the training did, keeps to `time_limit_s`, and leaves no trace.
         read: reads the processor's counters, at both ends of each epoch and with each progress report.
 
-    Mutates: the model's parameters and buffers, in place; its modules are left in training mode.
+    Mutates: the model's parameters and buffers, in place. Its modules are left in training mode.
 
     Raises:
         ValueError: data, plan, target and test set that do not fit together.
@@ -125,7 +127,7 @@ def train_epochs(setup: TrainingSetup) -> Generator[dict[str, float | None], str
 
     While it is paused, no clock runs (training, time limit) and others may draw from torch's generators: their states
     are put back when it goes on. A pause holds the model, its gradients, the optimizer's state and the data, all where
-    they are; closing the generator drops them. Sending a reason instead of resuming ends the training early.
+    they are. Closing the generator drops them. Sending a reason instead of resuming ends the training early.
 
     Mutates, Raises: as for `train`.
 
@@ -322,7 +324,7 @@ class _Loop:
         self.timed.append(TimedEpoch(epoch, first_step, self.stopwatch.laps_s()[first_step:], contention))
 
     def out_of_time(self, epoch: int) -> bool:
-        """Return whether the time limit has passed, and say so."""
+        """Return whether the time limit has passed, and note the reason."""
         limit_s = self.setup.time_limit_s
         if limit_s is None or self.stopwatch.clock() - self.started_s < limit_s:
             return False

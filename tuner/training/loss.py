@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# A copy to the host costs about as much as launching one small kernel; one in eight steps makes that invisible.
+# A copy to the host costs about as much as launching one small kernel. One in eight steps makes that invisible.
 _STEPS_PER_COPY = 8
 
 
@@ -56,7 +56,7 @@ class RunningLoss:
         return self._loss / self._batches
 
     def seen_mean(self) -> float | None:
-        """Return the mean loss as far as the host has seen it, or None before it has; call it once a step.
+        """Return the mean loss as far as the host has seen it, or None before it has. Call it once a step.
 
         On a CPU that is all of it. On CUDA it is some steps old: copies are started every few steps and read when
         they have arrived. A loss that is not finite stays in the sum, so it is noticed all the same.

@@ -13,7 +13,7 @@ Snapshot = dict[str, Any]
 
 
 class Observer(Protocol):
-    """Looks at a model off the clock. What the model learns stays the same bit for bit."""
+    """Looks at a model off the clock. The model learns the same, bit for bit."""
 
     def snapshot(self, epoch: int) -> Snapshot:
         """Return what the model does after `epoch` epochs, as JSON can hold it."""

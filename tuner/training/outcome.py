@@ -1,4 +1,4 @@
-"""What a training came to: target reached or not, diverged, stopped early, and the numbers that follow (no torch).
+"""The outcome of a training: target reached or not, diverged, stopped early, and its numbers (no torch).
 
 time_to_target_s = steps_to_target x step_time_s
 """
@@ -66,7 +66,7 @@ class Target:
             raise InvalidValueError("target", f"{self.metric} {name} {wanted} must be {span}")
 
     def reached(self, value: float | None) -> bool:
-        """Return whether a value meets the target; one that is not known or not finite does not."""
+        """Return whether a value meets the target. One that is not known or not finite does not."""
         if value is None or not math.isfinite(value):
             return False
         if self.at_least is not None:
@@ -74,7 +74,7 @@ class Target:
         return self.at_most is not None and value <= self.at_most
 
     def first_crossing(self, curve: Curve) -> Crossing | None:
-        """Return the first epoch's end at which the target holds; nothing is interpolated between epochs.
+        """Return the first epoch's end at which the target holds. Nothing is interpolated between epochs.
 
         Example:
             >>> curve = [{"epoch": 1, "step": 10, "samples": 640, "time_s": 0.5, "val_loss": 0.9},
@@ -151,26 +151,26 @@ class EarlyStop:
 
 @dataclass(frozen=True)
 class Training:
-    """What one training did, in SI units.
+    """The course of one training, in SI units.
 
     Args:
-        curve: one mapping per epoch: epoch (from 1), step, samples and time_s so far; train_loss, train_accuracy,
-            val_loss, val_accuracy, test_* where the target asks for it; lr and grad_norm of its last step.
+        curve: one mapping per epoch: epoch (from 1), step, samples and time_s so far, train_loss, train_accuracy,
+            val_loss, val_accuracy, test_* where the target asks for it, and lr and grad_norm of its last step.
             None stands for a number that is not finite or was not measured. An epoch that was cut short is here only
             if it diverged.
         step_times_s: every step's time on the training clock.
         samples_per_step: batch_size x accumulation_steps.
         planned_epochs: the epochs that were asked for.
         first_step_s: an untimed step before the training, with what only a first step costs (after compilation).
-        compile_s: the step before that one, with torch.compile's work; None when nothing was compiled.
-        evaluation_s: all evaluations; not on the training clock.
+        compile_s: the step before that one, with torch.compile's work. None when nothing was compiled.
+        evaluation_s: seconds of all evaluations, which are not on the training clock.
         peak_bytes: the most memory used.
         diverged: why the training is counted as diverged, or None.
         stopped_early: why it ended before the planned epochs (patience or time limit), or None.
         test_loss, test_accuracy: of the final model, where there is a test set and it did not diverge.
         statistics: snapshots of the layers, before training and after each epoch, see
-            `tuner.diagnosis.layer_statistics`; empty where they were not asked for.
-        statistics_s: what they took; not on the training clock.
+            `tuner.diagnosis.layer_statistics`. Empty where they were not asked for.
+        statistics_s: seconds of the snapshots, which are not on the training clock.
         contention: of each epoch, see `tuner.measure.contention`. That of the second timing where there was one.
         replaced_step_times_s: epoch -> the step times that a second timing replaced, because they were contended.
     """
@@ -217,7 +217,7 @@ def higher_is_better(metric: str) -> bool:
     """Return whether a metric of the curve is to rise (accuracies) or to fall (losses).
 
     Raises:
-        ValueError: an unknown metric; the known ones are listed.
+        ValueError: an unknown metric. The known ones are listed.
 
     Example:
         >>> higher_is_better("val_accuracy"), higher_is_better("train_loss")
@@ -254,7 +254,7 @@ def status_of(training: Training, target: Target | None = None) -> tuple[str, st
     """Return status and reason: diverged before ok (target reached) before stopped_early before missed_target.
 
     Without a target, `ok` means that all epochs were run. A target that was reached stays reached if the training is
-    stopped afterwards; the reason says both.
+    stopped afterwards. The reason says both.
 
     Example:
         >>> training = Training([{"epoch": 1, "val_accuracy": 0.5}], [0.1], 64, 1, 0.2, 0.1, 0)
@@ -274,7 +274,7 @@ def status_of(training: Training, target: Target | None = None) -> tuple[str, st
 
 
 def metrics_of(training: Training, target: Target | None = None) -> dict[str, float]:
-    """Return metric -> number in SI units; a metric that does not exist or is not finite is absent.
+    """Return metric -> number in SI units. A metric that does not exist or is not finite is absent.
 
         step_time_s = time on the clock / steps          up to the crossing of the target, over all steps without one
         step_time_median_s, step_time_q1_s, step_time_q3_s: quartiles of the same steps' times

@@ -29,12 +29,12 @@ class Plan:
     Args:
         epochs: passes over the data, 1 or more.
         schedule: step (updates made so far) -> multiplier of the lr that each group of the optimizer was made with.
-        momentum: step -> momentum (SGD) or first beta (Adam); None leaves it alone.
+        momentum: step -> momentum (SGD) or first beta (Adam). None leaves it alone.
         plateau: rule of `LearningRate`, stepped at every epoch's end. None: no such rule.
         plateau_metric: what it watches: val_, test_ or train_ followed by loss or accuracy.
         accumulation_steps: batches per update, 1 or more.
         label_smoothing: of the training loss, in [0, 1). Evaluations use none.
-        grad_clip: largest total norm of the gradients, above 0; None: no clipping.
+        grad_clip: largest total norm of the gradients, above 0. None: no clipping.
         precision: auto, fp32, bf16 or fp16, see `tuner.training.precision`.
         compile: train through torch.compile. Evaluations run the model as it is, so nothing is compiled twice.
 

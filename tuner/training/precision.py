@@ -1,4 +1,4 @@
-"""Which number format the forward pass computes in: fp32, or bf16 / fp16 through torch.autocast."""
+"""The number format of the forward pass: fp32, or bf16 / fp16 through torch.autocast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRECISIONS = ("auto", "fp32", *_DTYPES)
 
 
 def resolve_precision(precision: str, device: torch.device | str) -> str:
-    """Turn `auto` into bf16 on a CUDA device that computes in it, else into fp32; pass the others on.
+    """Turn `auto` into bf16 on a CUDA device that computes in it, else into fp32. Pass the others on.
 
     Args:
         precision: auto, fp32, bf16 or fp16.

@@ -1,4 +1,4 @@
-"""What a schedule does to an optimizer: learning rate and momentum of every group, before each step."""
+"""A schedule at work on an optimizer: learning rate and momentum of every group, before each step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ StepFunction = Callable[[int], float]
 
 
 class LearningRate:
-    """Sets lr = base_lr * schedule(step) in every group; a group's base_lr is the lr that it was made with.
+    """Sets lr = base_lr * schedule(step) in every group. A group's base_lr is the lr that it was made with.
 
     With `plateau`, torch's ReduceLROnPlateau lowers the base_lr whenever the watched metric stops improving, in each
     group down to `min_factor` times what that group began with.
@@ -91,6 +91,6 @@ class LearningRate:
                 group["momentum"] = momentum
 
     def end_epoch(self, metric: float | None) -> None:
-        """Tell the plateau rule, where there is one, the watched metric at an epoch's end; None counts as no news."""
+        """Give the plateau rule, where there is one, the watched metric at an epoch's end. None counts as no news."""
         if self._plateau is not None and metric is not None:
             self._plateau.step(metric)

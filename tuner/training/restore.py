@@ -20,7 +20,7 @@ from fusetune.errors import InvalidValueError
 _DEPTH = 4
 # Longer containers are put back themselves, but not looked into: they hold samples, not the source's own state.
 _LOOKED_INTO = 1000
-# Arrays up to this size are copied, an order of two million samples among them; larger ones are taken for the data.
+# Arrays up to this size are copied, an order of two million samples among them. Larger ones are taken for the data.
 _COPIED_BYTES = 16 * 2**20
 _LEAVES = (Tensor, nn.Module, type, FunctionType, ModuleType, MethodType)
 _Undo = list[Callable[[], object]]
@@ -30,22 +30,30 @@ _Undo = list[Callable[[], object]]
 def leaving_no_trace(model: nn.Module, *sources: object) -> Iterator[Callable[[], None]]:
     """Put back, at the end and after an error too, what the block did to a model and to batch sources.
 
-    Of the model: which parameters, buffers and submodules its modules have, their values bit for bit, gradients,
-    requires_grad, training mode and every other attribute; lists, dictionaries, sets, deques, numpy arrays and random
-    generators among the attributes with what they held. Of a source: the same of the object and of the objects that it
-    holds (a sampler, a data set). Besides: the random states of torch (CPU, and CUDA where it is in use), numpy and
-    Python. Gradients are on in the block, whatever the caller's mode.
+    Put back are:
 
-    Not put back: what lies deeper than four objects or containers, or in a container of more than 1,000 entries, which
-    itself is; numpy arrays above 16 MiB or in a list or tuple; tensors that are changed in place and are neither
-    parameters nor buffers; and, of a model, what objects that are no modules keep in their attributes.
+    - the model's parameters, buffers and submodules, with their values bit for bit, gradients, requires_grad and
+      training mode
+    - every other attribute of its modules. Lists, dictionaries, sets, deques, numpy arrays and random generators among
+      the attributes get their content back
+    - the same of a source and of the objects that it holds (a sampler, a data set)
+    - the random states of torch (CPU, and CUDA where it is in use), numpy and Python
+
+    Gradients are on in the block, whatever the caller's mode.
+
+    Not put back are:
+
+    - content deeper than four objects or containers, or of a container with more than 1,000 entries
+    - numpy arrays above 16 MiB or in a list or tuple
+    - tensors that are changed in place and are neither parameters nor buffers
+    - attributes of a model's objects that are no modules
 
     Yields:
         a function that puts parameters, buffers and attributes of the modules back, to start again from the same model.
 
     Args:
         model: its parameters must have been initialised.
-        sources: of batches; their tensors are not copied.
+        sources: of batches. Their tensors are not copied.
 
     Memory: one copy of the model's parameters and buffers, where they are, and of the numpy arrays.
 
@@ -142,7 +150,7 @@ _CONTAINERS = (list, dict, set, deque)
 
 
 def _container_undo(item: Any) -> Callable[[], object] | None:
-    """Return what gives a container its content back; None for anything else."""
+    """Return what gives a container its content back. None for anything else."""
     if isinstance(item, list):
         return partial(item.__setitem__, slice(None), list(item))
     if isinstance(item, (dict, set)):
@@ -153,7 +161,7 @@ def _container_undo(item: Any) -> Callable[[], object] | None:
 
 
 def _generator_undo(item: Any) -> Callable[[], object] | None:
-    """Return what gives a random generator its state back; None for anything else."""
+    """Return what gives a random generator its state back. None for anything else."""
     if isinstance(item, torch.Generator):
         return partial(item.set_state, item.get_state())
     if isinstance(item, np.random.Generator):

@@ -1,4 +1,4 @@
-"""What one training is given: model, data, optimizer and plan, what is watched, and what is told to whom."""
+"""The inputs of one training: model, data, optimizer and plan, what is watched, and who is informed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fusetune.tuner.training.step import MakeOptimizer
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training is given. `tuner.training.loop.train` documents each field, its keyword of the same name.
+    """The inputs of a training. `tuner.training.loop.train` documents each field, its keyword of the same name.
 
     Example:
         >>> data = Batches(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64), batch_size=2)
@@ -49,7 +49,7 @@ class TrainingSetup:
 
     @property
     def device(self) -> torch.device:
-        """Where the training runs: the device of its batches."""
+        """The device of the batches, on which the training runs."""
         return self.batches.device
 
     @property
@@ -76,7 +76,7 @@ class TrainingSetup:
 
     @property
     def held_out(self) -> dict[str, Batches]:
-        """What is evaluated at each epoch's end: prefix of its metrics in the curve -> data."""
+        """The data evaluated at each epoch's end: prefix of their metrics in the curve -> data."""
         held_out = {"val": self.validation}
         if self.test is not None and self.watches_test:
             held_out["test"] = self.test

@@ -23,7 +23,7 @@ class TrainingStep:
     """The two halves of a step, so that gradients can be looked at between them.
 
         accumulate:   g = (1/k) sum_{i=1..k} grad loss(model(x_i), y_i)
-        update:       g <- g min(1, grad_clip / |g|) where grad_clip is given; then the optimizer's step
+        update:       g <- g min(1, grad_clip / |g|) where grad_clip is given, then the optimizer's step
 
     Neither waits for the device, except that torch's GradScaler reads one flag of its own in every fp16 update.
 
@@ -37,7 +37,7 @@ class TrainingStep:
         device: where the model is.
 
     Attributes:
-        gradient_norm: total norm of the last gradients that were measured, before clipping; None before that.
+        gradient_norm: total norm of the last gradients that were measured, before clipping. None before that.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class TrainingStep:
         """Set `gradient_norm`, on the device, before an update that does not clip."""
         self.unscale(optimizer)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        # torch has no norm of a sparse tensor; that of its values, each place summed up, is the same.
+        # torch has no norm of a sparse tensor. That of its values, each place summed up, is the same.
         self.gradient_norm = get_total_norm(
             [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
         )
 
     def update(self, optimizer: Optimizer) -> None:
-        """Clip, where asked, and let the optimizer step; clipping sets `gradient_norm`, as it was before."""
+        """Clip, where asked, and let the optimizer step. Clipping sets `gradient_norm`, as it was before."""
         if self._grad_clip is not None:
             self.unscale(optimizer)
             self.gradient_norm = clip_grad_norm_(self._parameters, self._grad_clip)
@@ -114,7 +114,7 @@ def burn_in(
 ) -> float:
     """Take one full step with a throw-away optimizer, undo it, and return its seconds.
 
-    What only a first step costs is paid here: loading of libraries, choice of kernels, compilation, growth of the
+    The costs of a first step are paid here: loading of libraries, choice of kernels, compilation, growth of the
     allocator's pools. Parameters, buffers and torch's random states are put back bit for bit, gradients dropped.
 
     Args:
@@ -122,7 +122,7 @@ def burn_in(
         step: not to be used for the training itself, for its gradient scale may change.
         make_optimizer: parameters -> optimizer.
         batches: the first ones of epoch 0 are used.
-        stopwatch: whose device and host clock are used; it takes no lap.
+        stopwatch: whose device and host clock are used. It takes no lap.
 
     Memory: one copy of the parameters while the optimizer steps, when the activations are gone already.
     """
@@ -139,7 +139,7 @@ def burn_in(
 
 @contextmanager
 def restored(named_tensors: Callable[[], Iterable[tuple[str, Tensor]]]) -> Iterator[None]:
-    """Put the tensors' values back at the end, in place; by name, for a module may have replaced a buffer."""
+    """Put the tensors' values back at the end, in place, and by name: a module may have replaced a buffer."""
     saved = {name: tensor.detach().clone() for name, tensor in named_tensors()}
     yield
     with torch.no_grad():

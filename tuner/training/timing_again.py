@@ -16,7 +16,7 @@ from fusetune.tuner.training.loss import RunningLoss
 from fusetune.tuner.training.rate import LearningRate
 from fusetune.tuner.training.step import MakeOptimizer, TrainingStep, restored
 
-# Who still has the processor is seen after so long. Then the rest is not worth the time.
+# A processor that is still busy shows after this time. The rest is then not worth the wait.
 _FIRST_LOOK_S = 0.1
 
 
@@ -63,7 +63,7 @@ def time_again(
         watch: of the thread that calls this.
         budget_s: seconds of the host.
 
-    Memory: one copy of the parameters and buffers, and the states of one more optimizer. Where that is too much the
+    Memory: one copy of the parameters and buffers, and the states of one more optimizer. If that is too much, the
     epochs stay as they are.
     """
     if budget_s <= 0:

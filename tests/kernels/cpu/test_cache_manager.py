@@ -222,7 +222,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "missing": Path.unlink,
     "directory": into_directory,
     "link": into_link,
-    "pipe": lambda path: (path.unlink(), os.mkfifo(path, 0o600)),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path, 0o600)),  # type: ignore[func-returns-value]
     "list": lambda path: path.write_text("[]"),
     "number": lambda path: path.write_text("5"),
     "null": lambda path: path.write_text("null"),

@@ -138,7 +138,7 @@ def in_a_loop(x_ptr, y_ptr):
 
 def right_loop(x: Numbers) -> list[float]:
     turns = [(x.view(8, 2) + turn).exp() for turn in range(3)]
-    return [*sum(each[:, 0].cumsum(0) for each in turns), sum(each[:, 1].sum() for each in turns)]
+    return [*sum(each[:, 0].cumsum(0) for each in turns), sum(each[:, 1].sum() for each in turns)]  # type: ignore[misc]
 
 
 @triton.jit

@@ -343,7 +343,7 @@ def test_rounding_to_long_integers(dtype: torch.dtype, tmp_path: Path) -> None:
         return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
     for row, rounding in enumerate((round, away)):
-        assert got[row].tolist() == [converted(each, rounding, 64, True, -(2**63)) for each in x.tolist()]
+        assert got[row].tolist() == [converted(each, rounding, 64, True, -(2**63)) for each in x.tolist()]  # type: ignore[arg-type]
 
 
 def test_every_function_of_libdevice_is_known() -> None:

@@ -426,5 +426,5 @@ def test_operations_without_results_know_their_lines(monkeypatch: pytest.MonkeyP
     stores_otherwise.device_caches.clear()
     conditions = [each for each in seen if each.name == "scf.if"]
     assert [each.source for each in conditions] == [
-        (__file__, line_of(stores_otherwise, "if j == n - 1"), conditions[0].source[2])  # type: ignore[index]
+        (__file__, line_of(stores_otherwise, "if j == n - 1"), conditions[0].source[2])
     ]

@@ -91,7 +91,7 @@ def test_every_launch_parameter_block_and_path_has_bits_of_its_own() -> None:
     params[1].grad = params[1].grad.float()  # another combination of dtypes: a launch of its own
     torch.manual_seed(0)
     optimizer = FusedSGD(params, lr=1.0, stochastic_rounding=True)
-    draws = [piece for _ in range(2) for draw in draws_of(params, optimizer) for piece in draw.split(1024)]
+    draws = [piece for _ in range(2) for draw in draws_of(params, optimizer) for piece in draw.split(1024)]  # type: ignore[arg-type]
     for i, one in enumerate(draws):
         assert abs(float(one.double().mean()) - 0.5) < 5 * 0.5 / 1024**0.5
         for another in draws[:i]:

@@ -1,11 +1,11 @@
-"""How this program was started, for the commands in its messages: what is pasted must work where it was read."""
+"""How this program was started, so that commands in its messages can be pasted where they are read."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-# What a person types in a checkout; also where something else calls the commands.
+# In a checkout, and where another program calls the commands.
 _IN_A_CHECKOUT = "python -m bench"
 
 

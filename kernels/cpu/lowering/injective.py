@@ -1,10 +1,10 @@
-"""Whether lanes have an element each, so that one may store before another has loaded.
+"""Whether the addresses of a tile's lanes are injective, so that one lane may store before another has loaded.
 
     pointer(i0, i1, ...) = base + coefficient0 * i0 + coefficient1 * i1 + ...
 
-is one to one where each coefficient, the smallest first, is greater than all that the smaller ones reach. Coefficients
-known at launch only, as strides are, make a condition of that, which the shared object's entry looks at before anything
-runs. Where it does not hold, the kernel is compiled once more with nothing taken for granted (see `overlaps`).
+is injective if each coefficient, in rising order, exceeds the largest sum that the smaller ones reach. Coefficients
+known only at launch, such as strides, give a condition. The shared object's entry checks it before any program runs.
+Where it does not hold, the kernel is compiled once more without assumptions (see `overlaps`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fusetune.kernels.cpu.lowering.elementwise import RULES
 from fusetune.kernels.cpu.lowering.shape import VIEWS, Index, viewed
 
 FUNCTIONS = r"""
-static bool one_to_one(int32_t rank, const int64_t *steps, const int64_t *lanes) {
+static bool injective(int32_t rank, const int64_t *steps, const int64_t *lanes) {
   unsigned __int128 reach = 0;
   uint32_t left = 0;
   for (int32_t d = 0; d < rank; ++d) {
@@ -46,12 +46,12 @@ _MOST_CHARACTERS = 4000
 _GRID_AXES = "xyz"
 
 
-def one_to_one(addresses: Addresses, pointer: Value, masks: Sequence[Value | None]) -> bool | str:
-    """Say whether lanes of a tile of pointers have an element each, or under which condition.
+def injective(addresses: Addresses, pointer: Value, masks: Sequence[Value | None]) -> bool | str:
+    """Return whether lanes of a tile of pointers have an element each, or under which condition.
 
     Args:
         pointer: the tile.
-        masks: of the accesses that are made there. Lanes beyond what all of them allow are not looked at.
+        masks: of the accesses that are made there. Lanes beyond what all of them allow are not checked.
 
     Returns: a C condition in the kernel's arguments, where coefficients are known at launch only. False also where
         that cannot be told before the kernel runs.
@@ -77,7 +77,7 @@ def one_to_one(addresses: Addresses, pointer: Value, masks: Sequence[Value | Non
     bounds = [_bounds(addresses, mask, index) for mask in masks]
     lanes = [_lanes(sizes[name], [each.get(name) for each in bounds]) for name in factors]
     arrays = (f"(const int64_t[]){{{', '.join(map(str, each))}}}" for each in (steps, lanes))
-    return f"one_to_one({len(factors)}, {', '.join(arrays)})"
+    return f"injective({len(factors)}, {', '.join(arrays)})"
 
 
 def _lanes(size: int, bounds: Sequence[str | None]) -> str:
@@ -116,7 +116,7 @@ def _bounds(addresses: Addresses, mask: Value | None, index: Index) -> Mapping[s
 
 
 def _is_non_negative(value: Value) -> bool:
-    """Say whether an integer, or every element of a tile, is known to be 0 or more, as long as no sum wraps around."""
+    """Return whether an integer, or every element of a tile, is known to be 0 or more unless a sum wraps around."""
     producer = value.producer
     if producer is None:
         return False
@@ -147,7 +147,7 @@ def _at_entry(addresses: Addresses, number: Number) -> str | None:
         return text if len(text) <= _MOST_CHARACTERS else None
 
     def made(value: Value | None) -> str | None:
-        """How a scalar that is neither loaded nor of one program is worked out."""
+        """How a scalar that is neither loaded nor of one program is computed."""
         producer = None if value is None else value.producer
         if producer is None:
             return None
