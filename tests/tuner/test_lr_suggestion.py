@@ -214,7 +214,7 @@ def test_where_a_bound_decides_the_reason_says_so_and_there_is_no_interval() -> 
     assert bounded.lr == pytest.approx(0.4e-3)
     assert bounded.interval is None
     assert bounded.warnings == ()
-    assert "this bound decides" in bounded.reason
+    assert "a bound decides" in bounded.reason
     assert suggest(curves, normalised=True, weight_size=1e3).interval is not None
 
 
