@@ -340,7 +340,7 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
             if first is not trial:
                 raise InputError(
                     f"{plan.run['spec_path']}: factors",
-                    f"{trial.id} comes to the same training as {first.id}",
+                    f"{trial.id} gives the same training as {first.id}",
                     f"built were {', '.join((f'{key} {value}' for key, value in built.items()))}",
                     "Keep one of them",
                 )

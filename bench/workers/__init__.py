@@ -1,4 +1,4 @@
-"""Worker processes: trials run in them, under limits, and survive one another."""
+"""Worker processes: trials run in them, under limits, and do not harm each other."""
 
 from fusetune.exports import load_on_use
 

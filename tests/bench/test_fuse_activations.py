@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from fusetune.bench.run.fused_activations import fuse_activations
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers.worker import WorkerContext
+from fusetune.kernels import replace
 from fusetune.kernels.activations.api import activation_path
-from fusetune.kernels.replace import models as replace
 from tests.bench.test_trial import SMALL
 
 

@@ -202,7 +202,7 @@ def test_what_is_wrong_with_a_folder_is_one_sentence(work: Path, fault: str) -> 
         ("file\na/0.png\n", "lacks the column 'label'"),
         ("file,label\n", "has no rows"),
         ("file,label\na/0.png,x\na/7.png,y\n", r"labels\.csv:3: no file 'a/7\.png' in .*Did you mean"),
-        ("file,label\na/0.png,x\n./a/0.png,y\n", r"labels\.csv:3: './a/0\.png' stands in line 2 already"),
+        ("file,label\na/0.png,x\n./a/0.png,y\n", r"labels\.csv:3: './a/0\.png' is in line 2 already"),
         ("file,label\na/0.png\n", r"labels\.csv:2: has 1 values for 2 columns"),
         ("file,label\na/0.png,\n", r"labels\.csv:2: has no label"),
         ("file,label,split\na/0.png,x,val\n", "unknown split 'val'; known: train, test.*data.validation"),

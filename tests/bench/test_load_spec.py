@@ -179,7 +179,7 @@ BAD = [
     ),
     ("batch_size: [32, 64]", "batch_sise: [32]", "small.yaml:6: factors.batch_sise: no such field; known"),
     ("batch_size: [32, 64]", "batch_size: [32, x]", "small.yaml:6: factors.batch_size[1]: "),
-    ("batch_size: [32, 64]", "batch_size: [32, 32]", "small.yaml:6: factors.batch_size[1]: 32 stands twice"),
+    ("batch_size: [32, 64]", "batch_size: [32, 32]", "small.yaml:6: factors.batch_size[1]: 32 appears twice"),
     (
         "batch_size: [32, 64]",
         "batch_size: []",

@@ -110,7 +110,7 @@ def test_what_is_the_same_once_it_is_built_is_refused(
     if same is None:
         rehearse(plan)
         return
-    with pytest.raises(InputError, match=r"own\.yaml: factors: .* comes to the same training as") as error:
+    with pytest.raises(InputError, match=r"own\.yaml: factors: .* gives the same training as") as error:
         rehearse(plan)
     assert same in str(error.value)
 
@@ -118,7 +118,7 @@ def test_what_is_the_same_once_it_is_built_is_refused(
 def test_a_null_in_a_schedule_is_its_default(tmp_path: Path) -> None:
     text = OWN + "factors: {schedule: [{name: triangular, down_epochs: null}, triangular]}\n"
     with pytest.raises(
-        InputError, match=r"own\.yaml:5: factors\.schedule\[1\]: triangular comes to the same training"
+        InputError, match=r"own\.yaml:5: factors\.schedule\[1\]: triangular gives the same training"
     ):
         plan_of(tmp_path, text)
     assert yaml.safe_load(text)["factors"]["schedule"][0]["down_epochs"] is None

@@ -237,7 +237,7 @@ def yaml_list(text: str) -> list[Any]:
 def test_what_comes_to_the_same_is_refused_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(OWN + "factors: {model.mode: [1, 1.0]}\n")
-    with pytest.raises(InputError, match=r"comes to the same training as 1"):
+    with pytest.raises(InputError, match=r"gives the same training as 1"):
         load_spec(path)
     path.write_text(OWN + "factors: {model.mode: [9007199254740992, 9007199254740993]}\n")
     assert len(lay_out(load_spec(path).spec).trials) == 2

@@ -129,7 +129,9 @@ def test_the_wheel_passes_tests_of_ours(environment: Environment, folder: Path) 
     assert re.search(r"\b\d+ passed", summary), summary
 
 
-def test_the_wheel_trains_where_triton_is_not_installed(environment: Environment, folder: Path) -> None:
+def test_the_wheel_trains_where_triton_is_not_installed(
+    environment: Environment, wheel: Path, folder: Path
+) -> None:
     environment.uninstall("triton")
     try:
         environment.run(
@@ -139,7 +141,7 @@ def test_the_wheel_trains_where_triton_is_not_installed(environment: Environment
         assert len(records) == 4
         assert {record["status"] for record in records} <= {"ok", "missed_target"}
     finally:
-        environment.install("fusetune")
+        environment.install(str(wheel))
 
 
 def metadata_of(wheel: Path) -> Message:
