@@ -21,7 +21,7 @@ from fusetune.bench.spec import (
     varied,
     without_factors,
 )
-from fusetune.bench.stats import Caveat, caveats_of
+from fusetune.bench.stats import Caveat, caveats_of, counted
 from fusetune.tuner.learning_rate import LEAST_SIZES, LRScaling, fit_lr_scaling
 
 if TYPE_CHECKING:
@@ -274,7 +274,10 @@ def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
     left_out = len(suggested) - len(points)
     if len({size for size, _ in points}) < LEAST_SIZES:
         sizes = len({record.factors[key] for record in suggested})
-        known = f", {left_out} tests left out as known to no factor of {MOST_SPREAD:g}" if left_out else ""
+        wide = (
+            f", {counted(left_out, 'test')} left out with an interval wider than a factor of {MOST_SPREAD:g}"
+        )
+        known = wide if left_out else ""
         return (
             f"{sizes} batch sizes with a suggestion{known}; an exponent with an interval needs {LEAST_SIZES}"
         )

@@ -165,12 +165,12 @@ def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> No
     output = io.StringIO()
     render_lr_range(study, Console(file=output, width=200))
     assert (
-        "(3 tests at 16, 64, 256); 1 more are left out, their rates known to no factor of 30"
+        "(3 tests at 16, 64, 256); 1 more test left out, with an interval wider than a factor of 30"
         in output.getvalue()
     )
     missing = study_learning_rates(run_json(factors), [*tested[:2], unknown]).scalings["all"]
     assert missing == (
-        "3 batch sizes with a suggestion, 1 tests left out as known to no factor of 30; "
+        "3 batch sizes with a suggestion, 1 test left out with an interval wider than a factor of 30; "
         "an exponent with an interval needs 3"
     )
 
