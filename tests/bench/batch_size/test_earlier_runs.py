@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run, rows_by_size
+from fusetune.bench.batch_size.earlier_runs import (
+    find_rate_run,
+    find_target_run,
+    range_tests_of,
+    rows_by_size,
+    trainings_of,
+)
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
@@ -88,8 +94,8 @@ def test_only_the_configuration_in_question_counts(tmp_path: Path) -> None:
     written(tmp_path, records, baseline={"batch_size": 64, "activation": "relu"})
     found = find_target_run(tmp_path, SPEC, None)
     assert found is not None
-    assert [row.steps for row in found.of({}).rows] == [(100,), (100,)]
-    assert [row.steps for row in found.of({"activation": "tanh"}).rows] == [(200,), (200,)]
+    assert [row.steps for row in trainings_of(found, {}).rows] == [(100,), (100,)]
+    assert [row.steps for row in trainings_of(found, {"activation": "tanh"}).rows] == [(200,), (200,)]
 
 
 def test_the_newest_run_that_fits_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +179,11 @@ def test_rates_are_read_from_range_tests_whatever_their_schedule(tmp_path: Path)
     written(tmp_path, records, kind="lr-range", train=longer, target=None)
     found = find_rate_run(tmp_path, SPEC)
     assert found is not None
-    assert [(row.batch_size, row.lr) for row in found.of({}).rows] == [(16, 0.016), (64, 0.064), (256, 0.256)]
+    assert [(row.batch_size, row.lr) for row in range_tests_of(found, {}).rows] == [
+        (16, 0.016),
+        (64, 0.064),
+        (256, 0.256),
+    ]
 
 
 def test_rates_at_two_sizes_or_of_another_optimizer_are_no_use(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import study_batch_sizes
 from fusetune.bench.cli import program as cli
 from fusetune.bench.results.directory import RunDirectory, find_run
+from fusetune.bench.results.outcomes import NormsAlongTraining, StepTimes
 from fusetune.bench.spec.design import Trial, expand
 from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers.worker import WorkerContext
@@ -51,40 +52,46 @@ def trial(text: str = SPEC, **options: Any) -> Trial:
 def test_steps_are_timed_at_every_size_as_the_spec_trains(train: str) -> None:
     text = SPEC.replace("epochs: 2", f"epochs: 2, {train}") if train else SPEC
     record = time_steps(trial(text, sizes=[2, 64, 300]), WorkerContext())
-    times = record.provenance["step_times_s"]
+    assert isinstance(record.outcome, StepTimes)
+    times = record.outcome.seconds
     assert list(times) == [2, 64, 300]
     assert all(len(each) == ROUNDS and min(each) > 0 for each in times.values())
 
 
 def test_noise_is_measured_before_and_along_training() -> None:
     record = measure_noise(trial(noise_epochs=[0, 2]), WorkerContext())
-    first, last = record.provenance["points"]
-    assert (first["epoch"], first["steps"], last["epoch"], last["steps"]) == (0, 0, 2, 20)
-    assert first["norms"]["small_squares"] != last["norms"]["small_squares"]
-    assert record.provenance["samples"] == 300
+    assert isinstance(record.outcome, NormsAlongTraining)
+    first, last = record.outcome.points
+    assert (first.epoch, first.steps, last.epoch, last.steps) == (0, 0, 2, 20)
+    assert first.small_squares != last.small_squares
+    assert record.outcome.samples == 300
     # The same trial gives the same numbers.
     again = measure_noise(trial(noise_epochs=[0, 2]), WorkerContext())
-    assert again.provenance == record.provenance
+    assert again.outcome == record.outcome
 
 
 def test_auto_finds_the_rate_at_which_the_noise_is_measured_along_training() -> None:
     auto = SPEC.replace("base_lr: 0.02", "base_lr: auto")
     options = {"job": "noise", "noise_epochs": [0, 2]}
     record = run_job(trial(auto, **options), WorkerContext(), lambda progress: None)
-    rate = record.provenance["base_lr_auto"]["base_lr"]
-    assert [point["epoch"] for point in record.provenance["points"]] == [0, 2]
-    assert f"{rate:.3g}" in record.provenance["note"]
+    assert isinstance(record.outcome, NormsAlongTraining)
+    assert record.outcome.base_lr_auto is not None
+    rate = record.outcome.base_lr_auto.base_lr
+    assert [point.epoch for point in record.outcome.points] == [0, 2]
+    assert f"{rate:.3g}" in record.outcome.note
     # It is the rate that the spec would have named, and the training is that rate's.
     named = SPEC.replace("base_lr: 0.02", f"base_lr: {rate}")
     again = run_job(trial(named, **options), WorkerContext(), lambda progress: None)
-    assert again.provenance["points"] == record.provenance["points"]
+    assert isinstance(again.outcome, NormsAlongTraining)
+    assert again.outcome.points == record.outcome.points
 
 
 def test_where_auto_finds_no_rate_the_noise_is_measured_before_training_and_that_is_said() -> None:
     text = SPEC.replace("base_lr: 0.02", "base_lr: auto, grad_clip: 1.0e-12").replace("adam", "sgd")
     record = run_job(trial(text, job="noise", noise_epochs=[0, 2]), WorkerContext(), lambda progress: None)
-    assert [point["epoch"] for point in record.provenance["points"]] == [0]
-    assert record.provenance["note"].startswith("before training only")
+    assert isinstance(record.outcome, NormsAlongTraining)
+    assert [point.epoch for point in record.outcome.points] == [0]
+    assert record.outcome.note.startswith("before training only")
 
 
 def test_too_few_samples_for_the_noise_are_refused() -> None:

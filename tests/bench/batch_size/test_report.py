@@ -16,11 +16,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusetune.bench.batch_size.earlier_runs import RateAtSize, RateRun, SizeToTarget, TargetRun
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements, study_measurements
 from fusetune.bench.batch_size.plot import draw_batch_size
 from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
+from fusetune.bench.results.outcomes import (
+    EarlierRangeTests,
+    EarlierTrainings,
+    FailedMeasurement,
+    NoiseOutcome,
+    RateAtSize,
+    SizeToTarget,
+    ThroughputOutcome,
+)
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
 from fusetune.bench.stats.caveats import caveats_of
@@ -106,7 +114,7 @@ def throughput_records() -> list[Record]:
                 0,
                 "ok",
                 samples={"step_time_s": times},
-                provenance={"measurement": "throughput"},
+                outcome=ThroughputOutcome(),
             )
         )
     return records
@@ -131,13 +139,7 @@ def noise_record(epoch: int, noise_scale: float, gradient: float = 1.0) -> Recor
                 for square, other in zip(squares, scatter, strict=True)
             ],
         },
-        provenance={
-            "measurement": "noise",
-            "small": small,
-            "big": big,
-            "samples": 10**6,
-            "train_batch_size": 128,
-        },
+        outcome=NoiseOutcome(small, big, samples=10**6, train_batch_size=128),
     )
 
 
@@ -156,9 +158,8 @@ def runs_record() -> Record:
         )
         for size in (16, 64, 128, 256)
     )
-    run = TargetRun("results/demo/20260101-010101-cd34", {}, rows)
-    provenance = {"measurement": "runs", "runs": dataclasses.asdict(run)}
-    return Record("seed=0,runs", {}, 0, "ok", provenance=json.loads(json.dumps(provenance)))
+    run = EarlierTrainings("results/demo/20260101-010101-cd34", {}, rows)
+    return Record("seed=0,runs", {}, 0, "ok", outcome=run)
 
 
 def rates_record() -> Record:
@@ -167,9 +168,8 @@ def rates_record() -> Record:
         for size in (16, 64, 256)
         for factor in (0.9, 1.0, 1.1)
     )
-    run = RateRun("results/demo/20260101-020202-ef56", {}, rows)
-    provenance = {"measurement": "rates", "rates": dataclasses.asdict(run)}
-    return Record("seed=0,rates", {}, 0, "ok", provenance=json.loads(json.dumps(provenance)))
+    run = EarlierRangeTests("results/demo/20260101-020202-ef56", {}, rows)
+    return Record("seed=0,rates", {}, 0, "ok", outcome=run)
 
 
 Case = tuple[BatchSizeStudy, list[Record]]
@@ -214,7 +214,7 @@ def measurements_failed() -> Case:
             0,
             "failed",
             "the worker was killed by the system",
-            provenance={"measurement": name},
+            outcome=FailedMeasurement(name),
         )
         for name in ("throughput", "noise")
     ]
@@ -348,7 +348,7 @@ def test_a_recommendation_on_contended_timings_says_so_and_what_to_do() -> None:
     for missing, contended in ((0.02, False), (0.4, True)):
         timed = [
             dataclasses.replace(record, values={**record.values, "processor_missing": missing})
-            if record.provenance.get("measurement") == "throughput"
+            if isinstance(record.outcome, ThroughputOutcome)
             else record
             for record in records
         ]

@@ -25,10 +25,11 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import BATCH_SIZE
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.keeper import RecordKeeper
-from fusetune.bench.results.records import Record
+from fusetune.bench.results.outcomes import MemoryPrediction, MemoryProbe, ThroughputOutcome, WorkerEvents
+from fusetune.bench.results.records import Record, Status
 from fusetune.bench.run.plan import RunPlan, make_plan
 from fusetune.bench.spec.load import load_spec
-from fusetune.bench.workers.executors import UNEXPLAINED_KILL, WorkerExecutor
+from fusetune.bench.workers.executors import WorkerExecutor
 from fusetune.bench.workers.memory_limit import Footprint, MemoryBudget
 from fusetune.bench.workers.worker import WorkerContext
 from fusetune.tuner.batch_size.largest import CPU_OVERHEAD
@@ -268,8 +269,8 @@ def test_a_kill_that_no_limit_explains_is_tried_once_more(
         size = trial.factors["batch_size"]
         asked.append(size)
         if len(asked) in (1, 3, 4):
-            reason, unexplained = "the worker was killed by SIGKILL", {UNEXPLAINED_KILL: True}
-            return Record(trial.id, trial.factors, 0, "failed", reason, provenance=unexplained)
+            reason, unexplained = "the worker was killed by SIGKILL", WorkerEvents(unexplained_kill=True)
+            return Record(trial.id, trial.factors, 0, "failed", reason, worker=unexplained)
         return Record(trial.id, trial.factors, 0, "ok", values={"needed_bytes": (20 + 0.004 * size) * MIB})
 
     answer_probes(monkeypatch, answer)
@@ -368,18 +369,13 @@ def memory() -> StepMemory:
     return StepMemory((Moment("backward", parts),))
 
 
-def records(*probes: tuple[int, str, float]) -> list[Record]:
-    prediction = {
-        "memory": memory().as_dict(),
-        "samples": 1000,
-        "limit_bytes": 400 * MIB,
-        "limit_source": "--memory",
-        "loading_bytes": 0,
-    }
-    made = [Record("seed=0,prediction", {}, 0, "ok", provenance={"prediction": prediction})]
+def records(*probes: tuple[int, Status, float]) -> list[Record]:
+    prediction = MemoryPrediction(memory().as_dict(), 1000, 400 * MIB, "--memory", loading_bytes=0)
+    made = [Record("seed=0,prediction", {}, 0, "ok", outcome=prediction)]
     for number, (size, status, needed) in enumerate(probes, start=1):
         values = {"needed_bytes" if status == "ok" else "wanted_bytes": needed}
-        made.append(Record(f"probe={number}", {"batch_size": size}, 0, status, values=values))  # type: ignore[arg-type]
+        trial, factors = f"probe={number}", {"batch_size": size}
+        made.append(Record(trial, factors, 0, status, values=values, outcome=MemoryProbe()))
     return made
 
 
@@ -400,7 +396,7 @@ def test_expectations_are_those_from_before_the_run() -> None:
     assert (configuration.batch_size, configuration.bound) == (200, "memory")
 
 
-def verdicts(*probes: tuple[int, str, float]) -> dict[int, str]:
+def verdicts(*probes: tuple[int, Status, float]) -> dict[int, str]:
     (configuration,) = study_batch_sizes(RUN, records(*probes), None).configurations
     return {row.batch_size: _verdict(row, configuration) for row in configuration.rows}
 
@@ -454,7 +450,7 @@ def test_sizes_that_were_not_run_have_the_bytes_they_need() -> None:
 
 def test_measurements_of_other_kinds_are_left_out() -> None:
     made = records((100, "ok", 170.0 * MIB))
-    other = dataclasses.replace(made[1], trial="other", provenance={"measurement": "throughput"})
+    other = dataclasses.replace(made[1], trial="other", outcome=ThroughputOutcome())
     assert study_batch_sizes(RUN, [*made, other], None) == study_batch_sizes(RUN, made, None)
 
 
@@ -495,7 +491,7 @@ def test_a_limit_that_is_used_up_already_is_refused() -> None:
     with pytest.raises(
         InputError, match="the container: leaves no memory; the process holds all of it already"
     ):
-        module.check_room("demo", {"limit_bytes": 0, "limit_source": "the container"}, 10, 20)
+        module.check_room("demo", MemoryPrediction({}, 9, 0, "the container", loading_bytes=0), 10, 20)
 
 
 MODELS: dict[str, tuple[Any, ...]] = {

@@ -19,6 +19,7 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.learning_rate.plot import draw_lr_range
 from fusetune.bench.learning_rate.report import plot_lines, render_lr_range
 from fusetune.bench.learning_rate.study import study_learning_rates, with_swept_factors
+from fusetune.bench.results.outcomes import RangeTestOutcome
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
 from fusetune.bench.spec.load import load_spec
@@ -83,9 +84,9 @@ def swept_record(factors: dict[str, Any], best: float) -> Record:
         "steps": 180.0,
     }
     samples = {"confirm_lr": [best / 4, best / 2, best], "confirm_val_loss": [0.4, 0.3, 0.5]}
-    provenance = {"reason": "because", "warnings": [], "confirm_lrs": [best / 4, best / 2, best, 2 * best]}
+    outcome = RangeTestOutcome("because", (), (best / 4, best / 2, best, 2 * best))
     name = ",".join(f"{key}={value}" for key, value in factors.items())
-    return Record(name, factors, 0, "ok", "", values, samples, curve, provenance)
+    return Record(name, factors, 0, "ok", "", values, samples, curve, outcome=outcome)
 
 
 def flat_record(factors: dict[str, Any]) -> Record:
@@ -125,7 +126,7 @@ def test_the_report_is_the_golden_one() -> None:
 def test_a_suggestion_comes_with_its_reason_and_the_rate_to_use() -> None:
     record = swept_record({"batch_size": 16, "optimizer": "adam"}, 0.002)
     lines = study_learning_rates(run_json(FACTORS), [record]).tested[0]
-    assert lines.advice.startswith(record.provenance["reason"])
+    assert lines.advice.startswith("because")
     assert f"Use {record.values['suggested_lr']:.3g}" in lines.advice
     values = {name: value for name, value in record.values.items() if name != "suggested_lr"}
     (diverged,) = study_learning_rates(run_json(FACTORS), [dataclasses.replace(record, values=values)]).tested
@@ -164,12 +165,12 @@ def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> No
     output = io.StringIO()
     render_lr_range(study, Console(file=output, width=200))
     assert (
-        "(3 tests at 16, 64, 256); 1 more are left out, their rates known to no factor of 30"
+        "(3 tests at 16, 64, 256); 1 more test left out, with an interval wider than a factor of 30"
         in output.getvalue()
     )
     missing = study_learning_rates(run_json(factors), [*tested[:2], unknown]).scalings["all"]
     assert missing == (
-        "3 batch sizes with a suggestion, 1 tests left out as known to no factor of 30; "
+        "3 batch sizes with a suggestion, 1 test left out with an interval wider than a factor of 30; "
         "an exponent with an interval needs 3"
     )
 
@@ -284,10 +285,10 @@ def test_auto_finds_the_rate_before_the_training_and_says_so(tmp_path: Path) -> 
     done = invoke("run", str(spec), "--results", str(results))
     assert done.exit_code == 0, done.output
     found = {record["factors"]["base_lr"]: record for record in written_records(results)}
-    chosen = found["auto"]["provenance"]["base_lr_auto"]
+    chosen = found["auto"]["outcome"]["base_lr_auto"]
     assert found["auto"]["curve"][0]["lr"] == chosen["base_lr"] != 0.01
     assert chosen["interval"][0] <= chosen["base_lr"] <= chosen["interval"][1]
-    assert "base_lr_auto" not in found[0.01]["provenance"]
+    assert found[0.01]["outcome"]["base_lr_auto"] is None
     assert found["auto"]["values"]["steps"] == found[0.01]["values"]["steps"]
     assert f"{chosen['base_lr']:.3g}" in done.output
     assert "auto lr" in done.output

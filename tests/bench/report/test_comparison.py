@@ -225,7 +225,7 @@ def with_diagnoses() -> Summary:
     high = {
         "name": "learning_rate_too_high",
         "title": "learning rate too high",
-        "sentence": "The training loss was thrown to 4.1; the untrained model's was 2.3.",
+        "sentence": "The training loss rose to 4.1; the untrained model's was 2.3.",
         "evidence": {"lr": 3.0},
         "try_next": "Divide the learning rate by 3 to 10.",
         "confidence": "sure",

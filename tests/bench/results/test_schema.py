@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import random
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
-from fusetune.bench.results.records import Record
+from fusetune.bench.results.outcomes import AutoRate, TrainingOutcome
 from fusetune.bench.results.schema import as_written
 from tests.bench.learning_rate import test_study as lr_range_case
 from tests.bench.report import test_comparison as run_case
@@ -30,9 +31,9 @@ def trainings(results: Path) -> Path:
     records[0].provenance.update(
         jobs=1,
         dirty=False,
-        base_lr_auto={"base_lr": 0.1, "interval": [0.05, 0.2]},
         threads_choice={"threads": 1, "asked": "auto", "reason": "more do not help"},
     )
+    records[0] = dataclasses.replace(records[0], outcome=TrainingOutcome(AutoRate(0.1, (0.05, 0.2))))
     finding = {
         "name": "a",
         "title": "b",
@@ -179,14 +180,24 @@ FOUND: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("first", ("curve",), [1], "curve[0]: "),
     ("first", ("provenance",), [], "provenance: "),
     ("first", ("provenance", "jobs"), None, "provenance.jobs: "),
-    ("first", ("provenance", "base_lr_auto"), 0.1, "provenance.base_lr_auto: "),
-    ("first", ("provenance", "base_lr_auto", "interval"), [1.0], "provenance.base_lr_auto.interval: "),
+    ("first", ("outcome", "base_lr_auto"), 0.1, "outcome.base_lr_auto: "),
+    ("first", ("outcome", "base_lr_auto", "interval"), [1.0], "outcome.base_lr_auto.interval[1] is missing"),
+    ("first", ("outcome",), [], "outcome: must be an object, is []"),
+    ("first", ("outcome", "kind"), "dance", "outcome.kind: unknown 'dance'; known: training, "),
+    ("first", ("worker",), {"put_back": "all"}, "worker.put_back: "),
+    ("first", ("schema_version",), "2", "schema_version: "),
+    (
+        "first",
+        ("schema_version",),
+        3,
+        "schema_version 3 is newer than this program; known: up to 2. Update fusetune.",
+    ),
     ("first", ("provenance", "threads_choice"), "auto", "provenance.threads_choice: "),
     ("first", ("findings",), [1], "findings[0]: "),
     ("first", ("findings", 0, "title"), GONE, "findings[0].title is missing"),
     ("first", ("more",), 1, "more: "),
     ("run", ("trials",), GONE, "trials is missing"),
-    ("first", ("provenance", "base_lr_auto", "interval"), GONE, "base_lr_auto.interval is missing"),
+    ("first", ("outcome", "base_lr_auto", "interval"), GONE, "base_lr_auto.interval is missing"),
     ("run", ("trials",), None, "trials: "),
     ("first", ("provenance", "threads_choice", "asked"), GONE, "provenance.threads_choice.asked is missing"),
     ("first", ("values", "time_to_target_s"), GONE, "steps_to_target and time_to_target_s come together"),
@@ -202,8 +213,8 @@ FOUND_IN_RANGE_TESTS: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("first", ("curve", 1, "lr"), 10**30, "entry 2 has no rate above the one before"),
     ("first", ("curve", 1, "lr"), GONE, "entry 1 has no rate above the one before"),
     ("first", ("curve", 1, "loss_1"), GONE, "entry 1 has other losses than the first"),
-    ("first", ("provenance", "warnings"), None, "provenance.warnings: "),
-    ("first", ("provenance", "confirm_lrs"), [None], "provenance.confirm_lrs[0]: "),
+    ("first", ("outcome", "warnings"), None, "outcome.warnings: "),
+    ("first", ("outcome", "confirm_lrs"), [None], "outcome.confirm_lrs[0]: "),
     ("first", ("values", "range_lr"), 0, "range_lr is 0.0, which nobody can have measured"),
 ]
 
@@ -249,15 +260,19 @@ def test_a_run_json_without_end_is_refused(tmp_path: Path, capsys: pytest.Captur
         assert "run.json: is broken; " in capsys.readouterr().err
 
 
+PREDICTION = {"memory": {}, "samples": 9, "limit_bytes": 1, "limit_source": "--memory", "loading_bytes": 0}
+
+
 @pytest.mark.parametrize(
     ("prediction", "said"),
     [
-        ({}, "records hold what no run writes; KeyError: 'memory'"),
+        ({}, "outcome.memory is missing"),
         ([], "provenance.prediction: "),
-        ({"memory": {"moments": True}}, "records hold what no run writes; "),
+        ({**PREDICTION, "memory": {"moments": True}}, "records hold what no run writes; "),
+        ({**PREDICTION, "samples": "all"}, "outcome.samples: input should be a valid integer, is 'all'"),
     ],
 )
-def test_a_prediction_of_another_form_is_refused(
+def test_a_prediction_of_version_1_in_another_form_is_refused(
     prediction: Any, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = {
@@ -266,7 +281,9 @@ def test_a_prediction_of_another_form_is_refused(
         "spec": {"name": "demo"},
         "options": {"train_batch_size": 8},
     }
-    directory = written(tmp_path, run, [Record("a", {}, 0, "ok", provenance={"prediction": prediction})])
+    directory = written(tmp_path, run, [])
+    line = {"trial": "a", "factors": {}, "seed": 0, "status": "ok", "provenance": {"prediction": prediction}}
+    (directory / "records.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(SystemExit) as stop:
         cli.main(["report", str(directory)])
     assert stop.value.code == 2

@@ -13,6 +13,7 @@ import yaml
 
 from fusetune.bench.batch_size.probe import run_job
 from fusetune.bench.learning_rate.study import run_lr_range
+from fusetune.bench.results.outcomes import MemoryPrediction, RehearsalOutcome
 from fusetune.bench.results.records import Record
 from fusetune.bench.run.trial import run_trial
 from fusetune.bench.spec.design import expand
@@ -126,7 +127,7 @@ def test_a_rehearsal_refuses_what_cannot_be_trained(old: str, new: str, complain
     assert old in SMALL
     record = run(SMALL.replace(old, new), rehearsal=True)
     assert record.status == "failed"
-    assert record.provenance["bad_input"]
+    assert record.outcome == RehearsalOutcome(bad_input=True)
     assert complaint in record.reason
     assert "\n" not in record.reason
 
@@ -162,7 +163,7 @@ def test_range_tests_and_memory_traces_take_an_optimizer_by_factory(job: str) ->
         run_it = run_lr_range if is_sweep else run_job
         record = run_it(trial, WorkerContext(), lambda progress: None)
         assert record.status == "ok"
-        lines = record.provenance.get("prediction", {}).get("memory", {}).get("moments")
+        lines = record.outcome.memory["moments"] if isinstance(record.outcome, MemoryPrediction) else None
         found.append((record.curve, lines))
     assert found[0] == found[1]
     assert found[0][0] or found[0][1]

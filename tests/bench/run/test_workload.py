@@ -58,9 +58,10 @@ def test_a_range_test_leaves_the_model_and_the_draws_of_the_training_as_they_wer
         assert torch.equal(weights(found)[name], tensor)
     rate = found.spec.train.base_lr
     assert isinstance(rate, float)
-    assert found.chosen_lr["base_lr_auto"]["base_lr"] == rate
+    assert found.chosen_lr is not None
+    assert found.chosen_lr.base_lr == rate
     assert found.make_optimizer(found.model.parameters()).param_groups[0]["lr"] == rate
-    assert named.chosen_lr == {}
+    assert named.chosen_lr is None
 
 
 def test_plan_and_loss_are_the_specs() -> None:

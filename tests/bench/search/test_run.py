@@ -15,6 +15,7 @@ from rich.console import Console
 
 from fusetune.bench.kinds import SEARCH
 from fusetune.bench.results.directory import RunDirectory, find_run
+from fusetune.bench.results.outcomes import AutoRate, PausedTraining, TrainingOutcome
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record, Status
 from fusetune.bench.run.plan import RunPlan, make_plan
@@ -220,7 +221,12 @@ def epochs_of(records: list[Record]) -> int:
 
 
 def made_again(records: list[Record]) -> int:
-    return sum(record.provenance.get("epochs_made_again", 0) for record in records)
+    return sum(outcome_of(record).epochs_made_again for record in records)
+
+
+def outcome_of(record: Record) -> TrainingOutcome:
+    """What a training came to."""
+    return record.outcome if isinstance(record.outcome, TrainingOutcome) else TrainingOutcome()
 
 
 def trained(bench: Bench) -> int:
@@ -299,7 +305,7 @@ def test_a_training_that_is_killed_alone_is_out_of_memory(bench: Bench) -> None:
 def test_what_was_lost_is_not_trained_again_only_to_be_ended(bench: Bench) -> None:
     records = bench.run(dies=lambda number, step, others: "idle" if BUDGET_SPENT in step.stop else None)
     assert epochs_of(records) == trained(bench) == BUDGET
-    left = [record for record in searched(records) if record.provenance.get("from_study")]
+    left = [record for record in searched(records) if outcome_of(record).from_log]
     assert left
     assert all("the worker that trained it is gone" in record.reason for record in left)
     told = [text for text in bench.messages.said if "from the search's log" in text]
@@ -318,11 +324,11 @@ def test_a_worker_that_is_behind_catches_up_and_says_by_how_much(
     def step(epochs: int, made: int, stop: str = "") -> Record:
         return run_step(Advance(trial, epochs, stop, made), here, lambda progress: None)
 
-    assert step(1, 0).provenance == {"paused": True}
+    assert step(1, 0).outcome == PausedTraining()
     # Epoch 2 was made elsewhere.
-    assert step(3, 2).provenance == {"paused": True, "epochs_made_again": 1}
+    assert step(3, 2).outcome == PausedTraining(epochs_made_again=1)
     ended = step(3, 3, "dropped: enough")
-    assert (ended.status, len(ended.curve), ended.provenance) == ("stopped_early", 3, {})
+    assert (ended.status, len(ended.curve), ended.outcome) == ("stopped_early", 3, None)
     assert step(3, 3, "dropped: enough").status == "failed"
     assert len(bench.trainings.made) == 3
 
@@ -424,7 +430,7 @@ def test_a_search_in_which_all_trainings_diverge_says_so_loudly_and_is_no_succes
 def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench) -> None:
     records = bench.run()
     rated = [
-        dataclasses.replace(r, provenance={"base_lr_auto": {"base_lr": 0.125 + r.seed, "interval": None}})
+        dataclasses.replace(r, outcome=TrainingOutcome(base_lr_auto=AutoRate(0.125 + r.seed, None)))
         for r in records
     ]
     study = study_search(RunDirectory.open(bench.directory).run, rated, str(bench.directory))

@@ -31,6 +31,7 @@ from fusetune.bench.learning_rate.plot import draw_lr_range
 from fusetune.bench.learning_rate.study import study_learning_rates
 from fusetune.bench.report.live import Progress
 from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.outcomes import RangeTestOutcome
 from fusetune.bench.results.pictures import Pictures, picture_text
 from fusetune.bench.results.records import Record
 from fusetune.bench.search.for_optuna import draw_all
@@ -232,9 +233,8 @@ def hostile_range_test(results: Path) -> Path:
     values = [HOSTILE[0], "$\\nope{$", HOSTILE_NAME]
     factors: dict[str, list[Any]] = {"x": values}
     records = [lr_range_case.swept_record({"x": text}, 0.01) for text in values]
-    for record in records:
-        record.provenance["warnings"] = HOSTILE
-        record.provenance["reason"] = HOSTILE_NAME
+    outcome = RangeTestOutcome(HOSTILE_NAME, tuple(HOSTILE))
+    records = [dataclasses.replace(record, outcome=outcome) for record in records]
     return written(results, {**lr_range_case.run_json(factors), "data": HOSTILE}, records)
 
 

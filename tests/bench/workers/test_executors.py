@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from fusetune.bench.errors import InputError, RunDirectoryError
+from fusetune.bench.results.outcomes import WorkerEvents
 from fusetune.bench.results.records import Record
 from fusetune.bench.workers.executors import (
-    UNEXPLAINED_KILL,
     Executor,
     InProcessExecutor,
     WorkerExecutor,
@@ -329,7 +329,7 @@ def test_a_kill_that_nobody_has_counted_is_a_failure(
     record = executor.run(trial_to("kill_myself"), ignore)
     assert record.status == "failed"
     assert told in record.reason
-    assert record.provenance == {UNEXPLAINED_KILL: True}
+    assert record.worker == WorkerEvents(unexplained_kill=True)
 
 
 @pytest.mark.skipif(not LINUX, reason="the address space is limited on Linux alone")

@@ -28,10 +28,11 @@ import pytest
 import torch
 from torch import nn
 
+from fusetune.bench.results.outcomes import WorkerEvents
 from fusetune.bench.results.records import Record
 from fusetune.bench.workers import trial_state
 from fusetune.bench.workers.executors import WorkerExecutor
-from fusetune.bench.workers.trial_state import LEFT_BEHIND, REPLACED_FOR, ProcessState
+from fusetune.bench.workers.trial_state import ProcessState
 from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
 from tests.bench.workers.test_executors import FakeTrial, ignore, is_alive, wait_until
 
@@ -196,7 +197,7 @@ def test_a_change_is_put_back_and_told(state: ProcessState, name: str) -> None:
         assert look() != before
     left = state.put_back()
     assert look() == before
-    assert left.stays == ()
+    assert left.replaced_for == ()
     assert [told for told in left.put_back if told.startswith(name)], left
     assert state.put_back() == ProcessState().put_back()
 
@@ -207,7 +208,7 @@ def test_what_libraries_change_too_is_put_back_without_a_word(state: ProcessStat
     before = look()
     change()
     assert look() != before
-    assert state.put_back().as_dict() == {}
+    assert state.put_back() == WorkerEvents()
     assert look() == before
 
 
@@ -220,27 +221,27 @@ def test_an_ordinary_training_leaves_nothing_to_tell(state: ProcessState) -> Non
     optimizer.step()
     with torch.inference_mode():
         model(torch.randn(8, 4))
-    assert state.put_back().as_dict() == {}
+    assert state.put_back() == WorkerEvents()
 
 
 def test_a_modes_end_that_nobody_calls_for_costs_the_worker(state: ProcessState) -> None:
     mode = torch.inference_mode()
     mode.__enter__()
     try:
-        assert state.put_back().stays == ("inference mode: False -> True",)
+        assert state.put_back().replaced_for == ("inference mode: False -> True",)
     finally:
         mode.__exit__(None, None, None)
-    assert state.put_back().as_dict() == {}
+    assert state.put_back() == WorkerEvents()
 
 
 def test_a_thread_that_runs_on_costs_the_worker_and_one_that_ends_does_not(state: ProcessState) -> None:
     go_on = threading.Event()
     thread = threading.Thread(target=go_on.wait, name="a trial's own")
     thread.start()
-    assert state.put_back(paused=True).as_dict() == {}
-    assert state.put_back().stays == ("thread: a trial's own",)
+    assert state.put_back(paused=True) == WorkerEvents()
+    assert state.put_back().replaced_for == ("thread: a trial's own",)
     go_on.set()
-    assert state.put_back().as_dict() == {}
+    assert state.put_back() == WorkerEvents()
 
 
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
@@ -274,7 +275,7 @@ def test_a_limit_that_cannot_be_raised_again_costs_the_worker(
         given[number] = limits
 
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    (told,) = state.put_back().stays
+    (told,) = state.put_back().replaced_for
     assert told.startswith("RLIMIT_NOFILE: ")
     assert given[resource.RLIMIT_NOFILE] == (60, 60)  # as far up as it goes
 
@@ -310,13 +311,13 @@ def test_no_trial_sees_what_the_one_before_has_left(tmp_path: Path) -> None:
     executor = WorkerExecutor(WorkerSetup(f"{__name__}:act"), log=tmp_path / "worker.log")
     try:
         first = executor.run(FakeTrial("looks"), ignore)
-        assert LEFT_BEHIND not in first.provenance
+        assert first.worker == WorkerEvents()
         for name in ("sets", "lowers", "leaves"):
             record = executor.run(FakeTrial(name, {"threads": int(first.values["threads"])}), ignore)
             assert record.status == "ok"
-            left = record.provenance[LEFT_BEHIND]
+            left = record.worker
             if name == "sets":
-                told = {text.partition(":")[0] for text in left["put_back"]}
+                told = {text.partition(":")[0] for text in left.put_back}
                 assert told == {
                     "alarm",
                     "environment",
@@ -324,11 +325,11 @@ def test_no_trial_sees_what_the_one_before_has_left(tmp_path: Path) -> None:
                     "working directory",
                     "torch's threads",
                 }
-                assert REPLACED_FOR not in left
+                assert not left.replaced_for
             elif name == "leaves":
-                assert left == {REPLACED_FOR: ["thread: left"]}
+                assert left == WorkerEvents(replaced_for=("thread: left",))
             after = executor.run(FakeTrial("looks"), ignore)
-            assert LEFT_BEHIND not in after.provenance
+            assert after.worker == WorkerEvents()
             assert {**after.values, "process": 0} == {**first.values, "process": 0}
             if name == "leaves":
                 assert after.values["process"] != record.values["process"]

@@ -214,7 +214,7 @@ def test_where_a_bound_decides_the_reason_says_so_and_there_is_no_interval() -> 
     assert bounded.lr == pytest.approx(0.4e-3)
     assert bounded.interval is None
     assert bounded.warnings == ()
-    assert "this bound decides" in bounded.reason
+    assert "a bound decides" in bounded.reason
     assert suggest(curves, normalised=True, weight_size=1e3).interval is not None
 
 
@@ -247,7 +247,7 @@ def test_a_fall_to_a_blind_guess_is_none_to_learn_from(learned: float, normalise
     assert found.lr == pytest.approx(0.1 * found.edge, rel=0.01)
     assert found.interval is not None
     assert found.interval[1] < 10 * found.interval[0]
-    assert "a blind guess's being 1.1" in found.reason
+    assert "a blind guess has 1.1" in found.reason
     warned = any("does not clearly fall below a blind guess's, 1.1" in warning for warning in found.warnings)
     assert warned == (learned == 1.1)
     # Taken for all there is, the first fall gives a rate at which nothing is learned.
