@@ -101,7 +101,7 @@ def _table(tested: Sequence[Tested]) -> Table:
     """List the results, one line a configuration."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=_DIM)
     table.add_column("configuration", overflow="fold")
-    confirmed = any("confirm_lrs" in test.record.provenance for test in tested)
+    confirmed = any(test.outcome.confirm_lrs is not None for test in tested)
     for heading in (
         "suggested",
         "95 % interval",
