@@ -17,8 +17,8 @@ from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.outcomes import AutoRate, TrainingOutcome
 from fusetune.bench.results.schema import as_written
-from tests.bench import test_lr_range as lr_range_case
-from tests.bench import test_report as run_case
+from tests.bench.learning_rate import test_study as lr_range_case
+from tests.bench.report import test_comparison as run_case
 
 FACTORS: dict[str, list[Any]] = {"batch_size": [64, 256], "schedule": ["constant", "one-cycle"]}
 GONE = object()

@@ -9,7 +9,7 @@ from fusetune.bench.results.records import Record
 from fusetune.bench.stats.diagnosis import merge
 from fusetune.bench.stats.summary import summarize
 from fusetune.tuner.diagnosis import FINDINGS
-from tests.bench.test_trial import SMALL, run
+from tests.bench.run.test_trial import SMALL, run
 
 
 def _finding(name: str, sentence: str = "Shown.") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fusetune.bench.spec.spec import Spec
 from fusetune.bench.workers.worker import WorkerContext
 from fusetune.kernels import replace
 from fusetune.kernels.activations.api import activation_path
-from tests.bench.test_trial import SMALL
+from tests.bench.run.test_trial import SMALL
 
 
 class Calls(nn.Module):

@@ -11,7 +11,7 @@ import fusetune
 from fusetune.bench.doctor.checks import check_installation, diagnose
 from fusetune.bench.doctor.installation import imported_from, remains_of_older
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -333,7 +333,7 @@ def test_factors_that_a_command_does_not_vary_leave_a_list_too() -> None:
 
 
 def test_what_make_run_trains_without_a_gpu_can_tell_the_first_from_the_others() -> None:
-    path = Path(__file__).parents[2] / "specs" / "cifar.yaml"
+    path = Path(__file__).parents[3] / "specs" / "cifar.yaml"
     shipped = load_spec(path, device="cpu").spec
     configurations = len({str(trial.factors) for trial in expand(shipped)})
     assert configurations >= 3

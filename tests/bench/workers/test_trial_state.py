@@ -34,7 +34,7 @@ from fusetune.bench.workers import trial_state
 from fusetune.bench.workers.executors import WorkerExecutor
 from fusetune.bench.workers.trial_state import ProcessState
 from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
-from tests.bench.test_executors import FakeTrial, ignore, is_alive, wait_until
+from tests.bench.workers.test_executors import FakeTrial, ignore, is_alive, wait_until
 
 LINUX = sys.platform == "linux"
 

@@ -16,7 +16,7 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.results.records import Record
 from fusetune.tuner.schedules.table import SCHEDULES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

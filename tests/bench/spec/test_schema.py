@@ -12,7 +12,7 @@ import yaml
 from fusetune.bench.spec.schema import schema_text, spec_schema
 from tests.bench.spec_text import SPEC
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

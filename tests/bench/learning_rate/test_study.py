@@ -25,7 +25,7 @@ from fusetune.bench.results.records import Record
 from fusetune.bench.spec.load import load_spec
 from fusetune.tuner.learning_rate.scaling import LRScaling
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 SPEC = """\
 name: tiny

@@ -1,4 +1,4 @@
-"""Golden reports of synthetic runs. `UPDATE_GOLDEN=1 pytest tests/bench/test_report.py` writes them anew."""
+"""Golden reports of synthetic runs. `UPDATE_GOLDEN=1 pytest tests/bench/report/test_comparison.py` writes them anew."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fusetune.bench.stats.significance import Estimate
 from fusetune.bench.stats.summary import Summary, summarize
 from fusetune.bench.units import format_metric
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 TARGET = {"metric": "val_accuracy", "at_least": 0.6, "at_most": None}
 
 

@@ -1,6 +1,6 @@
 """Golden reports of synthetic batch-size searches, and their pictures.
 
-`UPDATE_GOLDEN=1 pytest tests/bench/test_report_batch_size.py` writes the reports anew.
+`UPDATE_GOLDEN=1 pytest tests/bench/batch_size/test_report.py` writes the reports anew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fusetune.bench.results.records import Record
 from fusetune.bench.stats.caveats import caveats_of
 from fusetune.tuner.batch_size.largest import Overhead
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MIB = 2**20
 # Samples/s of a device that is full at about 256 samples.
 RATES = {2: 800, 4: 1500, 8: 2600, 16: 4200, 32: 6000, 64: 7600, 100: 8500, 128: 8900, 256: 9700, 300: 9650}

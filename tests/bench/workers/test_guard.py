@@ -17,7 +17,7 @@ from fusetune.bench.results.records import Record
 from fusetune.bench.workers.executors import WorkerExecutor
 from fusetune.bench.workers.guard import descendants, kill_descendants
 from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
-from tests.bench.test_executors import FakeTrial, ignore, is_alive, wait_until
+from tests.bench.workers.test_executors import FakeTrial, ignore, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has processes that adopt others")
 
@@ -134,8 +134,8 @@ def descendants_of_nobody() -> list[int]:
 PARENT = """
 import os, sys
 from fusetune.bench.workers.executors import WorkerExecutor
-from tests.bench.test_guard import SETUP
-from tests.bench.test_executors import FakeTrial
+from tests.bench.workers.test_guard import SETUP
+from tests.bench.workers.test_executors import FakeTrial
 executor = WorkerExecutor(SETUP)
 
 def tell(news):

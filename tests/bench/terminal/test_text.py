@@ -37,11 +37,11 @@ from fusetune.bench.results.records import Record
 from fusetune.bench.search.for_optuna import draw_all
 from fusetune.bench.terminal.console import SafeConsole, say
 from fusetune.bench.terminal.text import one_line, printable
-from tests.bench import test_lr_range as lr_range_case
-from tests.bench import test_report as run_case
-from tests.bench import test_report_batch_size as batch_size_case
+from tests.bench.batch_size import test_report as batch_size_case
+from tests.bench.learning_rate import test_study as lr_range_case
+from tests.bench.report import test_comparison as run_case
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ANY_TEXT = st.text(st.characters(codec=None))
 # A title for the window, a cleared screen, a C1 control, a turn of direction, half a character, markup, mathematics.
 HOSTILE = [

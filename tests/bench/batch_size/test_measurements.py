@@ -28,7 +28,7 @@ from fusetune.bench.workers.worker import WorkerContext
 from fusetune.bench.workloads.datasets import DataRequest, locate
 from fusetune.tuner.batch_size.throughput_curve import ROUNDS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SPEC = """\
 name: small
 data:   {name: spirals, limit: 300, validation: 90}

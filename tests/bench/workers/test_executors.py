@@ -371,7 +371,7 @@ def test_a_message_with_another_mark_is_refused_and_noted(executor: WorkerExecut
 @pytest.mark.parametrize(
     ("name", "start", "end"),
     [
-        ("raise_error", "JSONDecodeError: Expecting property name", "tests/bench/test_executors.py:"),
+        ("raise_error", "JSONDecodeError: Expecting property name", "tests/bench/workers/test_executors.py:"),
         ("raise_input_error", "data.npz: x_train: missing; known: y_train. Add it", "Add it"),
     ],
 )
@@ -494,7 +494,7 @@ def test_a_trial_over_the_limit_is_out_of_memory_and_the_worker_replaced(tmp_pat
 PARENT = """
 import os, sys
 from fusetune.bench.workers.executors import WorkerExecutor
-from tests.bench.test_executors import SETUP, trial_to
+from tests.bench.workers.test_executors import SETUP, trial_to
 executor = WorkerExecutor(SETUP)
 executor.run(trial_to("succeed"), print)
 print(executor.process_id, flush=True)

@@ -15,7 +15,7 @@ import pytest
 
 from fusetune.bench.terminal.streams import LossyFile, StandardStreams, text_stream
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = """
 import os, sys
 from fusetune.bench.terminal.streams import open_closed_streams, StandardStreams
