@@ -11,6 +11,7 @@ import pytest
 
 import fusetune
 from fusetune.bench.errors import BenchError, InputError, RunDirectoryError
+from fusetune.bench.workers.worker import describe_exception
 from fusetune.bench.workloads.download import DownloadError
 from fusetune.closest_name import closest
 from fusetune.errors import FusetuneError, InvalidTypeError, InvalidValueError, StateError
@@ -114,6 +115,14 @@ def test_the_library_hints_as_the_commands_do() -> None:
     with pytest.raises(FusetuneError, match=r"Did you mean 'silu'\?$") as kernels:
         fusetune.activation(None, "swish")
     assert tuner.value.code == kernels.value.code == "unknown-name"
+
+
+def test_a_record_has_the_sentence_of_an_error_alone() -> None:
+    assert (
+        describe_exception(InvalidValueError("batch_size", "0 must be 1 or more"))
+        == "batch_size: 0 must be 1 or more"
+    )
+    assert describe_exception(ValueError("of another")) == "ValueError: of another"
 
 
 def test_errors_are_light() -> None:

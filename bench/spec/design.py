@@ -258,7 +258,7 @@ def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
         for index, (value_place, value) in enumerate(named):
             if labels.index(labels[index]) != index:
                 if spec.configurations is None:
-                    yield value_place, f"{labels[index]} stands twice. Keep one"
+                    yield value_place, f"{labels[index]} appears twice. Keep one"
                 continue
             try:
                 Spec.model_validate(_applied(spec, {key: value}))
@@ -271,7 +271,7 @@ def _check_listing(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Find keys that contradict a list of configurations, and empty lists of values in it."""
     place: KeyPath = ("configurations",)
     if any(spec.factors.values()):
-        text = "factors are given too, and either says what to train. Keep one: --set 'factors={}' takes these away"
+        text = "factors are given too, and both define the trials. Keep one: --set 'factors={}' removes these"
         yield place, text
     if spec.design != "grid":
         kind = spec.design if isinstance(spec.design, str) else next(iter(spec.design.model_dump()))
@@ -345,7 +345,7 @@ def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                 if found is not None and found in first:
                     yield (
                         ("configurations", number),
-                        f"comes to the same training as {first[found]}. Keep one",
+                        f"gives the same training as {first[found]}. Keep one",
                     )
                 first.setdefault(found, f"configurations[{number}]")
         return
@@ -364,7 +364,7 @@ def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
         for index, value in enumerate(values):
             identities = tuple(_identity_with(spec, {**name, key: value}) for name in others)
             if any(identities) and identities in seen:
-                text = f"{_shown(value)} comes to the same training as {_shown(seen[identities])}. Keep one"
+                text = f"{_shown(value)} gives the same training as {_shown(seen[identities])}. Keep one"
                 yield ("factors", key, index), text
             seen.setdefault(identities, value)
 

@@ -114,7 +114,7 @@ def _profiles(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     }
     definitions["Profile"] = {"type": "object", "properties": properties, "additionalProperties": False}
     one = {"$ref": "#/definitions/Profile"}
-    description = "merged over the spec for the device type at hand"
+    description = "merged over the spec for the device type in use"
     return {
         "type": "object",
         "description": description,

@@ -120,7 +120,7 @@ def _optimizer(value: Any) -> Any:
         return {"factory": value}
     if isinstance(value, dict) and "name" in value and "factory" not in value:
         raise _wrong(
-            f"a mapping is for a factory; a known optimizer is its name alone, and its parameters stand in train. "
+            f"a mapping is for a factory; a known optimizer is its name alone, and its parameters are keys of train. "
             f"Write optimizer: {value['name']}"
         )
     return value

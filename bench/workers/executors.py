@@ -1,6 +1,6 @@
-"""Where trials run: here, or in a worker process that may die without taking the run with it.
+"""Executors: trials run in this process, or in a worker process that may die without ending the run.
 
-An executor turns a trial into a record, whatever happens; `run_all` feeds trials to one executor or to several.
+An executor turns a trial into a record, whatever happens. `run_all` hands trials to one executor or to several.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from fusetune.bench.errors import unusable
 from fusetune.bench.import_paths import safe_path
 from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.machine import oom_kill_count
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, WorkerEvents
 from fusetune.bench.units import format_seconds
 from fusetune.bench.workers.compile_cache import keep_compiled_code_private
 from fusetune.bench.workers.guard import is_guarded
 from fusetune.bench.workers.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from fusetune.bench.workers.messages import ForeignMessage, decode
-from fusetune.bench.workers.trial_state import left_in_worker
 from fusetune.bench.workers.worker import (
     OnProgress,
     Progress,
@@ -51,56 +50,54 @@ from fusetune.bench.workers.worker import (
 )
 from fusetune.errors import InvalidValueError
 
-# How often a waiting executor looks at the worker's memory, at its deadline and at whether it was cancelled.
+# How often a waiting executor checks the worker's memory, its deadline and its cancellation.
 _POLL_S = 0.2
-# Importing torch from a cold disk takes a minute or so; a worker that needs longer than this hangs.
+# Importing torch from a cold disk takes about a minute. A worker that needs longer than this hangs.
 _START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 5.0
 _LONGEST_TAIL = 400
 _TAIL_LINES = 3
 _TAIL_BYTES = 64 * 2**10
 _NO_MORE = object()
-# Workers are started by several threads, and they have one environment.
+# Several threads start workers, and all share one environment.
 _START_LOCK = threading.Lock()
 _CRASH = "Fatal Python error"
-# In the provenance of a record whose worker SIGKILL ended though no memory limit says why: anybody may have sent it.
-UNEXPLAINED_KILL = "unexplained_kill"
 
 
 class Executor(Protocol):
     """Runs one trial at a time."""
 
     def run(self, trial: Any, on_progress: OnProgress) -> Record:
-        """Run `trial` and return its record; a failure is a record too."""
+        """Run `trial` and return its record. A failure is a record too."""
 
     def cancel(self) -> None:
-        """Make a `run` that is in flight in another thread return soon. No trial can be run afterwards."""
+        """Make a `run` in another thread return soon. No trial can be run afterwards."""
 
     def close(self) -> None:
-        """Free what the executor holds; call it from the thread that ran the trials."""
+        """Free the executor's resources. Call it from the thread that ran the trials."""
 
 
 class Listener(Protocol):
-    """Is told what happens, always from the thread that called `run_all`."""
+    """Receives events, always in the thread that called `run_all`."""
 
     def started(self, trial: Any) -> None:
         """`trial` is about to run."""
 
     def progressed(self, trial: Any, progress: Progress) -> None:
-        """`trial` has sent news of itself."""
+        """`trial` has reported its progress."""
 
     def finished(self, trial: Any, record: Record) -> None:
-        """`trial` is over; the executor that ran it starts its next one when this returns."""
+        """`trial` has ended. Its executor starts the next one when this returns."""
 
 
 class InProcessExecutor:
     """Runs trials in this process: for debuggers, and for tests.
 
-    A trial that takes the process down takes the run down; use `WorkerExecutor` for anything else.
+    A trial that ends the process ends the run. Use `WorkerExecutor` for anything else.
 
     Args:
-        run_trial: called as `run_trial(trial, context, on_progress)`; returns a Record.
-        context: what the trials share.
+        run_trial: called as `run_trial(trial, context, on_progress)`, returns a Record.
+        context: shared by the trials.
     """
 
     def __init__(self, run_trial: RunTrial, context: WorkerContext | None = None) -> None:
@@ -108,35 +105,36 @@ class InProcessExecutor:
         self._context = context or WorkerContext()
 
     def run(self, trial: RunnableTrial, on_progress: OnProgress) -> Record:
-        """Run `trial` here; an exception becomes a record."""
+        """Run `trial` here. An exception becomes a record."""
         record = attempt(self._run_trial, trial, self._context, on_progress)
         release_memory(self._context.device)
         return record
 
     def cancel(self) -> None:
-        """Do nothing: a trial in this process can only be waited for."""
+        """Do nothing, because a trial in this process cannot be cancelled."""
 
     def close(self) -> None:
-        """Do nothing: this executor holds nothing."""
+        """Do nothing, because this executor has no resources."""
 
 
 class WorkerExecutor:
-    """Runs trials in one worker process, started at the first trial, kept for the next, replaced when it dies.
+    """Runs trials in one worker process. It starts at the first trial, is reused, and is replaced when it dies.
 
-    A worker was out of memory where the kernel has counted a kill for memory, or where it aborted over std::bad_alloc
-    under a limit that holds. Any other death is a failed trial with the signal or exit code and the end of what it
-    printed, which alone is evidence of nothing. After an out_of_memory the worker is replaced: the next trial starts
-    from a clean footprint, and with a oneDNN that works (measured with torch 2.13: once it could not create a
-    primitive, it creates none in that process). It is replaced too after a trial that has left something behind which
-    cannot be put back, see `bench.workers.trial_state`.
+    A worker was out of memory in two cases: the kernel has counted a kill for memory, or the worker aborted over
+    std::bad_alloc under an enforced limit. Any other death is a failed trial, with the signal or exit code and the end
+    of the output. The output alone is no evidence.
 
-    A worker, and under Linux whatever it has started, ends when it is closed, and when this process does. See
-    `bench.workers.guard`. All of `run` and `close` must be called from one thread.
+    After an out_of_memory the worker is replaced, so that the next trial starts from a clean footprint. oneDNN needs
+    this too (measured with torch 2.13): once it could not create a primitive, it creates none in that process. The
+    worker is also replaced after a trial whose changes cannot be restored, see `bench.workers.trial_state`.
+
+    A worker ends when it is closed, and when this process ends. Under Linux this includes every process that it has
+    started. See `bench.workers.guard`. All of `run` and `close` must be called from one thread.
 
     Args:
-        setup: what the worker is started with.
-        log: file that collects everything workers print; a temporary one when not given.
-        hard_timeout_s: a trial that takes longer is killed and recorded as failed; None: no such limit.
+        setup: how the worker is started.
+        log: file that collects the output of the workers. Default: a temporary one.
+        hard_timeout_s: a trial that takes longer is killed and recorded as failed. None: no such limit.
     """
 
     def __init__(
@@ -154,11 +152,11 @@ class WorkerExecutor:
 
     @property
     def process_id(self) -> int | None:
-        """The worker's process id; None while there is none."""
+        """The worker's process id. None while there is none."""
         return self._worker.process_id if self._worker else None
 
     def run(self, trial: RunnableTrial, on_progress: OnProgress) -> Record:
-        """Run `trial` in the worker and pass on its progress; the death of the worker becomes a record."""
+        """Run `trial` in the worker and pass on its progress. The death of the worker becomes a record."""
         if self._worker is not None and not self._worker.process.is_alive():
             self._discard_worker()
         log_start = self._begin_log(trial)
@@ -167,7 +165,7 @@ class WorkerExecutor:
             if self._worker is None:
                 with _starting():
                     self._worker = _Worker(self._setup, self._log)
-            # The mark tells this trial's messages from all others.
+            # The mark identifies this trial's messages.
             record = self._worker.run(trial, on_progress, self._hard_timeout_s, self._cancelled.is_set)
         except _WorkerLostError as lost:
             worker, self._worker = self._worker, None
@@ -177,14 +175,14 @@ class WorkerExecutor:
         except BaseException:
             self._discard_worker()
             raise
-        spoilt = record.status == "out_of_memory" or left_in_worker(record)
+        spoilt = record.status == "out_of_memory" or record.worker.replaced_for
         if spoilt and self._worker is not None:
             self._worker.stop()
             self._worker = None
         return record
 
     def cancel(self) -> None:
-        """Make a `run` that is in flight in another thread kill its worker and return."""
+        """Make a `run` in another thread kill its worker and return."""
         self._cancelled.set()
 
     def close(self) -> None:
@@ -196,13 +194,12 @@ class WorkerExecutor:
             self._temporary.cleanup()
 
     def _discard_worker(self) -> None:
-        """Kill the worker if there is one."""
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.kill()
 
     def _begin_log(self, trial: RunnableTrial) -> int:
-        """Write the trial's heading into the log and return where its output begins."""
+        """Write the trial's heading into the log and return the position where its output begins."""
         try:
             with self._log.open("ab") as log:
                 log.write(f"--- {trial.id}\n".encode())
@@ -219,7 +216,7 @@ class WorkerExecutor:
         log_start: int,
         kills_before: int | None,
     ) -> Record:
-        """Find out from the exit code and the log what a lost worker died of."""
+        """Find the cause of a worker's death in its exit code and log."""
         printed = _read_end(self._log, log_start)
         if lost.reason:
             return record_without_result(trial, "failed", _with_tail(lost.reason, printed))
@@ -235,12 +232,11 @@ class WorkerExecutor:
         if shortage is not None:
             return record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
         record = record_without_result(trial, "failed", _with_tail(reason, printed))
-        unexplained = {UNEXPLAINED_KILL: True} if code == -signal.SIGKILL else {}
-        return dataclasses.replace(record, provenance=unexplained)
+        return dataclasses.replace(record, worker=WorkerEvents(unexplained_kill=code == -signal.SIGKILL))
 
 
 class _WorkerLostError(Exception):
-    """The worker died (`reason` is empty) or had to be given up (`reason` says why)."""
+    """The worker died (`reason` is empty) or was given up for `reason`."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -248,7 +244,7 @@ class _WorkerLostError(Exception):
 
 
 class _Worker:
-    """One worker process and the pipe to it. `process` is its guard, where there is one. It ends as the worker did."""
+    """One worker process and the pipe to it. `process` is its guard, if it has one, which ends as the worker did."""
 
     def __init__(self, setup: WorkerSetup, log: Path) -> None:
         keep_compiled_code_private()
@@ -258,7 +254,7 @@ class _Worker:
         self._log = log
         self.process = spawn.Process(target=start, args=(theirs, guards, setup, log), name="bench-worker")
         self.process.start()
-        # Without this, a program that ends before it closes its executor would wait for the worker for ever.
+        # Otherwise a program that ends before it closes its executor would wait for the worker for ever.
         atexit.register(self.kill)
         theirs.close()
         guards.close()
@@ -271,15 +267,15 @@ class _Worker:
 
     @property
     def growth_bytes(self) -> int:
-        """The most that the worker's resident memory was seen to hold in this trial over what it held when ready."""
+        """The most resident memory that the worker was seen to use in this trial, beyond its memory when ready."""
         return max(0, self._peak_resident_bytes - self._resident_at_start_bytes)
 
     def killed_by_kernel(self, kills_before: int, kills: int) -> OutOfMemory:
-        """Say what is known of a worker that the kernel ended. The kernel's counts are those around the trial."""
+        """Describe a worker that the kernel killed. The kernel's counts are those before and after the trial."""
         cause = (
             f"the kernel killed the worker; its count of kills for memory rose from {kills_before} to {kills}"
         )
-        # Pages of libraries that became resident are in the growth; under a limit that holds it can't have had more.
+        # Pages of libraries that became resident are in the growth. An enforced limit bounds what the trial had.
         most = self.memory.limit_bytes if self.memory.enforced else None
         held_bytes = self.growth_bytes if most is None else min(self.growth_bytes, most)
         return OutOfMemory(held_bytes, False, self.memory.limit_bytes, self.memory.source, cause)
@@ -291,7 +287,7 @@ class _Worker:
         timeout_s: float | None,
         is_cancelled: Callable[[], bool],
     ) -> Record:
-        """Hand over `trial` and return its record; raises _WorkerLostError when the worker dies or hangs."""
+        """Hand over `trial` and return its record. Raises _WorkerLostError when the worker dies or hangs."""
         if not self._ready:
             try:
                 _, (self.process_id, self.memory) = self._receive("", _START_TIMEOUT_S, is_cancelled)
@@ -316,7 +312,7 @@ class _Worker:
             on_progress(content)
 
     def stop(self) -> None:
-        """Ask the worker to end; kill it when it does not."""
+        """Ask the worker to end. Kill it when it does not."""
         with interrupts_deferred():
             try:
                 self._connection.send(None)
@@ -327,7 +323,7 @@ class _Worker:
             self.kill()
 
     def kill(self) -> None:
-        """Kill the worker, unless it is dead, and what it has started, and wait until all are gone."""
+        """Kill the worker, unless it is dead, and every process that it has started. Wait until all have ended."""
         with interrupts_deferred():
             self._leash.close()
             if is_guarded():
@@ -338,7 +334,7 @@ class _Worker:
             atexit.unregister(self.kill)
 
     def _send(self, mark: str, trial: RunnableTrial) -> None:
-        """Send a trial; a worker that is gone is lost."""
+        """Send a trial. Raises _WorkerLostError when the worker is gone."""
         try:
             self._connection.send((mark, trial))
         except OSError:
@@ -351,12 +347,12 @@ class _Worker:
         """Return kind and content of the next message with that mark. Raises _WorkerLostError or TimeoutError."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            # Kept, because after the worker's death nobody can ask any more.
+            # Kept, because it cannot be read after the worker's death.
             self._peak_resident_bytes = max(self._peak_resident_bytes, self._resident_bytes())
             ready = multiprocessing.connection.wait([self._connection, self.process.sentinel], _POLL_S)
             if is_cancelled():
                 raise _WorkerLostError("cancelled")
-            # A message counts even when its sender has died since.
+            # A message counts even when its sender has died in the meantime.
             if self._connection in ready:
                 try:
                     message = decode(self._connection.recv_bytes())
@@ -380,12 +376,11 @@ class _Worker:
                 raise TimeoutError
 
     def _note(self, text: str) -> None:
-        """Write a line into the log."""
         with contextlib.suppress(OSError), self._log.open("ab") as log:
             log.write(f"--- {text}\n".encode())
 
     def _resident_bytes(self) -> int:
-        """Return the worker's resident memory; 0 when it is gone or the system does not say."""
+        """Return the worker's resident memory, or 0 when it is not known."""
         try:
             pages = Path(f"/proc/{self.process_id}/statm").read_text(encoding="ascii").split()
         except OSError:
@@ -398,16 +393,16 @@ def run_all(
 ) -> None:
     """Run `trials`, on one executor strictly in their order, or on `jobs` executors that each take the next one.
 
-    With one job everything happens in the calling thread. With more, each executor has a thread of its own, and the
-    listener still hears of everything in the calling thread, records in the order in which trials finish. An
-    executor takes its next trial only when the listener has dealt with the record of its last one. An interrupt, or
-    an exception of the listener, ends the trials in flight at once and is passed on.
+    With one job everything happens in the calling thread. With more, each executor has its own thread. The listener is
+    still called in the calling thread, with records in the order in which trials finish. An executor takes its next
+    trial only when the listener has handled the record of its last one. An interrupt, or an exception of the listener,
+    ends the running trials at once and is passed on.
 
     Args:
-        trials: what to run. Each is taken when an executor is free, and no more executors are made than there are
-            trials: so an iterator may have any number of them, and end when it turns out that the rest is not needed.
+        trials: each is taken when an executor is free, and no more executors are made than there are trials. So an
+            iterator may have any number of them, and end when the rest is not needed.
         make_executor: called with 0, 1, ... for each executor that is needed.
-        listener: is told of starts, progress and records.
+        listener: receives starts, progress and records.
         jobs: number of executors, at least 1.
 
     Example:
@@ -439,7 +434,6 @@ def run_all(
 
 
 def _run_in_order(trials: Iterable[Any], executor: Executor, listener: Listener) -> None:
-    """Run every trial in the calling thread."""
     try:
         for trial in trials:
             listener.started(trial)
@@ -450,7 +444,7 @@ def _run_in_order(trials: Iterable[Any], executor: Executor, listener: Listener)
 
 
 class _Parallel:
-    """Several executors, a thread each; what the listener hears goes through one queue of calls."""
+    """Several executors, with a thread each. All calls of the listener go through one queue."""
 
     def __init__(self, trials: Iterator[Any], executors: Sequence[Executor], listener: Listener) -> None:
         self._trials, self._taking = trials, threading.Lock()
@@ -478,7 +472,7 @@ class _Parallel:
                         thread.join()
 
     def _work(self, executor: Executor) -> None:
-        """Take trials until there are none; runs in the executor's thread."""
+        """Take trials until there are none. Runs in the executor's thread."""
         try:
             try:
                 self._run_all(executor)
@@ -514,7 +508,7 @@ class _Parallel:
             continue
 
     def _leave(self) -> None:
-        """Count one executor as done; runs in the calling thread."""
+        """Count one executor as done. Runs in the calling thread."""
         self._at_work -= 1
 
 
@@ -525,12 +519,13 @@ def _raise(error: BaseException) -> None:
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Start a process that never sees Ctrl-C, which the terminal sends to the whole group. Here it comes late.
+    """Start a process that never receives Ctrl-C, which the terminal sends to the whole group. This process gets it
+    later.
 
-    Its interpreter does not look for its first modules in the current directory.
+    Its interpreter does not search the current directory for its first modules.
     """
     with _START_LOCK, safe_path():
-        # Starting the tracker lifts the mask, so it has to run before.
+        # Starting the tracker lifts the mask, so it has to be started before.
         multiprocessing.resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -540,7 +535,7 @@ def _starting() -> Iterator[None]:
 
 
 def _read_end(log: Path, start: int) -> str:
-    """Return what stands in `log` after `start`, or the end of it."""
+    """Return the text of `log` after `start`, or the end of it."""
     with log.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(start, end - _TAIL_BYTES))
@@ -548,7 +543,6 @@ def _read_end(log: Path, start: int) -> str:
 
 
 def _describe_exit(code: int | None) -> str:
-    """Say how a process ended."""
     if code is not None and code < 0:
         try:
             return f"the worker died of {signal.Signals(-code).name}"
@@ -558,7 +552,7 @@ def _describe_exit(code: int | None) -> str:
 
 
 def _describe_unexplained_kill(kills: int | None) -> str:
-    """Say what is known of a SIGKILL that the kernel has not counted."""
+    """Describe a SIGKILL that the kernel has not counted."""
     known = "does not say how many it has killed for memory"
     if kills is not None:
         known = f"has killed none for memory meanwhile (its count is {kills})"
@@ -566,16 +560,16 @@ def _describe_unexplained_kill(kills: int | None) -> str:
 
 
 def _with_tail(reason: str, printed: str) -> str:
-    """Add the end of what a worker printed to `reason`, on one line.
+    """Append the end of a worker's output to `reason`, on one line.
 
-    A crash report of the interpreter lists frames from the innermost one on and ends in a list of modules, so its
-    beginning is what tells.
+    A crash report of the interpreter lists frames from the innermost one on and ends in a list of modules. So its
+    beginning is the informative part.
     """
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     told = lines[-_TAIL_LINES:]
     crash = next((index for index, line in enumerate(lines) if line.startswith(_CRASH)), None)
     if crash is not None:
-        # What was printed right before says why.
+        # The text right before has the cause.
         told = lines[max(0, crash - 1) : crash + 1]
         told += [line for line in lines[crash:] if line.startswith("File ")][:1]
     text = " | ".join(told)

@@ -1,10 +1,10 @@
-"""The process between a run and a worker: whatever a worker starts ends with it, and both end with the run.
+"""The process between a run and a worker: everything that a worker starts ends with it, and both end with the run.
 
-    run ── guard ── worker ── what a trial starts
+    run ── guard ── worker ── processes of a trial
 
-The guard imports no library and does nothing but wait. Under Linux it adopts each process whose parent has ended
-(PR_SET_CHILD_SUBREAPER), so that one that was forked twice, or has a session of its own, is still its descendant. When
-the worker ends, or the run does, by SIGKILL too, all of them are killed. Elsewhere there is no guard.
+The guard imports no library and only waits. Under Linux it adopts each process whose parent has ended
+(PR_SET_CHILD_SUBREAPER). So a process that was forked twice, or has its own session, is still its descendant. When the
+worker or the run ends, by SIGKILL too, all of them are killed. On other systems there is no guard.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
-# A process that this one may not kill, such as one of another user, is not waited for longer.
+# The longest wait for a process that this one may not kill, such as one of another user.
 _GIVE_UP_S = 5.0
 _MOMENT_S = 0.25
 _AGAIN_S = 0.005
@@ -29,17 +29,17 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def is_guarded() -> bool:
-    """Tell whether workers have a guard on this system."""
+    """Whether workers have a guard on this system."""
     return platform.system() == "Linux"
 
 
 def become_guard(leash: Connection, connection: Connection) -> None:
     """Split this process into a guard and a worker. Returns in the worker alone. The guard ends as the worker did.
 
-    Call it before there are threads, for a fork has none of them.
+    Call it before there are threads, because a fork has none of them.
 
     Args:
-        leash: the reading end of a pipe whose other end the run alone holds. It is closed in the worker.
+        leash: the reading end of a pipe whose other end only the run holds. It is closed in the worker.
         connection: the worker's, which is closed in the guard.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -67,7 +67,7 @@ def become_guard(leash: Connection, connection: Connection) -> None:
 
 
 def descendants(process_id: int) -> set[int]:
-    """Return the ids of all processes that descend from one, as /proc has it. Zombies are left out.
+    """Return the ids of all processes that descend from one, from /proc. Zombies are left out.
 
     Example:
         >>> os.getpid() in descendants(os.getppid())
@@ -77,7 +77,7 @@ def descendants(process_id: int) -> set[int]:
     for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                # The command's name stands in brackets and may hold anything.
+                # The command's name is in brackets and may contain anything.
                 state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
                 if state not in b"ZX":
                     children.setdefault(int(parent), []).append(int(entry.name))
@@ -91,11 +91,11 @@ def descendants(process_id: int) -> set[int]:
 
 
 def kill_descendants(process_id: int, *, but: frozenset[int] = frozenset()) -> set[int]:
-    """Kill all processes that descend from one, and those that they start meanwhile. Return their ids.
+    """Kill all processes that descend from one, and those that they start in the meantime. Return their ids.
 
     Args:
-        process_id: this one or its parent; what ends is waited for where it is a child of this process.
-        but: ids of those that stay.
+        process_id: this one or its parent. Children of this process are waited for.
+        but: ids that are not killed.
     """
     killed: set[int] = set()
     give_up_s = time.monotonic() + _GIVE_UP_S
@@ -110,7 +110,7 @@ def kill_descendants(process_id: int, *, but: frozenset[int] = frozenset()) -> s
 
 
 def _let_end(process_id: int) -> None:
-    """Give descendants a moment: multiprocessing's tracker removes what the worker has left in shared memory."""
+    """Give descendants a moment, because multiprocessing's tracker removes the worker's shared memory."""
     give_up_s = time.monotonic() + _MOMENT_S
     while descendants(process_id) and time.monotonic() < give_up_s:
         _reap()
@@ -118,7 +118,7 @@ def _let_end(process_id: int) -> None:
 
 
 def _wait(worker: int, leash: int, woken: int) -> tuple[int | None, int | None]:
-    """Wait until the worker or the run ends, or a signal asks for it. Return how the worker ended."""
+    """Wait until the worker or the run ends, or a signal arrives. Return how the worker ended."""
     while True:
         ready, _, _ = select.select([leash, woken], [], [])
         status = _reap().get(worker)
@@ -131,7 +131,7 @@ def _wait(worker: int, leash: int, woken: int) -> tuple[int | None, int | None]:
 
 
 def _reap() -> dict[int, int]:
-    """Take note of children that have ended: id -> status."""
+    """Collect children that have ended: id -> status."""
     ended: dict[int, int] = {}
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
@@ -140,7 +140,7 @@ def _reap() -> dict[int, int]:
 
 
 def _end_as(code: int) -> None:
-    """End as another process did: by exit code, or by signal where the number is negative."""
+    """End as another process did: by exit code, or by signal if the number is negative."""
     if code < 0:
         # The worker has left its own core file.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -152,4 +152,4 @@ def _end_as(code: int) -> None:
 
 
 def _note(number: int, frame: object) -> None:
-    """Let a signal wake the guard, and do nothing else."""
+    """Let a signal wake the guard."""

@@ -1,9 +1,9 @@
-"""Hold a worker to a memory limit, and say what a trial wanted that ran out of memory.
+"""Memory limits of workers, and the amount that a trial wanted when it ran out of memory.
 
 On a CUDA device the limit is a fraction of the device's memory that the caching allocator may take. On a CPU under
-Linux it is a limit on the address space (RLIMIT_AS): what the process holds at start-up plus the limit. The start-up
-footprint has to be settled first, because torch maps some hundred megabytes of libraries, threads and lazily
-imported modules at its first convolution and its first optimizer step.
+Linux it is a limit on the address space (RLIMIT_AS): the footprint at start-up plus the limit. The footprint must be
+settled first. torch maps some hundred megabytes of libraries, threads and lazily imported modules at its first
+convolution and its first optimizer step.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fusetune.bench.machine import ContainerMemory
 from fusetune.bench.units import format_bytes
 from fusetune.tuner.measure import reports_out_of_memory, requested_bytes, shortage_in
 
-# Who set a limit; anything else, such as `--memory`, is its own name.
+# Who set a limit. Any other source, such as `--memory`, is its own name.
 SOURCE_NAMES = {"spec": "the spec", "container": "the container", "shell": "the shell (ulimit -v)"}
 
-# Kept free of a container's limit for what grows outside the trial: the parent process, page tables, pipes.
+# Reserve in a container's limit for growth outside the trial: the parent process, page tables, pipes.
 CONTAINER_RESERVE_BYTES = 64 * 2**20
 
 _LONGEST_CAUSE = 200
@@ -31,12 +31,12 @@ _LONGEST_CAUSE = 200
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds before its first trial.
+    """The memory of a process before its first trial.
 
     Args:
-        address_space_bytes: everything mapped; what RLIMIT_AS counts. 0 where the system does not say.
+        address_space_bytes: everything mapped, as RLIMIT_AS counts it. 0 where the system does not report it.
         private_bytes: the writable private part, without libraries and reservations of the allocator.
-        device_bytes: what torch's caching allocator holds on the CUDA device.
+        device_bytes: the memory of torch's caching allocator on the CUDA device.
     """
 
     address_space_bytes: int = 0
@@ -46,13 +46,13 @@ class Footprint:
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """How much memory a trial may take, where that comes from and what it is counted from.
+    """The memory that a trial may take, the origin of that limit, and its starting point.
 
     Args:
         device: `cpu` or `cuda`.
-        limit_bytes: the limit over the footprint; None: no limit.
-        source: who set the limit: `spec`, `container`, `shell` or a name; None without a limit.
-        footprint: what was held at start-up.
+        limit_bytes: the limit over the footprint. None: no limit.
+        source: who set the limit: `spec`, `container`, `shell` or a name. None without a limit.
+        footprint: the memory at start-up.
     """
 
     device: str = "cpu"
@@ -62,22 +62,22 @@ class MemoryBudget:
 
     @property
     def enforced(self) -> bool:
-        """Whether there is a limit and this platform can hold a process to it."""
+        """Whether there is a limit and this platform can enforce it."""
         return self.limit_bytes is not None and not why_not_enforced(self.device)
 
     @property
     def note(self) -> str:
-        """Why a limit that was asked for is not enforced; empty when it is, or when none was asked for."""
+        """Why a requested limit is not enforced. Empty when it is, or when none was requested."""
         return "" if self.limit_bytes is None else why_not_enforced(self.device)
 
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """A trial that needed more memory than it may have.
+    """A trial that needed more memory than its limit.
 
     Args:
-        wanted_bytes: what was in use over the start-up footprint plus the request that failed; 0 when nobody saw it.
-        exact: False when the size of the failed request is unknown; `wanted_bytes` is then a lower bound.
+        wanted_bytes: memory in use over the footprint plus the failed request. 0 where it is not known.
+        exact: False when the size of the failed request is unknown. `wanted_bytes` is then a lower bound.
         limit_bytes: the limit, if there was one.
         source: who set the limit.
         cause: the message that reported it, on one line.
@@ -114,7 +114,7 @@ class OutOfMemory:
 
 
 def why_not_enforced(device: str) -> str:
-    """Return why a memory limit cannot be enforced for `device` on this platform; empty when it can."""
+    """Return why a memory limit cannot be enforced for `device` on this platform. Empty when it can."""
     if device.startswith("cuda") or platform.system() == "Linux":
         return ""
     return f"the memory limit is not enforced on {platform.system()}: it has no limit on the address space"
@@ -128,18 +128,18 @@ def effective_limit(
     asked_by: str = "spec",
     shell_bytes: int | None = None,
 ) -> tuple[int | None, str | None]:
-    """Return the limit that counts and who set it: the tightest of the spec's, the container's and the shell's.
+    """Return the effective limit and who set it: the tightest of the spec's, the container's and the shell's.
 
-    The container's limit is what is left of it now, less a reserve of 64 MiB, shared by the workers. Call this in the
+    The container's limit is the free part of it now, less a reserve of 64 MiB, shared by the workers. Call this in the
     worker once its footprint is settled, so that the footprint counts as in use.
 
     Args:
-        spec_limit: bytes, or None where the spec names none.
+        spec_limit: bytes, or None where the spec has none.
         container: the container's memory, or None where it has no limit (or the trial runs on a GPU, whose memory
             the container does not limit).
         jobs: workers that share the container.
         asked_by: who set `spec_limit`.
-        shell_bytes: what the shell's limit leaves of the address space, see `address_space_left`; None: no limit.
+        shell_bytes: the bytes that the shell's limit leaves, see `address_space_left`. None: no limit.
 
     Example:
         >>> effective_limit(None, None)
@@ -158,13 +158,13 @@ def effective_limit(
 
 
 def address_space_left(footprint: Footprint) -> int | None:
-    """Return what the shell's limit on the address space (ulimit -v) leaves over a footprint; None: no limit."""
+    """Return the bytes that the shell's limit on the address space (ulimit -v) leaves. None: no limit."""
     ceiling, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if ceiling == resource.RLIM_INFINITY else max(0, ceiling - footprint.address_space_bytes)
 
 
 def settle_footprint(device: str) -> None:
-    """Run each kind of work once, so that libraries, threads and lazy imports are in the footprint, not in a trial.
+    """Run each kind of work once, so that libraries, threads and lazy imports belong to the footprint, not to a trial.
 
     Measured with torch 2.13 on a CPU: the first convolution maps 75 MiB, the first optimizer step 250 MiB.
     """
@@ -186,16 +186,16 @@ def settle_footprint(device: str) -> None:
 
 
 def measure_footprint(device: str) -> Footprint:
-    """Return what this process holds now."""
+    """Return the memory of this process now."""
     address_space, private = _process_bytes()
     return Footprint(address_space, private, _device_bytes(device))
 
 
 @contextmanager
 def memory_limit(budget: MemoryBudget) -> Iterator[None]:
-    """Hold this process to `budget` inside the block; the earlier limit is put back at the end.
+    """Enforce `budget` in this process inside the block, and restore the earlier limit at the end.
 
-    Without a limit, or where the platform cannot enforce one (`budget.note` says why), the block runs as it is.
+    Without a limit, or where the platform cannot enforce one (`budget.note` has the reason), the block runs unchanged.
 
     Example:
         >>> with memory_limit(MemoryBudget(limit_bytes=2**28, footprint=measure_footprint("cpu"))):
@@ -215,7 +215,7 @@ def memory_limit(budget: MemoryBudget) -> Iterator[None]:
 
 @contextmanager
 def _address_space_limit(ceiling_bytes: int) -> Iterator[None]:
-    """Lower the soft limit on the address space inside the block; a tighter one that is there already stays."""
+    """Lower the soft limit on the address space inside the block. A tighter existing limit stays."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     ceiling = min([ceiling_bytes, *(bound for bound in before if bound != resource.RLIM_INFINITY)])
     resource.setrlimit(resource.RLIMIT_AS, (ceiling, before[1]))
@@ -225,14 +225,14 @@ def _address_space_limit(ceiling_bytes: int) -> Iterator[None]:
         try:
             resource.setrlimit(resource.RLIMIT_AS, before)
         except (ValueError, OSError):
-            # The block has lowered the upper bound, for good where one may not raise it.
+            # The block has lowered the upper bound, for good where raising it is not permitted.
             most = resource.getrlimit(resource.RLIMIT_AS)[1]
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 @contextmanager
 def _device_limit(device: str, ceiling_bytes: int) -> Iterator[None]:
-    """Cap what torch's caching allocator takes of the CUDA device inside the block."""
+    """Limit torch's caching allocator on the CUDA device inside the block."""
     import torch
 
     total = torch.cuda.get_device_properties(device).total_memory
@@ -248,10 +248,10 @@ def _device_limit(device: str, ceiling_bytes: int) -> Iterator[None]:
 
 
 def classify(error: BaseException, budget: MemoryBudget) -> OutOfMemory | None:
-    """Tell whether `error`, or what it was raised from, is running out of memory.
+    """Return how much memory was wanted if `error`, or its cause, is an out-of-memory error. Else None.
 
-    `tuner.measure.out_of_memory` has the reports that are known. Under an enforced limit, threads and libraries that
-    no longer fit count too. Call it while the error's frames are alive: what they hold is part of what was wanted.
+    `tuner.measure.out_of_memory` has the known reports. Under an enforced limit, threads and libraries that no longer
+    fit count too. Call it while the error's frames are alive, because their memory is part of the wanted amount.
 
     Example:
         >>> classify(ValueError("no"), MemoryBudget()) is None
@@ -266,12 +266,12 @@ def classify(error: BaseException, budget: MemoryBudget) -> OutOfMemory | None:
 
 
 def classify_text(text: str, budget: MemoryBudget, in_use_bytes: int) -> OutOfMemory | None:
-    """Tell from its last words whether a process died of running out of memory.
+    """Return how much memory was wanted if a process died of a lack of memory, by its last output. Else None.
 
     Args:
-        text: what the process wrote to its standard error.
+        text: the process's standard error.
         budget: the process's memory.
-        in_use_bytes: what it was last seen to hold over its footprint.
+        in_use_bytes: its last known memory over its footprint.
 
     Example:
         >>> classify_text("terminate called\\n  what():  std::bad_alloc\\n", MemoryBudget(), 2**30).sentence
@@ -285,7 +285,7 @@ def classify_text(text: str, budget: MemoryBudget, in_use_bytes: int) -> OutOfMe
 
 
 def _request_bytes(error: BaseException) -> int | None:
-    """Return the size of the request that failed, or None where the error does not say."""
+    """Return the size of the failed request, or None where the error does not have it."""
     shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
     if isinstance(error, MemoryError) and shape is not None and dtype is not None:
         return int(math.prod(shape) * dtype.itemsize)
@@ -293,7 +293,7 @@ def _request_bytes(error: BaseException) -> int | None:
 
 
 def _refused(in_use_bytes: int, request_bytes: int | None, cause: str, budget: MemoryBudget) -> OutOfMemory:
-    """Add up what was wanted when a request was refused."""
+    """Add up the memory wanted at a refused request."""
     wanted = in_use_bytes + (request_bytes or 0)
     exact = request_bytes is not None
     # The system counts the address space, we count the writable part of it; reservations of the allocator are the
@@ -304,14 +304,14 @@ def _refused(in_use_bytes: int, request_bytes: int | None, cause: str, budget: M
 
 
 def bytes_in_use(budget: MemoryBudget) -> int:
-    """Return what this process holds over its footprint, on the device the budget is for."""
+    """Return the memory of this process over its footprint, on the budget's device."""
     if budget.device.startswith("cuda"):
         return max(0, _device_bytes(budget.device) - budget.footprint.device_bytes)
     return max(0, _process_bytes()[1] - budget.footprint.private_bytes)
 
 
 def _device_bytes(device: str) -> int:
-    """Return what torch's caching allocator has handed out on a CUDA device; 0 for a CPU."""
+    """Return the memory that torch's caching allocator has handed out on a CUDA device. 0 for a CPU."""
     if not device.startswith("cuda"):
         return 0
     import torch
@@ -320,7 +320,7 @@ def _device_bytes(device: str) -> int:
 
 
 def _process_bytes() -> tuple[int, int]:
-    """Return this process's address space and its writable private part; zeros where the system does not say."""
+    """Return this process's address space and its writable private part. Zeros where they are not known."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()
     except OSError:
@@ -330,6 +330,6 @@ def _process_bytes() -> tuple[int, int]:
 
 
 def _one_line(message: BaseException | str) -> str:
-    """Return the message on one line; the type's name for an error without one."""
+    """Return the message on one line, or the type's name for an error without one."""
     text = " ".join(str(message).split()) or type(message).__name__
     return text if len(text) <= _LONGEST_CAUSE else text[: _LONGEST_CAUSE - 1] + "…"

@@ -1,7 +1,7 @@
-"""What a worker tells the run: each message with the mark of the trial that it is of, and of plain values alone.
+"""Messages of a worker to its run: plain values, each with the mark of its trial.
 
-A trial's code may fork, leave threads behind, or write to any descriptor. What such a one sends has no mark, or an old
-one, and is refused. Nothing that is unpickled here can call anything.
+A trial's code may fork, leave threads behind, or write to any descriptor. Such a message has no mark, or an old one,
+and is refused. Unpickling here can call nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-# What messages hold besides plain values.
+# The only types in messages besides plain values.
 _KNOWN = {
     ("fusetune.bench.workers.memory_limit", "MemoryBudget"),
     ("fusetune.bench.workers.memory_limit", "Footprint"),
@@ -24,11 +24,11 @@ _KNOWN = {
 
 
 class ForeignMessage(Exception):  # noqa: N818, what arrived is no error of the run
-    """What arrived was not sent by a worker's own code."""
+    """The bytes were not sent by a worker's own code."""
 
 
 class Message(NamedTuple):
-    """One message: `mark` of what it belongs to, `kind` (ready, progress, record) and its content."""
+    """One message: the `mark` of its trial, its `kind` (ready, progress, record) and its content."""
 
     mark: str
     kind: str
@@ -36,12 +36,11 @@ class Message(NamedTuple):
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as bytes."""
     return pickle.dumps(tuple(message))
 
 
 def decode(data: bytes) -> Message:
-    """Return the message that bytes hold.
+    """Return the message in some bytes.
 
     Raises:
         ForeignMessage: they hold none.
@@ -69,13 +68,13 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class Sender:
-    """Sends a worker's messages: from its own process alone, one at a time, and of the trial in hand alone.
+    """Sends a worker's messages: from its own process alone, one at a time, and of the current trial alone.
 
     Args:
         connection: to the run.
 
     Attributes:
-        mark: of the trial in hand; empty between trials.
+        mark: of the current trial. Empty between trials.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -83,17 +82,17 @@ class Sender:
         self._connection = connection
         self._process = os.getpid()
         self._one_at_a_time = threading.Lock()
-        # What is forked from here has no part in the conversation, and does not hold it open.
+        # A fork has no part in the conversation, and does not keep it open.
         os.register_at_fork(after_in_child=connection.close)
 
     def send(self, mark: str, kind: str, content: Any) -> None:
-        """Send a message. Drop one that is not of the trial in hand. A fork of the worker ends here."""
+        """Send a message. Drop one of another trial. A fork of the worker ends here."""
         self.end_fork()
         with self._one_at_a_time:
             if mark == self.mark:
                 self._connection.send_bytes(encode(Message(mark, kind, content)))
 
     def end_fork(self) -> None:
-        """Leave at once where this process is not the worker but one that the trial's code has forked from it."""
+        """Exit at once if this process is not the worker but a fork by the trial's code."""
         if os.getpid() != self._process:
             os._exit(1)

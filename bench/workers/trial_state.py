@@ -1,8 +1,8 @@
-"""What a trial leaves behind in its worker: settings that are put back before the next trial, and what cannot be.
+"""Changes of a trial to its worker: settings that are restored before the next trial, and changes that cannot be.
 
-A model that sets torch's default dtype, lowers a limit or leaves a thread behind would fail or slow down whatever runs
-after it, by order. Each setting here is read before the first trial and after each. What differs is put back, and read
-once more: what is still different, and what nobody can put back, costs the worker.
+A model that sets torch's default dtype, lowers a limit or leaves a thread behind could make every later trial fail or
+slow down. Each setting here is read before the first trial and after each. A changed one is restored, and read once
+more. Changes that remain end the worker.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import WorkerEvents
 from fusetune.bench.terminal import one_line
 from fusetune.bench.workers.guard import descendants, kill_descendants
 
-# What libraries leave behind for themselves: torch's compiler, multiprocessing's tracker, a progress bar.
+# Leftovers of libraries: torch's compiler, multiprocessing's tracker, a progress bar.
 _LIBRARIES_THREADS = ("torch.", "tqdm.", "concurrent.futures.", "multiprocessing.")
 _LIBRARIES_PROCESSES = (b"torch/_inductor/", b"multiprocessing.resource_tracker", b"torch._inductor")
 _LIBRARIES_VARIABLES = (
@@ -47,22 +47,19 @@ _LIBRARIES_VARIABLES = (
     "CUDA_MODULE_LOADING",
 )
 _LONGEST = 60
-# Under this name stands in the provenance of a record what its trial left behind.
-LEFT_BEHIND = "left_behind"
-REPLACED_FOR = "worker_replaced_for"
-# Threads that are about to end are waited for so long.
+# The longest wait for threads that are about to end.
 _MOMENT_S = 0.5
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing of the process that a trial may change.
+    """One setting of the process that a trial may change.
 
     Args:
         name: in words.
-        read: returns it as something that can be compared.
-        write: puts it back; None: nothing can.
-        silent: put back, and not worth a word: libraries change it on their own account.
+        read: returns it as a comparable value.
+        write: restores it. None: it cannot be restored.
+        silent: restored without a mention, because libraries change it by themselves.
     """
 
     name: str
@@ -71,37 +68,8 @@ class Setting:
     silent: bool = False
 
 
-@dataclass(frozen=True)
-class LeftBehind:
-    """What a trial has changed.
-
-    Args:
-        put_back: was changed, and is as before.
-        stays: cannot be put back.
-    """
-
-    put_back: tuple[str, ...] = ()
-    stays: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, list[str]]:
-        """Return what stands in a record's provenance. Empty where nothing was changed."""
-        parts = {"put_back": list(self.put_back), REPLACED_FOR: list(self.stays)}
-        return {name: found for name, found in parts.items() if found}
-
-
-def left_in_worker(record: Record) -> list[str]:
-    """Return what a record's trial has left in its worker for good.
-
-    Example:
-        >>> left_in_worker(Record("t", {}, 0, "ok", provenance={"left_behind": {"worker_replaced_for": ["thread: a"]}}))
-        ['thread: a']
-    """
-    left: list[str] = record.provenance.get(LEFT_BEHIND, {}).get(REPLACED_FOR, [])
-    return left
-
-
 class ProcessState:
-    """The state of this process now, to be put back after a trial.
+    """The state of this process now, to be restored after a trial.
 
     Args:
         guard: the process that adopts this one's orphans, see `bench.workers.guard`. All its descendants are this
@@ -118,17 +86,17 @@ class ProcessState:
         self._head = guard or os.getpid()
         self._before: list[tuple[Setting, Any]] = []
         for setting in settings():
-            # A release of torch may not have it.
+            # A release of torch may lack it.
             with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
                 self._before.append((setting, setting.read()))
         self._threads = set(threading.enumerate())
         self._family = self._family_now()
 
-    def put_back(self, *, paused: bool = False) -> LeftBehind:
-        """Put back what can be, end leftover processes, and say what was changed.
+    def put_back(self, *, paused: bool = False) -> WorkerEvents:
+        """Restore the settings, end leftover processes, and return the changes.
 
         Args:
-            paused: the trial goes on later, so its threads and processes are its own.
+            paused: the trial continues later, so its threads and processes stay.
         """
         changed: list[str] = []
         stays: list[str] = []
@@ -141,7 +109,7 @@ class ProcessState:
                 if setting.write is not None:
                     setting.write(before)
                 back = setting.write is not None and _same(setting.read(), before)
-            except Exception as error:  # a trial's code may have replaced what is read here
+            except Exception as error:  # a trial's code may have replaced the function that reads
                 words, back = f"{setting.name}: {type(error).__name__}", False
             if not back:
                 stays.append(words)
@@ -155,10 +123,10 @@ class ProcessState:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
             stays += [f"thread: {thread.name}" for thread in self._leftover_threads()]
             changed += [f"process ended: {name}" for name in self._end_processes()]
-        return LeftBehind(tuple(map(one_line, changed)), tuple(map(one_line, stays)))
+        return WorkerEvents(tuple(map(one_line, changed)), tuple(map(one_line, stays)))
 
     def _leftover_threads(self) -> list[threading.Thread]:
-        """Return threads of Python that run on and are no library's."""
+        """Return running threads of Python that belong to no library."""
         return [
             thread
             for thread in threading.enumerate()
@@ -179,13 +147,13 @@ class ProcessState:
         return list(left.values())
 
     def _family_now(self) -> set[int]:
-        """Return the processes that this one has started, and theirs."""
+        """Return the processes that this one has started, and their descendants."""
         return descendants(self._head) - {os.getpid()}
 
 
 def settings() -> Iterator[Setting]:
-    """Yield every setting, in the order in which they are put back."""
-    # First what all else is put back with.
+    """Yield every setting, in the order in which they are restored."""
+    # First the functions that restore everything else.
     yield Setting("builtins", partial(_functions_of, builtins), partial(_write_functions, builtins))
     yield from _settings_of_process()
     yield from _settings_of_python()
@@ -196,7 +164,7 @@ def settings() -> Iterator[Setting]:
 
 
 def _settings_of_process() -> Iterator[Setting]:
-    """Yield what the system knows of the process."""
+    """Yield the operating system's settings of the process."""
     yield Setting("environment", _environment, _write_environment)
     yield Setting("time zone", lambda: time.tzname, lambda before: time.tzset())
     yield Setting("working directory", _working_directory, os.chdir)
@@ -225,7 +193,7 @@ def _settings_of_process() -> Iterator[Setting]:
 
 
 def _settings_of_python() -> Iterator[Setting]:
-    """Yield what the interpreter and its library keep."""
+    """Yield the settings of the interpreter and its library."""
     yield Setting("sys.path", lambda: list(sys.path), _write_path, silent=True)
     yield Setting("removed modules", _modules, _write_modules)
     yield Setting("standard streams", _streams, lambda before: vars(sys).update(before))
@@ -254,7 +222,7 @@ def _settings_of_python() -> Iterator[Setting]:
 
 
 def _settings_of_torch() -> Iterator[Setting]:
-    """Yield what torch keeps for the whole process, or for this thread."""
+    """Yield torch's settings of the whole process, or of this thread."""
     import torch
     from torch import nn
     from torch.backends import cuda, cudnn, mkldnn
@@ -329,14 +297,14 @@ def _settings_of_torch() -> Iterator[Setting]:
 
 
 def _same(now: Any, before: Any) -> bool:
-    """Tell whether two readings are equal. Functions and objects are compared by identity inside of `Identities`."""
+    """Whether two readings are equal. Functions and objects inside of `Identities` are compared by identity."""
     return bool(now == before)
 
 
 class Identities(dict[str, Any]):
     """Names with objects, equal to others where each name has the very same object.
 
-    Names that came later, as a library adds them, make no difference. Nor does what torch has replaced itself.
+    Names that a library adds later make no difference. Replacements by torch itself make none either.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -354,14 +322,14 @@ class Identities(dict[str, Any]):
 
 
 def _is_torchs(value: Any) -> bool:
-    """Tell whether a function was written in torch, or a class was. A wrapper may borrow the name alone."""
+    """Whether a function, or a class, was written in torch. A wrapper may borrow the name alone."""
     names = getattr(value, "__globals__", None)
     module = names.get("__name__") if names is not None else getattr(value, "__module__", None)
     return f"{module}.".startswith("torch.") and not isinstance(value, type(None))
 
 
 def _functions_of(owner: Any) -> Identities:
-    """Return the functions and classes that a module has, or a class with those that it inherits."""
+    """Return the functions and classes of a module, or of a class with its base classes."""
     found: dict[str, Any] = {}
     for each in reversed(owner.__mro__) if isinstance(owner, type) else [owner]:
         found.update(vars(each))
@@ -377,7 +345,7 @@ def _functions_of(owner: Any) -> Identities:
 
 
 def _write_functions(owner: Any, before: Identities) -> None:
-    """Put functions back. One that hides an inherited one is taken away."""
+    """Restore functions. One that hides an inherited one is removed."""
     bases = owner.__mro__[1:] if isinstance(owner, type) else ()
     for name in _functions_of(owner).changed_from(before):
         if any(vars(base).get(name) is before[name] for base in bases) and name in vars(owner):
@@ -400,7 +368,7 @@ def _streams() -> Identities:
 
 
 def _difference(name: str, before: Any, now: Any) -> str:
-    """Say in words what was changed."""
+    """Return the change in words."""
     if isinstance(before, Identities) and isinstance(now, Identities):
         return f"{name}: {', '.join(now.changed_from(before)[:5])}"
     if isinstance(before, dict) and isinstance(now, dict):
@@ -442,7 +410,7 @@ def _umask() -> int:
 
 
 def _write_limit(number: int, before: tuple[int, int]) -> None:
-    """Put a limit back. Where the upper bound was lowered for good, raise the lower one as far as it goes."""
+    """Restore a limit. Where the upper bound was lowered for good, raise the lower one as far as possible."""
     try:
         resource.setrlimit(number, before)
     except (ValueError, OSError):
@@ -530,13 +498,13 @@ def _refill(held: dict[Any, Any], before: dict[Any, Any]) -> None:
 
 
 def _module_of(thread: threading.Thread) -> str:
-    """Return the module of what a thread runs."""
+    """Return the module of a thread's function."""
     target = getattr(thread, "_target", None)
     return f"{getattr(target, '__module__', None) or type(thread).__module__}."
 
 
 def _command(process: int) -> bytes:
-    """Return the command line of a process, empty when it is gone."""
+    """Return the command line of a process, or empty when it has ended."""
     try:
         return (Path("/proc") / str(process) / "cmdline").read_bytes().replace(b"\0", b" ").strip()
     except OSError:

@@ -1,9 +1,8 @@
-"""The process that runs trials: started once, told one trial at a time, never trusted to survive.
+"""The process that runs trials: started once, given one trial at a time, never trusted to survive.
 
-The other side is `bench.workers.executors`. Messages to the worker are pairs of a mark and a trial, and None for the
-end.
-Messages from it have a mark, a kind and its content: `ready` with process id and memory budget, `progress` with a dict,
-`record` with a dict. See `bench.workers.messages`.
+The other side is `bench.workers.executors`. Messages to the worker are pairs of a mark and a trial, and None at the
+end. Messages from it have a mark, a kind and its content: `ready` with process id and memory budget, `progress` with a
+dict, `record` with a dict. See `bench.workers.messages`.
 """
 
 from __future__ import annotations
@@ -28,10 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from fusetune.bench.errors import BenchError
 from fusetune.bench.import_paths import append_folders, forget_safe_path
 from fusetune.bench.machine import container_memory
-from fusetune.bench.results import Record, Status
+from fusetune.bench.results import PausedTraining, Record, Status
 from fusetune.bench.terminal import LossyFile, open_closed_streams, text_stream
 from fusetune.bench.workers.guard import become_guard, is_guarded
 from fusetune.bench.workers.memory_limit import (
@@ -45,16 +43,17 @@ from fusetune.bench.workers.memory_limit import (
     settle_footprint,
 )
 from fusetune.bench.workers.messages import Sender
-from fusetune.bench.workers.trial_state import LEFT_BEHIND, ProcessState
+from fusetune.bench.workers.trial_state import ProcessState
+from fusetune.errors import FusetuneError
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_REASON = 400
-# How often a thread of GNU OpenMP looks for work before it sleeps: some ten microseconds.
+# How often a thread of GNU OpenMP checks for work before it sleeps: some ten microseconds.
 _SPINS = 1000
 
 
 class RunnableTrial(Protocol):
-    """What a worker needs to know of a trial; it must be picklable."""
+    """The parts of a trial that a worker needs. It must be picklable."""
 
     @property
     def id(self) -> str:
@@ -66,23 +65,23 @@ class RunnableTrial(Protocol):
 
     @property
     def seed(self) -> int:
-        """What the trial draws from."""
+        """Seed of the trial's random numbers."""
 
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What a worker is started with.
+    """How a worker is started.
 
     Args:
-        run_trial: `package.module:function`, called as `run_trial(trial, context, on_progress)`; returns a Record.
+        run_trial: `package.module:function`, called as `run_trial(trial, context, on_progress)`, returns a Record.
         device: `cpu` or `cuda`.
         limit_bytes: the spec's memory limit, or None.
         limit_source: who set it.
         threads: torch's intra-op threads, or None for torch's own choice.
-        jobs: how many workers run at once; they share a container's memory.
-        import_paths: directories in which factories lie, searched after all other places. See `bench.import_paths`.
+        jobs: number of workers at once. They share a container's memory.
+        import_paths: directories of factories, searched after all other places. See `bench.import_paths`.
         libraries: modules that loading the data needs. They are imported at the start, where they belong to the
-            footprint: scikit-learn maps 170 MiB, which would count as the first trial's.
+            footprint. scikit-learn maps 170 MiB, which would otherwise count as the first trial's.
     """
 
     run_trial: str
@@ -101,10 +100,10 @@ class WorkerContext:
 
     Args:
         device: `cpu` or `cuda`.
-        memory: the limit in force, who set it, and the start-up footprint it is counted from.
-        threads: torch's intra-op threads as asked for, or None.
-        jobs: how many workers run at once; above 1 the timings are taken on a shared machine.
-        cache: kept from trial to trial, for loaded data. What lies in it counts as memory of the trial.
+        memory: the effective limit, who set it, and the footprint from which it counts.
+        threads: torch's intra-op threads as requested, or None.
+        jobs: number of workers at once. Above 1 the timings are taken on a shared machine.
+        cache: kept from trial to trial, for loaded data. Its content counts as memory of the trial.
     """
 
     device: str = "cpu"
@@ -123,13 +122,13 @@ Connection = multiprocessing.connection.Connection
 
 
 def start(connection: Connection, leash: Connection, setup: WorkerSetup, log: Path) -> None:
-    """Be the guard of a worker, where the system allows, and the worker: the main function of what a run starts.
+    """Become the guard of a worker, where the system allows, and the worker. The main function of a started process.
 
     Args:
         connection: brings trials and takes messages.
-        leash: the reading end of a pipe; when its other end closes, everything here ends. See `bench.workers.guard`.
-        setup: what the worker is started with.
-        log: takes what the worker prints.
+        leash: the reading end of a pipe. When its other end closes, everything here ends. See `bench.workers.guard`.
+        setup: how the worker is started.
+        log: takes the output of the worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     open_closed_streams()
@@ -156,16 +155,15 @@ def serve(connection: Connection, setup: WorkerSetup, log: Path) -> None:
         state = ProcessState(os.getppid() if is_guarded() else None)
         record = attempt(run_trial, trial, context, functools.partial(sender.send, mark, "progress"))
         sender.end_fork()
-        left = state.put_back(paused=bool(record.provenance.get("paused"))).as_dict()
-        if left:
-            record = dataclasses.replace(record, provenance={**record.provenance, LEFT_BEHIND: left})
+        events = state.put_back(paused=isinstance(record.outcome, PausedTraining))
+        record = dataclasses.replace(record, worker=events)
         sender.send(mark, "record", record.as_dict())
         sender.mark = ""
         release_memory(setup.device)
 
 
 def _wait_passively() -> None:
-    """Let threads that wait for each other sleep soon, as long as torch is not imported. What the user has set stays.
+    """Let threads that wait for each other sleep soon, if torch is not imported yet. The user's settings stay.
 
     OpenMP's threads spin for milliseconds by default. Beside other work a spinning thread takes the core that the
     awaited one needs. Without any spinning they are woken at every operation. ResNet-9 of width 8, ms a step with one
@@ -183,7 +181,7 @@ def _wait_passively() -> None:
 
 
 def _next_trial(connection: multiprocessing.connection.Connection) -> Any:
-    """Wait for a trial; None when there is none to come, or nobody left to send one."""
+    """Wait for a trial. None at the end, or when the run has ended."""
     try:
         return connection.recv()
     except EOFError:
@@ -191,7 +189,7 @@ def _next_trial(connection: multiprocessing.connection.Connection) -> Any:
 
 
 def make_context(setup: WorkerSetup) -> WorkerContext:
-    """Set the threads, find the memory limit that counts, and measure the footprint it is counted from."""
+    """Set the threads, find the effective memory limit, and measure the footprint from which it counts."""
     if setup.threads is not None:
         import torch
 
@@ -220,7 +218,7 @@ def make_context(setup: WorkerSetup) -> WorkerContext:
 def attempt(
     run_trial: RunTrial, trial: RunnableTrial, context: WorkerContext, on_progress: OnProgress
 ) -> Record:
-    """Run one trial under the memory limit; an exception becomes a record that says why."""
+    """Run one trial under the memory limit. An exception becomes a record with its reason."""
     _set_threads(trial)
     try:
         with memory_limit(context.memory):
@@ -234,7 +232,7 @@ def attempt(
 
 
 def _set_threads(trial: RunnableTrial) -> None:
-    """Give torch the threads that the trial is to have, where it says."""
+    """Set torch's number of threads, if the trial has one."""
     threads = getattr(trial, "threads", None)
     if threads is not None:
         import torch
@@ -245,14 +243,14 @@ def _set_threads(trial: RunnableTrial) -> None:
 def record_without_result(
     trial: RunnableTrial, status: Status, reason: str, values: Mapping[str, float] | None = None
 ) -> Record:
-    """Return the record of a trial that has no result but a reason."""
+    """Return the record of a trial that has a reason and no result."""
     return Record(trial.id, dict(trial.factors), trial.seed, status, reason, dict(values or {}))
 
 
 def describe_exception(error: BaseException) -> str:
-    """Say in one line what was raised and where: the innermost frame that is not a library's.
+    """Describe an exception and its place in one line: the innermost frame that is not a library's.
 
-    An error of the suite's own is one sentence already and needs no place in the code.
+    An error of the suite itself is one sentence already, and needs no place in the code.
 
     Example:
         >>> try:
@@ -262,7 +260,7 @@ def describe_exception(error: BaseException) -> str:
         "KeyError: 'width'"
     """
     message = " ".join(str(error).split())
-    if isinstance(error, BenchError):
+    if isinstance(error, FusetuneError):
         return message
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if len(text) > _LONGEST_REASON:
@@ -276,7 +274,7 @@ def describe_exception(error: BaseException) -> str:
 
 
 def release_memory(device: str) -> None:
-    """Give freed memory back to the system, so that each trial starts from the same footprint."""
+    """Return freed memory to the system, so that each trial starts from the same footprint."""
     gc.collect()
     if device.startswith("cuda"):
         import torch
@@ -287,7 +285,7 @@ def release_memory(device: str) -> None:
 
 
 def _is_library(filename: str) -> bool:
-    """Tell whether a frame's file belongs to an installed package, the standard library or no file at all."""
+    """Whether a frame's file belongs to an installed package, the standard library or no file at all."""
     path = Path(filename)
     if filename.startswith("<") or {"site-packages", "dist-packages"} & set(path.parts):
         return True
@@ -295,22 +293,21 @@ def _is_library(filename: str) -> bool:
 
 
 def _short_path(filename: str) -> str:
-    """Return the path relative to the current directory where it lies under it."""
+    """Return the path relative to the current directory if it is below it."""
     path = Path(filename)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _import(reference: str) -> RunTrial:
-    """Return the function that `package.module:function` names."""
     module, _, name = reference.partition(":")
     function: RunTrial = getattr(importlib.import_module(module), name)
     return function
 
 
 def _end_with_parent(*, guarded: bool) -> None:
-    """See to it that this process ends when its guard does, or the run where there is none, even if that was killed."""
+    """Make this process end with its guard, or with the run where there is none, even after a SIGKILL."""
     if guarded:
-        # The guard watches the run. A thread here would need the interpreter's lock; the kernel does not.
+        # The guard watches the run. A thread here would need the interpreter's lock. The kernel does not.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         return
     parent = multiprocessing.parent_process()
@@ -319,13 +316,13 @@ def _end_with_parent(*, guarded: bool) -> None:
 
 
 def _exit_after(sentinel: int) -> None:
-    """Wait until the parent is gone, then leave at once."""
+    """Wait until the parent has ended, then exit at once."""
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
 
 
 def _write_output_to(log: Path) -> None:
-    """Send everything that this process prints, C libraries included, to `log`, away from the live display."""
+    """Send all output of this process, C libraries included, to `log`, away from the live display."""
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError:
@@ -333,8 +330,8 @@ def _write_output_to(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    # What a full disk does not take is lost; no trial fails for what it prints.
+    # Output that a full disk refuses is lost, because no trial should fail over its output.
     sys.stdout = text_stream(LossyFile(1), line_buffering=True)
     sys.stderr = text_stream(LossyFile(2), line_buffering=True)
-    # Of the thread that died: another one may only be watching the parent.
+    # The stack of the thread that died. Another one may only be watching the parent.
     faulthandler.enable(all_threads=False)

@@ -1,7 +1,7 @@
-"""CIFAR-10 in its binary version: find it on this machine, else fetch it; unpack it; read it.
+"""CIFAR-10 in its binary version: find it on this machine or download it, unpack it, read it.
 
 A row of a file is one byte of label and 3 x 32 x 32 bytes of pixels, channel by channel. The Python version of the
-data set is a pickle, which can run any code; it is never read.
+data set is never read, because it is a pickle, which can run any code.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
 """
@@ -65,9 +65,9 @@ def search_directories() -> list[Path]:
 
 
 def find_cifar10() -> Path | None:
-    """The unpacked folder or else the archive, in the first search directory that has it; None where none has.
+    """Return the unpacked folder, or the archive, in the first search directory with one. None where none has.
 
-    Nothing is opened: a damaged copy is found too, and `obtain_cifar10` says what is wrong with it.
+    Nothing is opened. A damaged copy is found too, and `obtain_cifar10` reports the damage.
     """
     directories = search_directories()
     for name, exists in ((FOLDER, Path.is_dir), (ARCHIVE, Path.is_file)):
@@ -80,19 +80,19 @@ def find_cifar10() -> Path | None:
 def obtain_cifar10(
     *, allow_download: bool = True, on_progress: Progress | None = None, release: Release = PUBLISHED
 ) -> Path | None:
-    """Find the data set, or fetch it; unpack it where needed.
+    """Find the data set or download it, and unpack it where needed.
 
     Args:
-        allow_download: whether the archive may be fetched, into `$BENCH_DATA` or else the user's cache.
-        on_progress: called as f(done_bytes, size_bytes) while it is fetched.
-        release: what to expect; another one is of use in tests.
+        allow_download: whether the archive may be downloaded, into `$BENCH_DATA` or else the user's cache.
+        on_progress: called as f(done_bytes, size_bytes) during the download.
+        release: the expected files. Tests use another one.
 
     Returns:
-        The folder with the six files, each of the right size; None where it is not on this machine and may not be
-        fetched.
+        The folder with the six files, each of the right size. None where it is not on this machine and may not be
+        downloaded.
 
     Raises:
-        DownloadError: it could not be fetched.
+        DownloadError: it could not be downloaded.
         InputError: a copy was found that is damaged or incomplete, or there is no room to unpack it.
     """
     found = find_cifar10()
@@ -111,7 +111,6 @@ def obtain_cifar10(
 
 
 def _cache(release: Release) -> Path:
-    """The user's cache, or DownloadError where there is none."""
     if (cache := user_cache()) is None:
         reason = f"there is no directory to put it in, as {NO_HOME}"
         raise DownloadError(release.url, reason, "Name a directory in BENCH_DATA")
@@ -162,9 +161,9 @@ def check_archive(archive: Path, release: Release = PUBLISHED) -> None:
 def unpack(archive: Path, release: Release = PUBLISHED) -> Path:
     """Copy the six known files out of the archive, into a folder beside it (in the user's cache if that is read-only).
 
-    The archive's own paths, links and sizes are not trusted: a member counts only by its exact name, as a regular
-    file of the right size, and its bytes are copied to a name of ours in a temporary directory, which gets its place
-    in one rename. Two processes may do this at once: one wins, and both find the same files.
+    The archive's own paths, links and sizes are not trusted. A member counts only with its exact name, as a regular
+    file of the right size. Its bytes are copied to a name of ours in a temporary directory, which is then renamed in
+    one step. Two processes may do this at once: one wins, and both find the same files.
 
     Returns:
         The folder.
@@ -193,7 +192,6 @@ def unpack(archive: Path, release: Release = PUBLISHED) -> Path:
 
 
 def _copy_members(archive: Path, folder: Path, release: Release) -> None:
-    """Copy the six known members into `folder`, under our own names."""
     wanted = {f"{FOLDER}/{name}": name for name in FILES}
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
@@ -222,7 +220,7 @@ def _copy_members(archive: Path, folder: Path, release: Release) -> None:
 
 
 def _put_in_place(temporary: Path, folder: Path, release: Release) -> Path:
-    """Rename `temporary` to `folder`, or use the folder that another process has put there meanwhile."""
+    """Rename `temporary` to `folder`, or use the folder that another process has put there in the meantime."""
     try:
         temporary.rename(folder)
     except OSError:
@@ -239,10 +237,10 @@ def read_cifar10(
 
     Args:
         folder: the directory `cifar-10-batches-bin`.
-        release: what to expect; another one is of use in tests.
+        release: the expected files. Tests use another one.
 
     Returns:
-        x_train, y_train, x_test, y_test: x is uint8 (N, 3, 32, 32) in red, green, blue; y is int64, 0..9.
+        x_train, y_train, x_test, y_test: x is uint8 (N, 3, 32, 32) in red, green, blue. y is int64, 0..9.
 
     Memory:
         184 MB for the images, and one file of 31 MB while it is read.

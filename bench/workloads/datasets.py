@@ -1,7 +1,7 @@
-"""Data by name: say what will be loaded (`locate`), load it (`load`), and hold samples out of it (`split`).
+"""Data by name: decide what to load (`locate`), load it (`load`), hold samples out of it (`split`).
 
-locate(request) -> Source    cheap; may download; names the stand-in and the reason for it
-load(source) -> Arrays       in the worker; checked arrays
+locate(request) -> Source    cheap, may download, names the stand-in and the reason for it
+load(source) -> Arrays       in the worker: checked arrays
 split(arrays, ...) -> Splits training, validation and test samples
 """
 
@@ -36,7 +36,7 @@ _TEST_SHARE = 5  # of a folder whose labels do not say which images are for the 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A loaded data set. x is uint8 or float32, (N, C, H, W) or (N, D); y is int64, 0..num_classes - 1."""
+    """A loaded data set. x is uint8 or float32, (N, C, H, W) or (N, D). y is int64, 0..num_classes - 1."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -50,7 +50,7 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a trial sees: samples to learn from, samples that steer, and samples that are looked at once."""
+    """The samples of a trial: for training, for every decision (validation), and for one final test."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -82,11 +82,11 @@ class DataRequest:
     """The data that a spec asks for.
 
     Args:
-        name: a name of `bench.catalog.DATASETS`; None with a factory.
-        stand_in: the generated set to use where cifar10 is neither here nor can be fetched.
+        name: a name of `bench.catalog.DATASETS`. None with a factory.
+        stand_in: the generated set to use where cifar10 is neither here nor can be downloaded.
         path: the .npz file, for `npz`, or the folder, for `folder`. Relative to the spec's directory, else to the
             current one.
-        labels: the CSV file of a folder. Looked for there, and in the folder itself.
+        labels: the CSV file of a folder. Searched for there, and in the folder itself.
         size: height and width to which a folder's images are resized.
         factory: "package.module:function" that returns the arrays, instead of a name.
         options: the factory's keyword arguments.
@@ -111,18 +111,18 @@ def locate(
     on_progress: Progress | None = None,
     where: str = "data",
 ) -> Source:
-    """Decide what will be loaded, and make sure that it is there.
+    """Decide what will be loaded, and make sure that it exists.
 
     Args:
         request: the data.
         spec_dir: the directory of the spec.
-        allow_download: whether cifar10 may be fetched.
-        on_progress: called as f(done_bytes, size_bytes) while it is.
+        allow_download: whether cifar10 may be downloaded.
+        on_progress: called as f(done_bytes, size_bytes) meanwhile.
         where: the place in the spec, for error messages.
 
     Raises:
-        InputError: an unknown name, keys that do not go together, a file that is missing, or a data set that cannot be
-            had. A factory is not looked for: `load` does that, in a worker.
+        InputError: an unknown name, keys that contradict each other, a missing file, or a data set that cannot be
+            loaded. A factory is not searched for: `load` does that, in a worker.
 
     Example:
         >>> source = locate(DataRequest("spirals"))
@@ -166,14 +166,14 @@ def split(arrays: Arrays, *, validation: int, limit: int | None = None, seed: in
     Every choice is stratified: with n_k of N samples in class k, a choice of m samples holds m n_k / N of class k to
     within less than one. Choices are nested: the training samples for a limit of 1,000 are among those for 2,000,
     and the validation samples do not depend on the limit. The test set is cut to `limit` in the same way.
-    The kept samples stand in the order in which they were chosen.
+    The kept samples are in the order in which they were chosen.
 
     Args:
         arrays: a loaded data set.
         validation: samples to hold out, num_classes or more.
-        limit: most training samples, and most test samples, to keep; None keeps all.
-        seed: int >= 0, of the choice; it is not a trial's seed, so all trials share one split. Arrays that are in
-            random order already are taken in their order, whatever the seed.
+        limit: most training samples, and most test samples, to keep. None keeps all.
+        seed: int >= 0, of the choice. It is not a trial's seed, so all trials share one split. Arrays in random order
+            keep their order, whatever the seed.
 
     Memory:
         A copy of the samples that are kept.
@@ -225,7 +225,7 @@ def split(arrays: Arrays, *, validation: int, limit: int | None = None, seed: in
 
 
 def _sample_order(samples: int, arrays: Arrays, seed: int, stream: int) -> np.ndarray:
-    """The order in which samples are chosen: at random, or as they stand where that is random already."""
+    """Return the order in which samples are chosen: random, or unchanged where the arrays are random already."""
     if arrays.in_random_order:
         return np.arange(samples)
     words = np.random.PCG64(np.random.SeedSequence([seed, stream])).random_raw(samples)
@@ -233,11 +233,11 @@ def _sample_order(samples: int, arrays: Arrays, seed: int, stream: int) -> np.nd
 
 
 def _stratified(labels: np.ndarray, order: np.ndarray, wanted: int | None, classes: int) -> np.ndarray:
-    """The first `wanted` of `order`, with the classes dealt out so that every prefix is stratified.
+    """Return the first `wanted` of `order`, with the classes dealt out so that every prefix is stratified.
 
-    Largest remainders would meet the proportions too, but a class may then lose a sample as `wanted` grows (the
+    Largest remainders would meet the proportions too, but a class could then lose a sample as `wanted` grows (the
     Alabama paradox), and choices would not be nested. This is Tijdeman's rule: of the classes that are due, the one
-    whose deadline is nearest comes next; no prefix is ever off by 1 - 1/(2K - 2) samples or more.
+    with the nearest deadline is next. No prefix is ever off by 1 - 1/(2K - 2) samples or more.
 
     Source: R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980), algorithm of section 2.
     """
@@ -262,14 +262,14 @@ def _stratified(labels: np.ndarray, order: np.ndarray, wanted: int | None, class
 
 
 def check_arrays(where: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any) -> Arrays:
-    """Bring a person's arrays into the suite's form, or say what is wrong with them.
+    """Convert a person's arrays into the suite's form, or explain what is wrong with them.
 
     Args:
-        where: the file or factory they come from, for error messages.
-        x_train: uint8, or a float type (made float32; every value finite); (N, D), (N, H, W), (N, C, H, W) or
+        where: their file or factory, for error messages.
+        x_train: uint8, or a finite float type (converted to float32), of shape (N, D), (N, H, W), (N, C, H, W) or
             (N, H, W, C). Of C and W the smaller is the channels, which must be 1, 3 or 4 where they come last.
-        y_train: integers 0..K - 1, each of them used; (N,) or (N, 1). K is the number of classes.
-        x_test: as x_train, and of the same shape but for N.
+        y_train: integers 0..K - 1, each of them used, of shape (N,) or (N, 1). K is the number of classes.
+        x_test: as x_train, and of the same shape except N.
         y_test: as y_train, of the same classes.
 
     Raises:
@@ -337,7 +337,7 @@ def check_arrays(where: str, x_train: Any, y_train: Any, x_test: Any, y_test: An
 
 
 def _samples(where: str, name: str, x: np.ndarray) -> np.ndarray:
-    """Samples as uint8 or float32, in (N, D) or (N, C, H, W)."""
+    """Return samples as uint8 or float32, in (N, D) or (N, C, H, W)."""
     if x.dtype != np.uint8 and not (x.dtype.kind == "f" and x.dtype.itemsize <= 8):
         raise InputError(
             where,
@@ -370,7 +370,7 @@ def _samples(where: str, name: str, x: np.ndarray) -> np.ndarray:
 
 
 def _channels_last(where: str, name: str, shape: tuple[int, ...]) -> bool:
-    """Whether (N, a, b, c) is N,H,W,C: of a and c the smaller is the channels."""
+    """Whether (N, a, b, c) is N,H,W,C: the smaller of a and c is the channels."""
     first, last = shape[1], shape[3]
     if first < last:
         return False
@@ -385,7 +385,7 @@ def _channels_last(where: str, name: str, shape: tuple[int, ...]) -> bool:
 
 
 def _labels(where: str, name: str, y: np.ndarray) -> np.ndarray:
-    """Labels as int64 of shape (N,), none below 0."""
+    """Return labels as int64 of shape (N,), none below 0."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2:
@@ -421,7 +421,7 @@ _MOST_CLASSES_OF_FRACTIONS = 100
 
 
 def _no_labels(y: np.ndarray) -> str:
-    """Say what an array holds instead of integers, and what makes labels of it."""
+    """Explain what an array holds instead of integers, and how to make labels of it."""
     if y.dtype.kind in "USO":
         shown = y[0].item() if isinstance(y[0], np.generic) else y[0]
         return f"is of {y.dtype}, like {shown!r}; labels are integers. {_NUMBER_THEM}"
@@ -445,13 +445,12 @@ def _no_labels(y: np.ndarray) -> str:
 
 
 def _listed(numbers: np.ndarray) -> str:
-    """The first numbers of an array, in words."""
     shown = ", ".join(map(str, numbers[:10].tolist()))
     return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"
 
 
 def _check_keys(request: DataRequest, where: str) -> None:
-    """Refuse unknown names, and keys that do not belong to the data set."""
+    """Refuse unknown names, and keys of another data set."""
     name, factory, stand_in = request.name, request.factory, request.stand_in
     of_files = {"path": request.path, "labels": request.labels, "size": request.size}
     if (name is None) == (factory is None):
@@ -485,7 +484,7 @@ def _check_keys(request: DataRequest, where: str) -> None:
 def _locate_cifar10(
     stand_in: str | None, seed: int, allow_download: bool, on_progress: Progress | None, where: str
 ) -> Source:
-    """CIFAR-10's folder, or the stand-in with the reason for it."""
+    """Return CIFAR-10's folder, or the stand-in with the reason for it."""
     looked = ", ".join(str(directory) for directory in cifar10.search_directories())
     absent = f"is not on this machine (looked in {looked})"
     try:
@@ -507,7 +506,7 @@ def _locate_cifar10(
 
 
 def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: bool = False) -> Path:
-    """A file or a folder that a spec names, in the first of the directories that has it."""
+    """Return a file or a folder of a spec, in the first of the directories that has it."""
     try:
         named = Path(path).expanduser()
     except RuntimeError as error:
@@ -526,7 +525,7 @@ def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: 
 def _locate_folder(
     path: str, labels: str | None, size: Sequence[int] | None, spec_dir: Path | None, where: str
 ) -> Source:
-    """A folder of images with its class names. Every file that will be read is there."""
+    """Return a folder of images with its class names. Every file that will be read exists."""
     check_pillow(where)
     directories = [spec_dir, Path.cwd()]
     folder = _find(path, directories, f"{where}.path", folder=True)
@@ -537,7 +536,7 @@ def _locate_folder(
 
 
 def _plain_array(file: Mapping[str, np.ndarray], name: str, at: str) -> np.ndarray:
-    """Read one array. One of Python objects, as texts easily become, is not read."""
+    """Read one array. An array of Python objects, which texts easily become, is not read."""
     try:
         return file[name]
     except ValueError as error:
@@ -547,7 +546,7 @@ def _plain_array(file: Mapping[str, np.ndarray], name: str, at: str) -> np.ndarr
         raise InputError(at, f"{name} holds Python objects, which are not read", to_do=mend) from None
 
 
-# What a damaged archive comes to in numpy and zipfile: an encrypted one is a RuntimeError, an unknown packing a
+# Errors of a damaged archive in numpy and zipfile: an encrypted one is a RuntimeError, an unknown packing a
 # NotImplementedError, a length that fits nowhere an OverflowError.
 _UNREADABLE = (
     OSError,
@@ -562,13 +561,12 @@ _UNREADABLE = (
 
 
 def _begins_as_array(path: str) -> bool:
-    """Tell whether a file is that of a single array, by its first bytes."""
+    """Whether a file is that of a single array, by its first bytes."""
     with open(path, "rb") as file:
         return file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
 
 
 def _load_npz(source: Source) -> Arrays:
-    """The four arrays of a person's .npz file."""
     assert source.path is not None
     at = f"{source.where}.path: {source.path}"
     try:
@@ -600,7 +598,7 @@ def _load_npz(source: Source) -> Arrays:
 
 
 def _load_factory(source: Source) -> Arrays:
-    """The four arrays that a person's function returns, as a mapping or in order."""
+    """Return the four arrays that a person's function returns, as a mapping or in order."""
     from fusetune.bench.workloads.factories import (  # here, because it imports torch
         call_factory,
         load_factory,
@@ -630,7 +628,7 @@ def _load_factory(source: Source) -> Arrays:
 
 
 def _load_folder(source: Source) -> Arrays:
-    """Images from a folder. Where nothing says which are for the test, a stratified fifth is."""
+    """Return images from a folder. Where no split is given, a stratified fifth is the test set."""
     assert source.path is not None
     labels, at = source.options["labels"], f"{source.where}.path: {source.path}"
     found = find_images(Path(source.path), None if labels is None else Path(labels), source.where)
@@ -655,19 +653,17 @@ def _load_folder(source: Source) -> Arrays:
 
 
 def _load_cifar10(source: Source) -> Arrays:
-    """CIFAR-10 from its unpacked folder."""
     assert source.path is not None
     return Arrays(*cifar10.read_cifar10(Path(source.path)), cifar10.NUM_CLASSES)
 
 
 def _load_generated(source: Source) -> Arrays:
-    """A generated data set, in full or in part."""
     arrays = generate(source.name, **source.options)
     return Arrays(*arrays, GENERATORS[source.name].num_classes, in_random_order=True)
 
 
 def _load_digits(_source: Source) -> Arrays:
-    """Scikit-learn's digits: 17 grey levels 0..16, times 15 to fill a byte."""
+    """Return scikit-learn's digits: 17 grey levels 0..16, times 15 to fill a byte."""
     from sklearn.datasets import load_digits  # here, because it takes a second to import
 
     images, labels = load_digits(return_X_y=True)

@@ -1,7 +1,6 @@
-"""Fetch one file of known size and checksum: with progress, resumed where it stopped, in place only when right.
+"""Download one file of known size and checksum: with progress, resumed after an interruption, and verified.
 
-pooch, which others keep and which does most of this, begins a transfer that broke off from zero: on a bad line, 170 MB
-would never arrive.
+pooch does most of this, but starts an interrupted transfer again from zero. On a bad line, 170 MB would never arrive.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 class DownloadError(InputError):
-    """The file at `url` could not be fetched, for a `reason` that fits into a sentence; `advice` is one of its own."""
+    """The file at `url` could not be downloaded. `reason` fits into a sentence, and `advice` is a sentence."""
 
     code = "download"
 
@@ -53,11 +52,11 @@ class DownloadError(InputError):
 
 
 class _BrokenOffError(Exception):
-    """The transfer stopped in the middle; asking for the rest may help."""
+    """The transfer stopped in the middle. A request for the rest may help."""
 
 
 class _CannotResumeError(Exception):
-    """The server does not go on where we stopped; asking for the whole file may help."""
+    """The server does not continue where the transfer stopped. A request for the whole file may help."""
 
 
 def download(
@@ -71,23 +70,23 @@ def download(
     stall_s: float = 30.0,
     pause_s: float = 1.0,
 ) -> Path:
-    """Fetch `url` into `target`, unless it is there already.
+    """Download `url` into `target`, unless it exists already.
 
-    The bytes go to `<target>.part` first, which survives an interruption: the next call asks for the rest only
-    (a Range request) and starts over where the server does not grant that. The file gets its name once size and
-    checksum are right. Of several processes one fetches and the others wait for it (a lock on `<target>.lock`).
-    A server that sends no further 64 KiB is asked once more, and any at most 100 times. Only http and https are spoken.
+    The bytes go to `<target>.part` first, which survives an interruption. The next call requests the rest only (a Range
+    request), and starts over where the server does not grant that. The file gets its name once size and checksum are
+    right. Of several processes one downloads and the others wait (a lock on `<target>.lock`). A server that sends less
+    than 64 KiB more is asked once more, and any server at most 100 times. Only http and https are supported.
     Proxies are taken from the environment (`https_proxy` and so on).
 
     Args:
         url: http or https address.
-        target: where the file goes; its directory is made.
+        target: the file's path. Its directory is created.
         size_bytes: the file's exact size.
-        md5: the file's MD5 checksum in hexadecimal; it guards against damage, not against malice.
+        md5: the file's MD5 checksum in hexadecimal. It protects against damage, not against malice.
         on_progress: called as f(done_bytes, size_bytes) from this thread after every piece.
         answer_within_s: the longest wait for an answer, name look-up and connection included.
         stall_s: the longest silence in the middle of a transfer.
-        pause_s: the wait before the server is asked once more after it has sent next to nothing.
+        pause_s: the wait before a repeated request to a server that has sent almost nothing.
 
     Returns:
         `target`.
@@ -96,10 +95,10 @@ def download(
         The files `target`, `<target>.part` and `<target>.lock`.
 
     Raises:
-        DownloadError: offline, refused, no such file, another size than expected, a wrong checksum (both sums are
-            named and the file is removed), or a disk that is full or not writable.
+        DownloadError: offline, refused, no such file, an unexpected size, a wrong checksum (the file is removed), or a
+            disk that is full or not writable.
         InputError: a directory is in the file's place, or a link or another user's file where it would be written.
-        KeyboardInterrupt: passes through; what has been fetched is kept.
+        KeyboardInterrupt: passes through. The downloaded part is kept.
 
     Example:
         >>> import tempfile
@@ -141,7 +140,7 @@ def md5_of(path: Path) -> str:
 
 
 def _md5_of(file: BinaryIO) -> str:
-    """The MD5 checksum of an open file, from its start on."""
+    """Return the MD5 checksum of an open file, from its start."""
     digest = hashlib.md5(usedforsecurity=False)
     file.seek(0)
     while chunk := file.read(1 << 20):
@@ -151,7 +150,7 @@ def _md5_of(file: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def _only_one(target: Path) -> Iterator[None]:
-    """Hold the lock of `target`; the operating system lets go of it when a process dies."""
+    """Hold the lock of `target`. The operating system releases it when a process dies."""
     with _own_file(target.with_name(target.name + ".lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -159,11 +158,11 @@ def _only_one(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading and writing, made where it is not there, as bytes without a buffer.
+    """Open a file for reading and writing, as bytes without a buffer. Create it where it does not exist.
 
     Raises:
-        InputError: it is a link, something else than a file, another user's, or a second name of another file: what
-            we wrote would go where others want it.
+        InputError: it is a link, no regular file, another user's, or a second name of another file. Our writes would go
+            where others want them.
     """
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
@@ -183,12 +182,11 @@ def _own_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _status(handle: int) -> os.stat_result:
-    """Owner, mode and names of an open file."""
     return os.fstat(handle)
 
 
 def _why_not_own(status: os.stat_result) -> str | None:
-    """Say what keeps us from writing to an open file, or return None where nothing does."""
+    """Return why we cannot write to an open file, or None where we can."""
     if not stat.S_ISREG(status.st_mode):
         return "is not a file"
     if status.st_uid != os.geteuid():
@@ -197,7 +195,7 @@ def _why_not_own(status: os.stat_result) -> str | None:
 
 
 def _in_the_way(path: Path, what: str) -> InputError:
-    """Build the error of something that lies where a download writes."""
+    """Build the error of an object at the path of a download."""
     return InputError(
         path,
         what,
@@ -212,7 +210,7 @@ def _silent(_done_bytes: int, _size_bytes: int) -> None:
 
 @dataclass(frozen=True)
 class _Patience:
-    """How long to wait, in seconds: for an answer, in the middle of a transfer, and before asking once more."""
+    """Waiting times in seconds: for an answer, in the middle of a transfer, and before a repeated request."""
 
     answer_s: float
     stall_s: float
@@ -222,7 +220,7 @@ class _Patience:
 def _fetch(
     url: str, part: BinaryIO, kept_in: Path, size_bytes: int, on_progress: Progress, patience: _Patience
 ) -> None:
-    """Fill `part` up to its full size; a broken transfer is taken up again as long as it gets further."""
+    """Fill `part` up to its full size. A broken transfer is resumed as long as it makes progress."""
     if _length(part) > size_bytes:
         part.truncate(0)
     furthest, in_vain = _length(part), 0
@@ -254,7 +252,7 @@ def _fetch(
 
 
 def _gave_up(url: str, why: str, part: BinaryIO, kept_in: Path, size_bytes: int) -> DownloadError:
-    """Build the error of a transfer that may be taken up later."""
+    """Build the error of a transfer that can be resumed later."""
     return DownloadError(
         url,
         why,
@@ -264,14 +262,14 @@ def _gave_up(url: str, why: str, part: BinaryIO, kept_in: Path, size_bytes: int)
 
 
 def _length(part: BinaryIO) -> int:
-    """Bytes fetched so far."""
+    """Return the bytes downloaded so far."""
     return os.fstat(part.fileno()).st_size
 
 
 def _ask(url: str, offset: int, patience: _Patience) -> HTTPResponse:
     """Send the request and wait for the head of the answer.
 
-    The waiting is done on a thread of its own, because a name look-up has no time-out and may hang for minutes.
+    The wait happens on a separate thread, because a name look-up has no time-out and can hang for minutes.
     """
     outcome: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
 
@@ -302,14 +300,14 @@ def _ask(url: str, offset: int, patience: _Patience) -> HTTPResponse:
 
 
 class _NotFollowed(urllib.request.HTTPRedirectHandler):
-    """Leaves an answer that names another address as it is."""
+    """Returns a redirect unchanged."""
 
     def redirect_request(self, *_: Any) -> None:
         """Ask for nothing."""
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """What speaks HTTP and nothing else: no files, no FTP, no data in an address."""
+    """Build an opener that speaks HTTP and nothing else: no files, no FTP, no data in an address."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -325,7 +323,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _follow(url: str, offset: int, stall_s: float) -> HTTPResponse:
-    """Send the request, and send it again where the answer names another address, a few times."""
+    """Send the request, and follow a few redirects."""
     headers = {"User-Agent": "fusetune", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -353,7 +351,7 @@ def _follow(url: str, offset: int, stall_s: float) -> HTTPResponse:
 
 
 def _start_of(answer: HTTPResponse, url: str, offset: int, size_bytes: int) -> int:
-    """Where in the file the answer starts: `offset` where the range was granted, else 0. Refuse another size."""
+    """Return where in the file the answer starts: `offset` where the range was granted, else 0. Refuse another size."""
     if answer.status == HTTPStatus.PARTIAL_CONTENT:
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != offset:
@@ -368,7 +366,7 @@ def _start_of(answer: HTTPResponse, url: str, offset: int, size_bytes: int) -> i
         raise DownloadError(
             url,
             f"the server offers {announced} bytes and the file has {size_bytes}",
-            "A log-in page may stand in the network's way, or the file has moved",
+            "A log-in page may intercept the request, or the file has moved",
         )
     return start
 
@@ -391,13 +389,13 @@ def _copy(answer: HTTPResponse, part: BinaryIO, start: int, size_bytes: int, on_
 
 
 def _write(part: BinaryIO, piece: bytes) -> None:
-    """Write all of a piece: a file without a buffer may take less at a time."""
+    """Write all of a piece, because a file without a buffer may take less at a time."""
     while piece:
         piece = piece[part.write(piece) :]
 
 
 def _check(url: str, part: BinaryIO, path: Path, size_bytes: int, md5: str) -> None:
-    """Remove the file and say so when its checksum is wrong."""
+    """Remove the file and raise when its checksum is wrong."""
     found = _md5_of(part)
     if found != md5:
         path.unlink()
@@ -409,7 +407,7 @@ def _check(url: str, part: BinaryIO, path: Path, size_bytes: int, md5: str) -> N
 
 
 def _put_in_place(part: BinaryIO, path: Path, target: Path) -> None:
-    """Give the file that was checked its name, and no other that has been put there meanwhile."""
+    """Give the verified file its name. A file put there in the meantime gets no name."""
     ours, there = os.fstat(part.fileno()), os.lstat(path)
     if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
         raise _in_the_way(path, "was replaced during the download")
@@ -417,7 +415,7 @@ def _put_in_place(part: BinaryIO, path: Path, target: Path) -> None:
 
 
 def _disk_error(url: str, target: Path, error: OSError) -> DownloadError:
-    """Build the error of a disk that does not take the file."""
+    """Build the error of a disk that refuses the file."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = "Make room there" if full else "Make the directory writable"
     return DownloadError(

@@ -26,8 +26,8 @@ _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Callable[..., Any]:
     """Import the function or class that `reference` names.
 
-    The module is looked for where Python looks for modules, then beside the spec, then in the current directory. A
-    person's file that a library of the same name hides is refused, and so is never taken for it.
+    Modules are searched for on Python's path, then beside the spec, then in the current directory. A person's file with
+    a library's name is refused, because Python would find the library.
 
     Args:
         reference: "package.module:function".
@@ -77,9 +77,9 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
 def call_factory(
     factory: Callable[..., Any], where: str, arguments: Mapping[str, object], *first: object
 ) -> Any:
-    """Call a factory with keyword arguments, once they are known to fit its signature.
+    """Call a factory with keyword arguments, after a check that they fit its signature.
 
-    What the factory itself raises passes through.
+    Errors of the factory itself pass through.
 
     Args:
         factory: any callable.
@@ -88,7 +88,7 @@ def call_factory(
         first: arguments that go before them, by position.
 
     Raises:
-        InputError: a keyword that the factory does not take, or one that it needs and does not get.
+        InputError: a keyword that the factory does not take, or a missing one.
 
     Example:
         >>> call_factory(lambda depth: "-" * depth, "model.factory", {"depth": 3})
@@ -112,7 +112,7 @@ def full_arguments(factory: Callable[..., Any], arguments: Mapping[str, object])
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):
-        signature = inspect.Signature()  # a function written in C may not tell its own
+        signature = inspect.Signature()  # a function written in C may have none
     defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
     return {name: repr(value) for name, value in sorted({**defaults, **arguments}.items())}
 
@@ -135,7 +135,7 @@ def build_model_from_factory(
         parameters: the other keys of the spec's mapping.
 
     Raises:
-        InputError: as `load_factory` and `call_factory`; a result that is no torch.nn.Module.
+        InputError: as `load_factory` and `call_factory`. A result that is no torch.nn.Module.
 
     Example:
         >>> import torch
@@ -158,7 +158,7 @@ def build_model_from_factory(
 
 
 def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
-    """Import a module; every way of failing is one sentence with its cause."""
+    """Import a module. Every kind of failure is one sentence with its cause."""
     append_folders(*([] if spec_dir is None else [str(spec_dir.resolve())]), os.getcwd())
     importlib.invalidate_caches()
     try:
@@ -191,7 +191,7 @@ def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
 
 
 def _refuse_hidden(name: str, where: str) -> None:
-    """Raise InputError where a module of a person's own has the name of another, which Python finds first."""
+    """Raise InputError where a person's module has the name of a library, which Python finds first."""
     hidden = hidden_file(name)
     if hidden is not None:
         raise InputError(
@@ -202,7 +202,7 @@ def _refuse_hidden(name: str, where: str) -> None:
 
 
 def _import_failed(name: str, where: str, error: BaseException) -> InputError:
-    """Build the error of a module that was found but failed while it ran."""
+    """Build the error of a module that was found and failed while it ran."""
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")
     ]
@@ -221,11 +221,11 @@ def _import_failed(name: str, where: str, error: BaseException) -> InputError:
 def _check_signature(
     factory: Callable[..., Any], where: str, arguments: Mapping[str, object], first: Sequence[object]
 ) -> None:
-    """Raise InputError naming the first keyword that the factory does not take or does not get."""
+    """Raise InputError with the first keyword that the factory does not take or that is missing."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):
-        return  # a function written in C may not tell its signature; calling it will
+        return  # a function written in C may have no signature, and the call shows the error
     by_position = [
         name
         for name, parameter in signature.parameters.items()

@@ -1,4 +1,4 @@
-"""What the data of a run are, in a few bytes: so that a run is not continued, or read, as one of other data."""
+"""Fingerprints of a run's data, so that a run is not continued, or read, as one of other data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fusetune.bench.workloads.image_folder import find_images
 
 Fingerprint = dict[str, Any]
 
-# Of more files than this, each folder's are summed up: a listing of a million would not be read by anybody.
+# Above this number of files, each folder is summarised: nobody reads a listing of a million.
 MOST_LISTED = 500
 _CHUNK_BYTES = 2**20
 _MOST_SHOWN = 6
@@ -26,11 +26,11 @@ _NONE = "(none)"
 
 
 def fingerprint_all(sources: Iterable[Source], spec_dir: Path) -> Fingerprint:
-    """Return the fingerprint of a run's data, JSON-able: one entry for each source, by name and path.
+    """Return the fingerprint of a run's data as JSON values: one entry for each source, by name and path.
 
     Args:
         sources: from `bench.workloads.datasets.locate`.
-        spec_dir: paths are told apart relative to it, so that a folder with spec and data can be moved.
+        spec_dir: paths are relative to it, so that a folder with spec and data can be moved.
 
     Raises:
         InputError: a file cannot be read.
@@ -75,7 +75,7 @@ def fingerprint(source: Source, spec_dir: Path) -> Fingerprint:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say in what the data of two runs differ, a line a file. Empty where they are the same.
+    """Return the differences between the data of two runs, one line a file. Empty where they are equal.
 
     Example:
         >>> old = {"npz a.npz": {"a.npz": {"bytes": 10, "sha256": "aa" * 32}}}
@@ -104,7 +104,6 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(entry: Any) -> str:
-    """Write one file's fingerprint."""
     if not isinstance(entry, Mapping):
         return _NONE
     files = f"{entry['files']} files, " if "files" in entry else ""
@@ -112,12 +111,12 @@ def _shown(entry: Any) -> str:
 
 
 def _parameters(source: Source) -> dict[str, Any]:
-    """Return what the data are made from, where no file says it."""
+    """Return the parameters of data that no file contains."""
     return {} if source.name == "folder" and not source.is_factory else dict(source.options)
 
 
 def _files(source: Source, spec_dir: Path) -> dict[str, Path]:
-    """Return the files that a source's data come from, by the names that they go by."""
+    """Return the files of a source's data, by name."""
     if source.is_factory:
         return _files_of_options(source, spec_dir)
     if source.path is None:
@@ -134,7 +133,7 @@ def _files(source: Source, spec_dir: Path) -> dict[str, Path]:
 
 
 def _files_of_options(source: Source, spec_dir: Path) -> dict[str, Path]:
-    """Return the files that a factory is given by name. What it reads besides is not known."""
+    """Return the files that a factory gets by name. Files that it reads by itself are not known."""
     found = {}
     for key, value in source.options.items():
         if isinstance(value, str):
@@ -145,7 +144,6 @@ def _files_of_options(source: Source, spec_dir: Path) -> dict[str, Path]:
 
 
 def _of_file(path: Path, where: str) -> dict[str, Any]:
-    """Return a file's size and hash."""
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:

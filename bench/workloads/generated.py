@@ -1,10 +1,11 @@
-"""Data sets drawn by rule instead of by camera: hard enough to tell training configurations apart, and always there.
+"""Generated data sets: hard enough to distinguish training configurations, and always available.
 
-Samples come in blocks. Block b of a split is drawn from its own stream, PCG64 seeded by (seed, split, b), so a smaller
-set is a prefix of a larger one and costs in proportion; every block holds each class equally often, in random order.
-Only the raw 64-bit words of the stream are used, never a numpy distribution, and samples are made from them with
-+ - * /, square roots and tables of rounded numbers alone: numpy promises the raw words for all its versions and
-IEEE 754 promises the arithmetic, so the same seed gives the same bytes on every machine.
+Samples come in blocks. Block b of a split is drawn from its own stream, PCG64 seeded by (seed, split, b). So a smaller
+set is a prefix of a larger one and costs in proportion. Every block has each class equally often, in random order.
+
+The bytes depend on the seed alone, on every machine. Only the raw 64-bit words of the stream are used, because numpy
+promises them for all its versions. Samples are made from them with + - * /, square roots and tables of rounded
+numbers, because IEEE 754 promises this arithmetic. No numpy distribution is used.
 """
 
 from __future__ import annotations
@@ -72,12 +73,12 @@ def generate(
 
     Args:
         name: `cifar10-like`, `mnist-like` or `spirals`.
-        seed: int >= 0; another seed draws other samples of the same classes.
-        n_train: training samples, 1 up to the full size; None draws all.
-        n_test: test samples, 1 up to the full size; None draws all.
+        seed: int >= 0. Another seed draws other samples of the same classes.
+        n_train: training samples, 1 up to the full size. None draws all.
+        n_test: test samples, 1 up to the full size. None draws all.
 
     Returns:
-        x_train, y_train, x_test, y_test: x is uint8 of shape (N, C, H, W), or float32 of shape (N, D); y is int64.
+        x_train, y_train, x_test, y_test: x is uint8 of shape (N, C, H, W), or float32 of shape (N, D). y is int64.
 
     Raises:
         InputError: an unknown name, a negative seed, or a size outside the range.
@@ -100,7 +101,6 @@ def generate(
 
 
 def _size(what: str, wanted: int | None, full: int) -> int:
-    """The number of samples to draw."""
     size = full if wanted is None else wanted
     if not 1 <= size <= full:
         raise InputError("data", f"{what} is {size}", f"there are {full} samples", f"Give 1 to {full}")
@@ -127,17 +127,17 @@ _SINE32 = _SINE.astype(np.float32)
 
 
 def _sine(turns: NDArray[np.float64]) -> np.ndarray:
-    """The sine of an angle in turns, by table: float64."""
+    """Return the sine of an angle in turns, from a table: float64."""
     return _SINE[np.floor(turns * _TURN).astype(np.int64) % _TURN]
 
 
 def _cosine(turns: np.ndarray) -> np.ndarray:
-    """The cosine of an angle in turns, by table: float64."""
+    """Return the cosine of an angle in turns, from a table: float64."""
     return _sine(turns + 0.25)
 
 
 def _per_image(values: np.ndarray) -> np.ndarray:
-    """Reshape one float per sample so that it spreads over the sample's pixels: float32, (N, 1, 1)."""
+    """Reshape one float per sample so that it broadcasts over the sample's pixels: float32, (N, 1, 1)."""
     return values.astype(np.float32)[:, None, None]
 
 
@@ -154,12 +154,12 @@ _ROW, _COLUMN = np.meshgrid(np.arange(_SIDE), np.arange(_SIDE), indexing="ij")
 
 
 def _draw_textures(words: Words, labels: np.ndarray) -> np.ndarray:
-    """Draw one block of `cifar10-like`: striped blobs on a cluttered ground, uint8 (N, 3, 32, 32).
+    """Draw one block of `cifar10-like`: striped blobs on a cluttered background, uint8 (N, 3, 32, 32).
 
-    The class is the angle (5) and the wavelength (2) of the blob's stripes; both jitter, so neighbours overlap.
-    Phase, position, size, mirroring, contrast and ground are random, so the mean stripe of a class is nil and a
-    linear model has only the blob's tint to go by, which follows the class loosely. Mirroring maps every class
-    onto itself: flipped images may be used in training. 6 % of the images show a class drawn at random.
+    The class is the angle (5) and the wavelength (2) of the blob's stripes. Both jitter, so neighbours overlap. Phase,
+    position, size, mirroring, contrast and background are random, so the mean stripe of a class is 0. A linear model
+    can only use the blob's tint, which depends loosely on the class. Mirroring maps every class onto itself, so flipped
+    images may be used in training. 6 % of the images show a class drawn at random.
     """
     n = len(labels)
     shown = np.where(words.uniform(n) < _IMPOSTORS, np.floor(words.uniform(n) * 10).astype(np.int64), labels)
@@ -197,14 +197,14 @@ def _draw_textures(words: Words, labels: np.ndarray) -> np.ndarray:
 
 
 def _tint(hue_turns: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """Colour offsets of one hue: three cosines a third of a turn apart, so their sum is nil; (N, 3)."""
+    """Return colour offsets of one hue: three cosines a third of a turn apart, whose sum is 0, (N, 3)."""
     return np.stack([strength * _cosine(hue_turns + third / 3) for third in range(3)], axis=1)
 
 
 def _grating(angle_turns: np.ndarray, wavelength_pixels: np.ndarray, phase_turns: np.ndarray) -> np.ndarray:
-    """Sine gratings of amplitude 1, one an image: float32 (N, 32, 32)."""
+    """Return sine gratings of amplitude 1, one an image: float32 (N, 32, 32)."""
     scale = 65536 / wavelength_pixels
-    # 16-bit unsigned integers wrap round after one turn, as a phase does.
+    # 16-bit unsigned integers wrap around after one turn, like a phase.
     across, down, start = (
         (np.round(part).astype(np.int64) % 65536).astype(np.uint16)[:, None, None]
         for part in (scale * _cosine(angle_turns), scale * _sine(angle_turns), phase_turns * 65536)
@@ -214,7 +214,7 @@ def _grating(angle_turns: np.ndarray, wavelength_pixels: np.ndarray, phase_turns
 
 
 def _window(words: Words, n: int) -> np.ndarray:
-    """Soft-edged ellipses, 1 inside and near 0 outside, at random places: float32 (N, 32, 32)."""
+    """Return soft-edged ellipses, 1 inside and near 0 outside, at random places: float32 (N, 32, 32)."""
     x = (_COLUMN[0].astype(np.float32) - _column(words.between(10, 21, n))) / _column(words.between(5, 11, n))
     y = (_ROW[:, 0].astype(np.float32) - _column(words.between(10, 21, n))) / _column(words.between(5, 11, n))
     distance = (x * x)[:, None, :] + (y * y)[:, :, None]
@@ -224,12 +224,12 @@ def _window(words: Words, n: int) -> np.ndarray:
 
 
 def _column(values: np.ndarray) -> np.ndarray:
-    """Reshape one float per sample so that it spreads over a row of pixels: float32, (N, 1)."""
+    """Reshape one float per sample so that it broadcasts over a row of pixels: float32, (N, 1)."""
     return values.astype(np.float32)[:, None]
 
 
 def _to_uint8(images: np.ndarray) -> np.ndarray:
-    """Round to the nearest grey level and clip to 0..255; `images` is used up."""
+    """Round to the nearest grey level and clip to 0..255. Overwrites `images`."""
     np.rint(images, out=images)
     return np.clip(images, 0, 255, out=images).astype(np.uint8)
 
@@ -274,7 +274,7 @@ _STROKES = np.array([glyph + (glyph[-1],) * (_MOST_STROKES - len(glyph)) for gly
 
 
 def _draw_strokes(words: Words, labels: np.ndarray) -> np.ndarray:
-    """Draw one block of `mnist-like`: a glyph of straight strokes, turned, slanted, scaled and moved; uint8."""
+    """Draw one block of `mnist-like`: a glyph of straight strokes, rotated, slanted, scaled and moved, in uint8."""
     n = len(labels)
     strokes = _STROKES[labels] + words.between(-0.14, 0.14, n, _MOST_STROKES, 4)
     turn = words.between(-0.055, 0.055, n)
@@ -298,7 +298,7 @@ def _draw_strokes(words: Words, labels: np.ndarray) -> np.ndarray:
 
 
 def _distance_to_strokes(x0: np.ndarray, y0: np.ndarray, x1: np.ndarray, y1: np.ndarray) -> np.ndarray:
-    """Distance in pixels from each pixel to the nearest stroke: endpoints (N, strokes) -> float32 (N, 28, 28)."""
+    """Return the distance in pixels to the nearest stroke: endpoints (N, strokes) -> float32 (N, 28, 28)."""
     column = np.arange(_GREY_SIDE, dtype=np.float32)
     nearest = np.full((len(x0), _GREY_SIDE, _GREY_SIDE), np.inf, dtype=np.float32)
     for stroke in range(x0.shape[1]):
@@ -323,7 +323,7 @@ _SPIRAL_NOISE = 0.16
 
 
 def _draw_spirals(words: Words, labels: np.ndarray) -> np.ndarray:
-    """Draw one block of `spirals`: points along three arms a third of a turn apart, with noise; float32 (N, 2)."""
+    """Draw one block of `spirals`: noisy points on three arms a third of a turn apart, float32 (N, 2)."""
     radius = words.between(0.12, 1.0, len(labels))
     turns = _SPIRAL_TURNS * radius + labels / 3
     points = np.stack([radius * _cosine(turns), radius * _sine(turns)], axis=1)

@@ -1,6 +1,6 @@
-"""A person's own pictures: a folder with one subfolder for each class, or a folder and a CSV file of labels.
+"""A person's own pictures: a folder with one subfolder a class, or a folder and a CSV file of labels.
 
-find_images(...) -> ImageFolder   cheap, without Pillow: which files there are, and which class each has
+find_images(...) -> ImageFolder   cheap, without Pillow: the files and the class of each
 read_images(...) -> array         every file decoded, uint8 of shape (N, C, H, W)
 """
 
@@ -31,7 +31,7 @@ SPLITS = ("train", "test")
 
 _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-# A PNG file says its orientation after its pixels, if at all, so asking would decode it.
+# A PNG file has its orientation after its pixels, so reading it would decode the picture.
 _WITH_ORIENTATION = ("JPEG", "MPO", "TIFF", "WEBP")
 _ORIENTATION_TAG = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)
@@ -39,13 +39,13 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Which files there are, and which class each is of.
+    """The files of an image folder, and the class of each.
 
     Args:
         files: absolute paths.
         labels: int64, one a file: the index of its class.
-        in_test: bool, one a file. None: nothing says which are for the test.
-        classes: names by index: in numeric order where all are whole numbers, else in the order of text.
+        in_test: bool, one a file. None: no split is given.
+        classes: names by index, in numeric order where all are whole numbers, else in the order of text.
     """
 
     files: list[Path]
@@ -58,13 +58,13 @@ def find_images(folder: Path, labels: Path | None, where: str) -> ImageFolder:
     """List the pictures of a folder with their classes. None of them is opened.
 
     Args:
-        folder: with `labels`, where the files that they name lie. Without, it holds a subfolder for each class, or
-            `train` and `test` with such subfolders. Files whose names do not end like a picture's are passed over.
+        folder: with `labels`, the folder of the files that they name. Without, it holds a subfolder for each class, or
+            `train` and `test` with such subfolders. Files without a picture's extension are skipped.
         labels: a CSV file with the columns file, label and, if wanted, split (train or test).
         where: the place of the spec's `data`, for error messages.
 
     Raises:
-        InputError: columns, rows, folders or files that are not as they should be.
+        InputError: columns, rows, folders or files are wrong.
 
     Example:
         >>> import tempfile
@@ -111,22 +111,22 @@ def find_images(folder: Path, labels: Path | None, where: str) -> ImageFolder:
 def read_images(files: Sequence[Path], size: Sequence[int] | None, where: str) -> np.ndarray:
     """Decode pictures into one array.
 
-    Grey pictures (modes 1, L, LA) give one channel where all are grey. Else every picture becomes RGB, palettes and
-    other colour spaces too. Transparency is dropped, an animation gives its first frame, and JPEG, TIFF and WebP files
-    are turned as their EXIF orientation says.
+    If all pictures are grey (modes 1, L, LA), they have one channel. Otherwise every picture becomes RGB, palettes and
+    other colour spaces too. Transparency is dropped. An animation gives its first frame. JPEG, TIFF and WebP files are
+    rotated by their EXIF orientation.
 
     Args:
         files: one or more.
-        size: (height, width) to which each is resized, bilinear with antialiasing and without regard to its shape;
-            None: they must all be of one size.
+        size: (height, width) to which each is resized, bilinear with antialiasing, ignoring the aspect ratio. None: all
+            must have one size.
         where: the place of the spec's `data`, for error messages.
 
     Returns:
         uint8 of shape (N, 1 or 3, height, width).
 
     Raises:
-        InputError: Pillow is not installed. A file that is not a whole picture, has more than 8 bits a channel, or,
-            without `size`, is of another size than most.
+        InputError: Pillow is not installed. A file is not a whole picture, has more than 8 bits a channel, or, without
+            `size`, differs in size from most.
     """
     check_pillow(where)
     headers = [_header(file, where) for file in files]
@@ -155,7 +155,6 @@ def check_pillow(where: str) -> None:
 
 
 def _rows(folder: Path, labels: Path, at: str) -> Iterator[tuple[Path, str, str]]:
-    """Yield file, class and split of each row of a CSV file."""
     lines: dict[str, int] = {}
     try:
         with labels.open(newline="", encoding="utf-8-sig") as stream:
@@ -181,7 +180,7 @@ def _rows(folder: Path, labels: Path, at: str) -> Iterator[tuple[Path, str, str]
 
 
 def _check_columns(header: Sequence[str], at: str) -> None:
-    """Refuse columns that are unknown, missing or there twice."""
+    """Refuse unknown, missing and repeated columns."""
     if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
         raise InputError(
             f"{at}:1", f"separates its columns by {other!r}", "known: ','", "Save it with commas"
@@ -201,7 +200,7 @@ def _check_columns(header: Sequence[str], at: str) -> None:
 def _checked(
     cells: dict[str, str], folder: Path, lines: dict[str, int], here: str, line: int
 ) -> tuple[Path, str, str]:
-    """Check a row and return its file, class and split. Mutates: `lines`, where each file stands."""
+    """Check a row and return its file, class and split. Mutates: `lines`, the line of each file."""
     name, label, split = cells["file"], cells["label"], cells.get("split", "")
     for column in cells:
         if not cells[column]:
@@ -216,7 +215,7 @@ def _checked(
         raise InputError(here, f"unknown split '{split}'", f"known: {', '.join(SPLITS)}", hint)
     key = os.path.normpath(name)
     if key in lines:
-        raise InputError(here, f"'{name}' stands in line {lines[key]} already", to_do="Keep one")
+        raise InputError(here, f"'{name}' is in line {lines[key]} already", to_do="Keep one")
     lines[key] = line
     file = folder / name
     if not file.is_file():
@@ -271,25 +270,25 @@ def _of_classes(folders: Sequence[Path], split: str, at: str) -> Iterator[tuple[
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, but for hidden ones, by name."""
+    """Return the folders in a folder, without hidden ones, by name."""
     return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
-    """Order class names: by their number where all are whole numbers, else as text."""
+    """Sort class names: by number where all are whole numbers, else as text."""
     if all(name.isascii() and name.removeprefix("-").isdigit() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
 
 def _header(file: Path, where: str) -> tuple[str, tuple[int, int]]:
-    """Read a picture's mode, and its height and width once it is turned, without decoding it."""
+    """Read a picture's mode, and its height and width after rotation, without decoding it."""
     with _opened(file, where) as image:
         return image.mode, _turned(image)
 
 
 def _turned(image: Picture) -> tuple[int, int]:
-    """Height and width of a picture, once it is turned."""
+    """Return height and width of a picture after rotation."""
     width, height = image.size
     if image.format in _WITH_ORIENTATION and image.getexif().get(_ORIENTATION_TAG) in _QUARTER_TURNS:
         return width, height
@@ -297,7 +296,6 @@ def _turned(image: Picture) -> tuple[int, int]:
 
 
 def _pixels(file: Path, mode: str, size: tuple[int, int] | None, where: str) -> np.ndarray:
-    """Decode one picture."""
     from PIL import Image, ImageOps
 
     with _opened(file, where) as image:
@@ -327,7 +325,7 @@ _DAMAGED = (
 
 @contextmanager
 def _opened(file: Path, where: str) -> Iterator[Picture]:
-    """Open a picture. Whatever goes wrong with it is one sentence that names the file."""
+    """Open a picture. Every failure is one sentence with the file's name."""
     from PIL import Image, UnidentifiedImageError
 
     at = f"{where}.path: {file}"
@@ -352,7 +350,7 @@ def _opened(file: Path, where: str) -> Iterator[Picture]:
 
 
 def _common_size(files: Sequence[Path], sizes: Sequence[tuple[int, int]], where: str) -> tuple[int, int]:
-    """Return the height and width that all pictures have. The first of another size than most is an error."""
+    """Return the height and width that all pictures have. The first picture of a rarer size is an error."""
     (usual, count), *others = Counter(sizes).most_common()
     if others:
         odd = next(index for index, size in enumerate(sizes) if size != usual)

@@ -1,7 +1,7 @@
-"""Models by name, each initialised to suit its activation.
+"""Models by name, with an initialisation that suits the activation.
 
-Weights come from torch's global generator, so a caller seeds with `torch.manual_seed`. Every activation is a
-module of its own at its own place, so that one can be exchanged without the others.
+Weights come from torch's global generator, so a caller seeds with `torch.manual_seed`. Every activation is a separate
+module in its own place, so that one can be replaced without the others.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ Shape = tuple[int, ...]
 def build_model(name: str, *, input_shape: Shape, num_classes: int, **parameters: object) -> nn.Module:
     """Build the classifier `name`: a batch (N, *input_shape) of floats in, logits (N, num_classes) out.
 
-    Weights before an activation are N(0, gain^2 / fan_in) (Kaiming) where it is like relu, and
-    N(0, 2 gain^2 / (fan_in + fan_out)) (Xavier) where it is sigmoid, tanh or identity; the classifier is Xavier's
-    with a gain of 1; biases are 0. A cnn of width 32 and depth 3, the default, has 94,186 parameters for
-    (1, 28, 28) and 10 classes.
+    Weights before sigmoid, tanh and identity are N(0, 2 gain^2 / (fan_in + fan_out)) (Xavier). Weights before other
+    activations are N(0, gain^2 / fan_in) (Kaiming). The classifier is Xavier's with a gain of 1. Biases are 0. A cnn of
+    width 32 and depth 3, the default, has 94,186 parameters for (1, 28, 28) and 10 classes.
 
     Args:
         name: a key of `bench.catalog.MODELS`.
-        input_shape: (C, H, W), or (D,) for linear and mlp; ints >= 1.
+        input_shape: (C, H, W), or (D,) for linear and mlp. ints >= 1.
         num_classes: int >= 1.
-        parameters: those that `fusetune.bench.catalog.MODELS[name]` lists; None stands for the default.
+        parameters: those that `fusetune.bench.catalog.MODELS[name]` lists. None means the default.
             width: int >= 1, units or channels of the first layer (mlp 128, cnn 32, resnet9 64).
             depth: int >= 1, hidden layers (mlp, 2), stages (cnn, 3), residual blocks a stage (resnet9, 1).
             activation: a key of `bench.catalog.ACTIVATIONS` (relu).
-            norm: a key of `bench.catalog.NORMS` (mlp none, others batch); a layer before a norm has no bias.
+            norm: a key of `bench.catalog.NORMS` (mlp none, others batch). A layer before a norm has no bias.
             dropout: float in [0, 1), after each hidden layer (mlp) or before the classifier (0).
 
     Raises:
@@ -73,14 +72,14 @@ def build_model(name: str, *, input_shape: Shape, num_classes: int, **parameters
 
 @dataclass(frozen=True)
 class _Activation:
-    """An activation's module and how the weights before it are drawn."""
+    """An activation's module, and the initialisation of the weights before it."""
 
     module: Callable[[], nn.Module]
     initialise: Callable[[Tensor], object]
 
 
 def _kaiming(weight: Tensor) -> None:
-    """Draw with relu's gain, sqrt(2): it halves the second moment."""
+    """Draw with relu's gain, sqrt(2), because relu halves the second moment."""
     nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
@@ -115,7 +114,6 @@ _ACTIVATIONS: dict[str, _Activation] = {
 
 
 def _linear(input_shape: Shape, num_classes: int) -> nn.Module:
-    """Build softmax regression."""
     return nn.Sequential(
         OrderedDict(flatten=nn.Flatten(), classifier=_classifier(math.prod(input_shape), num_classes))
     )
@@ -131,7 +129,6 @@ def _mlp(
     norm: str = "none",
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Build `depth` hidden layers of `width` units."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     features = math.prod(input_shape)
     for index in range(1, depth + 1):
@@ -154,7 +151,7 @@ def _cnn(
     norm: str = "batch",
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Build `depth` stages of convolution and halving, then the mean over the pixels that are left."""
+    """Build `depth` stages of convolution and pooling, then the mean over the remaining pixels."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels, *size = input_shape
     for index in range(depth):
@@ -178,8 +175,8 @@ def _resnet9(
 ) -> nn.Module:
     """Build the residual network of David Page, How to Train Your ResNet (2018), part 4.
 
-    Residual stages of 2 and 8 times `width`, a plain one of 4 times between them, the maximum over the pixels that
-    are left, and a classifier without bias whose logits are scaled by 1/8.
+    There are residual stages of 2 and 8 times `width`, and a plain one of 4 times between them. The maximum over the
+    remaining pixels and a classifier without bias follow. Its logits are scaled by 1/8.
     """
     channels, *size = input_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict(prep=_convolution(channels, width, activation, norm))
@@ -248,7 +245,7 @@ def _activated(layer: nn.Linear | nn.Conv2d, channels: int, activation: str, nor
 
 
 def _norm(norm: str, channels: int, *, image: bool) -> list[nn.Module]:
-    """Build the norm over `channels`; nothing for none."""
+    """Build the norm over `channels`. None for `none`."""
     if norm == "none":
         return []
     if norm == "batch":
@@ -257,7 +254,7 @@ def _norm(norm: str, channels: int, *, image: bool) -> list[nn.Module]:
 
 
 def _groups(channels: int) -> int:
-    """Return the largest divisor of the channels up to 8 that leaves 4 channels to a group, or 1."""
+    """Return the largest divisor of the channels up to 8 that leaves 4 channels a group, or 1."""
     # A group of one number (a unit of an mlp, a channel of one pixel) is normalised to 0 and of two to +-1.
     return max(
         count for count in range(1, 9) if channels % count == 0 and (count == 1 or channels >= 4 * count)
@@ -267,7 +264,7 @@ def _groups(channels: int) -> int:
 def _head(
     pool: nn.Module, channels: int, num_classes: int, dropout: float, *, bias: bool = True
 ) -> OrderedDict[str, nn.Module]:
-    """Build what follows the convolutions: pooling over all pixels, dropout and the classifier."""
+    """Build the layers after the convolutions: pooling over all pixels, dropout and the classifier."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(pool=pool, flatten=nn.Flatten())
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
@@ -285,12 +282,11 @@ def _classifier(features: int, num_classes: int, *, bias: bool = True) -> nn.Lin
 
 
 def _halving(size: list[int]) -> nn.MaxPool2d:
-    """Build 2x2 max pooling that leaves a side of one pixel alone."""
+    """Build 2x2 max pooling that keeps a side of one pixel."""
     return nn.MaxPool2d(tuple(min(2, side) for side in size))
 
 
 def _halved(size: list[int]) -> list[int]:
-    """Return the size after `_halving`."""
     return [max(1, side // 2) for side in size]
 
 

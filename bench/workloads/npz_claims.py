@@ -1,6 +1,6 @@
-"""What an .npz file says of its arrays, held against its size before anything is allocated.
+"""A check of an .npz file's headers against its size, before anything is allocated.
 
-A header of a hundred bytes can claim 16 TiB. That is a damaged file, not a want of memory.
+A header of a hundred bytes can claim 16 TiB. That is a damaged file, not a lack of memory.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 
 from fusetune.bench.units import format_bytes
 
-# Deflate packs at most 1,032 bytes into one; numpy's two ways of saving need no other bound.
+# Deflate packs at most 1,032 bytes into one. numpy's two ways of saving need no other bound.
 _MOST_PACKED = 1032
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def check_claims(path: Path, names: Iterable[str]) -> None:
-    """Refuse arrays whose headers say more or less than the file holds.
+    """Refuse arrays whose headers claim more or less than the file holds.
 
     Args:
         path: an .npz file.
-        names: of the arrays that will be read; one that is not in the file is passed over.
+        names: of the arrays that will be read. Names that the file does not have are skipped.
 
     Raises:
-        ValueError: says which array claims what.
+        ValueError: names the array and its claim.
         OSError, zipfile.BadZipFile: the file cannot be read, or is no archive.
 
     Example:
@@ -47,7 +47,7 @@ def check_claims(path: Path, names: Iterable[str]) -> None:
                 shape, dtype = _header(stream, name)
                 held = member.file_size - stream.tell()
             if dtype.hasobject:
-                continue  # refused by numpy with a sentence of its own
+                continue  # numpy refuses it with its own sentence
             if any(length < 0 for length in shape):
                 raise ValueError(f"{name} claims the shape {shape}, which no array has")
             claimed = math.prod(shape) * dtype.itemsize
@@ -59,7 +59,6 @@ def check_claims(path: Path, names: Iterable[str]) -> None:
 
 
 def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Read shape and type of an array."""
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
         raise ValueError(f"{name} is in version {version} of numpy's format, which plain numbers never need")

@@ -18,7 +18,7 @@ from fusetune.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class _Optimizer:
-    """A class of torch.optim, its twin in `kernels`, and the options that the name implies unless a spec differs."""
+    """A class of torch.optim, its fused twin in `kernels`, and the options that the name implies."""
 
     make: Callable[..., Optimizer]
     fused: str | None
@@ -52,7 +52,7 @@ def build_optimizer(
         lr: float >= 0, the base learning rate.
         implementation: `torch`, or `fused` for its twin in `kernels`.
         options: those that `fusetune.bench.catalog.OPTIMIZERS[name]` lists, by PyTorch's names and with PyTorch's
-            defaults (momentum and nesterov imply a momentum of 0.9); None stands for the default.
+            defaults (momentum and nesterov imply a momentum of 0.9). None means the default.
 
     Raises:
         ValueError: an unknown name or option, a value that torch refuses, or an optimizer that has no fused twin.
@@ -99,7 +99,7 @@ def build_optimizer_from_factory(
         where: the place in the spec that names it, for the errors.
         parameters: of the model, at least one. Given by position, as a list.
         lr: float >= 0, the base learning rate.
-        options: the other keys of the spec's mapping, as they are.
+        options: the other keys of the spec's mapping, unchanged.
 
     Raises:
         InputError: as `load_factory` and `call_factory`. A TypeError or ValueError of the factory's own. A result that
@@ -135,7 +135,7 @@ def build_optimizer_from_factory(
 def _check_own_optimizer(
     optimizer: Optimizer, where: str, name: str, parameters: Iterable[torch.nn.Parameter]
 ) -> None:
-    """Refuse an optimizer that the training loop cannot drive."""
+    """Refuse an optimizer that the training loop cannot use."""
     if any("lr" not in group for group in optimizer.param_groups):
         raise InputError(
             where,
@@ -160,7 +160,6 @@ def _check_own_optimizer(
 
 
 def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:
-    """Return the class to build."""
     entry = _OPTIMIZERS[name]
     if implementation == "torch":
         return entry.make
@@ -186,7 +185,6 @@ def _maker(name: str, implementation: str) -> Callable[..., Optimizer]:
 
 
 def _pair(name: str, betas: object) -> tuple[float, float]:
-    """Return betas as torch wants them."""
     if not isinstance(betas, (list, tuple)) or len(betas) != 2:
         raise InvalidValueError(
             f"optimizer {name}: betas", f"{betas!r} is not two numbers", to_do="Write them like [0.9, 0.999]"

@@ -13,7 +13,7 @@ from fusetune.errors import StateError
 # A scalar, one element, and sizes that neither vectors of 4 nor of 8 divide, beside one that they do.
 _SHAPES = ((), (1,), (7, 3), (33, 65), (64, 64))
 _STEPS = 3
-# As `kernels` promises: at most this many times the error of torch's own step, plus so many roundings.
+# As `kernels` promises: at most this many times the error of torch's own step, plus this many roundings.
 _TIMES_TORCH = 4.0
 _ROUNDINGS = 8.0
 
@@ -21,7 +21,7 @@ _ROUNDINGS = 8.0
 def verify_optimizer(
     name: str, *, lr: float, options: Mapping[str, object], device: torch.device | str
 ) -> None:
-    """Take a few steps with the fused optimizer, with torch's own, and with torch's in float64, and compare.
+    """Compare a few steps of the fused optimizer with torch's own, and with torch's in float64.
 
     max |fused - exact| <= 4 max |torch - exact| + 8 eps max |exact|        for each parameter
 
@@ -32,7 +32,7 @@ def verify_optimizer(
         device: where the training will run.
 
     Raises:
-        RuntimeError: the fused optimizer is outside the bound; the message says by how much and for which shape.
+        RuntimeError: the fused optimizer is outside the bound. The message has the excess and the shape.
 
     Example:
         >>> verify_optimizer("adam", lr=0.01, options={}, device="cpu")

@@ -38,7 +38,7 @@ def why_not_in(directory: Path) -> str | None:
     """Say in a clause why kernels cannot be kept in a directory, or return None where they can.
 
     Args:
-        directory: need not be there yet. All that leads to it is looked at.
+        directory: need not be there yet. All that leads to it is checked.
     """
     if directory.parts[:1] == ("~",):
         return "this user has no home"
@@ -57,7 +57,7 @@ def why_not_in(directory: Path) -> str | None:
 
 
 def is_own(path: Path) -> bool:
-    """Say whether a path lies in the temporary directory of this process: what lies above was not ours to choose."""
+    """Return whether a path lies in the temporary directory of this process: what lies above was not ours to choose."""
     return is_temporary(path)
 
 

@@ -126,7 +126,7 @@ class _Checking:
 
 
 def _distrust(path: Path) -> Distrust | None:
-    """As `distrust`. What lies above a cache of this process alone is not looked at."""
+    """As `distrust`. What lies above a cache of this process alone is not checked."""
     return None if is_own(path) else distrust(path)
 
 

@@ -46,8 +46,8 @@ class CPUOptions:
         launch_cooperative_grid: all programs run at once, so there may not be more of them than threads can be made.
         enable_fp_fusion: a * b + c may round once.
         debug: keep assertions on what the kernel does.
-        arguments_overlap: pointer arguments may have memory in common in any way. Launches find out and set it.
-        check_bounds: hold each access to the tensors handed over. FUSETUNE_CHECK_BOUNDS=1 has it so by default.
+        arguments_overlap: pointer arguments may share memory in any way. Launches find out and set it.
+        check_bounds: hold each access to the tensors passed. FUSETUNE_CHECK_BOUNDS=1 has it so by default.
         check_tiles: for tests, the code checks that the tiles that it keeps in arrays are whole. The environment
             variable FUSETUNE_CHECK_TILES=1 sets it.
         extern_libs: nothing is linked. A library by the name of libdevice is accepted: its functions are known.
@@ -117,7 +117,7 @@ class CPUBackend(BaseBackend):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def parse_options(self, options: dict[str, Any]) -> CPUOptions:
-        """Read a launch's options. Triton asks before it opens its cache, which is looked at here for that reason.
+        """Read a launch's options. Triton asks before it opens its cache, which is checked here for that reason.
 
         What another backend of this Triton knows, and so whatever Triton itself hands to every backend, is accepted
         without effect. A name that none knows is left to Triton, which refuses it.

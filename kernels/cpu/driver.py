@@ -44,7 +44,7 @@ class CPUDriver(DriverBase):
 
     @classmethod
     def is_active(cls) -> bool:
-        """Say whether kernels run here: Triton fits, a compiler is there, and no GPU that Triton would use."""
+        """Return whether kernels run here: Triton fits, a compiler is there, and no GPU that Triton would use."""
         if os.environ.get("TRITON_DEFAULT_BACKEND") == "cpu":
             return True
         # Imported here: this module is imported in the middle of `import triton`.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 ASSERTION = "A"
-# What was taken for granted of the lanes' addresses does not hold. No program has run; another variant is right.
+# What was assumed of the lanes' addresses does not hold. No program has run; another variant is right.
 LANES_OVERLAP = "O"
 # No program could go on.
 STUCK = "S"
-# An access outside of the tensors handed over: what, where, the number of the pointer that it came from, the bytes of
+# An access outside of the tensors passed: what, where, the number of the pointer that it came from, the bytes of
 # an element, and in bytes from that pointer on: the access, the beginning and the end of the memory.
 OUT_OF_BOUNDS = "B"
 SEPARATOR = "\x1f"
@@ -36,7 +36,7 @@ def error_of(kernel: str, failure: bytes, pointers: Sequence[str] = ()) -> Excep
 
 
 def _out_of_bounds(text: str, pointers: Sequence[str]) -> str:
-    """The sentences for an access outside of the tensors handed over."""
+    """The sentences for an access outside of the tensors passed."""
     what, where, *numbers = text.split(SEPARATOR)
     own, size, at, first, end = map(int, numbers)
     if own < 0:

@@ -89,7 +89,7 @@ def address(argument: Any) -> int:
 
 
 def _compiled_for_overlaps(source: Any, metadata: Any) -> Any:
-    """The kernel compiled with nothing taken for granted about what its arguments have in common."""
+    """The kernel compiled without assumptions about what its arguments have in common."""
     # Imported here: this module is imported in the middle of `import triton`.
     import triton
 
@@ -110,8 +110,8 @@ def _launcher(
     """Write the launch function for arguments of these types.
 
     Args:
-        check_bounds: the code is handed where the memory of each pointer argument begins and ends.
-        apart: what the code takes for granted of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
+        check_bounds: the code gets where the memory of each pointer argument begins and ends.
+        apart: what the code assumes of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
         for_overlaps: gives the kernel for launches where that does not hold.
     """
     leaves: list[_Leaf] = []
@@ -170,7 +170,7 @@ def _launch_text(
     values = f"({''.join(f'{value}, ' for value in written)})"
     names = ", ".join(f"a{i}" for i in range(arguments))
     overlap = _overlap(leaves, pointers, apart)
-    # An argument's own conversion is exact or an error; what it does not take is looked at one by one.
+    # An argument's own conversion is exact or an error; what it does not take is checked one by one.
     packing = f"""
     try:
         packed = pack{values}
@@ -259,7 +259,7 @@ def _parts(variable: str, name: str, type_: str) -> Iterator[_Leaf]:
 
 
 def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[tuple[int, int, bool]]) -> str:
-    """The Python condition that arguments have memory in common that were taken to have none."""
+    """The Python condition that arguments share memory that were taken to have none."""
     if not apart:
         return "False"
     ends = {}
@@ -277,7 +277,7 @@ def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[t
 
 
 def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[int, Any]]) -> bool:
-    """Whether tensors have memory in common that were taken to have none.
+    """Whether tensors share memory that were taken to have none.
 
     Args:
         tensors: place -> address and tensor.

@@ -160,18 +160,18 @@ def _no_room(said: str) -> OSError:
 
 
 def is_clang() -> bool:
-    """Say whether the compiler is clang."""
+    """Return whether the compiler is clang."""
     return "clang" in compiler_version()
 
 
 def has_threads() -> bool:
-    """Say whether kernels run on several threads."""
+    """Return whether kernels run on several threads."""
     return not is_clang() or _has_openmp()
 
 
 @functools.lru_cache
 def _has_openmp() -> bool:
-    """Say whether programs with threads can be linked; clang's library for them is often a package of its own."""
+    """Return whether programs with threads can be linked; clang's library for them is often a package of its own."""
     with temporary_directory() as directory:
         code = Path(directory, "empty.c")
         code.write_text("int nothing;\n")
@@ -193,7 +193,7 @@ def _flags_for_this_cpu() -> tuple[str, ...]:
 
 @functools.lru_cache
 def has_vector_math(function: str) -> bool:
-    """Say whether glibc has a vector twin of `function` (libmvec), within 4 ulp of the exact value."""
+    """Return whether glibc has a vector twin of `function` (libmvec), within 4 ulp of the exact value."""
     if platform.machine() != "x86_64":
         return False
     lanes = "2" if not function.endswith("f") or function == "erf" else "4"

@@ -79,7 +79,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Carried:
-    """A tile that a loop moves on by the same step each time: first + step * count."""
+    """A tile that a loop advances by a constant step, an induction variable: first + step * count."""
 
     first: Value
     step: Value
@@ -91,7 +91,7 @@ class Addresses:
 
     Args:
         scalars: value -> C expression.
-        carried: tiles that a loop moves on.
+        carried: induction variables, tiles that a loop advances by a constant step.
         arguments: of the function -> which it is.
 
     Attributes:

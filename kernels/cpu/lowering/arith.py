@@ -115,7 +115,7 @@ def _extreme_float(function: str) -> Rule:
             number = _known_number(value)
             if number is None:
                 continue
-            # A NaN is handed on, for it compares as false. Equal to zero are both zeros: the bound is taken for them if
+            # A NaN is propagated: it compares as false. Equal to zero are both zeros: the bound is taken for them if
             # it is the one that wins, and x itself if not.
             keeps_equal = number == 0 and math.copysign(1.0, number) != zero_that_wins
             comparison = beyond if keeps_equal else f"{beyond}="

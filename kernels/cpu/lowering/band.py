@@ -1,4 +1,4 @@
-"""A band: a loop nest over the lanes of one shape, and everything that is worked out in it."""
+"""A band: a loop nest over the lanes of one shape, and everything that is computed in it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Band:
         self.sinks.append(sink)
 
     def may_store_to(self, state: FunctionState, access: Operation) -> bool:
-        """Say whether a store may go to what a load or another access uses."""
+        """Return whether a store may go to what a load or another access uses."""
         mask, pointer = _mask(access), access.operands[0]
         return any(
             state.overlaps.may_meet(state.addresses, store.operands[0], pointer, (_mask(store), mask))
@@ -83,17 +83,17 @@ class Band:
         return found + [store for store in earlier if _disturbs(state, stores[-1], store)]
 
     def takes(self, state: FunctionState, shape: tuple[int, ...], sinks: list[Sink]) -> bool:
-        """Say whether arrays of a shape can be filled here, beside the stores."""
+        """Return whether arrays of a shape can be filled here, beside the stores."""
         return shape == self.shape and not any(self.conflicts(state, sink) for sink in sinks)
 
     def demanded_values(self, state: FunctionState) -> frozenset[Value]:
-        """The tiles that the band works out."""
+        """The tiles that the band computes."""
         return frozenset(value for value, _ in self._demanded(state, self.sinks))
 
     def to_keep_first(self, state: FunctionState) -> list[Value]:
         """The tiles that must be in arrays first.
 
-        Worked out here they would be worked out several times, or in part where all of their elements are needed later.
+        Computed here they would be computed several times, or in part where all of their elements are needed later.
         """
         found: dict[Value, None] = {}
         places: dict[Value, Index] = {}
@@ -112,7 +112,7 @@ class Band:
         return list(found)
 
     def emit(self, state: FunctionState) -> None:
-        """Write the loop nest; keep what later operations need of the tiles worked out in it."""
+        """Write the loop nest; keep what later operations need of the tiles computed in it."""
         demanded = sorted(self._demanded(state, self.sinks), key=lambda element: _order(state, element[0]))
         state.done.update(self._worked_out(state, demanded))
         state.done.update(self.stores)
@@ -131,7 +131,7 @@ class Band:
             state.changed()
 
     def _arrays_to_keep(self, state: FunctionState, demanded: list[Element]) -> dict[Element, str]:
-        """New arrays for the tiles that are worked out here and needed again."""
+        """New arrays for the tiles that are computed here and needed again."""
         kept: dict[Element, str] = {}
         known = {sink.value for sink in self.sinks}
         for value, index in demanded:
@@ -151,13 +151,13 @@ class Band:
         return state.has_users_left(value)
 
     def _covers(self, value: Value, index: Index) -> bool:
-        """Say whether the loops take an index to each element of a tile."""
+        """Return whether the loops take an index to each element of a tile."""
         sizes = {f"i{d}": size for d, size in enumerate(self.shape)}
         moved = [(place, size) for place, size in zip(index, value.type.dimensions, strict=True) if size != 1]
         return all(sizes.get(place) == size for place, size in moved) and len(dict(moved)) == len(moved)
 
     def _worked_out(self, state: FunctionState, demanded: list[Element]) -> list[Operation]:
-        """The operations whose results are worked out here, those aside that are cheap to work out again."""
+        """The operations whose results are computed here, those aside that are cheap to compute again."""
         producers = (value.producer for value, _ in demanded if not state.costs.is_cheap(value))
         return [producer for producer in producers if producer is not None]
 
@@ -165,7 +165,7 @@ class Band:
         return tuple("0" if size == 1 else f"i{d}" for d, size in enumerate(self.shape))
 
     def _runs(self, index: Index) -> int:
-        """How often the loop in which an element is worked out runs."""
+        """How often the loop in which an element is computed runs."""
         level = _level(index)
         return math.prod(self.shape[: level + 1])
 
@@ -196,7 +196,7 @@ def _accessed(state: FunctionState, access: Operation, index: Index) -> list[Ele
 
 
 def _needed(state: FunctionState, value: Value, index: Index) -> list[Element]:
-    """The elements that one element of a tile is worked out from."""
+    """The elements that one element of a tile is computed from."""
     operation = value.producer
     if value in state.carried:
         carried = state.carried[value]
@@ -214,7 +214,7 @@ def _needed(state: FunctionState, value: Value, index: Index) -> list[Element]:
 
 
 def _order(state: FunctionState, value: Value) -> float:
-    """A value's place in the program: behind all that it is worked out from."""
+    """A value's place in the program: behind all that it is computed from."""
     if value in state.carried:
         carried = state.carried[value]
         return max(_order(state, carried.first), _order(state, carried.step)) + 0.5
@@ -222,7 +222,7 @@ def _order(state: FunctionState, value: Value) -> float:
 
 
 def _disturbs(state: FunctionState, store: Operation, access: Operation, in_own_lane: bool = True) -> bool:
-    """Say whether a store may touch, in one lane, what another lane's load or store touches.
+    """Return whether a store may touch, in one lane, what another lane's load or store touches.
 
     Args:
         in_own_lane: a lane needs the element of the access that has its own index.
@@ -230,7 +230,7 @@ def _disturbs(state: FunctionState, store: Operation, access: Operation, in_own_
     first, second = store.operands[0], access.operands[0]
     masks = (_mask(store), _mask(access))
     if first is second:
-        return not (in_own_lane and state.overlaps.is_one_to_one(state.addresses, first, masks))
+        return not (in_own_lane and state.overlaps.is_injective(state.addresses, first, masks))
     return state.overlaps.may_meet(state.addresses, first, second, masks, in_own_lane)
 
 
@@ -243,7 +243,7 @@ class _Nest:
     """The text of a loop nest: lines by the loop that they stand in.
 
     Args:
-        elements: what is worked out, in program order.
+        elements: what is computed, in program order.
         kept: those that are written to arrays.
     """
 
@@ -417,7 +417,7 @@ class _Nest:
         return f"*{self._read(pointer, index)}"
 
     def _expression(self, value: Value, index: Index) -> str:
-        """How one element of a tile is worked out from others."""
+        """How one element of a tile is computed from others."""
         operation = value.producer
         if value in self._state.carried:
             carried = self._state.carried[value]
@@ -462,7 +462,7 @@ class _Nest:
 
 
 def _is_for_stores_under(state: FunctionState, value: Value, masks: set[Value | None]) -> bool:
-    """Say whether a tile is needed in lanes alone that store under one of the masks: lane by lane, and nowhere else."""
+    """Return whether a tile is needed only in lanes that store under one of the masks, lane by lane."""
     for user in value.users:
         if user in state.done:
             continue

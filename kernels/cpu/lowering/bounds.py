@@ -1,8 +1,8 @@
-"""Accesses held to the tensors that a launch is handed: what FUSETUNE_CHECK_BOUNDS=1 and `check_bounds=True` ask for.
+"""Accesses held to the tensors that a launch gets: what FUSETUNE_CHECK_BOUNDS=1 and `check_bounds=True` ask for.
 
-The launcher hands over where the memory of each pointer argument begins and ends. Each lane's load, store or atomic
+The launcher passes where the memory of each pointer argument begins and ends. Each lane's load, store or atomic
 update is made where it lies in one of them, and else is left out, noted, and raised when all programs have ended. An
-address that a kernel reads from a table of pointers, or works out from numbers, may be right wherever it leads.
+address that a kernel reads from a table of pointers, or computes from numbers, may be right wherever it leads.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def beginning(regions: int, offset: int) -> str:
     """The C that the entry begins with.
 
     Args:
-        regions: how many the launcher hands over.
+        regions: how many the launcher passes.
         offset: where they begin among the arguments' bytes.
     """
     return "\n".join(
@@ -104,7 +104,7 @@ class Bounds:
     def condition(self, access: Operation, address: str) -> str:
         """A C condition that an access lies in the tensors.
 
-        Where it is not looked at, it is made until another was found outside: an address that was not loaded is none.
+        Where it is not checked, it is made until another was found outside: an address that was not loaded is none.
 
         Args:
             access: its first operand is the pointer, or the tile of pointers.
@@ -119,7 +119,7 @@ class Bounds:
         return f"inside(grid, {address}, {Type(pointer.type.pointee).bytes}, {own}, {what})"
 
     def _origin(self, pointer: Value) -> int | None:
-        """The number of the one argument that a pointer comes from, or `_ANY`. None: it is not looked at."""
+        """The number of the one argument that a pointer comes from, or `_ANY`. None: it is not checked."""
         found: set[int] = set()
         seen: set[Value] = set()
         waiting = [pointer]

@@ -20,7 +20,7 @@ _SAYS = {"eq": (0, 1, 0), "ne": (1, 0, 1), "lt": (1, 0, 0), "le": (1, 1, 0), "gt
 
 
 def is_commutative(block: Block) -> bool:
-    """Say whether a region is known to give the same with its two operands exchanged, NaN and rounding aside.
+    """Return whether a region is known to give the same with its two operands exchanged, NaN and rounding aside.
 
     Args:
         block: its arguments are the parts of the first operand, then those of the second; it returns as many.
@@ -54,7 +54,7 @@ def _chooses_alike(block: Block) -> bool:
 
 
 def _takes_first(block: Block, relations: tuple[int, ...]) -> bool | None:
-    """Say whether the first operand is chosen; None: the region does other things than choose by comparisons.
+    """Return whether the first operand is chosen; None: the region does other things than choose by comparisons.
 
     Args:
         relations: of each part of the first operand to that of the second: 0 less, 1 equal, 2 greater.

@@ -109,7 +109,7 @@ def _before(emitter: Emitter, operation: Operation) -> None:
 def _declare_moved(
     emitter: Emitter, argument: Value, start: Value, end: Value, count: str, body: Block
 ) -> bool:
-    """Recognise a tile that each turn moves on by one and the same step."""
+    """Recognise an induction variable: a tile that each iteration advances by the same step."""
     move = end.producer
     if not argument.type.is_tile or move is None or move.name not in ("arith.addi", "tt.addptr"):
         return False
@@ -129,7 +129,7 @@ def _declare_moved(
 
 
 def _is_fixed(value: Value, body: Block) -> bool:
-    """Say whether a value is the same at each turn: it was made outside, or is a constant."""
+    """Return whether a value is the same in each iteration: it was made outside, or is a constant."""
     producer = value.producer
     if producer is None:
         return value not in body.arguments
@@ -157,7 +157,7 @@ def declare(emitter: Emitter, value: Value) -> None:
 
 
 def assign(emitter: Emitter, targets: Sequence[Value], values: Sequence[Value], end: Operation) -> None:
-    """Assign all at once: a value may be worked out from another target."""
+    """Assign all at once: a value may be computed from another target."""
     emitter.done.add(end)
     changed = [(target, value) for target, value in zip(targets, values, strict=True) if target is not value]
     tiles = [(target, value) for target, value in changed if target.type.is_tile]
@@ -183,7 +183,7 @@ def assign(emitter: Emitter, targets: Sequence[Value], values: Sequence[Value], 
 
 
 def _reads_only_own_lane(emitter: Emitter, value: Value, targets: Sequence[Value]) -> bool:
-    """Say whether a tile is worked out, element by element, from the targets' elements at the same place only."""
+    """Return whether a tile is computed, element by element, from the targets' elements at the same place only."""
     if value in targets:
         return False  # a bare copy may be read after its source was overwritten
     return _is_lanewise(emitter, value, targets)

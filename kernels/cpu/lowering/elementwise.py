@@ -16,7 +16,7 @@ def _moved_pointer(operation: Operation, args: Sequence[str]) -> str:
 
 RULES: dict[str, Rule] = {**arith.RULES, **casts.RULES, **math.RULES, "tt.addptr": _moved_pointer}
 
-# What is cheaper to work out again than to keep in memory.
+# What is cheaper to compute again than to keep in memory.
 CHEAP = {
     "arith.constant",
     "arith.addi",
@@ -60,7 +60,7 @@ class Costs:
         return self._cost(value) <= _MOST_OPERATIONS
 
     def _cost(self, value: Value) -> int:
-        """The number of operations of the whole expression; too many where one is dear."""
+        """The number of operations of the whole expression; too many where one is expensive."""
         if value not in self._costs:
             self._costs[value] = self._count(value)
         return self._costs[value]

@@ -2,11 +2,11 @@
 
 Scalars become C variables at once. A tile is an expression of the lanes until something needs its elements elsewhere:
 an operation across lanes, control flow, or another loop nest. Then its elements are kept in an array. What stores and
-arrays of one shape need is worked out in one loop nest, so a chain of elementwise operations never leaves registers.
+arrays of one shape need is computed in one loop nest, so a chain of elementwise operations never leaves registers.
 
 The order of memory accesses: program order through the same root pointer and across barriers, atomics and control
-flow; otherwise each lane keeps its own order, as threads of a GPU do. Where that takes for granted that two pointer
-arguments have no memory in common, it is noted, and launches look (see `overlaps`).
+flow; otherwise each lane keeps its own order, as threads of a GPU do. Where that assumes that two pointer
+arguments share no memory, it is noted, and launches look (see `overlaps`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Emitter(FunctionState):
     Args:
         lowerings: name of an operation -> what emits it, for all that are not elementwise.
         scratch: where arrays are laid out; shared by the functions of a module.
-        overlaps: what the function's pointer arguments may have in common.
+        overlaps: what the function's pointer arguments may share.
         functions: what functions of the module call.
     """
 
@@ -141,7 +141,7 @@ class Emitter(FunctionState):
         self.arrays[value] = array
 
     def keep_for(self, blocks: list[Block]) -> None:
-        """Have in arrays what nested blocks need of tiles that are dear to work out again."""
+        """Have in arrays what nested blocks need of tiles that are expensive to compute again."""
         self.flush()
         inside = {operation for block in blocks for operation in block.walk()}
         for operation in sorted(inside, key=lambda each: each.order):

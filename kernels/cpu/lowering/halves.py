@@ -22,7 +22,7 @@ _MADE = ("tt.splat", "tt.make_range", "tt.join", *VIEWS)
 
 
 def known(bit: int) -> bool:
-    """Say whether a bit is `ZERO` or `ONE`."""
+    """Return whether a bit is `ZERO` or `ONE`."""
     return bit < 0
 
 
@@ -37,14 +37,14 @@ def count_bits(shape: Sequence[int]) -> int:
 
 
 def is_lanewise(operation: Operation) -> bool:
-    """Say whether each element of the results is an expression of single elements of the operands."""
+    """Return whether each element of the results is an expression of single elements of the operands."""
     return (operation.name in RULES or operation.name in _MADE) and all(
         _is_of_bits(value) for value in (*operation.operands, *operation.results)
     )
 
 
 def is_exchange(operation: Operation) -> bool:
-    """Say whether an operation is a reduction over a dimension of two by elementwise operations alone."""
+    """Return whether an operation is a reduction over a dimension of two by elementwise operations alone."""
     if operation.name != "tt.reduce" or not all(map(_is_of_bits, (*operation.operands, *operation.results))):
         return False
     if operation.operands[0].type.dimensions[operation.axis] != 2 or not operation.result.type.is_tile:
@@ -85,7 +85,7 @@ def exchanged_bit(operation: Operation) -> int:
 
 
 def _is_of_bits(value: Value) -> bool:
-    """Say whether a value is a scalar, or a tile of a power of two of numbers in every dimension."""
+    """Return whether a value is a scalar, or a tile of a power of two of numbers in every dimension."""
     sizes = value.type.dimensions
     return value.type.element in C_TYPES and all(size > 0 and size & (size - 1) == 0 for size in sizes)
 

@@ -87,7 +87,7 @@ class KeptTiles:
         if by_value or array in self._told:
             complaint = c_string(f"{ASSERTION}{_place(value)}: {_COMPLAINT}".encode().decode("latin-1"))
             arguments = f"{array}, {_beside(array)}, {type_.elements}, {type_.bytes}, {by_value:d}"
-            # The first complaint stays: what is worked out of poison may be poison.
+            # The first complaint stays: what is computed of poison may be poison.
             self._line(f"if (!*grid->failure && !kept_in_full({arguments})) *grid->failure = {complaint};")
 
 

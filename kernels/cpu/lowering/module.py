@@ -15,9 +15,9 @@ from fusetune.kernels.cpu.lowering import (
     debug,
     dot,
     gather,
+    injective,
     kept_tiles,
     memory,
-    one_to_one,
     outline,
     program,
     reduce,
@@ -84,7 +84,7 @@ class Code:
         text: the C code.
         scratch_bytes: memory that each thread needs for its arrays.
         has_runs: loops are cut into runs of lanes, which end anywhere.
-        apart: what is taken for granted about the kernel's pointer arguments, see `overlaps`.
+        apart: what is assumed about the kernel's pointer arguments, see `overlaps`.
     """
 
     name: str
@@ -104,8 +104,8 @@ def lower_module(
 
     Args:
         functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
-        arguments_overlap: nothing is taken for granted about the kernel's pointer arguments.
-        check_bounds: hold each access to the tensors handed over, see `bounds`.
+        arguments_overlap: nothing is assumed about the kernel's pointer arguments.
+        check_bounds: hold each access to the tensors passed, see `bounds`.
         check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
 
     Raises:
@@ -125,7 +125,7 @@ def lower_module(
             kernel, name = function, function.text("sym_name")
         with faults_of(function):
             parameters = _parameters(function)
-            # What a function is called with is not looked at by launches.
+            # What a function is called with is not checked by launches.
             overlaps = Overlaps(arguments_overlap or not is_kernel)
             emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait, held_to)
         outlined = outline.Function(
@@ -138,7 +138,7 @@ def lower_module(
         bodies += outline.definitions(outlined)
     assert kernel is not None, "a module has one public function"
     bodies = [*shared.definitions(), *bodies]
-    looking = [one_to_one.FUNCTIONS] if conditions else []
+    looking = [injective.FUNCTIONS] if conditions else []
     checking = [kept_tiles.FUNCTIONS] if check_tiles else []
     before = [waiting.GRID] if can_wait else []
     fields = waiting.FIELD if can_wait else ""
@@ -211,7 +211,7 @@ def _entry(
 
     Args:
         few: fewer programs run on one thread. None: programs can wait for others.
-        conditions: what must hold, see `one_to_one`.
+        conditions: what must hold, see `injective`.
         held_to: what accesses are held to, if they are.
     """
     unpacking = []

@@ -5,7 +5,7 @@ operations choose. One after another these would be a loop nest of as many dimen
 unlike all others. Instead, what a stage of the network leaves is kept in an array. The elements of both lanes of a pair
 are expressions of that pair in what was kept before.
 
-Any reduction over a dimension of two is taken so, whatever else is worked out of it: a stage is not recognised as
+Any reduction over a dimension of two is taken so, whatever else is computed of it: a stage is not recognised as
 one of sorting. Where the lanes of a pair are not all that is needed, a stage goes lane by lane.
 """
 
@@ -32,23 +32,23 @@ from fusetune.kernels.cpu.lowering.shape import VIEWS
 
 # A block with fewer exchanges is lowered without.
 FEWEST_EXCHANGES = 3
-# Operations that are worked out again for each lane that needs the result, from the kept tile that they start with.
+# Operations that are computed again for each lane that needs the result, from the kept tile that they start with.
 _REPEATED = {*CHEAP, "tt.bitcast", "arith.bitcast"} - {"tt.trans"}
 _MOST_PLACES = 100  # at which the last stage may end
-_MOST_OF_LANES = 24  # operations of what is worked out from the lane's number alone
+_MOST_OF_LANES = 24  # operations of what is computed from the lane's number alone
 
 
 @dataclass(eq=False)
 class Stage:
-    """Kept tiles that one loop over all lanes works out.
+    """Kept tiles that one loop over all lanes computes.
 
     Args:
         outputs: the tiles.
-        inputs: the kept tiles and others that they are worked out from.
-        elements: what is worked out for a lane, each behind what it needs: stages alike have the same order.
+        inputs: the kept tiles and others that they are computed from.
+        elements: what is computed for a lane, each behind what it needs: stages alike have the same order.
         bits: of the place of an element of an output.
         exchanged: the bit in which the lanes of a pair differ. None where there are no pairs.
-        pairs: each turn writes both lanes of a pair, else one element that both give.
+        pairs: each iteration writes both lanes of a pair, else one element that both give.
         owned: inputs that nothing else needs afterwards, so that their arrays are free.
     """
 
@@ -62,7 +62,7 @@ class Stage:
 
     @property
     def operations(self) -> set[Operation]:
-        """All that is worked out."""
+        """All that is computed."""
         values = [*self.outputs, *(value for value, _ in self.elements)]
         return {value.producer for value in values if value.producer is not None}
 
@@ -143,7 +143,7 @@ class _Planner:
         return value
 
     def _is_of_lanes(self, value: Value) -> bool:
-        """Say whether a value is a scalar, or a tile that is a cheap function of the lane's number and scalars."""
+        """Return whether a value is a scalar, or a tile that is a cheap function of the lane's number and scalars."""
         return self._cost(value) <= _MOST_OF_LANES
 
     def _cost(self, value: Value) -> int:
@@ -188,7 +188,7 @@ class _Planner:
             yield from (value for value in _live(values, at) if value in self._dependent)
 
     def _side(self, values: Iterable[Value], since: int) -> dict[Value, None]:
-        """What values are worked out from behind a place of the program, and what is there by then."""
+        """What values are computed from behind a place of the program, and what is there by then."""
         found: dict[Value, None] = {}
         waiting = list(values)
         while waiting:
@@ -238,7 +238,7 @@ class _Planner:
         return Stage([output], inputs, elements, bits, None, pairs=False)
 
     def _descend(self, outputs: list[Element]) -> tuple[list[Element], dict[Value, None]]:
-        """Everything that elements are worked out from, down to kept tiles, and those."""
+        """Everything that elements are computed from, down to kept tiles, and those."""
         found: dict[Element, None] = {}
         inputs: dict[Value, None] = {}
         waiting = [(element, False) for element in reversed(outputs)]
@@ -274,7 +274,7 @@ class _Planner:
 
 
 def operands_of(value: Value, bits: Bits) -> list[Element]:
-    """The elements that one element of a lanewise operation's or an exchange's result is worked out from."""
+    """The elements that one element of a lanewise operation's or an exchange's result is computed from."""
     operation = value.producer
     assert operation is not None
     if operation.name == "tt.reduce":
@@ -369,7 +369,7 @@ def _give_away(stages: list[Stage], inside: set[Operation], dependent: set[Value
 
 
 def _is_seen_outside(value: Value, inside: set[Operation]) -> bool:
-    """Say whether other operations need a value or a view of it."""
+    """Return whether other operations need a value or a view of it."""
     return any(
         user not in inside
         or (user.name in VIEWS and any(_is_seen_outside(each, inside) for each in user.results))

@@ -1,8 +1,8 @@
 """Long functions are cut: loop nests become functions of their own.
 
-The time that a C compiler takes grows faster than a function. What is cut is text. A name is made up once a function
+The time that a C compiler takes grows faster than a function. What is cut is text. A name is generated once a function
 (see `FunctionState.name`), so that it says which variable is meant. A part gets what it needs: tiles lie in scratch
-memory and are found by their place, and scalars are handed over. One that it may assign is handed over by its address.
+memory and are found by their place, and scalars are passed. One that it may assign is passed by its address.
 Where a line is not understood, the function stays in one piece.
 """
 
@@ -20,7 +20,7 @@ LINES_OF_A_PART = 200
 
 _TYPES = {*C_TYPES.values(), *UNSIGNED.values(), "char", "int"}
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-# Variables that the lowering made up, but no functions.
+# Variables that the lowering generated, but no functions.
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*\b(?!\()")
 _MADE_UP = re.compile(r"[a-z]+\d+$")
 _DECLARATION = re.compile(r"(?:const )?(\w+)((?: ?\*)*) ?(?:const )?\b(\w+)(?: = (.*))?;$")
@@ -207,7 +207,7 @@ def _statements(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _can_move(statement: list[str]) -> bool:
-    """Say whether a statement means the same in a function of its own."""
+    """Return whether a statement means the same in a function of its own."""
     head = statement[0]
     plain = [_STRING.sub("", line) for line in statement]
     if any(_LEAVES.search(line) for line in plain):
@@ -220,7 +220,7 @@ def _can_move(statement: list[str]) -> bool:
 
 
 def _declares(line: str) -> bool:
-    """Say whether a line begins with a type."""
+    """Return whether a line begins with a type."""
     first = _NAME.match(line.removeprefix("const "))
     return first is not None and (first[0] in _TYPES or re.match(r"\w+ \*?\w+( =|;)", line) is not None)
 

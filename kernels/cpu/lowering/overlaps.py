@@ -1,9 +1,9 @@
-"""What pointers may have in common.
+"""Alias analysis: which memory the pointer arguments may share.
 
-Two pointer arguments are taken to have no memory in common, so that a chain from loads to stores stays in registers.
-Where code relies on it, launches look whether it is so (see `launcher`): if not, the kernel is compiled again with
-nothing taken for granted. In place, with each lane writing what it alone has read, nothing goes wrong either: whether
-lanes have an element each is looked at too, where strides are known at launch only (see `one_to_one`).
+Pointer arguments are assumed to share no memory, as LLVM's `noalias` has it. So values stay in registers from a load to
+a store. Each launch checks what the code assumes (see `launcher`). Where it does not hold, the kernel is compiled again
+without assumptions. In place is right without a check where each lane writes only what it alone has read: where its
+addresses are injective. For strides known only at launch, the launch checks that (see `injective`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fusetune.kernels.cpu.lowering.one_to_one import one_to_one
+from fusetune.kernels.cpu.lowering.injective import injective
 
 if TYPE_CHECKING:
     from fusetune.kernels.cpu.ir_tree import Value
@@ -27,7 +27,7 @@ class Overlaps:
     """The pointer arguments of one function.
 
     Args:
-        any_may: any two of them may have memory in common.
+        any_may: any two of them may share memory.
     """
 
     any_may: bool
@@ -36,12 +36,12 @@ class Overlaps:
 
     @property
     def apart(self) -> list[Apart]:
-        """The arguments that were taken to have no memory in common."""
+        """The arguments that were assumed to share no memory."""
         return [(first, second, if_equal) for (first, second), if_equal in self._apart.items()]
 
     @property
     def conditions(self) -> list[str]:
-        """What else was taken for granted: C conditions in the kernel's arguments."""
+        """What else was assumed: C conditions in the kernel's arguments."""
         return list(self._conditions)
 
     def may_meet(
@@ -52,7 +52,7 @@ class Overlaps:
         masks: Masks = (None, None),
         in_own_lane: bool = True,
     ) -> bool:
-        """Say whether two pointers, or tiles of them, may point at the same memory in different lanes.
+        """Return whether two pointers, or tiles of them, may alias in different lanes.
 
         Args:
             masks: of the accesses.
@@ -69,18 +69,18 @@ class Overlaps:
         lane_by_lane = (
             in_own_lane
             and addresses.is_same_place(first, second)
-            and self.is_one_to_one(addresses, first, masks, f"(void *)arg{one} != (void *)arg{other} || ")
+            and self.is_injective(addresses, first, masks, f"(void *)arg{one} != (void *)arg{other} || ")
         )
         self._apart[one, other] = self._apart.get((one, other), True) and lane_by_lane
         return False
 
-    def is_one_to_one(self, addresses: Addresses, pointer: Value, masks: Masks, unless: str = "") -> bool:
-        """Say whether lanes have an element each. Note the condition, if there is one.
+    def is_injective(self, addresses: Addresses, pointer: Value, masks: Masks, unless: str = "") -> bool:
+        """Return whether lanes have an element each. Note the condition, if there is one.
 
         Args:
             unless: C condition with which it need not hold, and an or.
         """
-        found = one_to_one(addresses, pointer, masks)
+        found = injective(addresses, pointer, masks)
         if isinstance(found, str):
             if not self.any_may:
                 self._conditions[f"({unless}{found})"] = None

@@ -1,9 +1,9 @@
-"""Runs of lanes: neighbours that share a quotient.
+"""Strip-mining by quotients: the innermost loop is split into runs of lanes that share a quotient.
 
     row, column = place // columns, place % columns
 
-are different in every lane, but along one row only the column changes, by 1: what it points at lies side by side. So
-the innermost loop is cut where a row ends; within a run the quotient is a number and such accesses are contiguous.
+differ in every lane. Within a row only the column changes, by 1, so the elements that it addresses are neighbours. The
+innermost loop is therefore split where a row ends. Within a run the quotient is a number, and accesses are contiguous.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def find_quotients(
     """Find the divisions by which the innermost lanes fall into runs; none if no access becomes contiguous by them.
 
     Args:
-        elements: what the loop nest works out, in program order.
+        elements: what the loop nest computes, in program order.
         pointers: the elements of pointers that it loads from or stores to.
         inner: the variable of its innermost loop.
         lanes: of that loop; a short one, as of a tail, is not cut.

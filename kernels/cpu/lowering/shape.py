@@ -1,6 +1,6 @@
 """Operations that only move elements: which element of which operand an element of the result is.
 
-An index is a tuple of C expressions, one a dimension: a loop's variable, a number, or something worked out from them.
+An index is a tuple of C expressions, one a dimension: a loop's variable, a number, or something computed from them.
 """
 
 from __future__ import annotations

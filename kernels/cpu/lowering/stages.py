@@ -70,7 +70,7 @@ def emit_stage(state: FunctionState, stage: Stage, sources: Mapping[Value, str])
 
 @dataclass
 class _Parameters:
-    """What a function is given apart from arrays: C types, and what a call hands over."""
+    """What a function is given apart from arrays: C types, and what a call passes."""
 
     types: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
@@ -115,7 +115,7 @@ class _Text:
                 self._work_out(element)
 
     def reads_its_own_pair(self, value: Value) -> bool:
-        """Say whether the lanes of a pair, and no others, read its elements of an input."""
+        """Return whether the lanes of a pair, and no others, read its elements of an input."""
         places = [bits for each, bits in self._stage.elements if each is value]
         return self._stage.pairs and all(bits in self._of_pair() for bits in places)
 

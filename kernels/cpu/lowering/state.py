@@ -27,14 +27,14 @@ class FunctionState:
     Attributes:
         scalars: scalar -> C expression.
         arrays: tile -> the array that holds its elements.
-        carried: tiles that a loop moves on by the same step.
+        carried: induction variables, tiles that a loop advances by a constant step.
         arguments: of the function -> which it is.
         done: operations on tiles that have been carried out.
         labels: of the blocks that are still to come.
         has_runs: loops were cut into runs of lanes, see `runs`.
         waits: programs of the kernel can wait for others, see `waiting`.
         bounds: what accesses are held to, see `bounds`; None: to nothing.
-        overlaps: what the pointer arguments may have in common, and what was taken for granted about it.
+        overlaps: what the pointer arguments may share, and what was assumed about it.
         kept: checks what the arrays hold, if asked to.
     """
 
@@ -83,7 +83,7 @@ class FunctionState:
                 del self.arrays[value]
 
     def inside(self, access: Operation, address: str) -> list[str]:
-        """The C condition that an access lies in the tensors handed over, where accesses are held to that."""
+        """The C condition that an access lies in the tensors passed, where accesses are held to that."""
         return [self.bounds.condition(access, address)] if self.bounds is not None else []
 
     def changed(self, condition: str = "") -> None:
@@ -110,7 +110,7 @@ class FunctionState:
         self.line(f"{value.type.c} {self.scalars[value]} = {expression};")
 
     def has_users_left(self, value: Value, but: frozenset[Operation] = frozenset()) -> bool:
-        """Say whether operations that are not emitted yet need a tile, or a view of it.
+        """Return whether operations that are not emitted yet need a tile, or a view of it.
 
         Args:
             but: operations that are about to be emitted, and do not count.

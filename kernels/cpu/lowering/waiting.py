@@ -3,10 +3,10 @@
 A program waits in a loop whose end depends on memory that others write, or in a poll. On a GPU all programs that fit
 run at once. On a CPU a later program might never begin, so a kernel that can wait has an entry of its own. It begins
 with as many threads as other kernels have, and one more each time that a program waits while others have not begun, up
-to `MOST_AT_ONCE`. A loop that waits gives the processor away at each turn.
+to `MOST_AT_ONCE`. A loop that waits gives the processor away in each iteration.
 
-A turn is idle where no program has changed memory, begun, ended or left its loop since the turn before, and what the
-loop's end depends on is the same. Where all programs that run have been idle for `LONGEST_WAIT_S`, none can go on.
+An iteration is idle where since the one before no program has changed memory, begun, ended or left its loop, and what
+the loop's end depends on is the same. Where all programs that run have been idle for `LONGEST_WAIT_S`, none can go on.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def definitions(scratch_on_stack: int) -> str:
 
 
 def can_wait(functions: Iterable[Operation]) -> bool:
-    """Say whether a program of a kernel can wait for another.
+    """Return whether a program of a kernel can wait for another.
 
     Args:
         functions: all of its module.
@@ -252,18 +252,18 @@ def can_wait(functions: Iterable[Operation]) -> bool:
 
 
 def waits(loop: Operation) -> bool:
-    """Say whether the end of an `scf.while` depends on what others write, or on nothing that it changes itself."""
+    """Return whether the end of an `scf.while` depends on what others write, or on nothing that it changes itself."""
     needed = _condition(loop)
     inside = _inside(loop)
     own = set(_arguments(loop))
     reads = [value.producer for value in needed if value.producer in inside]
     if any(each is not None and _reads_of_others(each, inside, own) for each in reads):
         return True
-    return own.isdisjoint(needed)  # no turn differs from the first
+    return own.isdisjoint(needed)  # no iteration differs from the first
 
 
 def emit_turn(state: FunctionState, loop: Operation) -> None:
-    """Emit the end of a turn: what the loop's end depends on, of what it carries, tells whether the turn was idle."""
+    """Emit the end of an iteration. What the loop's end depends on tells whether the iteration was idle."""
     needed = _condition(loop)
     digest = state.name("digest")
     state.line(f"uint64_t {digest} = 0;")
@@ -294,7 +294,7 @@ def entry(holds_to_bounds: bool, **parts: str) -> str:
 
 
 def _reads_of_others(operation: Operation, inside: set[Operation], own: set[Value]) -> bool:
-    """Say whether an operation reads what another program may write: each turn the same place, or on purpose."""
+    """Return whether an operation reads what another program may write, in the same place or on purpose."""
     if operation.name in (*_READS_OF_OTHERS, "tt.call"):
         return True
     if operation.name != "tt.load":
@@ -333,10 +333,10 @@ def _condition(loop: Operation) -> set[Value]:
 
 
 def _closure(values: Sequence[Value], inside: set[Operation], carried: dict[Value, Value]) -> set[Value]:
-    """Values, and all that they are worked out from by the operations inside.
+    """Values, and all that they are computed from by the operations inside.
 
     Args:
-        carried: argument of a block -> the value that it has at the next turn.
+        carried: argument of a block -> the value that it has at the next iteration.
     """
     found: set[Value] = set()
     waiting = list(values)
