@@ -23,7 +23,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 
 perf: $(VENV)/installed-test
-	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-disable-gc -s
+	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-disable-gc -W default -s
 
 # The tests that take many minutes: every kernel for every GPU that the gate knows, ten thousand steps, and the like.
 exhaustive: $(VENV)/installed-test
@@ -97,7 +97,7 @@ gpu-check: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m gpu -v --junitxml=results/gpu-check.xml
 
 gpu-perf: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m gpu tests/perf --benchmark-enable --benchmark-disable-gc -s
+	$(BIN)/python -m pytest -m gpu tests/perf --benchmark-enable --benchmark-disable-gc -W default -s
 
 # Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
 search-bench: $(VENV)/installed
