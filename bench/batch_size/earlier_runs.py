@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.kinds import LR_RANGE, TRAINING
-from fusetune.bench.results import Record, RunDirectory, find_run
+from fusetune.bench.results import (
+    EarlierRangeTests,
+    EarlierTrainings,
+    RateAtSize,
+    Record,
+    RunDirectory,
+    SizeToTarget,
+    find_run,
+)
 from fusetune.bench.spec import by_field, freeze, name_of, named_levels
 from fusetune.bench.workloads import differences
 from fusetune.tuner.learning_rate import LEAST_SIZES
@@ -28,103 +34,21 @@ _SAME_RANGE_TEST = ("data", "model", "train")
 _FREE_IN_RANGE_TEST = (*_FREE, "schedule", "epochs")
 
 
-@dataclass(frozen=True)
-class SizeToTarget:
-    """What trainings at one batch size needed to the target.
-
-    Args:
-        batch_size: samples in a forward.
-        samples_per_step: the same times the accumulation steps.
-        factors: of the configuration that was the fastest at this size, as in its records.
-        n: its trainings.
-        steps: steps to the target of each of those that reached it.
-        times_s: seconds to the target of the same.
-    """
-
-    batch_size: int
-    samples_per_step: int
-    factors: Mapping[str, Any]
-    n: int
-    steps: tuple[float, ...]
-    times_s: tuple[float, ...]
-
-    @property
-    def median_steps(self) -> float:
-        """The median, a miss being infinite."""
-        return median([*self.steps, *[math.inf] * (self.n - len(self.steps))])
-
-    @property
-    def median_time_s(self) -> float:
-        """The median, a miss being infinite."""
-        return median([*self.times_s, *[math.inf] * (self.n - len(self.times_s))])
+def trainings_of(run: EarlierTrainings, factors: Mapping[str, Any]) -> EarlierTrainings:
+    """Return a run with the rows of one configuration; a factor that it does not name is as in `train`."""
+    rows = tuple(row for row in run.rows if _agree(row.factors, {**run.baseline, **factors}))
+    return replace(run, rows=rows)
 
 
-@dataclass(frozen=True)
-class TargetRun:
-    """A run that varied the batch size.
-
-    Args:
-        directory: where it is.
-        baseline: factor -> value of its `train` configuration.
-        rows: by batch size.
-    """
-
-    directory: str
-    baseline: Mapping[str, Any]
-    rows: tuple[SizeToTarget, ...]
-
-    def of(self, factors: Mapping[str, Any]) -> TargetRun:
-        """Return the run with the rows of one configuration; a factor that it does not name is as in `train`."""
-        rows = tuple(row for row in self.rows if _agree(row.factors, {**self.baseline, **factors}))
-        return replace(self, rows=rows)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TargetRun:
-        """Rebuild what `dataclasses.asdict` made, JSON in between or not."""
-        rows = (
-            SizeToTarget(**{**row, "steps": tuple(row["steps"]), "times_s": tuple(row["times_s"])})
-            for row in data["rows"]
-        )
-        return cls(data["directory"], data["baseline"], tuple(rows))
-
-
-@dataclass(frozen=True)
-class RateAtSize:
-    """The learning rate that a range test suggested at a batch size, and the factors of its record."""
-
-    batch_size: int
-    lr: float
-    factors: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class RateRun:
-    """A run of LR range tests that varied the batch size.
-
-    Args:
-        directory: where it is.
-        baseline: factor -> value of its `train` configuration.
-        rows: one for each test that had a suggestion.
-    """
-
-    directory: str
-    baseline: Mapping[str, Any]
-    rows: tuple[RateAtSize, ...]
-
-    def of(self, factors: Mapping[str, Any]) -> RateRun:
-        """Return the run with the rows of one configuration; a factor that it does not name is as in `train`."""
-        rows = tuple(row for row in self.rows if _agree(row.factors, {**self.baseline, **factors}))
-        return replace(self, rows=rows)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> RateRun:
-        """Rebuild what `dataclasses.asdict` made, JSON in between or not."""
-        return cls(data["directory"], data["baseline"], tuple(RateAtSize(**row) for row in data["rows"]))
+def range_tests_of(run: EarlierRangeTests, factors: Mapping[str, Any]) -> EarlierRangeTests:
+    """Return a run with the rows of one configuration; a factor that it does not name is as in `train`."""
+    rows = tuple(row for row in run.rows if _agree(row.factors, {**run.baseline, **factors}))
+    return replace(run, rows=rows)
 
 
 def find_rate_run(
     results: Path, spec: Mapping[str, Any], fingerprint: Mapping[str, Any] | None = None
-) -> RateRun | None:
+) -> EarlierRangeTests | None:
     """Read the newest LR range tests of the same spec at three batch sizes or more; None where there are none.
 
     Args:
@@ -146,7 +70,7 @@ def find_rate_run(
             if "range_lr" in record.values and _SIZE in by_field(record.factors)
         )
         if len({row.batch_size for row in rows}) >= LEAST_SIZES:
-            return RateRun(str(directory.path), directory.run.get("baseline") or {}, rows)
+            return EarlierRangeTests(str(directory.path), directory.run.get("baseline") or {}, rows)
     return None
 
 
@@ -155,7 +79,7 @@ def find_target_run(
     spec: Mapping[str, Any],
     given: Path | None,
     fingerprint: Mapping[str, Any] | None = None,
-) -> TargetRun | None:
+) -> EarlierTrainings | None:
     """Read the trainings in `given`, or in the newest run of the same spec that varied the batch size.
 
     Args:
@@ -228,13 +152,13 @@ def _fixed(section: str, spec: Mapping[str, Any], free: Sequence[str]) -> Any:
     return {key: value for key, value in content.items() if key not in free}
 
 
-def _read(directory: RunDirectory) -> TargetRun:
+def _read(directory: RunDirectory) -> EarlierTrainings:
     """Gather a run's trainings."""
     records, _ = directory.records()
     run = directory.run
     section = run["spec"].get("train") or {}
     rows = rows_by_size(records, section.get("accumulation_steps", 1))
-    return TargetRun(str(directory.path), run.get("baseline") or {}, rows)
+    return EarlierTrainings(str(directory.path), run.get("baseline") or {}, rows)
 
 
 def rows_by_size(records: Sequence[Record], accumulation_steps: int = 1) -> tuple[SizeToTarget, ...]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 from fusetune.bench.errors import InputError
-from fusetune.bench.results import Record
+from fusetune.bench.results import NormsAlongTraining, NormsAtEpoch, Record, StepTimes
 from fusetune.bench.run import assemble, make_step, with_any_rate
 from fusetune.bench.spec import AUTO, Trial
 from fusetune.bench.workers import WorkerContext
@@ -25,15 +22,14 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
     """Time training steps at each of `trial.options["sizes"]`, in turn, with one model.
 
     Returns:
-        a record whose provenance has, under `step_times_s`, the seconds of a step in each round by batch size, and
-        under `processor_missing` the share of the processor that these rounds missed.
+        a record whose outcome is `StepTimes`.
     """
     make = make_step(assemble(trial, context))
     measured = measure_step_times(
         {size: make(size) for size in trial.options["sizes"]}, stopwatch=Stopwatch(context.device)
     )
-    provenance = {"step_times_s": measured.seconds, "processor_missing": measured.contention.missing}
-    return Record(trial.id, trial.factors, trial.seed, "ok", provenance=provenance)
+    outcome = StepTimes(measured.seconds, measured.contention.missing)
+    return Record(trial.id, trial.factors, trial.seed, "ok", outcome=outcome)
 
 
 def measure_noise(trial: Trial, context: WorkerContext) -> Record:
@@ -43,25 +39,23 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     measured before training only.
 
     Returns:
-        a record whose provenance has, under `points`, the norms at each epoch, and under `samples` the set's size. With
-        `base_lr: auto` also, under `note`, what became of it.
+        a record whose outcome is `NormsAlongTraining`.
 
     Raises:
         ValueError: too few samples to tell noise from gradient.
     """
     epochs = trial.options["noise_epochs"]
-    known: dict[str, Any] = {}
+    note = ""
     try:
         workload = assemble(trial, context)
     except InputError as error:
         if trial.spec.train.base_lr != AUTO:
             raise
-        known["note"] = f"before training only: {error}"
-    if known:
+        note = f"before training only: {error}"
+    if note:
         workload, epochs = assemble(with_any_rate(trial), context), [0]
-    elif workload.chosen_lr:
-        rate = workload.spec.train.base_lr
-        known = {**workload.chosen_lr, "note": f"measured at base_lr {rate:.3g}, which auto found"}
+    elif workload.chosen_lr is not None:
+        note = f"measured at base_lr {workload.spec.train.base_lr:.3g}, which auto found"
     batches = workload.data.training
     small, big = pair_sizes(workload.spec.train.batch_size, batches.samples)
     points = norms_along_training(
@@ -73,12 +67,23 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
         small=small,
         big=big,
     )
-    provenance = {
-        "points": [dataclasses.asdict(point) for point in points],
-        "samples": batches.samples,
-        **known,
-    }
-    return Record(trial.id, trial.factors, trial.seed, "ok", provenance=provenance)
+    outcome = NormsAlongTraining(
+        tuple(
+            NormsAtEpoch(
+                point.epoch,
+                point.steps,
+                point.norms.small,
+                point.norms.big,
+                tuple(point.norms.small_squares),
+                tuple(point.norms.big_squares),
+            )
+            for point in points
+        ),
+        batches.samples,
+        note,
+        workload.chosen_lr,
+    )
+    return Record(trial.id, trial.factors, trial.seed, "ok", outcome=outcome)
 
 
 def pair_sizes(batch_size: int, samples: int) -> tuple[int, int]:

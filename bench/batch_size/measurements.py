@@ -12,9 +12,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusetune.bench.batch_size.earlier_runs import RateRun, SizeToTarget, TargetRun
+from fusetune.bench.batch_size.earlier_runs import range_tests_of, trainings_of
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, study_batch_sizes
-from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.results import (
+    EarlierRangeTests,
+    EarlierTrainings,
+    FailedMeasurement,
+    Measurement,
+    NoiseOutcome,
+    NormsAlongTraining,
+    Record,
+    RecordKeeper,
+    RunDirectory,
+    SizeToTarget,
+    StepTimes,
+    ThroughputOutcome,
+)
 from fusetune.bench.run import RunPlan, measure_threads, most_threads
 from fusetune.bench.spec import Trial, by_field
 from fusetune.bench.stats import configuration_label
@@ -75,9 +88,9 @@ class Measurements:
     throughputs: tuple[Throughput, ...]
     noise: tuple[NoiseAtEpoch, ...]
     failures: tuple[str, ...]
-    runs: TargetRun | None
+    runs: EarlierTrainings | None
     critical: CriticalBatch | None
-    rates: RateRun | None
+    rates: EarlierRangeTests | None
     scaling: LRScaling | None
     lr: float | None
     wanted: int
@@ -125,8 +138,8 @@ def measure_batch_sizes(
     directory: RunDirectory,
     study: BatchSizeStudy,
     announce: Announce,
-    runs: TargetRun | None,
-    rates: RateRun | None,
+    runs: EarlierTrainings | None,
+    rates: EarlierRangeTests | None,
 ) -> list[Record]:
     """Measure throughput and noise of every configuration of which a batch fits; each record is on the disk at once.
 
@@ -146,9 +159,10 @@ def measure_batch_sizes(
         configuration = largest.get(_key(trial.factors))
         if study.accelerator is None and configuration is not None and configuration.batch_size:
             _measure(trial, configuration.batch_size, plan, keeper, announce)
-        for name, earlier in (("runs", runs), ("rates", rates)):
-            if earlier is not None:
-                keeper.keep(_earlier_record(trial, name, earlier), trial.source)
+        if runs is not None:
+            keeper.keep(_earlier_record(trial, "runs", trainings_of(runs, trial.factors)), trial.source)
+        if rates is not None:
+            keeper.keep(_earlier_record(trial, "rates", range_tests_of(rates, trial.factors)), trial.source)
     return keeper.records
 
 
@@ -214,22 +228,24 @@ def _job(trial: Trial, name: str, batch_size: int, **options: Any) -> Trial:
 
 def _throughput_records(trial: Trial, record: Record) -> list[Record]:
     """Turn a worker's record into one for each batch size; a failure stays one record."""
-    if record.status != "ok":
-        return [_marked(record, "throughput")]
+    measured = record.outcome
+    if not isinstance(measured, StepTimes):
+        return [dataclasses.replace(record, outcome=FailedMeasurement("throughput"))]
     found = []
-    share = record.provenance.get("processor_missing")
+    share = measured.processor_missing
     missing = {} if share is None else {"processor_missing": share}
-    for size, times in record.provenance["step_times_s"].items():
-        rate = throughput(int(size), times, accumulation_steps=trial.spec.train.accumulation_steps)
+    for size, times in measured.seconds.items():
+        rate = throughput(size, times, accumulation_steps=trial.spec.train.accumulation_steps)
         found.append(
             Record(
                 f"{trial.id},batch_size={size},throughput",
-                {**trial.factors, "batch_size": int(size)},
+                {**trial.factors, "batch_size": size},
                 trial.seed,
                 "ok",
                 values={"samples_per_s": rate.samples_per_s, "step_time_s": rate.step_time_s, **missing},
                 samples={"step_time_s": times},
-                provenance={"measurement": "throughput", "threads": trial.threads},
+                provenance={"threads": trial.threads},
+                outcome=ThroughputOutcome(),
             )
         )
     return found
@@ -237,49 +253,41 @@ def _throughput_records(trial: Trial, record: Record) -> list[Record]:
 
 def _noise_records(trial: Trial, record: Record, batch_size: int) -> list[Record]:
     """Turn a worker's record into one for each epoch at which it looked; a failure stays one record."""
-    if record.status != "ok":
-        return [_marked(record, "noise")]
+    measured = record.outcome
+    if not isinstance(measured, NormsAlongTraining):
+        return [dataclasses.replace(record, outcome=FailedMeasurement("noise"))]
     found = []
-    known = record.provenance
-    for point in known["points"]:
-        norms = point["norms"]
+    for point in measured.points:
         squares = {
-            "small_gradient_square": list(norms["small_squares"]),
-            "big_gradient_square": list(norms["big_squares"]),
+            "small_gradient_square": list(point.small_squares),
+            "big_gradient_square": list(point.big_squares),
         }
         finite = all(math.isfinite(value) for values in squares.values() for value in values)
         found.append(
             Record(
-                f"{trial.id},noise,epoch={point['epoch']}",
+                f"{trial.id},noise,epoch={point.epoch}",
                 trial.factors,
                 trial.seed,
                 "ok" if finite else "diverged",
-                reason="" if finite else f"a gradient was not finite after {point['epoch']} epochs",
-                values={"epochs": float(point["epoch"]), "steps": float(point["steps"])},
+                reason="" if finite else f"a gradient was not finite after {point.epoch} epochs",
+                values={"epochs": float(point.epoch), "steps": float(point.steps)},
                 samples=squares if finite else {},
-                provenance={
-                    "measurement": "noise",
-                    "small": norms["small"],
-                    "big": norms["big"],
-                    "samples": known["samples"],
-                    "train_batch_size": batch_size,
-                    **{key: known[key] for key in ("note", "base_lr_auto") if key in known},
-                },
+                outcome=NoiseOutcome(
+                    small=point.small,
+                    big=point.big,
+                    samples=measured.samples,
+                    train_batch_size=batch_size,
+                    note=measured.note,
+                    base_lr_auto=measured.base_lr_auto,
+                ),
             )
         )
     return found
 
 
-def _earlier_record(trial: Trial, name: str, earlier: TargetRun | RateRun) -> Record:
+def _earlier_record(trial: Trial, name: str, earlier: EarlierTrainings | EarlierRangeTests) -> Record:
     """Keep what earlier runs said, so that the report can be printed again without them."""
-    own = dataclasses.asdict(earlier.of(trial.factors))
-    provenance = {"measurement": name, name: own}
-    return Record(f"{trial.id},{name}", trial.factors, trial.seed, "ok", provenance=provenance)
-
-
-def _marked(record: Record, measurement: str) -> Record:
-    """Say in a record what it was to be a measurement of."""
-    return dataclasses.replace(record, provenance={**record.provenance, "measurement": measurement})
+    return Record(f"{trial.id},{name}", trial.factors, trial.seed, "ok", outcome=earlier)
 
 
 def study_measured(run: Mapping[str, Any], records: Sequence[Record], directory: str | None) -> MeasuredStudy:
@@ -301,7 +309,7 @@ def study_measurements(study: BatchSizeStudy, records: Iterable[Record]) -> list
         study: what fits.
         records: of the same run.
     """
-    measured = [record for record in records if "measurement" in record.provenance]
+    measured = [record for record in records if isinstance(record.outcome, Measurement)]
     return [_measurements(study, configuration, measured) for configuration in study.configurations]
 
 
@@ -315,28 +323,23 @@ def _measurements(
         if _key({key: value for key, value in record.factors.items() if key != "batch_size"})
         == _key(configuration.factors)
     ]
-
-    def of(measurement: str) -> list[Record]:
-        return [record for record in own if record.provenance["measurement"] == measurement]
-
+    timed = [record for record in own if isinstance(record.outcome, ThroughputOutcome)]
+    noise = [(record, record.outcome) for record in own if isinstance(record.outcome, NoiseOutcome)]
     accumulation_steps = _accumulation_steps(study.run, configuration)
     throughputs = tuple(
         throughput(
             record.factors["batch_size"], record.samples["step_time_s"], accumulation_steps=accumulation_steps
         )
-        for record in of("throughput")
-        if record.status == "ok"
+        for record in timed
     )
-    runs = next((TargetRun.from_dict(record.provenance["runs"]) for record in of("runs")), None)
-    rates = next((RateRun.from_dict(record.provenance["rates"]) for record in of("rates")), None)
+    runs = next((record.outcome for record in own if isinstance(record.outcome, EarlierTrainings)), None)
+    rates = next((record.outcome for record in own if isinstance(record.outcome, EarlierRangeTests)), None)
     options = study.run["options"]
     found = Measurements(
         factors=configuration.factors,
         throughputs=tuple(sorted(throughputs, key=lambda each: each.batch_size)),
-        noise=tuple(_noise_at(record) for record in of("noise") if record.status == "ok"),
-        failures=tuple(
-            f"{record.provenance['measurement']}: {record.reason}" for record in own if record.status != "ok"
-        ),
+        noise=tuple(_noise_at(record, outcome) for record, outcome in noise if record.status == "ok"),
+        failures=tuple(_failure(record) for record in own if record.status != "ok"),
         runs=runs,
         critical=_critical(runs.rows) if runs else None,
         rates=rates,
@@ -346,14 +349,10 @@ def _measurements(
         accumulation_steps=accumulation_steps,
         recommendation=None,
         processor_missing=max(
-            (
-                record.values["processor_missing"]
-                for record in of("throughput")
-                if "processor_missing" in record.values
-            ),
+            (record.values["processor_missing"] for record in timed if "processor_missing" in record.values),
             default=None,
         ),
-        noise_note=next((note for record in of("noise") if (note := record.provenance.get("note"))), ""),
+        noise_note=next((outcome.note for _, outcome in noise if outcome.note), ""),
     )
     if configuration.batch_size is None or study.accelerator is not None:
         return found
@@ -377,18 +376,23 @@ def _accumulation_steps(run: Mapping[str, Any], configuration: ConfigurationStud
     return int(by_field(configuration.factors).get("train.accumulation_steps", default))
 
 
-def _noise_at(record: Record) -> NoiseAtEpoch:
+def _failure(record: Record) -> str:
+    """Say what could not be measured, and why."""
+    failed = record.outcome
+    return f"{failed.measurement if isinstance(failed, FailedMeasurement) else 'noise'}: {record.reason}"
+
+
+def _noise_at(record: Record, outcome: NoiseOutcome) -> NoiseAtEpoch:
     """Estimate the noise scale from a record's norms."""
-    known = record.provenance
     scale = estimate_noise_scale(
         record.samples["small_gradient_square"],
         record.samples["big_gradient_square"],
-        small=known["small"],
-        big=known["big"],
-        samples=known["samples"],
+        small=outcome.small,
+        big=outcome.big,
+        samples=outcome.samples,
     )
     epoch, steps = (int(record.values[name]) for name in ("epochs", "steps"))
-    return NoiseAtEpoch(epoch, steps, known["train_batch_size"], scale)
+    return NoiseAtEpoch(epoch, steps, outcome.train_batch_size, scale)
 
 
 def _critical(rows: Sequence[SizeToTarget]) -> CriticalBatch | None:
@@ -399,7 +403,7 @@ def _critical(rows: Sequence[SizeToTarget]) -> CriticalBatch | None:
     return fit_critical_batch([size for size, _ in pairs], [steps for _, steps in pairs])
 
 
-def _scaling(rates: RateRun) -> LRScaling | None:
+def _scaling(rates: EarlierRangeTests) -> LRScaling | None:
     """Fit how the rate goes with the batch size, where there are enough."""
     if len({row.batch_size for row in rates.rows}) < LEAST_RATES:
         return None

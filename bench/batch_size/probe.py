@@ -7,7 +7,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from fusetune.bench.batch_size.accelerators import Accelerator, accelerator
 from fusetune.bench.batch_size.jobs import measure_noise, time_steps
-from fusetune.bench.results import Record
+from fusetune.bench.results import MemoryPrediction, MemoryProbe, Record, SimulatedBatch, Status
 from fusetune.bench.run import (
     EVALUATION_BATCHES,
     DataSets,
@@ -74,7 +73,7 @@ def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Re
         on_progress: not called; a probe is short.
 
     Returns:
-        A record; the memory that a prediction found lies in its provenance, under `prediction`.
+        A record. A prediction's outcome is `MemoryPrediction`.
 
     Raises:
         Whatever the model's own code raises, out of memory included: the worker turns it into a record.
@@ -115,17 +114,16 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
     samples = batches.samples // trial.spec.train.accumulation_steps
     asked_by = trial.options.get("memory_source", "--memory")
     limit_bytes, source = limit_in_force(trial.options.get("memory_bytes"), context, card, asked_by)
-    prediction: dict[str, Any] = {
-        "memory": memory.as_dict(),
-        "samples": samples,
-        "limit_bytes": limit_bytes,
-        "limit_source": source,
+    prediction = MemoryPrediction(
+        memory.as_dict(),
+        samples,
+        limit_bytes,
+        source,
         # What loading took besides the data themselves: libraries that it imported.
-        "loading_bytes": 0 if on_cuda else max(0, loading_bytes - round(memory.resident_bytes)),
-    }
-    if card is not None:
-        prediction["simulated"] = _simulate(memory, samples, limit_bytes or card.usable_bytes)
-    return Record(trial.id, trial.factors, trial.seed, "ok", provenance={"prediction": prediction})
+        loading_bytes=0 if on_cuda else max(0, loading_bytes - round(memory.resident_bytes)),
+        simulated=None if card is None else _simulate(memory, samples, limit_bytes or card.usable_bytes),
+    )
+    return Record(trial.id, trial.factors, trial.seed, "ok", outcome=prediction)
 
 
 def _work(
@@ -206,7 +204,7 @@ def limit_in_force(
     return min(there, key=lambda item: item[0]) if there else (None, None)
 
 
-def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> dict[str, Any]:
+def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> SimulatedBatch:
     """Find the largest batch whose allocations fit into a device's memory by the allocator's rules."""
 
     def reserved(size: int) -> int:
@@ -217,12 +215,12 @@ def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> dict[str, A
 
     size = largest_predicted(reserved, limit_bytes, samples)
     size = size if size == samples else on_grid(size)
-    return {
-        "batch_size": size,
-        "reserved_bytes": reserved(size) if size else None,
-        "predicted_bytes": memory.at(max(1, size)).peak_bytes,
-        "allocator": memory.traces is not None,
-    }
+    return SimulatedBatch(
+        size,
+        reserved_bytes=reserved(size) if size else None,
+        predicted_bytes=memory.at(max(1, size)).peak_bytes,
+        allocator=memory.traces is not None,
+    )
 
 
 def _probe(trial: Trial, context: WorkerContext) -> Record:
@@ -256,13 +254,23 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
         values["limit_bytes"] = float(context.memory.limit_bytes)
     # A loss that is not finite ends the steps early; what they take they have taken by then.
     provenance = {"memory_limit_source": context.memory.source, "memory_limit_note": context.memory.note}
-    status = "ok"
+    status: Status = "ok"
     reason = ""
     if not context.memory.enforced and values["needed_bytes"] > values.get("limit_bytes", math.inf):
         status, reason = "out_of_memory", "took more than the limit, which this platform does not enforce"
         values["wanted_bytes"] = values["needed_bytes"]
     samples = {"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]}
-    return Record(trial.id, trial.factors, trial.seed, status, reason, values, samples, provenance=provenance)  # type: ignore[arg-type]
+    return Record(
+        trial.id,
+        trial.factors,
+        trial.seed,
+        status,
+        reason,
+        values,
+        samples,
+        provenance=provenance,
+        outcome=MemoryProbe(),
+    )
 
 
 def _tensor_bytes(model: nn.Module, sets: Iterable[Batches]) -> int:

@@ -14,12 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fusetune.bench.batch_size.accelerators import ACCELERATORS
-from fusetune.bench.batch_size.earlier_runs import TargetRun
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
 from fusetune.bench.batch_size.plot import draw_batch_size, relative_times
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from fusetune.bench.report import caveat_lines
-from fusetune.bench.results import Pictures
+from fusetune.bench.results import EarlierTrainings, Pictures
 from fusetune.bench.stats import configuration_label, counted, percent
 from fusetune.bench.terminal import invocation
 from fusetune.bench.units import format_bytes, format_count, format_seconds
@@ -249,7 +248,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _trainings(runs: TargetRun) -> Table:
+def _trainings(runs: EarlierTrainings) -> Table:
     """Make the table of earlier trainings to the target."""
     table = _empty_table("batch", "trainings", "reached", "steps to target", "time to target")
     for row in runs.rows:

@@ -14,12 +14,20 @@ from statistics import median
 from typing import Any
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.results import (
+    Measurement,
+    MemoryPrediction,
+    MemoryProbe,
+    Record,
+    RecordKeeper,
+    RehearsalOutcome,
+    RunDirectory,
+)
 from fusetune.bench.run import RunPlan, named
 from fusetune.bench.spec import LoadedSpec, Trial, field_of, freeze, without_factors
 from fusetune.bench.stats import Caveat, caveats_of, configuration_label
 from fusetune.bench.units import format_bytes
-from fusetune.bench.workers import UNEXPLAINED_KILL, WorkerExecutor
+from fusetune.bench.workers import WorkerExecutor
 from fusetune.tuner.batch_size import (
     CPU_OVERHEAD,
     CUDA_OVERHEAD,
@@ -196,10 +204,10 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
     label = configuration_label(trial.factors)
     announce(f"{label}: loading the data and tracing the model")
     prediction = _prediction(trial, plan, keeper)
-    if prediction is None or "simulated" in prediction:
+    if prediction is None or prediction.simulated is not None:
         return
-    memory = StepMemory.from_dict(prediction["memory"])
-    limit_bytes = prediction["limit_bytes"]
+    memory = StepMemory.from_dict(prediction.memory)
+    limit_bytes = prediction.limit_bytes or 0
     check_room(label, prediction, memory.at(1).parts["parameters"], memory.at(1).peak_bytes)
 
     def probe(batch_size: int) -> Probe:
@@ -218,30 +226,30 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
         lambda batch_size: memory.at(batch_size).peak_bytes,
         probe,
         limit_bytes=limit_bytes,
-        max_batch=min(prediction["samples"], trial.options.get("max_batch") or prediction["samples"]),
+        max_batch=min(prediction.samples, trial.options.get("max_batch") or prediction.samples),
         overhead=_assumed_overhead(plan.run["device"], prediction),
     )
 
 
-def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> dict[str, Any] | None:
+def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> MemoryPrediction | None:
     """Rehearse and predict in a worker without a limit; None when the model cannot be run at all."""
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
     job = dataclasses.replace(trial, id=f"{trial.id},prediction", options={**trial.options, "job": "predict"})
     executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
     try:
         rehearsal = executor.run(dataclasses.replace(trial, rehearsal=True), _ignore)
-        if rehearsal.provenance.get("bad_input"):
+        if isinstance(rehearsal.outcome, RehearsalOutcome) and rehearsal.outcome.bad_input:
             raise InputError("", named(plan.run["spec_path"], rehearsal.reason))
         record = keeper.keep(executor.run(job, _ignore), trial.source)
     finally:
         executor.close()
-    return record.provenance.get("prediction")
+    return record.outcome if isinstance(record.outcome, MemoryPrediction) else None
 
 
 def _run_probe(
     trial: Trial,
     batch_size: int,
-    prediction: Mapping[str, Any],
+    prediction: MemoryPrediction,
     plan: RunPlan,
     keeper: RecordKeeper,
     announce: Announce,
@@ -257,25 +265,27 @@ def _run_probe(
         options={**trial.options, "job": "probe"},
     )
     setup = dataclasses.replace(
-        plan.setup, limit_bytes=prediction["limit_bytes"], limit_source=prediction["limit_source"]
+        plan.setup,
+        limit_bytes=prediction.limit_bytes,
+        limit_source=prediction.limit_source or plan.setup.limit_source,
     )
     executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
     try:
         record = executor.run(job, _ignore)
-        if record.provenance.get(UNEXPLAINED_KILL):
+        if record.worker.unexplained_kill:
             announce(f"  killed, and no memory limit says why; once more: {record.reason}")
             record = executor.run(job, _ignore)
-        if record.provenance.get(UNEXPLAINED_KILL):
+        if record.worker.unexplained_kill:
             reason = f"killed twice, which counts as too large: {record.reason}"
             record = dataclasses.replace(record, status="out_of_memory", reason=reason)
-        return keeper.keep(record, trial.source)
+        return keeper.keep(dataclasses.replace(record, outcome=MemoryProbe()), trial.source)
     finally:
         executor.close()
 
 
-def check_room(label: str, prediction: Mapping[str, Any], weights_bytes: int, one_sample_bytes: int) -> None:
+def check_room(label: str, prediction: MemoryPrediction, weights_bytes: int, one_sample_bytes: int) -> None:
     """Refuse a limit that is used up, or that not even a batch of one sample can keep."""
-    limit_bytes, source = prediction["limit_bytes"], prediction["limit_source"]
+    limit_bytes, source = prediction.limit_bytes, prediction.limit_source
     if not limit_bytes:
         raise InputError(
             source, "leaves no memory", "the process holds all of it already", "Raise that limit, or use less"
@@ -307,11 +317,11 @@ def study_batch_sizes(
         records: predictions and probes, in the order in which they were made.
         directory: where they are.
 
-    Records of other measurements (`measurement` in their provenance says which) are left out.
+    Records of other measurements are left out.
     """
     caveats = caveats_of(run, records)
-    records = [record for record in records if "measurement" not in record.provenance]
-    predictions = [record for record in records if not _is_probe(record)]
+    records = [record for record in records if not isinstance(record.outcome, Measurement)]
+    predictions = [record for record in records if not isinstance(record.outcome, MemoryProbe)]
     configurations = tuple(
         _study(run, prediction, [record for record in records if _is_probe_of(record, prediction.factors)])
         for prediction in predictions
@@ -321,31 +331,31 @@ def study_batch_sizes(
 
 def _study(run: Mapping[str, Any], record: Record, probes: Sequence[Record]) -> ConfigurationStudy:
     """Sum up one configuration."""
-    prediction = record.provenance.get("prediction")
-    if prediction is None:
+    prediction = record.outcome
+    if not isinstance(prediction, MemoryPrediction):
         return ConfigurationStudy(
             record.factors, None, "nothing fits", None, None, 0, "", {}, "", "", None, (), 0, record.reason
         )
-    memory = StepMemory.from_dict(prediction["memory"])
+    memory = StepMemory.from_dict(prediction.memory)
     rows = _probe_rows(memory, probes, _assumed_overhead(run["device"], prediction))
     fitted = [row for row in rows if row.status == "ok"]
-    simulated = prediction.get("simulated")
+    simulated = prediction.simulated
     best = max((row.batch_size for row in fitted), default=None)
     overhead = None
     if simulated:
-        best = simulated["batch_size"] or None
+        best = simulated.batch_size or None
     elif fitted:
         overhead = _overhead(rows, _assumed_overhead(run["device"], prediction))
-    most = min(prediction["samples"], run["options"].get("max_batch") or prediction["samples"])
+    most = min(prediction.samples, run["options"].get("max_batch") or prediction.samples)
     at_best = memory.at(best or 1)
     failed = [probe.reason for probe in probes if probe.status not in ("ok", "out_of_memory")]
     return ConfigurationStudy(
         factors=record.factors,
         batch_size=best,
         bound="nothing fits" if best is None else "samples" if best == most else "memory",
-        limit_bytes=prediction["limit_bytes"],
-        limit_source=prediction["limit_source"],
-        samples=prediction["samples"],
+        limit_bytes=prediction.limit_bytes,
+        limit_source=prediction.limit_source,
+        samples=prediction.samples,
         phase=at_best.phase,
         parts=at_best.parts,
         method=at_best.method,
@@ -399,37 +409,32 @@ def _overhead(rows: Sequence[SizeRow], assumed: Overhead) -> Overhead:
 
 
 def _unrun_rows(
-    memory: StepMemory, run: Sequence[SizeRow], overhead: Overhead | None, prediction: Mapping[str, Any]
+    memory: StepMemory, run: Sequence[SizeRow], overhead: Overhead | None, prediction: MemoryPrediction
 ) -> list[SizeRow]:
     """Return a row for each power of two that was not run, up to the first that needs twice the limit."""
     rows = []
     sizes = {row.batch_size for row in run}
-    simulated = prediction.get("simulated")
-    wanted = {2**exponent for exponent in range(int(math.log2(max(1, prediction["samples"]))) + 1)}
-    for size in sorted(wanted | ({simulated["batch_size"]} if simulated else set()) - {0}):
+    simulated = prediction.simulated
+    wanted = {2**exponent for exponent in range(int(math.log2(max(1, prediction.samples))) + 1)}
+    for size in sorted(wanted | ({simulated.batch_size} if simulated else set()) - {0}):
         predicted = float(memory.at(size).peak_bytes)
         expected = overhead.needed_at_least(predicted) if overhead else None
         if size not in sizes:
             rows.append(SizeRow(size, "predicted", predicted, expected))
-        if prediction["limit_bytes"] and (expected or predicted) > 2 * prediction["limit_bytes"]:
+        if prediction.limit_bytes and (expected or predicted) > 2 * prediction.limit_bytes:
             break
     return rows
 
 
-def _assumed_overhead(device: str, prediction: Mapping[str, Any]) -> Overhead:
+def _assumed_overhead(device: str, prediction: MemoryPrediction) -> Overhead:
     """Return the overhead to assume before the first run: what loading took of it was seen."""
     assumed = CUDA_OVERHEAD if device.startswith("cuda") else CPU_OVERHEAD
-    return Overhead(assumed.offset_bytes + prediction["loading_bytes"], assumed.slope)
-
-
-def _is_probe(record: Record) -> bool:
-    """Tell a probe from a prediction."""
-    return _FACTOR in record.factors
+    return Overhead(assumed.offset_bytes + prediction.loading_bytes, assumed.slope)
 
 
 def _is_probe_of(record: Record, factors: Mapping[str, Any]) -> bool:
     """Tell whether a record is a probe of the configuration with these factors."""
-    return _is_probe(record) and freeze({**record.factors, _FACTOR: None}) == freeze(
+    return isinstance(record.outcome, MemoryProbe) and freeze({**record.factors, _FACTOR: None}) == freeze(
         {**factors, _FACTOR: None}
     )
 

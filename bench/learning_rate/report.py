@@ -16,6 +16,7 @@ from fusetune.bench.learning_rate.plot import draw_lr_range, loss_window
 from fusetune.bench.learning_rate.study import MOST_SPREAD, LRStudy, Tested
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
+from fusetune.bench.stats import counted
 from fusetune.tuner.learning_rate import LRScaling
 
 _WIDTH, _HEIGHT = 84, 14
@@ -100,7 +101,7 @@ def _table(tested: Sequence[Tested]) -> Table:
     """List the results, one line a configuration."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=_DIM)
     table.add_column("configuration", overflow="fold")
-    confirmed = any("confirm_lrs" in test.record.provenance for test in tested)
+    confirmed = any(test.outcome.confirm_lrs is not None for test in tested)
     for heading in (
         "suggested",
         "95 % interval",
@@ -200,7 +201,8 @@ def _scaling(study: LRStudy, console: Console) -> None:
             )
             if fit.left_out:
                 text += (
-                    f"; {fit.left_out} more are left out, their rates known to no factor of {MOST_SPREAD:g}"
+                    f"; {counted(fit.left_out, 'more test')} left out, "
+                    f"with an interval wider than a factor of {MOST_SPREAD:g}"
                 )
         else:
             text = f"no exponent: {fit}"

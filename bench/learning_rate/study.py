@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import RangeTestOutcome, Record
 from fusetune.bench.spec import (
     LoadedSpec,
     Trial,
@@ -21,7 +21,7 @@ from fusetune.bench.spec import (
     varied,
     without_factors,
 )
-from fusetune.bench.stats import Caveat, caveats_of
+from fusetune.bench.stats import Caveat, caveats_of, counted
 from fusetune.tuner.learning_rate import LEAST_SIZES, LRScaling, fit_lr_scaling
 
 if TYPE_CHECKING:
@@ -124,17 +124,25 @@ def _record(
             pair for pair in zip(confirmation.lrs, confirmation.losses, strict=True) if math.isfinite(pair[1])
         ]
         samples = {"confirm_lr": [lr for lr, _ in tried], "confirm_val_loss": [loss for _, loss in tried]}
-    provenance: dict[str, Any] = {
-        "reason": found.reason,
-        "warnings": list(found.warnings),
+    provenance = {
         "precision": resolve_precision(trial.spec.train.precision, context.device),
         "threads": torch.get_num_threads(),
     }
-    if confirmation:
-        provenance["confirm_lrs"] = list(confirmation.lrs)
+    confirm_lrs = tuple(confirmation.lrs) if confirmation else None
+    outcome = RangeTestOutcome(found.reason, tuple(found.warnings), confirm_lrs)
     reason = "" if found.suggestion is not None else f"no suggestion: {found.reason}"
-    curve = _curve(found)
-    return Record(trial.id, trial.factors, trial.seed, "ok", reason, values, samples, curve, provenance)
+    return Record(
+        trial.id,
+        trial.factors,
+        trial.seed,
+        "ok",
+        reason,
+        values,
+        samples,
+        _curve(found),
+        provenance,
+        outcome=outcome,
+    )
 
 
 def _curve(found: LRRange) -> list[dict[str, float | None]]:
@@ -170,21 +178,26 @@ class Tested:
         return self.record.values
 
     @property
+    def outcome(self) -> RangeTestOutcome:
+        """What the test came to; an empty one where it failed."""
+        found = self.record.outcome
+        return found if isinstance(found, RangeTestOutcome) else RangeTestOutcome()
+
+    @property
     def advice(self) -> str:
         """How the suggestion comes about, and the rate to use. Empty where there is none.
 
         Example:
-            >>> record = Record("t", {}, 0, "ok", values={"suggested_lr": 0.05}, provenance={"reason": "it falls"})
+            >>> record = Record("t", {}, 0, "ok", values={"suggested_lr": 0.05}, outcome=RangeTestOutcome("it falls"))
             >>> Tested(record, "train", [], [], []).advice
             'it falls. Use 0.05'
         """
         lr = self.values.get("suggested_lr")
         if lr is None:
             return ""
-        tried = (
-            ", the best of the short trainings around it" if "confirm_lrs" in self.record.provenance else ""
-        )
-        why = self.record.provenance.get("reason")
+        outcome = self.outcome
+        tried = ", the best of the short trainings around it" if outcome.confirm_lrs is not None else ""
+        why = outcome.reason
         return f"{why + '. ' if why else ''}Use {lr:.3g}{tried}"
 
     @property
@@ -193,7 +206,7 @@ class Tested:
         reasons = [self.record.reason] if self.record.reason else []
         if "range_lr" in self.values and "suggested_lr" not in self.values:
             reasons.append("no rate to use: every short training around the suggestion diverged")
-        return [*reasons, *self.record.provenance.get("warnings", [])]
+        return [*reasons, *self.outcome.warnings]
 
 
 @dataclass(frozen=True)
@@ -261,7 +274,10 @@ def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
     left_out = len(suggested) - len(points)
     if len({size for size, _ in points}) < LEAST_SIZES:
         sizes = len({record.factors[key] for record in suggested})
-        known = f", {left_out} tests left out as known to no factor of {MOST_SPREAD:g}" if left_out else ""
+        wide = (
+            f", {counted(left_out, 'test')} left out with an interval wider than a factor of {MOST_SPREAD:g}"
+        )
+        known = wide if left_out else ""
         return (
             f"{sizes} batch sizes with a suggestion{known}; an exponent with an interval needs {LEAST_SIZES}"
         )

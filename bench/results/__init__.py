@@ -7,6 +7,29 @@ if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
+    from fusetune.bench.results.outcomes import (
+        AutoRate,
+        ContendedEpochs,
+        EarlierRangeTests,
+        EarlierTrainings,
+        FailedMeasurement,
+        Measurement,
+        MemoryPrediction,
+        MemoryProbe,
+        NoiseOutcome,
+        NormsAlongTraining,
+        NormsAtEpoch,
+        PausedTraining,
+        RangeTestOutcome,
+        RateAtSize,
+        RehearsalOutcome,
+        SimulatedBatch,
+        SizeToTarget,
+        StepTimes,
+        ThroughputOutcome,
+        TrainingOutcome,
+        WorkerEvents,
+    )
     from fusetune.bench.results.pictures import Pictures, picture_text
     from fusetune.bench.results.records import STATUSES, Record, Status
     from fusetune.bench.results.schema import as_written, check_records, check_reportable
@@ -15,12 +38,33 @@ else:
 
 __all__ = [
     "STATUSES",
+    "AutoRate",
+    "ContendedEpochs",
+    "EarlierRangeTests",
+    "EarlierTrainings",
+    "FailedMeasurement",
     "LineFile",
+    "Measurement",
+    "MemoryPrediction",
+    "MemoryProbe",
+    "NoiseOutcome",
+    "NormsAlongTraining",
+    "NormsAtEpoch",
+    "PausedTraining",
     "Pictures",
+    "RangeTestOutcome",
+    "RateAtSize",
     "Record",
     "RecordKeeper",
+    "RehearsalOutcome",
     "RunDirectory",
+    "SimulatedBatch",
+    "SizeToTarget",
     "Status",
+    "StepTimes",
+    "ThroughputOutcome",
+    "TrainingOutcome",
+    "WorkerEvents",
     "as_written",
     "check_records",
     "check_reportable",

@@ -25,7 +25,7 @@ from fusetune.bench.kinds import TRAINING, kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.records import SCHEMA_VERSION, Record
-from fusetune.bench.results.schema import check_record, check_run
+from fusetune.bench.results.schema import LaterVersionError, check_run, record_of, version_of
 from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 from fusetune.bench.spec import difference
 from fusetune.bench.terminal import invocation
@@ -196,21 +196,19 @@ class RunDirectory:
             RunDirectoryError: a line before the last is not a record; the message names it.
         """
         content, torn = self._file.lines()
+        kind = str(self.run["kind"])
         notes = [self._file.torn_note] if torn else []
         records: dict[str, Record] = {}
         for number, line in enumerate(content, start=1):
-            record: Record = self._file.parse(number, line, _record_of)
+            try:
+                record: Record = self._file.parse(number, line, lambda content: record_of(content, kind))
+            except LaterVersionError as error:
+                raise error.at(self._file.where(number)) from None
             if record.trial in records:
                 where = self._file.where(number)
                 notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
             records.setdefault(record.trial, record)
         return list(records.values()), notes
-
-
-def _record_of(content: Any) -> Record:
-    """Rebuild a record. Raises TypeError or ValueError when `content` is not one."""
-    check_record(content)
-    return Record.from_dict(content)
 
 
 def find_run(path: Path) -> Path:
@@ -290,16 +288,12 @@ def _read_run(path: Path) -> dict[str, Any]:
         raise RunDirectoryError(
             path / _RUN, "is broken", str(error), "Restore it, or start a new run."
         ) from error
-    version = run.get("schema_version") if isinstance(run, dict) else None
-    if not isinstance(version, int):
+    try:
+        version = version_of(run)
+    except LaterVersionError as error:
+        raise error.at(path / _RUN) from None
+    if version is None:
         raise RunDirectoryError(path / _RUN, "is broken", "it has no schema_version", "Restore it.")
-    if version > SCHEMA_VERSION:
-        raise RunDirectoryError(
-            path / _RUN,
-            f"schema_version {version} is newer than this program",
-            f"known: up to {SCHEMA_VERSION}",
-            "Update fusetune.",
-        )
     check_run(run, str(path / _RUN))
     return {**_ORDINARY, **run}
 

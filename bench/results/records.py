@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from fusetune.bench.results.outcomes import (
+    Outcome,
+    WorkerEvents,
+    outcome_as_dict,
+    outcome_from_dict,
+    worker_events_from_dict,
+)
 from fusetune.errors import InvalidValueError
 
-SCHEMA_VERSION = 1
+# Of run.json and of each record. docs/records.md says what each version brought.
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "missed_target", "diverged", "out_of_memory", "stopped_early", "failed"]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -33,6 +43,8 @@ class Record:
         findings: what the training was diagnosed with, see `tuner.diagnosis.Finding`: name, title, sentence, evidence,
             try_next, confidence.
         provenance: device, versions, commit, dirty flag, path, stand-in, jobs: whatever the numbers depend on.
+        outcome: what the trial came to besides its metrics, by the kind of its work. None where it came to nothing.
+        worker: what became of the process that ran it.
     """
 
     trial: str
@@ -45,15 +57,26 @@ class Record:
     curve: list[dict[str, float | None]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Outcome | None = None
+    worker: WorkerEvents = field(default_factory=WorkerEvents)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return asdict(self)
+        content = asdict(dataclasses.replace(self, outcome=None, worker=WorkerEvents()))
+        content["outcome"] = outcome_as_dict(self.outcome) if self.outcome else None
+        content["worker"] = asdict(self.worker) if self.worker != WorkerEvents() else None
+        return {"schema_version": SCHEMA_VERSION, **content}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Record:
-        """Rebuild a record; raises TypeError or ValueError when `data` is not one."""
-        record = cls(**data)
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """Rebuild a record of this schema version; raises TypeError or ValueError when `data` is not one."""
+        content = {name: value for name, value in data.items() if name != "schema_version"}
+        outcome, worker = content.pop("outcome", None), content.pop("worker", None)
+        record = cls(
+            **content,
+            outcome=None if outcome is None else outcome_from_dict(outcome),
+            worker=WorkerEvents() if worker is None else worker_events_from_dict(worker),
+        )
         if record.status not in STATUSES:
             raise InvalidValueError.unknown("status", record.status, STATUSES)
         return record

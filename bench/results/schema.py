@@ -22,31 +22,14 @@ from pydantic import (
 )
 
 from fusetune.bench.errors import RunDirectoryError
-from fusetune.bench.results.records import Record, Status
-from fusetune.bench.spec import dotted, field_of, named_levels
+from fusetune.bench.results.faults import bounded, first_fault
+from fusetune.bench.results.first_version import second_version
+from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
+from fusetune.bench.spec import field_of, named_levels
+from fusetune.errors import InvalidValueError
 from fusetune.tuner.training import Target
 
-_MOST_SHOWN = 60
-_DEEPEST = 60
-
-
-def _plain(value: Any) -> Any:
-    """Take plain data of a bounded depth. Deeper ones would end whoever walks through them."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > _DEEPEST:
-            raise ValueError(f"is nested more than {_DEEPEST} levels deep")
-        level = [
-            inner
-            for each in level
-            if isinstance(each, (Mapping, list))
-            for inner in (each.values() if isinstance(each, Mapping) else each)
-        ]
-    return value
-
-
-Plain = Annotated[Any, BeforeValidator(_plain)]
+Plain = Annotated[Any, BeforeValidator(bounded)]
 Factors = dict[str, Plain]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Index = Annotated[int, Field(ge=0, lt=2**63)]
@@ -151,6 +134,7 @@ class Run(_Open):
     """The content of run.json."""
 
     schema_version: Index
+    run_id: str | None = None
     kind: str = "run"
     options: dict[str, Plain] = {}
     spec: _Spec | None = None
@@ -158,6 +142,7 @@ class Run(_Open):
     overrides: list[str] | None = None
     profile: str | None = None
     profile_changes: list[str] | None = None
+    command: list[str] | None = None
     baseline: Factors | None = None
     trials: Index | None = None
     same: list[str] | None = None
@@ -172,7 +157,6 @@ class Run(_Open):
     commit: str | None = None
     dirty: bool | None = None
     started: str | None = None
-    threads: _Threads | None = None
 
 
 class _NamedSpec(_Spec):
@@ -260,13 +244,6 @@ class _Finding(_Open):
     try_next: str
 
 
-class _AutoRate(_Open):
-    """Which rate `base_lr: auto` came to."""
-
-    base_lr: float
-    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
-
-
 class _ChosenThreads(_Threads):
     """How many threads a trial had, and why."""
 
@@ -275,25 +252,35 @@ class _ChosenThreads(_Threads):
     reason: str
 
 
-class _Provenance(_Open):
+class _FirstAutoRate(_Open):
+    """Which rate `base_lr: auto` came to, as version 1 wrote it."""
+
+    base_lr: float
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+
+
+class Provenance(_Open):
     """What a record's numbers depend on."""
 
-    jobs: Count = 1
-    dirty: bool | None = None
+    device: str | None = None
+    device_name: str | None = None
+    torch: str | None = None
     commit: str | None = None
+    dirty: bool | None = None
+    jobs: Count = 1
+    timings_shared: bool | None = None
+    threads_choice: _ChosenThreads | None = None
+    data: str | None = None
+    stand_in: bool | None = None
+    classes: list[str] | None = None
+    precision: str | None = None
+    threads: Index | None = None
+    memory_limit_bytes: Index | None = None
+    memory_limit_source: str | None = None
+    memory_limit_note: str | None = None
     path: dict[str, str] | str | None = None
     path_reason: str | None = None
-    reason: str | None = None
-    note: str | None = None
-    warnings: list[str] = []
-    confirm_lrs: list[float] | None = None
-    base_lr_auto: _AutoRate | None = None
-    threads: Index | None = None
-    threads_choice: _ChosenThreads | None = None
-    measurement: str | None = None
-    prediction: dict[str, Plain] | None = None
-    classes: list[str] | None = None
-    data: str | None = None
+    peak_bytes_of: str | None = None
 
 
 # Ratios of these are taken, and their logarithms.
@@ -342,8 +329,8 @@ def _measured(values: dict[str, float]) -> dict[str, float]:
     return values
 
 
-class WrittenRecord(_Open):
-    """One line of records.jsonl, see `bench.results.records.Record`."""
+class _RecordFields(_Open):
+    """What records of every version have."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -355,8 +342,35 @@ class WrittenRecord(_Open):
     values: Annotated[dict[str, float], AfterValidator(_measured)] = {}
     samples: dict[str, list[float]] = {}
     curve: list[dict[str, float | None]] = []
-    provenance: _Provenance = _Provenance()
     findings: list[_Finding] = []
+
+
+class WrittenRecord(_RecordFields):
+    """One line of records.jsonl, see `bench.results.records.Record`."""
+
+    schema_version: Index
+    provenance: Provenance = Provenance()
+    # Checked by `bench.results.outcomes`, where they become objects.
+    outcome: Plain = None
+    worker: Plain = None
+
+
+class _FirstProvenance(Provenance):
+    """The provenance of version 1, which held outcomes too."""
+
+    reason: str | None = None
+    note: str | None = None
+    warnings: list[str] = []
+    confirm_lrs: list[float] | None = None
+    base_lr_auto: _FirstAutoRate | None = None
+    measurement: str | None = None
+    prediction: dict[str, Plain] | None = None
+
+
+class FirstRecord(_RecordFields):
+    """One line of records.jsonl as version 1 wrote it, without its version."""
+
+    provenance: _FirstProvenance = _FirstProvenance()
 
 
 def check_run(content: Any, where: str) -> None:
@@ -434,12 +448,64 @@ def _curve_fault(curve: Sequence[Mapping[str, float | None]]) -> str:
     return ""
 
 
-def check_record(content: Any) -> None:
-    """Refuse what is no record. Raises ValueError that names the field."""
+def record_of(content: Any, kind: str) -> Record:
+    """Rebuild a record of any known schema version.
+
+    Args:
+        content: one line of records.jsonl.
+        kind: of the run.
+
+    Raises:
+        LaterVersionError: a later version of this program wrote it.
+        ValueError: it is no record; the message names the field.
+    """
+    version = version_of(content, default=1)
+    model = FirstRecord if version == 1 else WrittenRecord
     try:
-        WrittenRecord.model_validate(content)
+        model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_first(error)) from None
+        raise InvalidValueError("", first_fault(error)) from None
+    if version == 1:
+        try:
+            return Record.from_dict(second_version(content, kind))
+        except ValueError as error:
+            raise InvalidValueError("", f"as version 2 names it, {error}") from None
+    return Record.from_dict(content)
+
+
+class LaterVersionError(Exception):
+    """A file or a line has a schema version that this program does not know."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
+
+    def at(self, where: object) -> RunDirectoryError:
+        """Return the error for the file or the line."""
+        return RunDirectoryError(
+            where,
+            f"schema_version {self.version} is newer than this program",
+            f"known: up to {SCHEMA_VERSION}",
+            "Update fusetune.",
+        )
+
+
+def version_of(content: Any, *, default: int | None = None) -> int | None:
+    """Return the schema version that a file or a line names.
+
+    Args:
+        content: of the file or the line.
+        default: where none is named.
+
+    Raises:
+        LaterVersionError: it is later than this program's.
+    """
+    version = content.get("schema_version", default) if isinstance(content, Mapping) else default
+    if not isinstance(version, int):
+        return None
+    if version > SCHEMA_VERSION:
+        raise LaterVersionError(version)
+    return version
 
 
 def _check(model: type[BaseModel], content: Any, where: str) -> None:
@@ -448,25 +514,13 @@ def _check(model: type[BaseModel], content: Any, where: str) -> None:
         model.model_validate(content)
     except ValidationError as error:
         raise RunDirectoryError(
-            where, "is broken", _first(error), "Restore it, or start a new run."
+            where, "is broken", first_fault(error), "Restore it, or start a new run."
         ) from None
 
 
 def _check_levels(content: Any, where: str) -> None:
     """Refuse what is nested without end, wherever it is."""
     try:
-        _plain(content)
+        bounded(content)
     except ValueError as error:
         raise RunDirectoryError(where, "is broken", str(error), "Restore it, or start a new run.") from None
-
-
-def _first(error: ValidationError) -> str:
-    """Put the first finding into words."""
-    finding = error.errors(include_url=False)[0]
-    message = finding["msg"].removeprefix("Value error, ")
-    shown = repr(finding["input"])
-    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
-    place = dotted(tuple(finding["loc"])) or "the whole"
-    if finding["type"] == "missing":
-        return f"{place} is missing"
-    return f"{place}: {message[:1].lower()}{message[1:]}, is {shown}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fusetune.bench.errors import InputError
+from fusetune.bench.results import AutoRate
 from fusetune.bench.run.workload import Workload, with_base_lr
 from fusetune.bench.spec import AUTO, Trial
 from fusetune.tuner.learning_rate import LRRange, lr_range_test
@@ -51,13 +52,8 @@ def resolve_auto(workload: Workload) -> Workload:
     found = find_learning_rate(workload)
     if found.suggestion is None:
         raise InputError("train.base_lr", "auto finds no learning rate", found.reason, "Give a number")
-    chosen = {
-        "base_lr": found.suggestion,
-        "interval": list(found.interval) if found.interval else None,
-        "reason": found.reason,
-        "warnings": list(found.warnings),
-    }
-    return workload.at_rate(found.suggestion, {"base_lr_auto": chosen})
+    chosen = AutoRate(found.suggestion, found.interval, found.reason, tuple(found.warnings))
+    return workload.at_rate(found.suggestion, chosen)
 
 
 def with_any_rate(trial: Trial) -> Trial:

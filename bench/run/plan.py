@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.kinds import TRAINING, Kind
 from fusetune.bench.machine import describe_machine, source_state, versions
-from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.results import Record, RecordKeeper, RehearsalOutcome, RunDirectory
 from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
 from fusetune.bench.units import format_bytes
@@ -331,10 +331,11 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
     seen: dict[str, Trial] = {}
     for trial in sorted(configurations, key=lambda trial: _data_key(trial.spec.data)):
         record = worker.run(dataclasses.replace(trial, rehearsal=True), _ignore)
-        if record.provenance.get("bad_input"):
+        rehearsed = record.outcome if isinstance(record.outcome, RehearsalOutcome) else RehearsalOutcome()
+        if rehearsed.bad_input:
             name = f" ({trial.id})" if trial.factors else ""
             raise InputError("", f"{named(plan.run['spec_path'], record.reason)}{name}")
-        built = record.provenance.get("built")
+        built = rehearsed.built
         if built is not None:
             first = seen.setdefault(identity(trial.spec, device=plan.run["device"], built=built), trial)
             if first is not trial:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RehearsalOutcome
 from fusetune.bench.run.assembly import assemble, make_step
 from fusetune.bench.run.auto_lr import with_any_rate
 from fusetune.bench.run.threads import samples_of
@@ -24,7 +24,7 @@ def rehearse_trial(trial: Trial, context: WorkerContext) -> Record:
     """Build what the trial will build, and time its steps with each of `trial.thread_counts`.
 
     Returns:
-        A record. It is `failed`, with `bad_input` in its provenance, where the spec asks for what cannot be.
+        A record. It is `failed`, with `bad_input` in its outcome, where the spec asks for what cannot be built.
     """
     # No rate decides whether something can be built.
     trial = with_any_rate(trial)
@@ -33,11 +33,11 @@ def rehearse_trial(trial: Trial, context: WorkerContext) -> Record:
         _check(workload, context)
     except (InputError, ValueError) as error:
         reason = " ".join(str(error).split())
-        provenance: dict[str, Any] = {"bad_input": True}
-        return Record(trial.id, trial.factors, trial.seed, "failed", reason, provenance=provenance)
+        outcome = RehearsalOutcome(bad_input=True)
+        return Record(trial.id, trial.factors, trial.seed, "failed", reason, outcome=outcome)
     times = _time_threads(trial, context) if trial.thread_counts else {}
-    built = {"built": _built(trial.spec, workload.data.splits)}
-    return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times), provenance=built)
+    outcome = RehearsalOutcome(built=_built(trial.spec, workload.data.splits))
+    return Record(trial.id, trial.factors, trial.seed, "ok", samples=samples_of(times), outcome=outcome)
 
 
 def _check(workload: Workload, context: WorkerContext) -> None:

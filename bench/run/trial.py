@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from fusetune.bench.results import Record, Status
+from fusetune.bench.results import ContendedEpochs, Record, Status, TrainingOutcome
 from fusetune.bench.run.assembly import assemble
 from fusetune.bench.run.rehearsal import rehearse_trial
 from fusetune.bench.run.workload import Workload
@@ -38,7 +38,7 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
         on_progress: called with what the training reports, see `tuner.training.loop.train`.
 
     Returns:
-        A record. A rehearsal's is `failed`, with `bad_input` in its provenance, when the spec asks for what can't be.
+        A record. A rehearsal of a spec that cannot be built is `failed`, with `bad_input` in its outcome.
 
     Raises:
         Any error of the trial's own code, out of memory included. The worker turns it into a record.
@@ -102,12 +102,11 @@ def trial_epochs(
         curve=training.curve,
         provenance={
             **_provenance(trial, context),
-            **workload.chosen_lr,
-            **_contention(training),
             **_kernel_paths(workload),
             "peak_bytes_of": peak_of,
         },
         findings=_findings(training, data.validation.samples),
+        outcome=TrainingOutcome(workload.chosen_lr, _contention(training)),
     )
 
 
@@ -143,20 +142,19 @@ def _samples(training: Training) -> dict[str, list[float]]:
     return {name: [round(value, 9) for value in values] for name, values in samples.items()}
 
 
-def _contention(training: Training) -> dict[str, Any]:
+def _contention(training: Training) -> ContendedEpochs | None:
     """Say which epochs were timed while others had the processor, and what shows it."""
     whole = total(training.contention)
     contended = [epoch for epoch, part in enumerate(training.contention, start=1) if part.contended]
     if not contended and not training.replaced_step_times_s:
-        return {}
-    evidence = {
-        "epochs": contended,
-        "timed_again": sorted(training.replaced_step_times_s),
-        "involuntary_switches": whole.involuntary_switches,
-        "stolen": round(whole.stolen, 4),
-        "load": whole.load,
-    }
-    return {"contention": evidence}
+        return None
+    return ContendedEpochs(
+        epochs=tuple(contended),
+        timed_again=tuple(sorted(training.replaced_step_times_s)),
+        involuntary_switches=whole.involuntary_switches,
+        stolen=round(whole.stolen, 4),
+        load=whole.load,
+    )
 
 
 def _kernel_paths(workload: Workload) -> dict[str, Any]:

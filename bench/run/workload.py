@@ -5,15 +5,15 @@ Training, LR range test, batch-size jobs and rehearsal all put it together here,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 
 from fusetune.bench.catalog import MODELS
+from fusetune.bench.results import AutoRate
 from fusetune.bench.run.data_sets import DataSets, place_sets, prepare_data
 from fusetune.bench.run.optimizer_maker import OptimizerMaker
 from fusetune.bench.spec import Spec, Trial
@@ -40,7 +40,7 @@ class Workload:
         model: newly initialised from the seed. A training moves it to the data's device.
         make_optimizer: parameters -> the spec's optimizer.
         activations_path: which way fused activations take; "torch" where nothing is fused.
-        chosen_lr: the record's provenance of a rate that `base_lr: auto` found. Empty for any other rate.
+        chosen_lr: what `base_lr: auto` came to. None for any other rate.
     """
 
     spec: Spec
@@ -49,7 +49,7 @@ class Workload:
     model: nn.Module
     make_optimizer: OptimizerMaker
     activations_path: str = "torch"
-    chosen_lr: Mapping[str, Any] = field(default_factory=dict)
+    chosen_lr: AutoRate | None = None
 
     @cached_property
     def plan(self) -> Plan:
@@ -75,7 +75,7 @@ class Workload:
         """Move the model to its data."""
         place(self.model, self.data.training)
 
-    def at_rate(self, lr: float, chosen: Mapping[str, Any]) -> Workload:
+    def at_rate(self, lr: float, chosen: AutoRate) -> Workload:
         """Return the workload with a number in the place of `base_lr: auto`, and what the record says of it."""
         spec = with_base_lr(self.spec, lr)
         return replace(self, spec=spec, make_optimizer=OptimizerMaker(spec), chosen_lr=chosen)

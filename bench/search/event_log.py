@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from fusetune.bench.results import LineFile, Record
+from fusetune.bench.results import LineFile, Record, TrainingOutcome
 from fusetune.bench.search.plan import BUDGET_SPENT, SearchPlan
 from fusetune.bench.spec import freeze, same_value
 from fusetune.tuner.search import SearchTrial, Status
@@ -250,7 +250,8 @@ def _events_of(record: Record, number: int, metric: str) -> list[dict[str, Any]]
         if not _is_number(entry.get(metric)):
             break
         events.append({"event": "epoch", "training": number, "entry": entry})
-    if repeats := record.provenance.get("epochs_made_again"):
+    outcome = record.outcome if isinstance(record.outcome, TrainingOutcome) else TrainingOutcome()
+    if repeats := outcome.epochs_made_again:
         events.append({"event": "made again", "training": number, "epochs": repeats})
     status, reason = "finished", record.reason
     if record.status in ("diverged", "out_of_memory", "failed"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import cast
 
-from fusetune.bench.results import Record, Status
+from fusetune.bench.results import Record, Status, TrainingOutcome
 from fusetune.bench.search.event_log import Entry
 from fusetune.bench.search.plan import BUDGET_SPENT, why_ended
 from fusetune.bench.search.state import SearchState
@@ -76,5 +76,5 @@ def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[Entry]) -> 
         f"{reason}; {_GONE}" if reason else _GONE,
         numbers,
         curve=curve,
-        provenance={"from_study": True},
+        outcome=TrainingOutcome(from_log=True),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from fusetune.bench.results import Record
 from fusetune.bench.search.event_log import Entry, EventLog, Training
 from fusetune.bench.search.plan import MOST_WAITING, SearchPlan
+from fusetune.bench.search.step import with_epochs_made_again
 from fusetune.bench.spec import Spec, Trial, make_trial
 from fusetune.tuner.search import Searcher, SearchTrial, shipped_prior
 
@@ -86,6 +87,4 @@ class SearchState:
 
     def with_repeats(self, trial: SearchTrial, record: Record) -> Record:
         """Return a trial's record with how many of its epochs were made once more, in all workers together."""
-        repeats = self.logged(trial).made_again
-        provenance = {"epochs_made_again": repeats} if repeats else {}
-        return dataclasses.replace(record, provenance={**record.provenance, **provenance})
+        return with_epochs_made_again(record, self.logged(trial).made_again)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from fusetune.bench.results import Record, TrainingOutcome
 from fusetune.bench.spec import Trial
 
 
@@ -39,3 +40,16 @@ class Advance:
     def seed(self) -> int:
         """The trial's."""
         return self.trial.seed
+
+
+def with_epochs_made_again(record: Record, epochs: int) -> Record:
+    """Return a training's record that says how many of its epochs were trained once more.
+
+    Example:
+        >>> with_epochs_made_again(Record("t", {}, 0, "failed"), 2).outcome.epochs_made_again
+        2
+    """
+    outcome = record.outcome if isinstance(record.outcome, TrainingOutcome) else None
+    if outcome is None and not epochs:
+        return record
+    return replace(record, outcome=replace(outcome or TrainingOutcome(), epochs_made_again=epochs))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import t as student
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, TrainingOutcome
 from fusetune.bench.search.for_optuna import importances_of, predicted_study
 from fusetune.bench.search.plan import SearchPlan, is_left, plan_of, prior_words
 from fusetune.bench.search.state import read_search
@@ -137,9 +137,11 @@ def study_search(run: Mapping[str, Any], records: Sequence[Record], directory: s
 def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     """Return which learning rate a range test found for each of the winner's trainings."""
     found = {
-        record.seed: float(record.provenance["base_lr_auto"]["base_lr"])
+        record.seed: record.outcome.base_lr_auto.base_lr
         for record in records
-        if record.provenance.get("base_lr_auto") and _is_of(record, winner)
+        if isinstance(record.outcome, TrainingOutcome)
+        and record.outcome.base_lr_auto is not None
+        and _is_of(record, winner)
     }
     return tuple(sorted(found.items()))
 

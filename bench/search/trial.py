@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import PausedTraining, Record
 from fusetune.bench.run import run_trial, trial_epochs
-from fusetune.bench.search.step import Advance
+from fusetune.bench.search.step import Advance, with_epochs_made_again
 from fusetune.bench.spec import Trial
 from fusetune.bench.workers import OnProgress, WorkerContext, record_without_result
 
@@ -31,7 +31,7 @@ def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgr
     """Run a whole trial, or advance one of a search.
 
     Returns:
-        The trial's record; while it waits for more, one with `paused` in its provenance and the curve so far; a
+        The trial's record; while it waits for more, a `PausedTraining` with the curve so far; a
         failed one where a training is to be ended that does not wait here.
 
     Raises:
@@ -46,15 +46,14 @@ def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgr
         return record_without_result(step, "failed", "it does not wait in this worker")
     if training is None:
         training = _Training(trial_epochs(step.trial, context, on_progress))
-    repeats = {"epochs_made_again": behind} if behind else {}
     training.alone &= not waiting
     record = _advance(training, step)
     if record is not None:
         values = {k: v for k, v in record.values.items() if training.alone or k != "peak_bytes"}
-        return replace(record, values=values, provenance={**record.provenance, **repeats})
+        return with_epochs_made_again(replace(record, values=values), behind)
     waiting[step.id] = training
-    provenance = {"paused": True, **repeats}
-    return Record(step.id, dict(step.factors), step.seed, "ok", curve=training.curve, provenance=provenance)
+    outcome = PausedTraining(behind)
+    return Record(step.id, dict(step.factors), step.seed, "ok", curve=training.curve, outcome=outcome)
 
 
 def _advance(training: _Training, step: Advance) -> Record | None:

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import PausedTraining, Record, TrainingOutcome
 from fusetune.bench.search.plan import BUDGET_SPENT, why_ended
 from fusetune.bench.search.state import SearchState
 from fusetune.bench.search.step import Advance
 from fusetune.bench.spec import Trial
 from fusetune.bench.stats import counted
-from fusetune.bench.workers import UNEXPLAINED_KILL, Executor, OnProgress, Progress, left_in_worker
+from fusetune.bench.workers import Executor, OnProgress, Progress
 from fusetune.tuner.search import SearchTrial
 
 # How often a worker that has nothing to do looks whether the others have left something.
@@ -108,8 +108,9 @@ class Shared:
         with self.changed:
             searcher, log = self.state.searcher, self.state.log
             used = searcher.epochs_used
-            log.add_repeats(trial, record.provenance.get("epochs_made_again", 0))
-            paused = bool(record.provenance.get("paused"))
+            paused = isinstance(record.outcome, PausedTraining)
+            if isinstance(record.outcome, (PausedTraining, TrainingOutcome)):
+                log.add_repeats(trial, record.outcome.epochs_made_again)
             if record.status in ("out_of_memory", "failed"):
                 searcher.fail(trial, record.reason, out_of_memory=record.status == "out_of_memory")
             elif len(record.curve) > trial.epochs:
@@ -199,7 +200,7 @@ class SearchExecutor:
         while (decided := self.shared.next_step(self.index, self.ended.is_set)) is not None:
             chosen, step = decided
             record, others_waited = self._run_step(chosen, step, on_progress)
-            killed = record.status == "out_of_memory" or record.provenance.get(UNEXPLAINED_KILL)
+            killed = record.status == "out_of_memory" or record.worker.unexplained_kill
             if others_waited and killed:
                 # What waited there held memory too: only alone does a training show whether it fits.
                 record, _ = self._run_step(chosen, step, on_progress)
@@ -217,7 +218,7 @@ class SearchExecutor:
             return record, False
         why = "its process died between two epochs"
         if self.process is None:
-            left = left_in_worker(record)
+            left = record.worker.replaced_for
             why = f"a training left behind {', '.join(left)}" if left else record.reason
         return record, self.shared.lose(self.index, trial, why)
 

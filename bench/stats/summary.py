@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from fusetune.bench.results import STATUSES, Record
+from fusetune.bench.results import STATUSES, Record, TrainingOutcome
 from fusetune.bench.spec import by_field, freeze, named_levels
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat, caveats_of
@@ -263,11 +263,10 @@ def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[st
 def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
     """Say which learning rate a range test chose for a trial, with its interval."""
     for record in records:
-        chosen = record.provenance.get("base_lr_auto")
-        if chosen:
-            interval = chosen["interval"]
-            span = f" ({interval[0]:.3g}..{interval[1]:.3g})" if interval else ""
-            yield f"{chosen['base_lr']:.3g}{span} for {record.trial}"
+        chosen = record.outcome.base_lr_auto if isinstance(record.outcome, TrainingOutcome) else None
+        if chosen is not None:
+            span = f" ({chosen.interval[0]:.3g}..{chosen.interval[1]:.3g})" if chosen.interval else ""
+            yield f"{chosen.base_lr:.3g}{span} for {record.trial}"
 
 
 def _threads(records: Iterable[Record]) -> str:

@@ -5,7 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.workers.compile_cache import keep_headers_private
-    from fusetune.bench.workers.executors import UNEXPLAINED_KILL, Executor, WorkerExecutor, run_all
+    from fusetune.bench.workers.executors import Executor, WorkerExecutor, run_all
     from fusetune.bench.workers.memory_limit import (
         SOURCE_NAMES,
         address_space_left,
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         settle_footprint,
         why_not_enforced,
     )
-    from fusetune.bench.workers.trial_state import left_in_worker
     from fusetune.bench.workers.worker import (
         OnProgress,
         Progress,
@@ -26,7 +25,6 @@ else:
 
 __all__ = [
     "SOURCE_NAMES",
-    "UNEXPLAINED_KILL",
     "Executor",
     "OnProgress",
     "Progress",
@@ -35,7 +33,6 @@ __all__ = [
     "WorkerSetup",
     "address_space_left",
     "keep_headers_private",
-    "left_in_worker",
     "measure_footprint",
     "record_without_result",
     "run_all",

@@ -30,13 +30,12 @@ from fusetune.bench.errors import unusable
 from fusetune.bench.import_paths import safe_path
 from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.machine import oom_kill_count
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, WorkerEvents
 from fusetune.bench.units import format_seconds
 from fusetune.bench.workers.compile_cache import keep_compiled_code_private
 from fusetune.bench.workers.guard import is_guarded
 from fusetune.bench.workers.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from fusetune.bench.workers.messages import ForeignMessage, decode
-from fusetune.bench.workers.trial_state import left_in_worker
 from fusetune.bench.workers.worker import (
     OnProgress,
     Progress,
@@ -63,8 +62,6 @@ _NO_MORE = object()
 # Several threads start workers, and all share one environment.
 _START_LOCK = threading.Lock()
 _CRASH = "Fatal Python error"
-# In the provenance of a record whose worker died by SIGKILL without a counted kill for memory: the sender is unknown.
-UNEXPLAINED_KILL = "unexplained_kill"
 
 
 class Executor(Protocol):
@@ -178,7 +175,7 @@ class WorkerExecutor:
         except BaseException:
             self._discard_worker()
             raise
-        spoilt = record.status == "out_of_memory" or left_in_worker(record)
+        spoilt = record.status == "out_of_memory" or record.worker.replaced_for
         if spoilt and self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -235,8 +232,7 @@ class WorkerExecutor:
         if shortage is not None:
             return record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
         record = record_without_result(trial, "failed", _with_tail(reason, printed))
-        unexplained = {UNEXPLAINED_KILL: True} if code == -signal.SIGKILL else {}
-        return dataclasses.replace(record, provenance=unexplained)
+        return dataclasses.replace(record, worker=WorkerEvents(unexplained_kill=code == -signal.SIGKILL))
 
 
 class _WorkerLostError(Exception):

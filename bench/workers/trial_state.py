@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import WorkerEvents
 from fusetune.bench.terminal import one_line
 from fusetune.bench.workers.guard import descendants, kill_descendants
 
@@ -47,9 +47,6 @@ _LIBRARIES_VARIABLES = (
     "CUDA_MODULE_LOADING",
 )
 _LONGEST = 60
-# The key of a trial's leftovers in the provenance of its record.
-LEFT_BEHIND = "left_behind"
-REPLACED_FOR = "worker_replaced_for"
 # The longest wait for threads that are about to end.
 _MOMENT_S = 0.5
 
@@ -69,35 +66,6 @@ class Setting:
     read: Callable[[], Any]
     write: Callable[[Any], object] | None = None
     silent: bool = False
-
-
-@dataclass(frozen=True)
-class LeftBehind:
-    """The changes of a trial.
-
-    Args:
-        put_back: changed, and restored.
-        stays: cannot be restored.
-    """
-
-    put_back: tuple[str, ...] = ()
-    stays: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, list[str]]:
-        """Return the entry of a record's provenance. Empty where nothing was changed."""
-        parts = {"put_back": list(self.put_back), REPLACED_FOR: list(self.stays)}
-        return {name: found for name, found in parts.items() if found}
-
-
-def left_in_worker(record: Record) -> list[str]:
-    """Return what a record's trial has left in its worker for good.
-
-    Example:
-        >>> left_in_worker(Record("t", {}, 0, "ok", provenance={"left_behind": {"worker_replaced_for": ["thread: a"]}}))
-        ['thread: a']
-    """
-    left: list[str] = record.provenance.get(LEFT_BEHIND, {}).get(REPLACED_FOR, [])
-    return left
 
 
 class ProcessState:
@@ -124,7 +92,7 @@ class ProcessState:
         self._threads = set(threading.enumerate())
         self._family = self._family_now()
 
-    def put_back(self, *, paused: bool = False) -> LeftBehind:
+    def put_back(self, *, paused: bool = False) -> WorkerEvents:
         """Restore the settings, end leftover processes, and return the changes.
 
         Args:
@@ -155,7 +123,7 @@ class ProcessState:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
             stays += [f"thread: {thread.name}" for thread in self._leftover_threads()]
             changed += [f"process ended: {name}" for name in self._end_processes()]
-        return LeftBehind(tuple(map(one_line, changed)), tuple(map(one_line, stays)))
+        return WorkerEvents(tuple(map(one_line, changed)), tuple(map(one_line, stays)))
 
     def _leftover_threads(self) -> list[threading.Thread]:
         """Return running threads of Python that belong to no library."""

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from fusetune.bench.import_paths import append_folders, forget_safe_path
 from fusetune.bench.machine import container_memory
-from fusetune.bench.results import Record, Status
+from fusetune.bench.results import PausedTraining, Record, Status
 from fusetune.bench.terminal import LossyFile, open_closed_streams, text_stream
 from fusetune.bench.workers.guard import become_guard, is_guarded
 from fusetune.bench.workers.memory_limit import (
@@ -43,7 +43,7 @@ from fusetune.bench.workers.memory_limit import (
     settle_footprint,
 )
 from fusetune.bench.workers.messages import Sender
-from fusetune.bench.workers.trial_state import LEFT_BEHIND, ProcessState
+from fusetune.bench.workers.trial_state import ProcessState
 from fusetune.errors import FusetuneError
 
 _PR_SET_PDEATHSIG = 1
@@ -155,9 +155,8 @@ def serve(connection: Connection, setup: WorkerSetup, log: Path) -> None:
         state = ProcessState(os.getppid() if is_guarded() else None)
         record = attempt(run_trial, trial, context, functools.partial(sender.send, mark, "progress"))
         sender.end_fork()
-        left = state.put_back(paused=bool(record.provenance.get("paused"))).as_dict()
-        if left:
-            record = dataclasses.replace(record, provenance={**record.provenance, LEFT_BEHIND: left})
+        events = state.put_back(paused=isinstance(record.outcome, PausedTraining))
+        record = dataclasses.replace(record, worker=events)
         sender.send(mark, "record", record.as_dict())
         sender.mark = ""
         release_memory(setup.device)

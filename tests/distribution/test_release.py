@@ -124,7 +124,11 @@ def test_the_wheels_kernels_train(environment: Environment, folder: Path) -> Non
 def test_the_wheel_passes_tests_of_ours(environment: Environment, folder: Path) -> None:
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    files = ["tests/kernels/test_adam.py", "tests/tuner/test_schedules.py", "tests/bench/test_design.py"]
+    files = [
+        "tests/kernels/test_adam.py",
+        "tests/tuner/schedules/test_schedules.py",
+        "tests/bench/spec/test_design.py",
+    ]
     summary = environment.run("python", "-m", "pytest", "-q", *files, folder=folder).splitlines()[-1]
     assert re.search(r"\b\d+ passed", summary), summary
 

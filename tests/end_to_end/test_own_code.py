@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.test_executors import is_alive, wait_until
+from tests.bench.workers.test_executors import is_alive, wait_until
 from tests.end_to_end.conftest import Done
 
 Bench = Callable[..., Done]

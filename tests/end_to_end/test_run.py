@@ -74,7 +74,7 @@ def test_a_run_ends_in_records_and_a_report(bench: Bench, tmp_path: Path) -> Non
     assert run["spec"]["train"]["epochs"] == 5
     assert run["overrides"] == ["train.epochs=5"]
     assert run["versions"]["torch"]
-    assert run["schema_version"] == 1
+    assert run["schema_version"] == 2
 
     again = bench("report", "results/small")
     assert again.code == 0

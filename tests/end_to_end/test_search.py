@@ -115,7 +115,7 @@ def check(done: Done) -> None:
     searched, again = split(done.records)
     assert sum(len(r["curve"]) for r in searched) == BUDGET
     assert len({r["trial"] for r in done.records}) == len(done.records)
-    assert not any("paused" in r["provenance"] for r in done.records)
+    assert not any((r["outcome"] or {}).get("kind") == "paused_training" for r in done.records)
     for record in searched:
         reached = [e for e in record["curve"] if (e["val_accuracy"] or 0) >= 0.4]
         if reached and record["status"] != "diverged":
@@ -219,7 +219,7 @@ def test_trainings_that_waited_in_a_killed_worker_are_trained_again(
     searched, _ = split(done.records)
     assert not any(r["status"] in ("out_of_memory", "failed") for r in searched)
     # Those that waited were chosen again, or stand in the records as lost.
-    again = sum(r["provenance"].get("epochs_made_again", 0) for r in searched)
+    again = sum((r["outcome"] or {}).get("epochs_made_again", 0) for r in searched)
     lost = [r for r in searched if "the worker that trained it is gone" in r["reason"]]
     assert again + len(lost) >= 2
     if again:

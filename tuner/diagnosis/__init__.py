@@ -3,8 +3,8 @@
     findings = diagnose(training.curve, statistics=training.statistics)
 
 Causes come before symptoms: inputs and labels, then signals that do not pass the untrained layers, then the learning
-rate and the batch, then how well the model fits. The first that finds something speaks, for what follows would only
-describe its consequences. A sound training has no findings.
+rate and the batch, then how well the model fits. The first rule that finds something ends the search, because later
+ones would describe its consequences. A sound training has no findings.
 
 The thresholds were set on small trainings that were made to have each fault (tests/tuner/faulty_runs.py).
 """

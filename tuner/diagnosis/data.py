@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fusetune.tuner.diagnosis.evidence import (
     FEWEST_HELD,
-    can_be_learnt_by_heart,
+    can_memorise,
     is_learnt,
     leaves_chance,
     margin,
@@ -75,9 +75,9 @@ def constant_labels(run: Readings) -> Finding | None:
 
 
 def labels_do_not_fit(run: Readings) -> Finding | None:
-    """Validation at chance or below it while training samples are learnt: by heart, or by another rule.
+    """Validation at chance or below it while training samples are learnt: memorised, or by another rule.
 
-    by heart:      after 100 steps and 3 passes over 200 samples, 30 of each class, or more:
+    memorised:     after 100 steps and 3 passes over 200 samples, 30 of each class, or more:
                    training accuracy beyond luck above chance. val_loss >= entropy of the labels.
                    Best val_accuracy not beyond luck above chance, and beyond luck below the training accuracy
     another rule:  after 100 steps: val_accuracy < chance / 2, beyond luck. Training accuracy > 2 chances
@@ -115,17 +115,17 @@ def labels_do_not_fit(run: Readings) -> Finding | None:
         )
     if leaves_chance(run, max(accuracies), chance) or min(run.val) < _AT_CHANCE:
         return None
-    if not (can_be_learnt_by_heart(run) and is_learnt(run, chance)):
+    if not (can_memorise(run) and is_learnt(run, chance)):
         return None
-    # The least certain of the accuracies that validation would have, had it learnt anything.
+    # The accuracy of largest variance that validation would have, had the model learnt anything.
     uncertain = max(chance, min(0.5, learnt))
     if run.val[-1] - run.fit[-1] < 0.04 or learnt - max(accuracies) < margin(uncertain, seen):
         return None
     return Finding(
         "label_fault",
-        f"Training samples are learnt by heart ({learnt:.0%} right) while validation never leaves chance "
-        f"({max(accuracies):.1%} at best; the commonest label makes {chance:.1%}): the labels have nothing to do with "
-        "the inputs.",
+        f"Training samples are memorised ({learnt:.0%} right) while validation never leaves chance "
+        f"({max(accuracies):.1%} at best; the commonest label makes {chance:.1%}): the labels are unrelated to the "
+        "inputs.",
         evidence,
         fix,
     )

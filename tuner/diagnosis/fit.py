@@ -1,4 +1,4 @@
-"""How well the model fits: stuck, underfitting, overfitting, stopped too early."""
+"""How well the model fits: stuck at chance, underfitting, overfitting, stopped too early."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fusetune.tuner.diagnosis.readings import (
 )
 
 _STOOD_STILL = 6  # epochs
-_STILL_FALLS = 0.02  # share by which a loss that stands still may fall over the last third of its epochs
-_CREEPS = 0.75  # share of the epochs with a fall: a loss that has settled goes up about as often as down
+_STILL_FALLS = 0.02  # relative fall over the last third of the epochs up to which a loss counts as constant
+_CREEPS = 0.75  # share of the epochs with a fall: a converged loss rises about as often as it falls
 _SETTLED = 20  # steps
 _UNDERFIT_SMALL, _FLAT_SMALL = 0.2, 0.15  # of a model that is known to be small
 
 
 def stuck(run: Readings) -> Finding | None:
-    """A loss that stays at the entropy of the labels: why depends on what the weights did.
+    """A loss that stays at the entropy of the labels. The movement of the weights shows the cause.
 
-    moved hardly at all, large gradient: learning rate too low;  small gradient: plateau or saddle
-    few steps: too few epochs;  few parameters: underfitting;  else, where the loss has stood still over 6 passes,
-    labels that say nothing about the inputs
+    hardly any movement, large gradient: learning rate too low;  small gradient: plateau or saddle
+    few steps: too few epochs;  few parameters: underfitting;  else, where the loss was constant over 6 passes, labels
+    that are unrelated to the inputs
     """
     if not run.fit or min(run.fit) < LEARNT_NOTHING or not run.snapshots:
         return None
@@ -49,11 +49,11 @@ def stuck(run: Readings) -> Finding | None:
                 "plateau",
                 f"{same}, and the gradient's norm has shrunk to {shrunk:.1g} of its first.",
                 {**evidence, "gradient_shrunk": shrunk},
-                "Start from other initial weights, or leave it by a larger learning rate, momentum or Adam.",
+                "Use other initial weights, or a larger learning rate, momentum or Adam, to leave it.",
             )
         return Finding(
             "learning_rate_too_low",
-            f"{same}, for the weights have moved by only {moved:.1%} of their size.",
+            f"{same}, because the weights have moved by only {moved:.1%} of their size.",
             evidence,
             "Multiply the learning rate by 10, or run an LR range test.",
         )
@@ -64,8 +64,8 @@ def stuck(run: Readings) -> Finding | None:
         return _too_few(run, evidence)
     return Finding(
         "label_fault",
-        f"{same}, although the weights have moved by {moved:.2g} times their size: the labels seem to have nothing to "
-        "do with the inputs.",
+        f"{same}, although the weights have moved by {moved:.2g} times their size: the labels seem unrelated to the "
+        "inputs.",
         evidence,
         "Look at some samples beside their labels. If they are right, the model may be too simple for them.",
     )
@@ -76,7 +76,7 @@ def too_few_epochs(run: Readings) -> Finding | None:
     if not run.fit or not run.val:
         return None
     few = run.steps < FEW_STEPS
-    # A schedule that has come down makes a loss fall at its end by design.
+    # A schedule that decays makes the loss fall at its end by design.
     least = 0.5 if run.has_decayed else 0.2 if few else 0.25
     falling = (fall_of(run.fit) > 0.12 and fall_of(run.val) > 0.03) or (few and run.fit[-1] > 0.3)
     if run.fit[-1] < least or not falling:
@@ -85,7 +85,6 @@ def too_few_epochs(run: Readings) -> Finding | None:
 
 
 def _too_few(run: Readings, evidence: dict[str, float]) -> Finding:
-    """Say that there are too few epochs."""
     state = " and still falling" if fall_of(run.fit) > 0 else ", too soon to tell more"
     return Finding(
         "too_few_epochs",
@@ -96,7 +95,7 @@ def _too_few(run: Readings, evidence: dict[str, float]) -> Finding:
 
 
 def underfitting(run: Readings) -> Finding | None:
-    """A training loss that stays high and flat, with validation beside it: the model is too small for the data.
+    """A training loss that stays high and flat, and a validation loss like it: the model is too small for the data.
 
     any model:                           loss > 0.8 entropies, falls by less than 4 % over the last third, and not in
                                          more than 3 of 4 epochs, however little
@@ -118,7 +117,6 @@ def underfitting(run: Readings) -> Finding | None:
 
 
 def _underfits(run: Readings, evidence: dict[str, float]) -> Finding:
-    """Say that the model is too simple."""
     return Finding(
         "underfitting",
         f"The training loss stays at {run.fit[-1]:.0%} of a blind guess's and falls no further; validation is at "

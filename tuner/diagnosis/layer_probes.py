@@ -1,4 +1,4 @@
-"""What layers and activations give during a forward pass, seen through hooks and intercepted functions.
+"""Statistics of the outputs of layers and activations in a forward pass, by hooks and intercepted functions.
 
     with watching(model) as watch:
         with watch.forward():
@@ -6,7 +6,7 @@
     watch.probes
 
 An activation is seen whether it is a module (`nn.ReLU()`) or a function that a module calls in its `forward`
-(`functional.relu(x)`, `torch.relu(x)`, `x.relu()`). Outputs are looked at, and never changed.
+(`functional.relu(x)`, `torch.relu(x)`, `x.relu()`). Outputs are read, and never changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 MOST_LAYERS = 64
-# Nearer to its ends than this, the slope of a sigmoid or a tanh is below a tenth of its largest.
+# Beyond this, on a scale from -1 to 1, the slope of a sigmoid or a tanh is below a tenth of its largest.
 SATURATED = 0.95
 
 _RECTIFIERS = ("relu", "relu6")
@@ -32,7 +32,7 @@ _SQUASHING = {
     "hardtanh": (1.0, 0.0),
     "softsign": (1.0, 0.0),
 }
-# Neither of their ends stops the gradient: only their scale is told.
+# These do not saturate at both ends: only mean and deviation are measured.
 _OPEN = ("celu", "elu", "gelu", "hardswish", "leakyrelu", "mish", "selu", "silu", "softplus")
 _ACTIVATIONS = frozenset((*_RECTIFIERS, *_SQUASHING, *_OPEN))
 # Functions that are not named after their activation.
@@ -43,7 +43,7 @@ ProbeKey = tuple[str, int]
 
 
 class Probe:
-    """Sums over the chunks of what one call of a layer gives.
+    """Statistics of the outputs of one call of a layer, over chunks of the samples.
 
         saturated: |a| > 0.95            with a the output brought to -1..1
         dead: the unit (feature, or channel) of a rectifier is 0 on every sample and everywhere in the image
@@ -66,11 +66,11 @@ class Probe:
         self._alive: Tensor | None = None
 
     def add(self, output: Tensor) -> None:
-        """Look at a chunk's output, samples first."""
+        """Take in a chunk's output, samples first."""
         output = output.detach().float()
         chunk = {"mean": output.mean(), "std": output.std(), "sample_std": output.std(0).mean()}
         if self.kind in _RECTIFIERS:
-            # NaN is not 0: what is not finite is another fault than a dead unit.
+            # NaN is not 0: a non-finite output is another fault than a dead unit.
             nonzero = ~(output <= 0)
             chunk["zero_share"] = 1 - nonzero.float().mean()
             alive = nonzero.any(dim=[d for d in range(output.ndim) if d != _unit_dimension(output)])
@@ -90,7 +90,7 @@ class Watch:
     """The probes of a model's layers, filled by its forward passes.
 
     A function's call is named after the module in whose forward it happens, as in `block1.relu`; a second call in
-    the same pass is another probe. What an activation module calls to do its work is not seen again.
+    the same pass is another probe. Functions that an activation module calls are not seen again.
 
     Args:
         model: whose modules are watched.
@@ -116,15 +116,15 @@ class Watch:
 
     @contextmanager
     def forward(self) -> Iterator[None]:
-        """See the calls of functions while this is open; calls are counted from the first again."""
+        """Intercept the calls of functions in this context; calls are counted from 0 again."""
         self._calls.clear()
         self._running.clear()
-        # Inside compiled code no function is intercepted, and tracing the probes fails: look at it uncompiled.
+        # No function is intercepted in compiled code, and tracing the probes fails: run the model uncompiled.
         with torch.compiler.set_stance("force_eager"), _Interception(self._saw_function):
             yield
 
     def saw(self, name: str, kind: str, output: Any, *, function: bool = False) -> None:
-        """Look at what a call gave, where that is a tensor of numbers with several samples."""
+        """Take in a call's output, where it is a floating-point tensor with samples."""
         if not (isinstance(output, Tensor) and output.is_floating_point() and output.ndim > 0):
             return
         key = (name, self._calls.get(name, 0))
@@ -132,7 +132,7 @@ class Watch:
         self.probes.setdefault(key, Probe(kind, function=function)).add(output)
 
     def _saw_function(self, kind: str, output: Any) -> None:
-        """Look at what an activation function gave, unless a module that is that activation called it."""
+        """Take in an activation function's output, unless a module that is that activation called it."""
         owner = self._running[-1] if self._running else ""
         if activation_of(self._modules[owner]) is None:
             name = f"{owner}.{kind}" if owner else kind
@@ -162,7 +162,7 @@ class _Interception(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         kind = _activation_called(getattr(func, "__name__", ""))
-        # A gate's parameter is squashed alike for every sample: that is no activation.
+        # A gate maps a parameter, which is the same for every sample: that is no activation.
         if kind is not None and not any(isinstance(a, nn.Parameter) for a in (*args, *kwargs.values())):
             self._saw(kind, output)
         return output
@@ -170,7 +170,7 @@ class _Interception(TorchFunctionMode):
 
 @contextmanager
 def watching(model: nn.Module) -> Iterator[Watch]:
-    """Let a model's layers and activations be seen by probes; its hooks are removed at the end.
+    """Attach probes to a model's layers and activations; the hooks are removed at the end.
 
     Args:
         model: parts that are compiled run uncompiled, parts in TorchScript are passed over. Of more than 64 layers,
@@ -196,7 +196,7 @@ def watching(model: nn.Module) -> Iterator[Watch]:
     try:
         for name, module in _open_modules(model):
             handles.append(module.register_forward_pre_hook(enter(name)))
-            # Called for a forward that raises as well, which a model may catch.
+            # Called after a forward that raises as well, because a model may catch it.
             handles.append(module.register_forward_hook(leave(name), always_call=True))
         yield watch
     finally:

@@ -1,4 +1,4 @@
-"""What happens inside a model: activations, gradients and movement of each layer, looked at off the training clock.
+"""Activations, gradients and movement of each layer, measured while the training clock is stopped.
 
 A snapshot is a mapping of JSON numbers. `tuner.diagnosis` reads a training's snapshots; it needs no torch for that.
 """
@@ -23,7 +23,7 @@ from fusetune.tuner.diagnosis.layer_probes import (
 )
 from fusetune.tuner.training import Batches, LossFunction, Snapshot, autocast, restored
 
-# A unit that is 0 on 64 samples by chance is rare; on 4, what a batch of 1 would give, it is common.
+# A unit is rarely 0 on 64 samples by chance. On 4 samples, as a batch of 1 would give, it often is.
 LEAST_SAMPLES = 64
 MOST_SAMPLES = 256
 # As in an evaluation: without a backward pass, four batches take about the memory of a training step.
@@ -33,13 +33,13 @@ FOLLOWED_WEIGHTS = 512
 # Batches up to this size get their gradient noise measured, where the model is small enough for a second gradient.
 SMALL_BATCH = 8
 MOST_PARAMETERS = 10_000_000
-# A mean is finite where all of its numbers are, and a norm too. A standard deviation needs two of them besides.
+# Means and norms are finite where all of their numbers are. A standard deviation also needs two samples.
 _OF_MODEL = {"input_mean": "inputs", "output_mean": "outputs", "loss": "loss"}
 _OF_LAYER = {"weight_norm": "weights", "mean": "outputs", "grad_norm": "gradient"}
 
 
 class LayerStatistics:
-    """Looks at a model on the same held samples again and again.
+    """Takes snapshots of a model on the same held samples.
 
     The samples are the first of epoch 0, as they are trained on: all of the first 256, fewer for batches below 64.
     The model stays in training mode, so that batch normalisation works as in a step, and runs without gradients.
@@ -109,7 +109,7 @@ class LayerStatistics:
         with torch.random.fork_rng(devices=devices), restored(self._model.named_buffers), torch.no_grad():
             with watching(self._model) as watch:
                 for x, y in self._chunks():
-                    # Copies: model and loss may change what they are given, and it is looked at below.
+                    # Copies, because model and loss may change their arguments, and these are read below.
                     with self._autocast:
                         with watch.forward():
                             logits = self._model(x.clone())
@@ -151,7 +151,7 @@ class LayerStatistics:
             yield x, y
 
     def _noise(self) -> dict[str, float | None]:
-        """Measure how much the gradients of single small batches differ."""
+        """Estimate the variance of the gradient from the gradients of small batches."""
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         size = self._batches.batch_size
         if (
@@ -209,7 +209,7 @@ class _Held:
         return sum(map(len, self._labels))
 
     def add(self, x: Tensor, y: Tensor, logits: Tensor, loss: Tensor) -> None:
-        """Look at a chunk."""
+        """Take in a chunk."""
         x = x.float()
         self._classes = logits.shape[1]
         self._chunks.append(
@@ -228,11 +228,11 @@ class _Held:
         self._predicted.append(logits.argmax(1))
 
     def numbers(self) -> dict[str, Tensor]:
-        """Return means over the chunks, weighted by nothing: all but the last are of one size."""
+        """Return means over the chunks, unweighted: all but the last are of one size."""
         return {name: torch.stack([c[name] for c in self._chunks]).mean() for name in self._chunks[0]}
 
     def label_numbers(self) -> dict[str, float | int]:
-        """Return what the labels and the predictions are like: counted once, on the host."""
+        """Return the distribution of labels and predictions, counted once, on the host."""
         labels, predicted = (
             torch.bincount(torch.cat(parts).clamp(min=0), minlength=self._classes).tolist()
             for parts in (self._labels, self._predicted)
@@ -251,7 +251,7 @@ class _Held:
 
 
 def _named(broken: Sequence[str], names: Mapping[str, str]) -> dict[str, list[str]]:
-    """Say which of the things that numbers are of are not finite. Nothing where all are."""
+    """Return the quantities with a number that is not finite, by name; nothing where all are finite."""
     found = [thing for number, thing in names.items() if number in broken]
     return {"not_finite": found} if found else {}
 

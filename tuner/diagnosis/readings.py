@@ -1,4 +1,4 @@
-"""What the rules read off a training: its curve, the snapshots of its layers, and a few sums of both."""
+"""The quantities that the rules read: from a training's curve and from the snapshots of its layers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fusetune.tuner.training import Curve
 LEARNT_NOTHING = 0.95  # entropies of the labels
 FEW_STEPS = 100
 STILL = 1.5e-3  # movement of the weights per step
-NEAR = 0.6  # movement below which the weights have stayed near their start
-HARDLY_MOVED = 0.3  # movement in which next to nothing can have been learnt
-HIGH = 0.8  # entropies; below that, noisy labels look like a model that is too small
+NEAR = 0.6  # movement below which the weights are still near their start
+HARDLY_MOVED = 0.3  # movement below which hardly anything can have been learnt
+HIGH = 0.8  # entropies; below it, noisy labels and a model that is too small look alike
 FLAT = 0.04  # share by which a loss falls over the last third of its epochs
 
 
 @dataclass(frozen=True)
 class Readings:
-    """A training's numbers, and what the rules read off them."""
+    """A training's numbers, and the quantities that rules derive from them."""
 
     curve: Curve
     snapshots: Sequence[Mapping[str, Any]]
@@ -104,7 +104,7 @@ class Readings:
         return share
 
     def layers(self, snapshot: Mapping[str, Any], number: str) -> list[tuple[str, float]]:
-        """Return name and number of the layers that have it."""
+        """Return name and value of every layer that has this number."""
         return [
             (layer["name"], layer[number])
             for layer in snapshot.get("layers", ())
@@ -139,29 +139,29 @@ class Readings:
 
     @property
     def few_parameters(self) -> bool:
-        """Whether the model is known to have less than a parameter for 8 samples."""
+        """Whether the model is known to have fewer parameters than an eighth of the training samples."""
         parameters, samples = self.first.get("parameters"), self.first.get("training_samples")
         return parameters is not None and samples is not None and parameters < samples / 8
 
     @property
     def has_decayed(self) -> bool:
-        """Whether the learning rate has come down to less than a tenth of its highest."""
+        """Whether the learning rate has decayed below a tenth of its highest value."""
         rates = self.column("lr")
         return bool(rates) and rates[-1] < max(rates) / 10
 
     @property
     def gap(self) -> float:
-        """How far validation's loss lies above that of the held samples, or of the epoch where that is higher."""
+        """Generalisation gap: validation loss minus the larger of the losses on held samples and over the epoch."""
         epochs = self.column("train_loss")
         return self.val[-1] - max(self.fit[-1], epochs[-1] / self.entropy if epochs and self.entropy else 0.0)
 
 
 def unrest(losses: Sequence[float]) -> float:
-    """Return by how much a loss goes up and down between epochs, the first third of them left out.
+    """Return the oscillation of a loss between epochs, the first third of them left out.
 
         (sum |L_e - L_(e-1)| - |L_last - L_first|) / changes        0 for a loss that only falls, or only rises
 
-    With fewer than two changes nothing has gone back, so it is 0.
+    It is 0 with fewer than two changes.
 
     Example:
         >>> unrest([2.0, 1.5, 1.0, 0.5]), unrest([1.0, 1.0, 1.5, 1.0])
@@ -173,12 +173,12 @@ def unrest(losses: Sequence[float]) -> float:
 
 
 def fall_of(losses: Sequence[float]) -> float:
-    """Return by which share a loss fell over the last third of its epochs."""
+    """Return the relative fall of a loss over the last third of its epochs."""
     before = losses[-1 - max(1, len(losses) // 3)] if len(losses) > 1 else losses[-1]
     return (before - losses[-1]) / before if before else 0.0
 
 
 def share_of_falls(losses: Sequence[float]) -> float:
-    """Return in which share of its epochs, the first left out, a loss fell."""
+    """Return the share of epochs, the first left out, in which a loss fell."""
     falls = [a > b for a, b in pairwise(losses)]
     return sum(falls) / len(falls) if falls else 0.0

@@ -1,4 +1,4 @@
-"""Which rule speaks first: from causes to symptoms."""
+"""The order of the rules: from causes to symptoms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fusetune.tuner.diagnosis.steps import batch_too_small, lr_too_high, lr_too_
 from fusetune.tuner.training import Curve
 
 _Rule = Callable[[Readings], "Finding | None"]
-# From causes to symptoms; within a group the first that finds something speaks.
+# From causes to symptoms. The first rule that finds something ends the search: later ones would describe its effects.
 _GROUPS: tuple[tuple[_Rule, ...], ...] = (
     (not_finite_from_the_start, input_fault, constant_labels),
     (dead_from_the_start, saturated_from_the_start, exploding, vanishing),
@@ -32,7 +32,7 @@ _GROUPS: tuple[tuple[_Rule, ...], ...] = (
     (stuck,),
     (overfitting, lr_too_low, underfitting, too_few_epochs),
 )
-# What too long steps may do to the layers is told beside them.
+# What too long steps may do to the layers is named beside them.
 _CONSEQUENCES: tuple[_Rule, ...] = (dead_by_training, saturated_by_training)
 
 
@@ -49,9 +49,9 @@ def diagnose(
 ) -> list[Finding]:
     """Name what is wrong with a training; an empty list when nothing is.
 
-    A finding needs the steps and samples that can carry it (`tuner.diagnosis.evidence`): a sound training of a few
-    steps has none but too few epochs. With the curve alone it names learning rates, overfitting, underfitting and the
-    number of epochs. With the snapshots of the layers also the rest.
+    A finding needs enough steps and samples to be significant (`tuner.diagnosis.evidence`). The only finding of a sound
+    training of a few steps is too few epochs. The curve alone shows wrong learning rates, overfitting, underfitting
+    and too few epochs. All other faults need the snapshots of the layers.
 
     Args:
         curve: a training's, one mapping per epoch, see `tuner.training.outcome.Training`.
@@ -61,8 +61,8 @@ def diagnose(
         diverged: why it counts as diverged, or None.
         noise_scale: the gradient noise scale in samples, where known; else the snapshots of small batches give it.
         batch_size: samples of a step, accumulation included.
-        planned_epochs: those that were asked for; default: those of the curve.
-        validation_samples: those that the validation accuracy is of. default: 200.
+        planned_epochs: epochs that were asked for; default: those of the curve.
+        validation_samples: size of the validation set; default: 200.
 
     Raises:
         ValueError: no curve, or a batch size, noise scale or number of samples that is not positive.

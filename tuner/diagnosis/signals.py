@@ -1,4 +1,4 @@
-"""Signals that do not pass the layers: dead and saturated units, exploding and vanishing gradients."""
+"""Signal propagation: dead and saturated units, exploding and vanishing gradients."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _VANISHED = 1e-4  # first layer's relative gradient over the last's
 def not_finite_from_the_start(run: Readings) -> Finding | None:
     """NaN or an infinity before the first update: in the inputs, else in the first layer with it, else in the loss.
 
-    Of a layer its weights are named before its outputs. Gradients come last, and from the layer that has them first on
-    the way back. A layer's outputs that are not finite, from finite inputs and weights, are its own doing.
+    The weights of a layer are named before its outputs. Gradients come last, beginning with the layer that the backward
+    pass reaches first. A layer with finite inputs and weights has computed its non-finite outputs itself.
     """
     named = run.first.get("not_finite", ())
     if "inputs" in named:
@@ -44,7 +44,6 @@ def not_finite_from_the_start(run: Readings) -> Finding | None:
 
 
 def _not_finite(where: str, fix: str) -> Finding:
-    """Say where it is."""
     return Finding("not_finite", f"Before training, {where} not finite.", {}, fix, "sure")
 
 
@@ -63,7 +62,7 @@ def dead_from_the_start(run: Readings) -> Finding | None:
 
 
 def dead_by_training(run: Readings) -> Finding | None:
-    """A layer of rectifiers that has died since: a step too long takes units where they are never positive."""
+    """A layer of rectifiers that died in training: after a step that was too long, units are never positive."""
     _, untrained = run.most(run.first, "dead_share")
     layer, trained = run.most(run.last, "dead_share")
     if run.held_samples < FEWEST_HELD or trained < _DEAD or not run.fit or run.fit[-1] < 0.3:
@@ -77,7 +76,7 @@ def dead_by_training(run: Readings) -> Finding | None:
 
 
 def saturated_from_the_start(run: Readings) -> Finding | None:
-    """An untrained layer of sigmoids or tanhs at the ends of their range, where the slope is below a tenth.
+    """An untrained layer of saturated sigmoids or tanhs: their slope is below a tenth of its largest.
 
     Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010).
     """
@@ -98,7 +97,7 @@ def saturated_from_the_start(run: Readings) -> Finding | None:
 
 
 def saturated_by_training(run: Readings) -> Finding | None:
-    """A layer of sigmoids or tanhs that training has driven to the ends of their range, and that did not learn."""
+    """A layer of sigmoids or tanhs that training has saturated, in a model that did not learn."""
     _, untrained = run.most(run.first, "saturated_share")
     layer, trained = run.most(run.last, "saturated_share")
     if run.held_samples < FEWEST_HELD or trained < _SATURATED or not run.fit or run.fit[-1] < 0.5:
@@ -115,7 +114,7 @@ def saturated_by_training(run: Readings) -> Finding | None:
 def exploding(run: Readings) -> Finding | None:
     """An untrained model whose loss is several entropies: its signals grow from layer to layer.
 
-    loss_0 > 4 H(labels)        a sound initialisation gives about H, for its logits are near 0
+    loss_0 > 4 H(labels)        a sound initialisation gives about H, because its logits are near 0
     """
     loss = run.first.get("loss")
     if loss is None or run.entropy is None or run.held_samples < FEWEST_HELD:
@@ -163,7 +162,7 @@ def vanishing(run: Readings) -> Finding | None:
 
 
 def _gradient_ratio(run: Readings, snapshot: Mapping[str, Any]) -> float | None:
-    """Return the first weighted layer's relative gradient over the last's, or None where it says nothing."""
+    """Return the first weighted layer's relative gradient over the last's; None with fewer than three layers."""
     relative: list[float] = [
         layer["grad_norm"] / layer["weight_norm"]
         for layer in snapshot.get("layers", ())

@@ -1,4 +1,4 @@
-"""Steps that are too long, too short, or led by the noise of a small batch."""
+"""Steps that are too long, too short, or dominated by the gradient noise of a small batch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from fusetune.tuner.diagnosis.signals import dead_by_training, saturated_by_trai
 
 # Learning rate.
 _THROWN = 1.5  # in losses of the untrained model
-# Movement per root of the steps. Sound trainings stay below 0.4, but for some that learn all there is; the few weights
-# of a small model may have to go far.
+# Movement over the square root of the steps. Sound trainings stay below 0.4, except for some that converge. The few
+# weights of a small model may have to move far.
 _MOVED_PER_ROOT_STEP, _MOVED_PER_ROOT_STEP_SMALL = 0.45, 1.0
-_SETTLING = 20  # steps in which an adaptive optimizer's first, full steps still tell in the movement
+_SETTLING = 20  # steps in which an adaptive optimizer's first, full steps still dominate the movement
 _HARMED = 0.15  # entropies of the labels
-_LOST = 6.0  # movement after which a model that has learnt nothing has been thrown about
+_LOST = 6.0  # movement beyond which a model that has learnt nothing was moved by too long steps
 _OSCILLATION = 0.12  # mean rise of the loss from an epoch to the next, in entropies of the labels
-# Batch: noise scale over batch size, and how the loss goes up and down between epochs.
+# Batch: noise scale over batch size, and the oscillation of the loss between epochs.
 _NOISY = 5
 _DROWNED = 50
 _TINY = 2  # samples
@@ -40,9 +40,9 @@ _TURNED = 0.08
 
 
 def lr_too_high(run: Readings) -> Finding | None:
-    """Steps longer than the loss is smooth: it diverges, is thrown above its start, or goes up and down.
+    """Steps too long for the curvature of the loss: it diverges, rises above its start, or oscillates.
 
-    thrown:       an epoch's training loss > 1.5 times the untrained model's, and not learnt since
+    risen:        an epoch's training loss > 1.5 times the untrained model's, and not learnt since
     moved:        |w - w_0| / |w_0| > 0.45 sqrt(steps), and not learnt since; sqrt(steps) in a small model
     oscillating:  mean over the epochs of max(0, L_e - L_{e-1}) > 0.12 entropies, at more than a third of the top lr
     """
@@ -59,7 +59,7 @@ def lr_too_high(run: Readings) -> Finding | None:
     if worst > _THROWN * start and min(run.fit) > 0.1 and worst in run.column("train_loss"):
         return Finding(
             "learning_rate_too_high",
-            f"The training loss was thrown to {worst:.3g}; the untrained model's was {run.start_loss:.3g}.",
+            f"The training loss rose to {worst:.3g}; the untrained model's was {run.start_loss:.3g}.",
             {"lr": lr, "worst_loss": worst, "untrained_loss": run.start_loss},
             fix,
             "sure",
@@ -82,7 +82,7 @@ def lr_too_high(run: Readings) -> Finding | None:
     if rise is not None and rise > _OSCILLATION:
         return Finding(
             "learning_rate_too_high",
-            f"The loss goes up and down from epoch to epoch, up by {rise * run.entropy:.3g} on average.",
+            f"The loss oscillates from epoch to epoch: its mean rise is {rise * run.entropy:.3g}.",
             {"lr": lr, "mean_rise": rise * run.entropy},
             fix,
         )
@@ -115,8 +115,8 @@ def lr_too_low(run: Readings) -> Finding | None:
     if not run.moved:
         return _smooth_and_slow(run)
     steps, moved = run.moved[-1]
-    # Weights that stopped soon may have learnt all there is, but not where they hardly left a blind guess: a first
-    # epoch moves small layers (biases) at once, and a schedule that comes down ends all movement.
+    # Weights that stopped soon may have converged, but not where the loss is still near a blind guess's: the first
+    # epoch moves small layers (biases) at once, and a schedule that decays ends all movement.
     near_blind_guess = run.fit[-1] > HIGH and moved < HARDLY_MOVED and not run.few_parameters
     settled = moved < 2 * run.moved[0][1] and not near_blind_guess
     if moved >= STILL * (steps - FEW_STEPS) or moved > NEAR or settled:
@@ -131,7 +131,7 @@ def lr_too_low(run: Readings) -> Finding | None:
 
 
 def _smooth_and_slow(run: Readings) -> Finding | None:
-    """Judge a learning rate as too low by the curve alone."""
+    """Find a learning rate that is too low by the curve alone."""
     if run.fit[-1] < 0.5 or len(run.fit) < 5 or len(run.val) < 5:
         return None
     falls = min(share_of_falls(run.fit), share_of_falls(run.val))
@@ -148,9 +148,9 @@ def _smooth_and_slow(run: Readings) -> Finding | None:
 
 
 def batch_too_small(run: Readings) -> Finding | None:
-    """A batch far below the noise scale, and a loss that no longer falls: steps follow the noise.
+    """A batch far below the gradient noise scale, and a loss that no longer falls: noise dominates the steps.
 
-        B_noise = tr(S) / |G|^2        a batch B sees the gradient with a relative variance of B_noise / B
+        B_noise = tr(S) / |G|^2        the gradient of a batch B has a relative variance of B_noise / B
 
     Source: S. McCandlish et al., "An empirical model of large-batch training" (2018).
     """
@@ -162,20 +162,20 @@ def batch_too_small(run: Readings) -> Finding | None:
     harmed = any(rule(run) is not None for rule in (lr_too_high, dead_by_training, saturated_by_training))
     if not (harmed or _held_up_by_noise(run, noise / size)):
         return None
-    # Where the schedule comes down already, only the size and the rate are left to change.
+    # Where the schedule decays already, only the size and the rate are left to change.
     decay = "" if run.has_decayed else " and let it decay to 0"
-    shown = "beyond measure" if math.isinf(noise) else f"about {noise:.0f} samples"
+    shown = "too large to measure" if math.isinf(noise) else f"about {noise:.0f} samples"
     return Finding(
         "batch_too_small",
-        f"A step sees {size} samples while the gradient's noise scale is {shown}: steps follow the noise, "
-        f"and the loss comes no lower than {run.fit[-1]:.0%} of a blind guess's.",
+        f"A step sees {size} samples while the gradient's noise scale is {shown}: noise dominates the steps, "
+        f"and the loss stays at {run.fit[-1]:.0%} of a blind guess's.",
         {"batch_size": float(size), "noise_scale": noise, "fit": run.fit[-1]},
         f"Use a batch of {8 * size} or more (or accumulate gradients), or divide the learning rate by 5{decay}.",
     )
 
 
 def _held_up_by_noise(run: Readings, drowned: float) -> bool:
-    """Return whether the loss, at a learning rate that has not come down, moves about, turns, or has stopped.
+    """Return whether the loss, at a learning rate that has not decayed, oscillates, turns, or no longer falls.
 
     Args:
         run: the training.
@@ -187,9 +187,9 @@ def _held_up_by_noise(run: Readings, drowned: float) -> bool:
     # A model that overfits has learnt its training samples when validation turns.
     high = run.fit[-1] > 0.3
     turned = high and run.val[-1] > (1 + widened(_TURNED, run)) * min(run.val)
-    # Larger batches rest near a noisy floor as well when they have learnt all there is.
+    # Converged trainings with larger batches stay near a noise floor as well.
     tiny = run.batch_size is not None and run.batch_size <= _TINY
-    # A loss that never left a blind guess's shows no floor.
+    # A loss that never fell below a blind guess's shows no noise floor.
     stopped = (
         high and tiny and min(run.fit) < LEARNT_NOTHING and drowned > _DROWNED and fall_of(run.val) < FLAT
     )

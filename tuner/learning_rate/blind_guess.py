@@ -12,20 +12,20 @@ from torch import Tensor
 from fusetune.tuner.training import LossFunction, own_copy
 
 _ITERATIONS = 30
-# Of the loss by a change of 1 in the guess: what still falls by more has no lowest point, or is not there yet.
+# Largest gradient at a minimum. A fit that ends with a steeper loss has no minimum, or has not reached it.
 _FLAT = 0.003
 
 
 def blind_guess_loss(loss_fn: LossFunction, seen: Sequence[tuple[Tensor, Any]]) -> float | None:
-    """Return the mean loss of the best guess, the same for all samples; None where there is none to be found.
+    """Return the mean loss of the best constant output; None where the fit finds no minimum.
 
-    The guess is fitted to every other batch and judged on those between, where it is best on its way: fitted to the end
-    it would know which of many classes are missing among a few samples. For cross-entropy and enough samples it is the
-    entropy of the labels, for the squared error their variance.
+    The output is fitted to every other batch and evaluated on those between, with early stopping. Fitted to the end it
+    would overfit: among a few samples, some of many classes are missing. For cross-entropy and enough samples the
+    result is the entropy of the labels, for the squared error their variance.
 
     Args:
         loss_fn: (output, y) -> mean loss of the batch.
-        seen: outputs of a model, of which shape and kind count alone, and the batches' y.
+        seen: outputs of a model, of which only shape and dtype are used, and the batches' y.
 
     Example:
         >>> y = torch.tensor([0, 0, 1, 2] * 8)
@@ -42,7 +42,7 @@ def blind_guess_loss(loss_fn: LossFunction, seen: Sequence[tuple[Tensor, Any]]) 
     guess.requires_grad_()
 
     def mean_loss(part: Sequence[tuple[Tensor, Any]]) -> Tensor:
-        # Copies, for each is asked again and again, and a loss may change what it is given.
+        # Copies, because each is used many times, and a loss may change its arguments.
         losses = [
             loss_fn(guess.expand(output.shape).clone(), own_copy(y, guess.device)).reshape(())
             for output, y in part
@@ -51,7 +51,7 @@ def blind_guess_loss(loss_fn: LossFunction, seen: Sequence[tuple[Tensor, Any]]) 
 
     def slope() -> Tensor:
         loss = mean_loss(seen[::2])
-        # Not backward(), for the loss may depend on a model's parameters besides.
+        # Not backward(), because the loss may also depend on a model's parameters.
         guess.grad = torch.autograd.grad(loss, guess)[0]
         return loss.detach()
 

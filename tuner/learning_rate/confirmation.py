@@ -20,16 +20,16 @@ from fusetune.tuner.learning_rate.sweep import (
 )
 from fusetune.tuner.training import LossFunction, leaving_no_trace
 
-# What is ahead after a short training is often too high for a whole one. On digits, twice the suggestion won 7 of 12
-# short trainings with momentum, and lost up to six points of accuracy by the end. Rates above are tried only where the
-# sweep saw little more than what the model bears, and have to win clearly.
+# A rate that wins short trainings is often too high for a full one. On digits, twice the suggestion won 7 of 12 short
+# trainings with momentum, and lost up to six points of accuracy by the end. Higher rates are tried only where the
+# suggestion rests on the edge of stability alone, and have to win clearly.
 _BELOW, _ABOVE = (0.25, 0.5, 1.0), (2.0, 4.0)
 _CLEARLY = 0.8
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What the short trainings came to.
+    """The results of the short trainings.
 
     Args:
         lr: the rate with the lowest loss, or None where all diverged.
@@ -106,8 +106,7 @@ def confirm(
 def candidates_around(found: LRRange) -> Candidates:
     """Return the rates to confirm a suggestion with: a quarter and half of it, itself, and more where the curve allows.
 
-    Twice and four times as much is tried where the suggestion rests on the highest rate that the model bears alone, and
-    up to that.
+    Twice and four times the suggestion is tried where it rests on the highest stable rate alone, up to that rate.
     """
     if found.suggestion is None:
         return Candidates([])

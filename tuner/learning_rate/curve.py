@@ -12,11 +12,11 @@ from scipy import stats
 
 SMOOTHING = 0.7
 LEAST_UNTRAINED = 3
-# The first steps move the model by next to nothing; their mean is the untrained model's loss.
+# The first steps hardly move the model; their mean is the untrained model's loss.
 _UNTRAINED_SHARE = 0.1
 _WATCHED_FROM = 10
 _NOISE_DEVIATIONS = 6.0
-# Of single losses; what lies higher is an explosion, and no averaging may spread it.
+# Of single losses. A higher loss is an explosion, which smoothing must not spread.
 _BOUND_DEVIATIONS = 3.0
 
 
@@ -30,12 +30,12 @@ class Curve:
 
 
 class DivergenceWatch:
-    """Tells, loss by loss, when a sweep has diverged: a loss that is not finite, or a rise that is not noise.
+    """Decides, loss by loss, whether a sweep has diverged: a loss that is not finite, or a rise beyond noise.
 
         s_i - min_{j<=i} s_j > max(|untrained loss|, its fall so far, 6 standard deviations of the first losses)
 
-    where s is the debiased exponential average. The first ten losses give the scale; until then only a loss that is not
-    finite counts.
+    where s is the debiased exponential average. The first ten losses give the scale. Among them, only a loss that is
+    not finite counts as divergence.
 
     Example:
         >>> watch = DivergenceWatch()
@@ -49,7 +49,7 @@ class DivergenceWatch:
         self._best = math.inf
 
     def diverged(self, loss: float) -> bool:
-        """Take the next loss and tell whether it, or the curve with it, has diverged."""
+        """Take the next loss; return whether the sweep has diverged."""
         if not math.isfinite(loss):
             return True
         self._losses.append(loss)
@@ -65,7 +65,7 @@ class DivergenceWatch:
 
 
 def smoothed(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[float]:
-    """Average exponentially, looking back, without the bias of a start from zero.
+    """Return the exponential moving average, debiased for its start from zero.
 
         s_i = sum_{j<=i} b^(i-j) l_j / sum_{j<=i} b^(i-j)
 
@@ -83,7 +83,7 @@ def smoothed(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[floa
 def smoothed_both_ways(
     losses: Sequence[float] | NDArray[np.float64], smoothing: float = SMOOTHING
 ) -> NDArray[np.float64]:
-    """Average exponentially, looking back and ahead, so that the curve does not lag behind its losses.
+    """Average exponentially in both directions, so that the curve does not lag behind its losses.
 
         s_i = sum_j b^|i-j| l_j / sum_j b^|i-j|
 
@@ -98,7 +98,7 @@ def smoothed_both_ways(
 
 
 def bounded(curve: Curve) -> NDArray[np.float64]:
-    """Return a curve's losses, those above the untrained model's and its noise set to that bound."""
+    """Return a curve's losses, clipped at the untrained model's plus three standard deviations of the noise."""
     losses = np.array(curve.losses, dtype=np.float64)
     seen = losses[np.isfinite(losses)]
     losses[~np.isfinite(losses)] = math.inf
@@ -107,13 +107,13 @@ def bounded(curve: Curve) -> NDArray[np.float64]:
 
 
 def untrained_steps(losses: np.ndarray) -> int:
-    """Return how many of the first steps move the model by next to nothing."""
+    """Return how many of the first steps hardly move the model."""
     return max(LEAST_UNTRAINED, int(_UNTRAINED_SHARE * len(losses)))
 
 
 def noise(losses: np.ndarray) -> float:
     """Return the standard deviation of single losses about the curve."""
-    # Differences of neighbours know nothing of the fall; their median nothing of the divergence.
+    # Differences of neighbours cancel the fall; their median is robust against the divergence.
     return float(np.median(np.abs(np.diff(losses)))) / (math.sqrt(2) * float(stats.norm.ppf(0.75)))
 
 

@@ -1,4 +1,4 @@
-"""Where and how a sweep's loss falls, and the rate that follows: the rule of `tuner.learning_rate.suggestion`."""
+"""Shape of the fall of a sweep's loss, and the rate by the rule of `tuner.learning_rate.suggestion`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fusetune.tuner.learning_rate.curve import (
     untrained_steps,
 )
 
-# Of a sweep from 1e-7 to 10 in 100 steps, whose smoothing SMOOTHING is; others are smoothed over as many decades.
+# Of a sweep from 1e-7 to 10 in 100 steps, for which SMOOTHING was chosen. Others are smoothed over as many decades.
 _STEPS_PER_DECADE = 99 / 8
 _BEGIN, _END, _MARGIN = 0.2, 0.5, 4.5
 _LEVEL, _LEAST_END, _MOST_END, _DEEP = 0.35, 0.5, 0.75, 0.5
@@ -26,21 +26,22 @@ _CLEAR_ERRORS = 20.0
 _CALM, _LEAST_CALM = 0.12, 0.4
 OF_WEIGHT_SIZE = 0.4
 _PULL, _MOST_PULL = 0.3, 2.0
-# A shallow fall would seem to begin where noise dips, and so to be wide.
+# Without this, a dip of the noise would count as the beginning of a shallow fall, and the fall as wide.
 _BEGIN_ERRORS = 6.0
-# The lowest of a hundred smoothed values lies two or three standard errors under their mean by chance.
+# The minimum of a hundred smoothed values is two or three standard errors below their mean by chance.
 _LEAST_FALL_ERRORS = 6.0
 _LEAST_FALL_SHARE = 0.005
 _LEARNS_ERRORS = 4.0
-# Adam's loss can fall a second time, to a model that its first rise has ruined.
+# Adam's loss can fall a second time, after its first rise has destroyed what the model had learnt.
 _RISE = 0.5
-# What a training bears of the rate at which a sweep's loss leaves its lowest level, and how far above that it has left.
+# Share of the edge, the rate at which a sweep's loss leaves its lowest level, that a training gets; and the level at
+# which the loss has left, above the lowest in shares of the fall and in standard errors.
 _OF_EDGE, _LEFT, _LEFT_ERRORS = 0.1, 0.1, 3.0
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What is known of the optimizer: `most` is the highest rate it may get. `suggestion` says the rest."""
+    """Properties of the optimizer: `most` is the highest rate that it may get; else see `suggestion`."""
 
     normalised: bool
     most: float
@@ -49,10 +50,10 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Fall:
-    """How a curve falls: its levels, their standard error, and the rates where parts of the fall are made.
+    """The fall of a curve: its levels, their standard error, and the rates at which parts of the fall are complete.
 
-    Where the fall begins with bad guesses that are unlearned, `blind` is a blind guess's loss, and `end` the edge: the
-    highest rate at which the loss is still about as low as anywhere. Else `blind` is None.
+    Where a model begins worse than a blind guess, `blind` is a blind guess's loss. `end` is then the edge: the highest
+    rate at which the loss is near its minimum. Else `blind` is None.
     """
 
     untrained: float
@@ -75,7 +76,7 @@ class Fall:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the bound of the rate decides, not the curve."""
+        """Whether the upper bound of the rate decides, not the curve."""
         return self.suggestion == self.optimizer.most
 
     @property
@@ -96,14 +97,14 @@ class Fall:
         end = f"{100 * self.end_part:.0f} % is made at {self.end:.3g}"
         if self.blind is not None:
             levels = f"the loss falls from {self.untrained:.3g} to {self.lowest:.3g},"
-            end = f"a blind guess's being {self.blind:.3g}, and is about as low up to {self.end:.3g}"
+            end = f"where a blind guess has {self.blind:.3g}, and stays near its minimum up to {self.end:.3g}"
         if self.is_bounded:
             return (
-                f"{levels} {end}; there a step is as long as weights are large, and this bound decides: "
+                f"{levels} {end}; a bound decides: a step must be shorter than the weights, and "
                 f"{self.suggestion:.3g} is {OF_WEIGHT_SIZE:g} of their root mean square"
             )
         if self.blind is not None:
-            seen, why = end, "for the sweep's haste"
+            seen, why = end, "as a margin to that edge"
         elif self.optimizer.normalised:
             seen, why = end, "for its depth"
         else:
@@ -130,7 +131,7 @@ class Fall:
 
     @property
     def _share(self) -> float:
-        """What of the rate at the fall's end the training gets, from the fall's shape."""
+        """Share of the rate at the fall's end that the training gets, from the fall's shape."""
         if self.blind is not None:
             return _OF_EDGE
         if not self.optimizer.normalised:
@@ -139,14 +140,14 @@ class Fall:
 
     @property
     def _speed(self) -> float:
-        """How many steps the sweep makes per decade, over those of the sweeps that the rule was chosen on."""
+        """Steps per decade of the sweep, over those of the sweeps that the rule was chosen on."""
         return self.steps_per_decade / _STEPS_PER_DECADE
 
     @property
     def _clarity(self) -> float:
-        """How far the fall stands out from noise, 1 at most."""
+        """Signal to noise of the fall as a factor, 1 at most."""
         if self.blind is not None:
-            return 1.0  # noise hides where a fall is made, hardly where the loss explodes
+            return 1.0  # noise blurs the rates of a fall, and hardly the rate of the explosion
         clarity = (self.untrained - self.lowest) / (_CLEAR_ERRORS * self.error) if self.error else 1.0
         if not self.optimizer.normalised and self.roughness:
             clarity = min(clarity, max(_CALM / self.roughness, _LEAST_CALM))
@@ -154,7 +155,7 @@ class Fall:
 
     @property
     def _pull(self) -> float:
-        """How far the usual rate draws this one to it; 1 where there is none."""
+        """Factor of the shrinkage towards the usual rate; 1 where there is none."""
         if self.optimizer.usual_lr is None:
             return 1.0
         pull: float = (self.optimizer.usual_lr / self._read_off) ** _PULL
@@ -164,7 +165,7 @@ class Fall:
 def find_fall(
     lrs: Sequence[float], losses: np.ndarray, optimizer: Optimizer, blind: float | None = None
 ) -> Fall:
-    """Measure the fall of one curve; with the loss of a blind guess, to which it falls first, read the edge off it."""
+    """Measure the fall of one curve. With a blind guess's loss, `end` is the edge, see `Fall`."""
     per_decade = (len(lrs) - 1) / math.log10(lrs[-1] / lrs[0])
     smoothing = SMOOTHING ** (_STEPS_PER_DECADE / per_decade)
     curve = smoothed_both_ways(losses, smoothing)
@@ -200,9 +201,9 @@ def find_fall(
 
 
 def unlearns(losses: np.ndarray, blind: float) -> bool:
-    """Whether the beginning of a curve's fall, as the rule reads it off, is above the loss of a blind guess.
+    """Whether the beginning of a curve's fall is above the loss of a blind guess.
 
-    The model so only unlearns the guesses that it began with, which says nothing of the rates at which it learns.
+    The model then only unlearns its initial outputs, which happens at lower rates than learning.
     """
     untrained = float(np.mean(losses[: untrained_steps(losses)]))
     return untrained - blind > _BEGIN * (untrained - float(smoothed_both_ways(losses).min()))
@@ -210,25 +211,25 @@ def unlearns(losses: np.ndarray, blind: float) -> bool:
 
 def _depth(untrained: float, lowest: float) -> float:
     """Return the fall as a share of the untrained loss."""
-    # A loss that may be negative or begins at zero has no depth to speak of.
+    # The relative fall of a loss that may be negative, or begins at zero, has no meaning.
     return (untrained - lowest) / untrained if untrained > 0 else 1.0
 
 
 def _end_part(untrained: float, lowest: float) -> float:
-    """Return the part of a fall under normalised gradients that is made where the loss is down by `_LEVEL`."""
+    """Return the part of a fall under normalised gradients that is complete when the loss has fallen by `_LEVEL`."""
     depth = _depth(untrained, lowest)
     return min(max(_LEVEL / depth, _LEAST_END), _MOST_END) if depth > 0 else _MOST_END
 
 
 def _end_of_fall(curve: np.ndarray, untrained: float) -> int:
-    """Return where a curve is lowest before it first rises again by half of what it falls at most."""
+    """Return the place of a curve's minimum before its first rise by half of its largest fall."""
     rise = curve - np.minimum.accumulate(curve)
     risen = np.flatnonzero(rise > _RISE * max(0.0, untrained - curve.min()))
     return int(np.argmin(curve[: risen[0]] if len(risen) else curve))
 
 
 def _crossing(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
-    """Return the rate at which a curve goes below `level` for the last time, between two steps in log lr."""
+    """Return the rate of a curve's last downward crossing of `level`, interpolated in log lr."""
     above = np.flatnonzero(curve > level)
     if not len(above):
         return lrs[0]
@@ -240,7 +241,7 @@ def _crossing(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
 
 
 def _leaving(lrs: Sequence[float], curve: np.ndarray, level: float) -> float:
-    """Return the rate at which a curve goes above `level` for good, between two steps in log lr, or the last rate."""
+    """Return the rate of a curve's last upward crossing of `level`, interpolated in log lr; else the last rate."""
     last = int(np.flatnonzero(curve <= level)[-1])
     if last + 1 >= len(curve):
         return lrs[last]

@@ -1,4 +1,4 @@
-"""LR range test: which learning rate to begin with, from a few short sweeps that leave no trace."""
+"""LR range test: a learning rate from a few short sweeps that leave the model as it was."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class LRRange:
     """What an LR range test found.
 
     Args:
-        suggestion: the rate to train with, or None where the curves do not tell one.
-        low: where a triangular or one-cycle schedule begins; None without a suggestion.
+        suggestion: the rate to train with, or None where the curves show none.
+        low: first rate of a triangular or one-cycle schedule; None without a suggestion.
         high: its peak.
         lrs: the swept rates, up to where the first of the repeats ended.
         losses: mean training loss of the repeats at each of `lrs`, before that step's update; all finite.
         reason: one sentence: how the suggestion comes about, or why there is none.
-        warnings: what the suggestion may suffer from, a sentence each.
-        interval: 95 % interval of the suggestion from the spread of the repeats; None where it cannot be told, or
-            where a bound decided, which knows no spread.
+        warnings: doubts about the suggestion, a sentence each.
+        interval: 95 % interval of the suggestion from the spread of the repeats; None with fewer than two usable
+            repeats, or where a bound decided.
         divergence_lr: the lowest rate at which a repeat diverged; None where none did.
         sweeps: each repeat as it was, losses that are not finite included.
         groups: with `per_group`, the same for each of the optimizer's parameter groups, the others held still.
-        edge: where the suggestion rests on it, the highest rate at which the loss is still about as low as anywhere.
+        edge: where the suggestion rests on it, the highest rate at which the loss is near its minimum.
     """
 
     suggestion: float | None
@@ -98,11 +98,11 @@ def lr_range_test(
     grad_clip: float | None = None,
     precision: str = "fp32",
 ) -> LRRange:
-    """Sweep the learning rate up from `lr_min` until the loss diverges, some times, and suggest one.
+    """Sweep the learning rate up from `lr_min` until the loss diverges, `repeats` times, and suggest a rate.
 
-    Each repeat starts from the model's weights as they are, with a new optimizer, and goes on in the batches where the
-    last one stopped. `tuner.learning_rate.suggestion` has the rule. At the end everything is as before, after an error
-    too: see `tuner.training.restore`.
+    Each repeat starts from the model's weights, with a new optimizer and the batches that follow the last repeat's.
+    `tuner.learning_rate.suggestion` has the rule. At the end, and after an error, everything is restored: see
+    `tuner.training.restore`.
 
     Args:
         model: on its device; batches are brought there.
@@ -117,7 +117,7 @@ def lr_range_test(
         repeats: sweeps, 1 or more; with 1 there is no interval.
         validation: of (x, y); where given, its mean loss after each update is judged instead of the training loss.
         seed: of the order of a list of batches, and of what the model draws (dropout); 0 or more, below 2^63.
-        per_group: sweep each parameter group of the optimizer by itself besides, `repeats` times each.
+        per_group: also sweep each parameter group of the optimizer alone, `repeats` times each.
         accumulation_steps: batches a step, 1 or more.
         grad_clip: largest total norm of the gradients, above 0, or None.
         precision: auto, fp32, bf16 or fp16, as in training.
@@ -125,9 +125,9 @@ def lr_range_test(
     Memory: one copy of parameters and buffers besides what training takes.
 
     Raises:
-        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range, a sample that is
-            not finite (named by its index. Outside of `Batches` looked for where a loss is not finite), an optimizer
-            whose rates do not follow `lr`, whose steps need a closure or that holds none of the model's parameters.
+        ValueError: nothing to train, a loss that is not a scalar, no batches, numbers out of range. A sample that is
+            not finite, named by its index; outside of `Batches` only where a loss is not finite. An optimizer whose
+            rates do not follow `lr`, whose steps need a closure or that holds none of the model's parameters.
         TypeError: something that is not what its name says, or batches or validation that can be iterated only once.
 
     Example:
@@ -184,7 +184,7 @@ class _Plan:
         return swept_rates(self.lr_min, self.lr_max, self.steps, self.mode)
 
     def check(self) -> None:
-        """Refuse rates that cannot be swept, and numbers that make no test."""
+        """Check the fields; raises ValueError or TypeError."""
         _check_number("lr_min", self.lr_min)
         _check_number("lr_max", self.lr_max)
         if not (0 < self.lr_min < math.inf and 0 < self.lr_max < math.inf):
@@ -226,7 +226,7 @@ def _sweeps(
 
 
 def _judge(model: nn.Module, sweeper: Sweeper) -> Callable[[Sequence[Curve]], Suggestion]:
-    """Return the rule that curves are judged by, with what model and optimizer say of the rate."""
+    """Return `suggest` with the properties of model and optimizer."""
     step, weight_size = sweeper.normalised_step(), _weight_size(model)
     return partial(
         suggest,
@@ -257,7 +257,6 @@ def _found(
     broken: str | None,
     groups: tuple[LRRange, ...] = (),
 ) -> LRRange:
-    """Judge the sweeps and put the result together."""
     at_start = [sweep.losses[0] for sweep in sweeps if not math.isfinite(sweep.losses[0])]
     diverged = [s.divergence_lr for s in sweeps if s.divergence_lr is not None and math.isfinite(s.losses[0])]
     suggestion = (
@@ -282,7 +281,7 @@ def _found(
 
 
 def _broken(at_start: Sequence[float], sweeps: int, tensor: str | None) -> Suggestion:
-    """Say that sweeps began with a loss that is not finite: no rate had a part in it."""
+    """Return no suggestion: sweeps began with a loss that is not finite, whatever the rate."""
     cause = f"the model's {tensor} is not finite" if tensor else "look for it in the model and the loss"
     reason = (
         f"the loss is {at_start[0]} before any update in {len(at_start)} of {sweeps} sweeps, whatever the rate: "
@@ -292,13 +291,13 @@ def _broken(at_start: Sequence[float], sweeps: int, tensor: str | None) -> Sugge
 
 
 def _judged(sweep: Sweep) -> Curve:
-    """Return the curve that counts: the validation loss where there is one, else the training loss."""
+    """Return the validation losses where there are some, else the training losses."""
     losses = sweep.validation_losses or sweep.losses
     return Curve(sweep.lrs[: len(losses)], losses, sweep.divergence_lr is not None)
 
 
 def _seed_draws(seed: int, device: torch.device) -> None:
-    """Seed what the model and a DataLoader draw from, and no device that is not in use."""
+    """Seed the generators of the model and a DataLoader, of the device in use alone."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -306,7 +305,6 @@ def _seed_draws(seed: int, device: torch.device) -> None:
 
 
 def _check_called(model: object, make_optimizer: object, loss_fn: object) -> None:
-    """Refuse what is no model and what cannot be called."""
     if not isinstance(model, nn.Module):
         raise InvalidTypeError("model", f"is a {type(model).__name__}", to_do="Give a torch.nn.Module")
     if not callable(make_optimizer):
@@ -324,14 +322,13 @@ def _check_called(model: object, make_optimizer: object, loss_fn: object) -> Non
 
 
 def _check_sources(batches: object, validation: object) -> None:
-    """Refuse data that cannot be iterated again, before anything is taken from it."""
+    """Refuse data that cannot be iterated again, before a batch is taken."""
     check_source("batches", batches)
     if validation is not None:
         check_source("validation", validation)
 
 
 def _check_steps(accumulation_steps: int, grad_clip: float | None) -> None:
-    """Refuse numbers that make no step."""
     _check_whole("accumulation_steps", accumulation_steps, 1)
     if grad_clip is not None:
         _check_number("grad_clip", grad_clip)
@@ -340,13 +337,11 @@ def _check_steps(accumulation_steps: int, grad_clip: float | None) -> None:
 
 
 def _check_number(name: str, value: object) -> None:
-    """Refuse what is not a number."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise InvalidTypeError(name, f"{value!r} is a {type(value).__name__}", to_do="Give a number")
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
-    """Refuse what is not a whole number, or too small a one."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise InvalidTypeError(name, f"{value!r} is a {type(value).__name__}", to_do="Give a whole number")
     if int(value) < least:

@@ -27,7 +27,7 @@ class LRScaling:
         log_scale: log c.
         batch_sizes: the distinct ones behind it, increasing.
         points: measurements behind it.
-        left_out: measurements that the caller did not fit, being known too badly.
+        left_out: measurements that the caller left out, because their intervals are too wide.
     """
 
     exponent: float
@@ -48,8 +48,8 @@ def fit_lr_scaling(batch_sizes: Sequence[int], lrs: Sequence[float], *, seed: in
 
         log lr = log c + exponent log batch_size
 
-    The interval is a bootstrap's: the measurements of each batch size are drawn anew with replacement; with one
-    measurement a size, the residuals of the line are, scaled up for the two parameters that the line took.
+    The interval is a bootstrap's: the measurements of each batch size are resampled with replacement. With one
+    measurement a size, residuals are resampled, times sqrt(n / (n - 2)) for the two fitted parameters.
 
     Args:
         batch_sizes: one a measurement, 1 or more; at least three distinct ones.
@@ -82,7 +82,6 @@ def fit_lr_scaling(batch_sizes: Sequence[int], lrs: Sequence[float], *, seed: in
 
 
 def _check(batch_sizes: Sequence[int], lrs: Sequence[float]) -> None:
-    """Refuse what no line can be fitted to."""
     if len(batch_sizes) != len(lrs):
         raise InvalidValueError(
             "batch_sizes and lrs",
@@ -101,7 +100,7 @@ def _check(batch_sizes: Sequence[int], lrs: Sequence[float]) -> None:
 
 
 def _exponents(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Draw the measurements anew and fit each draw's slope."""
+    """Return the slope of each bootstrap sample."""
     groups = [np.flatnonzero(x == size) for size in np.unique(x)]
     if all(len(group) > 1 for group in groups):
         columns = [random.choice(group, (_RESAMPLES, len(group))) for group in groups]

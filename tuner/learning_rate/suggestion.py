@@ -1,38 +1,37 @@
-"""What the curves of a learning rate sweep say: one rate, bounds for cyclical schedules, or that they don't tell.
+"""The rule from the curves of a learning rate sweep to one rate, with bounds for cyclical schedules.
 
-A training must stay below the rate at which it becomes unstable, but a sweep passes each rate in a few steps, so its
-loss diverges late. Let lr_p be the rate at which p percent of the fall to the lowest smoothed loss is made.
+A training must stay below the rate at which it becomes unstable. A sweep makes few steps at each rate, so its loss
+diverges late. Let lr_p be the rate at which p percent of the fall to the lowest smoothed loss are complete.
 
-    plain gradients (SGD, momentum):      lr_50 min(lr_50 / lr_20 / 4.5, 1), and from there towards the usual rate
+    plain gradients (SGD, momentum):      lr_50 min(lr_50 / lr_20 / 4.5, 1), then shrunk towards the usual rate
     normalised gradients (Adam, RMSprop): lr_p min(fall / untrained loss / 0.5, 1), where the loss has fallen by 35 %
                                           of the untrained model's, p between 50 and 75
 
-both times n / 12.4, with n the steps per decade there: a slower sweep falls earlier; and times min(z / 20, 1), with z
-the fall in standard errors: where it hardly shows, nobody can say how late it is. A loss above the untrained model's
-counts as that: what matters of an explosion is where it is, and its height would hide a fall beside it. Small batches
-make SGD jump about while it falls, and training unstable at rates that larger ones stand: let r be the noise within the
-fall as a share of it; where 0.12 / r is less than z / 20, it takes its place, down to 0.4.
+Both are multiplied by n / 12.4, with n the steps per decade there, because a slower sweep falls earlier. Both are
+multiplied by min(z / 20, 1), with z the fall in standard errors: noise hides how late a shallow fall is. Losses are
+clipped at the untrained model's: only the rate of an explosion matters, and its height would hide a fall beside it.
+Small batches make SGD's loss jump while it falls, and make training unstable at rates that larger batches allow. Let r
+be the noise within the fall as a share of it. Where 0.12 / r is below z / 20, it replaces it, down to 0.4.
 
-How late a sweep under SGD is shows in the width of its fall: a fall over a wide range began at rates that the model
-takes easily; a sudden one (layers leaving a plateau, where gradients are small) began at rates that are hardly stable.
-That leaves open a factor of two or so, and within it other models with such an optimizer are a guide. The rate lr so
-becomes lr (usual / lr)^0.3, at most twice or half of what it was, with usual = 1 - momentum: 0.1 for a momentum of 0.9.
+Plain gradients: the width of the fall shows how late the sweep is. A wide fall began at rates that the model tolerates.
+A sudden one, as when layers leave a plateau with small gradients, began at rates that are hardly stable. A factor of
+about two remains uncertain. Within it the rate is shrunk towards what such an optimizer usually gets: lr becomes
+lr (usual / lr)^0.3, changed by at most a factor of two, with usual = 1 - momentum, that is 0.1 for a momentum of 0.9.
 
-Steps of normalised gradients are as long on a plateau as anywhere, and the sweep falls as fast as it may; how far it
-has come then counts for more than how it came there. A loss that never falls so far says that the sweep had become
-unstable before the model had learned. Adam moves every weight by about the rate in each step, so its rate stays below
-two fifths of the weights' own size: above, a few steps undo what initialisation and training have made, and a loss that
-falls once more is another model's.
+Normalised gradients: steps are as long on a plateau as elsewhere, so the depth of the fall counts for more than its
+width. A shallow fall means that the sweep became unstable before the model had learnt. Adam moves every weight by about
+the rate in each step, so its rate stays below two fifths of the weights' root mean square. Above it, a few steps
+destroy what initialisation and training have made.
 
-All that takes an untrained model to be no worse than a blind guess: the best output that is the same for every
-sample, whose loss is the entropy of the labels. A model that begins with bad guesses first unlearns them, at rates far
-below those at which it learns, and a sweep may have no time for more. Where a fifth of the fall, which the rule reads,
-is still above the blind guess's loss, the rate comes from the other end: a tenth of the highest rate at which the loss
-is within a tenth of its fall of the lowest. That edge hardly knows noise, and repeats agree on it; the pull towards the
-usual rate and the bound by the weights' size stay as they are.
+All this assumes an untrained model that is no worse than a blind guess: the best output that is the same for every
+sample, whose loss is the entropy of the labels. A worse model first unlearns its initial outputs, at rates far below
+those at which it learns, and a sweep may be too short for more. If the loss after a fifth of the fall is still above a
+blind guess's, another rule applies: a tenth of the edge, the highest rate at which the loss is within a tenth of its
+fall of the lowest. Noise hardly moves that edge, and repeats agree on it. The shrinkage and the bound by the weights'
+size stay.
 
 Chosen on 39 small workloads: MLPs and CNNs with and without BatchNorm, relu, tanh and sigmoid, 8x8 and 28x28 pixels,
-batches of 16 to 128; the rule for bad beginnings on 22 more, spirals and generated data among them.
+batches of 16 to 128. The rule for worse models was chosen on 22 more, spirals and generated data among them.
 """
 
 from __future__ import annotations
@@ -51,23 +50,23 @@ _CONFIDENCE = 0.95
 _LONGEST = 100.0  # keeps exp() finite
 _WIDE = 10.0
 _HARDLY_KNOWN = 0.25
-# A cycle stays at its peak for a few steps only, and its mean is about half of it.
+# A cycle stays at its peak for a few steps only, and its mean is about half of the peak.
 _PEAK = 1.5
 _LEAST_CYCLE = 4.0
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What the curves say.
+    """A rate, or the reason why there is none.
 
     Args:
-        lr: the suggested rate, or None: the curves do not tell.
+        lr: the suggested rate, or None where the curves show none.
         interval: 95 % interval of `lr` from the spread of the curves; None with fewer than two.
-        low: where a triangular or one-cycle schedule begins, below `high`.
+        low: first rate of a triangular or one-cycle schedule, below `high`.
         high: its peak.
         reason: one sentence.
-        warnings: what the suggestion may suffer from, a sentence each.
-        edge: where `lr` rests on it, the highest rate at which the loss is still about as low as anywhere.
+        warnings: doubts about the suggestion, a sentence each.
+        edge: where `lr` rests on it, the highest rate at which the loss is near its minimum.
     """
 
     lr: float | None
@@ -87,16 +86,16 @@ def suggest(
     usual_lr: float | None = None,
     blind_loss: float | None = None,
 ) -> Suggestion:
-    """Judge the curves of one sweep's repeats together.
+    """Suggest a rate from the repeats of one sweep.
 
-    They are averaged up to where the shortest ends. The interval is Student's, from the logarithms of what each curve
-    alone would suggest, cut off at the ends of the sweep.
+    The curves are averaged up to the end of the shortest. The interval is Student's, of the logarithms of the rates
+    that each curve alone suggests, cut off at the ends of the sweep.
 
     Args:
         curves: at least one, over the same rates.
         normalised: whether the optimizer's steps are as long for small gradients as for large ones, as Adam's are.
         weight_size: the untrained weights' root mean square, which bounds the rate of normalised steps; None: no bound.
-        usual_lr: a rate that models get with such an optimizer, above 0; None: there is none.
+        usual_lr: a usual rate for such an optimizer, above 0; None: there is none.
         blind_loss: the loss of the best output that is the same for every sample; None: unknown.
 
     Example:
@@ -119,7 +118,7 @@ def suggest(
     fall = find_fall(lrs, mean, optimizer, blind)
     unseen = fall.blind is not None and fall.end >= lrs[-1] and not any(curve.diverged for curve in curves)
     if unseen and fall.learns:
-        # Nobody knows how far beyond the sweep the edge is; what was learned before is the better guide.
+        # The edge lies beyond the sweep, at an unknown distance. The fall before it is the better guide.
         blind, unseen = None, False
         fall = find_fall(lrs, mean, optimizer)
     if not fall.is_real:
@@ -144,7 +143,7 @@ def suggest(
 def _interval(
     lr: float, curves: Sequence[Curve], optimizer: Optimizer, blind: float | None
 ) -> tuple[float, float] | None:
-    """Return the interval of the suggestion from what each curve alone suggests."""
+    """Return the interval of the suggestion from the rates that each curve alone suggests."""
     falls = [
         find_fall(curve.lrs, bounded(curve), optimizer, blind)
         for curve in curves
@@ -155,7 +154,7 @@ def _interval(
         return None
     quantile = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(logs) - 1))
     half = quantile * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
-    # Nothing outside the sweep was looked at.
+    # Rates outside of the sweep were not tried.
     first, last = curves[0].lrs[0], max(curve.lrs[-1] for curve in curves)
     low, high = lr * math.exp(-min(half, _LONGEST)), lr * math.exp(min(half, _LONGEST))
     return min(lr, max(low, first)), max(lr, min(high, last))
@@ -164,19 +163,19 @@ def _interval(
 def _warnings(
     fall: Fall, curves: Sequence[Curve], interval: tuple[float, float] | None, unseen: bool
 ) -> Iterator[str]:
-    """Say what the suggestion may suffer from; `unseen` says that the sweep ends below the edge it rests on."""
+    """Yield doubts about the suggestion; `unseen`: the sweep ends below the edge that it rests on."""
     first, last = curves[0].lrs[0], max(curve.lrs[-1] for curve in curves)
     if fall.from_the_start:
         yield f"the loss falls from the lowest rate, {first:g}, on; sweep from a lower lr_min"
     if unseen or (fall.to_the_end and not any(curve.diverged for curve in curves)):
-        still = "is still about as low as anywhere" if unseen else "still falls"
+        still = "is still near its minimum" if unseen else "still falls"
         yield f"the loss {still} at the highest rate, {last:g}; sweep to a higher lr_max"
     if fall.suggestion < first:
         yield f"the suggestion lies below the lowest rate, {first:g}; sweep from a lower lr_min"
     if not fall.learns:
         yield (
             f"the loss does not clearly fall below a blind guess's, {fall.blind:.3g}: the sweep shows which rates the "
-            "model bears, not whether it learns at them; confirm the suggestion or make slower sweeps"
+            "model tolerates, not whether it learns at them; confirm the suggestion or make slower sweeps"
         )
     if interval is not None and interval[1] > _WIDE * interval[0]:
         share = math.log(interval[1] / interval[0]) / math.log(last / first)
@@ -191,5 +190,4 @@ def _warnings(
 
 
 def _cannot_tell(reason: str) -> Suggestion:
-    """Return no suggestion."""
     return Suggestion(None, None, None, None, reason)

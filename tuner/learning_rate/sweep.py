@@ -33,8 +33,8 @@ Mode = Literal["exponential", "linear"]
 MakeOptimizerAt = Callable[[list[nn.Parameter], float], Optimizer]
 BatchSource = Iterable[tuple[Tensor, Tensor]] | Batches
 
-# Ten milliseconds at 10 GFLOP/s. Below it threads gain little, and on a busy machine they wait for each other: a test
-# of a small CNN, 292 steps, took 106 s with two threads and 11 s with one on two cores shared with other work.
+# Ten milliseconds at 10 GFLOP/s. Below it threads gain little, and on a busy machine they wait for each other. A test
+# of a small CNN, 292 steps, took 106 s with two threads and 11 s with one, on two cores with other work.
 _SMALL_STEP_FLOPS = 10**8
 _KEPT_BATCHES = 30
 # Large enough for single precision to show the step beside the weights.
@@ -46,13 +46,13 @@ _SAME_RATIO = 1e-4
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep saw.
+    """The losses of one sweep.
 
     Args:
         lrs: the rates of the steps that were made, increasing.
         losses: the training loss of each step's batch, before its update; only the last may be NaN or infinite.
         validation_losses: after each update, where there is validation data; else empty.
-        divergence_lr: the rate at which the loss left for good, or None where the sweep came to its end.
+        divergence_lr: the rate at which the loss diverged, or None where the sweep was completed.
     """
 
     lrs: tuple[float, ...]
@@ -91,7 +91,7 @@ def swept_rates(lr_min: float, lr_max: float, steps: int, mode: Mode) -> list[fl
 
 
 def check_source(name: str, source: object) -> None:
-    """Refuse what cannot be iterated again and again, and take nothing from it."""
+    """Refuse a source that cannot be iterated repeatedly; no batch is taken."""
     if not isinstance(source, (Batches, Iterable)):
         raise InvalidTypeError(
             name, f"{type(source).__name__} cannot be iterated", to_do="Give a list or a DataLoader"
@@ -105,7 +105,7 @@ def check_source(name: str, source: object) -> None:
 
 
 def check_resident(batches: object, validation: object) -> None:
-    """Refuse `Batches` whose samples are not finite, before a rate is blamed. Other sources are looked at on the way.
+    """Refuse `Batches` whose samples are not finite. Other sources are checked during the sweep.
 
     Raises:
         ValueError: names the first such sample by its index.
@@ -116,10 +116,10 @@ def check_resident(batches: object, validation: object) -> None:
 
 
 class EndlessBatches:
-    """The batches of a source, again and again, each sweep going on where the last one stopped.
+    """The batches of a source, repeated without end; each sweep continues behind the last one.
 
-    Every sweep so sees other batches, or the same ones in another order. `Batches` draw each epoch anew; a list is
-    shuffled anew for each pass; anything else is taken in the order in which it comes.
+    So sweeps see different batches, or the same ones in another order. `Batches` reshuffle each epoch, and a list is
+    reshuffled for each pass. Other sources keep their own order.
 
     Args:
         source: to be iterated more than once, of (x, y).
@@ -145,7 +145,7 @@ class EndlessBatches:
             for number, batch in self._pass(index):
                 empty = False
                 x, y = _pair("batches", batch, self._device)
-                # What the source holds, for the model may change what it is given. `Batches` were looked at before.
+                # The source's own tensor, because the model may change its copy. `Batches` were checked before.
                 if not isinstance(self._source, Batches):
                     self._given.append((number, batch[0]))
                 yield x, y
@@ -157,11 +157,11 @@ class EndlessBatches:
                 )
 
     def forget_given(self) -> None:
-        """Begin a step: what `check_given` looks at is what was given since."""
+        """Begin a step: `check_given` checks the batches that are given after this."""
         self._given.clear()
 
     def check_given(self) -> None:
-        """Refuse a batch of this step that is not finite, for a loss that is not finite either.
+        """Refuse a batch of this step that is not finite, after a loss that is not finite.
 
         Raises:
             ValueError: names the batch, by its index in a list or by its place in the pass, and the sample in it.
@@ -170,7 +170,7 @@ class EndlessBatches:
             check_finite(f"batches: batch {number}", x)
 
     def _pass(self, index: int) -> Iterable[tuple[int, Any]]:
-        """Begin the source again. Each batch with its index."""
+        """Return the batches of one pass, each with its index."""
         if isinstance(self._source, Batches):
             return enumerate(self._source.epoch(index))
         if isinstance(self._source, Sequence):
@@ -181,10 +181,7 @@ class EndlessBatches:
 
 
 def _pair(name: str, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Check one batch and bring copies of its tensors to the device, which a model may write to.
-
-    A model may take, and a loss judge, other things too.
-    """
+    """Check one batch and return copies on the device, which a model may change. Items need not be tensors."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise InvalidValueError(
             name, f"a {type(batch).__name__} is not a pair (x, y)", to_do="Give pairs of tensors"
@@ -194,7 +191,7 @@ def _pair(name: str, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 class Sweeper:
-    """Makes sweeps of one model, one step at each rate; it puts nothing back.
+    """Makes sweeps of one model, one step at each rate; it restores nothing.
 
     Args:
         model: trained, in training mode.
@@ -243,10 +240,10 @@ class Sweeper:
         return len(self._optimizer().param_groups)
 
     def normalised_step(self) -> float | None:
-        """Return how far the optimizer's first step moves weights, the root mean square, at a rate of 1.
+        """Return the root mean square of the optimizer's first step, at a rate of 1.
 
-        None where the step grows with the gradients, as SGD's does; Adam's is 1 whatever they are. Of other optimizers
-        two more steps with drawn gradients tell, one with ten times the other's.
+        None where the step grows with the gradients, as SGD's does; Adam's is 1 whatever they are. Other optimizers
+        make two more steps with random gradients, one with ten times the other's.
 
         Mutates: the gradients; everything else is put back.
         """
@@ -271,7 +268,7 @@ class Sweeper:
         with torch.no_grad():
             for parameter, before in zip(self._parameters, weights, strict=True):
                 squares = float((parameter - before).double().square().sum())
-                # Parameters that no group holds, or that are held still, say nothing of a step.
+                # Parameters of no group, or with a rate of 0, do not move.
                 moved, count = moved + squares, count + (parameter.numel() if squares else 0)
                 parameter.copy_(before)
                 parameter.grad = None
@@ -279,8 +276,8 @@ class Sweeper:
 
     @property
     def usual_lr(self) -> float | None:
-        """A rate that models get with SGD of this momentum; None where no other models say one."""
-        # Momentum adds up to 1 / (1 - momentum) gradients, and 0.1 is usual with 0.9.
+        """A usual rate for SGD with this momentum; None for optimizers without a usual rate."""
+        # Momentum sums 1 / (1 - momentum) gradients, and 0.1 is usual with 0.9.
         momentum = self._optimizer().param_groups[0].get("momentum")
         return 1 - float(momentum) if momentum is not None and momentum < 1 else None
 
@@ -347,12 +344,11 @@ class Sweeper:
     def _seen(
         self, losses: Sequence[float], validation_losses: Sequence[float], divergence_lr: float | None
     ) -> Sweep:
-        """Put a sweep together."""
         rates = tuple(self._rates[: len(losses)])
         return Sweep(rates, tuple(losses), tuple(validation_losses), divergence_lr)
 
     def _optimizer(self) -> Optimizer:
-        """Make an optimizer at the lowest rate, with nothing remembered."""
+        """Make an optimizer at the lowest rate, without state."""
         optimizer = self._make_optimizer(list(self._parameters), self._rates[0])
         if not isinstance(optimizer, Optimizer):
             raise InvalidTypeError(
@@ -363,7 +359,7 @@ class Sweeper:
         return optimizer
 
     def _check_optimizer(self) -> None:
-        """Refuse an optimizer of other parameters, of other steps or of rates that are not those asked for."""
+        """Refuse an optimizer that has other parameters, needs a closure or does not use the given rate."""
         lr = self._rates[0]
         optimizer = self._optimizer()
         name = type(optimizer).__name__
@@ -426,21 +422,21 @@ def mean_loss(
 
 
 def _size(x: Any, y: Any) -> int:
-    """Return how many samples a batch has; 1 where neither inputs nor labels tell."""
+    """Return how many samples a batch has; 1 where neither inputs nor labels are tensors with a batch dimension."""
     return next((len(item) for item in (y, x) if isinstance(item, Tensor) and item.dim()), 1)
 
 
 class _LossAlone(RunningLoss):
-    """A running loss that counts no right predictions, for a model may predict anything."""
+    """A running loss that counts no correct predictions, because outputs need not be logits."""
 
     def add_predictions(self, logits: Tensor, y: Tensor) -> None:
-        """Pass them over."""
+        """Ignore them."""
 
 
 class _CheckedLoss:
-    """A loss function whose result is looked at: a scalar that depends on parameters.
+    """A loss function whose result is checked: a scalar that depends on parameters.
 
-    Of the first batches it keeps y and the shape of the model's output.
+    It keeps y and the shape of the output of the first batches.
     """
 
     def __init__(self, function: LossFunction) -> None:
@@ -473,7 +469,7 @@ class _CheckedLoss:
 
 @contextmanager
 def _threads_put_back() -> Iterator[None]:
-    """Put torch's number of threads back at the end, after an error too."""
+    """Restore torch's number of threads at the end, and after an error."""
     threads = torch.get_num_threads()
     try:
         yield
@@ -482,7 +478,7 @@ def _threads_put_back() -> Iterator[None]:
 
 
 def _ratios(optimizer: Optimizer, lr: float) -> list[float]:
-    """Return what each group's rate is of the rate that was asked for."""
+    """Return the ratio of each group's rate to the rate that was asked for."""
     return [float(group["lr"]) / lr for group in optimizer.param_groups]
 
 

@@ -2,7 +2,7 @@
 
 `base_lr` is the peak of every schedule, so each multiplier lies in [0, 1]. Steps count optimizer updates
 from 0. A schedule with an end (cosine, linear, polynomial, one-cycle, warmup-stable-decay) keeps its last
-value after it; the periodic and the decaying ones go on. The functions trust their arguments:
+value after it; the periodic and the decaying ones continue. The functions trust their arguments:
 `tuner.schedules.table.build` checks them.
 """
 

@@ -22,9 +22,9 @@ from fusetune.tuner.schedules.parameter import Parameter
 
 @dataclass(frozen=True)
 class CycledMomentum:
-    """How the momentum can be cycled: torch's default bounds, and the arguments that put the valley at 0.
+    """Bounds of a cycled momentum, torch's by default, and the arguments that put the schedule's minimum at 0.
 
-    With its valley at 0 the schedule's function is the height in the cycle, from which the momentum follows.
+    With its minimum at 0 the schedule's function is the height in the cycle, and the momentum a function of it.
     """
 
     base_momentum: float
@@ -34,7 +34,7 @@ class CycledMomentum:
 
 @dataclass(frozen=True)
 class Schedule:
-    """One name of a schedule: what it does, its function and every parameter that a spec can give it.
+    """A schedule by name: a summary, its function and every parameter that a spec can give it.
 
     `follows` is "metric" for the one that is not a function of the step; `warmup_share` is the share of the
     training that warms up when a spec gives no warmup_epochs.
@@ -49,12 +49,12 @@ class Schedule:
 
 
 def _in_steps(name: str) -> str:
-    """Turn the name of a length in a spec into the function's."""
+    """Return the function's name for a length that a spec gives in epochs."""
     return name.removesuffix("_epochs") + "_steps" if name.endswith("_epochs") else name
 
 
 def _with_defaults(function: Callable[..., Any], own: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Give each parameter the default that stands in the function's signature."""
+    """Return the parameters with the defaults of the function's signature."""
     signature = inspect.signature(function).parameters
     return {
         name: replace(parameter, default=signature[_in_steps(name)].default)
@@ -70,7 +70,7 @@ def _of_step(
     warmup_share: float = 0.0,
     momentum: CycledMomentum | None = None,
 ) -> Schedule:
-    """Describe a schedule that is a function of the step, with the parameters of its warmup and momentum."""
+    """Return a schedule that is a function of the step, with the parameters of its warmup and momentum."""
     parameters = _with_defaults(function, own) | _warmup_parameters(warmup_share)
     if momentum is not None:
         parameters |= _momentum_parameters(momentum)
@@ -78,7 +78,7 @@ def _of_step(
 
 
 def _warmup_parameters(share: float) -> dict[str, Parameter]:
-    """Describe the warmup, which takes a share of the training when a spec does not say."""
+    """Return the warmup's parameters; `share` is its default length as a share of the training."""
     usual = f"; {share:.0%} of the training by default" if share else ""
     return {
         "warmup_epochs": Parameter(f"linear rise before the schedule{usual}", default=None if share else 0.0),
@@ -89,7 +89,6 @@ def _warmup_parameters(share: float) -> dict[str, Parameter]:
 
 
 def _momentum_parameters(cycled: CycledMomentum) -> dict[str, Parameter]:
-    """Describe the cycling of the momentum."""
     bound = Parameter("", high=1, high_excluded=True)
     return {
         "cycle_momentum": Parameter(
@@ -384,7 +383,7 @@ def _warmup_steps(
 
 
 def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
-    """Turn a length in epochs into whole steps, at least one; leave every other value alone."""
+    """Return a length in epochs as whole steps, at least one; other values unchanged."""
     if not name.endswith("_epochs") or value is None:
         return value
     if isinstance(value, Sequence):
@@ -393,7 +392,7 @@ def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
 
 
 def _whole_steps(epochs: float, steps_per_epoch: int) -> int:
-    """Return a length in whole steps, halves rounded up, and at least one: what a spec asks for is never left out."""
+    """Return a length in whole steps, halves rounded up; at least one, so that no phase of a spec vanishes."""
     # Python rounds halves to even numbers: 0.5 to 0, and 2.5 to 2.
     return max(1, math.floor(epochs * steps_per_epoch + 0.5))
 

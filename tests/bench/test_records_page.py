@@ -1,0 +1,109 @@
+"""docs/records.md lists exactly the fields that are on disk, with the units that the code has for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusetune.bench.results import outcomes
+from fusetune.bench.results.records import SCHEMA_VERSION, STATUSES, Record
+from fusetune.bench.results.schema import Provenance, Run, WrittenRecord
+from fusetune.bench.units import METRICS
+from fusetune.tuner.diagnosis.finding import Finding
+
+HERE = Path(__file__).parent
+PAGE = (HERE.parents[1] / "docs" / "records.md").read_text(encoding="utf-8")
+PARTS = {
+    "auto_rate": outcomes.AutoRate,
+    "contended_epochs": outcomes.ContendedEpochs,
+    "simulated_batch": outcomes.SimulatedBatch,
+    "size_to_target": outcomes.SizeToTarget,
+    "rate_at_size": outcomes.RateAtSize,
+}
+
+
+def sections() -> dict[str, list[list[str]]]:
+    """Heading -> the rows of its table of fields, split into cells."""
+    found = {}
+    for part in re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:]:
+        title, _, text = part.partition("\n")
+        rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]
+        found[title] = [[cell.strip() for cell in row] for row in rows if len(row) == 5]
+    return found
+
+
+SECTIONS = sections()
+
+
+def listed(title: str) -> list[str]:
+    return [row[0].strip("`") for row in SECTIONS[title]]
+
+
+def fields(of: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(of)]
+
+
+@pytest.mark.parametrize(
+    ("title", "names"),
+    [
+        ("run.json", list(Run.model_fields)),
+        ("records.jsonl", list(WrittenRecord.model_fields)),
+        ("provenance", list(Provenance.model_fields)),
+        ("values", list(METRICS)),
+        ("worker", fields(outcomes.WorkerEvents)),
+        ("findings", list(Finding("overfitting", "").as_dict())),
+        *((kind, fields(each)) for kind, each in outcomes.OUTCOMES.items()),
+        *((title, fields(part)) for title, part in PARTS.items()),
+    ],
+)
+def test_the_page_lists_exactly_the_fields_there_are(title: str, names: list[str]) -> None:
+    assert sorted(listed(title)) == sorted(names)
+
+
+def test_every_class_on_disk_is_on_the_page_and_every_heading_is_one() -> None:
+    outcome_part = PAGE.partition("\n## Outcomes\n")[2]
+    assert re.findall(r"^### (\w+)$", outcome_part, flags=re.MULTILINE) == [*outcomes.OUTCOMES, *PARTS]
+
+
+def test_what_a_record_writes_is_what_is_checked() -> None:
+    record = Record("a", {}, 0, "ok", worker=outcomes.WorkerEvents(unexplained_kill=True))
+    assert sorted(record.as_dict()) == sorted(WrittenRecord.model_fields)
+    assert set(STATUSES) <= set(re.findall(r"`(\w+)`", " ".join(SECTIONS["records.jsonl"][4])))
+
+
+def test_metrics_have_the_units_of_the_code() -> None:
+    assert {row[0].strip("`"): row[2] for row in SECTIONS["values"]} == {
+        name: metric.unit for name, metric in METRICS.items()
+    }
+    for rows in SECTIONS.values():
+        for name, _, unit, *_ in rows:
+            ending = name.strip("`")
+            assert unit == "bytes" or not ending.endswith("_bytes")
+            assert unit == "s" or not ending.endswith("_s") or ending.endswith("_per_s")
+
+
+def test_a_field_is_since_a_version_that_there_was() -> None:
+    sinces = {row[3] for rows in SECTIONS.values() for row in rows}
+    assert sinces == {str(version) for version in range(1, SCHEMA_VERSION + 1)}
+    versions = PAGE.partition("## Versions")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| (\d+) \|", versions, flags=re.MULTILINE) == sorted(sinces)
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "old_runs").glob("*/*")), ids=lambda path: path.name)
+def test_runs_of_version_1_have_no_field_that_the_page_lacks(path: Path) -> None:
+    run = json.loads((path / "run.json").read_text())
+    assert set(run) <= set(listed("run.json"))
+    assert set(run["machine"]) <= set(listed("machine"))
+    moved = set(
+        re.findall(r"`(\w+)`", PAGE.partition("How a record of version 1 is read")[2].partition("## ")[0])
+    )
+    for line in (path / "records.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert set(record) <= set(listed("records.jsonl"))
+        assert set(record["provenance"]) <= set(listed("provenance")) | moved
+        assert set(record["values"]) <= set(listed("values"))
