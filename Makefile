@@ -23,7 +23,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 
 perf: $(VENV)/installed-test
-	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-disable-gc -s
+	$(BIN)/python -m pytest tests/perf --benchmark-enable --benchmark-disable-gc -W default -s
 
 # The tests that take many minutes: every kernel for every GPU that the gate knows, ten thousand steps, and the like.
 exhaustive: $(VENV)/installed-test
@@ -41,7 +41,7 @@ processors: $(VENV)/installed-test
 # By the CPU backend: other libraries' kernels as they are, what Inductor and Helion write, and the whole of Triton's language.
 libraries: $(VENV)/installed-test
 	$(PIP) --no-deps liger-kernel==0.8.5 fla-core==0.6.0 flash-linear-attention==0.6.0 einops helion==1.5.1
-	$(BIN)/python -m pytest -m libraries -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m libraries -W default -n auto --maxprocesses 4
 
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
 # With FUSETUNE_CHECK_TILES=1 among them, the kernels check that the tiles that they keep are whole.
@@ -97,7 +97,7 @@ gpu-check: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m gpu -v --junitxml=results/gpu-check.xml
 
 gpu-perf: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m gpu tests/perf --benchmark-enable --benchmark-disable-gc -s
+	$(BIN)/python -m pytest -m gpu tests/perf --benchmark-enable --benchmark-disable-gc -W default -s
 
 # Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
 search-bench: $(VENV)/installed

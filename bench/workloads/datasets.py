@@ -153,7 +153,7 @@ def load(source: Source) -> Arrays:
         InputError: a file that is damaged or has changed since, or arrays that are not a classification data set.
 
     Example:
-        >>> arrays = load(locate("spirals"))
+        >>> arrays = load(locate(DataRequest("spirals")))
         >>> arrays.x_train.shape, arrays.num_classes
         ((3600, 2), 3)
     """
@@ -183,7 +183,7 @@ def split(arrays: Arrays, *, validation: int, limit: int | None = None, seed: in
             sample.
 
     Example:
-        >>> splits = split(load(locate("spirals")), validation=300, limit=600)
+        >>> splits = split(load(locate(DataRequest("spirals"))), validation=300, limit=600)
         >>> len(splits.y_train), len(splits.y_test), np.bincount(splits.y_val).tolist()
         (600, 600, [100, 100, 100])
     """

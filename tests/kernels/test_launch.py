@@ -59,6 +59,8 @@ def test_importing_triton_imports_no_kernel_of_ours() -> None:
         "fusetune.kernels.triton_inside",
         "fusetune.kernels.private_directory",
         "fusetune.kernels.trust",
+        "fusetune.errors",
+        "fusetune.closest_name",
     }
 
 

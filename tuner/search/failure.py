@@ -1,4 +1,4 @@
-"""What to say of a search in which no training reported a finite value: how the trainings ended, and what to try."""
+"""The message of a search without a finite value: how its trainings ended, and what to try."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fusetune.tuner.search.space import Space
 
 
 class Ended(Protocol):
-    """What is read of a trial."""
+    """The fields of a trial that the message uses."""
 
     @property
     def status(self) -> str:
@@ -39,7 +39,7 @@ def nothing_found(trials: Sequence[Ended], space: Space) -> str:
 
 
 def hint(space: Space) -> str:
-    """Say which linear ranges hold decades, or else that the space should be another.
+    """Return which linear ranges need `log: true`, or else the advice to search another space.
 
     Example:
         >>> hint(Space({"lr": {"low": 0.001, "high": 10.0}}))

@@ -4,13 +4,13 @@ The metric is first put on a scale where the last points count, see `gap_scale`.
 
     z(x, e) = offset + b . m(x, e) + f(x, e) + g_x(e) + noise
 
-    f     a smooth function of the configuration: main effects (a sum over the factors) and their interplay (a product)
-    g_x   what is particular to one training and shared by its epochs: trial-specific luck
-    m     what earlier runs say (optional): their mean curves and how they differ, each with a coefficient of b that the
-          observations correct
+    f     a smooth function of the configuration: main effects (a sum over the factors) and interactions (a product)
+    g_x   the random effect of one training, shared by its epochs: its luck
+    m     the prior from earlier runs (optional): their mean curves and how they differ, each with a coefficient of b
+          that the observations correct
 
-All of f, g and the offset move smoothly with the epoch (Matern 5/2), so an early epoch says something of the last one.
-That is the idea of freezing and thawing trainings by a predicted end of their curves.
+All of f, g and the offset change smoothly with the epoch (Matern 5/2), so an early epoch is informative about the last
+one. Freeze-thaw search pauses and resumes trainings by the predicted end of their curves.
 
 Source: Swersky, Snoek and Adams, "Freeze-thaw Bayesian optimization" (2014), for the idea; Rasmussen and Williams,
 "Gaussian processes for machine learning" (2006), algorithm 2.1, for the equations.
@@ -157,7 +157,7 @@ class Observations:
 
 
 class CurveModel:
-    """The posterior of z given some epochs of some trainings.
+    """The posterior of z, given some epochs of some trainings.
 
     Args:
         kernel: variances and lengths.

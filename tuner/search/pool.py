@@ -1,4 +1,4 @@
-"""The points that a search can choose from, with what its model needs of each: correlations and the prior's curves."""
+"""The points that a search can choose from, with their correlations and the prior's curves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fusetune.tuner.search.model import (
 from fusetune.tuner.search.prior import SpacePrior, known_factor, plain
 from fusetune.tuner.search.space import Space
 
-# Points of ranges that correlate more than this with a training are taken for the same: learning rates some 15 % apart.
+# Points of ranges that correlate more than this with a training count as equal: learning rates about 15 % apart.
 _SAME = 0.995
-# Share of the decisions that, where all points are like some training, go to the least alike.
+# Share of the decisions that choose the least correlated point, where all points are close to some training.
 _SPREADING = 0.25
-# How often points are drawn anew where none of them fits into the memory there is.
+# How often points are redrawn where none of them fits into memory.
 _DRAWS = 20
 # What a configuration's memory does not depend on.
 _WITHOUT_MEMORY = ("lr", "schedule")
@@ -31,7 +31,7 @@ _WITHOUT_MEMORY = ("lr", "schedule")
 class Look:
     """Points to choose from: (m, factors) points, (m, trainings) correlations, the prior's (m, terms) at the end.
 
-    Where `spreads`, the last point is to be trained, whatever is predicted of it.
+    Where `spreads`, the last point is to be trained, whatever its prediction.
     """
 
     points: np.ndarray
@@ -52,7 +52,7 @@ class Pool:
     def __init__(self, space: Space, prior: SpacePrior | None, rng: np.random.Generator) -> None:
         self._space, self._prior, self._rng = space, prior, rng
         self._usual_reach = _usual_reach(space)
-        # What earlier runs explain need not be explained by the factors' lengths: with them and without, others fit.
+        # The prior explains a part of the variance, so the models with it and without it fit different lengths.
         self.reach = dict.fromkeys((False,) if prior is None else (False, True), self._usual_reach)
         self.points = np.zeros((0, len(space.factors)))
         self._features = np.zeros_like(self.points)
@@ -64,7 +64,7 @@ class Pool:
             self._listed_features = comparable(space, self._listed)
             self._free = np.ones(len(self._listed), dtype=bool)
             self._listed_ends = None if prior is None else prior.ends(self._listed)
-            # One column a training, so that a decision computes none anew.
+            # One column a training, so that no decision computes it again.
             self._columns = {informed: np.zeros((len(self._listed), 0)) for informed in self.reach}
 
     @property
@@ -175,8 +175,8 @@ class Pool:
         across = self._correlation(informed, comparable(self._space, fresh), self._features)
         if blind or not len(fresh):
             return fresh, across, False
-        # What is as good as trained already would only tell the luck of one more seed. Where that is all there is, the
-        # lengths may be too long: now and then, what is least like any training is trained.
+        # A point close to a training would only show the luck of one more seed. Where all points are close, the lengths
+        # may be too long: now and then, the least correlated point is trained.
         alike = across.max(axis=1, initial=0.0)
         new = alike < _SAME
         spreads = not new.any() and self._rng.random() < _SPREADING

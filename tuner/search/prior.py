@@ -1,4 +1,4 @@
-"""What earlier runs say of a configuration: pseudo-observations for the search's model, not a verdict.
+"""The prior of a search, from earlier runs on other data: mean curves for its model, which observations correct.
 
 A prior holds curves over learning rate x batch size x optimizer x activation x schedule, from runs on other data and
 on the scale of `tuner.search.model.gap_scale`: their mean over the data sets, and the directions in which data sets
@@ -215,7 +215,7 @@ def plain(name: object) -> str:
 
 
 def known_factor(name: str) -> str | None:
-    """Return which hyper-parameter a factor's name stands for: lr, batch_size, optimizer, activation, schedule, None.
+    """Return the hyper-parameter that a factor's name spells: lr, batch_size, optimizer, activation, schedule, None.
 
     Example:
         >>> known_factor("train.base_lr"), known_factor("learning_rate"), known_factor("depth")

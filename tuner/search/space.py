@@ -107,13 +107,13 @@ class Factor:
         return np.log10(held) if self.log else (held - self.low) / width
 
     def holds_decades(self) -> bool:
-        """Whether a linear range spans two decades or more, so that nearly all of it is of the largest size."""
+        """Whether a linear range spans two decades or more, so that nearly all of it is in the highest decade."""
         return not (self.values or self.log) and self.low >= 0 and self.high >= _DECADES_SPAN * self.low
 
     def on_all_scales(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Draw coordinates: some of them evenly, the others close to an end of the range, each distance as often.
+        """Draw coordinates: some evenly, the others at a log-uniform distance from an end of the range.
 
-        A region that is small where a range is measured evenly, as small rates are on a linear scale, is met too.
+        So a region that is small on a linear scale, as that of small rates, is also drawn.
         """
         shares = rng.random(count)
         if not self.values:
@@ -201,7 +201,7 @@ class Space:
         if not len(near):
             return anywhere
         moved = near[rng.integers(len(near), size=SAMPLED // 2)]
-        # Each as far as another: how narrow a good region is, nobody knows.
+        # Log-uniform distances, because the width of a good region is unknown.
         reach = _NEARBY * 10.0 ** (-_NEAREST_DECADES * rng.random(len(moved)))
         for j, factor in enumerate(self.factors):
             if factor.values:
@@ -223,7 +223,6 @@ class Space:
 
 
 def _count(factor: Factor) -> float:
-    """Number of values of a factor."""
     if factor.values:
         return len(factor.values)
     return factor.high - factor.low + 1 if factor.whole else math.inf
@@ -240,7 +239,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _factor(name: str, given: Any) -> Factor:
-    """Check one factor."""
     where = f"space.{name}"
     if isinstance(given, Mapping):
         return _range(name, where, given)
@@ -277,7 +275,6 @@ def _frozen(value: Any) -> Any:
 
 
 def _range(name: str, where: str, given: Mapping[str, Any]) -> Factor:
-    """Check a range."""
     extra = sorted(set(given) - {"low", "high", "log"})
     if extra or not {"low", "high"} <= set(given):
         wrong = f"unknown '{extra[0]}'" if extra else "low and high are needed"

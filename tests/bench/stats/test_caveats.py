@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def run_json(kind: str, **changes: Any) -> dict[str, Any]:
 
 
 def report(run: dict[str, Any], records: list[Record], directory: Path) -> str:
-    console = Console(width=100, record=True, quiet=False, file=(directory / "out").open("w"))
+    console = Console(width=100, record=True, quiet=False, file=io.StringIO())
     kind = KINDS[run["kind"]]
     study = function(kind.study)(run, records, str(directory))
     function(kind.show)(study, console, Pictures(directory, drawing=False))

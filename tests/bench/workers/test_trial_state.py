@@ -253,7 +253,9 @@ def test_a_process_that_is_left_is_ended_and_others_are_not() -> None:
             (told,) = state.put_back().put_back
             assert told.startswith("process ended: ")
             assert told.endswith("the trial's")
-            assert later.wait(30) == -signal.SIGKILL
+            # Who asks first learns how it ended: the one that killed it may have.
+            assert later.wait(30) in (0, -signal.SIGKILL)
+            assert not is_alive(later.pid)
         assert is_alive(earlier.pid)
         earlier.kill()
 
