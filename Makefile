@@ -15,7 +15,7 @@ test: $(VENV)/installed-test
 
 # What is slow besides: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
 test-all: test
-	$(BIN)/python -m pytest -m "slow and not exhaustive and not compilers and not libraries and not chaos" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "slow and not exhaustive and not compilers and not libraries and not chaos and not compat and not release" -n auto --maxprocesses 4
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

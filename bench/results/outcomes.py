@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -21,6 +22,7 @@ from fusetune.errors import InvalidValueError
 
 _CONFIG = ConfigDict(strict=True)
 _FINITE = ConfigDict(strict=True, allow_inf_nan=False)
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -465,9 +467,14 @@ def worker_events_from_dict(content: Any) -> WorkerEvents:
     return events
 
 
+def _escaped(half: re.Match[str]) -> str:
+    """Write half of a surrogate pair, which no JSON text may hold, as the six characters of its escape."""
+    return f"\\\\u{ord(half.group()):04x}"
+
+
 def _validated(adapter: TypeAdapter[Any], content: Any, where: str) -> Any:
     try:
         # As JSON: there a list can be a tuple, and nothing else is taken for what it is not.
-        return adapter.validate_json(json.dumps(content))
+        return adapter.validate_json(_HALF_PAIR.sub(_escaped, json.dumps(content, ensure_ascii=False)))
     except ValidationError as error:
         raise InvalidValueError("", first_fault(error, where)) from None

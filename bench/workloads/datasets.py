@@ -576,12 +576,8 @@ def _load_npz(source: Source) -> Arrays:
             raise InputError(
                 at, "holds a single array", f"an .npz file holds {', '.join(ARRAY_NAMES)}", "Use np.savez"
             )
-        file = np.load(source.path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise InputError(
-                at, "holds a single array", f"an .npz file holds {', '.join(ARRAY_NAMES)}", "Use np.savez"
-            )
-        with file:
+        # numpy leaves a damaged archive open that it was given by its path.
+        with open(source.path, "rb") as content, np.load(content, allow_pickle=False) as file:
             missing = [name for name in ARRAY_NAMES if name not in file.files]
             if missing:
                 held = ", ".join(file.files) or "nothing"

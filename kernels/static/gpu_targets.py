@@ -47,7 +47,7 @@ def gpu_target(target: str) -> GPUTarget:
         64
     """
     if target not in _LIMITS:
-        raise InvalidValueError.unknown("target", target, TARGETS)
+        raise InvalidValueError.unknown("target", target, TARGETS, in_order=True)
     if target.startswith("sm_"):
         return GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
     return GPUTarget("hip", target, 64)

@@ -217,7 +217,9 @@ def test_a_missed_target_is_a_finding_and_the_command_for_the_first_four_can_be_
     )
     assert (pasted.returncode, pasted.stderr) == (0, "")
     first, second = sorted(tmp_path.glob("results/*/*/"), key=lambda path: path.name)
-    ranked = summarize(*(json.loads((first / "run.json").read_text()), [Record(**r) for r in read(first)]))
+    ranked = summarize(
+        *(json.loads((first / "run.json").read_text()), [Record.from_dict(r) for r in read(first)])
+    )
     factors = [configuration.factors for configuration in ranked.configurations[:4]]
     again = read(second)
     seeds = len({record["seed"] for record in again})

@@ -225,7 +225,7 @@ def test_a_function_that_is_not_known_is_named_with_the_closest_one() -> None:
     said = str(caught.value)[str(caught.value).index(place) :]
     assert said == (
         f"{place}: tt.extern_elementwise cannot be compiled for the CPU: the function __nv_cyl_bessel_i2f is not "
-        "known; the closest known one is __nv_cyl_bessel_i0f."
+        "known; the closest known one is __nv_cyl_bessel_i1f."
     )
 
 
