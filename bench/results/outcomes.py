@@ -7,22 +7,23 @@ docs/records.md describes each field.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 from fusetune.bench.results.faults import first_fault
 from fusetune.errors import InvalidValueError
 
-_CONFIG = ConfigDict(strict=True)
-_FINITE = ConfigDict(strict=True, allow_inf_nan=False)
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+# JSON has lists and objects where these classes have tuples and classes. Everything else must be of its type.
+Text = Annotated[str, Strict()]
+Number = Annotated[float, Strict()]
+Whole = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
+_FINITE = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class AutoRate:
 
     __pydantic_config__ = _FINITE
 
-    base_lr: float
-    interval: tuple[float, float] | None
-    reason: str = ""
-    warnings: tuple[str, ...] = ()
+    base_lr: Number
+    interval: tuple[Number, Number] | None
+    reason: Text = ""
+    warnings: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ class ContendedEpochs:
 
     __pydantic_config__ = _FINITE
 
-    epochs: tuple[int, ...]
-    timed_again: tuple[int, ...] = ()
-    involuntary_switches: int | None = None
-    stolen: float = 0.0
-    load: float | None = None
+    epochs: tuple[Whole, ...]
+    timed_again: tuple[Whole, ...] = ()
+    involuntary_switches: Whole | None = None
+    stolen: Number = 0.0
+    load: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class TrainingOutcome:
 
     base_lr_auto: AutoRate | None = None
     contention: ContendedEpochs | None = None
-    epochs_made_again: int = 0
-    from_log: bool = False
+    epochs_made_again: Whole = 0
+    from_log: Flag = False
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,7 @@ class RehearsalOutcome:
     """
 
     kind: ClassVar[str] = "rehearsal"
-    __pydantic_config__ = _CONFIG
-
-    bad_input: bool = False
+    bad_input: Flag = False
     built: dict[str, Any] | None = None
 
 
@@ -110,9 +109,7 @@ class PausedTraining:
     """
 
     kind: ClassVar[str] = "paused_training"
-    __pydantic_config__ = _CONFIG
-
-    epochs_made_again: int = 0
+    epochs_made_again: Whole = 0
 
 
 @dataclass(frozen=True)
@@ -128,9 +125,9 @@ class RangeTestOutcome:
     kind: ClassVar[str] = "range_test"
     __pydantic_config__ = _FINITE
 
-    reason: str = ""
-    warnings: tuple[str, ...] = ()
-    confirm_lrs: tuple[float, ...] | None = None
+    reason: Text = ""
+    warnings: tuple[Text, ...] = ()
+    confirm_lrs: tuple[Number, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,10 +143,10 @@ class SimulatedBatch:
 
     __pydantic_config__ = _FINITE
 
-    batch_size: int
-    reserved_bytes: int | None = None
-    predicted_bytes: float | None = None
-    allocator: bool = False
+    batch_size: Whole
+    reserved_bytes: Whole | None = None
+    predicted_bytes: Number | None = None
+    allocator: Flag = False
 
 
 @dataclass(frozen=True)
@@ -169,10 +166,10 @@ class MemoryPrediction:
     __pydantic_config__ = _FINITE
 
     memory: dict[str, Any]
-    samples: int
-    limit_bytes: int | None
-    limit_source: str | None
-    loading_bytes: int
+    samples: Whole
+    limit_bytes: Whole | None
+    limit_source: Text | None
+    loading_bytes: Whole
     simulated: SimulatedBatch | None = None
 
 
@@ -194,10 +191,8 @@ class StepTimes:
     """
 
     kind: ClassVar[str] = "step_times"
-    __pydantic_config__ = _CONFIG
-
-    seconds: dict[int, list[float]]
-    processor_missing: float | None = None
+    seconds: dict[Whole, list[Number]]
+    processor_missing: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -213,14 +208,12 @@ class NormsAtEpoch:
         big_squares: of the big ones.
     """
 
-    __pydantic_config__ = _CONFIG
-
-    epoch: int
-    steps: int
-    small: int
-    big: int
-    small_squares: tuple[float, ...]
-    big_squares: tuple[float, ...]
+    epoch: Whole
+    steps: Whole
+    small: Whole
+    big: Whole
+    small_squares: tuple[Number, ...]
+    big_squares: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -235,11 +228,9 @@ class NormsAlongTraining:
     """
 
     kind: ClassVar[str] = "gradient_norms"
-    __pydantic_config__ = _CONFIG
-
     points: tuple[NormsAtEpoch, ...]
-    samples: int
-    note: str = ""
+    samples: Whole
+    note: Text = ""
     base_lr_auto: AutoRate | None = None
 
 
@@ -267,11 +258,11 @@ class NoiseOutcome:
     kind: ClassVar[str] = "gradient_noise"
     __pydantic_config__ = _FINITE
 
-    small: int
-    big: int
-    samples: int
-    train_batch_size: int
-    note: str = ""
+    small: Whole
+    big: Whole
+    samples: Whole
+    train_batch_size: Whole
+    note: Text = ""
     base_lr_auto: AutoRate | None = None
 
 
@@ -286,7 +277,7 @@ class FailedMeasurement:
     kind: ClassVar[str] = "failed_measurement"
     __pydantic_config__ = _FINITE
 
-    measurement: str
+    measurement: Text
 
 
 @dataclass(frozen=True)
@@ -304,12 +295,12 @@ class SizeToTarget:
 
     __pydantic_config__ = _FINITE
 
-    batch_size: int
-    samples_per_step: int
+    batch_size: Whole
+    samples_per_step: Whole
     factors: dict[str, Any]
-    n: int
-    steps: tuple[float, ...]
-    times_s: tuple[float, ...]
+    n: Whole
+    steps: tuple[Number, ...]
+    times_s: tuple[Number, ...]
 
     @property
     def median_steps(self) -> float:
@@ -335,7 +326,7 @@ class EarlierTrainings:
     kind: ClassVar[str] = "earlier_trainings"
     __pydantic_config__ = _FINITE
 
-    directory: str
+    directory: Text
     baseline: dict[str, Any]
     rows: tuple[SizeToTarget, ...]
 
@@ -352,8 +343,8 @@ class RateAtSize:
 
     __pydantic_config__ = _FINITE
 
-    batch_size: int
-    lr: float
+    batch_size: Whole
+    lr: Number
     factors: dict[str, Any]
 
 
@@ -370,7 +361,7 @@ class EarlierRangeTests:
     kind: ClassVar[str] = "earlier_range_tests"
     __pydantic_config__ = _FINITE
 
-    directory: str
+    directory: Text
     baseline: dict[str, Any]
     rows: tuple[RateAtSize, ...]
 
@@ -421,9 +412,9 @@ class WorkerEvents:
 
     __pydantic_config__ = _FINITE
 
-    put_back: tuple[str, ...] = ()
-    replaced_for: tuple[str, ...] = ()
-    unexplained_kill: bool = False
+    put_back: tuple[Text, ...] = ()
+    replaced_for: tuple[Text, ...] = ()
+    unexplained_kill: Flag = False
 
 
 _WORKER_EVENTS = TypeAdapter(WorkerEvents)
@@ -467,14 +458,8 @@ def worker_events_from_dict(content: Any) -> WorkerEvents:
     return events
 
 
-def _escaped(half: re.Match[str]) -> str:
-    """Write half of a surrogate pair, which no JSON text may hold, as the six characters of its escape."""
-    return f"\\\\u{ord(half.group()):04x}"
-
-
 def _validated(adapter: TypeAdapter[Any], content: Any, where: str) -> Any:
     try:
-        # As JSON: there a list can be a tuple, and nothing else is taken for what it is not.
-        return adapter.validate_json(_HALF_PAIR.sub(_escaped, json.dumps(content, ensure_ascii=False)))
+        return adapter.validate_python(content)
     except ValidationError as error:
         raise InvalidValueError("", first_fault(error, where)) from None
