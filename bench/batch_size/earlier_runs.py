@@ -35,13 +35,13 @@ _FREE_IN_RANGE_TEST = (*_FREE, "schedule", "epochs")
 
 
 def trainings_of(run: EarlierTrainings, factors: Mapping[str, Any]) -> EarlierTrainings:
-    """Return a run with the rows of one configuration; a factor that it does not name is as in `train`."""
+    """Return a run with the rows of one configuration. A factor that it does not name is as in `train`."""
     rows = tuple(row for row in run.rows if _agree(row.factors, {**run.baseline, **factors}))
     return replace(run, rows=rows)
 
 
 def range_tests_of(run: EarlierRangeTests, factors: Mapping[str, Any]) -> EarlierRangeTests:
-    """Return a run with the rows of one configuration; a factor that it does not name is as in `train`."""
+    """Return a run with the rows of one configuration. A factor that it does not name is as in `train`."""
     rows = tuple(row for row in run.rows if _agree(row.factors, {**run.baseline, **factors}))
     return replace(run, rows=rows)
 

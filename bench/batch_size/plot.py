@@ -55,7 +55,7 @@ def draw_batch_size(study: BatchSizeStudy, measurements: Sequence[Measurements],
 
 
 def relative_times(measured: Measurements) -> dict[int, float]:
-    """Return the time to the target that is expected of each size, over the least; empty where that is not known.
+    """Return the time to the target that is expected of each size, over the least. Empty where that is not known.
 
     T(B) = (1 + B / B_crit) * step time(B) / B, the step time smoothed as it is for the recommendation
     """

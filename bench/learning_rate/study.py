@@ -179,7 +179,7 @@ class Tested:
 
     @property
     def outcome(self) -> RangeTestOutcome:
-        """What the test came to; an empty one where it failed."""
+        """What the test came to. An empty one where it failed."""
         found = self.record.outcome
         return found if isinstance(found, RangeTestOutcome) else RangeTestOutcome()
 

@@ -69,7 +69,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
-        """Rebuild a record of this schema version; raises TypeError or ValueError when `data` is not one."""
+        """Rebuild a record of this schema version. Raises TypeError or ValueError when `data` is not one."""
         content = {name: value for name, value in data.items() if name != "schema_version"}
         outcome, worker = content.pop("outcome", None), content.pop("worker", None)
         record = cls(

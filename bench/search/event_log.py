@@ -103,7 +103,7 @@ class EventLog:
             self._take_from(records)
 
     def begin(self, trial: SearchTrial) -> None:
-        """Note that a training begins; its number here is the search's."""
+        """Note that a training begins. Its number here is the search's."""
         self._add({"event": "begin", "training": trial.number, "config": trial.config})
 
     def report(self, trial: SearchTrial, entry: Mapping[str, float | None]) -> None:

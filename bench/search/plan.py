@@ -65,7 +65,7 @@ def fresh_records(run: Mapping[str, Any], records: Sequence[Record]) -> list[Rec
 
 
 def is_left(trial: SearchTrial) -> bool:
-    """Whether a training only waited when the budget was spent; its status is then `dropped`."""
+    """Whether a training only waited when the budget was spent. Its status is then `dropped`."""
     return trial.status == "dropped" and trial.reason == BUDGET_SPENT
 
 

@@ -171,7 +171,7 @@ def has_threads() -> bool:
 
 @functools.lru_cache
 def _has_openmp() -> bool:
-    """Return whether programs with threads can be linked; clang's library for them is often a package of its own."""
+    """Return whether programs with threads can be linked. Clang's library for them is often a package of its own."""
     with temporary_directory() as directory:
         code = Path(directory, "empty.c")
         code.write_text("int nothing;\n")

@@ -26,7 +26,7 @@ class Environment:
 
     @classmethod
     def at(cls, directory: Path) -> Environment:
-        """Return the environment in a directory; make it where there is none."""
+        """Return the environment in a directory. Make it where there is none."""
         environment = cls(directory)
         if not environment.python.exists():
             _run([sys.executable, "-m", "venv", str(directory)], directory.parent)
@@ -41,7 +41,7 @@ class Environment:
         self._pip("install", "-c", str(CONSTRAINTS), *requirements)
 
     def uninstall(self, *names: str) -> None:
-        """Uninstall by pip; a name that is not installed is passed over."""
+        """Uninstall by pip. A name that is not installed is passed over."""
         self._pip("uninstall", "--yes", *names)
 
     def run(self, *arguments: str, folder: Path) -> str:
@@ -61,7 +61,7 @@ class Environment:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """Run a command without this process's Python settings; fail with what it printed."""
+    """Run a command without this process's Python settings. Fail with what it printed."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(

@@ -116,7 +116,7 @@ class Watch:
 
     @contextmanager
     def forward(self) -> Iterator[None]:
-        """Intercept the calls of functions in this context; calls are counted from 0 again."""
+        """Intercept the calls of functions in this context. Calls are counted from 0 again."""
         self._calls.clear()
         self._running.clear()
         # No function is intercepted in compiled code, and tracing the probes fails: run the model uncompiled.
@@ -170,7 +170,7 @@ class _Interception(TorchFunctionMode):
 
 @contextmanager
 def watching(model: nn.Module) -> Iterator[Watch]:
-    """Attach probes to a model's layers and activations; the hooks are removed at the end.
+    """Attach probes to a model's layers and activations. The hooks are removed at the end.
 
     Args:
         model: parts that are compiled run uncompiled, parts in TorchScript are passed over. Of more than 64 layers,

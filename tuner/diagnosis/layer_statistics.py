@@ -251,7 +251,7 @@ class _Held:
 
 
 def _named(broken: Sequence[str], names: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the quantities with a number that is not finite, by name; nothing where all are finite."""
+    """Return the quantities with a number that is not finite, by name. Nothing where all are finite."""
     found = [thing for number, thing in names.items() if number in broken]
     return {"not_finite": found} if found else {}
 

@@ -116,7 +116,7 @@ def candidates_around(found: LRRange) -> Candidates:
 
 
 def _best(candidates: Candidates, losses: Sequence[float]) -> float | None:
-    """Return the rate with the lowest loss, or None where all diverged; higher ones than suggested must be clear."""
+    """Return the rate with the lowest loss, or None where all diverged. Higher ones than suggested must be clear."""
     best, least, suggested = None, math.inf, candidates.suggested
     for lr, loss in zip(candidates.lrs, losses, strict=True):
         above = suggested is not None and lr > suggested and best is not None

@@ -49,7 +49,7 @@ class DivergenceWatch:
         self._best = math.inf
 
     def diverged(self, loss: float) -> bool:
-        """Take the next loss; return whether the sweep has diverged."""
+        """Take the next loss. Return whether the sweep has diverged."""
         if not math.isfinite(loss):
             return True
         self._losses.append(loss)

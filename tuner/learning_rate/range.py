@@ -184,7 +184,7 @@ class _Plan:
         return swept_rates(self.lr_min, self.lr_max, self.steps, self.mode)
 
     def check(self) -> None:
-        """Check the fields; raises ValueError or TypeError."""
+        """Check the fields. Raises ValueError or TypeError."""
         _check_number("lr_min", self.lr_min)
         _check_number("lr_max", self.lr_max)
         if not (0 < self.lr_min < math.inf and 0 < self.lr_max < math.inf):
@@ -216,7 +216,7 @@ def _sweeps(
     put_back: Callable[[], None],
     group: int | None = None,
 ) -> list[Sweep]:
-    """Make the repeats of a sweep, each from the model as it was; with `group`, of that parameter group alone."""
+    """Make the repeats of a sweep, each from the model as it was. With `group`, of that parameter group alone."""
     sweeps = []
     for index in range(plan.repeats):
         put_back()

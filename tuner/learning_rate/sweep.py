@@ -91,7 +91,7 @@ def swept_rates(lr_min: float, lr_max: float, steps: int, mode: Mode) -> list[fl
 
 
 def check_source(name: str, source: object) -> None:
-    """Refuse a source that cannot be iterated repeatedly; no batch is taken."""
+    """Refuse a source that cannot be iterated repeatedly. No batch is taken."""
     if not isinstance(source, (Batches, Iterable)):
         raise InvalidTypeError(
             name, f"{type(source).__name__} cannot be iterated", to_do="Give a list or a DataLoader"
@@ -116,7 +116,7 @@ def check_resident(batches: object, validation: object) -> None:
 
 
 class EndlessBatches:
-    """The batches of a source, repeated without end; each sweep continues behind the last one.
+    """The batches of a source, repeated without end. Each sweep continues behind the last one.
 
     So sweeps see different batches, or the same ones in another order. `Batches` reshuffle each epoch, and a list is
     reshuffled for each pass. Other sources keep their own order.
@@ -191,7 +191,7 @@ def _pair(name: str, batch: Any, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 class Sweeper:
-    """Makes sweeps of one model, one step at each rate; it restores nothing.
+    """Makes sweeps of one model, one step at each rate. It restores nothing.
 
     Args:
         model: trained, in training mode.

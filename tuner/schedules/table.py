@@ -383,7 +383,7 @@ def _warmup_steps(
 
 
 def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
-    """Return a length in epochs as whole steps, at least one; other values unchanged."""
+    """Return a length in epochs as whole steps, at least one. Other values unchanged."""
     if not name.endswith("_epochs") or value is None:
         return value
     if isinstance(value, Sequence):
@@ -392,7 +392,7 @@ def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
 
 
 def _whole_steps(epochs: float, steps_per_epoch: int) -> int:
-    """Return a length in whole steps, halves rounded up; at least one, so that no phase of a spec vanishes."""
+    """Return a length in whole steps, halves rounded up. At least one, so that no phase of a spec vanishes."""
     # Python rounds halves to even numbers: 0.5 to 0, and 2.5 to 2.
     return max(1, math.floor(epochs * steps_per_epoch + 0.5))
 

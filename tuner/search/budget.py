@@ -85,7 +85,7 @@ def search(
 
 
 def _spend(searcher: Searcher, evaluate: Evaluate, seed: int, budget_epochs: int) -> None:
-    """Train until the budget is spent or nothing is left; close all generators, whatever happens."""
+    """Train until the budget is spent or nothing is left. Close all generators, whatever happens."""
     running: dict[int, Iterator[float]] = {}
     try:
         while searcher.epochs_used < budget_epochs and (trial := searcher.ask()) is not None:
@@ -137,7 +137,7 @@ def _begun(evaluate: Evaluate, trial: SearchTrial, seed: int) -> Iterator[float]
 
 
 def _close(searcher: Searcher, number: int, generator: Iterator[float]) -> None:
-    """Close a generator; an iterator of another kind has nothing to close. One that raises keeps its trial."""
+    """Close a generator. An iterator of another kind has nothing to close. One that raises keeps its trial."""
     close = getattr(generator, "close", None)
     if close is None:
         return

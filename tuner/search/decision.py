@@ -208,7 +208,7 @@ class Chooser:
         return self._history.space.point(self._history.space.configuration(point))
 
     def _take(self, paused: list[SearchTrial], points: np.ndarray, chosen: int, why: str) -> SearchTrial:
-        """Put the chosen trial in flight; the paused ones stand before the new points."""
+        """Put the chosen trial in flight. The paused ones stand before the new points."""
         if chosen < len(paused):
             trial = paused[chosen]
             return self._history.resume(trial, "resume", f"epoch {trial.epochs + 1}; {why}")
@@ -217,7 +217,7 @@ class Chooser:
     def _drop_hopeless(
         self, paused: list[SearchTrial], chosen: int, prediction: _Prediction, incumbent: float
     ) -> list[int]:
-        """Close the paused trials that cannot win; return the places of those that go on waiting."""
+        """Close the paused trials that cannot win. Return the places of those that go on waiting."""
         left, sign, scale = [], self._history.sign, prediction.scale
         for index, trial in enumerate(paused):
             if index == chosen:

@@ -121,7 +121,7 @@ class Prior:
         return SpacePrior(known, terms)
 
     def without_curves(self, space: Space) -> dict[str, tuple[Any, ...]]:
-        """Return what the prior says nothing of: factor -> those of its values; empty for a factor as a whole.
+        """Return what the prior says nothing of: factor -> those of its values. Empty for a factor as a whole.
 
         Example:
             >>> prior = Prior({"activation": ["relu", "tanh"]}, np.zeros((1, 2, 1)))

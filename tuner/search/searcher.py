@@ -116,7 +116,7 @@ class Searcher:
     def restore(
         self, config: Mapping[str, Any], values: Sequence[float], status: Status, reason: str
     ) -> SearchTrial:
-        """Take in a trial of an earlier part of the search, as it stood; its epochs count."""
+        """Take in a trial of an earlier part of the search, as it stood. Its epochs count."""
         trial = self._history.restore(config, values, status, reason)
         if trial.values:
             self._pool.fits(trial.number)

@@ -112,7 +112,7 @@ class Band:
         return list(found)
 
     def emit(self, state: FunctionState) -> None:
-        """Write the loop nest; keep what later operations need of the tiles computed in it."""
+        """Write the loop nest. Keep what later operations need of the tiles computed in it."""
         demanded = sorted(self._demanded(state, self.sinks), key=lambda element: _order(state, element[0]))
         state.done.update(self._worked_out(state, demanded))
         state.done.update(self.stores)

@@ -60,7 +60,7 @@ class Costs:
         return self._cost(value) <= _MOST_OPERATIONS
 
     def _cost(self, value: Value) -> int:
-        """The number of operations of the whole expression; too many where one is expensive."""
+        """The number of operations of the whole expression. Too many where one is expensive."""
         if value not in self._costs:
             self._costs[value] = self._count(value)
         return self._costs[value]
