@@ -263,8 +263,8 @@ class _Nest:
         self._arrays_read: dict[Value, None] = {}
         self._find_masks()
         masks = {_mask(store) for store in band.stores}
-        # Beyond the limit no iteration has an effect if all stores are under one and the same mask, and kept tiles are
-        # kept for such stores.
+        # Beyond the limit no iteration has an effect if all stores are under one and the same mask, and all kept tiles
+        # serve such stores.
         self._all_within = (
             len(band.stores) == len(band.sinks)
             and len(self._masks) == 1

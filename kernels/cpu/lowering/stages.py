@@ -1,8 +1,8 @@
 """The C code of a network's stages. Stages that differ only in the distance of a pair's lanes share a function.
 
 A function's parameters are the distance of the lanes of a pair, the arrays and the scalars. The numbers by which it
-finds an element or a bit of a lane's number are parameters too. Distances of 1, 2 and 4 have loops of their own. There a vector holds
-several pairs, and the compiler vectorises them only if it knows the distance.
+finds an element or a bit of a lane's number are parameters too. Distances of 1, 2 and 4 have loops of their own. There
+a vector holds several pairs, and the compiler vectorises them only if it knows the distance.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class _Text:
         return "place" if not stage.pairs and bits == self._own else ""
 
     def _bit_by_bit(self, bits: Bits) -> str:
-        """The C expression of a number. Neighbouring bits that are also neighbours in the lane's number move together."""
+        """The C expression of a number. Neighbouring bits that are neighbours in the lane's number too move together."""
         lane = "first" if self._stage.pairs else "place"
         terms = []
         at = 0
