@@ -244,7 +244,7 @@ class _Text:
         return "place" if not stage.pairs and bits == self._own else ""
 
     def _bit_by_bit(self, bits: Bits) -> str:
-        """The C expression of a number. Neighbouring bits that are neighbours in the lane's number too move together."""
+        """The C expression of a number. Runs of bits that are also neighbours in the lane's number move together."""
         lane = "first" if self._stage.pairs else "place"
         terms = []
         at = 0
