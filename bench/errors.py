@@ -4,7 +4,7 @@ FusetuneError               see fusetune.errors, which also says how a message r
 └── BenchError              exit 1
     ├── InputError          exit 2   a spec, a flag, a file or a name that the user can correct
     ├── RunDirectoryError   exit 2   the results directory: not writable, full, in use, or of a changed spec
-    └── SetupError          exit 4   a revision that cannot be checked out, built or installed
+    └── SetupError          exit 4   a revision that cannot be made to run: neither bad input nor a regression
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RunDirectoryError(BenchError):
 
 
 class SetupError(BenchError):
-    """A revision cannot be checked out, built or installed, which says nothing of its speed."""
+    """A revision that does not build, install or import. Nothing is said about its speed."""
 
     code = "setup"
     exit_code = 4
