@@ -115,7 +115,7 @@ def judge(
         >>> size = lambda value: Measured({"peak_bytes": Metric((value,), "bytes", comparison="exact")})
         >>> rows = judge([Pair("digits", 0, base=size(1024.0), head=size(2048.0))], Rules())
         >>> rows[0].outcome, rows[0].sentence
-        ('regressed', 'peak memory grew from 1.00 KiB to 2.00 KiB (+100 %), the same in every process (n = 1).')
+        ('regressed', 'Head has 2.00 KiB and base 1.00 KiB (+100 %), the same in every process (n = 1).')
     """
     by_benchmark: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -245,17 +245,14 @@ def _failure_rows(benchmark: str, group: Sequence[Pair]) -> list[Row]:
 
     pairs = counted(n, "pair")
     if of_head:
-        said = f"{benchmark} failed in head and not in base in {len(of_head)} of {pairs}: {of_head[0]}"
-        return row("regressed", said)
+        return row("regressed", f"Head failed and base did not in {len(of_head)} of {pairs}: {of_head[0]}")
     if len(of_both) == n:
-        said = f"{benchmark} failed on both sides in all of {pairs}: {of_both[0]}"
+        said = f"Both sides failed in all of {pairs}: {of_both[0]}"
         return row(_UNCLEAR, said, "Mend the benchmark, for nothing was compared.")
     if of_base:
-        said = f"{benchmark} failed in base and not in head in {len(of_base)} of {pairs}: {of_base[0]}"
-        return row("improved", said)
+        return row("improved", f"Base failed and head did not in {len(of_base)} of {pairs}: {of_base[0]}")
     if of_both:
-        said = f"{benchmark} failed on both sides alike in {len(of_both)} of {pairs}: {of_both[0]}"
-        return row("pass", said)
+        return row("pass", f"Both sides failed alike in {len(of_both)} of {pairs}: {of_both[0]}")
     return []
 
 
@@ -283,10 +280,8 @@ def _row(compared: _Compared) -> Row:
     lost = [pair for pair in had if metric not in pair.head.metrics and not pair.head.failure]
     if lost:
         where = "" if len(lost) == len(had) else f" in {len(lost)} of {counted(len(had), 'pair')}"
-        what = (
-            metric_title(metric) if any(pair.head.metrics for pair in group) else f"The benchmark {benchmark}"
-        )
-        return replace(row, sentence=f"{what} is in base and not in head{where}.", n=len(had))
+        what = "it" if any(pair.head.metrics for pair in group) else "the benchmark"
+        return replace(row, sentence=f"Base has {what} and head does not{where}.", n=len(had))
     if not compared.both:
         said = "Head has no value, because it failed in every pair."
         return replace(row, outcome="regressed", sentence=said, n=len(had))
@@ -303,28 +298,24 @@ def _exact(row: Row, compared: _Compared) -> Row:
     sides = [(base.values, head.values) for base, head in compared.sides]
     if all(base == head for base, head in sides):
         value = value_text(row.base, row.unit)
-        said = f"{_subject(row)} is {value} on both sides, in every process (n = {len(sides)})."
+        said = f"Both sides have {value} in every process (n = {len(sides)})."
         return replace(row, outcome="pass", sentence=said, effect=0.0, n=len(sides))
     of_base, of_head = {base for base, _ in sides}, {head for _, head in sides}
     if len(of_base) > 1 or len(of_head) > 1 or max(map(len, of_base | of_head)) > 1:
         given = compared.rules.given_threshold(row.benchmark, row.metric)
         return _timing(replace(row, threshold=given or TIMING_THRESHOLD), compared)
     (base,), (head,) = *of_base, *of_head
-    effect = head / base - 1 if base and math.isfinite(base) and math.isfinite(head) else None
+    effect = (head - base) / base if base and math.isfinite(base) and math.isfinite(head) else None
     worse = head > base if row.better != "higher" else head < base
     outcome: Outcome = "regressed" if worse else "improved"
     if row.better == "neither" or (effect is not None and abs(effect) <= row.threshold):
         outcome = "pass"
     change = f" ({percent_text(effect)})" if effect is not None else ""
     said = (
-        f"{_subject(row)} {'grew' if head > base else 'fell'} from {value_text(base, row.unit)} to "
-        f"{value_text(head, row.unit)}{change}, the same in every process (n = {len(sides)})."
+        f"Head has {value_text(head, row.unit)} and base {value_text(base, row.unit)}{change}, the same in every "
+        f"process (n = {len(sides)})."
     )
     return replace(row, outcome=outcome, sentence=said, base=base, head=head, effect=effect, n=len(sides))
-
-
-def _subject(row: Row) -> str:
-    return metric_title(row.metric)
 
 
 def _timing(row: Row, compared: _Compared) -> Row:
@@ -389,7 +380,7 @@ def _learning(row: Row, compared: _Compared) -> Row:
     n = len(sides)
     if all(base == head for base, head in sides):
         value = value_text(row.base, row.unit)
-        said = f"{_subject(row)} is equal on every seed (median {value}, n = {n})."
+        said = f"Both sides are equal on every seed (median {value}, n = {n})."
         return replace(row, outcome="pass", sentence=said, effect=0.0, n=n)
     if (runs := _times_of_equal_steps(row, compared)) is not None:
         return _decided(replace(row, threshold=_timing_threshold(row, compared)), compared, *runs)

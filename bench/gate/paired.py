@@ -10,8 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from fusetune.bench.stats import doubled_midranks
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ALPHA = 0.01
 # One look each after 5, 10 and 20 pairs, which together make a false alarm of at most 0.015.
@@ -172,8 +176,16 @@ def _detectable(differences: Sequence[float], alpha: float, least_shift: float) 
     if rank is None or n < _LEAST_FOR_SIGNS or not all(map(math.isfinite, differences)):
         return None
     spread = float(np.std(differences, ddof=1))
-    draws = np.random.default_rng(0).standard_normal((_DRAWS, n)) * spread
+    by_rank, by_size = _draws(n, rank)
+    return float(np.quantile(np.maximum(spread * by_rank, least_shift + spread * by_size), _FOUND))
+
+
+@lru_cache(maxsize=64)
+def _draws(n: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for draws of n normal differences, the shifts that lift enough averages and the estimate above 0."""
+    import numpy as np
+
+    draws = np.random.default_rng(0).standard_normal((_DRAWS, n))
     first, second = np.triu_indices(n)
     averages = np.sort((draws[:, first] + draws[:, second]) / 2, axis=1)
-    needed = np.maximum(-averages[:, -rank], least_shift - np.median(averages, axis=1))
-    return float(np.quantile(needed, _FOUND))
+    return -averages[:, -rank], -np.median(averages, axis=1)
