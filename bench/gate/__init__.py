@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
     from fusetune.bench.gate.measured import Measured, Metric, Pair
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.verdict import Outcome, Verdict
@@ -11,7 +12,9 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LOOKS",
     "GateResult",
+    "Look",
     "Measured",
     "Metric",
     "Outcome",
@@ -19,4 +22,6 @@ __all__ = [
     "Row",
     "Side",
     "Verdict",
+    "decide",
+    "looks_at",
 ]
