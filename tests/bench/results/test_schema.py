@@ -200,7 +200,12 @@ FOUND: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("first", ("outcome", "base_lr_auto", "interval"), GONE, "base_lr_auto.interval is missing"),
     ("run", ("trials",), None, "trials: "),
     ("first", ("provenance", "threads_choice", "asked"), GONE, "provenance.threads_choice.asked is missing"),
-    ("first", ("values", "time_to_target_s"), GONE, "steps_to_target and time_to_target_s must both be there"),
+    (
+        "first",
+        ("values", "time_to_target_s"),
+        GONE,
+        "steps_to_target and time_to_target_s must both be there",
+    ),
     ("first", ("factors", "batch_size"), None, "batch_size must be a whole number above 0"),
 ]
 FOUND_IN_RANGE_TESTS: list[tuple[str, tuple[Any, ...], Any, str]] = [
