@@ -9,20 +9,18 @@ results/<spec name>/<run id>/
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import secrets
 import shlex
 import shutil
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.kinds import TRAINING, kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
+from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.records import SCHEMA_VERSION, Record
 from fusetune.bench.results.schema import LaterVersionError, check_run, record_of, version_of
@@ -35,8 +33,6 @@ from fusetune.errors import InvalidValueError
 _ORDINARY: dict[str, Any] = {"kind": TRAINING.name, "options": {}}
 _RUN = "run.json"
 _RECORDS = "records.jsonl"
-_LOCK = "lock"
-_ATTEMPTS = 20
 
 
 class RunDirectory:
@@ -84,8 +80,8 @@ class RunDirectory:
         path, lock = parent, None
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            path = _make_unique(parent)
-            lock = _acquire_lock(path)
+            path = make_unique(parent)
+            lock = acquire_lock(path)
             content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **_ORDINARY, **run}
             write_whole(path / _RUN, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
         except BaseException as error:
@@ -122,7 +118,7 @@ class RunDirectory:
         run = _read_run(path)
         _check_unchanged(path, run, unchanged or {})
         try:
-            directory = cls(path, run, _acquire_lock(path))
+            directory = cls(path, run, acquire_lock(path))
         except OSError as error:
             raise unusable(path, error) from error
         try:
@@ -234,43 +230,6 @@ def find_run(path: Path) -> Path:
             f"Give one, as in {path / specs[0]}.",
         )
     raise _not_a_run(path)
-
-
-def _make_unique(parent: Path) -> Path:
-    """Create a directory with a unique name, from the time in UTC and random digits."""
-    for _ in range(_ATTEMPTS):
-        now = datetime.now(timezone.utc)
-        path = parent / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise RunDirectoryError(
-        parent, f"no free run id after {_ATTEMPTS} attempts", to_do="Start the run again."
-    )
-
-
-def _acquire_lock(path: Path) -> int:
-    """Lock a run's directory and return the file descriptor that holds the lock."""
-    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-    except BlockingIOError:
-        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise RunDirectoryError(
-            path,
-            "in use",
-            f"process {owner or '(unknown)'} is writing to it",
-            "Wait for it, or start a new run.",
-        ) from None
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _read_run(path: Path) -> dict[str, Any]:
