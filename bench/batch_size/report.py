@@ -146,7 +146,7 @@ def recommendation(
     if missing is not None and is_contended(missing):
         lines.append(
             f"Other processes used {percent(missing)} of the processor while steps were timed, so this size "
-            f"rests on contended timings. Run again on a quiet machine. `{invocation()} doctor` lists the processes."
+            f"rests on contended timings. Run again on a quiet machine. `{invocation()} doctor` lists these processes."
         )
     return [*lines, learning_rate(configuration, measured, run)]
 
@@ -344,7 +344,7 @@ def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
         if row.status == "failed" and row.reason != configuration.failure
     ]
     if configuration.note:
-        notes.append(f"Prediction {configuration.method}: {configuration.note}.")
+        notes.append(f"Prediction method: {configuration.method}. {_capitalized(configuration.note)}.")
     return notes
 
 
