@@ -1,10 +1,11 @@
-"""The format on disk, in one place: records, the directory of a run, and its files."""
+"""The on-disk format of results: records, run directories and their files."""
 
 from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
+    from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
     from fusetune.bench.results.outcomes import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fusetune.bench.results.pictures import Pictures, picture_text
     from fusetune.bench.results.records import STATUSES, Record, Status
     from fusetune.bench.results.schema import as_written, check_records, check_reportable
+    from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -65,9 +67,13 @@ __all__ = [
     "ThroughputOutcome",
     "TrainingOutcome",
     "WorkerEvents",
+    "acquire_lock",
     "as_written",
     "check_records",
     "check_reportable",
     "find_run",
+    "make_unique",
     "picture_text",
+    "remove_unfinished",
+    "write_whole",
 ]
