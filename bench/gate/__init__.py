@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
@@ -33,6 +34,7 @@ __all__ = [
     "Checkout",
     "Checkouts",
     "GateResult",
+    "GitAnswer",
     "Measured",
     "Metric",
     "Outcome",
