@@ -59,6 +59,7 @@ __all__ = [
     "notes_on",
     "on_both_sides",
     "read_result",
+    "run_git",
     "show_gate",
     "unknown_direction",
 ]
