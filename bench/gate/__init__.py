@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
@@ -35,6 +36,7 @@ __all__ = [
     "Checkout",
     "Checkouts",
     "GateResult",
+    "GitAnswer",
     "Look",
     "Measured",
     "Metric",
@@ -62,6 +64,7 @@ __all__ = [
     "notes_on",
     "on_both_sides",
     "read_result",
+    "run_git",
     "show_gate",
     "unknown_direction",
 ]
