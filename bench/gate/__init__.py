@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.measured import Measured, Metric, Pair
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.revisions import (
@@ -26,6 +27,8 @@ __all__ = [
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
+    "Environment",
+    "Environments",
     "GateResult",
     "Measured",
     "Metric",
@@ -40,5 +43,6 @@ __all__ = [
     "find_repository",
     "find_revision",
     "find_revisions",
+    "make_environments",
     "on_both_sides",
 ]
