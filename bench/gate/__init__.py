@@ -4,6 +4,9 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.environments import Environment, Environments, make_environments
+    from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
@@ -29,10 +32,15 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LOOKS",
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
+    "Environment",
+    "Environments",
     "GateResult",
+    "GitAnswer",
+    "Look",
     "Measured",
     "Metric",
     "Outcome",
@@ -49,14 +57,18 @@ __all__ = [
     "as_markdown",
     "better_by_name",
     "checkouts",
+    "decide",
     "exit_code",
     "find_repository",
     "find_revision",
     "find_revisions",
     "judge",
+    "looks_at",
+    "make_environments",
     "notes_on",
     "on_both_sides",
     "read_result",
+    "run_git",
     "show_gate",
     "unknown_direction",
 ]
