@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Protocol
 
+from fusetune.bench.gate.decision import LEAST_PAIRS
+from fusetune.bench.gate.decision import decide as decide_timing
+from fusetune.bench.gate.estimators import Run
 from fusetune.bench.gate.measured import Measured, Metric, Pair
 from fusetune.bench.gate.paired import PairedComparison, compare_pairs
 from fusetune.bench.gate.result import GateResult, Row
@@ -28,12 +30,10 @@ from fusetune.bench.gate.wording import (
 from fusetune.bench.stats import holm
 from fusetune.tuner.measure import is_contended
 
-Run = Mapping[str, Sequence[float]]
 # benchmark -> metric -> earlier runs of the unchanged benchmark
 History = Mapping[str, Mapping[str, Sequence[Run]]]
 
 FAILURE = "failure"
-LEAST_PAIRS = 5
 LEAST_SEEDS = 7
 HOLM_FROM = 12
 _ALPHA_OF_ALL = 0.05
@@ -69,7 +69,7 @@ class _Compared:
     pairs: Sequence[Pair]
     rules: Rules
     history: Sequence[Run]
-    decide: Decide | None
+    decide: Decide
     staged: bool
 
     @property
@@ -92,7 +92,7 @@ def judge(
     rules: Rules,
     history: History | None = None,
     *,
-    decide: Decide | None = None,
+    decide: Decide = decide_timing,
     staged: bool = False,
 ) -> tuple[Row, ...]:
     """Judge finished pairs.
@@ -101,7 +101,7 @@ def judge(
         pairs: in any order.
         rules: thresholds and directions.
         history: benchmark -> metric -> earlier runs of the unchanged benchmark; None: none are known.
-        decide: the decision on timings; None: `bench.gate.decision.decide`.
+        decide: the decision on timings.
         staged: whether the pairs are looked at in stages, see `bench.gate.decision.LOOKS`.
 
     Returns:
@@ -335,8 +335,7 @@ def _timing(row: Row, compared: _Compared) -> Row:
 
 def _decided(row: Row, compared: _Compared, base: Sequence[Run], head: Sequence[Run]) -> Row:
     """Make a row of `decide`'s verdict on times."""
-    decide = compared.decide or import_module("fusetune.bench.gate.decision").decide
-    verdict = decide(
+    verdict = compared.decide(
         base, head, compared.history, staged=compared.staged, threshold=row.threshold or TIMING_THRESHOLD
     )
     outcome = _UNCLEAR if verdict.outcome == "pass" and verdict.runs_used < LEAST_PAIRS else verdict.outcome
@@ -464,21 +463,21 @@ def _said(
     noise: float | None = None,
     missed: Sequence[int] = (0, 0),
 ) -> Row:
-    """Add a row's sentence and advice."""
+    """Add a row's sentence and advice. A reason that `decide` gives says that more pairs would not help."""
+    advice = _advice(row, compared, noise, hopeless=bool(reason)) if row.outcome == _UNCLEAR else ""
     if any(missed):
-        text = f"the target was missed on {missed[0]} seeds of base and {missed[1]} of head"
-        reason = f"{text}, {reason}" if reason else text
-    row = replace(row, sentence=sentence(row, reason=reason))
-    return replace(row, advice=_advice(row, compared, noise)) if row.outcome == _UNCLEAR else row
+        reason = f"the target was missed on {missed[0]} seeds of base and {missed[1]} of head"
+    return replace(row, sentence=sentence(row, reason=reason), advice=advice)
 
 
-def _advice(row: Row, compared: _Compared, noise: float | None) -> str:
+def _advice(row: Row, compared: _Compared, noise: float | None, *, hopeless: bool) -> str:
     """Say what would make an unclear row clear."""
-    learning = row.comparison == "learning"
-    least = LEAST_SEEDS if learning else LEAST_PAIRS
-    more = max(least - row.n, more_pairs(row, noise) or 1)
     contended = any(map(_is_contended, compared.both))
     quieter = "a quieter machine, because others had the processor" if contended else "a quieter machine"
+    if hopeless:
+        return f"Use a longer benchmark or {quieter}."
+    least = LEAST_SEEDS if row.comparison == "learning" else LEAST_PAIRS
+    more = max(least - row.n, more_pairs(row, noise) or 1)
     if more > _MOST_PAIRS:
         return f"{more} more pairs would be needed. Use a longer benchmark or {quieter}."
     each = sum(pair.base.seconds + pair.head.seconds for pair in compared.pairs) / len(compared.pairs)

@@ -23,8 +23,10 @@ from fusetune.bench.gate import (
     Rules,
     Side,
     Verdict,
+    decision,
     exit_code,
     judge,
+    judging,
     notes_on,
 )
 from fusetune.bench.gate.judging import more_pairs
@@ -207,7 +209,7 @@ def test_an_infinite_interval_is_none() -> None:
     ],
 )
 def test_exact_metrics_are_compared_without_statistics(
-    base: float, head: float, better: str, threshold: float | None, outcome: Outcome
+    base: float, head: float, better: Any, threshold: float | None, outcome: Outcome
 ) -> None:
     pairs = pairs_of([{"m_bytes": exact(base, better)}] * 2, [{"m_bytes": exact(head, better)}] * 2)
     row = only(judge(pairs, Rules({"m_bytes": Rule(threshold, better)})))
@@ -316,7 +318,36 @@ def test_a_staged_look_needs_a_smaller_p() -> None:
     slower = [value * 1.2 for value in base]
     pairs = values("steps_to_target", learning, base, slower)
     assert only(judge(pairs, Rules())).outcome == "regressed"  # p = 1/128
-    assert only(judge(pairs, Rules(), staged=True)).outcome == "can't tell"  # 0.004 before the tenth pair
+    assert only(judge(pairs, Rules(), staged=True)).outcome == "can't tell"  # 0.0015 at the seventh pair
+    five = values("steps_to_target", learning, [300.0] * 5, [400.0] * 5)
+    assert (
+        only(judge(five, Rules(), staged=True)).outcome == "regressed"
+    )  # p = 1/252, 0.004 at the fifth pair
+
+
+def test_what_decide_calls_hopeless_is_not_advised_to_take_more_pairs() -> None:
+    verdict = Verdict("can't tell", 0.01, -0.3, 0.4, 0.3, 0.5, 5, reason="more pairs would not help")
+    row = only(judge(values("a_s", timing, [1.0] * 5, [1.0] * 5), Rules(), decide=Asked(verdict)))
+    assert row.sentence.endswith("is the smallest change that it could have seen: more pairs would not help.")
+    assert row.advice == "Use a longer benchmark or a quieter machine."
+
+
+def test_the_advice_aims_at_what_decide_excludes() -> None:
+    assert judging._TOLERATED_THRESHOLDS == decision._EXCLUDED_THRESHOLDS
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "pass"), (1.2, "regressed"), (1 / 1.2, "improved")])
+def test_with_the_real_decision_planted_changes_are_found(factor: float, outcome: Outcome) -> None:
+    rng = np.random.default_rng(0)
+    base, head = np.exp(0.005 * rng.standard_normal((2, 10)))
+    rates = values("x_per_s", lambda v: Metric((v,), "samples/s", "higher"), 1 / base, 1 / (factor * head))
+    times = values("x_s", timing, base, factor * head)
+    for pairs in (times, rates):
+        row = only(judge(pairs, Rules()))
+        assert row.outcome == outcome
+        # The interval is one of 95 %: that it holds the truth is the rule, and so for these draws.
+        true = factor - 1 if pairs is times else 1 / factor - 1
+        assert row.low < true < row.high
 
 
 def test_time_to_target_is_a_timing_where_every_seed_took_equal_steps() -> None:
@@ -431,7 +462,7 @@ def test_names_of_the_rules_that_were_not_measured_are_errors() -> None:
 # Many rows
 
 
-def suite(ps: Sequence[float], outcomes: Sequence[Outcome], effects: Sequence[float]) -> tuple[Row, ...]:
+def suite(ps: Sequence[float], outcomes: Sequence[Any], effects: Sequence[float]) -> tuple[Row, ...]:
     names = [f"m{i}_s" for i in range(len(ps))]
     one = {name: timing(1.0) for name in names}
     asked = Asked(
