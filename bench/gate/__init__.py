@@ -6,17 +6,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.gate.measured import Measured, Metric, Pair
     from fusetune.bench.gate.result import GateResult, Row, Side
+    from fusetune.bench.gate.revisions import (
+        WORKING_TREE,
+        Checkout,
+        Checkouts,
+        Repository,
+        Revision,
+        checkouts,
+        find_repository,
+        find_revision,
+        find_revisions,
+        on_both_sides,
+    )
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "WORKING_TREE",
+    "Checkout",
+    "Checkouts",
     "GateResult",
     "Measured",
     "Metric",
     "Outcome",
     "Pair",
+    "Repository",
+    "Revision",
     "Row",
     "Side",
     "Verdict",
+    "checkouts",
+    "find_repository",
+    "find_revision",
+    "find_revisions",
+    "on_both_sides",
 ]
