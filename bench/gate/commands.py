@@ -78,9 +78,7 @@ class Command:
             SetupError: it cannot be started or imported.
         """
         before = reference_rounds()
-        ended = run_process(
-            self.words, place, limit_s=self.limit_s, environment={SEED_VARIABLE: str(index)}
-        )
+        ended = run_process(self.words, place, limit_s=self.limit_s, environment={SEED_VARIABLE: str(index)})
         ref = (*before, *reference_rounds())
         _refuse(ended, self.words, place)
         if failure := failure_of(ended, self.limit_s):
@@ -182,7 +180,11 @@ def _refuse(ended: Ended, words: list[str], place: Place) -> None:
         SetupError: the program's last words say that an import failed.
     """
     if ended.code == 2 and "can't open file" in ended.last_line:
-        scripts = [word for word in words[1:] if not os.path.exists(Path(place.folder, word)) and word in ended.last_line]
+        scripts = [
+            word
+            for word in words[1:]
+            if not os.path.exists(Path(place.folder, word)) and word in ended.last_line
+        ]
         script = scripts[0] if scripts else words[-1]
         raise InputError(place.name, f"has no file '{script}'", to_do="Name one that both sides hold.")
     check_import(ended, place)
@@ -191,5 +193,3 @@ def _refuse(ended: Ended, words: list[str], place: Place) -> None:
 def _shown(text: str) -> str:
     text = one_line(text)
     return repr(text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}...")
-
-

@@ -197,11 +197,16 @@ def _refuse(ended: Ended, place: Place) -> None:
     lacks_command = "No module named" in ended.last_line and "Error" not in ended.last_line
     if ended.code and lacks_command:
         raise InputError(
-            place.name, "has no command `bench run`", ended.last_line, "Name a later revision, or use --command."
+            place.name,
+            "has no command `bench run`",
+            ended.last_line,
+            "Name a later revision, or use --command.",
         )
     if ended.code == _BAD_INPUT:
         said = [line.removeprefix("error: ") for line in ended.tail if not line.startswith("Usage:")]
-        raise InputError(place.name, "`bench run` rejects the spec", "it says:\n" + "\n".join(f"  {line}" for line in said))
+        raise InputError(
+            place.name, "`bench run` rejects the spec", "it says:\n" + "\n".join(f"  {line}" for line in said)
+        )
     check_import(ended, place)
 
 
