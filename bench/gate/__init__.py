@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         on_both_sides,
     )
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -39,6 +40,7 @@ __all__ = [
     "Outcome",
     "Pair",
     "Repository",
+    "Request",
     "Revision",
     "Row",
     "Rule",
@@ -59,6 +61,8 @@ __all__ = [
     "notes_on",
     "on_both_sides",
     "read_result",
+    "resumed_request",
+    "run_gate",
     "show_gate",
     "unknown_direction",
 ]

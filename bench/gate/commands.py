@@ -1,4 +1,4 @@
-"""Any program under the gate: one that prints a JSON object of metrics as its last line, in a fresh process of a side."""
+"""Any program under the gate: a fresh process of a side, whose last line is a JSON object of metrics."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate.measured import Comparison, Measured, Metric
-from fusetune.bench.gate.processes import Ended, Place, check_import, failure_of, run_process
+from fusetune.bench.gate.processes import (
+    Ended,
+    News,
+    Place,
+    check_import,
+    failure_of,
+    no_news,
+    run_process,
+    show_failure,
+)
 from fusetune.bench.gate.reference_loop import reference_rounds
 from fusetune.bench.gate.rules import Rules, unknown_direction
 from fusetune.bench.terminal import one_line
@@ -32,13 +40,12 @@ class Command:
     Args:
         text: its words, as in a shell, though no shell runs it.
         rules: directions of metrics whose names do not tell them.
-        limit_s: a process that takes longer is ended; None: none is.
-        shown: takes the last lines of a process that failed.
+        news: takes the last lines of a process that failed.
     """
 
     text: str
     rules: Rules
-    limit_s: float | None = None
+    news: News = no_news
     words: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,24 +71,25 @@ class Command:
         """The only job. A benchmark without a name of its own has this one."""
         return (self.text,)
 
-    def measure(self, job: str, side: str, index: int, place: Place) -> dict[str, Measured]:
+    def measure(self, job: str, index: int, place: Place, limit_s: float | None) -> dict[str, Measured]:
         """Run the program once.
 
         Args:
             job: names what is measured where the program does not.
-            side: `base` or `head`.
             index: of the pair; the program gets it as the variable BENCH_GATE_SEED.
             place: where the side runs.
+            limit_s: the process is ended after so many seconds; None: never.
 
         Raises:
             InputError: there is no such program, or its last line is no JSON object of finite numbers.
             SetupError: it cannot be started or imported.
         """
         before = reference_rounds()
-        ended = run_process(self.words, place, limit_s=self.limit_s, environment={SEED_VARIABLE: str(index)})
+        ended = run_process(self.words, place, limit_s=limit_s, environment={SEED_VARIABLE: str(index)})
         ref = (*before, *reference_rounds())
         _refuse(ended, self.words, place)
-        if failure := failure_of(ended, self.limit_s):
+        if failure := failure_of(ended, limit_s):
+            show_failure(self.news, place, failure, ended)
             return {job: Measured(ref=ref, seconds=ended.seconds, failure=failure)}
         found = read_metrics(ended.out, job, self.rules, place.name)
         return {name: Measured(metrics, ref, ended.seconds) for name, metrics in found.items()}
@@ -100,7 +108,8 @@ def read_metrics(out: str, job: str, rules: Rules, where: str) -> dict[str, dict
         InputError: no such object, a number that is not finite, no metrics, or an unknown direction.
 
     Example:
-        >>> read_metrics('warming up\\n{"decode_s": [0.5, 0.25]}\\n', "decode", Rules(), "head")["decode"]["decode_s"].values
+        >>> found = read_metrics('warming up\\n{"decode_s": [0.5, 0.25]}\\n', "decode", Rules(), "head")
+        >>> found["decode"]["decode_s"].values
         (0.5, 0.25)
     """
     lines = [line for line in out.splitlines() if line.strip()]

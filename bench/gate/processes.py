@@ -8,13 +8,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from fusetune.bench.errors import InputError, SetupError
+from fusetune.bench.gate.session import SideName
 from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.terminal import one_line
 
@@ -29,17 +30,26 @@ _NOT_IMPORTED = re.compile(r"^(?:ModuleNotFoundError|ImportError|SyntaxError|Ind
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE")
 
 
+News = Callable[[str], None]
+
+
+def no_news(text: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the processes of one side run.
 
     Args:
-        name: of the side, for messages, e.g. `base main`.
+        side: `base` or `head`.
+        name: for messages, e.g. `base main`.
         folder: the working directory of its processes.
         python: the interpreter of its environment.
         environment: variables that its processes get besides those of this process.
     """
 
+    side: SideName
     name: str
     folder: Path
     python: str
@@ -99,18 +109,13 @@ def run_process(
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
-        process: subprocess.Popen[bytes] | None = None
         timed_out = False
-        try:
-            with interrupts_deferred():
-                process = _start(words, place, out, err, environment or {})
-            process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        finally:
-            if process is not None:
-                _end_group(process)
-        seconds = time.monotonic() - began
+        with _started(words, place, out, err, environment or {}) as process:
+            try:
+                process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                timed_out = True
+            seconds = time.monotonic() - began
         return Ended(process.returncode, _tail(out), _tail(err), seconds, timed_out)
 
 
@@ -133,6 +138,13 @@ def failure_of(ended: Ended, limit_s: float | None = None) -> str:
     return f"it {how}, and said: {said}" if said else f"it {how} without a word"
 
 
+def show_failure(news: News, place: Place, failure: str, ended: Ended) -> None:
+    """Tell a reader that a process failed, with its last lines."""
+    news(f"{place.name}: {failure}")
+    for line in ended.tail:
+        news(f"    {line}")
+
+
 def check_import(ended: Ended, place: Place) -> None:
     """Refuse a process that could not import its code. That is no finding about the revision's speed.
 
@@ -146,6 +158,25 @@ def check_import(ended: Ended, place: Place) -> None:
             f"it says {_shortened(ended.last_line)}",
             "Mend that revision, or install what it needs.",
         )
+
+
+@contextmanager
+def _started(
+    words: Sequence[str],
+    place: Place,
+    out: BinaryIO,
+    err: BinaryIO,
+    environment: Mapping[str, str],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program, and end it and its group at the end of the block."""
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        with interrupts_deferred():
+            process = _start(words, place, out, err, environment)
+        yield process
+    finally:
+        if process is not None:
+            _end_group(process)
 
 
 def _start(

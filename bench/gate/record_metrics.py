@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from fusetune.bench.gate.measured import Comparison, Metric
 from fusetune.bench.results import Record
@@ -73,9 +74,7 @@ def parts(samples: Sequence[float], count: int = ROUNDS) -> tuple[float, ...]:
     """
     count = min(count, len(samples))
     ends = [number * len(samples) // max(1, count) for number in range(count + 1)]
-    return tuple(
-        sum(samples[start:end]) / (end - start) for start, end in zip(ends[:-1], ends[1:], strict=True)
-    )
+    return tuple(sum(samples[start:end]) / (end - start) for start, end in pairwise(ends))
 
 
 def _comparison(name: str) -> Comparison:

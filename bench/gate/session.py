@@ -2,7 +2,8 @@
 
 A pair is one fresh process on each side. A job is what such a process measures: one benchmark, or those of a command.
 Jobs take turns, so that a drift of the machine affects all of them alike. Which side of a pair is first is drawn at
-random. After 5, 10 and 20 pairs the jobs whose verdicts are clear stop. Nothing here starts a process or reads a file.
+random. Verdicts are looked at after 5, 10 and 20 pairs and after a failure, and jobs that are clear stop. Nothing here
+starts a process or reads a file.
 """
 
 from __future__ import annotations
@@ -108,16 +109,17 @@ class Measuring:
         self._earlier_s = sum(sum(taken.values()) for taken in self._seconds.values())
         self._began = self.clock()
         for index in range(self.plan.stages[-1]):
+            failed = False
             for job in self.plan.turns(index):
                 if job in self.stopped or index in self._seconds[job]:
                     continue
                 if not self._is_affordable(job):
                     self.stopped[job] = "budget"
                     continue
-                if any(pair.base.failure or pair.head.failure for pair in self._make(job, index)):
-                    self._stop_settled([job])
-            if index + 1 in self.plan.stages:
-                self._stop_settled(self.plan.jobs)
+                made = self._make(job, index)
+                failed |= any(pair.base.failure or pair.head.failure for pair in made)
+            if failed or index + 1 in self.plan.stages:
+                self._stop_settled()
             if len(self.stopped) == len(self.plan.jobs):
                 break
         for job in self.plan.jobs:
@@ -179,9 +181,9 @@ class Measuring:
             return True
         return self.spent_s + sum(taken) / len(taken) <= self.plan.budget_s
 
-    def _stop_settled(self, candidates: Iterable[str]) -> None:
-        """Stop the jobs whose benchmarks are all clear, of those that may be."""
-        running = [job for job in candidates if job not in self.stopped]
+    def _stop_settled(self) -> None:
+        """Stop the jobs whose benchmarks are all clear."""
+        running = [job for job in self.plan.jobs if job not in self.stopped]
         if running:
             clear = set(self.settled(self.pairs))
             for job in running:

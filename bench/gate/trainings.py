@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import InputError, RunDirectoryError, SetupError
 from fusetune.bench.gate.measured import Measured, Metric
-from fusetune.bench.gate.processes import Ended, Place, check_import, failure_of, run_process
+from fusetune.bench.gate.processes import (
+    Ended,
+    News,
+    Place,
+    check_import,
+    failure_of,
+    no_news,
+    run_process,
+    show_failure,
+)
 from fusetune.bench.gate.record_metrics import failure_in, metrics_in
 from fusetune.bench.gate.reference_loop import reference_rounds
 from fusetune.bench.gate.rules import Rules
 from fusetune.bench.results import Record, RunDirectory
-from fusetune.bench.spec import AUTO, LoadedSpec, key_id, value_id
+from fusetune.bench.spec import AUTO, LoadedSpec, key_id, text_without_gate, value_id
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
-# Both sides of every pair have as many threads as the first process measured. The metric is shown to nobody.
 _MODULE = "fusetune.bench"
 
 
@@ -39,7 +46,7 @@ class Trainings:
         path: of the spec, relative to the top of the repository.
         overrides: `key.path=value` texts for both sides.
         rules: name further metrics to compare.
-        limit_s: a process that takes longer is ended; None: none is.
+        news: takes the last lines of a process that failed.
         facts: side -> what its run.json said of machine, versions and data, once it is known.
         threads: job -> threads of its processes, once the first of them has measured how many are fastest.
     """
@@ -48,7 +55,7 @@ class Trainings:
     path: Path
     overrides: tuple[str, ...]
     rules: Rules
-    limit_s: float | None = None
+    news: News = no_news
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     threads: dict[str, int] = field(default_factory=dict)
 
@@ -77,24 +84,20 @@ class Trainings:
         Raises:
             SetupError: it cannot be written.
         """
-        if "gate" not in self.loaded.document.data:
-            text = Path(self.loaded.document.name).read_bytes()
-        else:
-            content = {key: value for key, value in self.loaded.document.data.items() if key != "gate"}
-            text = json.dumps(content, indent=1).encode()  # a spec too, for YAML contains JSON
+        text = text_without_gate(Path(self.loaded.document.name))
         try:
             (folder / self.path).write_bytes(text)
         except OSError as error:
             raise SetupError(folder / self.path, "cannot be written", error.strerror or str(error)) from error
 
-    def measure(self, job: str, side: str, index: int, place: Place) -> dict[str, Measured]:
+    def measure(self, job: str, index: int, place: Place, limit_s: float | None) -> dict[str, Measured]:
         """Train once in a fresh process.
 
         Args:
             job: names the configuration.
-            side: `base` or `head`.
             index: of the pair, which is the seed.
             place: where the side runs.
+            limit_s: the process is ended after so many seconds; None: never.
 
         Raises:
             InputError: the side rejects the spec, or has no `bench run`.
@@ -103,16 +106,30 @@ class Trainings:
         with tempfile.TemporaryDirectory(prefix="gate-") as results:
             words = [place.python, "-m", _module(place.folder), *self._arguments(job, index, results)]
             before = reference_rounds()
-            ended = run_process(
-                words, place, limit_s=self.limit_s, environment=_environment(place, self.loaded)
-            )
+            ended = run_process(words, place, limit_s=limit_s, environment=_environment(place))
             ref = (*before, *reference_rounds())
             _refuse(ended, place)
-            records = list(_records(Path(results), self, side))
+            records = self._records(Path(results), place)
         if ended.timed_out or not records:
-            failure = failure_of(ended, self.limit_s) or "it left no record"
+            failure = failure_of(ended, limit_s) or "it left no record"
+            show_failure(self.news, place, failure, ended)
             return {job: Measured(ref=ref, seconds=ended.seconds, failure=failure)}
-        return {job: self._measured(job, records[-1], ref, ended.seconds)}
+        measured = self._measured(job, records[-1], ref, ended.seconds)
+        if measured.failure:
+            show_failure(self.news, place, measured.failure, ended)
+        return {job: measured}
+
+    def _records(self, results: Path, place: Place) -> list[Record]:
+        """Return the records of the only run in a folder, and keep what its run.json says."""
+        found: list[Record] = []
+        for file in results.glob("*/*/run.json"):
+            try:
+                directory = RunDirectory.open(file.parent)
+                found += directory.records()[0]
+            except RunDirectoryError as error:
+                raise SetupError(place.name, "wrote records that cannot be read", str(error)) from error
+            self.facts.setdefault(place.side, {key: directory.run.get(key) for key in _FACTS})
+        return found
 
     def _measured(self, job: str, record: Record, ref: tuple[float, ...], seconds: float) -> Measured:
         """Return what a training's record says."""
@@ -145,6 +162,7 @@ class Trainings:
         yield from ("--results", results)
 
 
+_FACTS = ("machine", "versions", "device", "stand_in")
 # What a spec may have besides factors, so that one configuration alone is trained.
 _EMPTY = {"configurations": "null", "design": "grid"}
 
@@ -162,7 +180,7 @@ def _module(folder: Path) -> str:
     return "bench" if before else _MODULE
 
 
-def _environment(place: Place, loaded: LoadedSpec) -> dict[str, str]:
+def _environment(place: Place) -> dict[str, str]:
     """Return the variables of a training: the checkout's code before any that is installed."""
     if not is_fusetune(place.folder):
         return {}
@@ -208,16 +226,3 @@ def _refuse(ended: Ended, place: Place) -> None:
             place.name, "`bench run` rejects the spec", "it says:\n" + "\n".join(f"  {line}" for line in said)
         )
     check_import(ended, place)
-
-
-def _records(results: Path, trainings: Trainings, side: str) -> Iterator[Record]:
-    """Yield the records of the only run in a folder, and keep what its run.json says."""
-    for file in results.glob("*/*/run.json"):
-        try:
-            directory = RunDirectory.open(file.parent)
-            records, _ = directory.records()
-        except RunDirectoryError as error:
-            raise SetupError(side, "wrote records that cannot be read", str(error)) from error
-        known = ("machine", "versions", "commit", "dirty", "stand_in", "device")
-        trainings.facts.setdefault(side, {key: directory.run.get(key) for key in known})
-        yield from records
