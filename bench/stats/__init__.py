@@ -1,4 +1,4 @@
-"""Summaries, effects, significance, and the sentences that say them."""
+"""Summaries, effects, significance tests, and the sentences for reports."""
 
 from fusetune.exports import load_on_use
 
