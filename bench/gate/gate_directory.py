@@ -1,5 +1,6 @@
 """A gate on disk, so that killing it at any moment loses at most the pair in flight.
 
+results/gate/.gitignore  keeps gates out of git, for an untracked file is a change of the working tree
 results/gate/<id>/
     gate.json        what is compared: both commits, the spec's text, the options; whole or not at all
     pairs.jsonl      one line a finished pair, on the disk before the next one starts
@@ -21,13 +22,14 @@ from typing import Any
 
 from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.gate.measured import Pair
-from fusetune.bench.path_checks import is_file
+from fusetune.bench.path_checks import entries, is_file
 from fusetune.bench.results import LineFile, acquire_lock, make_unique, remove_unfinished, write_whole
 from fusetune.bench.spec import difference
 from fusetune.bench.terminal import invocation
 
 VERSION = 1
 _FOLDER = "gate"
+_IGNORE = ".gitignore"
 _GATE = "gate.json"
 _PAIRS = "pairs.jsonl"
 _RESULT = "result.json"
@@ -79,6 +81,8 @@ class GateDirectory:
         path: Path | None = None
         try:
             parent.mkdir(parents=True, exist_ok=True)
+            if not (parent / _IGNORE).exists():
+                write_whole(parent / _IGNORE, b"*\n")
             path = make_unique(parent)
             directory = cls(
                 path, {"schema_version": VERSION, "gate_id": path.name, **content}, acquire_lock(path)
@@ -198,9 +202,12 @@ class GateDirectory:
             return
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
-        for folder in (self.path.parent, self.path.parent.parent):
+        parent = self.path.parent
+        if [path.name for path in entries(parent)] == [_IGNORE]:
             with contextlib.suppress(OSError):  # other gates and runs may be there
-                folder.rmdir()
+                (parent / _IGNORE).unlink()
+                parent.rmdir()
+                parent.parent.rmdir()
 
 
 def read_gate(path: Path) -> dict[str, Any]:

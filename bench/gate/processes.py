@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -26,6 +28,9 @@ LINES_SHOWN = 8
 _MOST_SHOWN = 200
 # How a Python program ends that could not be imported, whatever it would have measured.
 _NOT_IMPORTED = re.compile(r"^(?:ModuleNotFoundError|ImportError|SyntaxError|IndentationError|TabError)\b")
+_PR_SET_PDEATHSIG = 1
+# Loaded here, for a fork does as little as it can before its exec.
+_prctl = ctypes.CDLL(None).prctl if platform.system() == "Linux" else None
 # What git's hooks set would lead the git of a measured program to another repository.
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE")
 
@@ -94,7 +99,8 @@ def run_process(
     """Run a program in the checkout of a side, and wait until it has ended.
 
     It gets a process group of its own. The whole group is ended when the limit is reached, after Ctrl-C or SIGTERM, and
-    when the program has left processes behind, because they would disturb the next one.
+    when the program has left processes behind, because they would disturb the next one. Under Linux the program ends
+    with a gate that is killed, too.
 
     Args:
         words: the program and its arguments.
@@ -197,6 +203,7 @@ def _start(
             stdout=out,
             stderr=err,
             start_new_session=True,
+            preexec_fn=_end_with_parent if _prctl is not None else None,
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
@@ -209,6 +216,12 @@ def _start(
         raise SetupError(
             place.name, f"cannot start '{words[0]}'", error.strerror or str(error), "Make it executable."
         ) from error
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the gate is killed. Runs between fork and exec."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -51,9 +51,7 @@ class Scene:
         self.looks.append(len(pairs))
         count = Counter(pair.benchmark for pair in pairs)
         failed = {pair.benchmark for pair in pairs if pair.head.failure}
-        return [
-            name for name in count if name in failed or count[name] >= self.clear_after.get(name, 10**9)
-        ]
+        return [name for name in count if name in failed or count[name] >= self.clear_after.get(name, 10**9)]
 
     def gate(self, plan: Plan) -> Measuring:
         return Measuring(
