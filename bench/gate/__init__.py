@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
     from fusetune.bench.gate.json_text import as_json, read_result
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
@@ -31,10 +32,12 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LOOKS",
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
     "GateResult",
+    "Look",
     "Measured",
     "Metric",
     "Outcome",
@@ -52,12 +55,14 @@ __all__ = [
     "as_markdown",
     "better_by_name",
     "checkouts",
+    "decide",
     "default_base",
     "exit_code",
     "find_repository",
     "find_revision",
     "find_revisions",
     "judge",
+    "looks_at",
     "notes_on",
     "on_both_sides",
     "read_result",
