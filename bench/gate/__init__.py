@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.json_text import as_json, read_result
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
@@ -36,6 +37,8 @@ __all__ = [
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
+    "Environment",
+    "Environments",
     "GateResult",
     "Look",
     "Measured",
@@ -63,6 +66,7 @@ __all__ = [
     "find_revisions",
     "judge",
     "looks_at",
+    "make_environments",
     "notes_on",
     "on_both_sides",
     "read_result",
