@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate.commands import Command
+from fusetune.bench.gate.decision import decide
+from fusetune.bench.gate.environments import Environment, Environments, make_environments
 from fusetune.bench.gate.gate_directory import GateDirectory, read_gate, sha256
 from fusetune.bench.gate.json_text import as_json
 from fusetune.bench.gate.judging import judge, notes_on
@@ -21,6 +23,7 @@ from fusetune.bench.gate.processes import News, Place
 from fusetune.bench.gate.result import GateResult, Row, Side
 from fusetune.bench.gate.revisions import (
     WORKING_TREE,
+    Checkout,
     Checkouts,
     Repository,
     Revision,
@@ -148,6 +151,7 @@ class _Gate:
     base: Revision = field(init=False)
     head: Revision = field(init=False)
     _longest_s: dict[str, float] = field(default_factory=dict)
+    _environments: dict[str, str] = field(default_factory=dict)
     _checked: bool = False
 
     def __post_init__(self) -> None:
@@ -205,7 +209,8 @@ class _Gate:
     def run(self, directory: GateDirectory) -> GateResult:
         """Check out, measure and judge."""
         with checkouts(self.repository, self.base, self.head, links=_LINKS) as sides:
-            places = self._places(sides)
+            environments = make_environments(sides, announce=self.news)
+            places = self._places(sides, environments)
             subject, section = self._subject(places)
             budget_s = self.request.budget_s or (section.budget if section else None) or DEFAULT_BUDGET_S
             for name, facts in directory.content.get("sides", {}).items():
@@ -231,16 +236,25 @@ class _Gate:
         directory.write_result(as_json(result))
         return result
 
-    def _places(self, sides: Checkouts) -> dict[SideName, Place]:
+    def _places(self, sides: Checkouts, environments: Environments) -> dict[SideName, Place]:
         """Return where each side's processes run."""
         self.notes += sides.notes
+        if environments.differs:
+            self.notes.append(
+                f"Each side has an environment of its own: {', '.join(environments.differs)} differ."
+            )
         found: dict[SideName, Place] = {}
-        names: tuple[SideName, ...] = ("base", "head")
-        for name, side in zip(names, (sides.base, sides.head), strict=True):
+        both: tuple[tuple[SideName, Checkout, Environment], ...] = (
+            ("base", sides.base, environments.base),
+            ("head", sides.head, environments.head),
+        )
+        for name, side, environment in both:
             folder = side.path if self.request.spec is not None else side.path / self.request.folder
             if not folder.is_dir():
                 raise InputError(f"{name} {side.revision.name}", f"has no folder '{self.request.folder}'")
-            found[name] = Place(name, f"{name} {side.revision.name}", folder, sys.executable)
+            label = f"{name} {side.revision.name}"
+            found[name] = Place(name, label, folder, str(environment.python), environment.variables)
+        self._environments = {"base": environments.base.kind, "head": environments.head.kind}
         return found
 
     def _subject(self, places: Mapping[SideName, Place]) -> tuple[Subject, Gate | None]:
@@ -271,7 +285,7 @@ class _Gate:
 
     def _settled(self, pairs: Sequence[Pair], rules: Rules, plan: Plan) -> set[str]:
         """Return the benchmarks whose verdicts more pairs would not change."""
-        rows = judge(pairs, rules, staged=True)
+        rows = judge(pairs, rules, decide=partial(decide, more=True), staged=True)
         count = {name: sum(pair.benchmark == name for pair in pairs) for name in {p.benchmark for p in pairs}}
         failed = {row.benchmark for row in rows if row.metric == "failure" and row.outcome == "regressed"}
         return set(count) - ({row.benchmark for row in rows if _is_open(row, count)} - failed)
@@ -320,6 +334,7 @@ class _Gate:
                 side.revision.dirty,
                 facts.get(name, here)["machine"],
                 facts.get(name, here)["versions"],
+                self._environments[name],
             )
             for name, side in (("base", sides.base), ("head", sides.head))
         )

@@ -2,8 +2,8 @@
 
 A pair is one fresh process on each side. A job is what such a process measures: one benchmark, or those of a command.
 Jobs take turns, so that a drift of the machine affects all of them alike. Which side of a pair is first is drawn at
-random. Verdicts are looked at after 5, 10 and 20 pairs and after a failure, and jobs that are clear stop. Nothing here
-starts a process or reads a file.
+random. Verdicts are looked at after 5, 7, 10, 14 and 20 pairs and after a failure, and jobs that are clear stop. Nothing
+here starts a process or reads a file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fusetune.bench.gate.decision import LOOKS
 from fusetune.bench.gate.measured import Measured, Pair
 from fusetune.bench.interrupts import interrupts_deferred
 
-STAGES = (5, 10, 20)
+STAGES = tuple(look.pairs for look in LOOKS)
 
 SideName = Literal["base", "head"]
 # What one process measured, by benchmark. A process that failed has one entry, by the name of its job.

@@ -60,13 +60,13 @@ class Scene:
 
 
 def test_a_clear_job_stops_after_the_first_stage_and_others_go_on() -> None:
-    scene = Scene({"a": 1.0, "b": 2.0, "c": 1.0}, clear_after={"a": 5, "b": 6})
+    scene = Scene({"a": 1.0, "b": 2.0, "c": 1.0}, clear_after={"a": 5, "b": 8})
     gate = scene.gate(Plan(("a", "b", "c")))
     pairs = gate.run()
-    # b is clear with six pairs, and nobody looks before ten.
+    # b is clear with eight pairs, and nobody looks between seven and ten.
     assert Counter(pair.benchmark for pair in pairs) == {"a": 5, "b": 10, "c": 20}
     assert gate.stopped == {"a": "clear", "b": "clear", "c": "pairs"}
-    assert scene.looks == [15, 25, 35]
+    assert scene.looks == [15, 19, 25, 29, 35]
     assert pairs == scene.kept
     assert gate.spent_s == scene.time == 2 * (5 * 1.0 + 10 * 2.0 + 20 * 1.0)
 
