@@ -133,7 +133,7 @@ def looks_at(pairs: int, *, more: bool = False) -> tuple[Look, ...]:
         ([5, 7, 10, 12], [5, 7, 10])
     """
     planned = tuple(look for look in LOOKS if look.pairs <= pairs)
-    if more and planned:
+    if planned and (more or planned[-1] == LOOKS[-1]):
         return planned
     return (*planned, Look(pairs, LOOKS[-1].alpha))
 

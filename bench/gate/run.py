@@ -6,21 +6,20 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate.commands import Command
-from fusetune.bench.gate.decision import decide
+from fusetune.bench.gate.decision import THRESHOLD, decide
 from fusetune.bench.gate.environments import Environment, Environments, make_environments
 from fusetune.bench.gate.gate_directory import GateDirectory, read_gate, sha256
 from fusetune.bench.gate.json_text import as_json
-from fusetune.bench.gate.judging import judge, notes_on
+from fusetune.bench.gate.judging import FAILURE, Run, judge, notes_on
 from fusetune.bench.gate.measured import Measured, Pair
 from fusetune.bench.gate.processes import News, Place
-from fusetune.bench.gate.result import GateResult, Row, Side
+from fusetune.bench.gate.result import GateResult, Side
 from fusetune.bench.gate.revisions import (
     WORKING_TREE,
     Checkout,
@@ -36,6 +35,7 @@ from fusetune.bench.gate.revisions import (
 from fusetune.bench.gate.rules import Rules
 from fusetune.bench.gate.session import Measuring, Plan, SideName
 from fusetune.bench.gate.trainings import Trainings
+from fusetune.bench.gate.verdict import Verdict
 from fusetune.bench.interrupts import ignore_interrupts
 from fusetune.bench.machine import describe_machine, versions
 from fusetune.bench.spec import Gate, load_gate, load_spec
@@ -228,9 +228,7 @@ class _Gate:
                 if "sides" not in directory.content and isinstance(subject, Trainings):
                     directory.describe({"sides": subject.facts})
 
-            measuring = Measuring(
-                plan, measure, lambda pairs: self._settled(pairs, subject.rules, plan), keep
-            )
+            measuring = Measuring(plan, measure, lambda pairs: self._settled(pairs, subject.rules), keep)
             pairs = measuring.run(directory.pairs())
             result = self._result(directory, subject, sides, measuring, pairs)
         directory.write_result(as_json(result))
@@ -283,12 +281,12 @@ class _Gate:
         self._longest_s[job] = max(longest_s or 0.0, taken_s)
         return measured
 
-    def _settled(self, pairs: Sequence[Pair], rules: Rules, plan: Plan) -> set[str]:
+    def _settled(self, pairs: Sequence[Pair], rules: Rules) -> set[str]:
         """Return the benchmarks whose verdicts more pairs would not change."""
-        rows = judge(pairs, rules, decide=partial(decide, more=True), staged=True)
-        count = {name: sum(pair.benchmark == name for pair in pairs) for name in {p.benchmark for p in pairs}}
-        failed = {row.benchmark for row in rows if row.metric == "failure" and row.outcome == "regressed"}
-        return set(count) - ({row.benchmark for row in rows if _is_open(row, count)} - failed)
+        rows = judge(pairs, rules, decide=_decide_so_far, staged=True)
+        unclear = {row.benchmark for row in rows if row.outcome == "can't tell"}
+        failed = {row.benchmark for row in rows if row.metric == FAILURE and row.outcome == "regressed"}
+        return {pair.benchmark for pair in pairs} - (unclear - failed)
 
     def _check_rules(self, measuring: Measuring, rules: Rules) -> None:
         """Check the names in the rules once each job has a pair, so that a misspelt one is heard of early."""
@@ -354,9 +352,17 @@ class _Gate:
         )
 
 
-def _is_open(row: Row, count: Mapping[str, int]) -> bool:
-    """Whether more pairs may change a verdict. One that used fewer than there are is given up."""
-    return row.outcome == "can't tell" and row.n >= count[row.benchmark]
+def _decide_so_far(
+    base: Sequence[Run],
+    head: Sequence[Run],
+    history: Sequence[Run] = (),
+    *,
+    staged: bool = False,
+    threshold: float = THRESHOLD,
+) -> Verdict:
+    """Decide while pairs may still come. What they would not help counts as clear."""
+    verdict = decide(base, head, history, staged=staged, more=True, threshold=threshold)
+    return replace(verdict, outcome="pass") if verdict.reason else verdict
 
 
 def _configurations(given: Sequence[str]) -> list[str]:

@@ -2,8 +2,8 @@
 
 A pair is one fresh process on each side. A job is what such a process measures: one benchmark, or those of a command.
 Jobs take turns, so that a drift of the machine affects all of them alike. Which side of a pair is first is drawn at
-random. Verdicts are looked at after 5, 7, 10, 14 and 20 pairs and after a failure, and jobs that are clear stop. Nothing
-here starts a process or reads a file.
+random. Verdicts are looked at after 5, 7, 10, 14 and 20 pairs and after a failure, and jobs that are clear stop.
+Nothing here starts a process or reads a file.
 """
 
 from __future__ import annotations

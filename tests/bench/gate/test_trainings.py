@@ -19,7 +19,7 @@ from fusetune.bench.gate.processes import Place
 from fusetune.bench.gate.record_metrics import metrics_in
 from fusetune.bench.gate.rules import Rule, Rules
 from fusetune.bench.gate.trainings import Trainings, is_fusetune
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, Status
 from fusetune.bench.spec import load_spec
 
 SPEC = """
@@ -102,7 +102,7 @@ class Side:
         return [words[number + 1] for number, word in enumerate(words) if word == "--set"]
 
 
-def record(status: str = "ok", **content: Any) -> Record:
+def record(status: Status = "ok", **content: Any) -> Record:
     steps = [0.01 * number for number in range(1, 61)]
     fields = {"values": VALUES, "samples": {"step_time_s": steps}, "provenance": {"threads": 2}, **content}
     return Record("seed=3", {}, 3, status, **fields)
@@ -179,7 +179,7 @@ def test_a_rule_brings_a_metric_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["missed_target", "stopped_early"])
-def test_a_missed_target_is_infinite_and_no_failure(tmp_path: Path, status: str) -> None:
+def test_a_missed_target_is_infinite_and_no_failure(tmp_path: Path, status: Status) -> None:
     values = {name: value for name, value in VALUES.items() if "_to_target" not in name}
     measured = Side(tmp_path).measure(record(status, values=values))
     assert measured.failure == ""
@@ -202,7 +202,7 @@ def test_without_a_target_none_is_missed() -> None:
         ("out_of_memory", "the training ran out of memory: why"),
     ],
 )
-def test_other_ends_are_failures(tmp_path: Path, status: str, said: str) -> None:
+def test_other_ends_are_failures(tmp_path: Path, status: Status, said: str) -> None:
     side = Side(tmp_path)
     measured = side.measure(record(status, reason="why"), code=int(status == "failed"), err="last words")
     assert (measured.failure, dict(measured.metrics)) == (said, {})
