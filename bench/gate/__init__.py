@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
+    from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
@@ -40,6 +41,7 @@ __all__ = [
     "Environment",
     "Environments",
     "GateResult",
+    "GitAnswer",
     "Look",
     "Measured",
     "Metric",
@@ -72,6 +74,7 @@ __all__ = [
     "read_result",
     "resumed_request",
     "run_gate",
+    "run_git",
     "show_gate",
     "unknown_direction",
 ]

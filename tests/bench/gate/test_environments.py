@@ -139,7 +139,8 @@ def test_the_same_dependencies_share_this_interpreter(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_different_dependencies_get_environments_of_their_own(tmp_path: Path) -> None:
     made = repository_of(tmp_path, project(1, "needed-by-tiny==1.0"), project(2, "needed-by-tiny==2.0"))
-    repository, said = find_repository(made), []
+    repository = find_repository(made)
+    said: list[str] = []
     with checkouts(repository, *find_revisions(repository, "HEAD~1", "HEAD")) as sides:
         both = make_environments(sides, cache=tmp_path / "cache", announce=said.append)
         place = "pyproject.toml: dependencies (needed-by-tiny==1.0 against needed-by-tiny==2.0)"
