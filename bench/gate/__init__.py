@@ -20,12 +20,14 @@ if TYPE_CHECKING:
         Repository,
         Revision,
         checkouts,
+        default_base,
         find_repository,
         find_revision,
         find_revisions,
         on_both_sides,
     )
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -46,6 +48,7 @@ __all__ = [
     "Outcome",
     "Pair",
     "Repository",
+    "Request",
     "Revision",
     "Row",
     "Rule",
@@ -58,6 +61,7 @@ __all__ = [
     "better_by_name",
     "checkouts",
     "decide",
+    "default_base",
     "exit_code",
     "find_repository",
     "find_revision",
@@ -68,6 +72,8 @@ __all__ = [
     "notes_on",
     "on_both_sides",
     "read_result",
+    "resumed_request",
+    "run_gate",
     "run_git",
     "show_gate",
     "unknown_direction",
