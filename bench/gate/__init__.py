@@ -4,7 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.decision import LOOKS, Look, decide, detectable_slowdown, looks_at
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
@@ -58,6 +58,7 @@ __all__ = [
     "better_by_name",
     "checkouts",
     "decide",
+    "detectable_slowdown",
     "exit_code",
     "find_repository",
     "find_revision",
