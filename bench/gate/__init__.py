@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         on_both_sides,
     )
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -50,6 +51,7 @@ __all__ = [
     "Row",
     "Rule",
     "Rules",
+    "SelfTestRow",
     "Side",
     "Verdict",
     "as_json",
@@ -71,5 +73,6 @@ __all__ = [
     "read_result",
     "run_git",
     "show_gate",
+    "study_self_test",
     "unknown_direction",
 ]
