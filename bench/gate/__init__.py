@@ -20,12 +20,14 @@ if TYPE_CHECKING:
         Repository,
         Revision,
         checkouts,
+        default_base,
         find_repository,
         find_revision,
         find_revisions,
         on_both_sides,
     )
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
@@ -47,6 +49,7 @@ __all__ = [
     "Outcome",
     "Pair",
     "Repository",
+    "Request",
     "Revision",
     "Row",
     "Rule",
@@ -60,6 +63,7 @@ __all__ = [
     "better_by_name",
     "checkouts",
     "decide",
+    "default_base",
     "detectable_slowdown",
     "exit_code",
     "find_repository",
@@ -71,6 +75,8 @@ __all__ = [
     "notes_on",
     "on_both_sides",
     "read_result",
+    "resumed_request",
+    "run_gate",
     "run_git",
     "show_gate",
     "study_self_test",
