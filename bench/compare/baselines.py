@@ -34,12 +34,15 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+_Number = Annotated[int, Field(ge=0, lt=2**63)] | Annotated[float, Field(ge=0)] | None
+
+
 class _Seed(_Strict):
     """What one seed of a benchmark measured. null: the target was missed."""
 
     contention: float | None = None
     failure: str = ""
-    metrics: dict[str, list[Annotated[float, Field(ge=0)] | None]] = {}
+    metrics: dict[str, _Number | Annotated[list[_Number], Field(min_length=1)]] = {}
 
 
 class _Process(_Strict):
@@ -110,11 +113,18 @@ def _stored(baseline: Baseline, process: _Process, path: Path) -> Stored:
     form: Form = baseline.kind  # type: ignore[assignment]
 
     def measured(seed: _Seed) -> Measured:
-        metrics = {
-            name: metric(name, form, tuple(math.inf if value is None else value for value in seed.metrics[name]))
-            for name in (*(n for n in COMPARED[form] if n in seed.metrics), *(set(seed.metrics) - set(COMPARED[form])))
-        }
-        return Measured(metrics, failure=seed.failure, contention=seed.contention)
+        given = {name: found if isinstance(found, list) else [found] for name, found in seed.metrics.items()}
+        known = [name for name in COMPARED[form] if name in given]
+        return Measured(
+            {
+                name: metric(
+                    name, form, tuple(math.inf if value is None else float(value) for value in given[name])
+                )
+                for name in (*known, *(given.keys() - known))
+            },
+            failure=seed.failure,
+            contention=seed.contention,
+        )
 
     return Stored(
         path,
@@ -241,7 +251,10 @@ def baseline_text(processes: Sequence[Stored]) -> str:
         threads=list(last.threads),
         versions=dict(last.versions),
     )
-    return json.dumps(baseline.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return (
+        json.dumps(baseline.model_dump(exclude_defaults=True), indent=1, sort_keys=True, allow_nan=False)
+        + "\n"
+    )
 
 
 def _process(stored: Stored) -> _Process:
@@ -249,10 +262,7 @@ def _process(stored: Stored) -> _Process:
         return _Seed(
             contention=measured.contention,
             failure=measured.failure,
-            metrics={
-                name: [value if math.isfinite(value) else None for value in found.values]
-                for name, found in measured.metrics.items()
-            },
+            metrics={name: _numbers(found.values) for name, found in measured.metrics.items()},
         )
 
     return _Process(
@@ -263,6 +273,12 @@ def _process(stored: Stored) -> _Process:
         intervals={name: list(interval) for name, interval in stored.intervals.items()},
         started=stored.started,
     )
+
+
+def _numbers(values: Sequence[float]) -> _Number | list[_Number]:
+    """Write values as short as JSON has them: whole ones without a point, a single one without brackets."""
+    found: list[_Number] = [None if math.isinf(v) else int(v) if v == int(v) else v for v in values]
+    return found if len(found) > 1 else found[0]
 
 
 def read_json(path: Path) -> Any:

@@ -7,6 +7,7 @@ seeds of one process are one run. Pair i holds the timings of the i-th process a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from statistics import mean
 
@@ -15,6 +16,8 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.gate import Measured, Metric, Pair
 
 Seeds = Mapping[int, Measured]
+# What `peak_bytes_of` in a record's provenance says where the memory of a whole process was counted.
+_VARYING = "the process"
 
 
 def pair_up(base: Sequence[Stored], head: Sequence[Stored]) -> tuple[list[Pair], list[str]]:
@@ -31,6 +34,7 @@ def pair_up(base: Sequence[Stored], head: Sequence[Stored]) -> tuple[list[Pair],
     """
     if any(each.condensed for each in (*base, *head)):
         base, head = tuple(map(condensed, base)), tuple(map(condensed, head))
+    base, head = _of_one_nature(base, head)
     left_out = summaries(base, head)
     pairs: list[Pair] = []
     notes: list[str] = []
@@ -42,18 +46,52 @@ def pair_up(base: Sequence[Stored], head: Sequence[Stored]) -> tuple[list[Pair],
         based, headed = _all_seeds(ours), _all_seeds(theirs)
         if based and headed and not set(based) & set(headed):
             alone.append(name)
-            notes.append(f"{name} has seeds {_listed(based)} in base and {_listed(headed)} in head, and none in both.")
+            notes.append(
+                f"{name} has seeds {_listed(based)} in base and {_listed(headed)} in head, and none in both."
+            )
         if name in left_out and based and headed:
             continue
         if base[0].form == "batch-size" and not (based and headed):
             side = "base" if based else "head"
-            notes.append(f"{name} was measured in {side} alone, because a search of batch sizes tries its own.")
+            notes.append(
+                f"{name} was measured in {side} alone, because a search of batch sizes tries its own."
+            )
             continue
         pairs += _pairs(name, ours, theirs)
     if alone and len(alone) == sum(_is_in(base, name) and _is_in(head, name) for name in names):
         known = notes[0].rstrip(".")
-        raise InputError(f"{base[0].path} and {head[0].path}", "no seed in common", known, "Use the same seeds")
+        raise InputError(
+            f"{base[0].path} and {head[0].path}", "no seed in common", known, "Use the same seeds"
+        )
     return pairs, notes
+
+
+def _of_one_nature(base: Sequence[Stored], head: Sequence[Stored]) -> tuple[list[Stored], list[Stored]]:
+    """Compare peak memory by what varies where a process's memory is counted, and not as an exact metric."""
+    if not any(_VARYING in each.peak_bytes_of for each in (*base, *head)):
+        return list(base), list(head)
+
+    def softened(measured: Measured) -> Measured:
+        metrics = {
+            key: replace(found, comparison="learning") if key == "peak_bytes" else found
+            for key, found in measured.metrics.items()
+        }
+        return replace(measured, metrics=metrics)
+
+    both = [
+        [
+            replace(
+                each,
+                benchmarks={
+                    name: {seed: softened(found) for seed, found in seeds.items()}
+                    for name, seeds in each.benchmarks.items()
+                },
+            )
+            for each in side
+        ]
+        for side in (base, head)
+    ]
+    return both[0], both[1]
 
 
 def summaries(base: Sequence[Stored], head: Sequence[Stored]) -> set[str]:
@@ -70,13 +108,15 @@ def _pairs(name: str, ours: Sequence[Seeds], theirs: Sequence[Seeds]) -> list[Pa
     seeds = sorted(based.keys() & headed.keys())
     if not seeds:  # one side alone
         return [Pair(name, 0, _whole(based), _whole(headed))]
-    processes = [_process(*each) for each in zip(ours, theirs, strict=False) if each[0].keys() & each[1].keys()]
+    processes = [
+        _process(*each) for each in zip(ours, theirs, strict=False) if each[0].keys() & each[1].keys()
+    ]
     trainings = [(based[seed], headed[seed]) for seed in seeds]
     order = {key: None for found in (*based.values(), *headed.values()) for key in found.metrics}
     nothing = (Measured(), Measured())
     return [
-        Pair(name, index, *(_merged(a, b, order) for a, b in zip(process, training, strict=True)))
-        for index, (process, training) in enumerate(zip_longest(processes, trainings, fillvalue=nothing))
+        Pair(name, index, _merged(timed[0], learned[0], order), _merged(timed[1], learned[1], order))
+        for index, (timed, learned) in enumerate(zip_longest(processes, trainings, fillvalue=nothing))
     ]
 
 
@@ -101,17 +141,22 @@ def _whole(seeds: Seeds) -> Measured:
 
 def _process(base: Seeds, head: Seeds) -> tuple[Measured, Measured]:
     """Join what two processes timed over the seeds that both finished. A side has as many rounds as the other."""
-    seeds = sorted(seed for seed in base.keys() & head.keys() if not (base[seed].failure or head[seed].failure))
+    seeds = sorted(
+        seed for seed in base.keys() & head.keys() if not (base[seed].failure or head[seed].failure)
+    )
     ours, theirs = ([side[seed] for seed in seeds] for side in (base, head))
     sides: tuple[dict[str, Metric], dict[str, Metric]] = ({}, {})
     for key in dict.fromkeys(key for each in (*ours, *theirs) for key in each.metrics):
-        both = [(a.metrics[key], b.metrics[key]) for a, b in zip(ours, theirs, strict=True) if _have(key, a, b)]
+        both = [
+            (a.metrics[key], b.metrics[key]) for a, b in zip(ours, theirs, strict=True) if _have(key, a, b)
+        ]
         first = next(each.metrics[key] for each in (*ours, *theirs) if key in each.metrics)
         if first.comparison == "learning":
             continue
         if not both:
             for side, measured in zip(sides, (ours, theirs), strict=True):
-                side.update({key: each.metrics[key] for each in measured if key in each.metrics})
+                found = [each.metrics[key] for each in measured if key in each.metrics]
+                side.update({key: found[0]} if found else {})
             continue
         least = [min(len(a.values), len(b.values)) for a, b in both]
         for index, side in enumerate(sides):

@@ -64,7 +64,7 @@ def is_pytest_json(content: Any) -> bool:
     """Whether a JSON value is a file of pytest-benchmark.
 
     Example:
-        >>> is_pytest_json({"benchmarks": [], "machine_info": {}, "version": "4.0.0"}), is_pytest_json({"benchmarks": []})
+        >>> is_pytest_json({"benchmarks": [], "machine_info": {}, "version": "4.0.0"}), is_pytest_json([])
         (True, False)
     """
     return isinstance(content, Mapping) and {"benchmarks", "machine_info", "version"} <= content.keys()
@@ -114,9 +114,13 @@ def stored_pytest(content: Any, path: Path) -> Stored:
             "pytest-benchmark": match.group(),
         },
         commit=commit_id if isinstance(commit_id, str) and commit_id != "unversioned" else None,
-        dirty=commit.get("dirty") if isinstance(commit.get("dirty"), bool) and commit_id != "unversioned" else None,
+        dirty=commit.get("dirty")
+        if isinstance(commit.get("dirty"), bool) and commit_id != "unversioned"
+        else None,
         settings={"options": _settings(file)},
-        clock=tuple(sorted({str(each.options["timer"]) for each in file.benchmarks if each.options.get("timer")})),
+        clock=tuple(
+            sorted({str(each.options["timer"]) for each in file.benchmarks if each.options.get("timer")})
+        ),
         clock_hz=_clock_hz(info),
         summaries=frozenset(summaries),
         started=file.datetime,

@@ -164,7 +164,9 @@ def _measured(form: Form, record: Record, values: Mapping[str, float], failure: 
 def _of_studies(form: Form, records: Iterable[Record], name: str) -> Benchmarks:
     found: Benchmarks = {}
     for record in records:
-        failure = f"seed {record.seed} failed: {record.reason}" if record.status in _FAILURES_OF_STUDIES else ""
+        failure = (
+            f"seed {record.seed} failed: {record.reason}" if record.status in _FAILURES_OF_STUDIES else ""
+        )
         measured = _measured(form, record, record.values, failure)
         found.setdefault(_benchmark(name, record.factors), {})[record.seed] = measured
     return found
@@ -194,7 +196,9 @@ def _of_batch_sizes(records: Sequence[Record], name: str) -> Benchmarks:
         before = seeds.get(record.seed, Measured())
         metrics = {**before.metrics, **measured.metrics}
         ordered = {key: metrics[key] for key in COMPARED["batch-size"] if key in metrics}
-        seeds[record.seed] = Measured(ordered, contention=record.values.get("processor_missing", before.contention))
+        seeds[record.seed] = Measured(
+            ordered, contention=record.values.get("processor_missing", before.contention)
+        )
     for (benchmark, seed), size in largest.items():
         value = Measured({"largest_batch_size": metric("largest_batch_size", "batch-size", (size,))})
         found.setdefault(benchmark, {})[seed] = value

@@ -49,7 +49,7 @@ def read_side(text: str) -> tuple[tuple[Stored, ...], tuple[str, ...]]:
 
 def _paths(text: str) -> list[Path]:
     """Return the paths that a text names. What exists as a whole is one path, whatever its name holds."""
-    if is_file(Path(text)) or is_folder(Path(text)):
+    if text.strip() and (is_file(Path(text)) or is_folder(Path(text))):
         return [Path(text)]
     found = []
     for part in filter(None, (each.strip() for each in text.split(","))):
@@ -80,13 +80,16 @@ def _files(path: Path, notes: list[str]) -> Sequence[Path]:
     saved = [file for folder in folders for file in entries(folder) if _NUMBERED.fullmatch(file.name)]
     if saved:
         newest = max(saved, key=_age)
-        notes.append(f"{path} holds {len(saved)} saved files, of which {newest.name} is the newest.")
+        if len(saved) > 1:
+            notes.append(f"Of the {len(saved)} files saved in {path}, the newest is compared: {newest.name}.")
         return [newest]
     files = [file for file in entries(path) if file.suffix == ".json" and is_file(file)]
     if files:
         return files
     run = find_run(path)
-    notes.append(f"{path} holds several runs, of which {run.name} is the newest.")
+    runs = sum(is_file(child / _RUN) for child in entries(path))
+    if runs > 1:
+        notes.append(f"Of the {runs} runs in {path}, the newest is compared: {run.name}.")
     return [run]
 
 

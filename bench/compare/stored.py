@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,7 +111,7 @@ def metric(name: str, form: Form, values: tuple[float, ...]) -> Metric:
     """Return a metric with the unit, the direction and the comparison that its name and the form of its file have.
 
     Example:
-        >>> metric("steps_to_target", "run", (math.inf,))
+        >>> metric("steps_to_target", "run", (float("inf"),))
         Metric(values=(inf,), unit='count', better='lower', comparison='learning')
     """
     unit, better = _OWN[name] if name in _OWN else (METRICS[name].unit, METRICS[name].better)
@@ -161,7 +160,7 @@ def rounded(value: float, digits: int) -> float:
     """Round to so many significant digits.
 
     Example:
-        >>> rounded(0.00123456, 4), rounded(math.inf, 4), rounded(0.0, 4)
+        >>> rounded(0.00123456, 4), rounded(float("inf"), 4), rounded(0.0, 4)
         (0.001235, inf, 0.0)
     """
     return float(f"{value:.{digits}g}")

@@ -5,7 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.gate.json_text import as_json, read_result
-    from fusetune.bench.gate.judging import exit_code, judge, notes_on
+    from fusetune.bench.gate.judging import LEAST_PAIRS, exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
@@ -29,6 +29,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LEAST_PAIRS",
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
