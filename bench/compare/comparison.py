@@ -12,7 +12,19 @@ from fusetune.bench.compare.cautions import cautions, refuse_other_devices, refu
 from fusetune.bench.compare.pairing import pair_up, summaries
 from fusetune.bench.compare.sources import read_side
 from fusetune.bench.compare.stored import PYTEST_METRIC, Stored
-from fusetune.bench.gate import LEAST_PAIRS, GateResult, Outcome, Row, Rules, Side, Verdict, judge, notes_on
+from fusetune.bench.gate import (
+    LEAST_PAIRS,
+    TIMING_THRESHOLD,
+    GateResult,
+    Outcome,
+    Row,
+    Rules,
+    Side,
+    Verdict,
+    decide,
+    judge,
+    notes_on,
+)
 
 Run = Mapping[str, Sequence[float]]
 _UNCLEAR: Outcome = "can't tell"
@@ -107,11 +119,9 @@ def _decide_from_enough(
     history: Sequence[Run] = (),
     *,
     staged: bool = False,
-    threshold: float,
+    threshold: float = TIMING_THRESHOLD,
 ) -> Verdict:
     """Decide on timings by the gate's rule. Fewer processes than it takes are shown, and no evidence."""
-    from fusetune.bench.gate import decide
-
     if len(base) >= LEAST_PAIRS:
         return decide(base, head, history, staged=staged, threshold=threshold)
     ratios = [median(theirs["wall"]) / median(ours["wall"]) for ours, theirs in zip(base, head, strict=True)]

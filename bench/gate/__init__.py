@@ -4,6 +4,9 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.environments import Environment, Environments, make_environments
+    from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
     from fusetune.bench.gate.judging import LEAST_PAIRS, exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
         find_revisions,
         on_both_sides,
     )
-    from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules, better_by_name, unknown_direction
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -30,10 +33,16 @@ else:
 
 __all__ = [
     "LEAST_PAIRS",
+    "LOOKS",
+    "TIMING_THRESHOLD",
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
+    "Environment",
+    "Environments",
     "GateResult",
+    "GitAnswer",
+    "Look",
     "Measured",
     "Metric",
     "Outcome",
@@ -50,14 +59,18 @@ __all__ = [
     "as_markdown",
     "better_by_name",
     "checkouts",
+    "decide",
     "exit_code",
     "find_repository",
     "find_revision",
     "find_revisions",
     "judge",
+    "looks_at",
+    "make_environments",
     "notes_on",
     "on_both_sides",
     "read_result",
+    "run_git",
     "show_gate",
     "unknown_direction",
 ]

@@ -20,7 +20,6 @@ import re
 import secrets
 import shutil
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fusetune.bench.errors import InputError, SetupError
+from fusetune.bench.gate.git_program import GitAnswer
+from fusetune.bench.gate.git_program import run_git as _git
 from fusetune.bench.interrupts import interrupts_deferred, terminate_as_interrupt
 from fusetune.closest_name import closest
 
@@ -39,41 +40,8 @@ _NAMES_SHOWN = 5
 # An untracked file from this size on is data: a link to it stands in the checkout.
 _LINKED_FROM_BYTES = 64 * 2**20
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_NO_ANSWER = GitAnswer(128, "", "")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-# What git's hooks set, and what would lead git to another repository. See `git rev-parse --local-env-vars`.
-_OF_ONE_REPOSITORY = {
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_DIR",
-    "GIT_EXTERNAL_DIFF",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_GRAFT_FILE",
-    "GIT_ICASE_PATHSPECS",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_LITERAL_PATHSPECS",
-    "GIT_NAMESPACE",
-    "GIT_NOGLOB_PATHSPECS",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_TRACE",
-    "GIT_WORK_TREE",
-}
-_SETTINGS = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.quotePath=false",
-    "core.warnAmbiguousRefs=true",
-    "submodule.recurse=false",
-    "diff.ignoreSubmodules=dirty",
-    "gc.auto=0",
-)
 
 
 @dataclass(frozen=True)
@@ -213,7 +181,7 @@ def find_revision(repository: Repository, name: str, where: str = "--base") -> R
         return _working_tree(repository, where)
     # `:/text` takes all that follows as text, and is a commit by itself.
     as_commit = name if name.startswith(":/") else f"{name}^{{commit}}"
-    found = _git(repository.root, "rev-parse", "--verify", as_commit) if _can_be_name(name) else _NOTHING
+    found = _git(repository.root, "rev-parse", "--verify", as_commit) if _can_be_name(name) else _NO_ANSWER
     if "is ambiguous" in found.error:
         raise InputError(
             where,
@@ -352,53 +320,7 @@ def remove_abandoned(repository: Repository, where: Path | None = None) -> tuple
 # Git
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What git said: its exit code, standard output and standard error."""
-
-    code: int
-    text: str
-    error: str
-
-
-_NOTHING = _Answer(128, "", "")
-
-
-def _git(directory: Path, *arguments: str, hold: int | None = None) -> _Answer:
-    """Run git in a directory, with the environment of no other repository and without hooks.
-
-    Args:
-        directory: an existing folder.
-        arguments: of git.
-        hold: a descriptor that git keeps open, so that the lock on it outlasts a kill of this process.
-
-    Raises:
-        InputError: there is no git program.
-    """
-    environment = {key: value for key, value in os.environ.items() if key not in _OF_ONE_REPOSITORY}
-    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
-    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(directory), *settings, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=environment,
-            check=False,
-            # Ctrl-C of a terminal is for this process, which ends git itself, or lets it finish a removal.
-            start_new_session=True,
-            pass_fds=() if hold is None else (hold,),
-        )
-    except FileNotFoundError as error:
-        raise InputError(
-            "git",
-            "is not installed, or not on the PATH",
-            to_do="Install it.",
-        ) from error
-    return _Answer(done.returncode, os.fsdecode(done.stdout), done.stderr.decode(errors="replace"))
-
-
-def _names(answer: _Answer) -> list[str]:
+def _names(answer: GitAnswer) -> list[str]:
     """Return the paths of an output with NUL after each."""
     return [name for name in answer.text.split("\0") if name]
 
