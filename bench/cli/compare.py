@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fusetune.bench.cli.verdict_output import end_with_verdict, verdict_options
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.verdict_output import (
+    check_outputs,
+    json_option,
+    junit_option,
+    markdown_option,
+    strict_option,
+    write_outputs,
+)
 from fusetune.bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,15 +38,19 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Take thresholds and directions from the gate: section of SPEC.",
 )
-@verdict_options
+@strict_option
+@json_option
+@markdown_option
+@junit_option
 def compare(
     base: str | None,
     head: str | None,
     baseline: Path | None,
     spec: Path | None,
-    as_text: str | None,
-    junit: Path | None,
     strict: bool,
+    json_file: Path | None,
+    markdown_file: Path | None,
+    junit_file: Path | None,
 ) -> None:
     """Compare two stored results, BASE and HEAD: the same table and verdicts as of bench gate.
 
@@ -48,7 +61,9 @@ def compare(
     Exit codes: 0 pass or improved, 1 regressed or missing, 2 bad input, 3 can't tell with --strict.
     """
     from fusetune.bench.compare import compare_stored, compare_with_baseline
+    from fusetune.bench.gate import exit_code, show_gate
 
+    check_outputs(json_file, markdown_file, junit_file)
     rules = _rules(spec)
     if baseline is not None:
         if head is not None:
@@ -58,7 +73,9 @@ def compare(
         raise click.UsageError("name BASE and HEAD, or --baseline DIR and HEAD")
     else:
         result = compare_stored(base, head, rules=rules)
-    end_with_verdict(result, as_text, junit, strict)
+    show_gate(result, make_console())
+    write_outputs(result, json_file, markdown_file, junit_file)
+    sys.exit(exit_code(result, strict))
 
 
 def _rules(path: Path | None) -> Rules | None:

@@ -132,8 +132,9 @@ def _save_baseline(
     folder: Path, directory: RunDirectory, records: Sequence[Record], *, nothing: bool
 ) -> None:
     """Keep the run as a baseline, and say where. One with failed trials is none."""
-    if nothing or any(record.status == "failed" for record in records):
-        say("no baseline was saved, because a trial failed", err=True)
+    if nothing or not records or any(record.status == "failed" for record in records):
+        why = "a trial failed" if records and not nothing else "nothing was found"
+        say(f"no baseline was saved, because {why}", err=True)
         return
     from fusetune.bench.compare import save_baseline, stored_run
 

@@ -1,81 +1,70 @@
-"""How commands that compare two sides are told to print their verdicts, and do so."""
+"""The outputs of commands that compare two sides: files besides the table, and the summary of a CI job."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from fusetune.bench.cli.console import make_console
-from fusetune.bench.errors import InputError
+from fusetune.bench.errors import InputError, unusable
+from fusetune.bench.path_checks import is_folder
 
 if TYPE_CHECKING:
     from fusetune.bench.gate import GateResult
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+strict_option = click.option("--strict", is_flag=True, help="Exit with 3 where a verdict is CAN'T TELL.")
+json_option = click.option(
+    "--json", "json_file", metavar="FILE", type=_FILE, help="Write the result as JSON too."
+)
+markdown_option = click.option(
+    "--markdown", "markdown_file", metavar="FILE", type=_FILE, help="Write it as Markdown too."
+)
+junit_option = click.option(
+    "--junit", "junit_file", metavar="FILE", type=_FILE, help="Write it as JUnit XML too."
+)
 
 
-def verdict_options(command: _Command) -> _Command:
-    """Add --json, --markdown, --junit and --strict to a command."""
-    for option in (
-        click.option("--strict", is_flag=True, help="Exit with 3 where the outcome is can't tell."),
-        click.option(
-            "--junit",
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="Write the verdicts to FILE as JUnit XML, which CI systems show.",
-        ),
-        click.option(
-            "--markdown",
-            "as_text",
-            flag_value="markdown",
-            help="Print Markdown, for a comment on a pull request. $GITHUB_STEP_SUMMARY gets it by itself.",
-        ),
-        click.option("--json", "as_text", flag_value="json", help="Print one JSON object."),
-    ):
-        command = option(command)
-    return command
-
-
-def end_with_verdict(result: GateResult, as_text: str | None, junit: Path | None, strict: bool) -> NoReturn:
-    """Print a result as the options ask for, and exit with its code.
-
-    Under GitHub Actions the Markdown goes to the job's summary too.
-
-    Args:
-        result: of a gate or a comparison.
-        as_text: `json`, `markdown`, or None for tables.
-        junit: a file for JUnit XML; None: none is written.
-        strict: whether `can't tell` is an error.
+def check_outputs(json_file: Path | None, markdown_file: Path | None, junit_file: Path | None) -> None:
+    """Refuse files whose folder is missing, before anything is measured.
 
     Raises:
-        InputError: a file cannot be written. The result has been printed by then.
+        InputError: names the option.
     """
-    from fusetune.bench.gate import as_json, as_junit, as_markdown, exit_code, show_gate
-
-    if as_text == "json":
-        click.echo(json.dumps(as_json(result), indent=2, allow_nan=False))
-    elif as_text == "markdown":
-        click.echo(as_markdown(result), nl=False)
-    else:
-        show_gate(result, make_console())
-    summary = os.environ.get("GITHUB_STEP_SUMMARY") if os.environ.get("GITHUB_ACTIONS") == "true" else None
-    if summary:
-        _write(Path(summary), as_markdown(result), "a", "$GITHUB_STEP_SUMMARY")
-    if junit is not None:
-        _write(junit, as_junit(result), "w", "--junit")
-    sys.exit(exit_code(result, strict))
+    files = {"--json": json_file, "--markdown": markdown_file, "--junit": junit_file}
+    for option, file in files.items():
+        if file is not None and not is_folder(file.parent):
+            raise InputError(f"{option} {file}", "its folder is not there", to_do="Make it first.")
 
 
-def _write(path: Path, text: str, mode: str, where: str) -> None:
+def write_outputs(
+    result: GateResult, json_file: Path | None, markdown_file: Path | None, junit_file: Path | None
+) -> None:
+    """Write the outputs that were asked for. Under GitHub Actions the step's summary is one of them.
+
+    Raises:
+        RunDirectoryError: a file cannot be written.
+    """
+    from fusetune.bench.gate import as_json, as_junit, as_markdown
+
+    if json_file is not None:
+        _to_file(json_file, json.dumps(as_json(result), indent=2, allow_nan=False) + "\n")
+    if markdown_file is not None:
+        _to_file(markdown_file, as_markdown(result))
+    if junit_file is not None:
+        _to_file(junit_file, as_junit(result))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary and os.environ.get("GITHUB_ACTIONS") == "true":
+        _to_file(Path(summary), as_markdown(result) + "\n", mode="a")
+
+
+def _to_file(path: Path, text: str, mode: str = "w") -> None:
     try:
         with path.open(mode, encoding="utf-8") as file:
             file.write(text)
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{where}: {path}", "cannot be written", said, "Give another path") from error
+    except OSError as error:
+        raise unusable(path, error) from error

@@ -13,7 +13,7 @@ from statistics import mean
 
 from fusetune.bench.compare.stored import Stored, condensed
 from fusetune.bench.errors import InputError
-from fusetune.bench.gate import Measured, Metric, Pair
+from fusetune.bench.gate import Measured, Metric, Pair, parts
 
 Seeds = Mapping[int, Measured]
 # What `peak_bytes_of` in a record's provenance says where the memory of a whole process was counted.
@@ -172,9 +172,11 @@ def _have(key: str, base: Measured, head: Measured) -> bool:
 
 
 def _joined(values: Sequence[tuple[float, ...]], metric: Metric) -> tuple[float, ...]:
-    """Join the values of all seeds. An exact one that is the same in all of them is one value."""
+    """Join the values of all seeds: a timing to as many parts as the gate has, equal exact values to one."""
     joined = tuple(value for each in values for value in each)
-    return joined[:1] if metric.comparison == "exact" and len(set(joined)) == 1 else joined
+    if metric.comparison == "exact":
+        return joined[:1] if len(set(joined)) == 1 else joined
+    return parts(joined)
 
 
 def _merged(process: Measured, training: Measured, order: Mapping[str, None]) -> Measured:

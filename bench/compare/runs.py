@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from fusetune.bench.compare.stored import COMPARED, Form, Stored, metric
 from fusetune.bench.errors import InputError
-from fusetune.bench.gate import Measured, Metric
+from fusetune.bench.gate import Measured, Metric, failure_in
 from fusetune.bench.kinds import BATCH_SIZE, LR_RANGE, SEARCH, kind_of
 from fusetune.bench.results import (
     MemoryProbe,
@@ -21,14 +21,10 @@ from fusetune.bench.results import (
     check_reportable,
 )
 from fusetune.bench.search import fresh_records
-from fusetune.bench.spec import freeze
-from fusetune.bench.stats import configuration_label
+from fusetune.bench.spec import freeze, key_id, value_id
 
 WINNER = "the search's winner"
-_FAILURES = {"failed": "failed", "diverged": "diverged", "out_of_memory": "ran out of memory"}
 _TO_TARGET = ("time_to_target_s", "steps_to_target")
-# Of a range test and of a batch-size search, other outcomes are findings.
-_FAILURES_OF_STUDIES = ("failed",)
 
 Benchmarks = dict[str, dict[int, Measured]]
 
@@ -111,7 +107,9 @@ def _provenance(records: Sequence[Record], key: str) -> set[Any]:
 
 
 def _benchmark(name: str, factors: Mapping[str, Any]) -> str:
-    return f"{name}: {configuration_label(factors)}" if factors else name
+    """Name a configuration as the gate does, so that a spec's `gate:` section means it."""
+    values = ",".join(f"{key_id(key)}={value_id(value)}" for key, value in factors.items())
+    return f"{name}: {values}" if values else name
 
 
 def _of_trainings(run: Mapping[str, Any], records: Iterable[Record], name: str) -> Benchmarks:
@@ -140,13 +138,16 @@ def _of_search(run: Mapping[str, Any], records: Sequence[Record], name: str) -> 
 
 def _training(form: Form, record: Record, has_target: bool) -> Measured:
     """Take the metrics of one training. A target that was missed is infinite."""
-    failure = ""
-    if record.status in _FAILURES:
-        failure = f"seed {record.seed} {_FAILURES[record.status]}: {record.reason or 'no reason is recorded'}"
+    failure = _failure(record)
     values = dict(record.values)
     if has_target and not failure:
         values |= {key: math.inf for key in _TO_TARGET if key not in values}
     return _measured(form, record, values, failure)
+
+
+def _failure(record: Record) -> str:
+    said = failure_in(record)
+    return said and f"seed {record.seed}: {said}"
 
 
 def _measured(form: Form, record: Record, values: Mapping[str, float], failure: str = "") -> Measured:
@@ -164,9 +165,7 @@ def _measured(form: Form, record: Record, values: Mapping[str, float], failure: 
 def _of_studies(form: Form, records: Iterable[Record], name: str) -> Benchmarks:
     found: Benchmarks = {}
     for record in records:
-        failure = (
-            f"seed {record.seed} failed: {record.reason}" if record.status in _FAILURES_OF_STUDIES else ""
-        )
+        failure = _failure(record) if record.status == "failed" else ""  # other outcomes are findings
         measured = _measured(form, record, record.values, failure)
         found.setdefault(_benchmark(name, record.factors), {})[record.seed] = measured
     return found

@@ -4,14 +4,15 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, looks_at
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
-    from fusetune.bench.gate.judging import LEAST_PAIRS, exit_code, judge, notes_on
+    from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
+    from fusetune.bench.gate.record_metrics import failure_in, parts
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.revisions import (
         WORKING_TREE,
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
         Repository,
         Revision,
         checkouts,
+        default_base,
         find_repository,
         find_revision,
         find_revisions,
         on_both_sides,
     )
     from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -48,6 +51,7 @@ __all__ = [
     "Outcome",
     "Pair",
     "Repository",
+    "Request",
     "Revision",
     "Row",
     "Rule",
@@ -60,7 +64,9 @@ __all__ = [
     "better_by_name",
     "checkouts",
     "decide",
+    "default_base",
     "exit_code",
+    "failure_in",
     "find_repository",
     "find_revision",
     "find_revisions",
@@ -69,7 +75,10 @@ __all__ = [
     "make_environments",
     "notes_on",
     "on_both_sides",
+    "parts",
     "read_result",
+    "resumed_request",
+    "run_gate",
     "run_git",
     "show_gate",
     "unknown_direction",

@@ -63,6 +63,7 @@ def decide(
     history: Sequence[Run] = (),
     *,
     staged: bool = False,
+    more: bool = False,
     threshold: float = THRESHOLD,
 ) -> Verdict:
     """Decide whether head is slower than base, from processes that ran side by side.
@@ -78,6 +79,7 @@ def decide(
         history: earlier runs of the unchanged benchmark, in the order of time; may be empty.
         staged: look after 5, 7, 10, 14 and 20 pairs, and stop as soon as the outcome is clear or hopeless. It is
             hopeless where 20 pairs would miss a slowdown of 5 thresholds, and nothing hints at one.
+        more: of a staged decision, whether pairs may still come. Only the planned looks are taken then.
         threshold: relative change from which on a difference counts.
 
     Returns:
@@ -108,7 +110,7 @@ def decide(
     )
     values = log_values(runs, candidates)
     past, base_values, head_values = np.split(values, [len(history), len(history) + pairs], axis=1)
-    for look in looks_at(pairs) if staged else (Look(pairs, _ALPHA),):
+    for look in looks_at(pairs, more=more) if staged else (Look(pairs, _ALPHA),):
         base_so_far, head_so_far = base_values[:, : look.pairs], head_values[:, : look.pairs]
         chosen = choose(past, base_so_far, head_so_far)
         verdict = _compare(
@@ -119,14 +121,21 @@ def decide(
     return replace(verdict, estimator=candidates[chosen[0]].name)
 
 
-def looks_at(pairs: int) -> tuple[Look, ...]:
+def looks_at(pairs: int, *, more: bool = False) -> tuple[Look, ...]:
     """Return the looks that a staged decision takes at so many pairs: the planned ones, and one at their end.
 
+    Args:
+        pairs: how many there are.
+        more: whether pairs may still come, so that this is not the end.
+
     Example:
-        >>> [look.pairs for look in looks_at(12)]
-        [5, 7, 10, 12]
+        >>> [look.pairs for look in looks_at(12)], [look.pairs for look in looks_at(12, more=True)]
+        ([5, 7, 10, 12], [5, 7, 10])
     """
-    return (*(look for look in LOOKS if look.pairs < pairs), Look(pairs, LOOKS[-1].alpha))
+    planned = tuple(look for look in LOOKS if look.pairs <= pairs)
+    if planned and (more or planned[-1] == LOOKS[-1]):
+        return planned
+    return (*planned, Look(pairs, LOOKS[-1].alpha))
 
 
 def _compare(base: Values, head: Values, look: Look, threshold: float) -> Verdict:

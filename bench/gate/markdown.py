@@ -47,11 +47,11 @@ def as_markdown(result: GateResult) -> str:
     Example:
         >>> from fusetune.bench.gate.result import Side
         >>> row = Row("digits", "step_time_s", "timing", "pass", "No change.", base=0.01, head=0.01, n=5)
-        >>> as_markdown(GateResult("digits.yaml", Side("main"), Side("working tree"), (row,))).splitlines()[0]
-        '### ✓ PASS: step time of digits got no worse.'
+        >>> as_markdown(GateResult("digits.yaml", Side("main"), Side("working tree"), (row,))).splitlines()[:3]
+        ['### ✓ PASS', '', 'digits: step time got no worse in working tree than in main.']
     """
     rows = worst_first(result.rows)
-    parts = [f"### {verdict_text(result.outcome)}: {escaped(headline(result))}", ""]
+    parts = [f"### {verdict_text(result.outcome)}", "", escaped(headline(result)), ""]
     sides = " against ".join(_code(side_text(side)) for side in (result.head, result.base))
     parts += [f"{_code(result.title)}, {sides}", ""]
     if rows:

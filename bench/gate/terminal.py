@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -97,19 +98,19 @@ def side_text(side: Side) -> str:
 
 
 def _table(rows: Iterable[Row]) -> Table:
+    """Draw a row for each metric, below the name of its benchmark."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("benchmark", overflow="fold", min_width=9)
-    table.add_column("metric", overflow="fold", min_width=8)
-    for title in ("base", "head", "change", "95 % interval", "p", "n"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("benchmark\n  metric", overflow="fold", min_width=18)
+    for title in ("base", "head", "change", "95 %\ninterval", "p", "n"):
+        table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
     table.add_column("verdict", no_wrap=True)
     previous = None
     for row in rows:
-        name = "" if row.benchmark == previous else row.benchmark
-        previous = row.benchmark
+        if row.benchmark != previous:
+            previous = row.benchmark
+            table.add_row(Text(row.benchmark, style="bold"))
         table.add_row(
-            Text(name),
-            Text(metric_title(row.metric)),
+            Padding(Text(metric_title(row.metric)), (0, 0, 0, 2)),
             *_numbers(row),
             Text(verdict_text(row.outcome), style=_STYLES[row.outcome]),
         )

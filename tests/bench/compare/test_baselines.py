@@ -56,7 +56,7 @@ def test_the_page_lists_exactly_the_fields_there_are(tmp_path: Path) -> None:
     process = json.loads(path.read_text())["processes"][0]
     assert listed == {*Baseline.model_fields, "metrics", "failure", "contention"}
     assert set(process) | {"intervals"} <= set(re.findall(r"`(\w+)`", section))
-    assert process["benchmarks"]["digits"]["0"] == {"failure": "seed 0 diverged: at once"}
+    assert process["benchmarks"]["digits"]["0"] == {"failure": "seed 0: the training diverged: at once"}
 
 
 def test_a_run_equals_the_baseline_that_it_became(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path: Path) -> None:
     seeds = stored.benchmarks["digits"]
     assert seeds[1].metrics["steps_to_target"].values == (math.inf,)
     assert seeds[1].metrics["time_to_target_s"].comparison == "timing"
-    assert seeds[2].failure == "seed 2 failed: x"
+    assert seeds[2].failure == "seed 2: the training failed: x"
     assert list(seeds[0].metrics) == [
         "time_to_target_s",
         "steps_to_target",

@@ -57,8 +57,8 @@ def test_a_missed_target_is_infinite_and_without_a_target_there_is_none(tmp_path
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [("diverged", "seed 3 diverged: at once"), ("failed", "seed 3 failed: at once"),
-     ("out_of_memory", "seed 3 ran out of memory: at once")],
+    [("diverged", "seed 3: the training diverged: at once"), ("failed", "seed 3: the training failed: at once"),
+     ("out_of_memory", "seed 3: the training ran out of memory: at once")],
 )  # fmt: skip
 def test_what_failed_has_a_sentence_and_no_number(status: str, said: str, tmp_path: Path) -> None:
     stored = read_run(write_run(tmp_path, [training(3, status=status, reason="at once")]))
@@ -69,8 +69,8 @@ def test_configurations_are_benchmarks(tmp_path: Path) -> None:
     records = [training(0, {"optimizer": name, "batch_size": 32}) for name in ("adam", "sgd")]
     stored = read_run(write_run(tmp_path, records, trials=3))
     assert list(stored.benchmarks) == [
-        "digits: optimizer=adam, batch_size=32",
-        "digits: optimizer=sgd, batch_size=32",
+        "digits: optimizer=adam,batch_size=32",
+        "digits: optimizer=sgd,batch_size=32",
     ]
     assert stored.notes == (f"{stored.path} is not complete: 2 of 3 trials are recorded.",)
 

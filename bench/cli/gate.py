@@ -1,0 +1,166 @@
+"""`bench gate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import INTERRUPTED
+from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
+from fusetune.bench.cli.verdict_output import (
+    check_outputs,
+    json_option,
+    junit_option,
+    markdown_option,
+    strict_option,
+    write_outputs,
+)
+from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
+from fusetune.bench.terminal import say
+from fusetune.bench.units import parse_seconds
+
+if TYPE_CHECKING:
+    from fusetune.bench.gate import Request
+
+
+def _seconds(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
+    """Read --budget."""
+    if given is None:
+        return None
+    try:
+        return parse_seconds(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
+@click.command()
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--command",
+    metavar="COMMAND",
+    help="Gate a program of your own in place of a SPEC. It runs in each checkout, without a shell. Its last line of "
+    'output is a JSON object: {"metric": number or [numbers]} or {"benchmark": {"metric": ...}}. It may take the '
+    "variable BENCH_GATE_SEED as its seed.",
+)
+@click.option(
+    "--base",
+    metavar="REV",
+    help="The revision to compare with. Default: the merge base with the default branch.",
+)
+@click.option(
+    "--head", metavar="REV", default="working tree", show_default=True, help="The revision to gate."
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    callback=_seconds,
+    help="The longest that measuring may take, e.g. 20min. Default: the spec's gate.budget, else 10min.",
+)
+@click.option(
+    "--configuration",
+    "configurations",
+    multiple=True,
+    metavar="FACTOR=VALUE,...",
+    help="Gate this configuration in place of the spec's. May be repeated.",
+)
+@overrides_option
+@strict_option
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Continue the gate in DIR with its options. --budget may be another one.",
+)
+@json_option
+@markdown_option
+@junit_option
+@results_option
+def gate(
+    spec: Path | None,
+    command: str | None,
+    base: str | None,
+    head: str,
+    budget: float | None,
+    configurations: tuple[str, ...],
+    overrides: tuple[str, ...],
+    strict: bool,
+    resume: Path | None,
+    json_file: Path | None,
+    markdown_file: Path | None,
+    junit_file: Path | None,
+    results: Path,
+) -> None:
+    """Compare two revisions of SPEC or of a program: is head slower, hungrier or worse at learning than base?
+
+    Both revisions are checked out beside each other. Fresh processes of both run in pairs, 5 to 20 of them, until each
+    verdict is clear or the budget ends. Each finished pair is written to RESULTS/gate/<id>/ at once.
+
+    Exit codes: 0 pass or improved, 1 regressed or missing, 2 bad input, 3 can't tell (with --strict), 4 a revision
+    cannot be made to run, 130 interrupted.
+    """
+    from fusetune.bench.gate import exit_code, run_gate, show_gate
+
+    check_outputs(json_file, markdown_file, junit_file)
+    with terminate_as_interrupt():
+        try:
+            request = _request(
+                spec,
+                command,
+                base,
+                head,
+                budget,
+                configurations=configurations,
+                overrides=overrides,
+                resume=resume,
+            )
+            result = run_gate(
+                request,
+                results,
+                device=device_at_hand(),
+                news=lambda text: say(text, err=True),
+                resume=resume,
+            )
+            show_gate(result, make_console())
+            write_outputs(result, json_file, markdown_file, junit_file)
+        except KeyboardInterrupt:
+            ignore_interrupts()
+            sys.exit(INTERRUPTED)
+    sys.exit(exit_code(result, strict))
+
+
+def _request(
+    spec: Path | None,
+    command: str | None,
+    base: str | None,
+    head: str,
+    budget: float | None,
+    *,
+    configurations: tuple[str, ...],
+    overrides: tuple[str, ...],
+    resume: Path | None,
+) -> Request:
+    """Return what is asked for: by the options, or by an earlier gate.
+
+    Raises:
+        click.UsageError: options that do not go together.
+        InputError: the spec lies in no repository, or no gate is in DIR.
+    """
+    from fusetune.bench.gate import Request, find_repository, resumed_request
+
+    if resume is not None:
+        if spec or command or base or configurations or overrides or head != "working tree":
+            raise click.UsageError("--resume has the options of its gate; give --budget and outputs alone")
+        return resumed_request(resume, budget)
+    if (spec is None) == (command is None):
+        raise click.UsageError("name either a SPEC, e.g. specs/digits.yaml, or a --command, or --resume DIR")
+    repository = find_repository(Path.cwd())
+    if spec is None:
+        if configurations:
+            raise click.UsageError("--configuration is for a SPEC; a command has none")
+        folder = str(repository.relative(Path.cwd()))
+        return Request(None, command or "", folder, base, head, (), overrides, budget)
+    return Request(str(repository.relative(spec)), "", ".", base, head, configurations, overrides, budget)
