@@ -164,7 +164,8 @@ def headline(result: GateResult) -> str:
         more = f", and {others} more {of} {'is' if others == 1 else 'are'} red" if others else ""
         return f"{_worst(worst, base, head)}{more}."
     if outcome == "can't tell":
-        return f"{counts[outcome]} {of} {'is' if counts[outcome] == 1 else 'are'} not clear, and none is red."
+        more = f" and {counts[outcome] - 1} more" if counts[outcome] > 1 else ""
+        return f"{worst.benchmark}: {metric_title(worst.metric)}{more} not clear, and none {of} is red."
     if outcome == "improved":
         return f"{counts[outcome]} {of} got better, and none got worse."
     if len(rows) == 1:
