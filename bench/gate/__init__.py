@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, detectable_slowdown, looks_at
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
-    from fusetune.bench.gate.json_text import as_json, read_result
+    from fusetune.bench.gate.json_text import as_json
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
@@ -63,7 +63,6 @@ __all__ = [
     "as_json",
     "as_junit",
     "as_markdown",
-    "better_by_name",
     "checkouts",
     "decide",
     "default_base",
@@ -79,11 +78,9 @@ __all__ = [
     "notes_on",
     "on_both_sides",
     "parts",
-    "read_result",
     "resumed_request",
     "run_gate",
     "run_git",
     "show_gate",
     "study_self_test",
-    "unknown_direction",
 ]
