@@ -4,7 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.decision import LOOKS, Look, decide, detectable_slowdown, looks_at
     from fusetune.bench.gate.dependencies import read_dependencies
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
+    from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -54,6 +55,7 @@ __all__ = [
     "Row",
     "Rule",
     "Rules",
+    "SelfTestRow",
     "Side",
     "Verdict",
     "as_json",
@@ -63,6 +65,7 @@ __all__ = [
     "checkouts",
     "decide",
     "default_base",
+    "detectable_slowdown",
     "exit_code",
     "find_repository",
     "find_revision",
@@ -78,5 +81,6 @@ __all__ = [
     "run_gate",
     "run_git",
     "show_gate",
+    "study_self_test",
     "unknown_direction",
 ]

@@ -14,9 +14,10 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.gate.commands import Command
 from fusetune.bench.gate.decision import THRESHOLD, decide
 from fusetune.bench.gate.environments import Environment, Environments, make_environments
+from fusetune.bench.gate.estimators import Run
 from fusetune.bench.gate.gate_directory import GateDirectory, read_gate, sha256
 from fusetune.bench.gate.json_text import as_json
-from fusetune.bench.gate.judging import FAILURE, Run, judge, notes_on
+from fusetune.bench.gate.judging import FAILURE, judge, notes_on
 from fusetune.bench.gate.measured import Measured, Pair
 from fusetune.bench.gate.processes import News, Place
 from fusetune.bench.gate.result import GateResult, Side

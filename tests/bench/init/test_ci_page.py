@@ -16,7 +16,7 @@ from tests.bench.init.test_init import valid
 from tests.bench.init.test_pull_requests import PROGRAM, ROOT
 
 PAGE = (ROOT / "docs" / "ci.md").read_text()
-BLOCKS = re.findall(r"^```(?:sh|yaml)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(?:bash|yml)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
 def block(mark: str) -> str:
@@ -47,6 +47,16 @@ def clone(tmp_path: Path) -> Path:
     commit(origin, {"README.md": "a project\n"}, "a README")
     git(tmp_path, "clone", "--quiet", str(origin), "clone")
     return tmp_path / "clone"
+
+
+def test_the_first_command_writes_both_files(clone: Path) -> None:
+    [first] = [text for text in BLOCKS if "bench init" in text]
+    done = run(first.replace("pip install fusetune\n", ""), clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert git(clone, "status", "--porcelain", "-uall").splitlines() == [
+        "?? .github/workflows/gpu-bench.yml",
+        "?? specs/gate.yaml",
+    ]
 
 
 def test_the_gitlab_pipeline_follows_its_schema(tmp_path: Path) -> None:
