@@ -96,7 +96,7 @@ def lr_range(
     from fusetune.bench.spec import load_spec
 
     if resume is not None:
-        earlier = RunDirectory.open(resume).run["options"]
+        earlier = RunDirectory.open(resume).run.options
         all_seeds = bool(earlier.get("all_seeds"))
         options = {key: earlier.get(key, value) for key, value in options.items()}
     for name in ("lr_min", "lr_max"):

@@ -9,30 +9,37 @@ results/<spec name>/<run id>/
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import secrets
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import RunDirectoryError, unusable
-from fusetune.bench.kinds import TRAINING, kind_of
+from fusetune.bench.kinds import kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
 from fusetune.bench.results.line_file import LineFile
-from fusetune.bench.results.records import SCHEMA_VERSION, Record
-from fusetune.bench.results.schema import LaterVersionError, check_run, record_of, version_of
+from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
+from fusetune.bench.results.schema import (
+    LaterVersionError,
+    check_records,
+    check_reportable,
+    check_run,
+    record_of,
+    version_of,
+)
 from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 from fusetune.bench.spec import difference
 from fusetune.bench.terminal import invocation
 from fusetune.errors import InvalidValueError
 
-# What run.json says where nothing else is given; the first ones held trainings only, and did not say so.
-_ORDINARY: dict[str, Any] = {"kind": TRAINING.name, "options": {}}
 _RUN = "run.json"
 _RECORDS = "records.jsonl"
 _LOCK = "lock"
@@ -42,22 +49,23 @@ _ATTEMPTS = 20
 class RunDirectory:
     """The directory of one run: `create` and `resume` hold its lock and can append, `open` only reads.
 
-    Use it in a `with` block, or call `close`. `path` is the directory, `run` the content of run.json, `notes` what was
+    Use it in a `with` block, or call `close`. `path` is the directory, `run` what run.json says, `notes` what was
     mended when it was opened for appending.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as results:
-        ...     with RunDirectory.create(Path(results), "demo", {"spec": {"seeds": 1}}) as directory:
+        ...     with RunDirectory.create(Path(results), "demo", RunInfo()) as directory:
         ...         directory.append(Record("seed=0", {}, 0, "ok"))
         ...     records, notes = RunDirectory.open(find_run(Path(results) / "demo")).records()
         >>> records[0].trial, notes
         ('seed=0', [])
     """
 
-    def __init__(self, path: Path, run: dict[str, Any], lock: int | None = None) -> None:
+    def __init__(self, path: Path, content: Mapping[str, Any], lock: int | None = None) -> None:
         self.path = path
-        self.run = run
+        self.run = RunInfo.from_dict(content)
+        self._content = content
         self.notes: list[str] = []
         self._lock = lock
         self._file = LineFile(
@@ -68,14 +76,13 @@ class RunDirectory:
         )
 
     @classmethod
-    def create(cls, results: Path, spec_name: str, run: dict[str, Any]) -> RunDirectory:
+    def create(cls, results: Path, spec_name: str, run: RunInfo) -> RunDirectory:
         """Make a new directory under `results/<spec_name>/`, lock it and write run.json.
 
         Args:
             results: made if it is missing.
             spec_name: the spec's name; letters, digits, `.`, `_`, `-`.
-            run: the content of run.json, JSON-able without NaN; `schema_version` and `run_id` are added, and `kind` and
-                `options` where they are missing.
+            run: what run.json will say, JSON-able without NaN. Its `run_id` is filled in.
 
         Raises:
             RunDirectoryError: the disk is full or the directory cannot be written.
@@ -86,7 +93,7 @@ class RunDirectory:
             parent.mkdir(parents=True, exist_ok=True)
             path = _make_unique(parent)
             lock = _acquire_lock(path)
-            content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **_ORDINARY, **run}
+            content = dataclasses.replace(run, run_id=path.name).as_dict()
             write_whole(path / _RUN, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
         except BaseException as error:
             if lock is not None:
@@ -108,21 +115,22 @@ class RunDirectory:
         return cls(path, _read_run(path))
 
     @classmethod
-    def resume(cls, path: Path, unchanged: Mapping[str, Any] | None = None) -> RunDirectory:
+    def resume(cls, path: Path, now: RunInfo | None = None) -> RunDirectory:
         """Open a run's directory for appending, lock it, and cut off a line that was being written at a crash.
 
         Args:
             path: the run's directory.
-            unchanged: keys of run.json that must still have these values, such as the spec; None: nothing is compared.
+            now: the run as it would begin now. Its `FIXED_ON_RESUME` must be those of run.json. None: not compared.
 
         Raises:
             RunDirectoryError: as for `open`; or something has changed (the message lists the differences); or in use
                 by another run; or not writable.
         """
-        run = _read_run(path)
-        _check_unchanged(path, run, unchanged or {})
+        content = _read_run(path)
+        if now is not None:
+            _check_unchanged(path, RunInfo.from_dict(content), now)
         try:
-            directory = cls(path, run, _acquire_lock(path))
+            directory = cls(path, content, _acquire_lock(path))
         except OSError as error:
             raise unusable(path, error) from error
         try:
@@ -142,7 +150,7 @@ class RunDirectory:
     @property
     def resume_command(self) -> str | None:
         """The command that continues the run; None for a kind of run that begins anew each time."""
-        kind = kind_of(self.run)
+        kind = kind_of(self.run.kind)
         command = kind.resumed_by if kind else None
         return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}"
 
@@ -171,6 +179,15 @@ class RunDirectory:
         with contextlib.suppress(OSError):  # other runs of the spec may be there
             self.path.parent.rmdir()
 
+    def check_reportable(self, records: Sequence[Record]) -> None:
+        """Refuse a run.json or records that lack what the report of their kind needs.
+
+        Raises:
+            RunDirectoryError: names the field or the trial.
+        """
+        check_reportable(self._content, self.path)
+        check_records(self.run, records, self.path)
+
     def append(self, record: Record) -> None:
         """Write one record; when this returns, it is on the disk.
 
@@ -196,12 +213,13 @@ class RunDirectory:
             RunDirectoryError: a line before the last is not a record; the message names it.
         """
         content, torn = self._file.lines()
-        kind = str(self.run["kind"])
         notes = [self._file.torn_note] if torn else []
         records: dict[str, Record] = {}
         for number, line in enumerate(content, start=1):
             try:
-                record: Record = self._file.parse(number, line, lambda content: record_of(content, kind))
+                record: Record = self._file.parse(
+                    number, line, lambda content: record_of(content, self.run.kind)
+                )
             except LaterVersionError as error:
                 raise error.at(self._file.where(number)) from None
             if record.trial in records:
@@ -295,7 +313,8 @@ def _read_run(path: Path) -> dict[str, Any]:
     if version is None:
         raise RunDirectoryError(path / _RUN, "is broken", "it has no schema_version", "Restore it.")
     check_run(run, str(path / _RUN))
-    return {**_ORDINARY, **run}
+    content: dict[str, Any] = run
+    return content
 
 
 def _not_a_run(path: Path) -> RunDirectoryError:
@@ -305,11 +324,13 @@ def _not_a_run(path: Path) -> RunDirectoryError:
     )
 
 
-def _check_unchanged(path: Path, run: Mapping[str, Any], unchanged: Mapping[str, Any]) -> None:
+def _check_unchanged(path: Path, run: RunInfo, now: RunInfo) -> None:
     """Refuse to go on with a run that was started with something else."""
     # As JSON has them: a tuple in memory is a list on the disk.
-    now = json.loads(json.dumps(dict(unchanged)))
-    changes = difference({key: run.get(key) for key in now}, now)
+    before, after = (json.loads(json.dumps(each.as_dict())) for each in (run, now))
+    changes = difference(
+        {name: before[name] for name in FIXED_ON_RESUME}, {name: after[name] for name in FIXED_ON_RESUME}
+    )
     if changes:
         listed = "\n".join(f"  {change}" for change in changes)
         raise RunDirectoryError(

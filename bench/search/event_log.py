@@ -1,6 +1,6 @@
 """A search on disk: its event log, search.jsonl in the run's directory.
 
-A line is an event, and the search is what all of them come to:
+A line is an event, and the search is what all of them come to. docs/records.md describes each field.
 
     {"event": "begin", "training": 0, "config": {"base_lr": 0.1}}    a training begins; they are numbered from 0
     {"event": "epoch", "training": 0, "entry": {"epoch": 1, ...}}     its next epoch, as an entry of its curve

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import t as student
 
-from fusetune.bench.results import Record, TrainingOutcome
+from fusetune.bench.results import Record, RunInfo, TrainingOutcome
 from fusetune.bench.search.for_optuna import importances_of, predicted_study
 from fusetune.bench.search.plan import SearchPlan, is_left, plan_of, prior_words
 from fusetune.bench.search.state import read_search
@@ -41,7 +41,7 @@ class SearchStudy:
     """A search, summed up.
 
     Args:
-        run: run.json.
+        run: the run.
         path: the run's directory.
         plan: what was asked for.
         prior: whether earlier runs had a say, and of which factors and values they know nothing.
@@ -59,7 +59,7 @@ class SearchStudy:
         rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
     """
 
-    run: Mapping[str, Any]
+    run: RunInfo
     path: Path
     plan: SearchPlan
     prior: str
@@ -94,18 +94,18 @@ class SearchStudy:
         return sum(map(is_left, self.trials))
 
 
-def study_search(run: Mapping[str, Any], records: Sequence[Record], directory: str) -> SearchStudy:
+def study_search(run: RunInfo, records: Sequence[Record], directory: str) -> SearchStudy:
     """Sum up a search from its directory.
 
     Args:
-        run: run.json.
+        run: the run.
         records: of the run.
         directory: of the run.
 
     Raises:
         RunDirectoryError: the search's log cannot be read.
     """
-    plan, path = plan_of(run["spec"]), Path(directory)
+    plan, path = plan_of(run.spec), Path(directory)
     searcher, log = read_search(plan, path, records)
     result = searcher.result()
     best = result.best

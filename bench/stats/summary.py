@@ -1,6 +1,6 @@
 """From raw records to a summary: what each configuration did, which comes first, how sure that is, and why.
 
-Pure functions over `run.json` and its records; nothing here prints, and nothing imports torch. Comparisons
+Pure functions over a run and its records; nothing here prints, and nothing imports torch. Comparisons
 paired by seed stand in `bench.stats.effects`, the maths of tests and intervals in `bench.stats.significance`, the
 sentences in `bench.stats.wording`.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from fusetune.bench.results import STATUSES, Record, TrainingOutcome
-from fusetune.bench.spec import by_field, freeze, named_levels
+from fusetune.bench.results import STATUSES, Record, RunInfo, TrainingOutcome
+from fusetune.bench.spec import AUTO, by_field, freeze
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat, caveats_of
 from fusetune.bench.stats.diagnosis import Diagnosis, merge
@@ -129,7 +129,7 @@ class Summary:
     """All that a report says.
 
     Args:
-        run: run.json.
+        run: the run.
         directory: where the run stands, or None.
         target: what had to be reached, or None.
         score_metric: the metric that ranks trials without a time to target.
@@ -147,7 +147,7 @@ class Summary:
         caveats: what a reader must know first.
     """
 
-    run: dict[str, Any]
+    run: RunInfo
     directory: str | None
     target: Target | None
     score_metric: str
@@ -180,7 +180,7 @@ class _Cell:
         return sum(map(math.isfinite, self.times))
 
 
-def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | None = None) -> Summary:
+def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = None) -> Summary:
     """Summarize a run: configurations ranked, the first place judged, its gain split, each factor's main effect.
 
     A configuration's time to target is the median over its seeds; a seed that missed the target, for whatever reason
@@ -188,7 +188,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
     then by the share of seeds that reached the target, then by the median score.
 
     Args:
-        run: run.json: spec (factors, target), baseline, trials, and the provenance that the report's header shows.
+        run: the run: spec (factors, target), baseline, trials, and the provenance that the report's header shows.
         records: the trials that were recorded, any number of them, in any order.
         directory: where the run stands, for the resume command.
 
@@ -196,7 +196,9 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         The summary; the same records in another order give the same one.
 
     Example:
-        >>> run = {"spec": {"factors": {"batch_size": [64, 128]}}, "baseline": {"batch_size": 64}, "trials": 2}
+        >>> from fusetune.bench.results import WrittenSpec
+        >>> spec = WrittenSpec({"factors": {"batch_size": [64, 128]}})
+        >>> run = RunInfo(spec=spec, baseline={"batch_size": 64}, trials=2)
         >>> records = [
         ...     Record("a", {"batch_size": 64}, 0, "ok", values={"best_val_accuracy": 0.5}),
         ...     Record("b", {"batch_size": 128}, 0, "ok", values={"best_val_accuracy": 0.6}),
@@ -204,12 +206,10 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         >>> summarize(run, records).configurations[0].factors
         {'batch_size': 128}
     """
-    spec = run["spec"]
-    target = Target(**spec["target"]) if spec.get("target") else None
+    target = run.spec.target
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    factors = named_levels(spec)
-    levels = {name: _levels(name, values, records) for name, values in factors.items()}
-    baseline = freeze(run.get("baseline") or {})
+    levels = {name: _levels(name, values, records) for name, values in run.spec.levels.items()}
+    baseline = freeze(run.baseline)
     cells = _ranked(_cells(records, target, score_metric), levels)
     return Summary(
         run=run,
@@ -228,7 +228,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
             main_effect(
                 name,
                 values,
-                run.get("baseline") or {},
+                run.baseline,
                 records,
                 score_metric=score_metric,
                 with_target=target is not None,
@@ -236,19 +236,18 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
             for name, values in levels.items()
             if records and len(values) > 1
         ),
-        fused_paths=_fused_paths(spec, records),
+        fused_paths=_fused_paths(run.spec.implementation, records),
         auto_rates=tuple(_auto_rates(records)),
         threads=_threads(records),
         recorded=len(records),
-        planned=run["trials"],
+        planned=run.trials,
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
         caveats=caveats_of(run, records),
     )
 
 
-def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[str, ...]:
+def _fused_paths(default: str, records: Iterable[Record]) -> tuple[str, ...]:
     """Say which way the trials with `implementation: fused` took, and why where that is plain PyTorch."""
-    default = spec.get("train", {}).get("implementation", "torch")
     found = set()
     for record in records:
         implementation = by_field(record.factors).get("train.implementation", default)
@@ -272,9 +271,9 @@ def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
 def _threads(records: Iterable[Record]) -> str:
     """Say how many threads the trials had, and why. Records of one run agree."""
     found = {
-        f"{choice['threads']} ({'auto: ' if choice['asked'] == 'auto' else ''}{choice['reason']})"
+        f"{choice.threads} ({'auto: ' if choice.asked == AUTO else ''}{choice.reason})"
         for record in records
-        if (choice := record.provenance.get("threads_choice"))
+        if (choice := record.threads_choice)
     }
     return "; ".join(sorted(found))
 
