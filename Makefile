@@ -112,6 +112,8 @@ clean:
 # torch is installed first and alone: pip then keeps it, where a bare dependency could pull a larger build over it.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# What an editable install of the former layout left here names a backend for Triton that is gone.
+	@rm -rf fusetune.egg-info
 	@echo "installing PyTorch and the suite into $(VENV) (a few minutes the first time)"
 	$(PIP) -c constraints.txt torch
 	$(PIP) -c constraints.txt -e .

@@ -3,7 +3,8 @@
 FusetuneError               see fusetune.errors, which also says how a message reads
 └── BenchError              exit 1
     ├── InputError          exit 2   a spec, a flag, a file or a name that the user can correct
-    └── RunDirectoryError   exit 2   the results directory: not writable, full, in use, or of a changed spec
+    ├── RunDirectoryError   exit 2   the results directory: not writable, full, in use, or of a changed spec
+    └── SetupError          exit 4   a revision that cannot be made to run: neither bad input nor a regression
 """
 
 from __future__ import annotations
@@ -39,6 +40,13 @@ class RunDirectoryError(BenchError):
 
     code = "run-directory"
     exit_code = 2
+
+
+class SetupError(BenchError):
+    """A revision that does not build, install or import. Nothing is said about its speed."""
+
+    code = "setup"
+    exit_code = 4
 
 
 def unusable(path: Path, error: OSError, *, go_on: str = "") -> RunDirectoryError:

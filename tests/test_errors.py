@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fusetune
-from fusetune.bench.errors import BenchError, InputError, RunDirectoryError
+from fusetune.bench.errors import BenchError, InputError, RunDirectoryError, SetupError
 from fusetune.bench.workers.worker import describe_exception
 from fusetune.bench.workloads.download import DownloadError
 from fusetune.closest_name import closest
@@ -60,10 +60,11 @@ def test_each_class_has_a_code_of_its_own_and_the_commands_an_exit_code() -> Non
         for each in every_class(FusetuneError)
         if each.__module__.startswith("fusetune.") and not each.__name__.startswith("_")
     }
-    for known in (FusetuneError, BenchError, InputError, RunDirectoryError, DownloadError):
+    for known in (FusetuneError, BenchError, InputError, RunDirectoryError, SetupError, DownloadError):
         assert f"{known.__module__}.{known.__qualname__}" in classes
     assert len({each.code for each in classes.values()}) == len(classes)
     assert (BenchError.exit_code, InputError.exit_code, RunDirectoryError.exit_code) == (1, 2, 2)
+    assert SetupError.exit_code == 4
 
 
 def test_an_error_survives_a_pickle_with_its_fields() -> None:

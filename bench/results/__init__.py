@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
+    from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
     from fusetune.bench.results.outcomes import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fusetune.bench.results.run_info import Machine, RunInfo
     from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOptions
     from fusetune.bench.results.schema import as_written
+    from fusetune.bench.results.whole_file import remove_unfinished, write_whole
     from fusetune.bench.results.written_spec import WrittenSpec
 else:
     __getattr__ = load_on_use(__name__)
@@ -74,7 +76,11 @@ __all__ = [
     "TrainingOutcome",
     "WorkerEvents",
     "WrittenSpec",
+    "acquire_lock",
     "as_written",
     "find_run",
+    "make_unique",
     "picture_text",
+    "remove_unfinished",
+    "write_whole",
 ]

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-import secrets
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.kinds import kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
+from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
@@ -42,8 +40,6 @@ from fusetune.errors import InvalidValueError
 
 _RUN = "run.json"
 _RECORDS = "records.jsonl"
-_LOCK = "lock"
-_ATTEMPTS = 20
 
 
 class RunDirectory:
@@ -91,8 +87,8 @@ class RunDirectory:
         path, lock = parent, None
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            path = _make_unique(parent)
-            lock = _acquire_lock(path)
+            path = make_unique(parent)
+            lock = acquire_lock(path)
             content = dataclasses.replace(run, run_id=path.name).as_dict()
             write_whole(path / _RUN, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
         except BaseException as error:
@@ -130,7 +126,7 @@ class RunDirectory:
         if now is not None:
             _check_unchanged(path, RunInfo.from_dict(content), now)
         try:
-            directory = cls(path, content, _acquire_lock(path))
+            directory = cls(path, content, acquire_lock(path))
         except OSError as error:
             raise unusable(path, error) from error
         try:
@@ -253,43 +249,6 @@ def find_run(path: Path) -> Path:
             f"Give one, as in {path / specs[0]}.",
         )
     raise _not_a_run(path)
-
-
-def _make_unique(parent: Path) -> Path:
-    """Make a directory that no other run has, named by the time in UTC and a random end."""
-    for _ in range(_ATTEMPTS):
-        now = datetime.now(timezone.utc)
-        path = parent / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise RunDirectoryError(
-        parent, f"no free run id after {_ATTEMPTS} attempts", to_do="Start the run again."
-    )
-
-
-def _acquire_lock(path: Path) -> int:
-    """Lock a run's directory for this process and return the descriptor that holds the lock."""
-    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-    except BlockingIOError:
-        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise RunDirectoryError(
-            path,
-            "in use",
-            f"process {owner or '(unknown)'} is writing to it",
-            "Wait for it, or start a new run.",
-        ) from None
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _read_run(path: Path) -> dict[str, Any]:

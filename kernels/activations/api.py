@@ -1,4 +1,4 @@
-"""Activations fused with the bias before them: one forward and one backward kernel, the functions are a table.
+"""Activations fused with the bias before them: one forward and one backward kernel for a table of functions.
 
     y = f(x + bias)                              relu, leaky_relu, relu_squared, sigmoid, tanh, gelu, gelu_tanh,
                                                  silu, elu, softplus, mish, hardswish
@@ -57,24 +57,23 @@ def activation(
     dimension. The first is the gate, as in a fused gate-and-up projection.
 
     Args:
-        x: any floating dtype and any shape and layout. A dense layout (channels_last, transposed) is kept, gaps and
+        x: any floating dtype and any shape and layout. A dense layout (channels_last, transposed) is kept. Gaps and
             expanded dimensions cost one copy. The last dimension of a gated pair must be even.
         name: a key of `kernels.activations.functions.FUNCTIONS`.
         bias: 1-D, as long as dimension `bias_dim` of x. It has any floating dtype, and the result has x's.
         bias_dim: the dimension of x that the bias belongs to: -1 after a linear layer, 1 after a convolution. A gated
             pair takes -1 only.
         approximate: allow faster fp16 and bf16 results, within `ActivationFunction.approximate_ulp` (1 ulp at most). It
-            changes nothing for fp32 and fp64, on other GPUs than NVIDIA's, on CPU tensors, and for functions that have
-            no such variant.
+            has an effect only for functions with such a variant, in fp16 and bf16, on NVIDIA's GPUs.
         parameters: of the function, by PyTorch's names: `negative_slope` of leaky_relu, `alpha` of elu, `beta` and
-            `threshold` of softplus. Another value compiles nothing anew.
+            `threshold` of softplus. Another value does not recompile the kernel.
 
-    Memory: forward reads N and writes N (gated: reads 2N). Backward reads 2N and writes N (gated: 3N and 2N). What is
-        kept for backward is the output or the input, see `ActivationFunction.saves`. The bias's gradient is the sum of
-        dx, a second pass over it in a fixed order: the same bits every time.
+    Memory: forward reads N and writes N (gated: reads 2N). Backward reads 2N and writes N (gated: 3N and 2N). The
+        output or the input is kept for backward, see `ActivationFunction.saves`. The bias's gradient is the sum of dx,
+        a second pass over it in a fixed order, so it is deterministic.
 
     Infinities and NaN: the limit of f. It is NaN where f is x times a factor that vanishes (gelu, gelu_tanh, silu, mish
-        and hardswish at -inf). NaN stays NaN. Plain PyTorch decides for itself: its fp32 gelu(inf) may be NaN.
+        and hardswish at -inf). NaN stays NaN. Plain PyTorch may differ: its fp32 gelu(inf) may be NaN.
 
     Raises:
         ValueError: unknown name, a bias or a last dimension that does not fit, or a parameter out of its range.
@@ -108,7 +107,7 @@ def activation(
 
 
 class Activation(nn.Module):
-    """`activation` as a module without parameters or buffers, so the state_dict of a model stays what it was.
+    """`activation` as a module without parameters or buffers, so the state_dict of a model is unchanged.
 
     Args:
         name: a key of `kernels.activations.functions.FUNCTIONS`.
@@ -142,7 +141,7 @@ class Activation(nn.Module):
 
 
 def activation_path(x: torch.Tensor) -> Path:
-    """Say which way `activation` takes for `x`: triton, triton-cpu, interpreter or torch.
+    """Return the path of `activation` for `x`: triton, triton-cpu, interpreter or torch.
 
     Example:
         >>> activation_path(torch.zeros(1, dtype=torch.float64))
@@ -153,7 +152,7 @@ def activation_path(x: torch.Tensor) -> Path:
 
 @torch.compiler.assume_constant_result
 def _path_on(device: torch.device) -> Path:
-    """The path on one device. A compiled graph keeps the answer it got when it was traced."""
+    """The path on one device. A compiled graph keeps the path of its tracing."""
     return path_of(forward_kernel, device)
 
 
@@ -165,7 +164,7 @@ def reference(
     bias_dim: int = -1,
     **parameters: float,
 ) -> torch.Tensor:
-    """The plain-PyTorch twin of `activation`, same arguments but for `approximate`.
+    """The counterpart of `activation` in plain PyTorch, with the same arguments except `approximate`.
 
     Example:
         >>> reference(torch.tensor([-1.0, 2.0]), "relu")
@@ -215,7 +214,7 @@ def _row(name: str) -> ActivationFunction:
 
 
 def _check(x: torch.Tensor, name: str, bias: torch.Tensor | None, bias_dim: int) -> None:
-    """Refuse what the kernels would read wrongly."""
+    """Raise for arguments that the kernels would misread."""
     row = _row(name)
     if not x.is_floating_point() or (bias is not None and not bias.is_floating_point()):
         other = x.dtype if not x.is_floating_point() or bias is None else bias.dtype
@@ -258,7 +257,7 @@ def _with_bias(x: torch.Tensor, bias: torch.Tensor | None, bias_dim: int) -> tor
 
 
 def _torch_forward(x: torch.Tensor, bias: torch.Tensor | None, call: Call) -> torch.Tensor:
-    """The twin of the forward kernel, by PyTorch's own functions."""
+    """The counterpart of the forward kernel, by PyTorch's own functions."""
     row, dtype = FUNCTIONS[call.name], x.dtype
     x = _with_bias(x, bias, call.bias_dim)
     if row.gated:
@@ -272,7 +271,7 @@ def _torch_forward(x: torch.Tensor, bias: torch.Tensor | None, call: Call) -> to
 def _torch_backward(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, call: Call
 ) -> torch.Tensor:
-    """The twin of the backward kernel, by PyTorch's own backward functions."""
+    """The counterpart of the backward kernel, by PyTorch's own backward functions."""
     row, dtype = FUNCTIONS[call.name], saved.dtype
     saved = _with_bias(saved, bias, call.bias_dim)
     dy = dy.to(saved.dtype)
@@ -284,7 +283,7 @@ def _torch_backward(
 
 
 def _forward(x: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any) -> torch.Tensor:
-    """Run the forward kernel, or its twin where no kernel can run."""
+    """Run the forward kernel, or its counterpart where no kernel can run."""
     call = Call(*call_fields)
     row = FUNCTIONS[call.name]
     y = empty_result(x, row)
@@ -299,7 +298,7 @@ def _forward(x: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any) -> t
 def _backward(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any
 ) -> torch.Tensor:
-    """Run the backward kernel, or its twin where no kernel can run."""
+    """Run the backward kernel, or its counterpart where no kernel can run."""
     call = Call(*call_fields)
     row = FUNCTIONS[call.name]
     dx = empty_gradient(saved, row)
@@ -313,9 +312,9 @@ def _backward(
 
 
 def _sums_by_kernel(saved: torch.Tensor, call: Call) -> bool:
-    """Say whether the bias's gradient comes from the kernel that computes dx: on a CPU, along plain rows.
+    """Return whether the bias's gradient comes from the kernel that computes dx: on a CPU, along contiguous rows.
 
-    It saves reading dx again: a third of the traffic of a backward pass.
+    This avoids a second read of dx, a third of the traffic of a backward pass.
     """
     along_rows = saved.is_contiguous() and call.bias_dim == saved.dim() - 1 and saved.numel() > 0
     return along_rows and not FUNCTIONS[call.name].gated and activation_path(saved) == "triton-cpu"
@@ -324,7 +323,7 @@ def _sums_by_kernel(saved: torch.Tensor, call: Call) -> bool:
 def _backward_with_sums(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, *call_fields: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the backward kernel that adds up dx over all rows."""
+    """Run the backward kernel that also sums dx over all rows."""
     return backward_with_sums(dy, saved, bias, Call(*call_fields))
 
 
@@ -371,7 +370,7 @@ def _(
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    """Keep the least that backward needs: the bias only where the input is what is kept."""
+    """Save the least that backward needs: the bias only where the input is saved."""
     x, bias, *call_fields = inputs
     ctx.call = Call(*call_fields)
     ctx.bias_dtype = None if bias is None else bias.dtype
@@ -392,8 +391,8 @@ def _gradients(
     backward: Any = _activation_backward,
     backward_with_sums: Any = _activation_backward_with_sums,
 ) -> tuple[torch.Tensor | None, ...]:
-    """Gradients of x and bias, by the registered operators or what is given in their place."""
-    if _is_transformed():  # a batch of dy, or a dy with a tangent: only PyTorch's own functions carry them on
+    """Gradients of x and bias, by the registered operators or the given functions."""
+    if _is_transformed():  # for a batch of dy, or a dy with a tangent, only PyTorch's own functions are right
         dx = _torch_backward(dy, saved, bias, ctx.call)
     elif ctx.needs_input_grad[1] and _sums_by_kernel(saved, ctx.call):
         dx, sums = backward_with_sums(dy, saved, bias, *ctx.call)
@@ -442,7 +441,7 @@ def _eager_call(
 
 
 class _Eagerly(torch.autograd.Function):
-    """The registered operator without the dispatcher, whose several layers of Python cost more than a small tensor."""
+    """The registered operator without the dispatcher, whose layers of Python take longer than a small tensor."""
 
     @staticmethod
     def forward(
@@ -461,7 +460,7 @@ class _Eagerly(torch.autograd.Function):
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         saved, bias = ctx.saved_tensors  # once: checkpointing gives them no second time
         directly = (
-            not torch.is_grad_enabled()  # to be differentiated again: the operators know how
+            not torch.is_grad_enabled()  # else dx is to be differentiated, which only the operators support
             and _is_eager(dy, saved)
             and lies_in_memory(dy)
             and lies_in_memory(saved)
@@ -475,9 +474,9 @@ class _Eagerly(torch.autograd.Function):
 
 
 def _is_transformed() -> bool:
-    """Say whether torch.func's grad, vmap or the like are at work, or forward-mode differentiation.
+    """Return whether a transform of torch.func (grad, vmap, ...) or forward-mode differentiation is active.
 
-    They refuse operators with own gradients, or lose tangents in them.
+    They refuse operators with gradients of their own, or lose tangents in them.
     """
     return not is_compiling() and (_are_functorch_transforms_active() or forward_ad._current_level >= 0)
 
@@ -493,24 +492,24 @@ def _is_eager(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:
         and (other is None or type(other) in _PLAIN)
         and not _are_functorch_transforms_active()
         and not _len_torch_dispatch_stack()
-        and forward_ad._current_level < 0  # whether a tensor has a tangent need not be asked
+        and forward_ad._current_level < 0  # so no tensor has a tangent
     )
 
 
 def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    """The second derivative needs all that the first one had."""
+    """Save the arguments of the first derivative, which the second one needs too."""
     dy, saved, bias, *call_fields = inputs
     ctx.call = Call(*call_fields)
     ctx.save_for_backward(dy, saved, bias)
 
 
 def _stand_in(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor to differentiate by, on its own: dy may itself depend on saved, which partial derivatives ignore."""
+    """A detached tensor to differentiate by: dy may depend on saved, which partial derivatives ignore."""
     return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 def _differentiate_twice(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """Gradients of dy, saved and bias, by PyTorch's own derivatives of the twin."""
+    """Gradients of dy, saved and bias, by PyTorch's own derivatives of the counterpart."""
     row = FUNCTIONS[ctx.call.name]
     with torch.enable_grad():
         dy, saved = (_stand_in(tensor) for tensor in ctx.saved_tensors[:2])
@@ -533,7 +532,7 @@ def _differentiate_twice(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | No
 def _differentiate_with_sums_twice(
     ctx: Any, ddx: torch.Tensor, ddsums: torch.Tensor
 ) -> tuple[torch.Tensor | None, ...]:
-    """The same, where the sums over dx were returned too: a sum hands its gradient to each of its terms."""
+    """The same, where the sums over dx were returned too. The gradient of a sum is that of each of its terms."""
     return _differentiate_twice(ctx, ddx + ddsums.to(ddx.dtype))
 
 
@@ -547,7 +546,7 @@ _activation_backward_with_sums.register_autograd(
 def _make_inputs(
     gated: bool, backward: bool
 ) -> Callable[[int, torch.dtype, torch.device, int], dict[str, Any]]:
-    """Inputs of `elements` results: a normal sample three wide, so that every branch is met."""
+    """Inputs of `elements` results: a normal sample of standard deviation 3, so that every branch is taken."""
 
     def make(elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(seed)
@@ -564,7 +563,7 @@ def _make_inputs(
     return make
 
 
-# How the bias is read does not depend on the function: one plain and one gated case stand for all.
+# The bias is read in the same way for all functions, so one plain and one gated case suffice.
 _CASES_WITH_BIAS = ("gelu", "swiglu")
 
 
@@ -588,7 +587,7 @@ def _kernel(name: str, backward: bool) -> Kernel:
     dtypes = (torch.float32, torch.bfloat16)
     case = backward_case if backward else forward_case
     cases = [case(name, dtype) for dtype in dtypes]
-    # From the output backward takes no function that could be approximated.
+    # A backward from the output uses no function that could be approximated.
     if row.approximate_ulp and not (backward and row.saves == "output"):
         cases.append(case(name, torch.bfloat16, approximate=True))
     if name in _CASES_WITH_BIAS and not backward:

@@ -1,12 +1,12 @@
-"""The activation functions: one row each, with its maths for Triton and its plain-PyTorch twin.
+"""The activation functions: one row each, with its maths for Triton and its counterpart in plain PyTorch.
 
-All arithmetic is in fp32. PRECISION says what the result must be good for:
+All arithmetic is in fp32. PRECISION is the required accuracy:
 
 fp32          fp32 results
 16-bit        fp16 and bf16 results, whose rounding (at most 2^-11 or 2^-8 of the value) hides an error of 2^-20
 approximate   16-bit results by cheaper functions and NVIDIA's approximate instructions, with the error the row states
 
-To add an activation: write its value and its slope as `@triton.jit` functions and add a row to FUNCTIONS.
+To add an activation, write its value and its slope as `@triton.jit` functions and add a row to FUNCTIONS.
 """
 
 # Triton: constexprs in capitals (N803).
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 _LOG2E = tl.constexpr(1.4426950408889634)
 _LN2 = tl.constexpr(0.6931471805599453)
-# log2(e) cut after 12 bits, and the rest: a product with another 12-bit number is then exact in fp32.
+# log2(e) truncated to 12 bits, and the rest: a product with another 12-bit number is then exact in fp32.
 _LOG2E_HIGH = tl.constexpr(1.4423828125)
 _LOG2E_LOW = tl.constexpr(0.00031222839606925845)
 _SQRT_HALF = tl.constexpr(0.7071067811865476)
@@ -32,25 +32,25 @@ _NORMAL_DENSITY_AT_0 = tl.constexpr(0.3989422804014327)
 # gelu_tanh's 2 * sqrt(2 / pi), and the same times 0.044715.
 _GELU_LINEAR = tl.constexpr(1.5957691216057308)
 _GELU_CUBIC = tl.constexpr(0.07135481627260025)
-# ln(2) cut after 10 bits, whose product with a short integer is exact in fp32, and the rest.
+# ln(2) truncated to 10 bits, whose product with a short integer is exact in fp32, and the rest.
 _LN2_HIGH = tl.constexpr(0.693359375)
 _LN2_LOW = tl.constexpr(-2.1219444005469057e-4)
 # In fp32 the last bit of 1.5 * 2^23 is worth 1. A sum with it is rounded to an integer, which its last bits hold.
 _ROUNDER = tl.constexpr(12582912.0)
 _2_TO_64_BITS = tl.constexpr((127 + 64) << 23)
 _2_TO_MINUS_64 = tl.constexpr(2.0**-64)
-# Bits of 14.5 and 10.75: from there on e^(-x^2 / 2), and what gelu_tanh has in its place, are 0 in fp32.
+# Bits of 14.5 and 10.75: from there on e^(-x^2 / 2), and the same of gelu_tanh, are 0 in fp32.
 _LAST_OF_GELU = tl.constexpr(0x41680000)
 _LAST_OF_GELU_TANH = tl.constexpr(0x412C0000)
 _MOST = torch.finfo(torch.float32).max
 
 
 def _backend(_semantic: Any = None) -> tl.constexpr:
-    """What the kernel is being compiled for: cuda, hip, or interpreter. NVIDIA's instructions are garbage on AMD."""
+    """The target of the compilation: cuda, hip, or interpreter. NVIDIA's instructions are garbage on AMD."""
     return tl.constexpr("interpreter" if _semantic is None else _semantic.builder.options.backend_name)
 
 
-# Triton calls a function with this mark while it compiles, and hands it what it compiles for.
+# Triton calls a function with this mark while it compiles, and passes it the compilation's context.
 _backend.__triton_builtin__ = True  # type: ignore[attr-defined]
 
 
@@ -70,8 +70,8 @@ def _divide(a, b, PRECISION: tl.constexpr):
 def _exp(x, PRECISION: tl.constexpr):
     """e^x for x <= 0.
 
-    Rounding x * log2(e) alone costs 14 ulp at x = -12 and 60 at -80. For fp32 add back what that rounding lost.
-    An exact product of 12-bit halves gives it, without a fused multiply-add, so the interpreter agrees with the GPU.
+    Rounding x * log2(e) alone costs 14 ulp at x = -12 and 60 at -80. For fp32 the rounding error is added back. It is
+    exact from products of 12-bit halves, without a fused multiply-add, so the interpreter agrees with the GPU.
     """
     if _backend() == "cpu":
         result = _exp_times_2_to_64(tl.where(x < -104.0, -104.0, x)) * _2_TO_MINUS_64  # e^-104 is 0 in fp32
@@ -89,10 +89,10 @@ def _exp(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _exp_times_2_to_64(x):
-    """2^64 e^x for -106 <= x <= 0, to 1.2 ulp: with the factor it is a normal number throughout.
+    """2^64 e^x for -106 <= x <= 0, to 1.2 ulp. The factor keeps the result normal over the whole range.
 
-    For a CPU: its lanes stay in registers, where a call of the C library's vector exponential spills them all. gcc
-    would compute twice what follows a second clamp, so there is at most one, in the caller.
+    For a CPU: its lanes stay in registers, where a call of the C library's vector exponential spills them all. After
+    a second clamp gcc would compute the rest twice, so there is at most one, in the caller.
     """
     shifted = x * _LOG2E + _ROUNDER
     integer = shifted - _ROUNDER
@@ -162,7 +162,7 @@ def _relu(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _relu_slope(y, dy, PRECISION: tl.constexpr):
-    """dy where y > 0 (or is NaN). x serves as well as y."""
+    """dy where y > 0 (or is NaN). x may take the place of y."""
     return tl.where(y <= 0.0, 0.0, dy)
 
 
@@ -206,7 +206,7 @@ def _silu_slope(x, dy, PRECISION: tl.constexpr):
 
 @triton.jit
 def _magnitude_up_to(x, LAST: tl.constexpr):
-    """|x|, at most the number with the bits LAST, which it is for NaN too: one instruction of integers."""
+    """|x|, at most the number with the bits LAST, which is also the result for NaN: one integer instruction."""
     return tl.minimum(tl.abs(x).to(tl.int32, bitcast=True), LAST).to(tl.float32, bitcast=True)
 
 
@@ -219,10 +219,10 @@ def _scaled_gauss(x):
 
 @triton.jit
 def _cdf_by_gauss(x, gauss, magnitude):
-    """The distribution function from `_scaled_gauss`: no cancellation for negative x, and a number where x is NaN.
+    """The normal distribution function from `_scaled_gauss`, without cancellation for negative x, and finite for NaN.
 
-    What the exponential leaves of it is a quotient of polynomials, to 2^-24 (1 + x^2 / 2) of its value. Rounding x^2
-    costs the exponential as much.
+    Its quotient by the exponential is approximated by a quotient of polynomials, to 2^-24 (1 + x^2 / 2) of its value.
+    The rounding of x^2 costs the exponential as much.
     """
     above = 0.33989013 + magnitude * (0.10698743 + magnitude * 0.01411845)
     below = 0.893007 + magnitude * (0.26776552 + magnitude * 0.035402177)
@@ -235,8 +235,8 @@ def _cdf_by_gauss(x, gauss, magnitude):
 def _normal_cdf(x, PRECISION: tl.constexpr):
     """(1 + erf(x / sqrt(2))) / 2. Cancels for negative x. On a CPU `_cdf_by_gauss`.
 
-    Approximate: sigmoid(x p(x^2)), where p makes it the distribution function to 1.1e-4 of its value from x = -5 on. On
-    AMD the division makes it dearer than erf.
+    Approximate: sigmoid(x p(x^2)), where p gives the distribution function a relative error of 1.1e-4 for x >= -5. On
+    AMD the division makes it slower than erf.
     """
     if _backend() == "cpu":
         gauss, magnitude = _scaled_gauss(x)
@@ -275,7 +275,7 @@ def _gelu_slope(x, dy, PRECISION: tl.constexpr):
 def _gelu_tanh(x, PRECISION: tl.constexpr):
     """x sigmoid(2u), which is x (1 + tanh(u)) / 2 without its cancellation for negative x.
 
-    Rounding u costs more than the fast exponential does, so the exact one would buy nothing.
+    Rounding u costs more accuracy than the fast exponential, so an exact one would not pay.
     """
     if _backend() == "cpu":
         decay = _gelu_tanh_decay(x)
@@ -287,7 +287,7 @@ def _gelu_tanh(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def _gelu_tanh_decay(x):
-    """e^-|2u| for a CPU, and a number where x is NaN."""
+    """e^-|2u| for a CPU, finite where x is NaN."""
     magnitude = _magnitude_up_to(x, _LAST_OF_GELU_TANH)
     argument = magnitude * (_GELU_LINEAR + _GELU_CUBIC * (magnitude * magnitude))
     return _exp_times_2_to_64(-argument) * _2_TO_MINUS_64
@@ -326,7 +326,7 @@ def _elu_slope(x, dy, PRECISION: tl.constexpr, alpha):
 def _softplus(x, PRECISION: tl.constexpr, beta, threshold):
     """z / beta, z = max(beta x, 0) + log(1 + e^-|beta x|), and x where beta x is above the threshold.
 
-    The logarithm is 2 artanh(e / (2 + e)): no cancellation, no branch.
+    The logarithm is 2 artanh(e / (2 + e)), without cancellation or branch.
     """
     scaled = x * beta
     decay = _exp(-tl.abs(scaled), PRECISION)
@@ -386,7 +386,7 @@ def _hardswish_slope(x, dy, PRECISION: tl.constexpr):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A number that a function takes: its default and the values that the kernels are right for, ends included."""
+    """A parameter of a function: its default and its range in which the kernels are right, ends included."""
 
     default: float
     lowest: float = -_MOST
@@ -395,21 +395,21 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ActivationFunction:
-    """One row: an activation's value and slope for Triton, and their twins in PyTorch.
+    """One row: an activation's value and slope for Triton, and their counterparts in PyTorch.
 
     All four take the function's parameters, in the order of `parameters`, as their last arguments.
 
     Args:
         value: `@triton.jit`, (x, PRECISION, ...) -> y.
         slope: `@triton.jit`, (saved, dy, PRECISION, ...) -> dx.
-        torch_value: twin of `value`: (x, ...) -> y. It also stands for the kernel where that cannot run.
-        torch_slope: twin of `slope`: (dy, saved, ...) -> dx.
-        saves: what backward needs and is therefore kept. The output, wherever it suffices: the next layer mostly keeps
-            it anyway, and the input can be freed.
+        torch_value: counterpart of `value`: (x, ...) -> y. It also replaces the kernel where that cannot run.
+        torch_slope: counterpart of `slope`: (dy, saved, ...) -> dx.
+        saves: the tensor that is kept for backward. It is the output wherever that suffices, because the next layer
+            usually keeps it anyway, and the input can be freed.
         gated: the last dimension holds two halves (a, b) and the result is value(a) * b. Backward needs both.
         parameters: by PyTorch's names.
-        approximate_ulp: what the approximate variant's worst result is off by, rounding included, in units of the last
-            place of bf16 and fp16. A dtype is missing where the variant would not be faster, or off by more than 1.
+        approximate_ulp: the largest error of the approximate variant, rounding included, in ulp of bf16 and fp16. A
+            dtype is missing where the variant would not be faster, or would have an error above 1 ulp.
     """
 
     value: Any

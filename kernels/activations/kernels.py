@@ -1,11 +1,11 @@
-"""The two `@triton.jit` kernels of every activation, forward and backward, and how they are cut up.
+"""The `@triton.jit` kernels of every activation, forward and backward, and the split of their work into programs.
 
-Both run over memory, not over indices: a dense tensor of any layout is one flat row of elements. The length is split
-into a multiple of 16 and a tail, because the compiler makes 128-bit accesses only where the mask covers whole vectors.
-For the same reason remainders are written as `a - (a // b) * b`: Triton loses track of the alignment through `%`.
-A program finds its place in the tensor by one division. Inside a block 32 bits are enough. POSITION is the type of an
-element's place in the tensor, COLUMN that of its place in a row. They have 32 bits wherever these suffice, because
-NVIDIA divides 64-bit integers by a function call.
+The kernels run over memory, not over indices: a dense tensor of any layout is one flat row of elements. The length is
+split into a multiple of 16 and a tail, because the compiler makes 128-bit accesses only where the mask covers whole
+vectors. For the same reason remainders are written as `a - (a // b) * b`: Triton's analysis loses the alignment at
+`%`. A program computes its place in the tensor by one division. Inside a block 32 bits suffice. POSITION is the type
+of an element's place in the tensor, COLUMN that of its place in a row. They have 32 bits wherever these suffice,
+because NVIDIA divides 64-bit integers by a function call.
 """
 
 # Triton: constexprs in capitals (N803).
@@ -46,7 +46,7 @@ def _load_bias(bias_ptr, start, offsets, mask, channels, inner, COLUMN: tl.const
 
 @triton.jit
 def _gate_offsets(start, offsets, half, COLUMN: tl.constexpr):
-    """Where a block of results begins in the input, its elements' offsets from there, and their columns."""
+    """The first place of a block of results in the input, its elements' offsets from there, and their columns."""
     row = start // half
     column = (start - row * half).to(COLUMN) + offsets
     rows_on = column // half
@@ -166,7 +166,7 @@ def forward_kernel(
         COLUMN,
         BLOCK_SIZE,
     )
-    if HAS_TAIL:  # noqa: SIM102 - this test is made by the compiler, the next one on the GPU
+    if HAS_TAIL:  # noqa: SIM102 - the compiler evaluates this test, the GPU the next one
         if tl.program_id(0) == tl.num_programs(0) - 1:
             begin = n.to(POSITION)
             _forward_block(
@@ -229,7 +229,7 @@ def backward_kernel(
         COLUMN,
         BLOCK_SIZE,
     )
-    if HAS_TAIL:  # noqa: SIM102 - this test is made by the compiler, the next one on the GPU
+    if HAS_TAIL:  # noqa: SIM102 - the compiler evaluates this test, the GPU the next one
         if tl.program_id(0) == tl.num_programs(0) - 1:
             begin = n.to(POSITION)
             _backward_block(
@@ -270,7 +270,7 @@ def backward_rows_kernel(
 ):
     """dx = SLOPE(saved + bias, dy) on ROWS rows, whose sum is added to a row of sums_ptr.
 
-    For a CPU: it goes along the rows, through memory once and in its order, and the sums stay in L1 or L2.
+    For a CPU: it runs along the rows, through memory once and in order, and the sums stay in L1 or L2.
     """
     first = tl.program_id(0).to(POSITION) * ROWS
     sums = sums_ptr + tl.program_id(0).to(POSITION) * columns
@@ -292,7 +292,7 @@ def backward_rows_kernel(
 def index_types(elements: int, longest: int) -> dict[str, Any]:
     """The narrowest types that hold every place in the larger tensor, and in a row of `longest` elements.
 
-    The margin is for the last block, which may reach beyond the tensor's end under its mask.
+    The margin is for the last block, which may extend beyond the tensor's end under its mask.
 
     Example:
         >>> index_types(2**20, 2**10)
@@ -315,7 +315,7 @@ def precision(row: ActivationFunction, dtype: torch.dtype, approximate: bool) ->
 def forward_case(
     name: str, dtype: torch.dtype, *, bias: bool = False, approximate: bool = False
 ) -> StaticCase:
-    """The forward kernel of `name` as it is launched on aligned tensors of a length that 16 divides."""
+    """The forward kernel of `name`, launched on aligned tensors of a length that 16 divides."""
     streams = ("x_ptr", "bias_ptr", "y_ptr") if bias else ("x_ptr", "y_ptr")
     title = f"{name}-bias" if bias else name
     functions = {"VALUE": FUNCTIONS[name].value}
@@ -339,7 +339,7 @@ def _case(
     functions: dict[str, Any],
     approximate: bool,
 ) -> StaticCase:
-    """A case with every size that is not 1 left open, and a multiple of 16."""
+    """A case whose sizes, except those of 1, are variable and multiples of 16."""
     config = launch_config(dtype, row.gated and kernel is backward_kernel)
     bias = "bias_ptr" in streams
     open_sizes = ["n", *(["channels"] if bias else []), *(["half"] if row.gated else [])]

@@ -1,7 +1,7 @@
-"""What one call of an activation allocates and launches, on tensors that a kernel reaches.
+"""The allocations and the launch of one call of an activation, on tensors that a kernel can read.
 
-Whatever depends on sizes, layout and dtypes alone is computed once and kept. So a call in a training loop is little
-more than an allocation and a launch. With small tensors the host time of a call is all that counts.
+All that depends only on sizes, layout and dtypes is computed once and cached. So a call in a training loop is little
+more than an allocation and a launch. With small tensors the host time of a call dominates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Sizes(NamedTuple):
     """The numbers that a launch over elements depends on.
 
     Args:
-        elements: over which it goes.
+        elements: the number that it covers.
         whole: of the largest tensor.
         channels: of the bias, or 1 without one.
         inner: elements from one channel to the next, or 1 without a bias.
@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a call says beside its tensors: the last arguments of the registered operators."""
+    """The arguments of a call other than its tensors: the last arguments of the registered operators."""
 
     name: str
     bias_dim: int
@@ -124,7 +124,7 @@ def _prepare(
     )
 
 
-# Rows whose gradients one program adds up: few partial sums, and enough programs for many threads.
+# Rows whose gradients one program sums: few partial sums, and enough programs for many threads.
 _ROWS_OF_A_SUM = 64
 
 
@@ -132,7 +132,7 @@ _ROWS_OF_A_SUM = 64
 def _prepare_rows(
     name: str, approximate: bool, dtype: torch.dtype, rows: int, columns: int
 ) -> PreparedLaunch:
-    """The launch of the backward kernel that adds up, for `rows` rows of `columns` elements."""
+    """The launch of the backward kernel that also sums dx, for `rows` rows of `columns` elements."""
     row = FUNCTIONS[name]
     return PreparedLaunch(
         backward_rows_kernel,
@@ -149,7 +149,7 @@ def _prepare_rows(
 def backward_with_sums(
     dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, call: Call
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the backward kernel that adds up dx over all rows in a fixed order, for a CPU and contiguous `saved`."""
+    """Run the backward kernel that sums dx over all rows in a fixed order, for a CPU and contiguous `saved`."""
     dx = torch.empty_like(saved)
     columns = saved.shape[-1]
     rows = saved.numel() // columns
@@ -163,8 +163,8 @@ def backward_with_sums(
 class EagerCall:
     """A call on tensors of one shape, layout and dtype, computed and checked once.
 
-    Everything is there but the tensors and the parameters' values. So a call in an eager training loop is little
-    more than an allocation and a launch. It is for tensors that the kernels read where they lie.
+    Only the tensors and the parameters' values are missing. So a call in an eager training loop is little more than
+    an allocation and a launch. It is for tensors that the kernels read in place.
     """
 
     def __init__(self, x: torch.Tensor, bias: torch.Tensor | None, call: Call) -> None:
@@ -188,9 +188,9 @@ class EagerCall:
         return y
 
     def takes(self, dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None) -> bool:
-        """Say whether the backward kernel can read these where they lie, by the driver that ran forward.
+        """Return whether the backward kernel can read these in place, by the driver that ran forward.
 
-        What was saved may come back in another layout: hooks for saved tensors give what they like.
+        Saved tensors may come back in another layout, because hooks for saved tensors may return any.
         """
         return (
             dy.stride() == self._strides
@@ -202,7 +202,7 @@ class EagerCall:
     def backward(
         self, dy: torch.Tensor, saved: torch.Tensor, bias: torch.Tensor | None, floats: tuple[float, ...]
     ) -> torch.Tensor:
-        """Run the backward kernel on what it `takes`."""
+        """Run the backward kernel on tensors that it `takes`."""
         dx = torch.empty_like(saved)
         with on_device_of(saved):
             self._backward((dy, saved, bias, dx), floats)

@@ -1,7 +1,7 @@
-"""Where compiled kernels are kept: never where others could put code for us to run.
+"""The directory of compiled kernels: never one where another user could put code that we would run.
 
-That is Triton's own cache where it can be trusted, else one in the user's cache, else a temporary directory of this
-process. `kernels.trust` says what can be trusted, `kernels.cpu.cache_manager` reads and writes there.
+Triton's own cache is used where it can be trusted, else a directory in the user's cache, else a temporary directory of
+this process. `kernels.trust` decides what can be trusted. `kernels.cpu.cache_manager` reads and writes there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PREFIX = "fusetune-kernels-"
 
 
 def settle() -> None:
-    """Have Triton keep what it compiles next in a directory that is there and that only this user can write to."""
+    """Have Triton keep the kernels that it compiles next in an existing directory that only this user can write to."""
     from fusetune.kernels.triton_inside import knobs
 
     for directory in _lasting():
@@ -30,15 +30,15 @@ def settle() -> None:
 
 
 def settled() -> Path | None:
-    """The directory that `settle` would choose; None: a temporary one. Nothing is made."""
+    """The directory that `settle` would choose. None stands for a temporary one. No directory is made."""
     return next((directory for directory in _lasting() if why_not_in(directory) is None), None)
 
 
 def why_not_in(directory: Path) -> str | None:
-    """Say in a clause why kernels cannot be kept in a directory, or return None where they can.
+    """Return in a clause why kernels cannot be kept in a directory, or None where they can.
 
     Args:
-        directory: need not be there yet. All that leads to it is checked.
+        directory: need not exist yet. Every directory above it is checked too.
     """
     if directory.parts[:1] == ("~",):
         return "this user has no home"
@@ -50,19 +50,19 @@ def why_not_in(directory: Path) -> str | None:
     try:
         distrusted = distrust(directory)
     except OSError as error:
-        return f"{directory} cannot be looked at ({error.strerror})"
+        return f"{directory} cannot be examined ({error.strerror})"
     if distrusted is not None:
         return distrusted.why
     return None if os.access(found, os.W_OK | os.X_OK) else f"{found} cannot be written"
 
 
 def is_own(path: Path) -> bool:
-    """Return whether a path lies in the temporary directory of this process: what lies above was not ours to choose."""
+    """Return whether a path is in this process's temporary directory, whose parents were not ours to choose."""
     return is_temporary(path)
 
 
 def _lasting() -> Iterator[Path]:
-    """Where kernels outlive the process, the best first."""
+    """The directories that outlive the process, the best first."""
     from fusetune.kernels.triton_inside import knobs
 
     yield Path(knobs.cache.dir)

@@ -1,8 +1,8 @@
-"""Triton's cache on disk, read only where nobody else can have written, and only as it was written.
+"""Triton's cache on disk: read only where no other user can have written, and only if its checksums match.
 
-Triton asks for a kernel by the hash that it computed, and gets the directory of that hash alone: what a file in there
-says of hashes and paths is not believed. A cache can so be moved. With each kernel its files' checksums are kept, and
-what has not got them any more is compiled anew.
+Triton asks for a kernel by the hash that it computed, and gets the directory of that hash alone. Hashes and paths in
+the cached files are not trusted, so a cache can be moved. The checksums of a kernel's files are kept beside them. A
+kernel whose files do not match them is compiled again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SHARED_OBJECT = ".so"
 
 
 class _DamagedError(Exception):
-    """What was kept of a kernel is not what was written. The text is a clause that names the file."""
+    """The kept files of a kernel are not those that were written. The text is a clause that names the file."""
 
 
 def install() -> None:
-    """Have Triton ask a manager that checks, in place of its own or of the one that the user has chosen."""
+    """Have Triton use a cache manager that checks files, in place of its own or of the one that the user has chosen."""
     chosen = knobs.cache.manager_class
     if not issubclass(chosen or FileCacheManager, (CheckedCacheManager, _Checking)):
         knobs.cache.manager_class = _checked(chosen or FileCacheManager)
@@ -40,7 +40,7 @@ def install() -> None:
 
 @functools.cache
 def _checked(chosen: type) -> type:
-    """The manager that checks what another one finds."""
+    """Return a manager class that checks the files that another one finds."""
     if chosen is FileCacheManager:
         return CheckedCacheManager
     return type(f"Checked{chosen.__name__}", (_Checking, chosen), {})
@@ -51,10 +51,10 @@ class CheckedCacheManager(FileCacheManager):
 
     Args:
         key: the directory's name, which Triton makes of the hash that it computed.
-        override, dump: as Triton has them: files of the user's that take a stage's place, and copies for the user.
+        override, dump: as in Triton: the user's files that replace a stage's result, and copies for the user.
 
     Raises:
-        PermissionError: others can write to a directory or a file that would be read. Nothing of it was read.
+        PermissionError: other users can write to a directory or a file that would be read. No byte of it was read.
         OSError: the directory cannot be made or written to. The message names it and says what to do.
     """
 
@@ -71,9 +71,9 @@ class CheckedCacheManager(FileCacheManager):
         return str(path) if path.is_file() else None
 
     def get_group(self, filename: str) -> dict[str, str] | None:
-        """Name -> path of the files that belong to a kernel, or None where they are not all there and whole.
+        """Name -> path of the files that belong to a kernel, or None where one is missing or damaged.
 
-        What is damaged is removed, and a warning says so.
+        Damaged files are removed with a warning.
         """
         directory = Path(self.cache_dir)
         _refuse(_distrust(directory))
@@ -81,22 +81,22 @@ class CheckedCacheManager(FileCacheManager):
             return _whole_group(directory, filename)
         except _DamagedError as damage:
             warnings.warn(
-                f"{directory}: the compiled kernel that was kept there is damaged, for {damage}; it is compiled anew.",
+                f"{directory}: the compiled kernel kept there is damaged, because {damage}; it is compiled again.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-            with suppress(OSError):  # what is written next says why that cannot be done
+            with suppress(OSError):  # the next write reports why that cannot be done
                 _remove(directory / _group_name(filename))
             return None
 
     def put_group(self, filename: str, group: Mapping[str, str]) -> str:
-        """Note which files belong together, and their checksums."""
+        """Record which files belong together, and their checksums."""
         checksums = {name: _checksum(Path(path).read_bytes()) for name, path in group.items()}
         content = {"child_paths": dict(group), "sha256": checksums}
         return self.put(json.dumps(content), _group_name(filename), binary=False)
 
     def put(self, data: Any, filename: str, binary: bool = True) -> str:
-        """Write a file in one step, closed to others."""
+        """Write a file atomically, without permissions for other users."""
         if not self._is_kept:
             return str(super().put(data, filename, binary=binary))
         path = Path(self.cache_dir, filename)
@@ -108,7 +108,7 @@ class CheckedCacheManager(FileCacheManager):
 
 
 class _Checking:
-    """Goes before a manager of the user's own in a class: what that one finds is checked before it is read."""
+    """Placed before the user's own manager among a class's bases. It checks the files that one finds before a read."""
 
     def get_file(self, filename: str) -> str | None:
         """The path of a file that can be trusted, or None where there is none."""
@@ -126,12 +126,12 @@ class _Checking:
 
 
 def _distrust(path: Path) -> Distrust | None:
-    """As `distrust`. What lies above a cache of this process alone is not checked."""
+    """As `distrust`. The folders above this process's temporary cache are not checked."""
     return None if is_own(path) else distrust(path)
 
 
 def _refuse(found: Distrust | None) -> None:
-    """Raise if others could have us run anything."""
+    """Raise if other users could have put code there."""
     if found is not None:
         raise PermissionError(
             f"{found.why}, and compiled kernels are loaded from it. Delete it, or run `chmod -R go-w {found.path}` if "
@@ -140,11 +140,11 @@ def _refuse(found: Distrust | None) -> None:
 
 
 def _whole_group(directory: Path, filename: str) -> dict[str, str] | None:
-    """Name -> path of a kernel's files in its directory; None where none were kept.
+    """Name -> path of a kernel's files in its directory, or None where none were kept.
 
     Raises:
-        _DamagedError: they are not what was written.
-        PermissionError: a file is another user's, or others can write to it.
+        _DamagedError: they are not those that were written.
+        PermissionError: a file is another user's, or other users can write to it.
     """
     name = _group_name(filename)
     text = _content(directory / name)
@@ -184,7 +184,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _group_name(filename: str) -> str:
-    """Where Triton lists the files that belong together."""
+    """The file in which Triton lists the files that belong together."""
     return f"__grp__{filename}"
 
 
@@ -193,7 +193,7 @@ def _checksum(content: bytes) -> str:
 
 
 def _make(directory: Path) -> None:
-    """Have a kernel's directory, closed to others where it is new."""
+    """Make a kernel's directory if there is none. A new one has no permissions for other users."""
     try:
         if directory.is_symlink() or not directory.is_dir():
             _refuse(_distrust(directory))
@@ -209,7 +209,7 @@ def _make(directory: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove what lies at a path, and follow no link."""
+    """Remove a file or a directory. Links are not followed."""
     if stat.S_ISDIR(os.lstat(path).st_mode):
         shutil.rmtree(path)
     else:
@@ -217,7 +217,7 @@ def _remove(path: Path) -> None:
 
 
 def _write(path: Path, data: bytes | str) -> None:
-    """Write a file that nobody sees half of. Text is written as Triton reads it."""
+    """Write a file atomically, in the encoding in which Triton reads text."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix="tmp.")
     try:
         with open(handle, "wb" if isinstance(data, bytes) else "w") as file:
@@ -232,7 +232,7 @@ def _write(path: Path, data: bytes | str) -> None:
 
 
 def _not_kept(directory: Path, error: OSError) -> OSError:
-    """The error of a disk that takes no kernel."""
+    """Build the error of a disk that takes no kernel."""
     return OSError(
         f"{directory}: compiled kernels cannot be kept there ({error.strerror or error}). Make room there, or set "
         f"TRITON_CACHE_DIR to a directory on another disk."

@@ -37,21 +37,21 @@ CHECK_BOUNDS = "FUSETUNE_CHECK_BOUNDS"
 
 @dataclass(frozen=True)
 class CPUOptions:
-    """What a launch or an autotuner's config may set.
+    """The options that a launch or an autotuner's config may set.
 
     Args:
-        num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted, without effect: a program runs on one thread.
-            num_warps is a power of 2, as on every other backend.
+        num_warps, num_ctas, num_stages, maxnreg, cluster_dims: accepted without effect, because a program runs on one
+            thread. num_warps is a power of 2, as on every other backend.
         warp_size: the threads of a warp. Triton 3.9 asks for it.
-        launch_cooperative_grid: all programs run at once, so there may not be more of them than threads can be made.
-        enable_fp_fusion: a * b + c may round once.
-        debug: keep assertions on what the kernel does.
-        arguments_overlap: pointer arguments may share memory in any way. Launches find out and set it.
-        check_bounds: hold each access to the tensors passed. FUSETUNE_CHECK_BOUNDS=1 has it so by default.
-        check_tiles: for tests, the code checks that the tiles that it keeps in arrays are whole. The environment
+        launch_cooperative_grid: all programs run at once, so the grid must not exceed the threads that can be made.
+        enable_fp_fusion: a * b + c may round once, as an FMA does.
+        debug: keep the kernel's device assertions.
+        arguments_overlap: pointer arguments may alias in any way. Launches find out and set it.
+        check_bounds: check each access against the tensors passed. FUSETUNE_CHECK_BOUNDS=1 makes it the default.
+        check_tiles: for tests, the code checks that the tiles kept in arrays are complete. The environment
             variable FUSETUNE_CHECK_TILES=1 sets it.
-        extern_libs: nothing is linked. A library by the name of libdevice is accepted: its functions are known.
-        The rest is what Triton's front end asks of every backend.
+        extern_libs: no library is linked. One with the name libdevice is accepted, because its functions are built in.
+        The other fields are those that Triton's front end requires of every backend.
 
     Raises:
         AssertionError: num_warps is no power of 2.
@@ -96,13 +96,13 @@ class CPUOptions:
             )
 
     def hash(self) -> str:
-        """Tell options apart in Triton's cache."""
+        """Return the key that tells options apart in Triton's cache."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
 @registered
 class CPUBackend(BaseBackend):
-    """What Triton asks of a backend."""
+    """The interface that Triton requires of a backend."""
 
     binary_ext = "so"
 
@@ -112,15 +112,15 @@ class CPUBackend(BaseBackend):
 
     @functools.cache  # noqa: B019 - Triton makes few backends, and asks often
     def hash(self) -> str:
-        """Tell shared objects apart that do not run or compute alike: compiler, flags, CPU, and this code."""
+        """Identify the shared objects that run and compute alike, by compiler, flags, CPU and this package's code."""
         parts = [compiler_version(), *flags(), cpu_features(), str(self.target), _code_version()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def parse_options(self, options: dict[str, Any]) -> CPUOptions:
-        """Read a launch's options. Triton asks before it opens its cache, which is checked here for that reason.
+        """Parse a launch's options. The cache is checked here, because Triton calls this before it opens the cache.
 
-        What another backend of this Triton knows, and so whatever Triton itself hands to every backend, is accepted
-        without effect. A name that none knows is left to Triton, which refuses it.
+        Options of this Triton's other backends are accepted without effect, because Triton passes some to all backends.
+        Triton itself refuses a name that no backend knows.
         """
         if why := misfit("compile"):  # TRITON_DEFAULT_BACKEND=cpu asks for this backend all the same
             raise StateError("", why)
@@ -146,7 +146,7 @@ class CPUBackend(BaseBackend):
         accepted = {name: value for name, value in options.items() if name in elsewhere or not elsewhere}
         for name, value in {**elsewhere, **accepted}.items():
             if name not in known:
-                # Triton looks for options, and for a compiled kernel's metadata, among these.
+                # Triton reads options, and the metadata of a compiled kernel, from this dictionary.
                 parsed.__dict__[name] = value
         return parsed
 
@@ -156,7 +156,7 @@ class CPUBackend(BaseBackend):
         stages["so"] = functools.partial(_make_so, options=options)
 
     def load_dialects(self, context: Any) -> None:
-        """Triton's own are enough. Its front end is about to make this kernel's constants."""
+        """Load no dialects, because Triton's own suffice. Its front end is about to make this kernel's constants."""
         round_constants_once("cpu", nearest)
 
     def get_module_map(self) -> dict[str, ModuleType]:
@@ -171,7 +171,7 @@ class CPUBackend(BaseBackend):
 
 
 def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
-    """Inline and simplify; block pointers and descriptors become plain pointers."""
+    """Inline and simplify. Block pointers and descriptors become plain pointers."""
     manager = ir.pass_manager(module.context)
     manager.enable_debug()
     passes.common.add_inliner(manager)
@@ -187,7 +187,7 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
     passes.ttir.add_loop_unroll(manager)
     passes.common.add_canonicalizer(manager)
     passes.common.add_cse(manager)
-    if "str" in (manager.run.__doc__ or ""):  # from Triton 3.6 on, passes that are printed have a name
+    if "str" in (manager.run.__doc__ or ""):  # since Triton 3.6, the passes that are printed have a name
         manager.run(module, "make_ttir")
     else:
         manager.run(module)
@@ -195,7 +195,7 @@ def _make_ttir(module: Any, metadata: dict[str, Any]) -> Any:
 
 
 def _make_c(module: Any, metadata: dict[str, Any], options: CPUOptions) -> str:
-    """Lower to C; what is not supported is a CompilationError."""
+    """Lower to C. Raises CompilationError where an operation is not supported."""
     # Imported here: this module is imported in the middle of `import triton`.
     from fusetune.kernels.cpu.diagnostics import faults_of
     from fusetune.kernels.cpu.ir_tree import read_module
@@ -220,7 +220,7 @@ def _make_so(source: str, metadata: dict[str, Any], options: CPUOptions) -> byte
 
 @functools.lru_cache
 def _code_version() -> str:
-    """A hash of this package's code: a kernel is compiled again when its lowering changes."""
+    """A hash of this package's code, so that kernels are compiled again when their lowering changes."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

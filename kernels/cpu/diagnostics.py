@@ -1,4 +1,4 @@
-"""What cannot be compiled is a CompilationError that names the operation and the Python line."""
+"""Compilation errors: a CompilationError that names the operation and the Python line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusetune.kernels.triton_inside import CompilationError
 
 
 def place(operation: Operation) -> str:
-    """Where an operation stands: the Python line, or what it looks like where Triton made it up."""
+    """The Python line of an operation, or its printed form where Triton generated it."""
     found = operation.nearest_source
     return f"{found[0]}:{found[1]}" if found else operation.line
 
@@ -22,7 +22,7 @@ def unsupported(operation: Operation, why: str) -> Exception:
     """Return the error to raise for an operation that has no lowering.
 
     Args:
-        operation: what cannot be compiled.
+        operation: the one that cannot be compiled.
         why: one clause, without a full stop.
     """
     message = f"{operation.name} cannot be compiled for the CPU: {why}."
@@ -40,7 +40,7 @@ def _error(message: str, source: str | None = None, place: ast.AST | None = None
     return error
 
 
-# What a fault of this package can raise. Others are no fault of its: a full disk, or an interruption.
+# The exceptions that a bug in this package can raise. A full disk or an interruption is no bug of it.
 _FAULTS = (
     ArithmeticError,
     AssertionError,
@@ -56,15 +56,15 @@ _FAULTS = (
 
 @contextmanager
 def faults_of(operation: Operation | None) -> Iterator[None]:
-    """Have whatever goes wrong in a context be a CompilationError that names an operation and its line.
+    """Turn exceptions of the context into a CompilationError that names an operation and its line.
 
-    What has already been found to be the fault of an operation goes on as it is.
+    A CompilationError that already names an operation is raised unchanged.
 
     Args:
-        operation: what is being lowered; None while the IR is being read.
+        operation: the one that is being lowered, or None while the IR is being read.
 
     Raises:
-        CompilationError: a type that cannot be held, or a fault of this package.
+        CompilationError: a type has no C counterpart, or this package has a bug.
     """
     try:
         yield
@@ -79,7 +79,7 @@ def faults_of(operation: Operation | None) -> Iterator[None]:
 
 
 def _fault(operation: Operation | None, why: str) -> Exception:
-    """The error that says what in this package did not work, while it dealt with an operation."""
+    """The error of a bug in this package, with the operation that it was lowering."""
     if operation is None:
         text = f"the kernel's IR cannot be read, {why}. Report it together with the kernel."
         return _error(text)

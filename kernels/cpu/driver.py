@@ -1,4 +1,4 @@
-"""Triton's driver for the CPU: active only where no GPU driver is; TRITON_DEFAULT_BACKEND=cpu forces it."""
+"""Triton's driver for the CPU, active only where no GPU driver is. TRITON_DEFAULT_BACKEND=cpu forces it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from fusetune.kernels.cpu.toolchain import temporary_directory, why_not
 from fusetune.kernels.triton_inside import DriverBase, GPUTarget, misfit, registered
 
-_CACHE_BYTES = 64 << 20  # more than the last level of cache of one CPU, mostly
+_CACHE_BYTES = 64 << 20  # exceeds the last-level cache of most CPUs
 _ENOUGH_MS = 100.0
 _REGISTERS = 1 << 16
 _C_TYPES = {
@@ -31,7 +31,7 @@ _C_TYPES = {
 
 @registered
 class CPUDriver(DriverBase):
-    """What Triton's runtime asks of a driver. There is one device, 0, and one stream, 0."""
+    """The interface that Triton's runtime requires of a driver. There is one device, 0, and one stream, 0."""
 
     def __init__(self) -> None:
         # Imported here: this module is imported in the middle of `import triton`.
@@ -44,7 +44,7 @@ class CPUDriver(DriverBase):
 
     @classmethod
     def is_active(cls) -> bool:
-        """Return whether kernels run here: Triton fits, a compiler is there, and no GPU that Triton would use."""
+        """Return whether kernels run here: Triton's version fits, there is a compiler, and Triton would use no GPU."""
         if os.environ.get("TRITON_DEFAULT_BACKEND") == "cpu":
             return True
         # Imported here: this module is imported in the middle of `import triton`.
@@ -68,7 +68,7 @@ class CPUDriver(DriverBase):
         return 0
 
     def set_current_device(self, device: int) -> None:
-        """There is only one."""
+        """Do nothing, because there is only one device."""
 
     def get_current_stream(self, device: int) -> int:
         return 0
@@ -87,7 +87,7 @@ class CPUDriver(DriverBase):
 
 
 def _launcher(source: Any, metadata: Any) -> Callable[..., None]:
-    """What Triton asks for just before it has a kernel loaded."""
+    """Return the launcher of a kernel. Triton asks for it just before it has the kernel loaded."""
     # Imported here: this module is imported in the middle of `import triton`.
     from fusetune.kernels.cpu.launcher import make_launcher
 
@@ -95,7 +95,7 @@ def _launcher(source: Any, metadata: Any) -> Callable[..., None]:
 
 
 class _Event:
-    """A point in time, as `torch.cuda.Event` is one: nothing here runs behind the caller's back."""
+    """A point in time, with the interface of `torch.cuda.Event`. Kernels here run synchronously."""
 
     def __init__(self, enable_timing: bool = False, **_: Any) -> None:
         self._at = 0.0
@@ -111,14 +111,14 @@ class _Event:
         return True
 
     def wait(self, stream: Any = None) -> None:
-        """It has happened."""
+        """Return at once, because the event has happened."""
 
     def synchronize(self) -> None:
-        """It has happened."""
+        """Return at once, because the event has happened."""
 
 
 class _DeviceInterface:
-    """`torch.cpu`, with events that keep time: torch's own cannot be made."""
+    """`torch.cpu`, with events that record time. torch's own events cannot be constructed."""
 
     Event = _Event
 
@@ -130,20 +130,20 @@ class _DeviceInterface:
 
 
 class _Loader:
-    """Opens shared objects.
+    """Loads shared objects.
 
     Args:
-        threads: says how many threads run programs.
+        threads: returns the number of threads that run programs.
     """
 
     def __init__(self, threads: Callable[[], int]) -> None:
         self._threads = threads
 
     def get_device_properties(self, device: int | None) -> dict[str, int]:
-        """What kernels' host code reads to choose a grid: a thread is a multiprocessor.
+        """The properties that host code reads to choose a grid. A thread counts as a multiprocessor.
 
-        Memory bounds what a program may use. Registers bound nothing, for a thread runs its programs one by one: there
-        are as many as a GPU's multiprocessor has, and `load_binary` says that a program takes one.
+        Memory limits a program. Registers do not, because a thread runs its programs one by one. So there are as
+        many as a GPU's multiprocessor has, and `load_binary` reports that a program takes one.
         """
         return {
             "max_shared_mem": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -155,7 +155,7 @@ class _Loader:
     def load_binary(
         self, name: str, binary: bytes, shared: int, device: int
     ) -> tuple[Any, Any, int, int, int]:
-        """Write the object to a directory that only this user can write to, and open it."""
+        """Write the shared object to a directory that only this user can write to, and open it."""
         from fusetune.kernels.cpu.launcher import load_function
 
         with temporary_directory() as directory:
@@ -165,7 +165,7 @@ class _Loader:
         return library, function, 1, 0, 1 << 20
 
     def unload_module(self, library: Any) -> None:
-        """Nothing: a shared object that was opened stays until the process ends."""
+        """Do nothing: a shared object that was opened stays until the process ends."""
 
 
 def do_bench(
@@ -177,7 +177,7 @@ def do_bench(
     return_mode: str = "mean",
     **_: Any,
 ) -> Any:
-    """Time a function on the CPU: what `triton.testing.do_bench` is on a GPU, in milliseconds.
+    """Time a function on the CPU, in milliseconds: the counterpart of `triton.testing.do_bench` on a GPU.
 
     Args:
         fn: called many times.

@@ -1,16 +1,16 @@
-"""What a launch ends with, if not well: the shared object's entry returns a text whose first letter says what it is."""
+"""Failures of a launch: the shared object's entry returns a text whose first letter is the kind of failure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 ASSERTION = "A"
-# What was assumed of the lanes' addresses does not hold. No program has run; another variant is right.
+# An assumption about the lanes' addresses does not hold. No program has run. Another variant of the kernel is right.
 LANES_OVERLAP = "O"
-# No program could go on.
+# Deadlock: no program could go on.
 STUCK = "S"
-# An access outside of the tensors passed: what, where, the number of the pointer that it came from, the bytes of
-# an element, and in bytes from that pointer on: the access, the beginning and the end of the memory.
+# An access out of bounds. Fields: the kind of access, its line, the number of the pointer that it is derived from, and
+# the bytes of an element. Then, in bytes from that pointer on: the access, the beginning and the end of the memory.
 OUT_OF_BOUNDS = "B"
 SEPARATOR = "\x1f"
 
@@ -18,11 +18,11 @@ _ERRORS: dict[str, type[Exception]] = {ASSERTION: AssertionError, STUCK: Runtime
 
 
 def error_of(kernel: str, failure: bytes, pointers: Sequence[str] = ()) -> Exception:
-    """Return the exception that a failure is.
+    """Return the exception of a failure.
 
     Args:
         kernel: its name.
-        failure: what the entry returned.
+        failure: the bytes that the entry returned.
         pointers: the names of its pointer arguments.
 
     Example:
@@ -36,14 +36,16 @@ def error_of(kernel: str, failure: bytes, pointers: Sequence[str] = ()) -> Excep
 
 
 def _out_of_bounds(text: str, pointers: Sequence[str]) -> str:
-    """The sentences for an access outside of the tensors passed."""
+    """The sentences for an access out of bounds."""
     what, where, *numbers = text.split(SEPARATOR)
     own, size, at, first, end = map(int, numbers)
     if own < 0:
-        return f"{where}: a {what} at address {at % (1 << 64):#x}, outside of every tensor that the launch was handed."
+        return (
+            f"{where}: a {what} at address {at % (1 << 64):#x}, outside of every tensor passed to the launch."
+        )
     name = pointers[own]
     holds = f"elements {-(-first // size)} to {end // size - 1}" if end - first >= size else "no element"
     return (
-        f"{where}: a {what} at element {at // size} of {name} (byte {at}), outside of every tensor that the launch was "
-        f"handed; the memory of {name} holds {holds}. Mask the lanes beyond it, or hand over a larger tensor."
+        f"{where}: a {what} at element {at // size} of {name} (byte {at}), outside of every tensor passed to "
+        f"the launch; the memory of {name} holds {holds}. Mask the lanes beyond it, or pass a larger tensor."
     )

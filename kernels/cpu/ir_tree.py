@@ -1,9 +1,9 @@
 """Triton's IR as a tree of Python objects.
 
-Structure, types, operands, names and the locations of results come from the bindings (`module.walk`). They give neither
-the value of a constant, nor an array attribute, nor where a branch between blocks leads, nor (before Triton 3.7) an
-integer. So each operation also carries its line of the printed module, found by walking both in the same order. Which
-operations the printed module leaves out, the bindings say.
+Structure, types, operands, names and the locations of results come from the bindings (`module.walk`). The bindings lack
+the values of constants, array attributes, the targets of branches and (before Triton 3.7) integers. So each operation
+also carries its line of the printed module. Walking both in the same order finds it. The bindings tell which operations
+the printed module leaves out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPERATION_LINE = re.compile(r'\s*(?:%[\w:, %#$.-]+ = )?"?([a-z_]\w*\.[\w.]+)"?(
 _WITH_EMPTY_ENDS_LEFT_OUT = (
     "scf.for",
     "scf.if",
-)  # the yields of these are not printed where nothing is yielded
+)  # the yields of these are not printed where they yield no value
 _SOURCE = re.compile(r'"([^"]+\.py)":(\d+):(\d+)')
 _LOCATION = re.compile(r"^(#loc\d*) = (loc\(.*\))$", re.MULTILINE)
 _LOCATION_OF_LINE = re.compile(r" loc\((#loc\d*)\)$")
@@ -57,7 +57,7 @@ _BINDINGS_GIVE_INTEGERS = hasattr(ir.operation, "get_int_attr")  # since Triton 
 
 @dataclass(eq=False)
 class Value:
-    """A value: the result of an operation, or an argument of a block (then it has no producer)."""
+    """An SSA value: the result of an operation, or an argument of a block, which has no producer."""
 
     type: Type
     producer: Operation | None = None
@@ -73,7 +73,7 @@ class Block:
     operations: list[Operation] = field(default_factory=list)
 
     def walk(self) -> Iterator[Operation]:
-        """Every operation, nested ones before the one that holds them."""
+        """Yield every operation, nested ones before the one that holds them."""
         for operation in self.operations:
             for blocks in operation.regions:
                 for block in blocks:
@@ -89,11 +89,11 @@ class Operation:
         name: e.g. `arith.addf`.
         operands, results: its values.
         regions: the blocks of each region.
-        successors: the blocks that a branch between blocks leads to.
+        successors: the target blocks of a branch between blocks.
         handle: the bindings' object.
-        order: place in the module, nested operations after the one that holds them.
-        line: its line of the printed module; empty where that leaves it out.
-        source: file, line and column of the Python code; None where Triton made it up.
+        order: place in the module. Nested operations come after the one that holds them.
+        line: its line of the printed module, empty where that leaves it out.
+        source: file, line and column of the Python code, or None where Triton generated the operation.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Operation:
 
     @property
     def result(self) -> Value:
-        """Its only result."""
+        """The only result of an operation."""
         return self.results[0]
 
     def integer(self, attribute: str) -> int:
@@ -125,7 +125,7 @@ class Operation:
 
     @property
     def axis(self) -> int:
-        """The dimension of the tile or of the grid that it works along."""
+        """The dimension of a reduction, of a scan or of the grid."""
         if _BINDINGS_GIVE_INTEGERS:
             return int(self.handle.get_int_attr("axis"))
         found = _AXIS.search(self.line)
@@ -134,7 +134,7 @@ class Operation:
 
     @property
     def predicate(self) -> str:
-        """How a comparison compares, in MLIR's words: slt, ult, oeq, une and so on."""
+        """A comparison's predicate in MLIR's notation: slt, ult, oeq, une and so on."""
         if _BINDINGS_GIVE_INTEGERS:
             return _PREDICATES[self.name][int(self.handle.get_int_attr("predicate"))]
         found = _PREDICATE.search(self.line)
@@ -153,17 +153,17 @@ class Operation:
 
     @property
     def nearest_source(self) -> tuple[str, int, int] | None:
-        """Its source. Where Triton made it up, that of something that it is made from or holds."""
+        """Its source. Where Triton generated it, that of an operation that it is computed from or holds."""
         held = (each for blocks in self.regions for block in blocks for each in block.walk())
         made_from = (operand.producer for operand in self.operands if operand.producer is not None)
         return next((each.source for each in (self, *made_from, *held) if each.source is not None), None)
 
 
 class UnreadableModuleError(InvalidValueError):
-    """Triton's bindings and its printed module do not say the same.
+    """Triton's bindings and its printed module disagree.
 
     Args:
-        operation: the first that they differ about.
+        operation: the first that they disagree about.
         why: one clause.
     """
 
@@ -229,20 +229,20 @@ def read_module(module: Any) -> list[Operation]:
 
 
 def _source(location: str) -> tuple[str, int, int] | None:
-    """The outermost place in Python code that a location names."""
+    """The outermost place in Python code within a location."""
     places = _SOURCE.findall(location)
     return (places[-1][0], int(places[-1][1]), int(places[-1][2])) if places else None
 
 
 def _add_lines(functions: list[Operation], text: str) -> None:
-    """Give each operation that is printed its line."""
+    """Give each printed operation its line."""
     lines = text.splitlines()
     for operation, number in _numbered(functions, lines):
         operation.line = lines[number].strip()
 
 
 def _add_sources(functions: list[Operation], text: str) -> None:
-    """Find where operations without results come from: only the printed module says, behind what they hold."""
+    """Find the sources of operations without results. Only the printed module has them, behind nested operations."""
     definitions = dict(_LOCATION.findall(text))
     lines = text.splitlines()
     names: dict[int, str] = {}  # number of a line -> the name of its operation's location
@@ -261,10 +261,10 @@ def _add_sources(functions: list[Operation], text: str) -> None:
 
 
 def _numbered(functions: list[Operation], lines: list[str]) -> list[tuple[Operation, int]]:
-    """Each operation that is printed, with the number of its line: both orders are the same.
+    """Each printed operation, with the number of its line. Both orders are the same.
 
     Raises:
-        UnreadableModuleError: they are not.
+        UnreadableModuleError: the orders differ.
     """
     printed = list(_printed(functions))
     found = [
@@ -286,7 +286,7 @@ def _numbered(functions: list[Operation], lines: list[str]) -> list[tuple[Operat
 
 
 def _printed(operations: list[Operation], holder: Operation | None = None) -> Iterator[Operation]:
-    """The operations that have a line, in the order of the lines."""
+    """The operations that have a line of their own, in the order of the lines."""
     for operation in operations:
         is_empty_end = operation.name == "scf.yield" and not operation.operands
         if not (is_empty_end and holder is not None and holder.name in _WITH_EMPTY_ENDS_LEFT_OUT):
@@ -296,12 +296,12 @@ def _printed(operations: list[Operation], holder: Operation | None = None) -> It
 
 
 def _spelt_out(name: str, definitions: dict[str, str]) -> str:
-    """A location with every location that it refers to put in place of its name."""
+    """A location in which each reference to another location is replaced by that location."""
     return re.sub(r"#loc\d*", lambda found: _spelt_out(found[0], definitions), definitions.get(name, ""))
 
 
 def _connect(function: Operation) -> None:
-    """Find where branches lead, and sort the blocks so that each comes behind those that lead to it."""
+    """Find the targets of branches, and sort the blocks topologically: each behind its predecessors."""
     (blocks,) = function.regions
     for block in blocks:
         end = block.operations[-1]
@@ -321,7 +321,7 @@ def _connect(function: Operation) -> None:
 
 
 def _in_printed_order(operations: list[Operation]) -> Iterator[Operation]:
-    """Each operation before those that it holds."""
+    """Yield each operation before those that it holds."""
     for operation in operations:
         yield operation
         for blocks in operation.regions:

@@ -1,6 +1,7 @@
-"""The types of Triton's IR, and how each is held in C.
+"""The types of Triton's IR, and their representations in C.
 
-fp16 and bf16 are held as their 16 bits and worked on in float, rounded after each operation: so any compiler will do.
+fp16 and bf16 are stored as their 16 bits. Arithmetic on them is in float, rounded after each operation, so any C
+compiler suffices.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Type:
 
     Args:
         element: `f32`, `i1`, ..., or `!tt.ptr<f32>`.
-        shape: of the tile; None for a scalar.
+        shape: of a tile, or None for a scalar.
     """
 
     element: str
@@ -73,7 +74,7 @@ class Type:
 
     @property
     def dimensions(self) -> tuple[int, ...]:
-        """The tile's shape; a scalar has none."""
+        """The tile's shape, which is () for a scalar."""
         return self.shape or ()
 
     @property
@@ -90,7 +91,7 @@ class Type:
 
     @property
     def pointee(self) -> str:
-        """The element that a pointer points to."""
+        """The element type that a pointer points to."""
         match = _POINTER.match(self.element)
         if match is None:
             raise UnsupportedTypeError("", f"{self.element} is no pointer")

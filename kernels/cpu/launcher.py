@@ -1,7 +1,7 @@
-"""From Triton's arguments to a call of the shared object, with as little Python as may be.
+"""From Triton's arguments to a call of the shared object, with as little Python as possible.
 
-The arguments are packed into bytes in the order of the kernel's signature; the C side unpacks them. The function that
-packs them is written for each signature, because a loop over arguments would cost more than many a kernel.
+The arguments are packed into bytes in the order of the kernel's signature, and the C side unpacks them. The packing
+function is generated for each signature, because a loop over arguments would take longer than many kernels.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _FORMATS = {
     "f32": "f",
     "fp64": "d",
 }
-_MOST_PROGRAMS = (1 << 31) - 1  # along one axis; the shared object counts all of them in 64 bits
+_MOST_PROGRAMS = (1 << 31) - 1  # along one axis. The shared object counts all of them in 64 bits.
 
 
 def make_launcher(source: Any, metadata: Any) -> Callable[..., None]:
-    """Return what Triton calls to launch a kernel that it has just compiled or loaded.
+    """Return the function that Triton calls to launch a kernel that it has just compiled or loaded.
 
-    Its `bind` packs the arguments once, for launches whose arguments are always the same: it takes the grid, the
-    function, whether one thread is enough, and the arguments, which the caller keeps alive, and returns what launches.
+    Its `bind` packs the arguments once, for launches whose arguments are always the same. `bind` takes the grid, the
+    function, whether one thread suffices, and the arguments, which the caller keeps alive. It returns the launch.
 
     Args:
         source: Triton's source of the kernel: its signature is argument name -> type.
@@ -89,7 +89,7 @@ def address(argument: Any) -> int:
 
 
 def _compiled_for_overlaps(source: Any, metadata: Any) -> Any:
-    """The kernel compiled without assumptions about what its arguments have in common."""
+    """The kernel compiled without assumptions about aliasing between its arguments."""
     # Imported here: this module is imported in the middle of `import triton`.
     import triton
 
@@ -107,12 +107,12 @@ def _launcher(
     apart: Sequence[tuple[int, int, bool]],
     for_overlaps: Callable[[], Any],
 ) -> Callable[..., None]:
-    """Write the launch function for arguments of these types.
+    """Generate the launch function for arguments of these types.
 
     Args:
-        check_bounds: the code gets where the memory of each pointer argument begins and ends.
-        apart: what the code assumes of the numbers that it gets, see `kernels.cpu.lowering.overlaps`.
-        for_overlaps: gives the kernel for launches where that does not hold.
+        check_bounds: the code also gets the beginning and the end of each pointer argument's memory.
+        apart: the assumptions of the code about arguments by their numbers, see `kernels.cpu.lowering.overlaps`.
+        for_overlaps: returns the kernel for launches where they do not hold.
     """
     leaves: list[_Leaf] = []
     for place, (name, type_) in enumerate(signature.items()):
@@ -141,13 +141,13 @@ def _launcher(
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A number that the kernel takes.
+    """A scalar or pointer that the kernel takes.
 
     Args:
-        name: of the argument, and its place where that is a tuple.
-        type: in Triton's words.
+        name: of the argument, with the place in it where that is a tuple.
+        type: in Triton's notation.
         value: the Python expression for it in the launch function.
-        tensor: that of the tensor, where it is a pointer.
+        tensor: the expression for the tensor, where it is a pointer.
     """
 
     name: str
@@ -163,14 +163,14 @@ def _launch_text(
     check_bounds: bool,
     apart: Sequence[tuple[int, int, bool]],
 ) -> str:
-    """Write the two functions of a launcher, `launch` and `bind`, in Python. `_launcher` has the names they use."""
+    """The Python source of the functions `launch` and `bind`. `_launcher` provides the names that they use."""
     pointers = sorted({place for first, second, _ in apart for place in (first, second)})
     addresses = "".join(f"    p{place} = {leaves[place].value}\n" for place in pointers)
     written = [f"p{place}" if place in pointers else leaf.value for place, leaf in enumerate(leaves)]
     values = f"({''.join(f'{value}, ' for value in written)})"
     names = ", ".join(f"a{i}" for i in range(arguments))
     overlap = _overlap(leaves, pointers, apart)
-    # An argument's own conversion is exact or an error; what it does not take is checked one by one.
+    # struct converts exactly or raises. The values that it refuses are then converted one by one.
     packing = f"""
     try:
         packed = pack{values}
@@ -222,7 +222,7 @@ launch.bind = bind
 
 
 def _leaves(variable: str, name: str, type_: Any) -> Iterator[_Leaf]:
-    """What an argument becomes: tuples are opened, and a tensor descriptor is its parts.
+    """The scalars and pointers of an argument. Tuples and tensor descriptors are flattened.
 
     Args:
         variable: the Python expression for the argument in the launch function.
@@ -243,9 +243,9 @@ def _leaves(variable: str, name: str, type_: Any) -> Iterator[_Leaf]:
 
 
 def _parts(variable: str, name: str, type_: str) -> Iterator[_Leaf]:
-    """The parts of a tensor descriptor as Triton's rewrite_tensor_descriptor_to_pointer has them.
+    """The parts of a tensor descriptor, in the order of Triton's rewrite_tensor_descriptor_to_pointer.
 
-    Its front end hands shape and strides on a second time, for what the kernel itself does with them.
+    Triton's front end passes shape and strides a second time, for the kernel's own use of them.
     """
     rank = type_[type_.index("[") :].count(",") + 1
     yield from _leaves(f"{variable}.base", name, "*")
@@ -259,7 +259,7 @@ def _parts(variable: str, name: str, type_: str) -> Iterator[_Leaf]:
 
 
 def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[tuple[int, int, bool]]) -> str:
-    """The Python condition that arguments share memory that were taken to have none."""
+    """The Python condition that two arguments alias that were assumed not to."""
     if not apart:
         return "False"
     ends = {}
@@ -267,7 +267,7 @@ def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[t
         tensor = leaves[place].tensor
         room = f"({tensor}.untyped_storage().nbytes() if type({tensor}) in plain else room_behind({tensor}))"
         ends[place] = f"(e{place} := p{place} + {room})"
-    # First the whole storages: what lies in different ones, and so nearly every launch, needs no closer look.
+    # First compare whole storages: nearly every launch has a storage for each tensor, and needs no closer check.
     near = []
     for first, second, _ in apart:
         end_of_first, end_of_second = (ends.pop(place, f"e{place}") for place in (first, second))
@@ -277,7 +277,7 @@ def _overlap(leaves: Sequence[_Leaf], pointers: Sequence[int], apart: Sequence[t
 
 
 def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[int, Any]]) -> bool:
-    """Whether tensors share memory that were taken to have none.
+    """Return whether tensors share memory that were assumed to share none.
 
     Args:
         tensors: place -> address and tensor.
@@ -291,7 +291,7 @@ def _meet(apart: Sequence[tuple[int, int, bool]], tensors: Mapping[int, tuple[in
 
 
 def _regions(*arguments: Any) -> bytes:
-    """Where each pointer argument's memory begins and ends, behind its address. Of a bare address nothing is known."""
+    """Each pointer argument's address, and the beginning and the end of its memory. A bare address has no known end."""
     packed = b""
     for argument in arguments:
         begin, end = 0, (1 << 64) - 1
@@ -304,7 +304,7 @@ def _regions(*arguments: Any) -> bytes:
 
 
 def _room_behind(argument: Any) -> int:
-    """The most bytes from an argument's address on that may be its own; of a bare address nothing is known."""
+    """The most bytes from an argument's address on that may be its own. The extent of a bare address is not known."""
     return int(argument.untyped_storage().nbytes()) if isinstance(argument, torch.Tensor) else 1
 
 
@@ -319,7 +319,7 @@ def _extent(argument: Any) -> int:
 
 
 def _check_grid(kernel: str, cooperative: bool, x: int, y: int, z: int) -> None:
-    """Raise if a grid cannot be run as it is."""
+    """Raise if a grid is too large."""
     if not all(0 <= size <= _MOST_PROGRAMS for size in (x, y, z)) or x * y * z >= 1 << 63:
         raise InvalidValueError(
             kernel,
@@ -336,10 +336,10 @@ def _check_grid(kernel: str, cooperative: bool, x: int, y: int, z: int) -> None:
 
 
 def _fitted(kernel: str, leaves: Sequence[_Leaf], values: Sequence[Any]) -> list[Any]:
-    """The values with floats beyond the range of their type made infinite, as C's conversion makes them.
+    """The values, where floats beyond the range of their type become infinite, as C's conversion makes them.
 
     Raises:
-        ValueError: a value that its type does not hold.
+        ValueError: a value is out of its type's range.
     """
     fitted = []
     for leaf, value in zip(leaves, values, strict=True):
@@ -378,7 +378,7 @@ def _bf16_bits(kernel: str, name: str, value: Any) -> int:
     """
     if not isinstance(value, (int, float)):
         try:
-            (value,) = struct.unpack("d", struct.pack("d", value))  # takes whatever has a float
+            (value,) = struct.unpack("d", struct.pack("d", value))  # takes any object that has __float__
         except struct.error:
             raise InvalidValueError(
                 kernel, f"the argument {name} is {value!r}, which its type bf16 does not hold."

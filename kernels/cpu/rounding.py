@@ -1,7 +1,7 @@
-"""The nearest number of a float format, to even where two are as near: rounded once, from an exact number.
+"""Conversion of exact numbers to a float format, rounded once, to nearest with ties to even.
 
-Python's numbers have 53 bits, the decimals of the printed IR any number of them. A detour by another format would
-round twice.
+Python's floats have 53 bits of precision, and the decimals of the printed IR any number. A conversion by way of another
+format would round twice.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from decimal import Decimal
 
-# Bits of the significand, the first one included; the exponent of the least normal number; bits of the whole.
+# The precision in bits, with the implicit one, the exponent of the least normal number, and the bits of the format.
 _FORMATS = {"f16": (11, -14, 16), "bf16": (8, -126, 16), "f32": (24, -126, 32), "f64": (53, -1022, 64)}
 
 
@@ -17,7 +17,7 @@ def nearest_bits(number: float | Decimal, element: str) -> int:
     """The bits of the number of a format that is nearest to an exact number.
 
     Args:
-        number: any; NaN gives the quiet NaN of its sign, what is beyond the largest number by half a unit infinity.
+        number: any number. NaN gives the quiet NaN of its sign. From half a unit beyond the largest on: infinity.
         element: f16, bf16, f32 or f64.
 
     Example:
@@ -43,7 +43,7 @@ def nearest_bits(number: float | Decimal, element: str) -> int:
     units, rest = divmod(numerator << max(0, shift), denominator << max(0, -shift))
     half = 2 * rest - (denominator << max(0, -shift))
     units += half > 0 or (half == 0 and units % 2 == 1)
-    # The first bit of the significand adds 1 to the exponent's field, and so does a carry out of it.
+    # The implicit first bit of the significand adds 1 to the exponent's field, and so does a carry out of it.
     return sign | min(((exponent - least) << (precision - 1)) + units, infinity)
 
 

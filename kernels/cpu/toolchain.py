@@ -1,4 +1,4 @@
-"""The C compiler: which one, with which flags, and why there is none."""
+"""The C compiler: which one is used, with which flags, and why there is none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from fusetune.errors import StateError
 
 _CANDIDATES = ("gcc", "clang", "cc")
-# No -ffast-math: NaN and infinities mean what they mean. Errno and traps are given up, so that lanes vectorise.
+# No -ffast-math: NaN and infinities keep their meaning. Errno and traps are given up, so that loops vectorise.
 _LEVEL = "-O3"
 _FLAGS = (
     "-std=gnu11",
@@ -32,12 +32,12 @@ _FLAGS = (
     "-shared",
     "-w",
 )
-# gcc: no copy of a loop with shorter vectors for its last lanes. Blocks are multiples of vectors, and for fp16 and bf16
-# the copies can take half of the time of a compilation.
+# gcc: no epilogue loop with shorter vectors for the last lanes. Blocks are multiples of vectors, and for fp16 and bf16
+# the epilogues can take half of the time of a compilation.
 _ONE_LENGTH = "--param=vect-epilogues-nomask=0"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MOST_SHOWN = 2000  # characters of what a compiler says
-# Longer C code is compiled with fewer optimizations, so that it is compiled in minutes at all.
+_MOST_SHOWN = 2000  # characters of a compiler's message
+# Longer C code is compiled with fewer optimizations, because the time of a compilation grows faster than the code.
 MOST_LINES_OPTIMIZED = 8000
 
 
@@ -48,7 +48,7 @@ class NoCompilerError(StateError):
 
 
 class CompilerFailedError(StateError):
-    """There is a C compiler, and it did not take the generated code."""
+    """There is a C compiler, but it rejects the generated code."""
 
     code = "compiler-failed"
 
@@ -69,7 +69,7 @@ def why_not() -> str | None:
 
 @functools.lru_cache
 def _why_it_fails() -> str | None:
-    """Return what the compiler says where it cannot even make a shared object of one line, or None where it can."""
+    """Return the compiler's message where it cannot build a shared object of one line, or None where it can."""
     try:
         with temporary_directory() as directory:
             code = Path(directory, "empty.c")
@@ -85,10 +85,10 @@ def _why_it_fails() -> str | None:
 
 @functools.lru_cache
 def command() -> tuple[str, ...]:
-    """The C compiler's path, and the options that $CC has with it: $CC if set, else the first of gcc, clang and cc.
+    """The C compiler's path, with the options in $CC: $CC if set, else the first of gcc, clang and cc.
 
     Raises:
-        NoCompilerError: none is there, or $CC cannot be read.
+        NoCompilerError: there is none, or $CC cannot be parsed.
     """
     try:
         chosen = shlex.split(os.environ.get("CC", ""))
@@ -105,7 +105,7 @@ def command() -> tuple[str, ...]:
 
 @functools.lru_cache
 def compiler_version() -> str:
-    """What the compiler says of itself, in one line."""
+    """The first line of the compiler's version message."""
     try:
         said = subprocess.run([*command(), "--version"], capture_output=True, text=True, check=False)
     except OSError:
@@ -115,7 +115,7 @@ def compiler_version() -> str:
 
 @functools.lru_cache
 def cpu_features() -> str:
-    """What tells apart the CPUs that code may not be shared between: the architecture and its extensions."""
+    """The architecture and its extensions: CPUs that differ in them cannot share code."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -137,10 +137,10 @@ def flags() -> tuple[str, ...]:
 
 @contextmanager
 def temporary_directory() -> Iterator[str]:
-    """A directory that only this user can enter, for as long as the block runs.
+    """Make a directory that only this user can enter, and remove it when the context ends.
 
     Raises:
-        OSError: there is no room for what is compiled. The message names the place and says what to do.
+        OSError: there is no room for compiled code. The message names the place and the remedy.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="fusetune-") as directory:
@@ -193,7 +193,7 @@ def _flags_for_this_cpu() -> tuple[str, ...]:
 
 @functools.lru_cache
 def has_vector_math(function: str) -> bool:
-    """Return whether glibc has a vector twin of `function` (libmvec), within 4 ulp of the exact value."""
+    """Return whether glibc has a vector variant of `function` (libmvec), within 4 ulp of the exact value."""
     if platform.machine() != "x86_64":
         return False
     lanes = "2" if not function.endswith("f") or function == "erf" else "4"
@@ -208,7 +208,7 @@ def has_vector_math(function: str) -> bool:
 
 
 def level_for(source: str) -> str:
-    """The flag that says how much the compiler optimizes C code: less where there is very much of it.
+    """The compiler's flag for how much it optimizes C code. Long code is optimized less.
 
     Example:
         >>> level_for("int nothing;\\n")
@@ -224,14 +224,14 @@ def compile_shared_object(
 
     Args:
         source: the C code.
-        fuse_multiply_add: let a * b + c round once, as on a GPU.
-        ends_anywhere: its loops are cut into runs of any length, so that what is left over is worth vectors too.
-        in_vectors: make vectors of loops. Where lanes ask whether they may go on, nothing is gained, and gcc 12 fails
-            on some.
+        fuse_multiply_add: a * b + c may round once (FMA), as on a GPU.
+        ends_anywhere: loops are split into runs of any length, so that vectorised epilogues pay.
+        in_vectors: vectorise loops. Lanes that first test whether they may go on gain nothing by it, and gcc 12 fails
+            on some such loops.
 
     Raises:
         NoCompilerError: there is no compiler.
-        CompilerFailedError: the compiler does not take the code.
+        CompilerFailedError: the compiler rejects the code.
         OSError: there is no room for temporary files.
     """
     chosen = (*flags(), "-ffp-contract=fast" if fuse_multiply_add else "-ffp-contract=off")
@@ -262,7 +262,7 @@ def compile_shared_object(
 
 
 def _compile(code: Path, library: Path, chosen: Sequence[str]) -> str | None:
-    """Compile a file; return what the compiler said if it failed."""
+    """Compile a file. Return the compiler's message if it failed, else None."""
     arguments = [*command(), *chosen, str(code), "-o", str(library), "-lm"]
     try:
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
@@ -270,4 +270,4 @@ def _compile(code: Path, library: Path, chosen: Sequence[str]) -> str | None:
         return str(error)
     if done.returncode == 0 and library.exists():
         return None
-    return done.stderr.strip() or f"exit status {done.returncode}, no file and no word"
+    return done.stderr.strip() or f"exit status {done.returncode}, no file and no message"

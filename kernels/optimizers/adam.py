@@ -5,7 +5,7 @@
     v = beta2 * v + (1 - beta2) * g^2              (with amsgrad: vmax = max(vmax, v), used instead of v below)
     p = p (1 - lr * weight_decay   for AdamW) - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 
-1 - beta and the corrections are computed in double: 1 - 0.999 in fp32 is wrong by 1.3e-5 of itself.
+1 - beta and the corrections are computed in double, because 1 - 0.999 in fp32 has a relative error of 1.3e-5.
 Bytes per fp32 parameter: 28 (p, g, m, v are read, p, m, v written), 36 with amsgrad.
 """
 
@@ -52,9 +52,9 @@ from fusetune.kernels.optimizers.tables import (
     update_block,
 )
 
-# Read for every parameter at every step: no Python function in between.
+# Read for every parameter at every step, so by C functions alone.
 _IS_CPU, _DEVICE, _DTYPE = map(attrgetter, ("is_cpu", "device", "dtype"))
-_FEW = 8  # counts that Python adds to sooner than NumPy has begun
+_FEW = 8  # counts that Python increments faster than NumPy
 
 
 @triton.jit
@@ -87,7 +87,7 @@ def _adam_elements(
     if MASTER:
         master_ptr = stream(record, 4 + AMSGRAD, start, tl.float32, ALIGNED) + offsets
         p = unrounded(p, tl.load(master_ptr, mask=mask), P)
-    # No penalty must not make NaN of an infinite parameter.
+    # Without a penalty, 0 times an infinite parameter must not make NaN.
     g = tl.where(tl.load(row + 1) != 0, g + tl.load(row + 1) * p, g)
     p *= tl.load(row + 2)
     m += tl.load(row + 3) * (g - m)
@@ -122,7 +122,7 @@ def adam_kernel(
     VECTOR_ONLY: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
 ) -> None:
-    """One block of one tensor. A row holds the scalars of `adam_row`."""
+    """Update one block of one tensor. A row holds the scalars of `adam_row`."""
     update_block(
         records,
         chunks,
@@ -240,13 +240,13 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         foreach, fused: of torch.optim.Adam, None or False here.
         differentiable: False.
         master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and fp32 moments. Updates
-            too small for the parameter's dtype add up there. The parameter is the master, rounded.
-        stochastic_rounding: round bf16 parameters up or down by chance, right on average: updates too small for bf16
+            too small for the parameter's dtype accumulate there. The parameter is the master, rounded.
+        stochastic_rounding: round bf16 parameters up or down at random, without bias. Updates too small for bf16 then
             move them on average, without a copy. See `kernels.optimizers.rounding`.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad. It is 14 and 18 per 16-bit one, 30 with a master.
+    Memory: traffic of 28 bytes per fp32 parameter, 36 with amsgrad. It is 14 and 18 per 16-bit one, 30 with a master.
     Raises:
-        ValueError: an argument is out of range or cannot be honoured.
+        ValueError: an argument is out of range or not supported.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -297,7 +297,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         )
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
-        """Create missing states and count the step. There is a row for each different step count."""
+        """Create missing states and count the step. Each different step count has a row."""
         names = ("step", "exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
         states = list(map(self.state.__getitem__, params))
         try:
@@ -317,7 +317,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
                 "every replay would count the same step",
                 "Pass capturable=True",
             )
-        # Only a place to look: the counter compares addresses itself.
+        # The key is only a hint, because the counter compares addresses itself.
         values = self._counters.setdefault(id(params[0]), _Counter()).count(states, counts)
         if values.count(values[0]) == len(values):
             return Work(columns, [self._row(group, values[0])], [0] * len(values))
@@ -327,7 +327,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         return Work(columns, host_rows, [place[value] for value in values])
 
     def _ready_states(self, group: Group, params: list[Tensor]) -> list[list[Tensor]] | None:
-        """Return the moments if all states are there and the parameters have been counted together, on the host."""
+        """Return the moments if all states exist and the parameters have been counted together, on the host."""
         counter = self._counters.get(id(params[0]))
         if counter is None or group["capturable"] or is_on_device(group["lr"]):
             return None
@@ -351,7 +351,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         return {}
 
     def _create_state(self, group: Group, p: Tensor) -> None:
-        """Create what torch's Adam keeps for a parameter, if it is missing."""
+        """Create the states of torch's Adam for a parameter, if they are missing."""
         state = self.state[p]
         if not state:
             dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
@@ -363,7 +363,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
 
     @staticmethod
     def _counts_on_device(group: Group, counts: list[Tensor], scale: LossScale) -> bool:
-        """Say whether the host must not read the step counts: a graph, a scaler that may skip, a loaded checkpoint."""
+        """Return whether the host must not read the step counts: a graph, a scaler that may skip, or a checkpoint."""
         return (
             group["capturable"]
             or scale.found_inf is not None
@@ -379,7 +379,7 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         device: torch.device,
         scale: LossScale,
     ) -> Tensor:
-        """Count the step where it is taken, on the device, and compute the scalars there in fp64."""
+        """Count the step on the device, where it is taken, and compute the scalars there in fp64."""
         if set(map(_DEVICE, counts)) != {device}:
             counts = [count.to(device, non_blocking=True) for count in counts]
             for state, count in zip(states, counts, strict=True):
@@ -447,7 +447,7 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
         weight_decay: each step multiplies the parameters by 1 - lr * weight_decay.
         foreach, fused, differentiable, master_weights, stochastic_rounding: as in `FusedAdam`.
 
-    Memory: 28 bytes per fp32 parameter cross memory, 36 with amsgrad. It is 14 and 18 per 16-bit one, 30 with a master.
+    Memory: traffic of 28 bytes per fp32 parameter, 36 with amsgrad. It is 14 and 18 per 16-bit one, 30 with a master.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0]))
@@ -496,10 +496,11 @@ class FusedAdamW(FusedAdam, torch.optim.AdamW):
 
 
 class _Counter:
-    """The step counts of a group on the host, side by side in one array.
+    """The step counts of a group on the host, contiguous in one array.
 
-    Its elements are the `step` of torch's format: one addition instead of one a parameter. Counts that lie elsewhere
-    (loaded, or of a late gradient) are brought together. The array is kept, so nothing else can come to its addresses.
+    Its elements are the `step` states of torch's format, so one addition replaces one for each parameter. Counts
+    elsewhere (loaded, or of a late gradient) are moved into it. The array is kept alive, so that no other tensor can
+    have its addresses.
     """
 
     def __init__(self) -> None:
@@ -511,7 +512,7 @@ class _Counter:
     def count(self, states: Sequence[dict[str, Any]], counts: list[Tensor]) -> list[float]:
         """Add one to the counts and return them.
 
-        Mutates: the states whose counts are brought together.
+        Mutates: the states whose counts are moved.
         """
         if not self._holds(counts):
             self._bring_together(states, counts)
@@ -520,7 +521,7 @@ class _Counter:
         return new
 
     def counts_alike(self, counts: list[Tensor]) -> bool:
-        """Say whether these are the counts that are kept here, all of one value."""
+        """Return whether these are the counts of this array, all of one value."""
         values = self._values.tolist()
         return self._holds(counts) and values.count(values[0]) == len(values)
 
@@ -539,16 +540,16 @@ class _Counter:
             values[i] = value + 1.0
 
     def _holds(self, counts: list[Tensor]) -> bool:
-        """Say whether these are the counts that are kept here.
+        """Return whether these are the counts of this array.
 
-        The array is kept, and on the host, so its addresses say where the counts are.
+        The array is kept alive, and on the host, so comparing addresses suffices.
         """
         if list(map(Tensor.data_ptr, counts)) != self._addresses:
             return False
         return list(map(_DTYPE, counts)).count(self._dtype) == len(counts)
 
     def _bring_together(self, states: Sequence[dict[str, Any]], counts: list[Tensor]) -> None:
-        """Give every state an element of one new tensor in place of its count."""
+        """Replace the count of every state by an element of one new tensor."""
         together = torch.stack(counts)
         together = together.to(torch.promote_types(together.dtype, torch.float32))
         counts = list(together.unbind())
@@ -584,7 +585,7 @@ def adam_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
 
 
 def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
-    """Do with plain PyTorch what `adam_` does."""
+    """The same as `adam_`, in plain PyTorch."""
     adam_reference_(streams, row)
 
 
@@ -600,7 +601,7 @@ def _inputs(
 
 
 def _bytes_moved(inputs: dict[str, Any]) -> int:
-    """Everything is read once and all but the gradient written once."""
+    """Each stream is read once, and each except the gradient is written once."""
     return sum((1 if i == 1 else 2) * tensor.nbytes for i, tensor in enumerate(inputs["streams"]))
 
 

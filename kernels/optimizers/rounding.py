@@ -1,10 +1,10 @@
-"""Stochastic rounding of fp32 to bf16: up or down at random, right on average.
+"""Stochastic rounding of fp32 to bf16: up or down at random, without bias.
 
     round(x) = x's upper neighbour with probability (x - lower) / (upper - lower), else its lower one
 
 so the expectation of round(x) is x, and updates far below half a unit in the last place move a weight on average.
-bf16 is the upper half of fp32: 16 random bits are added to the lower half, and that is cut off. Exact values stay,
-infinities and NaN pass, and finite values beyond the largest bf16 become that: nothing finite becomes infinite.
+bf16 is the upper half of fp32: 16 random bits are added to the lower half, which is then truncated. Exact values,
+infinities and NaN are unchanged. Finite values beyond the largest bf16 become it, so no finite value becomes infinite.
 
 Source: Gupta et al. 2015, "Deep Learning with Limited Numerical Precision", section 3.1. Salmon et al. 2011, "Parallel
 Random Numbers: As Easy as 1, 2, 3", for Philox.
@@ -30,7 +30,7 @@ _LAUNCHES_OF_A_DEVICE = 2**48
 
 @triton.jit
 def rounded(x: tl.tensor, DTYPE: tl.constexpr, random: tl.tensor, offsets: tl.tensor) -> tl.tensor:
-    """Round fp32 to DTYPE: to nearest without `random`, else to bf16 by chance. `offsets` count within the program."""
+    """Round fp32 to DTYPE: to nearest without `random`, else to bf16 stochastically. `offsets` count in the program."""
     if random is not None:
         bits = x.to(tl.uint32, bitcast=True)
         bits = tl.where(tl.abs(x) <= _LIMIT, bits + _random_halves(random, offsets), bits)
@@ -44,7 +44,7 @@ def rounded(x: tl.tensor, DTYPE: tl.constexpr, random: tl.tensor, offsets: tl.te
 def _random_halves(random: tl.tensor, offsets: tl.tensor) -> tl.tensor:
     """Return 16 random bits an element, by the seed and the launch count in `random`.
 
-    Eight neighbours share a call of Philox. Where they lie in one thread the compiler makes one call of the eight.
+    Eight neighbours share a call of Philox. Where they are in one thread, the compiler merges their eight calls.
     """
     launch = tl.load(random + 1)
     group = offsets >> 3
@@ -63,7 +63,7 @@ def _random_halves(random: tl.tensor, offsets: tl.tensor) -> tl.tensor:
 
 
 def stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Round fp32 to bf16 by chance, with plain PyTorch.
+    """Round fp32 to bf16 stochastically, with plain PyTorch.
 
     Args:
         x: any shape and layout, fp32.
@@ -83,10 +83,10 @@ def stochastically_rounded(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class RandomSource:
-    """The random bits of one optimizer: a seed, and how far each device has come.
+    """The random bits of one optimizer: a seed, and the position of each device in its sequence.
 
-    Kernels read the seed and a count of launches from the device. So a captured graph goes on counting, and the
-    host never waits. Plain PyTorch draws from a generator. Nothing is drawn twice on any device.
+    Kernels read the seed and a count of launches from the device. So a captured graph continues the count, and the host
+    never waits. Plain PyTorch draws from a generator. No number is drawn twice on a device.
 
     Args:
         seed: the same seed and the same steps give the same numbers.
@@ -118,7 +118,7 @@ class RandomSource:
         return self._generators[device]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed and how far each device has come. Reads the counts from their devices."""
+        """Return the seed and the position of each device. Reads the counts from their devices."""
         launches = {str(device): int(count[1]) for device, count in self._counts.items()}
         generators = {str(device): each.get_state() for device, each in self._generators.items()}
         return {
@@ -128,7 +128,7 @@ class RandomSource:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken. A device that it does not name begins anew."""
+        """Continue at the position of `state_dict`. A device that it does not name begins anew."""
         self.seed = state_dict["seed"]
         self._loaded = {name: dict(state_dict[name]) for name in ("launches", "generators")}
         self._generators.clear()
@@ -143,6 +143,6 @@ class RandomSource:
         self.load_state_dict(state)
 
     def _first_count(self, device: torch.device) -> Tensor:
-        """Return what the kernels of `device` begin with. The upper bits of the launches tell devices apart."""
+        """Return the initial state of the kernels of `device`. The upper bits of the launches distinguish devices."""
         first = self._loaded["launches"].get(str(device), (device.index or 0) * _LAUNCHES_OF_A_DEVICE)
         return torch.tensor([self.seed, first], dtype=torch.int64)

@@ -73,7 +73,7 @@ def _sgd_elements(
         master_ptr = stream(record, 2 + MOMENTUM, start, tl.float32, ALIGNED) + offsets
         p = unrounded(p, tl.load(master_ptr, mask=mask), P)
     g = tl.load(stream(record, 1, start, G, ALIGNED) + offsets, mask=mask).to(tl.float32) * factor
-    # No penalty must not make NaN of an infinite parameter.
+    # Without a penalty, 0 times an infinite parameter must not make NaN.
     g = tl.where(tl.load(row + 1) != 0, g + tl.load(row + 1) * p, g)
     if MOMENTUM:
         b_ptr = stream(record, 2, start, S, ALIGNED) + offsets
@@ -104,7 +104,7 @@ def sgd_kernel(
     VECTOR_ONLY: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
 ) -> None:
-    """One block of one tensor. A row holds sign, weight decay, momentum, 1 - dampening, nesterov, lr."""
+    """Update one block of one tensor. A row holds sign, weight decay, momentum, 1 - dampening, nesterov, lr."""
     update_block(
         records,
         chunks,
@@ -128,7 +128,7 @@ _SCALARS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize
 
 
 def _host_row(group: Group, first: bool = False) -> tuple[float, ...]:
-    """Return a group's scalars where all are on the host. Written out: a dict would take as long as all the rest."""
+    """Return a group's scalars where all are on the host. No dict is built, because that would double the time."""
     return sgd_row(  # type: ignore[return-value]
         host_value(group["lr"]),
         group["momentum"],
@@ -153,12 +153,12 @@ def sgd_row(
 
     Args:
         lr: learning rate.
-        momentum: how much of the buffer stays.
-        dampening: how much of the gradient is left out of the buffer.
+        momentum: the factor of the buffer.
+        dampening: 1 minus the factor of the gradient in the buffer.
         weight_decay: L2 penalty.
-        nesterov: look ahead along the buffer.
+        nesterov: Nesterov momentum.
         maximize: ascend.
-        first: the buffer is new and all zeros: the gradient enters it whole.
+        first: the buffer is new and all zeros, so the gradient enters it undamped.
 
     Example:
         >>> sgd_row(0.1, momentum=0.9, dampening=0.5, first=True)
@@ -220,17 +220,17 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         foreach, fused: of torch.optim.SGD, None or False here.
         differentiable: False.
         master_weights: keep an fp32 copy of every fp16 or bf16 parameter, as state "master", and an fp32 buffer.
-            Updates too small for the parameter's dtype add up there. The parameter is the master, rounded.
-        stochastic_rounding: round bf16 parameters up or down by chance, right on average: updates too small for bf16
+            Updates too small for the parameter's dtype accumulate there. The parameter is the master, rounded.
+        stochastic_rounding: round bf16 parameters up or down at random, without bias. Updates too small for bf16 then
             move them on average, without a copy. See `kernels.optimizers.rounding`.
 
-    Memory: 12 bytes per fp32 parameter cross memory, 20 with momentum. It is half of that per 16-bit one, and 14 and
-        22 with a master.
+    Memory: traffic of 12 bytes per fp32 parameter, 20 with momentum. It is half of that per 16-bit one, and 14 and 22
+        with a master.
     Raises:
-        ValueError: an argument is out of range or cannot be honoured.
+        ValueError: an argument is out of range or not supported.
 
-    With a GradScaler, the first step with both momentum and dampening reads `found_inf` on the host. A buffer that
-    is new takes the whole of the next gradient.
+    With a GradScaler, the first step with both momentum and dampening reads `found_inf` on the host. A buffer that is
+    still new takes the whole of the next gradient.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -277,7 +277,7 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         )
 
     def _begin(self, group: Group, params: list[Tensor], grads: list[Tensor], scale: LossScale) -> Work:
-        """Create missing buffers. A new one takes the gradient whole, so it has a row of its own."""
+        """Create missing buffers. A new one takes the gradient undamped, so it has a row of its own."""
         columns = [params, grads]
         is_new = [False] * len(params)
         has_states = group["momentum"] != 0 or self.master_weights
@@ -369,7 +369,7 @@ def sgd_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
 
 
 def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
-    """Do with plain PyTorch what `sgd_` does."""
+    """The same as `sgd_`, in plain PyTorch."""
     sgd_reference_(streams, row)
 
 
@@ -382,7 +382,7 @@ def _inputs(count: int, elements: int, dtype: torch.dtype, device: torch.device,
 
 
 def _bytes_moved(inputs: dict[str, Any]) -> int:
-    """Everything is read once and all but the gradient written once."""
+    """Each stream is read once, and each except the gradient is written once."""
     return sum((1 if i == 1 else 2) * tensor.nbytes for i, tensor in enumerate(inputs["streams"]))
 
 

@@ -1,7 +1,7 @@
-"""What the fused optimizers share: gathering, the choice of path, one launch per dtype combination.
+"""The common part of the fused optimizers: gathering, the choice of path, one launch per dtype combination.
 
-A class puts `FusedStep` in front of torch's own optimizer, which keeps its constructor, its checks and its state_dict:
-checkpoints move both ways.
+A class puts `FusedStep` in front of torch's own optimizer, which keeps its constructor, its checks and its state_dict.
+So checkpoints are exchanged in both directions.
 
     kernel path   one launch for all parameters of a device and dtype combination, whatever their groups
     torch's step  torch's own fused CPU kernel, where it is right: fp32 and fp64, flat layouts, no loss scaling
@@ -44,7 +44,7 @@ Group = dict[str, Any]
 
 @dataclass(frozen=True)
 class LossScale:
-    """What a GradScaler leaves with an optimizer: divide the gradients by `grad_scale`, and skip where `found_inf`."""
+    """The state that a GradScaler sets: gradients are divided by `grad_scale`, and `found_inf` skips the step."""
 
     grad_scale: Tensor | None
     found_inf: Tensor | None
@@ -64,7 +64,7 @@ class LossScale:
 
 @dataclass(frozen=True)
 class Work:
-    """The parameters of one group that have a gradient, on one device and of one dtype, and what their update needs.
+    """The parameters of one group that have a gradient, of one device and dtype, with the data of their update.
 
     Args:
         columns: the parameters, their gradients, then each kind of state, with one tensor for each parameter in each.
@@ -87,7 +87,7 @@ class _Bucket:
         self._row_count = 0
 
     def add(self, work: Work, indices: Sequence[int]) -> None:
-        """Take over the parameters of `work` with these indices."""
+        """Add the parameters of `work` with these indices."""
         whole = len(indices) == len(work.row_of)
         for column, more in zip(self.columns, work.columns, strict=True):
             column += more if whole else [more[i] for i in indices]
@@ -98,15 +98,15 @@ class _Bucket:
 
 @dataclass(frozen=True)
 class _SingleLaunch:
-    """What the tensors of a step were that took one launch: contiguous, on one device, each group with one row.
+    """The layout of a step that took one launch: contiguous tensors, on one device, each group with one row.
 
-    A later step whose tensors are the same in all this needs no sorting. Nothing is known by identity: every step reads
-    parameters, gradients, states and hyperparameters again, and compares addresses.
+    A later step of the same layout needs no sorting. No tensor is known by identity: every step reads parameters,
+    gradients, states and hyperparameters again, and compares addresses.
 
     Args:
-        lengths: for each group with gradients how many tensors each of its columns has.
+        lengths: for each group with gradients, the number of tensors in each of its columns.
         dtypes, elements: of all tensors: group by group, column by column.
-        addresses: of the same, when the table was last brought in line with them.
+        addresses: of the same, when the table was last updated.
         row_of: as in `Work`.
         constants: the kernel's own constexprs.
     """
@@ -126,7 +126,7 @@ class _SingleLaunch:
         return self.device.type == "cpu"
 
     def addresses_if_alike(self, lengths: list[list[int]], tensors: list[Tensor]) -> list[int] | None:
-        """Return the tensors' addresses if they differ from the remembered ones in these at most."""
+        """Return the tensors' addresses if the layout is the same, else None."""
         try:
             alike = (
                 lengths == self.lengths
@@ -141,20 +141,20 @@ class _SingleLaunch:
             addresses = list(map(Tensor.data_ptr, tensors))
         except RuntimeError:  # only strided tensors have an address
             return None
-        # Empty tensors lie at 0, and so say nested ones, zeros without memory, and wrappers.
+        # Empty tensors have the address 0, and so have nested ones, zeros without memory, and wrappers.
         if 0 in addresses and not all(map(lies_in_memory, tensors)):
             return None
         return addresses
 
     def _are_here(self, tensors: list[Tensor]) -> bool:
-        """Say whether all tensors are on the device."""
-        if self.on_cpu:  # one device object less for each tensor
+        """Return whether all tensors are on the device."""
+        if self.on_cpu:  # avoids making a device object for each tensor
             return all(map(_IS_CPU, tensors))
         return list(map(_DEVICE, tensors)).count(self.device) == len(tensors)
 
 
 class FusedStep(ABC):
-    """The `step` of a fused optimizer. It stands before one of torch's optimizers in the list of bases.
+    """The `step` of a fused optimizer. It precedes one of torch's optimizers in the list of bases.
 
     Args:
         params: as torch's.
@@ -164,7 +164,7 @@ class FusedStep(ABC):
         options: the other arguments of torch's constructor.
 
     Raises:
-        ValueError: an argument cannot be honoured.
+        ValueError: an argument is not supported.
     """
 
     _step_supports_amp_scaling = True
@@ -228,11 +228,11 @@ class FusedStep(ABC):
         """Update one parameter with plain PyTorch."""
 
     def _keeps_master(self, dtype: torch.dtype) -> bool:
-        """Say whether a parameter of this dtype has an fp32 master."""
+        """Return whether a parameter of this dtype has an fp32 master."""
         return self.master_weights and dtype in _NARROW
 
     def _source_for(self, dtype: torch.dtype) -> RandomSource | None:
-        """Return what rounds parameters of this dtype by chance."""
+        """Return the source of random bits for parameters of this dtype, or None."""
         return self._random_source if dtype == torch.bfloat16 else None
 
     def _generator(self, p: Tensor) -> torch.Generator | None:
@@ -255,14 +255,14 @@ class FusedStep(ABC):
         return [[state["master"] for state in states]]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle what torch pickles, and what this class adds."""
+        """Pickle torch's attributes and those of this class."""
         own = {"master_weights": self.master_weights, "_random_source": self._random_source}
         return {**super().__getstate__(), **own}  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what torch returns and, with stochastic rounding, where its random bits have come to.
+        """Return torch's state and, with stochastic rounding, the position of its random bits.
 
-        torch's classes load it and leave the latter aside.
+        torch's classes load it and ignore the latter.
         """
         state_dict: dict[str, Any] = super().state_dict()  # type: ignore[misc]
         if self._random_source is not None:
@@ -272,12 +272,12 @@ class FusedStep(ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint of this class or of torch's.
 
-        torch rounds every state to the dtype of its parameter: beside a master the saved values are taken instead.
-        Masters are left out without `master_weights`. Random bits go on where the checkpoint was taken, or, where it
-        has none, on from here.
+        torch rounds every state to the dtype of its parameter. Beside a master the saved values are taken instead.
+        Masters are dropped without `master_weights`. Random bits continue at the checkpoint's position. Where it has
+        none, they continue at the current one.
 
         Args:
-            state_dict: what `state_dict` returned.
+            state_dict: as `state_dict` returned it.
         """
         super().load_state_dict(state_dict)  # type: ignore[misc]
         if self._random_source is not None and "stochastic_rounding" in state_dict:
@@ -294,10 +294,10 @@ class FusedStep(ABC):
 
     @property
     def path(self) -> Path:
-        """Which way the parameters take: triton, triton-cpu, interpreter, or torch.
+        """The path of the parameters: triton, triton-cpu, interpreter, or torch.
 
-        A tensor that no kernel can take (fp64, gaps in its memory, a gradient in another layout) goes by plain PyTorch
-        whatever this says.
+        A tensor that no kernel supports (fp64, gaps in its memory, a gradient in another layout) takes the plain step
+        on every path.
         """
         params = [p for group in self.param_groups for p in group["params"]]
         paths = {path_of(self._kernel, p.device) for p in params}
@@ -323,7 +323,7 @@ class FusedStep(ABC):
         return loss
 
     def _update(self) -> None:
-        """Do one step: what kernels can take is gathered over all groups, the rest goes at once."""
+        """Do one step. Tensors for kernels are gathered over all groups, and the others are updated at once."""
         scale = LossScale(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
         self._single_launch = None
         works: list[Work] = []
@@ -352,7 +352,7 @@ class FusedStep(ABC):
     def _remember(
         self, works: list[Work], row_of: list[int], table: MultiTensorTable, constants: dict[str, Any]
     ) -> None:
-        """Keep what lets the next step be repeated, if it can be."""
+        """Keep the layout of this step for the next one, if that can be repeated."""
         if self.master_weights or self._random_source is not None:
             return
         tensors = [tensor for work in works for column in work.columns for tensor in column]
@@ -371,11 +371,11 @@ class FusedStep(ABC):
             )
 
     def _repeat(self) -> bool:
-        """Do the step with one launch as the last one, if nothing but addresses and scalars changed. Return whether."""
+        """Repeat the last step's launch if only addresses and scalars changed. Return whether it was repeated."""
         last = self._single_launch
         if last is None or self.master_weights or self._random_source is not None:
             return False
-        own = self.__dict__  # a getattr of what is not there costs an exception
+        own = self.__dict__  # a getattr of a missing attribute costs an exception
         if own.get("grad_scale") is not None or own.get("found_inf") is not None:
             return False
         table = last.table
@@ -421,7 +421,7 @@ class FusedStep(ABC):
         scale: LossScale,
         buckets: dict[tuple[Any, ...], _Bucket],
     ) -> None:
-        """Sort the parameters by device and dtypes. What no kernel can take is updated now."""
+        """Sort the parameters by device and dtypes. Those that no kernel supports are updated now."""
         for dtypes, indices in combinations.items():
             if dtypes is None or not all(map(TRITON_TYPES.__contains__, dtypes)):
                 self._plain_steps(work, indices, scale)
@@ -450,7 +450,7 @@ class FusedStep(ABC):
         table.launch(self._kernel, scale.grad_scale, scale.found_inf, random, **self._constants(dtypes))
         if source is not None:
             source.advance(device)
-        # Kernels write behind autograd's back.
+        # Autograd does not see the kernels' writes.
         _increment_version(bucket.columns[0])
 
     @cached_property
@@ -459,7 +459,7 @@ class FusedStep(ABC):
         return {}
 
     def _fits_torch_step(self, work: Work, combinations: Mapping[Any, Sequence[int]]) -> bool:
-        """Say whether torch's fused CPU kernel is right for these tensors.
+        """Return whether torch's fused CPU kernel is right for these tensors.
 
         In torch 2.13 its SGD is wrong in fp16 and bf16 from 16 elements on. Its AMSGrad, the only one with five streams
         here, loses a NaN in the gradient. Gaps and mixed layouts are wrong in all of them.
@@ -474,7 +474,7 @@ class FusedStep(ABC):
 
 
 def _refuse(where: str, foreach: bool | None, fused: bool | None, differentiable: bool) -> None:
-    """Raise ValueError for a constructor argument that a fused optimizer cannot honour."""
+    """Raise ValueError for a constructor argument that a fused optimizer does not support."""
     if foreach or fused:
         name = "foreach" if foreach else "fused"
         raise InvalidValueError(
@@ -510,7 +510,7 @@ def _refuse_differentiable(where: str, group: Group) -> None:
 
 
 def _params_and_grads(group: Group) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the group's parameters that have a gradient, and these."""
+    """Return the group's parameters that have a gradient, and their gradients."""
     params = group["params"]
     all_grads = list(map(_GRAD, params))
     grads = [grad for grad in all_grads if grad is not None]
@@ -520,7 +520,7 @@ def _params_and_grads(group: Group) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
-    """Return the group's parameters that have a gradient, and these, by device and dtype."""
+    """Return the group's parameters that have a gradient, and their gradients, by device and dtype."""
     params, grads = _params_and_grads(group)
     layouts = list(map(_LAYOUT, grads))
     if layouts.count(torch.strided) < len(layouts):
@@ -555,7 +555,7 @@ def _combinations(columns: Sequence[Sequence[Tensor]]) -> Mapping[Any, Sequence[
     """Sort parameters as `flat_combinations` does. Those with a tensor that no kernel can read come under None too."""
     found = flat_combinations(columns)
     tensors = list(chain.from_iterable(columns))
-    with suppress(RuntimeError):  # by C functions alone: this is asked at every step that is no repeated one
+    with suppress(RuntimeError):  # by C functions alone, because this runs at every step that is not repeated
         if all(map(Tensor.data_ptr, tensors)) and not any(map(Tensor.is_neg, tensors)):
             return found
     if all(map(lies_in_memory, tensors)):
@@ -576,7 +576,7 @@ def host_value(value: float | Tensor) -> float:
 
 
 def is_on_device(value: float | Tensor) -> bool:
-    """Say whether reading the value would make the host wait for a device."""
+    """Return whether reading the value would make the host wait for a device."""
     if type(value) is float:
         return False
     return isinstance(value, Tensor) and not value.is_cpu
@@ -584,7 +584,7 @@ def is_on_device(value: float | Tensor) -> bool:
 
 def device_rows(columns: Sequence[float | Tensor], count: int, device: torch.device) -> Tensor:
     """Build `count` rows in fp64 on the device from columns: numbers, or tensors of one or `count` elements."""
-    # Numbers are filled in by the device: a copy from ordinary host memory cannot be captured in a graph.
+    # Numbers are filled in by the device, because a copy from pageable host memory cannot be captured in a graph.
     table = [
         column.to(device, torch.float64).reshape(-1).expand(count)
         if isinstance(column, Tensor)
@@ -600,7 +600,7 @@ def working_dtype(param: Tensor) -> torch.dtype:
 
 
 def unrounded_parameter(param: Tensor, master: Tensor) -> Tensor:
-    """Return the master where the parameter is its rounded value. A parameter that was written since counts itself."""
+    """Return the master where the parameter is its rounded value, else the parameter, which was written since."""
     return torch.where(master.to(param.dtype) == param, master, param.to(master.dtype))
 
 
@@ -611,14 +611,14 @@ def scaled_gradient(grad: Tensor, dtype: torch.dtype, sign: float | Tensor, scal
 
 
 def penalised(g: Tensor, p: Tensor, penalty: float | Tensor) -> Tensor:
-    """Return the gradient with the L2 penalty, or without where that is 0, or an infinite parameter would make NaN."""
+    """Return the gradient with the L2 penalty. Where that is 0, or would make NaN of infinity, without it."""
     if isinstance(penalty, Tensor):
         return torch.where(penalty != 0, g + penalty * p, g)
     return g + penalty * p if penalty != 0 else g
 
 
 def write(target: Tensor, value: Tensor, scale: LossScale, generator: torch.Generator | None = None) -> None:
-    """Store `value` in the target's dtype, rounded by chance with a generator, unless the scaler found an infinity."""
+    """Store `value` in the target's dtype, unless the scaler found an infinity. A generator rounds stochastically."""
     if scale.found_inf is not None:
         value = torch.where(scale.found_inf.reshape(()) == 0, value, target.to(value.dtype))
     target.copy_(value if generator is None else stochastically_rounded(value.float(), generator))

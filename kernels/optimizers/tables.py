@@ -1,12 +1,12 @@
-"""Many tensors, one launch: device tables that say which program updates which elements of which tensors.
+"""Multi-tensor launches: device tables with the elements that each program updates.
 
     records   int64 (tensors, 8)   addresses of the streams (parameter, gradient, states), elements, aligned, scalar row
     chunks    int32 (chunks, 2)    record, block: each program of the launch takes one block of BLOCK_SIZE elements
     rows      fp32  (rows, 16)     the scalars of an update, computed in double
 
-Chunks change with the sizes of the tensors only, so a new gradient address costs 64 bytes a tensor and nothing a chunk.
+Chunks change only with the sizes of the tensors, so a new gradient address costs 64 bytes a tensor and nothing a chunk.
 A sixth stream takes the first place of a second record. Chunks then name every other record.
-Addresses are compared at every step: gradients move, `p.data` is swapped, states are loaded.
+Addresses are compared at every step, because gradients move, `p.data` is swapped and states are loaded.
 """
 
 # Triton: constexprs in capitals.
@@ -34,13 +34,13 @@ _ALIGNED = tl.constexpr(6)
 _ROW = tl.constexpr(7)
 _STREAM_PLACES = (0, 1, 2, 3, 4, 8)
 _DTYPE = attrgetter("dtype")
-# On a CPU fewer elements are updated before another thread has woken up. torch's kernels draw the line here too.
+# On a CPU fewer elements are updated before another thread has woken up. torch's kernels have this threshold too.
 _WORTH_A_THREAD = 32768
 _ZEROS = (0.0,) * ROW_WIDTH.value
 
 TRITON_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
-# Eight elements a thread: at most 56 registers and 128-bit accesses. With a 16-bit stream beside an fp32 one that many
+# Eight elements a thread: at most 56 registers and 128-bit accesses. With a 16-bit stream beside an fp32 one, eight
 # make the compiler exchange data through shared memory, behind barriers. Four do not.
 UNIFORM = LaunchConfig(block_size=1024, num_warps=4)
 MIXED = LaunchConfig(block_size=512, num_warps=4)
@@ -98,7 +98,7 @@ def static_case(
 
 @triton.jit
 def unrounded(p: tl.tensor, master: tl.tensor, P: tl.constexpr) -> tl.tensor:
-    """Return the master where the parameter is its rounded value. A parameter that was written since counts itself."""
+    """Return the master where the parameter is its rounded value, else the parameter, which was written since."""
     return tl.where(master.to(P).to(tl.float32) == p, master, p)
 
 
@@ -106,7 +106,7 @@ def unrounded(p: tl.tensor, master: tl.tensor, P: tl.constexpr) -> tl.tensor:
 def locate(
     records: tl.tensor, chunks: tl.tensor, rows: tl.tensor, found_inf: tl.tensor, BLOCK_SIZE: tl.constexpr
 ) -> tl.tensor:
-    """Say what this program works on: its record, first element, elements left, whether aligned, and scalars."""
+    """Return this program's work: its record, first element, elements left, whether aligned, and scalars."""
     chunk = chunks + 2 * tl.program_id(0).to(tl.int64)
     record = records + tl.load(chunk).to(tl.int64) * RECORD_WIDTH
     start = tl.load(chunk + 1).to(tl.int64) * BLOCK_SIZE
@@ -141,7 +141,7 @@ def update_block(
     """
     record, start, left, aligned, row = locate(records, chunks, rows, found_inf, BLOCK_SIZE)
     factor = gradient_factor(row, grad_scale)
-    # Only a limit that is known to be a multiple of the vector keeps the accesses 128 bits wide.
+    # Accesses stay 128 bits wide only if their limit is known to be a multiple of the vector.
     vector_end = left // VECTOR * VECTOR
     if VECTOR_ONLY:
         ELEMENTS(
@@ -170,7 +170,7 @@ def stream(
 
 @triton.jit
 def gradient_factor(row: tl.tensor, grad_scale: tl.tensor) -> tl.tensor:
-    """Return the sign of the direction over the loss scale: what each gradient is multiplied by."""
+    """Return the factor of each gradient: the sign of the direction over the loss scale."""
     factor = tl.load(row)
     if grad_scale is not None:
         factor = factor / tl.load(grad_scale).to(tl.float32)
@@ -178,7 +178,7 @@ def gradient_factor(row: tl.tensor, grad_scale: tl.tensor) -> tl.tensor:
 
 
 def is_flat(tensors: Sequence[Tensor]) -> bool:
-    """Say whether the tensors fill their memory without gaps and in the same order, so that index i is one element.
+    """Return whether the tensors fill their memory without gaps and in the same order, so that index i is one element.
 
     Example:
         >>> x = torch.zeros(4, 6)
@@ -222,7 +222,7 @@ def flat_combinations(
 
 
 def _dtypes_if_alike(columns: Sequence[Sequence[Tensor]]) -> tuple[torch.dtype, ...]:
-    """Return the dtypes of the columns where all tensors are contiguous and each column has one dtype, else nothing."""
+    """Return the dtypes of the columns where all tensors are contiguous and each column has one dtype, else ()."""
     elements = list(map(Tensor.numel, columns[0]))
     found = []
     for column in columns:
@@ -238,7 +238,7 @@ def _dtypes_if_alike(columns: Sequence[Sequence[Tensor]]) -> tuple[torch.dtype, 
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    """Say whether the tensor's elements fill one run of memory, each place once."""
+    """Return whether the tensor's elements fill one run of memory, each place once."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size != 1:
@@ -249,7 +249,7 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 class MultiTensorTable:
-    """The tables of one launch. What has not changed since the last step is not uploaded again.
+    """The tables of one launch. Only tables that changed since the last step are uploaded.
 
     Args:
         dtypes: of the streams, in the order of a record.
@@ -268,7 +268,7 @@ class MultiTensorTable:
         self._host_rows = np.empty((0, 0), np.float32)
         self._host_floats: Any = None
         self._row_values: list[Any] | None = None
-        # Kernels on the CPU are done when their launch returns: they read the host's arrays, rewritten where they lie.
+        # A launch on the CPU is synchronous, so its kernel reads the host's arrays, which are rewritten in place.
         self._reads_host = device.type == "cpu"
         self._chunks = self._records = self._rows = torch.empty(0)
         self._launched: tuple[Any, ...] | None = None
@@ -276,7 +276,7 @@ class MultiTensorTable:
         self._launch = RepeatedLaunch()
 
     def update(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int], rows: Sequence[Any]) -> None:
-        """Bring the tables in line with this step's tensors and scalars.
+        """Update the tables for this step's tensors and scalars.
 
         Args:
             columns: the parameters, their gradients, then each kind of state, at most six columns. The streams of each
@@ -298,7 +298,7 @@ class MultiTensorTable:
     ) -> None:
         """Launch `kernel` once, one program a chunk. The tensors are read on the device."""
         if is_being_captured(self.device):
-            # Later steps put other tables in their place. The graph reads these at every replay.
+            # Later steps replace the tables. The graph reads these at every replay.
             self._kept_for_graphs += [self._records, self._chunks, self._rows]
         self._launched = None
         programs = len(self._chunks)
@@ -324,7 +324,7 @@ class MultiTensorTable:
             self._launched = (self._records, self._chunks, self._rows, self.vector_only)
 
     def launch_again(self) -> bool:
-        """Launch as the last time, if only what the tables hold has changed since. Return whether that was done."""
+        """Repeat the last launch, if only the contents of the tables have changed. Return whether it was repeated."""
         if self._launched is None:
             return False
         records, chunks, rows, vector_only = self._launched
@@ -337,11 +337,11 @@ class MultiTensorTable:
         )
 
     def can_repeat(self) -> bool:
-        """Say whether the last launch was one on the CPU, by the driver that is still Triton's."""
+        """Return whether the last launch was on the CPU, and by the driver that is still Triton's."""
         return self._launch.can_repeat()
 
     def _update_records(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int]) -> None:
-        """Write what changed of the addresses, sizes and rows into the records. List the chunks if a size did."""
+        """Write changed addresses, sizes and rows into the records. List the chunks again if a size changed."""
         streams = list(_STREAM_PLACES[: len(columns)])
         fields = {
             place: list(map(Tensor.data_ptr, column)) for place, column in zip(streams, columns, strict=True)
@@ -373,7 +373,7 @@ class MultiTensorTable:
         self._fields = fields
 
     def update_rows(self, rows: Sequence[Any]) -> None:
-        """Bring the scalars alone in line with this step. Those of a device never visit the host.
+        """Update only the scalars for this step. Those on a device are never copied to the host.
 
         Args:
             rows: as in `update`, and as many as then.
@@ -391,10 +391,10 @@ class MultiTensorTable:
             self.update_host_rows(list(rows))
 
     def update_host_rows(self, rows: list[Any]) -> None:
-        """Bring the scalars in line as `update_rows` does, where all are on the host.
+        """Update the scalars as `update_rows` does, where all are on the host.
 
         Args:
-            rows: of Python floats. The places behind them become 0.
+            rows: of Python floats. The remaining columns become 0.
         """
         if rows == self._row_values:
             return
@@ -402,8 +402,8 @@ class MultiTensorTable:
         if resized:
             self._host_rows = np.zeros((len(rows), ROW_WIDTH.value), np.float32)
             self._host_floats = (ctypes.c_float * self._host_rows.size).from_buffer(self._host_rows.data)
-        self._row_values = None  # should writing fail half way
-        # By ctypes: a third of the time that NumPy takes for one row.
+        self._row_values = None  # in case writing fails halfway
+        # ctypes takes a third of NumPy's time for one row.
         start = 0
         for row in rows:
             self._host_floats[start : start + ROW_WIDTH.value] = (*row, *_ZEROS[len(row) :])
@@ -413,7 +413,7 @@ class MultiTensorTable:
         self._row_values = rows
 
     def _upload(self, table: Tensor) -> Tensor:
-        """Copy a table to the device without waiting. A captured copy reads its source again at every replay."""
+        """Copy a table to the device asynchronously. A captured copy reads its source again at every replay."""
         if self.device.type != "cuda":
             return table.to(self.device)
         pinned = table.pin_memory()
@@ -423,7 +423,7 @@ class MultiTensorTable:
 
 
 def is_being_captured(device: torch.device) -> bool:
-    """Say whether what is sent to the device goes into a CUDA graph."""
+    """Return whether work for the device is being captured in a CUDA graph."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 

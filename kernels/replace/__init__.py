@@ -1,4 +1,4 @@
-"""Replace the activations of a person's model by fused ones, and verify them first."""
+"""Replace the activations of a user's model by fused ones, and verify them first."""
 
 from fusetune.exports import load_on_use
 

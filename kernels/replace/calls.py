@@ -1,7 +1,7 @@
-"""Activations that a model calls as functions (`F.gelu(x)`, `torch.relu(x)`, `x.sigmoid()`), done by the fused kernels.
+"""Activations that a model calls as functions (`F.gelu(x)`, `torch.relu(x)`, `x.sigmoid()`), by the fused kernels.
 
-A call is replaced while it happens, so the code around it stays what it is, with its branches and hooks. Calls that the
-kernels are not for stay torch's: in place, with `out`, on integers, out of a parameter's range.
+A call is intercepted when it happens, so the code around it stays unchanged, with its branches and hooks. Calls that
+the kernels do not support stay torch's: in place, with `out`, on integers, out of a parameter's range.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils._device import DeviceContext
 
 from fusetune.kernels.activations import FUNCTIONS, Activation, activation, parameter_values
 
-# What the functions take beside the tensor, in their order, with torch's defaults. `inplace` is the last one of many.
+# The functions' parameters after the tensor, in order, with torch's defaults. `inplace` is the last one of many.
 _IN_PLACE = {"inplace": False}
 _TAKES: dict[str, dict[str, Any]] = {
     "relu": _IN_PLACE,
@@ -48,7 +48,7 @@ def fused_name(
     """Return the name and the parameters of the fused activation for a call. None where there is none for it.
 
     Args:
-        function: what is called, as in `FUNCTIONAL`.
+        function: the called function, as in `FUNCTIONAL`.
         args: without the tensor.
         kwargs: by torch's names.
 
@@ -95,7 +95,7 @@ def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], approx
 
 
 class ReplacedActivation(Activation):
-    """An `Activation` in the place of PyTorch's, which takes what that took: integers, complex and sparse tensors too.
+    """An `Activation` in the place of PyTorch's, which takes the same input: integers, complex and sparse tensors too.
 
     Example:
         >>> ReplacedActivation("relu")(torch.tensor([-1, 2]))
@@ -112,7 +112,7 @@ class ReplacedActivation(Activation):
 
 
 class HeldActivation(Activation):
-    """A function that a module held as an attribute, as `TransformerEncoderLayer.activation`. Called as it was.
+    """A function that a module held as an attribute, as `TransformerEncoderLayer.activation`. It is called as before.
 
     Args:
         function: as in `FUNCTIONAL`.
@@ -145,23 +145,23 @@ class _FusedCalls(TorchFunctionMode):
 
 
 def _is_watched() -> bool:
-    """Say whether somebody else intercepts torch's functions, and so is to see the call that the model makes."""
+    """Return whether another mode intercepts torch's functions, and so must see the call that the model makes."""
     return any(
         not isinstance(mode, (_FusedCalls, DeviceContext)) for mode in _get_current_function_mode_stack()
     )
 
 
 def fuse_calls(module: nn.Module, *, approximate: bool = False) -> None:
-    """Let the module's forward call the fused activations: it becomes one of a subclass of its class.
+    """Let the module's forward call the fused activations: the module becomes one of a subclass of its class.
 
     Mutates:
-        module: its class. What it is, holds and saves stays. `copy`, `pickle` and `isinstance` know it as before.
+        module: its class. Its attributes and state_dict stay. `copy`, `pickle` and `isinstance` work as before.
     """
     module.__class__ = _class_with_fused_calls(type(module), approximate)
 
 
 def calls_are_fused(module: nn.Module) -> bool:
-    """Say whether `fuse_calls` was here."""
+    """Return whether `fuse_calls` was applied to the module."""
     return hasattr(type(module), "_unfused_class")
 
 
@@ -169,7 +169,7 @@ _CLASSES: dict[tuple[Any, bool], Any] = {}
 
 
 def _class_with_fused_calls(unfused: Any, approximate: bool) -> Any:
-    """The subclass whose forward runs that of `unfused` with the calls in it replaced. The same one each time."""
+    """The subclass whose forward runs that of `unfused` with its calls replaced. It is cached."""
     if (unfused, approximate) in _CLASSES:
         return _CLASSES[unfused, approximate]
     unfused_forward = unfused.forward
@@ -209,7 +209,7 @@ def _remade(unfused: Any, approximate: bool) -> nn.Module:
 
 
 def names_in_code(module: nn.Module) -> set[str]:
-    """The names of activations that the code of a module's own classes calls: a guess, where nothing can be traced."""
+    """The names of activations that the code of a module's own classes calls: a guess, where it cannot be traced."""
     names: set[str] = set()
     for cls in type(module).__mro__:
         if cls.__module__.startswith("torch.") or cls is object:

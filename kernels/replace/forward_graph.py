@@ -1,8 +1,8 @@
-"""What a module's forward does with its activations, read off a graph traced with `torch.fx`. Nothing is computed.
+"""The use of activations in a module's forward, read from a graph traced with `torch.fx`. No tensor is computed.
 
-Each module is traced for itself, with its children as single nodes. A graph tells which activations are called as
-functions, and whether anything else reads the tensor that an in-place activation overwrites. Where the graph does not
-rule that out, the answer is that something may.
+Each module is traced on its own, with its children as single nodes. A graph tells which activations are called as
+functions, and whether another node reads the tensor that an in-place activation overwrites. Where the graph does not
+rule that out, the answer is that one may.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from fusetune.kernels.replace.calls import FUNCTIONAL, METHODS, fused_name
 
 REUSED = "it overwrites its input, which is used again"
 OF_THE_CALLER = "it overwrites the input of the model"
-# PyTorch keeps the input of this one for backward, the fused kernel the result.
+# PyTorch keeps the input of this one for backward, but the fused kernel keeps the result.
 RESULT = "its result is overwritten, which the fused one keeps"
 UNTRACED = "it overwrites its input, and its use cannot be traced"
 
 _TARGET = "target"  # where a node keeps the module that it calls
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
-# torch's own modules whose forward hands a fresh tensor to its activation, and reads it nowhere else.
+# torch's own modules whose forward passes a fresh tensor to its activation, and reads it nowhere else.
 _SAFE = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-# What returns a tensor with memory of its own.
+# Modules and functions that return a tensor with memory of its own.
 _FRESH_MODULES = (nn.Linear, nn.Bilinear, _ConvNd, _BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
 _IN_PLACE_ARITHMETIC = (
     "iadd",
@@ -63,12 +63,12 @@ _FRESH_METHODS = frozenset(["add", "sub", "mul", "div", "matmul", "clone", "mean
 
 @dataclass
 class Reading:
-    """What the graphs of a module tree tell.
+    """The findings from the graphs of a module tree.
 
     Args:
-        called: module -> names of the fused activations for what its forward calls as functions.
-        kept: module -> functions that its forward calls and that have none, such as those in place.
-        unsafe: activation -> why it must stay. One that is missing may be replaced.
+        called: module -> names of the fused activations for the functions that its forward calls.
+        kept: module -> functions that its forward calls and that have no fused one, such as those in place.
+        unsafe: activation -> why it must stay. A missing one may be replaced.
         untraced: modules whose forward cannot be traced.
     """
 
@@ -97,7 +97,7 @@ def read(root: nn.Module, in_place: set[nn.Module]) -> Reading:
 
 @contextlib.contextmanager
 def _randomness_kept() -> Iterator[None]:
-    """Put the generators back: tracing runs the forward's own Python."""
+    """Restore the random generators, because tracing runs the forward's own Python."""
     python, arrays = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -118,7 +118,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Proxy(fx.Proxy):
-    """A tensor in a trace that tells `x += y` from `x = x + y`, as torch's own does not."""
+    """A traced tensor that tells `x += y` from `x = x + y`, as torch's own proxy does not."""
 
 
 def _in_place(function: Any) -> Any:
@@ -135,14 +135,14 @@ for _name in _IN_PLACE_ARITHMETIC:
 
 
 class _Reader:
-    """Walks a tree from its leaves up, because a parent has to know which children overwrite their inputs."""
+    """Walks a tree from its leaves up, because a parent depends on which children overwrite their inputs."""
 
     def __init__(self, in_place: set[nn.Module]) -> None:
         self.in_place = in_place
         self.reading = Reading()
         self.proved: set[nn.Module] = set()
         self._escaping: dict[nn.Module, set[nn.Module]] = {}
-        self._fresh: set[nn.Module] = set()  # whose result never shares memory with what they are given
+        self._fresh: set[nn.Module] = set()  # modules whose result never aliases their arguments
 
     def visit(self, module: nn.Module) -> set[nn.Module]:
         """The in-place activations through which a call of `module` overwrites its arguments."""
@@ -181,7 +181,7 @@ class _Reader:
         return escaping
 
     def _gives_fresh(self, graph: fx.Graph) -> bool:
-        """Say whether the result has memory of its own."""
+        """Return whether the result has memory of its own."""
         waiting = [other for node in graph.nodes if node.op == "output" for other in node.all_input_nodes]
         seen = set[fx.Node]()
         while waiting:
@@ -194,7 +194,7 @@ class _Reader:
         return True
 
     def _read_functions(self, module: nn.Module, graph: fx.Graph) -> None:
-        """Note the activations that are called as functions."""
+        """Record the activations that are called as functions."""
         for node in graph.nodes:
             if node.op not in ("call_function", "call_method"):
                 continue
@@ -215,7 +215,7 @@ class _Reader:
         for place, node in enumerate(nodes):
             if node.op == "get_attr":
                 handed_on = node.meta[_TARGET]
-                if isinstance(handed_on, nn.Module):  # called by what it is handed to, in whatever way
+                if isinstance(handed_on, nn.Module):  # its receiver may call it in any way
                     unseen = {act for act in handed_on.modules() if act in self.in_place}
                     self.reading.unsafe.update(dict.fromkeys(unseen, UNTRACED))
             if _overwrites(node):
@@ -239,7 +239,7 @@ class _Reader:
         return escaping
 
     def _sharing_storage(self, call: fx.Node) -> set[fx.Node]:
-        """The nodes whose tensors may be those that `call` overwrites, or views of them. Not its own result."""
+        """The nodes whose tensors may alias those that `call` overwrites, except its own result."""
         sharing, waiting = set[fx.Node](), list(call.all_input_nodes)
         while waiting:
             node = waiting.pop()
@@ -266,7 +266,7 @@ class _Reader:
 
 
 def _overwrites(node: fx.Node) -> bool:
-    """Say whether a function or a method overwrites its arguments, by its name."""
+    """Return whether a function or a method overwrites its arguments, by its name."""
     name = str(getattr(node.target, "__name__", node.target))
     by_name = name.endswith("_") and not name.endswith("__")
     called = node.op in ("call_function", "call_method")
@@ -274,14 +274,14 @@ def _overwrites(node: fx.Node) -> bool:
 
 
 def _is_kept(node: fx.Node) -> bool:
-    """Say whether somebody may hold the tensor beyond the forward: it is an attribute, or was shown to a hook."""
+    """Return whether the tensor may be held beyond the forward: it is an attribute, or was passed to a hook."""
     return node.op == "get_attr" or (node.op == "call_module" and bool(node.meta[_TARGET]._forward_hooks))
 
 
 def _graphs(module: nn.Module) -> list[fx.Graph] | None:
     """The graphs of a forward in training and evaluation, with its optional arguments given and left out.
 
-    None where it cannot be traced: tensors decide where it goes, or are kept in attributes.
+    None where it cannot be traced, because its control flow depends on tensors or it keeps tensors in attributes.
     """
     if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
         return None
@@ -311,12 +311,12 @@ def _graphs(module: nn.Module) -> list[fx.Graph] | None:
 
 
 def _holds_a_proxy(*modules: nn.Module) -> bool:
-    """Say whether a trace left tensors in attributes, from where others may read them."""
+    """Return whether a trace left tensors in attributes, where other code may read them."""
     held = (value for module in modules for key, value in vars(module).items() if not key.startswith("_"))
     return any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves(list(held)))
 
 
 def _own_copy(module: nn.Module) -> nn.Module:
-    """A copy that shares children and parameters, so that what tracing a forward changes is the copy."""
+    """A copy that shares children and parameters, so that tracing a forward changes only the copy."""
     shared = [*module.children(), *module.parameters(recurse=False)]
     return copy.deepcopy(module, {id(each): each for each in shared})

@@ -44,7 +44,7 @@ _HOOKS = (
     *("_state_dict_hooks", "_state_dict_pre_hooks"),
     *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
 )
-# Modules that compute on integers which stand for fractions, for which there is no kernel.
+# Modules that compute on quantized integers, for which there is no kernel.
 _QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
@@ -63,8 +63,8 @@ def replace_activations(module: nn.Module, *, approximate: bool = False) -> list
 
     Left alone, with one warning that says why, are
 
-    - what overwrites a tensor that is used again, or may be,
-    - a parameter that the kernels are not right for (`LeakyReLU(-0.1)`),
+    - an activation whose input is used again, or may be,
+    - an activation with a parameter that the kernels do not support (`LeakyReLU(-0.1)`),
     - an activation with hooks,
     - modules that are scripted, quantized or compiled already, and `module` itself.
 
@@ -78,8 +78,8 @@ def replace_activations(module: nn.Module, *, approximate: bool = False) -> list
         module: its activation children at any depth, and the class of modules that call functions.
 
     Returns:
-        The names of what was replaced: of modules and attributes as in `module.named_modules()`, every place of a
-        shared activation included. Of calls `block.forward:gelu`.
+        The names of the replaced activations. Of modules and attributes they are those in `module.named_modules()`,
+            every place of a shared activation included. Of calls they are like `block.forward:gelu`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True), nn.Sequential(nn.GELU()))
@@ -95,7 +95,7 @@ def replace_activations(module: nn.Module, *, approximate: bool = False) -> list
 
 
 class _Replacement:
-    """One walk over a module tree: what was replaced, and what was left and why."""
+    """One walk over a module tree: the replaced activations, and those left alone with the reasons."""
 
     def __init__(self, root: nn.Module, approximate: bool) -> None:
         self.root = root
@@ -105,7 +105,7 @@ class _Replacement:
         self._twins: dict[nn.Module, Activation | None] = {}
 
     def run(self) -> None:
-        """Replace held functions, which are modules then, modules, and calls."""
+        """Replace held functions, which then are modules, then modules, then calls."""
         if reason := _unfit(self.root):
             self.left.append(f"the whole model, because {reason}")
             return
@@ -142,13 +142,13 @@ class _Replacement:
             self._replace_calls(path, parent)
 
     def _twin(self, child: nn.Module, name: str) -> Activation | None:
-        """The fused twin of an activation that can be replaced, the same one in each of its places."""
+        """The fused counterpart of an activation that can be replaced, the same one in each of its places."""
         if child not in self._twins:
             self._twins[child] = self._new_twin(child, name)
         return self._twins[child]
 
     def _new_twin(self, child: nn.Module, name: str) -> Activation | None:
-        """The fused twin, or None and the reason among what was left."""
+        """The fused counterpart. None where there is none, whose reason is added to those left alone."""
         if type(child) not in _NAMES:
             return None
         known = _NAMES[type(child)](child)
@@ -168,7 +168,7 @@ class _Replacement:
         return twin
 
     def _replace_held(self, path: str, parent: nn.Module) -> None:
-        """Replace functions that are attributes. Those of torch's transformer layers that are not known are told."""
+        """Replace functions that are attributes. Unknown ones of torch's transformer layers are reported."""
         for key, value in list(vars(parent).items()):
             name = f"{path}.{key}" if path else key
             if inspect.isroutine(value) and value in FUNCTIONAL:
@@ -201,10 +201,10 @@ _TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 def _unfit(root: nn.Module) -> str | None:
-    """Why nothing in a tree can be replaced, if so."""
+    """Return why nothing in a tree can be replaced, or None."""
     for module in root.modules():
         if type(module).__module__.startswith(_QUANTIZED):
-            return "it is quantized: there are no kernels for integers that stand for fractions"
+            return "it is quantized: there are no kernels for quantized integers"
         if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
             return "it is compiled: replace its activations before torch.compile"
     return None
@@ -219,7 +219,7 @@ def verify_activation(
 
     Args:
         name: a key of `kernels.activations.functions.FUNCTIONS`.
-        dtype: what to verify in.
+        dtype: dtype of the verified computation.
         device: where to verify.
         bias: add a bias, and compare its gradient as well.
         parameters: of the function, as in `activation`.
@@ -232,9 +232,9 @@ def verify_activation(
     Example:
         >>> verify_activation("silu", torch.float32, torch.device("cpu"))
     """
-    parameter_values(name, parameters)  # an unknown name or parameter stops here
+    parameter_values(name, parameters)  # raises for an unknown name or parameter
     generator = torch.Generator().manual_seed(0)
-    # 67 x 62: neither length is a multiple of 16, so the tail and rows that begin misaligned are met.
+    # 67 x 62: neither length is a multiple of 16, so the tail and misaligned rows are covered.
     x = (4 * torch.randn(67, 62, generator=generator)).to(device, dtype)
     inputs = [x, torch.randn(62, generator=generator).to(device, dtype)] if bias else [x]
     width = 31 if FUNCTIONS[name].gated else 62

@@ -1,4 +1,4 @@
-"""Compile kernels for a GPU that is not there, and read the machine code."""
+"""Static analysis: compile kernels for a GPU that is not there, and read the machine code."""
 
 from fusetune.exports import load_on_use
 

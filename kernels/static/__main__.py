@@ -1,4 +1,4 @@
-"""`python -m fusetune.kernels.static`: what the machine code of every shipped kernel says."""
+"""`python -m fusetune.kernels.static`: the static analysis of every shipped kernel."""
 
 from fusetune.kernels.static.compile import main
 

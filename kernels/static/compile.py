@@ -1,6 +1,6 @@
-"""Compile kernels for GPUs that are not there, and read what the machine code says about their speed.
+"""Compile kernels for GPUs that are not there, and derive limits of their speed from the machine code.
 
-Triton carries every tool this takes: ptxas, nvdisasm and LLVM. Registers, spills, barriers and the width of each memory
+Triton ships every tool for this: ptxas, nvdisasm and LLVM. Registers, spills, barriers and the width of each memory
 access decide whether a memory-bound kernel can reach the memory's bandwidth. A test holds them to committed
 values. `python -m fusetune.kernels.static` prints them for every shipped kernel.
 """
@@ -45,14 +45,14 @@ _TABLE_WIDTH = 100  # where there is no terminal to ask
 
 @dataclass(frozen=True)
 class Access:
-    """Loads or stores of global memory that share a width and a source line.
+    """Loads or stores of global memory with the same width and source line.
 
     Args:
         kind: load or store.
         bits: width of each access, per thread.
-        count: how many there are.
+        count: the number of these instructions.
         line: `file:line` of the `tl.load` or `tl.store`, innermost for inlined functions.
-        stream: every element of a block is accessed, or False for a scalar that the whole program shares.
+        stream: every element of a block is accessed. False for a scalar that the whole program shares.
         on_path: they run on the vector path.
     """
 
@@ -66,10 +66,10 @@ class Access:
 
 @dataclass(frozen=True)
 class StaticReport:
-    """What the machine code of one case says on one target.
+    """The static analysis of one case for one target.
 
-    The *vector path* is every basic block that holds a stream's widest accesses and every block that runs whenever one
-    of those does. It leaves out the branches for misaligned or short tensors, which few programs take.
+    The *vector path* is every basic block with a stream's widest accesses, and every block that runs whenever one of
+    those does. It leaves out the branches for misaligned or short tensors, which few programs take.
 
     Args:
         case: name of the case.
@@ -83,8 +83,8 @@ class StaticReport:
         instructions: all instructions.
         accesses: every access of global memory.
         instructions_per_element: instructions of the vector path over the elements of a thread.
-        occupancy: warps that fit at once over those the hardware can hold, 0 to 1.
-        bytes_in_flight: bytes a thread loads from streams on the vector path.
+        occupancy: resident warps over those that the hardware can hold, 0 to 1.
+        bytes_in_flight: bytes that a thread loads from streams on the vector path.
     """
 
     case: str
@@ -107,7 +107,7 @@ class StaticReport:
         return min((a.bits for a in self.accesses if a.stream and a.on_path), default=0) // 8
 
     def stream_widths(self, kind: Literal["load", "store"]) -> str:
-        """Show the accesses of streams on the vector path as count x bits, e.g. `8x128`."""
+        """Return the accesses of streams on the vector path as count x bits, e.g. `8x128`."""
         counts: dict[int, int] = {}
         for access in self.accesses:
             if access.kind == kind and access.stream and access.on_path:
@@ -116,14 +116,14 @@ class StaticReport:
 
 
 def analyse(case: StaticCase, target: str) -> StaticReport:
-    """Compile `case` for `target` and read its machine code. No GPU is needed.
+    """Compile `case` for `target` and analyse its machine code. No GPU is needed.
 
     Args:
         case: what to compile.
         target: one of `TARGETS`.
 
     Raises:
-        ValueError: an unknown target, or the compiler printed something: it reports some errors on stderr and then
+        ValueError: an unknown target, or the compiler printed something. It reports some errors on stderr and then
             returns code that does nothing.
         TypeError: the kernel is interpreted (TRITON_INTERPRET was set when it was imported).
 
@@ -183,7 +183,7 @@ def to_table(reports: Sequence[StaticReport]) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what the machine code of every shipped kernel says."""
+    """Print the static analysis of every shipped kernel."""
     parser = argparse.ArgumentParser(prog="python -m fusetune.kernels.static", description=main.__doc__)
     parser.add_argument(
         "--target", action="append", choices=TARGETS, help="may be given several times (default: all)"
@@ -213,7 +213,7 @@ def _report(
     registers: int,
     spills: int,
 ) -> StaticReport:
-    """Count what the instructions do."""
+    """Count the instructions by kind."""
     scalars = scalar_accesses(instructions, compiled.asm["ttgir"], compiled.asm.get("ptx", ""))
 
     def is_stream(instruction: Instruction) -> bool:
@@ -240,7 +240,7 @@ def _report(
 
 
 def _compile(case: StaticCase, gpu: GPUTarget) -> Any:
-    """Run Triton's compiler with an empty cache, so that it prints what it has to say every time."""
+    """Run Triton's compiler with an empty cache, so that it prints its messages every time."""
     constexprs = dict.fromkeys(case.constants, "constexpr")
     given = {**case.signature, **constexprs}
     names = case.jit.arg_names
@@ -273,9 +273,9 @@ def _compile(case: StaticCase, gpu: GPUTarget) -> Any:
 def _keep_source_lines(
     backend: Any = None, stages: Any = None, options: Any = None, language: Any = None, capability: Any = None
 ) -> tuple[str, str] | None:
-    """Have PTX pass through `with_one_line_per_asm` on its way to ptxas: a hook of Triton's compiler.
+    """Pass PTX through `with_one_line_per_asm` on its way to ptxas: a hook of Triton's compiler.
 
-    Called without arguments, it answers what it adds to the key of Triton's cache.
+    Called without arguments, it returns its part of the key of Triton's cache.
     """
     if stages is None:
         return "source lines", "source lines"
@@ -284,7 +284,7 @@ def _keep_source_lines(
     return None
 
 
-# A forked process inherits the locks that other threads held at that moment, and may wait for one forever.
+# A forked process inherits the locks that other threads held at that moment, and may deadlock.
 _LONGEST_S = 100.0
 _FORKS = 2
 
@@ -292,8 +292,8 @@ _FORKS = 2
 def _stderr_of_child(work: Callable[[], object]) -> str:
     """Do `work` in a forked process and return all that it and its own children print on stderr.
 
-    LLVM ends the whole process on some errors, and after others goes on to return code that does nothing. A child that
-    does not end is killed, and another one forked.
+    On some errors LLVM ends the whole process. After others it goes on to return code that does nothing. A child that
+    does not end is killed, and another one is forked.
     """
     for _ in range(_FORKS):
         with tempfile.TemporaryFile("w+") as file:
@@ -327,7 +327,7 @@ def _work_and_exit(work: Callable[[], object], file: IO[str]) -> NoReturn:
 
 
 def _wait(child: int) -> int | None:
-    """Return the status with which a child ended, or None where it took too long and was killed."""
+    """Return the exit status of a child, or None where it took too long and was killed."""
     until = time.monotonic() + _LONGEST_S
     while time.monotonic() < until:
         done, ended = os.waitpid(child, os.WNOHANG)
@@ -345,7 +345,7 @@ def _disassemble(cubin: bytes) -> str:
 
 
 def _run_on_cubin(command: list[str], cubin: bytes) -> str:
-    """Run one of NVIDIA's binary tools on a cubin and return what it prints."""
+    """Run one of NVIDIA's binary tools on a cubin and return its output."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "kernel.cubin"
         path.write_bytes(cubin)
@@ -353,7 +353,7 @@ def _run_on_cubin(command: list[str], cubin: bytes) -> str:
 
 
 def _sass_registers(cubin: bytes, instructions: tuple[Instruction, ...]) -> tuple[int, int]:
-    """Return registers per thread, and the loads and stores that spills take."""
+    """Return registers per thread, and the number of loads and stores of spills."""
     usage = _run_on_cubin([knobs.nvidia.cuobjdump.path, "-res-usage"], cubin)
     found = re.search(r"REG:(\d+)", usage)
     assert found is not None, usage
@@ -361,7 +361,7 @@ def _sass_registers(cubin: bytes, instructions: tuple[Instruction, ...]) -> tupl
 
 
 def _gcn_registers(assembly: str) -> tuple[int, int]:
-    """Return vector registers per lane, and the registers that were spilled."""
+    """Return vector registers per lane, and the number of spilled registers."""
     fields = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count|sgpr_spill_count):\s+(\d+)", assembly))
     return int(fields["vgpr_count"]), int(fields["vgpr_spill_count"]) + int(fields["sgpr_spill_count"])
 

@@ -1,4 +1,4 @@
-"""The GPUs that kernels are compiled for without one, and how many warps fit on each."""
+"""The GPUs that kernels are compiled for without one, and the number of warps that fit on each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusetune.kernels.triton_inside import GPUTarget
 
 @dataclass(frozen=True)
 class _Limits:
-    """What one streaming multiprocessor (compute unit on AMD) holds.
+    """The capacity of one streaming multiprocessor (compute unit on AMD).
 
     On NVIDIA the registers are those of the whole multiprocessor, allocated to warps in units of 256. On AMD they are
     those of one lane of one of its four SIMDs, allocated in units of 8.
@@ -54,7 +54,7 @@ def gpu_target(target: str) -> GPUTarget:
 
 
 def occupancy(target: str, registers: int, shared_bytes: int, num_warps: int) -> float:
-    """Return the warps that fit on a multiprocessor at once over those it can hold.
+    """Return the resident warps of a multiprocessor over those that it can hold.
 
     Args:
         target: one of `TARGETS`.
@@ -73,7 +73,7 @@ def occupancy(target: str, registers: int, shared_bytes: int, num_warps: int) ->
         per_warp = _round_up(max(registers, 1) * 32, 256)
         # Each of the four schedulers has its own quarter of the registers.
         warps = limits.registers // per_warp // 4 * 4
-        shared_of_block = shared_bytes + 1024  # CUDA keeps 1 KiB of every block for itself
+        shared_of_block = shared_bytes + 1024  # CUDA reserves 1 KiB of every block
     else:
         warps = 4 * min(limits.warps // 4, limits.registers // _round_up(max(registers, 1), 8))
         shared_of_block = shared_bytes

@@ -1,8 +1,8 @@
 """Read a kernel's machine code: NVIDIA's SASS as `nvdisasm -c -g` prints it, AMD's assembly as LLVM does.
 
 Both become a tuple of `Instruction` and from there a control-flow graph. The *path* of some instructions is every
-basic block that holds one of them, and every block that dominates or post-dominates one. It runs whenever they run.
-It leaves out the branches a kernel keeps for other cases, such as a scalar one for misaligned tensors. A loop's body
+basic block that holds one of them, and every block that dominates or post-dominates one. It runs whenever they run. It
+leaves out the branches that a kernel keeps for other cases, such as a scalar one for misaligned tensors. A loop's body
 counts once.
 """
 
@@ -50,11 +50,11 @@ class Instruction:
 
     Args:
         opcode: as the disassembler prints it, e.g. `LDG.E.128`.
-        kind: what it does, where load and store are of global memory.
+        kind: class of the instruction. Load and store are of global memory.
         bits: width of a load or store per thread, 0 for the rest.
         source: (base name of the file, line) it was compiled from, the innermost for inlined functions.
-        conditional: it may be skipped: predicated, or a conditional branch.
-        labels: labels that stand before it.
+        conditional: it may be skipped, because it is predicated or a conditional branch.
+        labels: the labels before it.
         target: the label that a branch goes to.
     """
 
@@ -68,7 +68,7 @@ class Instruction:
 
 
 def parse_sass(text: str) -> tuple[Instruction, ...]:
-    """Return the instructions of the only function in `text`, what `nvdisasm -c -g` prints."""
+    """Return the instructions of the only function in `text`, the output of `nvdisasm -c -g`."""
     instructions: list[Instruction] = []
     labels: list[str] = []
     source = ("", 0)
@@ -84,10 +84,10 @@ def parse_sass(text: str) -> tuple[Instruction, ...]:
 
 
 def with_one_line_per_asm(ptx: str) -> str:
-    """Give every line of a block of inline assembly the source line of its first.
+    """Give every line of a block of inline assembly the source line of the block's first.
 
-    Triton writes masked loads and stores as such blocks. LLVM as of Triton 3.8 numbers their lines as if they stood
-    in the Python source one below the other. Machine code then names unrelated lines.
+    Triton writes masked loads and stores as such blocks. LLVM as of Triton 3.8 numbers the lines of a block as if the
+    Python source had one line for each. Machine code then names unrelated lines.
 
     Example:
         >>> print(with_one_line_per_asm(
@@ -134,7 +134,7 @@ def parse_gcn(text: str) -> tuple[Instruction, ...]:
 def path_through(
     instructions: tuple[Instruction, ...], wanted: Callable[[Instruction], bool]
 ) -> tuple[Instruction, ...]:
-    """Return the instructions that run whenever one for which `wanted` holds does, and those of its own block.
+    """Return the instructions that run whenever those for which `wanted` holds do, and those of their own blocks.
 
     Args:
         instructions: one function, in order.
@@ -171,7 +171,7 @@ def _sass_instruction(found: re.Match[str], source: tuple[str, int], labels: tup
 
 
 def _without_padding(instructions: list[Instruction]) -> list[Instruction]:
-    """Drop what fills the last cache line: a branch to itself, then NOPs. Nothing ever gets there."""
+    """Drop the padding of the last cache line, which never runs: a branch to itself, then NOPs."""
     end = len(instructions)
     while end and instructions[end - 1].opcode == "NOP":
         end -= 1
@@ -198,7 +198,7 @@ def _gcn_instruction(line: str, source: tuple[str, int], labels: tuple[str, ...]
 
 
 def _basic_blocks(instructions: tuple[Instruction, ...]) -> list[list[Instruction]]:
-    """Cut the code before every label and after every branch and exit."""
+    """Split the code before every label and after every branch and exit."""
     blocks: list[list[Instruction]] = [[]]
     for instruction in instructions:
         if instruction.labels and blocks[-1]:
@@ -224,12 +224,12 @@ def _successors(blocks: list[list[Instruction]]) -> list[list[int]]:
 
 
 def _may_exit(block: list[Instruction]) -> bool:
-    """Say whether the program can end in `block`."""
+    """Return whether the program can end in `block`."""
     return block[-1].kind == "exit"
 
 
 def _reversed(successors: list[list[int]]) -> list[list[int]]:
-    """Turn every edge of a graph around."""
+    """Reverse every edge of a graph."""
     edges: list[list[int]] = [[] for _ in successors]
     for start, follow in enumerate(successors):
         for end in follow:
@@ -238,7 +238,7 @@ def _reversed(successors: list[list[int]]) -> list[list[int]]:
 
 
 def _dominators(successors: list[list[int]], entries: Iterable[int]) -> list[set[int]]:
-    """Return, for every block, those on all ways to it from the entries. A block that none reaches has only itself."""
+    """Return the dominators of every block: those on all paths to it from the entries. Unreachable: only itself."""
     count = len(successors)
     predecessors = _reversed(successors)
     starts = set(entries)

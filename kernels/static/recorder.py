@@ -1,8 +1,8 @@
-"""Record what Python code would launch on a GPU, without one: a stand-in for Triton's driver.
+"""Record the launches of Python code as on a GPU, without one: a stand-in for Triton's driver.
 
-Inside `record_launches` every launch is specialised and compiled as on the GPU it names, then written down instead of
-run. Tensors stay where they are and keep their values. It shows how many launches a step takes, on which grid, and
-whether a second step compiles anything again. Triton's interpreter shows what the kernels compute.
+Inside `record_launches` every launch is specialised and compiled for the GPU that it names, and then recorded instead
+of run. Tensors stay where they are and keep their values. The record shows the number of launches of a step, their
+grids, and whether a second step compiles anything again. Triton's interpreter shows the kernels' results.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Launch:
         kernel: name of the `@triton.jit` function.
         grid: programs along x, y and z.
         num_warps, num_stages: of the launch config.
-        types: argument name -> Triton type, e.g. `*fp32`, or `constexpr` for what was compiled in.
-        constants: name -> value of what was compiled in, which includes integers of value 1.
-        aligned: arguments that were compiled as multiples of 16 (for pointers: bytes).
+        types: argument name -> Triton type, e.g. `*fp32`, or `constexpr` for a compile-time constant.
+        constants: name -> value of each compile-time constant, which includes integers of value 1.
+        aligned: arguments that were specialised as multiples of 16 (for pointers: bytes).
     """
 
     kernel: str
@@ -56,7 +56,7 @@ class Launch:
 
 @dataclass
 class Recording:
-    """What was launched and compiled, in order. A compilation is the name of a kernel, once per specialisation."""
+    """Launches and compilations, in order. A compilation is the name of a kernel, once per specialisation."""
 
     launches: list[Launch] = field(default_factory=list)
     compilations: list[str] = field(default_factory=list)
@@ -94,12 +94,12 @@ def record_launches(target: str = "sm_90") -> Iterator[Recording]:
 
 
 class _StandInDriver:
-    """Answers what Triton's runtime asks a driver, and returns launchers that record."""
+    """The driver for Triton's runtime, whose launchers record."""
 
     def __init__(self, target: GPUTarget, recording: Recording) -> None:
         self.target = target
         self.recording = recording
-        # Triton keeps compiled kernels by device: one that equals no other starts with none.
+        # Triton caches compiled kernels by device. A device that equals no other starts with an empty cache.
         self.device = object()
         self.compiled: list[Any] = []
         self.utils = SimpleNamespace(
@@ -120,7 +120,7 @@ class _StandInDriver:
         return torch.device("cpu")
 
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
-        """Return what Triton calls to launch the kernel that it has just compiled."""
+        """Return the function that Triton calls to launch the kernel that it has just compiled."""
         self.compiled.append(source.fn)
         self.recording.compilations.append(metadata.name)
         names = list(source.signature)

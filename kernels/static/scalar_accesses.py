@@ -1,4 +1,4 @@
-"""Tell accesses of scalars (addresses, sizes, a learning rate) from accesses of streams, in machine code."""
+"""Distinguish accesses of scalars (addresses, sizes, a learning rate) from accesses of streams, in machine code."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fusetune.kernels.static.machine_code import Instruction
 def scalar_accesses(instructions: tuple[Instruction, ...], ttgir: str, ptx: str) -> set[int]:
     """Return the ids of the loads and stores that access one scalar for the whole program.
 
-    Their source lines tell them. ptxas gives a few of the instructions it moves the line of a neighbour, so its input
-    says how many there must be. A missing one is an access without a mask, narrower than the others of its line.
-    Where there is none such, it is narrower than the kernel's widest.
+    Their source lines identify them. ptxas gives a few of the instructions that it moves the line of a neighbour, so
+    its input gives the number that there must be. A missing one is an access without a mask, narrower than the others
+    of its line. Where there is none such, it is narrower than the kernel's widest.
 
     Args:
         instructions: the machine code.
-        ttgir: Triton's last IR that tells scalars from blocks.
-        ptx: what ptxas compiled, empty for AMD.
+        ttgir: Triton's last IR that distinguishes scalars from blocks.
+        ptx: the input of ptxas, empty for AMD.
     """
     lines = _scalar_lines(ttgir)
     # Triton's scalars have at most 64 bits.
@@ -45,7 +45,7 @@ def scalar_accesses(instructions: tuple[Instruction, ...], ttgir: str, ptx: str)
 
 
 def _place(instruction: Instruction) -> tuple[str, str, int]:
-    """Return what it does and where it was written: kind, file, line."""
+    """Return the kind, file and line of an instruction."""
     return (instruction.kind, *instruction.source)
 
 
@@ -75,7 +75,7 @@ def _scalar_lines(ttgir: str) -> set[tuple[str, str, int]]:
 
 
 def _source_of(location: str, locations: dict[str, str]) -> tuple[str, int]:
-    """Follow MLIR's location aliases to the innermost file and line."""
+    """Resolve MLIR's location aliases to the innermost file and line."""
     while not (found := re.match(r'"([^"]*)":(\d+):\d+', location)):
         alias = re.search(r"#loc\d*", location)
         if alias is None:

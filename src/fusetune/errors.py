@@ -7,7 +7,8 @@
     └── fusetune.bench's BenchError     bench              exit code 1
         ├── InputError                  input              exit code 2: a spec, a flag, a file or a name
         │   └── DownloadError           download
-        └── RunDirectoryError           run-directory      exit code 2: the results directory
+        ├── RunDirectoryError           run-directory      exit code 2: the results directory
+        └── SetupError                  setup              exit code 4: a revision that cannot be made to run
 
 An unknown name has the code `unknown-name`, whatever its class. Some rooms have classes of their own below these.
 

@@ -1,4 +1,4 @@
-"""Learning rate schedules: name -> multiplier of base_lr. No torch."""
+"""Learning-rate schedules by name: multipliers of base_lr as functions of the step. No torch is imported."""
 
 from fusetune.exports import load_on_use
 

@@ -1,9 +1,9 @@
 """The functions behind `tuner.schedules.table`: from the step to a multiplier of base_lr, in closed form.
 
-`base_lr` is the peak of every schedule, so each multiplier lies in [0, 1]. Steps count optimizer updates
-from 0. A schedule with an end (cosine, linear, polynomial, one-cycle, warmup-stable-decay) keeps its last
-value after it; the periodic and the decaying ones continue. The functions trust their arguments:
-`tuner.schedules.table.build` checks them.
+`base_lr` is the peak of every schedule, so each multiplier is in [0, 1]. Steps count optimizer updates from 0.
+Schedules with an end (cosine, linear, polynomial, one-cycle, warmup-stable-decay) keep their last value after it. The
+periodic and the decaying ones continue. The functions do not check their arguments, because `tuner.schedules.table`
+does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def step_decay(step: int, *, total_steps: int, every_steps: int | None = None, g
     Args:
         step: int >= 0.
         total_steps: int >= 1, the length of the training.
-        every_steps: int >= 1; None is a third of the training, which makes two drops.
+        every_steps: int >= 1. None is a third of the training, which makes two drops.
         gamma: float in (0, 1].
 
     Example:
@@ -50,14 +50,14 @@ def multistep(
     Args:
         step: int >= 0.
         total_steps: int >= 1, the length of the training.
-        milestones_steps: increasing ints >= 1; None is a half and three quarters of the training.
+        milestones_steps: increasing ints >= 1. None is a half and three quarters of the training.
         gamma: float in (0, 1].
 
     Example:
         >>> [multistep(step, total_steps=8, gamma=0.5) for step in (3, 4, 6)]
         [1.0, 0.5, 0.25]
 
-    Source: torch.optim.lr_scheduler.MultiStepLR; the default milestones are those of He et al., Deep Residual
+    Source: torch.optim.lr_scheduler.MultiStepLR. The default milestones are those of He et al., Deep Residual
     Learning for Image Recognition (2015), section 4.2.
     """
     milestones = milestones_steps or (_share(total_steps, 1 / 2), _share(total_steps, 3 / 4))
@@ -67,8 +67,8 @@ def multistep(
 def exponential(step: int, *, steps_per_epoch: int, gamma: float = 0.9) -> float:
     """Decay smoothly by `gamma` an epoch: gamma ** (step / steps_per_epoch).
 
-    At every whole epoch this is torch's class stepped once an epoch; between them it is torch's class stepped
-    at every step with gamma ** (1 / steps_per_epoch).
+    At every whole epoch this is torch's class stepped once an epoch. In between it is torch's class stepped at every
+    step with gamma ** (1 / steps_per_epoch).
 
     Args:
         step: int >= 0.
@@ -131,7 +131,7 @@ def cosine(step: int, *, total_steps: int, min_factor: float = 0.0) -> float:
         >>> [cosine(step, total_steps=10) for step in (0, 5, 10, 11)]
         [1.0, 0.5, 0.0, 0.0]
 
-    Source: torch.optim.lr_scheduler.CosineAnnealingLR; Loshchilov and Hutter, SGDR (2017), equation 5.
+    Source: torch.optim.lr_scheduler.CosineAnnealingLR. Loshchilov and Hutter, SGDR (2017), equation 5.
     """
     return anneal_cosine(1.0, min_factor, min(step, total_steps) / total_steps)
 
@@ -146,8 +146,8 @@ def cosine_restarts(
     Args:
         step: int >= 0.
         total_steps: int >= 1, the length of the training.
-        first_steps: int >= 1, torch's T_0; None is a seventh of the training: with a mult of 2,
-            three cycles.
+        first_steps: int >= 1, torch's T_0. None is a seventh of the training, which makes three cycles with a mult
+            of 2.
         mult: int >= 1, torch's T_mult.
         min_factor: float in [0, 1].
 
@@ -155,7 +155,7 @@ def cosine_restarts(
         >>> [cosine_restarts(step, total_steps=14) for step in (0, 1, 2, 4, 6)]
         [1.0, 0.5, 1.0, 0.5, 1.0]
 
-    Source: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts; Loshchilov and Hutter, SGDR (2017).
+    Source: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts. Loshchilov and Hutter, SGDR (2017).
     """
     position, cycle_steps = step, first_steps or _share(total_steps, 1 / 7)
     if mult == 1:
@@ -174,20 +174,20 @@ def triangular(
     down_steps: int | None = None,
     min_factor: float = 0.25,
 ) -> float:
-    """Climb and fall in straight lines between `min_factor` and 1: min_factor + (1 - min_factor) h(step).
+    """Rise and fall linearly between `min_factor` and 1: min_factor + (1 - min_factor) h(step).
 
     Args:
         step: int >= 0.
         total_steps: int >= 1, the length of the training.
-        up_steps: int >= 1, torch's step_size_up; None is an eighth of the training, which makes four cycles.
-        down_steps: int >= 1, torch's step_size_down; None is `up_steps`.
+        up_steps: int >= 1, torch's step_size_up. None is an eighth of the training, which makes four cycles.
+        down_steps: int >= 1, torch's step_size_down. None is `up_steps`.
         min_factor: float in [0, 1], torch's base_lr / max_lr.
 
     Example:
         >>> [triangular(step, total_steps=16, min_factor=0.0) for step in range(5)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
 
-    Source: torch.optim.lr_scheduler.CyclicLR; Smith, Cyclical Learning Rates (2017), section 3.
+    Source: torch.optim.lr_scheduler.CyclicLR. Smith, Cyclical Learning Rates (2017), section 3.
     """
     _, height = _triangle(step, total_steps, up_steps, down_steps)
     return anneal_linear(min_factor, 1.0, height)
@@ -212,7 +212,7 @@ def triangular2(
         >>> [triangular2(step, total_steps=16, min_factor=0.0) for step in (2, 6, 10)]
         [1.0, 0.5, 0.25]
 
-    Source: torch.optim.lr_scheduler.CyclicLR(mode="triangular2"); Smith, Cyclical Learning Rates (2017).
+    Source: torch.optim.lr_scheduler.CyclicLR(mode="triangular2"). Smith, Cyclical Learning Rates (2017).
     """
     cycle, height = _triangle(step, total_steps, up_steps, down_steps)
     return anneal_linear(min_factor, 1.0, height * 0.5**cycle)
@@ -228,20 +228,20 @@ def exp_range(
     min_factor: float = 0.25,
     gamma: float = 0.9,
 ) -> float:
-    """Shrink the triangles smoothly: min_factor + (1 - min_factor) h(step) gamma ** (step / steps_per_epoch).
+    """Shrink the triangles exponentially: min_factor + (1 - min_factor) h(step) gamma ** (step / steps_per_epoch).
 
     Args:
         step: int >= 0.
         total_steps: int >= 1, the length of the training.
         steps_per_epoch: int >= 1.
         up_steps, down_steps, min_factor: as in `triangular`.
-        gamma: float in (0, 1], the factor of one epoch; torch's is the factor of one step.
+        gamma: float in (0, 1], the factor of one epoch. torch's is the factor of one step.
 
     Example:
         >>> exp_range(6, total_steps=16, steps_per_epoch=6, min_factor=0.0, gamma=0.5)
         0.5
 
-    Source: torch.optim.lr_scheduler.CyclicLR(mode="exp_range"); Smith, Cyclical Learning Rates (2017).
+    Source: torch.optim.lr_scheduler.CyclicLR(mode="exp_range"). Smith, Cyclical Learning Rates (2017).
     """
     _, height = _triangle(step, total_steps, up_steps, down_steps)
     return anneal_linear(
@@ -259,14 +259,14 @@ def one_cycle(
     anneal_strategy: str = "cos",
     three_phase: bool = False,
 ) -> float:
-    """Climb from 1 / div_factor to 1, then fall to 1 / (div_factor final_div_factor) at the last step.
+    """Rise from 1 / div_factor to 1, then fall to 1 / (div_factor final_div_factor) at the last step.
 
-    A training of a single step has only a last step and so gets the smallest value, as with torch's class.
+    A training of a single step has only a last step and so takes the smallest value, as with torch's class.
 
     Args:
         step: int >= 0.
         total_steps: int >= 1, the length of the training.
-        pct_start: float in [0, 1], the share of the training that climbs.
+        pct_start: float in [0, 1], the share of the training that rises.
         div_factor: float >= 1.
         final_div_factor: float >= 1.
         anneal_strategy: "cos" or "linear".
@@ -276,7 +276,7 @@ def one_cycle(
         >>> [one_cycle(step, total_steps=11, pct_start=0.5, div_factor=2.0) for step in (0, 10, 11)]
         [0.5, 5e-05, 5e-05]
 
-    Source: torch.optim.lr_scheduler.OneCycleLR; Smith and Topin, Super-Convergence (2018).
+    Source: torch.optim.lr_scheduler.OneCycleLR. Smith and Topin, Super-Convergence (2018).
     """
     start = 1.0 / div_factor
     values = [start, 1.0, start] if three_phase else [start, 1.0]
@@ -300,7 +300,7 @@ def inverse_sqrt(step: int, *, total_steps: int, timescale_steps: int | None = N
     Args:
         step: int >= 0.
         total_steps: int >= 1, the length of the training.
-        timescale_steps: int >= 1; None is a tenth of the training.
+        timescale_steps: int >= 1. None is a tenth of the training.
 
     Example:
         >>> inverse_sqrt(30, total_steps=100)
@@ -327,7 +327,7 @@ def stable_then_decay(
     Args:
         step: int >= 0.
         total_steps: int >= 1, where the schedule reaches `min_factor`.
-        decay_fraction: float in [0, 1], the share of the steps that decays; 0 never does.
+        decay_fraction: float in [0, 1], the share of the steps that decays. With 0 none does.
         decay_shape: "linear", "cosine" or "sqrt".
         min_factor: float in [0, 1].
 
@@ -335,8 +335,8 @@ def stable_then_decay(
         >>> [stable_then_decay(step, total_steps=100) for step in (0, 80, 90, 100)]
         [1.0, 1.0, 0.5, 0.0]
 
-    Source: Hu et al., MiniCPM (2024), section 4; Hägele et al., Scaling Laws and Compute-Optimal
-    Training Beyond Fixed Training Durations (2024), section 3, for "sqrt".
+    Source: Hu et al., MiniCPM (2024), section 4. For "sqrt", Hägele et al., Scaling Laws and Compute-Optimal Training
+    Beyond Fixed Training Durations (2024), section 3.
     """
     decay_steps = round(decay_fraction * total_steps)
     if step <= total_steps - decay_steps or not decay_steps:
@@ -358,15 +358,15 @@ def plateau(
 ) -> dict[str, Any]:
     """Return the plateau rule of `tuner.training.rate.LearningRate`, which follows the metric and not the step.
 
-    It is torch's ReduceLROnPlateau, but for the lowest rate: a multiplier of each parameter group's own rate.
+    It is torch's ReduceLROnPlateau, except for the lowest rate: a multiplier of each parameter group's own rate.
 
     Args:
         mode: "min" for a metric that should fall, "max" for one that should rise.
         factor: float in (0, 1), the multiplier of each reduction.
         patience: int >= 0, evaluations without an improvement before a reduction.
         threshold: float in [0, 1], the relative change that counts as an improvement.
-        cooldown: int >= 0, evaluations after a reduction in which none is counted.
-        min_factor: float in [0, 1], where the reductions end, as a multiplier of a group's base_lr.
+        cooldown: int >= 0, evaluations after a reduction that are not counted.
+        min_factor: float in [0, 1], the lowest multiplier of a group's base_lr.
 
     Example:
         >>> plateau(mode="max", min_factor=0.01)["min_factor"]
@@ -385,7 +385,7 @@ def plateau(
 
 
 def _share(total_steps: int, fraction: float) -> int:
-    """Return a share of the training in steps, rounded up: the last few steps must not begin another cycle."""
+    """Return a share of the training in steps, rounded up, because the last few steps must not begin another cycle."""
     # Without round, a fraction times its own denominator could end an ulp above the whole number.
     return max(1, math.ceil(round(fraction * total_steps, 6)))
 
@@ -399,7 +399,7 @@ def _triangle(step: int, total_steps: int, up_steps: int | None, down_steps: int
 
 
 def anneal_linear(start: float, end: float, progress: float) -> float:
-    """Go from `start` to `end` in a straight line as `progress` goes from 0 to 1.
+    """Interpolate linearly from `start` to `end` as `progress` goes from 0 to 1.
 
     Example:
         >>> anneal_linear(1.0, 0.0, 0.25)
@@ -409,7 +409,7 @@ def anneal_linear(start: float, end: float, progress: float) -> float:
 
 
 def anneal_cosine(start: float, end: float, progress: float) -> float:
-    """Go from `start` to `end` along half a cosine as `progress` goes from 0 to 1.
+    """Interpolate from `start` to `end` along half a cosine as `progress` goes from 0 to 1.
 
     Example:
         >>> anneal_cosine(1.0, 0.5, 0.5)

@@ -1,4 +1,4 @@
-"""One parameter of a named thing, as a spec writes it: what it means, what it may be, and the check of a value."""
+"""One parameter in a spec: its meaning, its type and range, and the check of a value."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fusetune.errors import InvalidValueError
 class Parameter:
     """The meaning, the type, the range and the default of one parameter.
 
-    Numbers lie in [low, high], without an end that is excluded; `numbers` is an increasing list of them.
-    A `default` of None is derived from the length of the training, and `meaning` says how.
+    Numbers are in [low, high], except an excluded end. `numbers` is an increasing list of them. A `default` of None is
+    derived from the length of the training, and `meaning` describes how.
     """
 
     meaning: str

@@ -1,8 +1,8 @@
-"""Learning-rate schedules by name: what each accepts, and how a spec's parameters become a function of the step.
+"""Learning-rate schedules by name: their parameters, and the function of the step that a spec describes.
 
-A spec counts in epochs, so that it means the same at every batch size; the functions count in steps. `build_schedule`
-checks the parameters, turns `*_epochs` into `*_steps` and puts an optional linear warmup before the schedule.
-No torch here: listing and checking schedules is instant.
+A spec counts in epochs, so that it has the same meaning at every batch size. The functions count in steps.
+`build_schedule` checks the parameters, converts `*_epochs` to `*_steps` and puts an optional linear warmup before the
+schedule. No torch is imported, so listing and checking schedules is instant.
 
 To add a schedule, write its function in `tuner.schedules.functions` and its entry in `SCHEDULES`.
 """
@@ -36,8 +36,8 @@ class CycledMomentum:
 class Schedule:
     """A schedule by name: a summary, its function and every parameter that a spec can give it.
 
-    `follows` is "metric" for the one that is not a function of the step; `warmup_share` is the share of the
-    training that warms up when a spec gives no warmup_epochs.
+    `follows` is "metric" for the one that is not a function of the step. `warmup_share` is the default length of the
+    warmup, as a share of the training.
     """
 
     summary: str
@@ -49,7 +49,7 @@ class Schedule:
 
 
 def _in_steps(name: str) -> str:
-    """Return the function's name for a length that a spec gives in epochs."""
+    """Return the function's name for a parameter that a spec gives in epochs."""
     return name.removesuffix("_epochs") + "_steps" if name.endswith("_epochs") else name
 
 
@@ -78,8 +78,8 @@ def _of_step(
 
 
 def _warmup_parameters(share: float) -> dict[str, Parameter]:
-    """Return the warmup's parameters; `share` is its default length as a share of the training."""
-    usual = f"; {share:.0%} of the training by default" if share else ""
+    """Return the warmup's parameters. `share` is its default length as a share of the training."""
+    usual = f" (default: {share:.0%} of the training)" if share else ""
     return {
         "warmup_epochs": Parameter(f"linear rise before the schedule{usual}", default=None if share else 0.0),
         "warmup_factor": Parameter(
@@ -104,8 +104,8 @@ _GAMMA = Parameter("factor of each drop", high=1, low_excluded=True)
 _GAMMA_PER_EPOCH = Parameter("factor of one epoch, applied smoothly", high=1, low_excluded=True)
 _MIN_FACTOR = Parameter("lowest value, as a multiplier of base_lr", high=1)
 _CYCLE = {
-    "up_epochs": replace(_LENGTH, meaning="rising half of a cycle; an eighth of the training by default"),
-    "down_epochs": replace(_LENGTH, meaning="falling half of a cycle; as long as the rising one by default"),
+    "up_epochs": replace(_LENGTH, meaning="rising half of a cycle (default: an eighth of the training)"),
+    "down_epochs": replace(_LENGTH, meaning="falling half of a cycle (default: as long as the rising one)"),
     "min_factor": _MIN_FACTOR,
 }
 _CYCLIC_MOMENTUM = CycledMomentum(0.8, 0.9, {"min_factor": 0.0})
@@ -116,7 +116,7 @@ SCHEDULES: dict[str, Schedule] = {
         "times gamma every so many epochs (StepLR)",
         functions.step_decay,
         {
-            "every_epochs": replace(_LENGTH, meaning="from drop to drop; a third of the training by default"),
+            "every_epochs": replace(_LENGTH, meaning="from drop to drop (default: a third of the training)"),
             "gamma": _GAMMA,
         },
     ),
@@ -125,7 +125,7 @@ SCHEDULES: dict[str, Schedule] = {
         functions.multistep,
         {
             "milestones_epochs": Parameter(
-                "epochs of the drops, increasing; 1/2 and 3/4 of the training by default",
+                "epochs of the drops, increasing (default: 1/2 and 3/4 of the training)",
                 "numbers",
                 low_excluded=True,
             ),
@@ -153,7 +153,7 @@ SCHEDULES: dict[str, Schedule] = {
         "SGDR: the cosine restarts after ever longer cycles (CosineAnnealingWarmRestarts)",
         functions.cosine_restarts,
         {
-            "first_epochs": replace(_LENGTH, meaning="first cycle; a seventh of the training by default"),
+            "first_epochs": replace(_LENGTH, meaning="first cycle (default: a seventh of the training)"),
             "mult": Parameter("length of a cycle over the one before", "integer", low=1),
             "min_factor": _MIN_FACTOR,
         },
@@ -193,7 +193,7 @@ SCHEDULES: dict[str, Schedule] = {
         functions.inverse_sqrt,
         {
             "timescale_epochs": replace(
-                _LENGTH, meaning="a third of the time to 1/2; 1/10 of the training by default"
+                _LENGTH, meaning="a third of the time to 1/2 (default: 1/10 of the training)"
             )
         },
     ),
@@ -230,7 +230,7 @@ def check_schedule(name: str, parameters: Mapping[str, object]) -> None:
 
     Args:
         name: a key of `SCHEDULES`.
-        parameters: name in a spec -> value; None stands for a default that is derived from the training.
+        parameters: name in a spec -> value. None stands for a default that is derived from the training.
 
     Raises:
         ValueError: an unknown name or parameter, a wrong type, a value out of its range.
@@ -259,14 +259,14 @@ def build_schedule(
 ) -> Callable[[int], float]:
     """Build the multiplier of base_lr as a function of the step, with its warmup.
 
-    For the first W = warmup_epochs * steps_per_epoch steps the multiplier rises in a straight line towards
-    f(0), the first value of the schedule f, which then runs over the remaining steps:
+    In the first W = warmup_epochs * steps_per_epoch steps the multiplier rises linearly towards f(0), the first
+    value of the schedule f. Then f runs over the remaining steps:
 
         f(0) * (warmup_factor + (1 - warmup_factor) * step / W)    step <  W
         f(step - W), f made for total_steps - W steps              step >= W
 
     This is torch's SequentialLR([LinearLR(start_factor=warmup_factor, total_iters=W), f], milestones=[W]).
-    Lengths in epochs are rounded to whole steps, halves up. One above 0 is at least one step.
+    Lengths in epochs are rounded to whole steps, halves up. A length above 0 is at least one step.
 
     Args:
         name: a key of `SCHEDULES` that follows the step.
@@ -275,8 +275,8 @@ def build_schedule(
         parameters: as in a spec, see `SCHEDULES[name].parameters`.
 
     Raises:
-        ValueError: as `check_schedule`; a warmup that leaves no step; "plateau", which does not follow the step; and,
-            from the function that is returned, a negative step.
+        ValueError: as `check_schedule`. Also for a warmup that leaves no step, and for "plateau", which does not
+            follow the step. The returned function raises it for a negative step.
 
     Example:
         >>> lr = build_schedule("cosine", total_steps=30, steps_per_epoch=10, warmup_epochs=1, warmup_factor=0.0)
@@ -303,7 +303,7 @@ def build_schedule(
 def build_momentum(
     name: str, *, total_steps: int, steps_per_epoch: int, **parameters: Any
 ) -> Callable[[int], float] | None:
-    """Build the momentum as a function of the step; None when the spec does not ask to cycle it.
+    """Build the momentum as a function of the step, or None when the spec does not cycle it.
 
         max_momentum - (max_momentum - base_momentum) * h(step)
 
@@ -341,7 +341,7 @@ def build_momentum(
 def _resolve(
     name: str, total_steps: int, steps_per_epoch: int, parameters: Mapping[str, Any]
 ) -> tuple[Schedule, int, dict[str, Any]]:
-    """Check everything; return the schedule, the steps of its warmup and the arguments of its function."""
+    """Check everything. Return the schedule, the steps of its warmup and the arguments of its function."""
     check_schedule(name, parameters)
     schedule = SCHEDULES[name]
     if schedule.follows != "step":
@@ -383,7 +383,7 @@ def _warmup_steps(
 
 
 def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
-    """Return a length in epochs as whole steps, at least one. Other values unchanged."""
+    """Return a length in epochs as whole steps, at least one. Other values are returned unchanged."""
     if not name.endswith("_epochs") or value is None:
         return value
     if isinstance(value, Sequence):
@@ -392,7 +392,7 @@ def _count_steps(name: str, value: Any, steps_per_epoch: int) -> Any:
 
 
 def _whole_steps(epochs: float, steps_per_epoch: int) -> int:
-    """Return a length in whole steps, halves rounded up. At least one, so that no phase of a spec vanishes."""
+    """Return a length in whole steps, halves rounded up. It is at least 1, so that no phase of a spec vanishes."""
     # Python rounds halves to even numbers: 0.5 to 0, and 2.5 to 2.
     return max(1, math.floor(epochs * steps_per_epoch + 0.5))
 
@@ -403,7 +403,7 @@ def _value(schedule: Schedule, parameters: Mapping[str, Any], name: str) -> Any:
 
 
 def _check_momentum(name: str, cycled: CycledMomentum, parameters: Mapping[str, Any]) -> None:
-    """Raise ValueError for momentum bounds that would be ignored or stand the wrong way round."""
+    """Raise ValueError for momentum bounds that would be ignored, or whose order is reversed."""
     given = [key for key in ("base_momentum", "max_momentum") if key in parameters]
     if given and not parameters.get("cycle_momentum", False):
         raise InvalidValueError(

@@ -1,4 +1,4 @@
-"""From TTIR to C: one program instance becomes one C function, its tiles become loops over lanes."""
+"""From TTIR to C: one program becomes one C function, and its tiles become loops over lanes."""
 
 from fusetune.exports import load_on_use
 

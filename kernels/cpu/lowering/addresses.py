@@ -1,10 +1,9 @@
-"""What a pointer tile points at: an affine function of the lanes where it is one, and which root it grows from.
+"""Address analysis: a pointer tile as an affine function of the lanes, and the root pointer that it is derived from.
 
     pointer(i0, i1, ...) = base + constant + coefficient0 * i0 + coefficient1 * i1 + ...
 
-makes a load or store a plain indexed one, which the C compiler turns into vector accesses where the innermost
-coefficient is 1. Offsets are taken not to wrap around within one tile: where they did, the tile's elements would lie
-2^32 elements apart.
+makes an access a plain indexed one. The C compiler vectorises it where the innermost coefficient is 1. Offsets are
+assumed not to wrap around within one tile, because its elements would then be 2^32 elements apart.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ SIGNED_COMPARISONS = {"slt": ("<", False), "sle": ("<", True), "sgt": (">", Fals
 _C_TYPES = {32: "int32_t", 64: "int64_t"}
 _MOST_LANES = 1 << 20  # of a tile, in Triton
 
-Number = int | str  # known while compiling, or a C expression
+Number = int | str  # a constant of the compilation, or a C expression
 Division = tuple[Value, Value, Index]  # dividend and divisor, at an index
 
 
 @dataclass(frozen=True)
 class Affine:
-    """A number or pointer that depends on the lanes linearly.
+    """A number or pointer that is an affine function of the lanes.
 
     Args:
-        width: bits of the numbers; 64 for offsets of a pointer.
-        constant: what every lane has in common.
-        coefficients: loop variable -> its factor.
-        base: C expression of the pointer that the rest is an offset of; None for a number.
-        may_have_wrapped: it holds a sum of 32 bits that differs from lane to lane, widened after it was made.
+        width: bits of the numbers, 64 for offsets of a pointer.
+        constant: the term that is the same in every lane.
+        coefficients: loop variable -> its coefficient.
+        base: C expression of the base pointer, or None for a number.
+        may_have_wrapped: it holds a sum of 32 bits that differs from lane to lane and was widened afterwards.
     """
 
     width: int
@@ -50,7 +49,7 @@ class Affine:
     may_have_wrapped: bool = False
 
     def c(self, without: str = "") -> str:
-        """A C expression of 64 bits, leaving out the variable `without`."""
+        """A C expression of 64 bits, without the term of the variable `without`."""
         terms = [
             f"(int64_t){_text(factor, 64)} * {variable}" if factor != 1 else variable
             for variable, factor in self.coefficients.items()
@@ -63,13 +62,13 @@ class Affine:
 
 @dataclass(frozen=True)
 class Limit:
-    """Where lanes cease to have a mask set.
+    """The lane from which on a mask is clear.
 
     Args:
-        count: C expression of the lanes, from the first on, that have it set.
-        wraps: C condition: the sum that is compared wraps around within the lanes, and the mask may be set again behind
-            those. Empty: never.
-        complaint: C string that says so.
+        count: C expression of the number of leading lanes that have it set.
+        wraps: C condition that the compared sum wraps around within the lanes, so that the mask may be set again in
+            later ones. Empty: it never does.
+        complaint: C string of the error for that case.
     """
 
     count: str
@@ -79,7 +78,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Carried:
-    """A tile that a loop advances by a constant step, an induction variable: first + step * count."""
+    """An induction variable: a tile that a loop advances by a constant step, first + step * count."""
 
     first: Value
     step: Value
@@ -87,7 +86,7 @@ class Carried:
 
 
 class Addresses:
-    """Answers for the values of one function; scalars are known by their C names.
+    """The address analysis of one function. Scalars are known by their C names.
 
     Args:
         scalars: value -> C expression.
@@ -95,7 +94,7 @@ class Addresses:
         arguments: of the function -> which it is.
 
     Attributes:
-        quotients: divisions of tiles whose quotient is one number for the lanes at hand -> its C name.
+        quotients: divisions of tiles whose quotient is uniform over the current lanes -> its C name.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class Addresses:
         self.quotients: dict[Division, str] = {}
 
     def affine(self, value: Value, index: Index) -> Affine | None:
-        """The element `index` of a tile of integers or pointers as an affine function of the loops' variables."""
+        """Element `index` of a tile of integers or pointers, as an affine function of the loop variables, or None."""
         if not value.type.is_pointer and value.type.element not in _INTEGERS:
             return None
         producer = value.producer
@@ -134,7 +133,7 @@ class Addresses:
         return _combined(producer, parts)
 
     def root(self, pointer: Value) -> Value | None:
-        """What a pointer grows from: an argument or an operation. None: anything."""
+        """The root of a pointer: an argument or an operation. None where it may be any."""
         while True:
             producer = pointer.producer
             if pointer in self._carried:
@@ -147,7 +146,7 @@ class Addresses:
                 return pointer if producer.name == "tt.int_to_ptr" else None
 
     def is_same_place(self, first: Value, second: Value) -> bool:
-        """Whether two pointers, or tiles of them, lie equally far from their roots in every lane."""
+        """Return whether two pointers, or tiles of them, have equal offsets from their roots in every lane."""
         while first is not second:
             one, other = first.producer, second.producer
             if first.type.element != second.type.element or first.type.dimensions != second.type.dimensions:
@@ -169,9 +168,9 @@ class Addresses:
         return True
 
     def prefix_limits(self, mask: Value, index: Index, inner: str, size: int) -> list[Limit] | None:
-        """Limits below all of which the innermost lanes have the mask set.
+        """Limits of a prefix mask: it is set in the innermost lanes below all of them.
 
-        None: the mask is of another kind. Limits depend on the outer loops' variables only.
+        None: the mask is of another kind. Limits depend on the outer loop variables only.
         """
         producer = mask.producer
         if not mask.type.is_tile:
@@ -212,7 +211,7 @@ class Addresses:
         return [Limit(count, f"wraps_i{low.width}({start}, {size})", text)]
 
     def compared(self, value: Value, index: Index) -> Affine | None:
-        """A side of a comparison, in the width that its sums are made in; None: they may wrap around in another way."""
+        """A side of a comparison, in the width of its sums. None where they may wrap around in another way."""
         producer = value.producer
         while producer is not None and producer.name in VIEWS:
             value, index = viewed(value, index)
@@ -227,7 +226,7 @@ class Addresses:
     def _divided(
         self, division: Operation, index: Index, a: Affine | None, b: Affine | None
     ) -> Affine | None:
-        """A quotient or remainder that is the same in all lanes, or in all of the run at hand."""
+        """A quotient or remainder that is uniform over all lanes, or over the current run."""
         if a is None or b is None or b.coefficients:
             return None
         dividend, divisor = division.operands
@@ -257,13 +256,13 @@ class Addresses:
         if first is None or step is None:
             return None
         if first.base:
-            step = _widened(step)  # a pointer goes further than a number of 32 bits
+            step = _widened(step)  # a pointer's range exceeds that of a number of 32 bits
         travelled = _product(step, Affine(step.width, f"(int{step.width}_t){carried.count}", {}))
         return None if travelled is None else _sum(first, travelled)
 
 
 def _known(constant: Operation) -> int | None:
-    """The integer that a constant has throughout, if it has one."""
+    """The integer that a constant holds in every lane, or None."""
     found = re.search(r"(?:dense<|arith\.constant )(-?\d+)[> ]", constant.line)
     return int(found[1]) if found and constant.result.type.is_integer else None
 
@@ -276,7 +275,7 @@ def _range(operation: Operation, place: str) -> Affine | None:
 
 
 def _combined(operation: Operation, parts: list[Affine | None]) -> Affine | None:
-    """The affine function that an operation makes of affine functions."""
+    """The affine function that results from an operation on affine functions, or None."""
     a = parts[0] if parts else None
     b = parts[1] if len(parts) > 1 else None
     if operation.name == "arith.extsi" and a is not None:
@@ -295,7 +294,7 @@ def _combined(operation: Operation, parts: list[Affine | None]) -> Affine | None
 
 
 def _widened(a: Affine) -> Affine:
-    """Extended to 64 bits by its sign."""
+    """Sign-extended to 64 bits."""
     if a.width == 64:
         return a
     numbers = (a.constant, *a.coefficients.values())
@@ -324,7 +323,7 @@ def _difference(a: Affine, b: Affine | None) -> Affine | None:
 
 
 def _product(a: Affine, b: Affine) -> Affine | None:
-    """A product, where one side is the same in all lanes."""
+    """A product, where one factor is uniform over the lanes."""
     if a.base or b.base:
         return None
     if b.coefficients:

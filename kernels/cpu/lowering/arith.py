@@ -1,6 +1,6 @@
 """The arith dialect and Triton's own arithmetic, one C expression an operation.
 
-Integers wrap, shifts by the width or more give what an endless shift would, division is guarded.
+Integers wrap around. Shifts by the width or more shift out every bit. Division is guarded.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from fusetune.kernels.cpu.ir_types import UNSIGNED
 from fusetune.kernels.cpu.lowering.constants import decimal, literal
 from fusetune.kernels.cpu.lowering.rule import Rule, narrowed, widened
 
-# By MLIR's names. Of two integers, s and u say whether they are signed; of two floats, o and u (ordered, unordered) say
-# what a NaN gives: false or true. {a} {b} are the operands.
+# By MLIR's names. Of two integers, s and u stand for signed and unsigned. Of two floats, o and u (ordered, unordered)
+# give the result for a NaN: false or true. {a} {b} are the operands.
 _EQUALITIES = {"eq": "==", "ne": "!="}
 _ORDERS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_SIGNED_BIT = "-(int)"  # a set bit is -1 where it is signed
+_SIGNED_BIT = "-(int)"  # a set bit is -1 as a signed integer
 _FLOAT_COMPARISONS = {
     "false": "0",
     "oeq": "({a} == {b})",
@@ -40,7 +40,7 @@ _FLOAT_COMPARISONS = {
 
 
 def _integer_binary(operator: str, on_bits: str) -> Rule:
-    """A wrapping operation; on single bits another operator does it."""
+    """An operation that wraps around. Single bits take another operator."""
 
     def rule(operation: Operation, args: Sequence[str]) -> str:
         result = operation.result.type
@@ -93,7 +93,7 @@ def _shift(kind: str) -> Rule:
 
 
 def _extreme(operator: str, unsigned: bool) -> Rule:
-    """The smaller or the larger of two integers."""
+    """The minimum or the maximum of two integers."""
 
     def rule(operation: Operation, args: Sequence[str]) -> str:
         c = operation.result.type.c
@@ -104,7 +104,7 @@ def _extreme(operator: str, unsigned: bool) -> Rule:
 
 
 def _extreme_float(function: str) -> Rule:
-    """The smaller or the larger of two floats: by a function of the prelude, or one comparison with a known number."""
+    """The minimum or maximum of two floats: by a function of the prelude, or one comparison with a known number."""
     beyond, zero_that_wins = ("<", 1.0) if function == "maximum" else (">", -1.0)
 
     def rule(operation: Operation, args: Sequence[str]) -> str:
@@ -115,8 +115,8 @@ def _extreme_float(function: str) -> Rule:
             number = _known_number(value)
             if number is None:
                 continue
-            # A NaN is propagated: it compares as false. Equal to zero are both zeros: the bound is taken for them if
-            # it is the one that wins, and x itself if not.
+            # A NaN compares as false, so it is propagated. Both zeros compare equal to zero: then the bound is returned
+            # if it is the one that wins, else x itself.
             keeps_equal = number == 0 and math.copysign(1.0, number) != zero_that_wins
             comparison = beyond if keeps_equal else f"{beyond}="
             return narrowed(f"({x} {comparison} {bound} ? {bound} : {x})", element)
@@ -126,7 +126,7 @@ def _extreme_float(function: str) -> Rule:
 
 
 def _known_number(value: Value) -> float | None:
-    """The number that a constant holds throughout; None where that is not known, or not a number."""
+    """The number that a constant holds in every lane. None where it is not known or NaN."""
     producer = value.producer
     if producer is not None and producer.name == "tt.splat":
         producer = producer.operands[0].producer
@@ -170,7 +170,7 @@ def _high_product(operation: Operation, args: Sequence[str]) -> str:
 
 
 def _clamp(operation: Operation, args: Sequence[str]) -> str:
-    """min(max(x, low), high); NaN becomes low, unless it is to pass."""
+    """min(max(x, low), high). NaN becomes low, unless it is propagated."""
     element = operation.result.type.element
     x, low, high = (widened(arg, element) for arg in args)
     if "propagateNan = all" in operation.line:
@@ -209,14 +209,14 @@ RULES: dict[str, Rule] = {
     "arith.mulf": _float_binary("({a} * {b})"),
     "arith.divf": _float_binary("({a} / {b})"),
     "arith.negf": _negate,
-    # maxnum and minnum pass over a NaN, maximum and minimum hand it on.
+    # maxnum and minnum ignore a NaN, maximum and minimum propagate it.
     "arith.maxnumf": _float_binary("({a} >= {b} || {b} != {b} ? {a} : {b})"),
     "arith.minnumf": _float_binary("({a} <= {b} || {b} != {b} ? {a} : {b})"),
     "arith.maximumf": _extreme_float("maximum"),
     "arith.minimumf": _extreme_float("minimum"),
     "tt.clampf": _clamp,
     "tt.mulhiui": _high_product,
-    # It may be off by two roundings, and is not.
+    # It may differ by two roundings, and does not.
     "tt.approx_divf": _float_binary("({a} / {b})"),
     "tt.precise_divf": _float_binary("({a} / {b})"),
 }

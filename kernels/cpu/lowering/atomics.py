@@ -1,4 +1,4 @@
-"""Atomic accesses: one lane after another, each sequentially consistent, whatever order and scope were asked for."""
+"""Atomic accesses: one lane after another, each sequentially consistent, for any requested order and scope."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _compare_and_swap(emitter: Emitter, operation: Operation) -> None:
 
 
 def _load(emitter: Emitter, operation: Operation) -> None:
-    """A load that comes to pass where it is written, of any type."""
+    """An atomic load, of any type. It is emitted at its place in program order."""
     type_ = operation.result.type
 
     def lane(pointer: str, result: str) -> None:
@@ -109,7 +109,7 @@ def _store(emitter: Emitter, operation: Operation) -> None:
 
 
 def _poll(emitter: Emitter, operation: Operation) -> None:
-    """Wait until memory holds what is expected. Say of each lane whether it did before the common time was up."""
+    """Wait until memory holds the expected values. Return of each lane whether it did before the common time was up."""
     pointers, expected, *timeout = operation.operands
     type_ = expected.type
     _check(operation, type_)
@@ -133,7 +133,7 @@ def _each_lane(
     mask: list[Value],
     lane: Callable[..., None],
 ) -> None:
-    """Emit the access of each lane whose mask is set. Others give 0, where there is a result."""
+    """Emit the access of each lane whose mask is set. The result of other lanes, if there is one, is 0."""
     emitter.before_effect()
     pointers = operands[0].type
     results = operation.results
@@ -172,7 +172,7 @@ def _bits_type(type_: Type) -> str:
 
 
 def _bits(expression: str, type_: Type) -> str:
-    """A value as the unsigned integer of its width."""
+    """A value's bits as the unsigned integer of its width."""
     if type_.element in ("f32", "f64"):
         return f"bits_of_{type_.element}({expression})"
     return f"(uint{type_.width}_t)({expression})"

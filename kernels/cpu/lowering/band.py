@@ -1,4 +1,4 @@
-"""A band: a loop nest over the lanes of one shape, and everything that is computed in it."""
+"""A band: a loop nest over the lanes of one shape, and all that is computed in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Element = tuple[Value, Index]
 
 @dataclass(frozen=True)
 class Sink:
-    """Why a band is run: a store, or a tile that an array is to hold.
+    """The purpose of a band: a store, or a tile that an array is to hold.
 
     Args:
         order: its place in the program.
@@ -59,7 +59,7 @@ class Band:
         self.sinks.append(sink)
 
     def may_store_to(self, state: FunctionState, access: Operation) -> bool:
-        """Return whether a store may go to what a load or another access uses."""
+        """Return whether a store may alias the memory of a load or another access."""
         mask, pointer = _mask(access), access.operands[0]
         return any(
             state.overlaps.may_meet(state.addresses, store.operands[0], pointer, (_mask(store), mask))
@@ -67,7 +67,7 @@ class Band:
         )
 
     def conflicts(self, state: FunctionState, further: Sink) -> list[Operation]:
-        """The loads (and stores) that a further store could disturb, or be disturbed by, in another lane."""
+        """The loads (and stores) that another store could conflict with, in another lane."""
         stores = [sink.store for sink in [*self.sinks, further] if sink.store is not None]
         loads: dict[Operation, bool] = {}
         for value, index in self._demanded(state, [*self.sinks, further]):
@@ -83,7 +83,7 @@ class Band:
         return found + [store for store in earlier if _disturbs(state, stores[-1], store)]
 
     def takes(self, state: FunctionState, shape: tuple[int, ...], sinks: list[Sink]) -> bool:
-        """Return whether arrays of a shape can be filled here, beside the stores."""
+        """Return whether arrays of a shape can be filled here, in the same loops as the stores."""
         return shape == self.shape and not any(self.conflicts(state, sink) for sink in sinks)
 
     def demanded_values(self, state: FunctionState) -> frozenset[Value]:
@@ -93,7 +93,7 @@ class Band:
     def to_keep_first(self, state: FunctionState) -> list[Value]:
         """The tiles that must be in arrays first.
 
-        Computed here they would be computed several times, or in part where all of their elements are needed later.
+        Computed here they would be computed several times, or only in part although all elements are needed later.
         """
         found: dict[Value, None] = {}
         places: dict[Value, Index] = {}
@@ -112,7 +112,7 @@ class Band:
         return list(found)
 
     def emit(self, state: FunctionState) -> None:
-        """Write the loop nest. Keep what later operations need of the tiles computed in it."""
+        """Emit the loop nest. Keep the tiles of it that later operations need."""
         demanded = sorted(self._demanded(state, self.sinks), key=lambda element: _order(state, element[0]))
         state.done.update(self._worked_out(state, demanded))
         state.done.update(self.stores)
@@ -136,7 +136,7 @@ class Band:
         known = {sink.value for sink in self.sinks}
         for value, index in demanded:
             if value not in known and self._must_keep(state, value):
-                # What is kept is taken for whole.
+                # A kept array is read as the complete tile.
                 assert self._covers(value, index), (
                     f"{value.type} would be kept in part: {index} of {self.shape}"
                 )
@@ -151,13 +151,13 @@ class Band:
         return state.has_users_left(value)
 
     def _covers(self, value: Value, index: Index) -> bool:
-        """Return whether the loops take an index to each element of a tile."""
+        """Return whether the loops cover each element of a tile through an index."""
         sizes = {f"i{d}": size for d, size in enumerate(self.shape)}
         moved = [(place, size) for place, size in zip(index, value.type.dimensions, strict=True) if size != 1]
         return all(sizes.get(place) == size for place, size in moved) and len(dict(moved)) == len(moved)
 
     def _worked_out(self, state: FunctionState, demanded: list[Element]) -> list[Operation]:
-        """The operations whose results are computed here, those aside that are cheap to compute again."""
+        """The operations whose results are computed here, except those that are cheap to compute again."""
         producers = (value.producer for value, _ in demanded if not state.costs.is_cheap(value))
         return [producer for producer in producers if producer is not None]
 
@@ -165,7 +165,7 @@ class Band:
         return tuple("0" if size == 1 else f"i{d}" for d, size in enumerate(self.shape))
 
     def _runs(self, index: Index) -> int:
-        """How often the loop in which an element is computed runs."""
+        """The trip count of the loop in which an element is computed."""
         level = _level(index)
         return math.prod(self.shape[: level + 1])
 
@@ -189,7 +189,7 @@ class Band:
 
 
 def _accessed(state: FunctionState, access: Operation, index: Index) -> list[Element]:
-    """What a load or store needs at an index: the pointer only where it is no affine function of the lanes."""
+    """The operands of a load or store at an index. An affine pointer is none of them."""
     pointer, *others = access.operands
     needed = [(other, index) for other in others]
     return needed if state.addresses.affine(pointer, index) else [(pointer, index), *needed]
@@ -214,7 +214,7 @@ def _needed(state: FunctionState, value: Value, index: Index) -> list[Element]:
 
 
 def _order(state: FunctionState, value: Value) -> float:
-    """A value's place in the program: behind all that it is computed from."""
+    """A value's place in program order, behind every value that it is computed from."""
     if value in state.carried:
         carried = state.carried[value]
         return max(_order(state, carried.first), _order(state, carried.step)) + 0.5
@@ -222,7 +222,7 @@ def _order(state: FunctionState, value: Value) -> float:
 
 
 def _disturbs(state: FunctionState, store: Operation, access: Operation, in_own_lane: bool = True) -> bool:
-    """Return whether a store may touch, in one lane, what another lane's load or store touches.
+    """Return whether a store in one lane may alias the load or store of another lane.
 
     Args:
         in_own_lane: a lane needs the element of the access that has its own index.
@@ -235,16 +235,16 @@ def _disturbs(state: FunctionState, store: Operation, access: Operation, in_own_
 
 
 def _level(index: Index) -> int:
-    """The innermost loop that an index depends on; -1 for none."""
+    """The innermost loop that an index depends on, or -1."""
     return max((int(number) for place in index for number in _VARIABLE.findall(place)), default=-1)
 
 
 class _Nest:
-    """The text of a loop nest: lines by the loop that they stand in.
+    """The text of a loop nest: the lines of each loop.
 
     Args:
-        elements: what is computed, in program order.
-        kept: those that are written to arrays.
+        elements: those to compute, in program order.
+        kept: elements that are written to arrays -> the array.
     """
 
     def __init__(
@@ -263,8 +263,8 @@ class _Nest:
         self._arrays_read: dict[Value, None] = {}
         self._find_masks()
         masks = {_mask(store) for store in band.stores}
-        # Beyond the limit nothing happens where every lane's only effect is a store under one and the same mask, and
-        # tiles that are kept for such stores.
+        # Beyond the limit no iteration has an effect if all stores are under one and the same mask, and all kept tiles
+        # serve such stores.
         self._all_within = (
             len(band.stores) == len(band.sinks)
             and len(self._masks) == 1
@@ -276,13 +276,13 @@ class _Nest:
                 state.kept.allow_partial(array)
 
     def quotients(self) -> list[Quotient]:
-        """The quotients that cut the innermost loop into runs."""
+        """The quotients that split the innermost loop into runs."""
         pointers = [(access.operands[0], index) for access, index in self._accesses()]
         lanes = self._band.shape[self._inner] if self._loops else 1
         return find_quotients(self._state, self._elements, pointers, f"i{self._inner}", lanes)
 
     def write(self, quotients: list[Quotient]) -> None:
-        """Hand the loops to the state, the innermost one cut into runs by quotients, if there are any."""
+        """Pass the loops to the state. The innermost one is split into runs by quotients, if there are any."""
         self._names = {element: self._state.name("t") for element in self._elements}
         with one_number_each(self._state, quotients):
             self._fill()
@@ -299,7 +299,7 @@ class _Nest:
         state.line("}" * max(1, len(self._loops)))
 
     def _find_masks(self) -> None:
-        """Find the masks that cut the innermost loop short."""
+        """Find the prefix masks that shorten the innermost loop."""
         size, inner = self._band.shape[self._inner] if self._loops else 1, f"i{self._inner}"
         for access, index in self._accesses():
             mask = _mask(access)
@@ -311,7 +311,7 @@ class _Nest:
                 self._limits.update(dict.fromkeys(limits))
 
     def _accesses(self) -> Iterator[tuple[Operation, Index]]:
-        """The loads and stores, and at which index."""
+        """The loads and stores, with their indices."""
         for value, index in self._elements:
             if value.producer is not None and value.producer.name == "tt.load":
                 yield value.producer, index
@@ -319,7 +319,7 @@ class _Nest:
             yield store, self._band._own_index()
 
     def _fill(self) -> None:
-        """Write the lines of every loop."""
+        """Emit the lines of every loop."""
         self._lines = {level: [] for level in (-1, *self._loops)}
         sinks = sorted(self._band.sinks, key=lambda sink: sink.order)
         for value, index in self._elements:
@@ -355,7 +355,7 @@ class _Nest:
         self._add(index, f"{condition}{target} = {self._read(operation.operands[1], index)};")
 
     def _innermost(self, quotients: list[Quotient]) -> None:
-        """The loop over neighbours: first the lanes whose masks are all set, then the rest."""
+        """Emit the innermost loop: first the lanes whose masks are all set, then the rest."""
         size = str(self._band.shape[self._inner])
         if not self._limits:
             self._lanes("0", size, set(), quotients)
@@ -372,11 +372,11 @@ class _Nest:
             self._lanes(name, size, set(), quotients)
         for limit in self._limits:
             if self._all_within and limit.wraps:
-                # To be able to go on would take another copy of the loop, for what no kernel does on purpose.
+                # A second copy of the loop could continue there, but no kernel wraps around on purpose.
                 state.line(f"if ({limit.wraps}) *grid->failure = {limit.complaint};")
 
     def _lanes(self, begin: str, end: str, set_masks: set[Element], quotients: list[Quotient]) -> None:
-        """Some lanes of the innermost loop, all of which have some masks set; run after run, if there are quotients."""
+        """Emit lanes of the innermost loop that all have the masks set, run after run if there are quotients."""
         state, i = self._state, f"i{self._inner}"
         if quotients:
             first, last = state.name("b"), state.name("e")
@@ -389,7 +389,7 @@ class _Nest:
         state.line("}}" if quotients else "}")
 
     def _copy(self, level: int, set_masks: set[Element]) -> None:
-        """Write the lines of one loop, taking some masks for set."""
+        """Emit the lines of one loop, where some masks are known to be set."""
         names = {self._names[element] for element in set_masks if element in self._names}
         for line in self._lines[level]:
             found = re.match(r"bool const (t\d+) = ", line)
@@ -400,7 +400,7 @@ class _Nest:
         self._lines[level if level in self._lines else -1].append(line)
 
     def _read(self, value: Value, index: Index) -> str:
-        """A name or an array's element for one element of a tile, or a scalar's name."""
+        """The C name of one element of a tile, its place in an array, or a scalar's name."""
         state = self._state
         if not value.type.is_tile:
             return state.scalars[value]
@@ -410,14 +410,14 @@ class _Nest:
         return self._names[(value, index)]
 
     def _memory(self, pointer: Value, index: Index) -> str:
-        """What one element of a pointer tile points at."""
+        """The C expression of the memory that one element of a pointer tile points to."""
         affine = self._state.addresses.affine(pointer, index)
         if affine is not None and affine.base is not None:
             return f"{affine.base}[{affine.c()}]"
         return f"*{self._read(pointer, index)}"
 
     def _expression(self, value: Value, index: Index) -> str:
-        """How one element of a tile is computed from others."""
+        """The C expression of one element of a tile, in terms of others."""
         operation = value.producer
         if value in self._state.carried:
             carried = self._state.carried[value]
@@ -476,6 +476,6 @@ def _is_for_stores_under(state: FunctionState, value: Value, masks: set[Value | 
 
 
 def _mask(access: Operation) -> Value | None:
-    """The mask of a load or store, if it has one."""
+    """The mask of a load or store, or None."""
     place = 1 if access.name == "tt.load" else 2
     return access.operands[place] if len(access.operands) > place else None

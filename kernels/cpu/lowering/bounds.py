@@ -1,8 +1,8 @@
-"""Accesses held to the tensors that a launch gets: what FUSETUNE_CHECK_BOUNDS=1 and `check_bounds=True` ask for.
+"""Bounds checks: accesses are checked against the tensors of a launch (FUSETUNE_CHECK_BOUNDS=1, `check_bounds=True`).
 
-The launcher passes where the memory of each pointer argument begins and ends. Each lane's load, store or atomic
-update is made where it lies in one of them, and else is left out, noted, and raised when all programs have ended. An
-address that a kernel reads from a table of pointers, or computes from numbers, may be right wherever it leads.
+The launcher passes the beginning and the end of each pointer argument's memory. A lane's load, store or atomic update
+is made if it is within one of them. Otherwise it is left out and recorded, and the launch raises when all programs have
+ended. An address that is loaded from a table of pointers, or computed from numbers, may be right wherever it leads.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _NAMES = {"tt.load": "load", "tt.store": "store"}
 
 
 def definitions() -> str:
-    """The C functions."""
+    """The C functions that check accesses."""
     text = FUNCTIONS.replace("OUT_OF_BOUNDS", OUT_OF_BOUNDS).replace("COMPLAINT_BYTES", str(_COMPLAINT_BYTES))
     return text.replace("NUMBER", f'"\\{ord(SEPARATOR):03o}%lld"')
 
 
 def beginning(regions: int, offset: int) -> str:
-    """The C that the entry begins with.
+    """The C that the entry begins with, when accesses are checked.
 
     Args:
         regions: how many the launcher passes.
@@ -76,7 +76,7 @@ ENDING = "  if (bounds.taken) failure = out_of_bounds;"
 
 
 class Bounds:
-    """Which argument each pointer of a module comes from.
+    """The argument that each pointer of a module is derived from.
 
     Args:
         functions: of the module.
@@ -98,13 +98,13 @@ class Bounds:
 
     @property
     def regions(self) -> int:
-        """How many pointers the kernel takes."""
+        """The number of the kernel's pointer arguments."""
         return len(self._regions)
 
     def condition(self, access: Operation, address: str) -> str:
-        """A C condition that an access lies in the tensors.
+        """The C condition that an access is within the tensors.
 
-        Where it is not checked, it is made until another was found outside: an address that was not loaded is none.
+        An address that is not checked is used until another access was out of bounds: after that it may be garbage.
 
         Args:
             access: its first operand is the pointer, or the tile of pointers.
@@ -119,7 +119,7 @@ class Bounds:
         return f"inside(grid, {address}, {Type(pointer.type.pointee).bytes}, {own}, {what})"
 
     def _origin(self, pointer: Value) -> int | None:
-        """The number of the one argument that a pointer comes from, or `_ANY`. None: it is not checked."""
+        """The number of the one argument that a pointer is derived from, or `_ANY`. None: it is not checked."""
         found: set[int] = set()
         seen: set[Value] = set()
         waiting = [pointer]
@@ -143,7 +143,7 @@ class Bounds:
         return found.pop() if len(found) == 1 and min(found) >= 0 else _ANY
 
     def _note(self, operation: Operation, callees: dict[str, Operation]) -> None:
-        """Note what the values may be that control flow hands on."""
+        """Record the values that control flow passes to others."""
         name, blocks = operation.name, [block for region in operation.regions for block in region]
         if name == "scf.for":
             (body,) = blocks
@@ -177,7 +177,7 @@ class Bounds:
 
 
 def _kind(operation: Operation) -> int | None:
-    """What is known of a pointer that an operation makes without having one."""
+    """The kind of a pointer that an operation makes from no other pointer."""
     pointers = [result for result in operation.results if result.type.is_pointer]
     if not pointers:
         return None

@@ -1,7 +1,7 @@
 """Branches between the blocks of a function, which an early `return` leaves behind: labels and gotos.
 
-What a block makes and a later one needs is kept in arrays before the branch; arguments of blocks are variables and
-arrays that each branch assigns.
+A value that is defined in one block and used in a later one is kept in an array before the branch. Arguments of blocks
+are variables and arrays that each branch assigns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 
 def emit_blocks(emitter: Emitter, blocks: Sequence[Block]) -> None:
-    """Emit the blocks of a function, each behind those that lead to it."""
+    """Emit the blocks of a function, each behind its predecessors."""
     for block in blocks[1:]:
         emitter.labels[block] = emitter.name("block")
         for argument in block.arguments:
@@ -43,7 +43,7 @@ def _jump_if(emitter: Emitter, operation: Operation) -> None:
 
 
 def _settle(emitter: Emitter) -> None:
-    """Carry out what came before, and keep what the blocks to come need of it."""
+    """Emit the open loop nest, and keep in arrays the values that later blocks use."""
     emitter.before_effect()
     emitter.keep_for(list(emitter.labels))
 

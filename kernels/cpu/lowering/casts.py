@@ -26,9 +26,9 @@ def _truncate_float(operation: Operation, args: Sequence[str]) -> str:
 
 
 def _convert_float(operation: Operation, args: Sequence[str]) -> str:
-    """tt.fp_to_fp between the floats that are known, to the nearest or towards zero: fp8 is not among them.
+    """tt.fp_to_fp between the supported floats, to the nearest or towards zero. fp8 is not supported.
 
-    Neither kind of 16 bits holds the other, so a conversion between them is a rounding, whatever the widths say.
+    fp16 and bf16 do not contain each other, so a conversion between them rounds, although their widths are equal.
     """
     for value in (operation.operands[0], operation.result):
         if value.type.element not in FLOATS:
@@ -65,7 +65,7 @@ def _float_of_integer(unsigned: bool) -> Rule:
 
 
 def _integer_of_float(unsigned: bool) -> Rule:
-    """Towards zero; out of range gives what x86 gives: the most negative integer, cut to the narrower type."""
+    """Truncation towards zero. Out of range it gives x86's result: the most negative integer, narrowed."""
 
     def rule(operation: Operation, args: Sequence[str]) -> str:
         source, target = operation.operands[0].type, operation.result.type

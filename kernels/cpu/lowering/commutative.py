@@ -1,4 +1,4 @@
-"""Which combine regions of reductions may take their operands in any order."""
+"""Commutativity: which combine regions of reductions may take their operands in any order."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _OF_TWO = {
     )
 }  # fmt: skip
 _MOST_PAIRS = 4
-# What a comparison says where the first operand is less, equal, greater. NaN aside: where it is among the operands, no
-# choice by comparisons has an order.
+# The result of a comparison where the first operand is less, equal, greater. NaN is left aside: with NaN among the
+# operands, a choice by comparisons depends on their order anyway.
 _SAYS = {"eq": (0, 1, 0), "ne": (1, 0, 1), "lt": (1, 0, 0), "le": (1, 1, 0), "gt": (0, 0, 1), "ge": (0, 1, 1)}
 
 
 def is_commutative(block: Block) -> bool:
-    """Return whether a region is known to give the same with its two operands exchanged, NaN and rounding aside.
+    """Return whether a region is known to be commutative, NaN and rounding aside.
 
     Args:
-        block: its arguments are the parts of the first operand, then those of the second; it returns as many.
+        block: its arguments are the parts of the first operand, then those of the second. It returns as many parts.
     """
     return _combines_part_by_part(block) or _chooses_alike(block)
 
 
 def _combines_part_by_part(block: Block) -> bool:
-    """Each part of the result is a sum, a maximum or the like of the same part of both operands."""
+    """Return whether each part of the result is a commutative operation on the same part of both operands."""
     half = len(block.arguments) // 2
     for place, value in enumerate(block.operations[-1].operands):
         operands = {block.arguments[place], block.arguments[place + half]}
@@ -40,7 +40,7 @@ def _combines_part_by_part(block: Block) -> bool:
 
 
 def _chooses_alike(block: Block) -> bool:
-    """The result is one of the operands, as of argmax: one that comparisons alone choose, the same either way."""
+    """Return whether the result is one of the operands, as of argmax, and comparisons choose it in either order."""
     half = len(block.arguments) // 2
     if half > _MOST_PAIRS:
         return False
@@ -54,7 +54,7 @@ def _chooses_alike(block: Block) -> bool:
 
 
 def _takes_first(block: Block, relations: tuple[int, ...]) -> bool | None:
-    """Return whether the first operand is chosen; None: the region does other things than choose by comparisons.
+    """Return whether the first operand is chosen. None: the region is not only a choice by comparisons.
 
     Args:
         relations: of each part of the first operand to that of the second: 0 less, 1 equal, 2 greater.

@@ -19,7 +19,7 @@ _PLAIN = frozenset(string.ascii_letters + string.digits + string.punctuation + "
 
 
 def literal(operation: Operation) -> str:
-    """The C literal of an `arith.constant` that is a scalar or holds one value throughout.
+    """The C literal of an `arith.constant` that is a scalar or a splat.
 
     Raises:
         CompilationError: the elements of the tile differ.
@@ -36,7 +36,7 @@ def literal(operation: Operation) -> str:
 
 
 def decimal(operation: Operation) -> float | None:
-    """The number of an `arith.constant` that is written in decimals; None for bits (NaN, infinity) and mixed tiles."""
+    """The number of an `arith.constant` in decimals. None where it is printed in bits (NaN, infinity) or no splat."""
     found = _SPLAT.search(operation.line) or _SCALAR.search(operation.line)
     try:
         return float(found[1]) if found is not None else None
@@ -52,18 +52,18 @@ def integer(value: int, width: int) -> str:
 
 
 def c_string(message: str) -> str:
-    """A C string of bytes, given as the characters of the same numbers.
+    """A C string literal of bytes, given as the characters of the same numbers.
 
-    All but letters, digits, blanks and plain marks are octal, which ends after three digits, where hexadecimal would
-    take in the digits that follow; so are question marks, two of which may begin a trigraph.
+    All bytes except letters, digits, blanks and plain marks are escaped in octal. An octal escape ends after three
+    digits, but a hexadecimal one includes all digits that follow. Question marks are escaped because of trigraphs.
     """
     return '"' + "".join(each if each in _PLAIN else f"\\{ord(each):03o}" for each in message) + '"'
 
 
 def _float(text: str, element: str) -> str:
-    """A literal with the nearest bits of a number, which may be printed with fewer digits than it takes to have them.
+    """A literal with the exact bits of a number, which may be printed with fewer digits than are needed for them.
 
-    fp16 and bf16 are their bits.
+    Literals of fp16 and bf16 are their bits.
     """
     bits = int(text, 16) if text.startswith("0x") else nearest_bits(Decimal(text), element)
     if element in SHORT_FLOATS:

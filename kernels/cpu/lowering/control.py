@@ -1,4 +1,4 @@
-"""Loops and branches. Tiles that they carry live in arrays; a tile that a loop only moves on stays an expression."""
+"""Loops and branches. Loop-carried tiles live in arrays, but an induction variable stays an expression."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def _while(emitter: Emitter, operation: Operation) -> None:
 
 
 def _nothing(emitter: Emitter, operation: Operation) -> None:
-    """The operation that holds a yield carries it out."""
+    """Emit nothing, because the operation that holds a yield emits it."""
 
 
 def _before(emitter: Emitter, operation: Operation) -> None:
-    """Bring to an end what must not be mixed with what the operation holds."""
+    """Emit the open loop nest and pending loads. Keep the tiles that nested blocks use in arrays."""
     emitter.before_effect()
     blocks = [block for region in operation.regions for block in region]
     if any(len(region) > 1 for region in operation.regions):
@@ -114,7 +114,7 @@ def _declare_moved(
     if not argument.type.is_tile or move is None or move.name not in ("arith.addi", "tt.addptr"):
         return False
     if argument.type.element == "i1":
-        return False  # whose sum is no sum
+        return False  # addition of single bits is no addition of integers
     operands = list(move.operands)
     if move.name == "arith.addi" and operands[1] is argument:
         operands.reverse()
@@ -129,7 +129,7 @@ def _declare_moved(
 
 
 def _is_fixed(value: Value, body: Block) -> bool:
-    """Return whether a value is the same in each iteration: it was made outside, or is a constant."""
+    """Return whether a value is loop-invariant: it is defined outside, or is a constant."""
     producer = value.producer
     if producer is None:
         return value not in body.arguments
@@ -139,7 +139,7 @@ def _is_fixed(value: Value, body: Block) -> bool:
 
 
 def _begin(emitter: Emitter, arguments: Sequence[Value], first: Sequence[Value]) -> None:
-    """Declare what a loop carries, with its first values."""
+    """Declare loop-carried values, with their initial values."""
     for argument, value in zip(arguments, first, strict=True):
         if argument.type.is_tile:
             emitter.arrays[argument] = emitter.new_array(argument.type)
@@ -157,7 +157,7 @@ def declare(emitter: Emitter, value: Value) -> None:
 
 
 def assign(emitter: Emitter, targets: Sequence[Value], values: Sequence[Value], end: Operation) -> None:
-    """Assign all at once: a value may be computed from another target."""
+    """Assign in parallel, because a value may be computed from another target."""
     emitter.done.add(end)
     changed = [(target, value) for target, value in zip(targets, values, strict=True) if target is not value]
     tiles = [(target, value) for target, value in changed if target.type.is_tile]
@@ -183,7 +183,7 @@ def assign(emitter: Emitter, targets: Sequence[Value], values: Sequence[Value], 
 
 
 def _reads_only_own_lane(emitter: Emitter, value: Value, targets: Sequence[Value]) -> bool:
-    """Return whether a tile is computed, element by element, from the targets' elements at the same place only."""
+    """Return whether a tile is computed elementwise, from the targets' elements at the same place only."""
     if value in targets:
         return False  # a bare copy may be read after its source was overwritten
     return _is_lanewise(emitter, value, targets)
@@ -207,7 +207,7 @@ def _depends(emitter: Emitter, value: Value, targets: Sequence[Value]) -> bool:
 
 
 def _alias(emitter: Emitter, argument: Value, result: Value) -> None:
-    """The result is what the loop carried last."""
+    """Let the result have the name of the loop-carried value, whose last value it is."""
     names = emitter.arrays if argument.type.is_tile else emitter.scalars
     names[result] = names[argument]
 

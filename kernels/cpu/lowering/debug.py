@@ -17,7 +17,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 def _assert(emitter: Emitter, operation: Operation) -> None:
-    """A failed assertion does not stop the program; the launch raises it when all programs have ended."""
+    """A failed assertion does not stop the program. The launch raises it when all programs have ended."""
     (condition,) = operation.operands
     message = f"*grid->failure = {_text(operation, ASSERTION)};"
     if condition.type.is_tile:
@@ -31,7 +31,7 @@ def _assert(emitter: Emitter, operation: Operation) -> None:
 
 
 def _print(emitter: Emitter, operation: Operation) -> None:
-    """One line for each element, as on a GPU: the program, the place in the tile, the prefix, the value."""
+    """Print one line for each element, as on a GPU: the program, the place in the tile, the prefix, the value."""
     emitter.before_effect()
     hexadecimal = "hex = true" in operation.line
     text = _text(operation)
@@ -61,14 +61,14 @@ def _text(operation: Operation, begin: str = "") -> str:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
-    """What an escape of the printed IR stands for: a backslash, or one byte of UTF-8."""
+    """The character of an escape of the printed IR: a backslash, or one byte of UTF-8."""
     return "\\" if escape[1] == "\\" else chr(int(escape[1], 16))
 
 
 def _format(name: str, type_: Type, hexadecimal: bool, signed: bool) -> tuple[str, str]:
-    """How a value is printed, and the expression to print.
+    """The format of a value for printf, and the expression to print.
 
-    As on a GPU, integers below 32 bits are widened by their sign first, and hexadecimal has the digits of the type.
+    As on a GPU, integers below 32 bits are sign-extended first, and hexadecimal has the digits of the type.
     """
     if type_.is_pointer:
         return "%p", f"(void *){name}"

@@ -1,7 +1,7 @@
-"""Sums, products, quotients and roots rounded once, in a direction that their name gives.
+"""Sums, products, quotients and roots with directed rounding, rounded once in the direction that their name gives.
 
-The hardware rounds to the nearest. An exact error term then says on which side of the exact value that fell, and so
-whether the neighbour is the right one. The thread's own mode of rounding stays as it is.
+The hardware rounds to nearest. An exact error term then tells on which side of the exact value the result is, and so
+whether its neighbour is the right one. The thread's rounding mode stays as it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""tl.dot: a matrix product of two tiles, added to a third; products in fp32 (fp64, or i32 of i8), never less.
+"""tl.dot: a matrix product of two tiles, added to a third, with products in at least fp32 (fp64, or i32 of i8).
 
-The tiles lie in L1. A block of results, a few rows by a few vectors, stays in registers while the depth is gone
-through.
+The tiles are in the L1 cache. A register block of results, a few rows by a few vectors, stays in registers for the
+whole depth of the product.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 from fusetune.kernels.cpu.lowering.rule import narrowed, widened
 from fusetune.kernels.cpu.toolchain import cpu_features
 
-# 8 vectors of results, 2 of the second tile and one element of the first: 11 of 16 registers.
+# A register block: 8 vectors of results, 2 of the second tile and one element of the first are 11 of 16 registers.
 _ROWS, _VECTORS = 4, 2
 
 
@@ -40,7 +40,7 @@ def _dot(emitter: Emitter, operation: Operation) -> None:
 def _multiply(
     emitter: Emitter, a: tuple[str, Type], b: tuple[str, Type], start: str, result: tuple[str, Type]
 ) -> None:
-    """Emit result = a b + start, block by block."""
+    """Emit result = a b + start, one register block after another."""
     *batch, rows, depth = a[1].dimensions
     columns = result[1].dimensions[-1]
     lanes = min(columns, _vector_bytes() // result[1].bytes)
@@ -68,7 +68,7 @@ def _multiply(
 
 
 def _vector_type(emitter: Emitter, type_: Type, lanes: int) -> str:
-    """Declare a vector of C that needs no more alignment than its elements."""
+    """Declare a C vector type with its element's alignment."""
     name = emitter.name("vector")
     attributes = f"vector_size({lanes * type_.bytes}), aligned({type_.bytes}), may_alias"
     emitter.line(f"typedef {type_.c} {name} __attribute__(({attributes}));")
@@ -82,12 +82,12 @@ def _vector_bytes() -> int:
 
 
 def _held(type_: Type) -> Type:
-    """The type that a tile is worked on in."""
+    """The type in which a tile's products are computed."""
     return Type("f32", type_.shape) if type_.element in SHORT_FLOATS else type_
 
 
 def _working_copy(emitter: Emitter, value: Value) -> str:
-    """A tile's array; of fp16 and bf16 a copy in fp32."""
+    """The array of a tile. For fp16 and bf16 it is a copy in fp32."""
     array = emitter.array_of(value)
     held = _held(value.type)
     if held == value.type:

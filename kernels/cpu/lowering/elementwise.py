@@ -1,4 +1,4 @@
-"""All operations that work on each element alone, by one table."""
+"""The table of all elementwise operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _moved_pointer(operation: Operation, args: Sequence[str]) -> str:
 
 RULES: dict[str, Rule] = {**arith.RULES, **casts.RULES, **math.RULES, "tt.addptr": _moved_pointer}
 
-# What is cheaper to compute again than to keep in memory.
+# Operations that are cheaper to compute again than to keep in memory.
 CHEAP = {
     "arith.constant",
     "arith.addi",
@@ -41,26 +41,27 @@ CHEAP = {
     "tt.reshape",
     *DIVISIONS,
 }
-# Quotients: a loop that works them out falls into runs of lanes that share them, see `runs`; from memory it would not.
+# A loop that computes quotients itself can be strip-mined into runs of lanes that share one (see `runs`). A loop that
+# loads them from memory cannot.
 _OPERATIONS_OF_A_DIVISION = 6
 _MOST_OPERATIONS = 24
 
 
 class Costs:
-    """Which values are cheap: few integer operations on ranges and scalars."""
+    """The values that are cheap to compute again: few integer operations on ranges and scalars."""
 
     def __init__(self) -> None:
         self._costs: dict[Value, int] = {}
 
     def declare_cheap(self, value: Value) -> None:
-        """Take a value without a producer for a cheap one."""
+        """Declare a value without a producer to be cheap."""
         self._costs[value] = 1
 
     def is_cheap(self, value: Value) -> bool:
         return self._cost(value) <= _MOST_OPERATIONS
 
     def _cost(self, value: Value) -> int:
-        """The number of operations of the whole expression. Too many where one is expensive."""
+        """The number of operations of the whole expression, above the limit where one is expensive."""
         if value not in self._costs:
             self._costs[value] = self._count(value)
         return self._costs[value]

@@ -1,12 +1,12 @@
-"""One function on its way to C: its scalars, its arrays, and the loop nest ("band") that is still open.
+"""The lowering of one function to C: its scalars, its arrays, and the loop nest ("band") that is still open.
 
-Scalars become C variables at once. A tile is an expression of the lanes until something needs its elements elsewhere:
-an operation across lanes, control flow, or another loop nest. Then its elements are kept in an array. What stores and
-arrays of one shape need is computed in one loop nest, so a chain of elementwise operations never leaves registers.
+A scalar becomes a C variable at once. A tile stays an expression of the lanes until an operation across lanes, control
+flow or another loop nest needs its elements. Then they are kept in an array. Stores and arrays of one shape share one
+loop nest, so a chain of elementwise operations never leaves registers.
 
-The order of memory accesses: program order through the same root pointer and across barriers, atomics and control
-flow; otherwise each lane keeps its own order, as threads of a GPU do. Where that assumes that two pointer
-arguments share no memory, it is noted, and launches look (see `overlaps`).
+Memory accesses keep program order through the same root pointer and across barriers, atomics and control flow.
+Otherwise each lane keeps its own order, as threads of a GPU do. That assumes that two pointer arguments do not alias.
+Such assumptions are recorded, and launches check them (see `overlaps`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _LAST = 1 << 30
 
 
 class Emitter(FunctionState):
-    """Turns the operations of one function into lines of C.
+    """Emits the operations of one function as lines of C.
 
     Args:
-        lowerings: name of an operation -> what emits it, for all that are not elementwise.
-        scratch: where arrays are laid out; shared by the functions of a module.
-        overlaps: what the function's pointer arguments may share.
-        functions: what functions of the module call.
+        lowerings: name of an operation -> its lowering, for all that are not elementwise.
+        scratch: the layout of arrays, shared by the functions of a module.
+        overlaps: the alias analysis of the function's pointer arguments.
+        functions: C functions that the module's functions share.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Emitter(FunctionState):
         self._loads: list[Operation] = []
 
     def block(self, block: Block) -> None:
-        """Emit all operations of a block; what is still open at its end stays open."""
+        """Emit all operations of a block. A band that is open at its end stays open."""
         network = find_network(block)
         for operation in block.operations:
             with faults_of(operation):
@@ -64,7 +64,7 @@ class Emitter(FunctionState):
                     self._operation(operation)
 
     def array_of(self, value: Value) -> str:
-        """Have a tile's elements in an array, and return its name."""
+        """Keep a tile's elements in an array, and return its name."""
         self.flush()
         if value not in self.arrays:
             self.emit_alone(value)
@@ -75,8 +75,8 @@ class Emitter(FunctionState):
         """Write the elements of tiles of one shape into given arrays, in one loop nest.
 
         Args:
-            targets: array -> what it is to hold.
-            joining: in that of the stores before, where the lanes do not get into each other's way.
+            targets: array -> the tile that it is to hold.
+            joining: join the loop nest of earlier stores, where lanes do not conflict.
         """
         shape = next(iter(targets.values())).type.dimensions
         sinks = [Sink(_LAST, value=value, target=array) for array, value in targets.items()]
@@ -94,7 +94,7 @@ class Emitter(FunctionState):
         return [] if self._band is None else self._band.stores
 
     def store(self, operation: Operation) -> None:
-        """Add a tile store to the open band, or begin another where lanes could get into each other's way."""
+        """Add a tile store to the open band, or begin another band where lanes could conflict."""
         sink = Sink(operation.order, store=operation)
         self._open(operation.operands[0].type.dimensions)
         assert self._band is not None
@@ -106,22 +106,22 @@ class Emitter(FunctionState):
         self._band.add(sink)
 
     def load(self, operation: Operation) -> None:
-        """Note a tile load: it happens where its elements are needed."""
+        """Record a tile load. It is emitted where its elements are needed."""
         self.before_access(operation)
         self._loads.append(operation)
 
     def before_access(self, access: Operation) -> None:
-        """Close the band if it stores to what an access may use."""
+        """Close the band if it stores to memory that an access may use."""
         if self._band is not None and self._band.may_store_to(self, access):
             self.flush()
 
     def before_effect(self) -> None:
-        """Close the band and carry out every load that came before: what comes next may write anywhere."""
+        """Close the band and emit every earlier load, because the next operation may write anywhere."""
         self.flush()
         self.keep_loads(before=None)
 
     def keep_loads(self, before: int | None, but: frozenset[Value] = frozenset()) -> None:
-        """Carry out loads that come before an order (None: all so far) and have users left."""
+        """Emit loads that come before an order (None: all so far) and still have users."""
         for load in list(self._loads):
             value = load.result
             if value in self.arrays or not self.has_users_left(value):
@@ -141,7 +141,7 @@ class Emitter(FunctionState):
         self.arrays[value] = array
 
     def keep_for(self, blocks: list[Block]) -> None:
-        """Have in arrays what nested blocks need of tiles that are expensive to compute again."""
+        """Keep the tiles in arrays that nested blocks use and that are expensive to compute again."""
         self.flush()
         inside = {operation for block in blocks for operation in block.walk()}
         for operation in sorted(inside, key=lambda each: each.order):
@@ -170,23 +170,23 @@ class Emitter(FunctionState):
             raise unsupported(operation, "there is no lowering for it")
 
     def _stages(self, network: Network, operation: Operation) -> None:
-        """Emit the stages that come in the place of an operation, which does nothing else."""
+        """Emit the stages that replace an operation."""
         for stage in network.stages.get(operation, ()):
             sources = {value: self.array_of(value) for value in stage.inputs}
             self.flush()
             emit_stage(self, stage, sources)
-            # Only now: a load that a store would overwrite has to know that somebody waits for it.
+            # Only now, because a load that a store would overwrite must still count as used until here.
             self.done.update(stage.operations & network.inside)
 
     def _open(self, shape: tuple[int, ...]) -> None:
-        """Have an open band of this shape."""
+        """Open a band of this shape, unless one is open."""
         if self._band is not None and self._band.shape != shape:
             self.flush()
         if self._band is None:
             self._band = Band(shape)
 
     def _keep_outer(self, value: Value, inside: set[Operation]) -> None:
-        """Keep a tile, or what it is a view of, that was made outside of the nested operations."""
+        """Keep a tile, or the tile that it is a view of, that was defined outside of the nested operations."""
         producer = value.producer
         if not value.type.is_tile or value in self.arrays or producer is None or producer in inside:
             return
@@ -197,7 +197,7 @@ class Emitter(FunctionState):
             self.emit_alone(value)
 
     def _emit(self, band: Band) -> None:
-        """Emit a band, after what it needs to have in arrays."""
+        """Emit a band, after the tiles that it needs in arrays."""
         while True:
             missing = band.to_keep_first(self)
             if not missing:

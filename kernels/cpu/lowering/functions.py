@@ -1,16 +1,16 @@
-"""Functions that those of a module call, apart from Triton's own: each text is there once."""
+"""C functions that the functions of a module share. Equal texts are one function."""
 
 from __future__ import annotations
 
 
 class SharedFunctions:
-    """Functions by their text."""
+    """C functions by their text."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
 
     def name(self, text: str, prefix: str) -> str:
-        """The name of a function, new or known, given its text with `{name}` in place of the name.
+        """The name of a function, new or known, by its text with `{name}` in place of the name.
 
         Example:
             >>> functions = SharedFunctions()
@@ -20,5 +20,5 @@ class SharedFunctions:
         return self._names.setdefault(text, f"{prefix}{len(self._names) + 1}")
 
     def definitions(self) -> list[str]:
-        """The functions, those first that were asked for first."""
+        """The functions, in the order of their first use."""
         return [text.replace("{name}", name) for text, name in self._names.items()]

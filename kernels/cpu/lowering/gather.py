@@ -1,4 +1,4 @@
-"""Operations across lanes other than reductions: gather, histogram, concatenation, the element of a tile of one."""
+"""Operations across lanes other than reductions: gather, histogram, concatenation, and unsplat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 
 def _gather(emitter: Emitter, operation: Operation) -> None:
-    """Indices out of range are taken into it: on a GPU they give anything."""
+    """Indices out of range are taken modulo the size, because on a GPU they give any value."""
     source, indices = operation.operands
     axis = operation.axis
     shape = source.type.dimensions

@@ -1,8 +1,8 @@
-"""Reductions over a dimension of two, and which bit of an element's place becomes which under a view.
+"""Reductions over a dimension of two, and how views permute the bits of an element's place.
 
-A tile has a power of two of elements, so the place of an element in row-major order is a number of so many bits, and
-each dimension has some of them. A view takes bits away, brings in known ones or exchanges them. A reduction over a
-dimension of two combines the two elements whose places differ in one bit: for each lane, it is an expression of halves.
+The size of a tile is a power of two, so the place of an element in row-major order is a number of log2(size) bits. Each
+dimension has some of them. A view removes bits, adds known ones or permutes them. A reduction over a dimension of
+two combines the two elements whose places differ in one bit. So for each lane it is an expression of halves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fusetune.kernels.cpu.ir_types import C_TYPES
 from fusetune.kernels.cpu.lowering.elementwise import RULES
 from fusetune.kernels.cpu.lowering.shape import VIEWS
 
-# The bits of an element's place, the lowest first: each is a bit of the lane, by its number, or known.
+# The bits of an element's place, the lowest first. Each is a bit of the lane, by its number, or known.
 Bits = tuple[int, ...]
 Element = tuple[Value, Bits]
 ZERO, ONE = -2, -1
@@ -27,7 +27,7 @@ def known(bit: int) -> bool:
 
 
 def count_bits(shape: Sequence[int]) -> int:
-    """The bits of the place of an element.
+    """The number of bits of an element's place.
 
     Example:
         >>> count_bits((4, 2))
@@ -54,7 +54,7 @@ def is_exchange(operation: Operation) -> bool:
 
 
 def viewed_bits(value: Value, bits: Bits) -> Element:
-    """The operand's element that an element of a view is."""
+    """The element of the operand that an element of a view is."""
     operation = value.producer
     assert operation is not None
     operand = operation.operands[0]
@@ -70,22 +70,22 @@ def viewed_bits(value: Value, bits: Bits) -> Element:
         groups = _of_dimensions(value.type.dimensions, bits)
         order = operation.array("order")
         return operand, _together([groups[order.index(dimension)] for dimension in range(len(order))])
-    return operand, bits  # the place in row-major order stays
+    return operand, bits  # the place in row-major order is unchanged
 
 
 def halved_bits(operation: Operation, bits: Bits, half: int) -> Bits:
-    """The bits of the element of one half of a reduction's operand, by those of its result."""
+    """The bits of an element in one half of a reduction's operand, by those of the result's element."""
     at = exchanged_bit(operation)
     return (*bits[:at], half, *bits[at:])
 
 
 def exchanged_bit(operation: Operation) -> int:
-    """The bit of an operand's place that a reduction over a dimension of two takes away."""
+    """The bit of an operand's place that a reduction over a dimension of two removes."""
     return count_bits(operation.operands[0].type.dimensions[operation.axis + 1 :])
 
 
 def _is_of_bits(value: Value) -> bool:
-    """Return whether a value is a scalar, or a tile of a power of two of numbers in every dimension."""
+    """Return whether a value is a scalar, or a tile whose dimensions are powers of two."""
     sizes = value.type.dimensions
     return value.type.element in C_TYPES and all(size > 0 and size & (size - 1) == 0 for size in sizes)
 

@@ -47,14 +47,14 @@ _GRID_AXES = "xyz"
 
 
 def injective(addresses: Addresses, pointer: Value, masks: Sequence[Value | None]) -> bool | str:
-    """Return whether lanes of a tile of pointers have an element each, or under which condition.
+    """Return whether the addresses of a tile's lanes are injective, or under which condition.
 
     Args:
         pointer: the tile.
-        masks: of the accesses that are made there. Lanes beyond what all of them allow are not checked.
+        masks: of the accesses at these addresses. Lanes beyond the limits of all masks are not checked.
 
-    Returns: a C condition in the kernel's arguments, where coefficients are known at launch only. False also where
-        that cannot be told before the kernel runs.
+    Returns: a C condition in the kernel's arguments, where coefficients are known only at launch. False where that
+        cannot be decided before the kernel runs.
     """
     variables = [f"i{d}" for d in range(len(pointer.type.dimensions))]
     sizes = dict(zip(variables, pointer.type.dimensions, strict=True))
@@ -64,7 +64,7 @@ def injective(addresses: Addresses, pointer: Value, masks: Sequence[Value | None
         return False
     factors = {name: at.coefficients.get(name, 0) for name, size in sizes.items() if size != 1}
     known = sorted((abs(factor), name) for name, factor in factors.items() if isinstance(factor, int))
-    reach = 0  # of the lanes whose factors are smaller
+    reach = 0  # of the lanes with smaller coefficients
     for factor, name in known:
         if factor <= reach:
             return False
@@ -81,7 +81,7 @@ def injective(addresses: Addresses, pointer: Value, masks: Sequence[Value | None
 
 
 def _lanes(size: int, bounds: Sequence[str | None]) -> str:
-    """How many lanes of a dimension may be active, as a C expression: the most that any of the masks allows."""
+    """The number of lanes of a dimension that may be active, as a C expression: the largest limit of the masks."""
     found = dict.fromkeys(bounds)
     if not found or None in found:
         return str(size)
@@ -92,7 +92,7 @@ def _lanes(size: int, bounds: Sequence[str | None]) -> str:
 
 
 def _bounds(addresses: Addresses, mask: Value | None, index: Index) -> Mapping[str, str]:
-    """Lanes' variable -> a C expression in the arguments that no active lane reaches."""
+    """Lanes' variable -> an exclusive upper bound of active lanes, a C expression in the kernel's arguments."""
     producer = mask.producer if mask is not None and mask.type.is_tile else None
     if mask is None or producer is None:
         return {}
@@ -116,7 +116,7 @@ def _bounds(addresses: Addresses, mask: Value | None, index: Index) -> Mapping[s
 
 
 def _is_non_negative(value: Value) -> bool:
-    """Return whether an integer, or every element of a tile, is known to be 0 or more unless a sum wraps around."""
+    """Return whether an integer, or every element of a tile, is known to be >= 0 unless a sum wraps around."""
     producer = value.producer
     if producer is None:
         return False
@@ -131,7 +131,7 @@ def _is_non_negative(value: Value) -> bool:
 
 
 def _at_entry(addresses: Addresses, number: Number) -> str | None:
-    """A number, or C expression of the function, in terms of the kernel's arguments. None: it is not known so early."""
+    """A number, or C expression of the function, in terms of the kernel's arguments. None: it is not known at entry."""
     if isinstance(number, int):
         return integer(number, 64)
     producers = {name: value for value, name in addresses.scalars.items()}
@@ -147,7 +147,7 @@ def _at_entry(addresses: Addresses, number: Number) -> str | None:
         return text if len(text) <= _MOST_CHARACTERS else None
 
     def made(value: Value | None) -> str | None:
-        """How a scalar that is neither loaded nor of one program is computed."""
+        """The expression of a scalar that is neither loaded nor different between programs."""
         producer = None if value is None else value.producer
         if producer is None:
             return None

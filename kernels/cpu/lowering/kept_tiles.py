@@ -1,8 +1,8 @@
-"""A mode for tests: arrays are poisoned where they begin, and found not to be whole where they are read.
+"""A mode for tests: arrays are poisoned when they begin, and incomplete ones are detected when they are read.
 
-What is read of an array is taken for the tile that it holds. A loop nest that wrote a part of it would leave the rest
-as it was, and nothing would say so. In this mode each array has another beside it, which tells what loop nests wrote.
-Operations across lanes do not tell: of their arrays the elements count that are no longer poison.
+A read takes an array for the complete tile that it holds. A loop nest that wrote only a part would leave the rest
+unchanged, and nothing would detect that. In this mode a second array beside each one marks the elements that loop
+nests wrote. Operations across lanes do not mark. Of their arrays, the elements count that are no longer poison.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ INLINE bool kept_in_full(const void *array, const int8_t *written, int32_t eleme
 
 
 class KeptTiles:
-    """The lines of C that poison and check the arrays of one function. None, outside of the mode.
+    """The C that poisons and checks the arrays of one function. Outside of the mode there is none.
 
     Args:
-        scratch: where arrays are laid out; it says whether the mode is on.
+        scratch: the layout of arrays, which knows whether the mode is on.
         line: takes a line of C.
     """
 
@@ -45,7 +45,7 @@ class KeptTiles:
         self._scratch = scratch
         self._line = line
         self._types: dict[str, Type] = {}
-        self._told: set[str] = set()  # arrays that loop nests write, and tell of
+        self._told: set[str] = set()  # arrays whose elements loop nests write and mark
         self._partial: set[str] = set()
 
     def begin(self, array: str, type_: Type) -> None:
@@ -57,14 +57,14 @@ class KeptTiles:
             self._line(f"memset({_beside(array)}, 0, {type_.elements});")
 
     def written(self, array: str, place: str) -> str:
-        """What is to follow the assignment of one element by a loop nest."""
+        """The C that marks an element, behind its assignment by a loop nest."""
         if array not in self._types:
             return ""
         self._told.add(array)
         return f" {_beside(array)}[{place}] = 1;"
 
     def moved(self, source: str, target: str) -> None:
-        """Note that one array was copied to another."""
+        """Record that one array was copied to another."""
         if target in self._types:
             if source in self._told:
                 self._told.add(target)
@@ -72,13 +72,13 @@ class KeptTiles:
             self._line(f"memcpy({_beside(target)}, {_beside(source)}, {elements});")
 
     def allow_partial(self, array: str) -> None:
-        """Note that an array holds those lanes alone that are stored later on."""
+        """Record that an array holds only those lanes that are stored later."""
         self._partial.add(array)
 
     def read(self, array: str, value: Value) -> None:
-        """Check an array that is about to be read as the tile that it holds.
+        """Check an array that is about to be read as the complete tile.
 
-        Integers and floats of 8 and 16 bits may well equal the poison: they are checked where a loop nest tells.
+        Integers and floats of 8 and 16 bits may equal the poison, so they are checked only where a loop nest marks.
         """
         if array not in self._types or array in self._partial:
             return
@@ -87,17 +87,17 @@ class KeptTiles:
         if by_value or array in self._told:
             complaint = c_string(f"{ASSERTION}{_place(value)}: {_COMPLAINT}".encode().decode("latin-1"))
             arguments = f"{array}, {_beside(array)}, {type_.elements}, {type_.bytes}, {by_value:d}"
-            # The first complaint stays: what is computed of poison may be poison.
+            # The first complaint is kept, because values computed from poison may be poison.
             self._line(f"if (!*grid->failure && !kept_in_full({arguments})) *grid->failure = {complaint};")
 
 
 def _beside(array: str) -> str:
-    """The array that tells which elements of another were written."""
+    """The array that marks which elements of another were written."""
     return f"told{array}"
 
 
 def _place(value: Value) -> str:
-    """The line of Python that makes a tile, or else one that needs it, and by which operation."""
+    """The Python line that makes a tile, or else one that needs it, with the operation."""
     concerned = [*([value.producer] if value.producer is not None else []), *value.users]
     for operation in concerned:
         if operation.nearest_source is not None:

@@ -1,4 +1,4 @@
-"""Functions of libdevice that C has by other names, or by an expression."""
+"""Functions of libdevice that have another name in C, or are an expression."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from fusetune.kernels.cpu.lowering import directed_rounding, special_functions
 
-# sinpi and cospi: x less the nearest multiple of 1/2 is exact. normcdf: what the argument of erfc loses by rounding is
-# made good by erfc's slope. Conversions: what PTX does beyond the range, and with NaN.
+# sinpi and cospi: the difference of x and the nearest multiple of 1/2 is exact. normcdf: the rounding error of erfc's
+# argument is corrected by erfc's slope. Conversions: PTX's results out of range and for NaN.
 FUNCTIONS = r"""
 INLINE double nv_sinpi(double x) {
   const double halves = rint(2 * fmod(x, 2.0)), left = 3.141592653589793 * (fmod(x, 2.0) - 0.5 * halves);
@@ -56,7 +56,7 @@ NV_TO_INTEGER(f64, double, i64, int64_t, -0x1p63, 0x1p63, INT64_MIN, INT64_MAX, 
 NV_TO_INTEGER(f64, double, u64, uint64_t, 0.0, 0x1p64, 0, UINT64_MAX, INT64_MIN)
 """
 
-# Symbol -> the C expression of its operands. Integers come and go as signed ones.
+# Symbol -> the C expression of its operands. Integers are signed.
 EXPRESSIONS = {
     "__nv_isnanf": "({0} != {0})",
     "__nv_isnand": "({0} != {0})",
@@ -113,7 +113,7 @@ EXPRESSIONS = {
     "__nv_umulhi": "(int32_t)((uint64_t)(uint32_t){0} * (uint32_t){1} >> 32)",
     "__nv_mul64hi": "(int64_t)((__int128){0} * {1} >> 64)",
     "__nv_umul64hi": "(int64_t)((unsigned __int128)(uint64_t){0} * (uint64_t){1} >> 64)",
-    # The fast functions are as good as the others here.
+    # The fast functions have the accuracy of the others here.
     "__nv_fast_cosf": "cosf({0})",
     "__nv_fast_exp10f": "exp10f({0})",
     "__nv_fast_expf": "masked_expf({0})",
@@ -124,7 +124,7 @@ EXPRESSIONS = {
     "__nv_fast_powf": "powf({0}, {1})",
     "__nv_fast_sinf": "sinf({0})",
     "__nv_fast_tanf": "tanf({0})",
-    # Quotients and roots are never fused with what comes after, so that they need no care.
+    # Quotients and roots are never contracted with a later operation, so they need no protection from it.
     "__nv_fdiv_rn": "({0} / {1})",
     "__nv_ddiv_rn": "({0} / {1})",
     "__nv_frcp_rn": "(1.0f / {0})",
@@ -160,7 +160,7 @@ EXPRESSIONS = {
     **special_functions.EXPRESSIONS,
 }
 
-# What the names of a part's functions begin with -> its code. A kernel has the parts that it uses.
+# Prefix of a part's function names -> its code. A kernel includes the parts that it uses.
 _PARTS = {
     "nv_": FUNCTIONS,
     "directed_": directed_rounding.FUNCTIONS,
@@ -169,7 +169,7 @@ _PARTS = {
 
 
 def functions_for(code: str) -> str:
-    """The C functions that a kernel's own code calls by name."""
+    """The C functions that a kernel's code calls by name."""
     return "\n".join(
         functions for beginning, functions in _PARTS.items() if re.search(rf"\b{beginning}", code)
     )

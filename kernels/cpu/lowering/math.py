@@ -1,4 +1,4 @@
-"""The math dialect and libdevice's functions, by the C library: vectorised by glibc's libmvec where it is there."""
+"""The math dialect and libdevice's functions, by the C library. They vectorise where glibc's libmvec is there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MATH = {
     "tt.precise_sqrt": "sqrt",
     "arith.remf": "fmod",
 }
-# What libdevice calls __nv_<name> (double) and __nv_<name>f (float), where C has the same function by the same name.
+# libdevice's __nv_<name> (double) and __nv_<name>f (float), where C has the same function by the same name.
 # fmt: off
 _LIBDEVICE = (
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos",
@@ -50,7 +50,7 @@ _BY_BUILTIN = {"floor", "ceil", "trunc", "sqrt", "fabs", "fma", "rint", "nearbyi
 _TWO_OPERANDS = {"pow", "atan2", "hypot"}
 
 
-# Masked lanes of a softmax are -inf, for which libmvec leaves its vectors: twice the time of a row that is 3/4 full.
+# Masked lanes of a softmax are -inf, for which libmvec takes a scalar path: twice the time of a row that is 3/4 full.
 _POWERS = """
 #define POWER(function, type, bits, t)                                 \\
   INLINE type masked_##function(type x) {                              \\
@@ -76,7 +76,7 @@ def _call(function: str) -> Rule:
 
 
 def _fused_multiply_add(operation: Operation, args: Sequence[str]) -> str:
-    """fp16 and bf16 products are exact in double, and so is all but the last bit of the sum."""
+    """Products of fp16 and bf16 are exact in double, and sums are exact except for the last bit."""
     element = operation.result.type.element
     if element in ("f32", "f64"):
         return _call("fma")(operation, args)
@@ -117,10 +117,10 @@ def known_symbols() -> list[str]:
 
 
 def declarations(code: str) -> str:
-    """Declare what libmvec has, so that loops over lanes call its vector twins, and what is built on them.
+    """The declarations of libmvec's functions, by which loops over lanes vectorise, and of functions built on them.
 
     Args:
-        code: of the kernel itself. What libdevice has beside C's library is there only where this calls it.
+        code: of the kernel itself. The functions that only libdevice has are included only where this calls them.
     """
     names = sorted({*_MATH.values(), *_LIBDEVICE} - _BY_BUILTIN - _NOT_IN_C)
     lines = []

@@ -71,20 +71,20 @@ const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char
   return failure;
 }}
 """
-# Larger scratch does not go on a thread's stack.
+# Larger scratch memory is not on a thread's stack.
 _MOST_ON_STACK = 256 << 10
 
 
 @dataclass(frozen=True)
 class Code:
-    """C for a module.
+    """The C code of a module.
 
     Args:
         name: of the kernel.
         text: the C code.
         scratch_bytes: memory that each thread needs for its arrays.
-        has_runs: loops are cut into runs of lanes, which end anywhere.
-        apart: what is assumed about the kernel's pointer arguments, see `overlaps`.
+        has_runs: loops are split into runs of lanes, which end anywhere.
+        apart: the assumptions about aliasing of the kernel's pointer arguments, see `overlaps`.
     """
 
     name: str
@@ -100,16 +100,16 @@ def lower_module(
     check_bounds: bool = False,
     check_tiles: bool = False,
 ) -> Code:
-    """Turn the functions of a module into C.
+    """Lower the functions of a module to C.
 
     Args:
-        functions: of one kernel and what it calls, see `kernels.cpu.ir_tree`.
-        arguments_overlap: nothing is assumed about the kernel's pointer arguments.
-        check_bounds: hold each access to the tensors passed, see `bounds`.
-        check_tiles: the code checks that what it keeps in arrays is whole, see `kept_tiles`.
+        functions: the kernel and the functions that it calls, see `kernels.cpu.ir_tree`.
+        arguments_overlap: assume nothing about aliasing of the kernel's pointer arguments.
+        check_bounds: check each access against the tensors passed, see `bounds`.
+        check_tiles: the code checks that the tiles kept in arrays are complete, see `kept_tiles`.
 
     Raises:
-        CompilationError: an operation or a type that has no counterpart, or a fault of this package.
+        CompilationError: an operation or a type has no C counterpart, or this package has a bug.
     """
     scratch, shared = Scratch(check_tiles), SharedFunctions()
     heads, bodies = [], []
@@ -125,7 +125,7 @@ def lower_module(
             kernel, name = function, function.text("sym_name")
         with faults_of(function):
             parameters = _parameters(function)
-            # What a function is called with is not checked by launches.
+            # Launches check the arguments of the kernel, but not those of the functions that it calls.
             overlaps = Overlaps(arguments_overlap or not is_kernel)
             emitter = _emitted(function, Emitter(LOWERINGS, scratch, overlaps, shared), can_wait, held_to)
         outlined = outline.Function(
@@ -167,7 +167,7 @@ def lower_module(
 
 
 def _parameters(function: Operation) -> list[str]:
-    """What a function takes, as C declares it."""
+    """A function's parameters, as C declares them."""
     parameters = ["const grid_t *grid", "char *scratch"]
     for place, argument in enumerate(function.regions[0][0].arguments):
         parameters.append(f"{argument.type.c} arg{place}")
@@ -188,7 +188,7 @@ def _returned(function: Operation) -> list[Value]:
 
 
 def _emitted(function: Operation, emitter: Emitter, waits: bool, held_to: Bounds | None) -> Emitter:
-    """A function's lines."""
+    """Emit a function, and return its emitter."""
     emitter.waits, emitter.bounds = waits, held_to
     blocks = function.regions[0]
     for place, argument in enumerate(blocks[0].arguments):
@@ -207,12 +207,12 @@ def _entry(
     conditions: list[str],
     held_to: Bounds | None,
 ) -> str:
-    """The function that is called from Python: unpack the arguments, run every program of the grid.
+    """The function that is called from Python: it unpacks the arguments and runs every program of the grid.
 
     Args:
         few: fewer programs run on one thread. None: programs can wait for others.
-        conditions: what must hold, see `injective`.
-        held_to: what accesses are held to, if they are.
+        conditions: injectivity that the code assumes, see `injective`.
+        held_to: the bounds checks, if accesses are checked.
     """
     unpacking = []
     offset = 0

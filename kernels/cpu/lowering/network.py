@@ -1,12 +1,12 @@
-"""Networks of exchanges, as of a bitonic sort: which tiles are kept, and by which stages each follows from others.
+"""Exchange networks, such as a bitonic sort: which tiles are kept, and the stages that compute each from others.
 
-Triton sorts by reductions over dimensions of two. Each takes from every pair of lanes what both hold, and elementwise
-operations choose. One after another these would be a loop nest of as many dimensions as the tile has bits, each
-unlike all others. Instead, what a stage of the network leaves is kept in an array. The elements of both lanes of a pair
-are expressions of that pair in what was kept before.
+Triton sorts by reductions over dimensions of two. Each takes both values of every pair of lanes, and elementwise
+operations choose. One after another, each would be a loop nest of as many dimensions as the tile has bits, and no two
+would be alike. Instead, the result of each stage of the network is kept in an array. The elements of both lanes of a
+pair are expressions of that pair in earlier kept tiles.
 
-Any reduction over a dimension of two is taken so, whatever else is computed of it: a stage is not recognised as
-one of sorting. Where the lanes of a pair are not all that is needed, a stage goes lane by lane.
+Any reduction over a dimension of two is lowered so, for any computation with its result: the lowering does not look
+for sorting. A stage that needs more than the lanes of a pair is emitted lane by lane.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from fusetune.kernels.cpu.lowering.halves import (
 )
 from fusetune.kernels.cpu.lowering.shape import VIEWS
 
-# A block with fewer exchanges is lowered without.
+# A block with fewer exchanges is lowered without a network.
 FEWEST_EXCHANGES = 3
-# Operations that are computed again for each lane that needs the result, from the kept tile that they start with.
+# Operations that are computed again for each lane that needs the result, from the kept tile that they begin with.
 _REPEATED = {*CHEAP, "tt.bitcast", "arith.bitcast"} - {"tt.trans"}
-_MOST_PLACES = 100  # at which the last stage may end
-_MOST_OF_LANES = 24  # operations of what is computed from the lane's number alone
+_MOST_PLACES = 100  # candidates for the end of the last stage
+_MOST_OF_LANES = 24  # operations of an expression of the lane's number alone
 
 
 @dataclass(eq=False)
@@ -44,12 +44,12 @@ class Stage:
 
     Args:
         outputs: the tiles.
-        inputs: the kept tiles and others that they are computed from.
-        elements: what is computed for a lane, each behind what it needs: stages alike have the same order.
-        bits: of the place of an element of an output.
-        exchanged: the bit in which the lanes of a pair differ. None where there are no pairs.
-        pairs: each iteration writes both lanes of a pair, else one element that both give.
-        owned: inputs that nothing else needs afterwards, so that their arrays are free.
+        inputs: the kept tiles and others that the outputs are computed from.
+        elements: those to compute for a lane, in topological order. Equal stages have equal orders.
+        bits: of the place of an output's element.
+        exchanged: the bit in which the lanes of a pair differ, or None where there are no pairs.
+        pairs: each iteration writes both lanes of a pair, else one element that both lanes yield.
+        owned: inputs with no later use, so that their arrays can be reused.
     """
 
     outputs: list[Value]
@@ -62,7 +62,7 @@ class Stage:
 
     @property
     def operations(self) -> set[Operation]:
-        """All that is computed."""
+        """All operations that are computed."""
         values = [*self.outputs, *(value for value, _ in self.elements)]
         return {value.producer for value in values if value.producer is not None}
 
@@ -72,8 +72,8 @@ class Network:
     """The stages of a block.
 
     Args:
-        stages: by the operation in whose place they come.
-        inside: operations that nothing but the stages needs.
+        stages: operation -> the stages that replace it.
+        inside: operations whose results only the stages use.
     """
 
     stages: dict[Operation, list[Stage]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Network:
 
 
 def find_network(block: Block) -> Network:
-    """Plan the stages of a block. None where it has few reductions over a dimension of two."""
+    """Plan the stages of a block. The network is empty where it has few reductions over a dimension of two."""
     exchanges = [operation for operation in block.operations if is_exchange(operation)]
     if len(exchanges) < FEWEST_EXCHANGES:
         return Network()
@@ -89,7 +89,7 @@ def find_network(block: Block) -> Network:
 
 
 class _Planner:
-    """What is known of a block on the way to its network.
+    """The analysis of a block for its network.
 
     Args:
         block: the block.
@@ -102,7 +102,7 @@ class _Planner:
         self._own = set(block.operations)
         self._costs: dict[Value, int] = {}
         self._kept: dict[Value, None] = {}
-        # What depends on an exchange by lanewise operations.
+        # Values that depend on an exchange by lanewise operations.
         self._dependent: set[Value] = set()
         for operation in block.operations:
             if is_exchange(operation) or (
@@ -133,7 +133,7 @@ class _Planner:
         return network
 
     def _start_of(self, value: Value) -> Value:
-        """The tile that a value follows from by cheap operations on it alone."""
+        """The tile that a value is computed from by cheap operations on it alone."""
         while (operation := value.producer) in self._own:
             assert operation is not None
             tiles = {each for each in operation.operands if not self._is_of_lanes(each)}
@@ -162,7 +162,7 @@ class _Planner:
         return self._costs[value]
 
     def _ends(self) -> Iterator[Value]:
-        """What is to be kept of the last exchanges: where the fewest elements are left, behind each group of them."""
+        """Yield the tiles to keep of the last exchanges: those with the fewest elements, behind each group."""
         feeding = self._feeding()
         groups: dict[Value, int] = {}
         for number, exchange in enumerate(self._exchanges):
@@ -188,7 +188,7 @@ class _Planner:
             yield from (value for value in _live(values, at) if value in self._dependent)
 
     def _side(self, values: Iterable[Value], since: int) -> dict[Value, None]:
-        """What values are computed from behind a place of the program, and what is there by then."""
+        """The values that others are computed from behind a place of the program, and those that exist by then."""
         found: dict[Value, None] = {}
         waiting = list(values)
         while waiting:
@@ -202,7 +202,7 @@ class _Planner:
         return found
 
     def _feeding(self) -> set[Value]:
-        """What exchanges depend on by lanewise operations."""
+        """The values that exchanges depend on by lanewise operations."""
         found: set[Value] = set()
         waiting = [operand for exchange in self._exchanges for operand in exchange.operands]
         while waiting:
@@ -238,7 +238,7 @@ class _Planner:
         return Stage([output], inputs, elements, bits, None, pairs=False)
 
     def _descend(self, outputs: list[Element]) -> tuple[list[Element], dict[Value, None]]:
-        """Everything that elements are computed from, down to kept tiles, and those."""
+        """All elements that others are computed from, down to kept tiles, and those tiles."""
         found: dict[Element, None] = {}
         inputs: dict[Value, None] = {}
         waiting = [(element, False) for element in reversed(outputs)]
@@ -259,7 +259,7 @@ class _Planner:
         return list(found), inputs
 
     def _needed_outside(self, inside: set[Operation]) -> list[Value]:
-        """The tiles made inside that other operations need and that are not kept, views of kept ones aside."""
+        """The tiles made inside that other operations use and that are not kept, except views of kept ones."""
         found = []
         for operation in inside:
             for value in operation.results:
@@ -288,19 +288,19 @@ def operands_of(value: Value, bits: Bits) -> list[Element]:
 
 
 def _whole(exchange: Operation, bits: Bits) -> int | None:
-    """The bit of the lane that an exchange takes away, given the bits of its result: the one that would fit in."""
+    """The bit of the lane that an exchange removes, by the bits of its result: the one that would fit in."""
     at = exchanged_bit(exchange)
     rest = (*range(at), *range(at + 1, len(bits) + 1))
     return at if bits in (rest, tuple(range(len(bits)))) else None
 
 
 def halved(bits: Bits, exchanged: int, half: int) -> Bits:
-    """Bits with one of them known."""
+    """Bits where one of them is known."""
     return tuple(half if bit == exchanged else bit for bit in bits)
 
 
 def _seen(value: Value) -> Value:
-    """What a value is a view of."""
+    """The tile that a value is a view of."""
     while value.producer is not None and value.producer.name in VIEWS and value.producer.name != "tt.split":
         value = value.producer.operands[0]
     return value
@@ -311,13 +311,13 @@ def _order(value: Value) -> int:
 
 
 def _place(stage: Stage) -> Operation:
-    """The operation in whose place a stage comes: the first of those that make its outputs."""
+    """The operation that a stage replaces: the first of those that make its outputs."""
     producers = [value.producer for value in stage.outputs if value.producer is not None]
     return min(producers, key=lambda operation: operation.order)
 
 
 def _live(values: Iterable[Value], place: int) -> dict[Value, None]:
-    """Of what values are views of, what is there at a place of the program and needed behind it."""
+    """The live values at a place of the program, among those that given values are views of."""
     return {
         _seen(value): None
         for value in values
@@ -330,7 +330,7 @@ def _bytes(value: Value) -> int:
 
 
 def _grouped(stages: list[Stage]) -> list[Stage]:
-    """Stages with neighbours taken together that go through the same lanes and do not wait for each other."""
+    """Stages, where neighbours over the same lanes that do not depend on each other are fused."""
     found: list[Stage] = []
     for stage in stages:
         last = found[-1] if found else None
@@ -359,7 +359,7 @@ def _go_together(first: Stage, second: Stage) -> bool:
 
 
 def _give_away(stages: list[Stage], inside: set[Operation], dependent: set[Value]) -> None:
-    """Note with each stage the inputs that nothing needs behind it."""
+    """Record for each stage its last uses: the inputs that no later operation uses."""
     needed: set[Value] = set()
     for stage in reversed(stages):
         for value in stage.inputs:
@@ -369,7 +369,7 @@ def _give_away(stages: list[Stage], inside: set[Operation], dependent: set[Value
 
 
 def _is_seen_outside(value: Value, inside: set[Operation]) -> bool:
-    """Return whether other operations need a value or a view of it."""
+    """Return whether other operations use a value or a view of it."""
     return any(
         user not in inside
         or (user.name in VIEWS and any(_is_seen_outside(each, inside) for each in user.results))

@@ -1,8 +1,8 @@
-"""Long functions are cut: loop nests become functions of their own.
+"""Outlining: long functions are split, and loop nests become functions of their own.
 
-The time that a C compiler takes grows faster than a function. What is cut is text. A name is generated once a function
-(see `FunctionState.name`), so that it says which variable is meant. A part gets what it needs: tiles lie in scratch
-memory and are found by their place, and scalars are passed. One that it may assign is passed by its address.
+The time of a C compilation grows faster than the size of a function. The text of the C code is split. Each name is
+generated once in a function (see `FunctionState.name`), so it identifies a variable. Tiles are in scratch memory, where
+an outlined part finds them by their place. Scalars are passed to it, and those that it may assign by their address.
 Where a line is not understood, the function stays in one piece.
 """
 
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 from fusetune.kernels.cpu.ir_types import C_TYPES, UNSIGNED
 
-# Functions with more lines are cut, into parts of about so many. Shorter ones gain nothing by it.
+# Functions with more lines are split, into parts of about so many. Splitting shorter ones would not pay.
 MOST_LINES = 800
 LINES_OF_A_PART = 200
 
 _TYPES = {*C_TYPES.values(), *UNSIGNED.values(), "char", "int"}
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-# Variables that the lowering generated, but no functions.
+# Generated variables, but no functions.
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*\b(?!\()")
 _MADE_UP = re.compile(r"[a-z]+\d+$")
 _DECLARATION = re.compile(r"(?:const )?(\w+)((?: ?\*)*) ?(?:const )?\b(\w+)(?: = (.*))?;$")
 _DECLARED = re.compile(r"(?:^|[({;] ?)(?:const )?(\w+)(?: ?\*)* ?(?:const |restrict )*\b(\w+)(?=\[| =|;)")
 _ANOTHER = re.compile(r", (\w+)(?= =|;)")
 _TYPEDEF = re.compile(r"^typedef .*\b(\w+) __attribute__")
-# Rather too much: of `x & y` it says that y may be assigned.
+# An overestimate: for `x & y` it yields y as assigned.
 _ASSIGNED = re.compile(r"(\w+) *(?:[-+*/%|&^]|<<|>>)?=(?!=)|(?:\+\+|--|&) *(\w+)|(\w+)(?:\+\+|--)")
 _NUMBER = re.compile(r"\(?-?[\d.][\w.+-]*\)?$")
 _LOOP = re.compile(r"for \((?:(int64_t) (j\d+) = [^,;]+;.*|;;)\) \{$")
@@ -37,7 +37,7 @@ _ALONE = ("if ", "else", "typedef ", "break", "continue")
 
 
 class _NotUnderstoodError(Exception):
-    """A line that the function cannot be cut by."""
+    """A line that the function cannot be split at."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Function:
         name: its name.
         parameters: their declarations.
         arrays: the declarations of its tiles.
-        lines: the rest of its body; an element may be several lines.
+        lines: the rest of its body. An element may be several lines.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Function:
 
 
 def definitions(function: Function) -> list[str]:
-    """The function's definition, behind those of its parts if it was cut."""
+    """The function's definition, behind those of its parts if it was split."""
     body = list(function.lines)
     parts: list[str] = []
     lines = [line for each in body for line in each.split("\n")]
@@ -96,7 +96,7 @@ class _Cutter:
             self._arrays[found[1]] = line
 
     def cut(self, lines: Sequence[str], known: dict[str, str]) -> list[str]:
-        """What is left of the lines of a body: calls stand for what went to parts.
+        """The remaining lines of a body, with calls in place of the lines that became parts.
 
         Args:
             lines: of the body.
@@ -135,7 +135,7 @@ class _Cutter:
         return left
 
     def _declare(self, line: str, known: dict[str, str]) -> None:
-        """Note a variable or a type that a line declares."""
+        """Record a variable or a type that a line declares."""
         if line.startswith("typedef "):
             found = _TYPEDEF.match(line)
             if found is None:
@@ -147,13 +147,13 @@ class _Cutter:
                 raise _NotUnderstoodError
             type_, stars, name, value = declaration.groups()
             if type_ not in _TYPES:
-                return  # a type of the function's own: what needs the variable stays
+                return  # a local type: the lines that use the variable are not moved
             known[name] = type_ + stars
             if value is not None and _NUMBER.match(value) and name not in self._assigned:
                 self._constants[name] = line
 
     def _part(self, lines: list[str], known: dict[str, str]) -> list[str]:
-        """Make a part of lines, and return its call. The lines themselves where they need what is not known."""
+        """Make a part of lines, and return its call. The lines themselves where they use unknown variables."""
         text = [_STRING.sub('""', line) for line in lines]
         declared = {name for line in text for name in _declared(line, self._own_types)}
         names = dict.fromkeys(name for line in text for name in _NAME.findall(line) if name not in declared)
@@ -190,7 +190,7 @@ def _types(parameters: Iterable[str]) -> dict[str, str]:
 
 
 def _statements(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Lines by the statements that they are. An `else` is one of its own."""
+    """Group lines into statements. An `else` is a statement of its own."""
     statement: list[str] = []
     depth = 0
     for line in lines:
@@ -207,7 +207,7 @@ def _statements(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _can_move(statement: list[str]) -> bool:
-    """Return whether a statement means the same in a function of its own."""
+    """Return whether a statement has the same meaning in a function of its own."""
     head = statement[0]
     plain = [_STRING.sub("", line) for line in statement]
     if any(_LEAVES.search(line) for line in plain):
@@ -226,14 +226,14 @@ def _declares(line: str) -> bool:
 
 
 def _declared(line: str, types: Container[str]) -> list[str]:
-    """The variables that a line declares, those of a loop's head and types included."""
+    """The variables that a line declares, with types and those of a loop's head."""
     found = [name for type_, name in _DECLARED.findall(line) if type_ in _TYPES or type_ in types]
     found += _ANOTHER.findall(line) if line.startswith("for (") else []
     return found + _TYPEDEF.findall(line)
 
 
 def _assigned(line: str) -> list[str]:
-    """The variables that a line may assign, those aside that it declares at its beginning."""
+    """The variables that a line may assign, except those that it declares at its beginning."""
     declaration = _DECLARATION.match(line)
     if declaration is not None and declaration[1] in _TYPES:
         line = declaration[4] or ""

@@ -1,9 +1,9 @@
 """Alias analysis: which memory the pointer arguments may share.
 
-Pointer arguments are assumed to share no memory, as LLVM's `noalias` has it. So values stay in registers from a load to
-a store. Each launch checks what the code assumes (see `launcher`). Where it does not hold, the kernel is compiled again
-without assumptions. In place is right without a check where each lane writes only what it alone has read: where its
-addresses are injective. For strides known only at launch, the launch checks that (see `injective`).
+Pointer arguments are assumed not to alias, as with LLVM's `noalias`. So values stay in registers from a load to a
+store. Each launch checks the assumptions of the code (see `launcher`). Where they do not hold, the kernel is compiled
+again without them. A kernel may work in place without a check if each lane writes only elements that it alone has read:
+if its addresses are injective. For strides known only at launch, the launch checks that (see `injective`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fusetune.kernels.cpu.lowering.addresses import Addresses
 
 Masks = tuple["Value | None", "Value | None"]
-# Two arguments by their numbers, the smaller first, and whether they may be one and the same pointer all the same.
+# Two arguments by their numbers, the smaller first, and whether they may still be the same pointer.
 Apart = tuple[int, int, bool]
 
 
@@ -27,7 +27,7 @@ class Overlaps:
     """The pointer arguments of one function.
 
     Args:
-        any_may: any two of them may share memory.
+        any_may: any two of them may alias.
     """
 
     any_may: bool
@@ -36,12 +36,12 @@ class Overlaps:
 
     @property
     def apart(self) -> list[Apart]:
-        """The arguments that were assumed to share no memory."""
+        """The arguments that were assumed not to alias."""
         return [(first, second, if_equal) for (first, second), if_equal in self._apart.items()]
 
     @property
     def conditions(self) -> list[str]:
-        """What else was assumed: C conditions in the kernel's arguments."""
+        """The other assumptions: C conditions in the kernel's arguments."""
         return list(self._conditions)
 
     def may_meet(
@@ -56,13 +56,13 @@ class Overlaps:
 
         Args:
             masks: of the accesses.
-            in_own_lane: the elements that a lane uses of both are at the same index.
+            in_own_lane: a lane uses elements at the same index of both.
         """
         a, b = addresses.root(first), addresses.root(second)
         if a is None or b is None or a is b:
             return True
         if a not in addresses.arguments or b not in addresses.arguments:
-            return False  # one comes out of a table of pointers, which holds what is nowhere else
+            return False  # one is loaded from a table, whose pointers are assumed to alias no argument
         if self.any_may:
             return True
         one, other = sorted((addresses.arguments[a], addresses.arguments[b]))
@@ -75,10 +75,10 @@ class Overlaps:
         return False
 
     def is_injective(self, addresses: Addresses, pointer: Value, masks: Masks, unless: str = "") -> bool:
-        """Return whether lanes have an element each. Note the condition, if there is one.
+        """Return whether the addresses of the lanes are injective. Record the condition, if there is one.
 
         Args:
-            unless: C condition with which it need not hold, and an or.
+            unless: C condition with which it need not hold, followed by an or.
         """
         found = injective(addresses, pointer, masks)
         if isinstance(found, str):

@@ -1,4 +1,4 @@
-"""The C that every kernel begins with: conversions, guarded division, atomics."""
+"""The C that every kernel begins with: conversions, guarded division, prefix masks."""
 
 from __future__ import annotations
 

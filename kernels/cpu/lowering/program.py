@@ -1,4 +1,4 @@
-"""Where a program is in the grid, functions, calls and branches between blocks."""
+"""The place of a program in the grid, calls, and returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fusetune.kernels.cpu.ir_tree import Operation
 from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
 _REPEATING = {"scf.for", "scf.while", "cf.br", "cf.cond_br", "tt.dot", "tt.atomic_poll"}
-# To begin and end a parallel region takes 1 to 5 microseconds, and an elementwise kernel 1 a few thousand lanes.
+# A parallel region costs 1 to 5 microseconds, and an elementwise kernel 1 microsecond per few thousand lanes.
 _LANES_OF_A_REGION = 8192
 
 
@@ -22,7 +22,7 @@ def _program_count(emitter: Emitter, operation: Operation) -> None:
 
 
 def _call(emitter: Emitter, operation: Operation) -> None:
-    """A function that was not inlined: Triton lets it take scalars only; results go where pointers say."""
+    """A function that was not inlined. Triton lets it take only scalars, and results are written through pointers."""
     emitter.before_effect()
     callee = operation.handle.get_flat_symbol_ref_attr("callee")
     arguments = [emitter.scalars[operand] for operand in operation.operands]
@@ -49,11 +49,11 @@ def _return(emitter: Emitter, operation: Operation) -> None:
 
 
 def _assume(emitter: Emitter, operation: Operation) -> None:
-    """A promise to the compiler: nothing to do."""
+    """Emit nothing."""
 
 
 def _barrier(emitter: Emitter, operation: Operation) -> None:
-    """What was stored before is there for what comes after: programs run on one thread."""
+    """Emit nothing: a program runs on one thread, so earlier stores are visible to later accesses."""
     emitter.before_effect()
 
 
@@ -64,7 +64,7 @@ def _poison(emitter: Emitter, operation: Operation) -> None:
 
 
 def function_name(symbol: str) -> str:
-    """The C name of a function of the module; what C does not take becomes its number.
+    """The C name of a function of the module. A character that C does not allow becomes its number.
 
     Example:
         >>> function_name("add.f32")
@@ -74,9 +74,9 @@ def function_name(symbol: str) -> str:
 
 
 def programs_worth_a_thread(functions: list[Operation]) -> int:
-    """The least programs of a grid that are worth running on several threads, to judge by their largest tile.
+    """The fewest programs of a grid that are worth several threads, by the size of their largest tile.
 
-    A kernel that loops may do any amount of work, so two of its programs are.
+    A kernel with a loop may do any amount of work, so two of its programs are enough.
     """
     operations = [
         operation for function in functions for block in function.regions[0] for operation in block.walk()
@@ -98,7 +98,7 @@ LOWERINGS: dict[str, Lower] = {
     "gpu.barrier": _barrier,
     "ttg.barrier": _barrier,
     "ttg.local_barrier": _barrier,
-    # Of launches that may begin before the one ahead has ended. Here each ends before the next begins.
+    # These wait for an earlier launch that may still run. Here each launch ends before the next begins.
     "tt.grid_dependency_wait": _barrier,
     "tt.grid_dependency_launch_dependents": _assume,
     "ub.poison": _poison,

@@ -8,9 +8,9 @@ from fusetune.kernels.cpu.ir_tree import Block, Operation
 from fusetune.kernels.cpu.lowering.commutative import is_commutative
 from fusetune.kernels.cpu.lowering.emitter import Emitter, Lower
 
-# Partial results that a reduction along neighbours keeps: four vectors of 512 bits of fp32 hide the latency of an add.
+# Partial results of a reduction along neighbours: four vectors of 512 bits of fp32 hide the latency of an addition.
 _LANES = 64
-# Neighbours that are combined two by two: few enough to stay in the first level of cache.
+# Neighbours that are combined pairwise: few enough for the L1 cache.
 _STRETCH = 256
 
 
@@ -37,7 +37,7 @@ def _reduce(emitter: Emitter, operation: Operation) -> None:
 def _along_neighbours(
     emitter: Emitter, operation: Operation, sources: list[str], targets: list[str], outer: int, size: int
 ) -> None:
-    """Many partial results side by side, then halves onto halves; two by two where the order may matter."""
+    """Reduce many partial results at once, then halve them. Reduce neighbours pairwise where the order may matter."""
     (block,) = operation.regions[0]
     with emitter.braces(f"for (int32_t o = 0; o < {outer}; ++o)"):
         if is_commutative(block):
@@ -49,7 +49,7 @@ def _along_neighbours(
 
 
 def _halves_onto_halves(emitter: Emitter, operation: Operation, sources: list[str], size: int) -> list[str]:
-    """Reduce one row into the first elements of arrays, and return these."""
+    """Reduce one row into the first elements of arrays, and return these arrays."""
     lanes = min(size, _LANES)
     (block,) = operation.regions[0]
     partial = _partial(emitter, operation, lanes)
@@ -72,7 +72,7 @@ def _halves_onto_halves(emitter: Emitter, operation: Operation, sources: list[st
 def _neighbours_onto_neighbours(
     emitter: Emitter, operation: Operation, sources: list[str], size: int
 ) -> list[str]:
-    """The same in order: always two neighbours to one within a stretch of the row, then stretch after stretch."""
+    """The same in order: pairwise reduction of neighbours within a stretch of the row, then of the stretches."""
     stretch = min(size, _STRETCH)
     (block,) = operation.regions[0]
     total, partial = _partial(emitter, operation, 1), _partial(emitter, operation, stretch)
@@ -80,7 +80,7 @@ def _neighbours_onto_neighbours(
         for name, source in zip(partial, sources, strict=True):
             emitter.line(f"for (int32_t l = 0; l < {stretch}; ++l) {name}[l] = {source}[o * {size} + j + l];")
         with emitter.braces(f"for (int32_t w = {stretch // 2}; w > 0; w /= 2)"):
-            # Lanes only write behind what is still to be read.
+            # Lanes write only elements that have already been read.
             emitter.line("#pragma omp simd")
             with emitter.braces("for (int32_t l = 0; l < w; ++l)"):
                 left, right = ([f"{name}[2 * l + {side}]" for name in partial] for side in (0, 1))
@@ -109,7 +109,7 @@ def _across_rows(
     targets: list[str],
     sizes: tuple[int, int, int],
 ) -> None:
-    """Row onto row; neighbours are independent."""
+    """Reduce row onto row. The lanes of a row are independent."""
     outer, size, inner = sizes
     (block,) = operation.regions[0]
     with emitter.braces(f"for (int32_t o = 0; o < {outer}; ++o)"):
@@ -153,7 +153,7 @@ def _scan(emitter: Emitter, operation: Operation) -> None:
 
 
 def combine(emitter: Emitter, block: Block, first: list[str], second: list[str], into: list[str]) -> None:
-    """Emit a combine region on scalars: first and second are its arguments, results are assigned to `into`."""
+    """Emit a combine region on scalars: first and second are its arguments, and results are assigned to `into`."""
     for argument, expression in zip(block.arguments, [*first, *second], strict=True):
         emitter.scalar(argument, expression)
     emitter.block(block)

@@ -1,4 +1,4 @@
-"""The shape of an elementwise rule, and how a short float is worked on."""
+"""The type of an elementwise rule, and the widening of short floats for arithmetic."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     row, column = place // columns, place % columns
 
 differ in every lane. Within a row only the column changes, by 1, so the elements that it addresses are neighbours. The
-innermost loop is therefore split where a row ends. Within a run the quotient is a number, and accesses are contiguous.
+innermost loop is therefore split where a row ends. Within a run the quotient is uniform, and accesses are contiguous.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from fusetune.kernels.cpu.lowering.addresses import DIVISIONS, Affine, Division
 from fusetune.kernels.cpu.lowering.shape import Index
 from fusetune.kernels.cpu.lowering.state import FunctionState
 
-# The beginning of a run costs about as much as dividing and gathering in this many lanes.
+# Beginning a run takes about as long as dividing and gathering in this many lanes.
 _LEAST_LANES = 32
 Element = tuple[Value, Index]
 
 
 @dataclass(frozen=True)
 class Quotient:
-    """A quotient that is one number for a run of neighbouring lanes.
+    """A quotient that is uniform over a run of neighbouring lanes.
 
     Args:
-        name: of the C variable that has it during the run.
+        name: of the C variable that holds it during the run.
         division: the tiles that are divided, and the index.
         dividend: grows by 1 from lane to lane.
         divisor: the same for all lanes: a C expression or a number.
@@ -44,13 +44,13 @@ class Quotient:
 def find_quotients(
     state: FunctionState, elements: Iterable[Element], pointers: Iterable[Element], inner: str, lanes: int
 ) -> list[Quotient]:
-    """Find the divisions by which the innermost lanes fall into runs; none if no access becomes contiguous by them.
+    """Find the divisions that split the innermost lanes into runs. None if no access becomes contiguous by them.
 
     Args:
         elements: what the loop nest computes, in program order.
         pointers: the elements of pointers that it loads from or stores to.
         inner: the variable of its innermost loop.
-        lanes: of that loop; a short one, as of a tail, is not cut.
+        lanes: of that loop. A short one, such as a tail, is not split.
     """
     if lanes < _LEAST_LANES:
         return []
@@ -69,14 +69,14 @@ def find_quotients(
 
 @contextmanager
 def one_number_each(state: FunctionState, quotients: Sequence[Quotient]) -> Iterator[None]:
-    """Within the context, take the quotients for numbers that are the same in all lanes."""
+    """Within the context, treat the quotients as uniform over all lanes."""
     state.addresses.quotients.update({each.division: each.name for each in quotients})
     yield
     state.addresses.quotients.clear()
 
 
 def are_long(quotients: Sequence[Quotient]) -> str:
-    """A C condition: the runs are worth their beginnings. Empty where that is known."""
+    """The C condition that the runs are long enough. Empty where that is known."""
     open_ = [each.divisor for each in quotients if isinstance(each.divisor, str)]
     return " && ".join(f"{divisor} >= {_LEAST_LANES}" for divisor in open_)
 
@@ -94,7 +94,7 @@ def begin_run(state: FunctionState, quotients: Sequence[Quotient], inner: str, f
 
 
 def _quotient(state: FunctionState, value: Value, index: Index, inner: str) -> Quotient | None:
-    """Describe a division that the lanes of the innermost loop fall into runs by."""
+    """Describe a division by which the lanes of the innermost loop are split into runs."""
     division = value.producer
     if division is None or division.name not in DIVISIONS or not value.type.is_tile:
         return None
@@ -105,7 +105,7 @@ def _quotient(state: FunctionState, value: Value, index: Index, inner: str) -> Q
         return None
     by = divisor.constant
     if isinstance(by, str) and any(name in by for name in state.addresses.quotients.values()):
-        return None  # known within a run only: too late to tell whether runs are long
+        return None  # known only within a run, too late to tell whether runs are long
     if dividend.coefficients.get(inner) != 1 or (isinstance(by, int) and by < _LEAST_LANES):
         return None
     return Quotient(state.name("q"), key, dividend, by, dividend.width)

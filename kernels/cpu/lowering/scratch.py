@@ -1,4 +1,4 @@
-"""Where arrays lie: one after another in a piece of memory that each thread has for itself."""
+"""Scratch memory: the arrays of a program, one after another in memory that each thread has for itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Scratch:
     """Lays out the arrays of a module's functions.
 
     Args:
-        is_checked: what is kept in them is checked, see `kept_tiles`.
+        is_checked: their contents are checked, see `kept_tiles`.
     """
 
     def __init__(self, is_checked: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Operations that only move elements: which element of which operand an element of the result is.
+"""Operations that only move elements: the operand's element for each element of the result.
 
 An index is a tuple of C expressions, one a dimension: a loop's variable, a number, or something computed from them.
 """
@@ -44,7 +44,7 @@ def _transposed(operation: Operation, index: Index, place: int) -> Index:
 
 
 def _reshaped(operation: Operation, index: Index, place: int) -> Index:
-    """Dimensions of size 1 come and go; any other change goes through the linear place."""
+    """Dimensions of size 1 are dropped or inserted. Any other change of shape goes through the linear place."""
     old, new = operation.operands[0].type.dimensions, operation.result.type.dimensions
     kept = [at for at, size in zip(index, new, strict=True) if size != 1]
     if [size for size in old if size != 1] == [size for size in new if size != 1]:
@@ -72,7 +72,7 @@ VIEWS: dict[str, Callable[[Operation, Index, int], Index]] = {
 
 
 def viewed(value: Value, index: Index) -> tuple[Value, Index]:
-    """The operand's element that element `index` of a view is."""
+    """The element of the operand that element `index` of a view is."""
     operation = value.producer
     assert operation is not None
     return operation.operands[0], VIEWS[operation.name](operation, index, value.place)

@@ -1,6 +1,6 @@
-"""Functions that C's library lacks, or has with too few digits: in double, from which single ones are rounded.
+"""Functions that C's library lacks or has with low accuracy: in double, rounded to float for float results.
 
-Bessel functions of the first and second kind are those of the C library.
+Bessel functions of the first and second kind are from the C library.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _ERFINV_OVER_Y = (
 _TERMS = 32
 _I0_UP_TO_8 = [1 / math.factorial(k) ** 2 for k in range(_TERMS)]
 _I1_UP_TO_8 = [1 / (math.factorial(k) * math.factorial(k + 1)) for k in range(_TERMS)]
-# x sqrt(pi) erfcx(x), by powers of 1 / (2 x^2): the first terms of its asymptotic series, for x from 10 on.
+# x sqrt(pi) erfcx(x), by powers of 1 / (2 x^2): the first terms of its asymptotic series, for x >= 10.
 _ERFCX_BEYOND_10 = [(-1.0) ** k * math.prod(range(1, 2 * k, 2)) for k in range(14)]
 
 
 def _polynomial(name: str, coefficients: Sequence[float]) -> str:
-    """A C function: the sum of coefficients times powers of x, from the constant one on."""
+    """A C function of a polynomial, with the coefficients from the constant one on."""
     nested = repr(coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         nested = f"({nested} * x + {coefficient!r})"

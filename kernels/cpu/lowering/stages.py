@@ -1,8 +1,8 @@
-"""Stages of networks in C: functions that all stages share that do the same to lanes of other distances.
+"""The C code of a network's stages. Stages that differ only in the distance of a pair's lanes share a function.
 
-A function gets the distance of the lanes of a pair, the arrays, the scalars and each number by which it finds an
-element or a bit of a lane's number. Lanes that are 1, 2 or 4 apart have loops of their own: there the vectors hold
-several pairs, and whether the compiler finds that out is a matter of knowing the distance.
+A function's parameters are the distance of the lanes of a pair, the arrays and the scalars. The numbers by which it
+finds an element or a bit of a lane's number are parameters too. Distances of 1, 2 and 4 have loops of their own. There
+a vector holds several pairs, and the compiler vectorises them only if it knows the distance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fusetune.kernels.cpu.lowering.network import Stage, halved
 from fusetune.kernels.cpu.lowering.shape import VIEWS
 from fusetune.kernels.cpu.lowering.state import FunctionState
 
-# Of a stage with more lines the loops for short distances are left out.
+# A stage with more lines has no loops for short distances.
 _MOST_LINES_COPIED = 160
 _LOOPS = """\
 static __attribute__((noinline)) void {name}(int64_t count, int64_t stride, {parameters}) {{
@@ -70,14 +70,14 @@ def emit_stage(state: FunctionState, stage: Stage, sources: Mapping[Value, str])
 
 @dataclass
 class _Parameters:
-    """What a function is given apart from arrays: C types, and what a call passes."""
+    """The parameters of a function other than arrays: C types, and the arguments of a call."""
 
     types: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     _scalars: dict[Value, str] = field(default_factory=dict)
 
     def number(self, value: int) -> str:
-        """The name of a parameter for a number that other stages have otherwise."""
+        """The name of the parameter for a number that differs between stages."""
         return self._add("int32_t", str(value))
 
     def scalar(self, value: Value, expression: str) -> str:
@@ -115,12 +115,12 @@ class _Text:
                 self._work_out(element)
 
     def reads_its_own_pair(self, value: Value) -> bool:
-        """Return whether the lanes of a pair, and no others, read its elements of an input."""
+        """Return whether an input's elements are read only by the lanes of their own pair."""
         places = [bits for each, bits in self._stage.elements if each is value]
         return self._stage.pairs and all(bits in self._of_pair() for bits in places)
 
     def call(self, functions: SharedFunctions, targets: list[str]) -> str:
-        """The call, with the function added to those of the module."""
+        """The call. The function is added to those of the module."""
         stage, given = self._stage, self._parameters
         lines = list(self._lines)
         places = self._of_pair() if stage.pairs else [self._own]
@@ -155,7 +155,7 @@ class _Text:
         return [halved(self._own, self._stage.exchanged, half) for half in (ZERO, ONE)]
 
     def _work_out(self, element: Element) -> None:
-        """Write a line for an element, behind what it needs."""
+        """Emit a line for an element, behind those that it depends on."""
         value, bits = element
         operation = value.producer
         if value in self._sources and value not in self._stage.outputs:
@@ -186,7 +186,7 @@ class _Text:
             )
 
     def _combine(self, operation: Operation, bits: Bits) -> None:
-        """Write the lines of a reduction of two halves."""
+        """Emit the lines of a reduction of two halves."""
         ((block,),) = operation.regions
         known_names = {}
         halves = [
@@ -222,7 +222,7 @@ class _Text:
         return name
 
     def _place(self, bits: Bits) -> str:
-        """A number, given its bits, as C."""
+        """The C expression of a number, by its bits."""
         if bits not in self._places:
             self._places[bits] = self._own_place(bits) or self._bit_by_bit(bits)
         return self._places[bits]
@@ -244,7 +244,7 @@ class _Text:
         return "place" if not stage.pairs and bits == self._own else ""
 
     def _bit_by_bit(self, bits: Bits) -> str:
-        """Neighbouring bits that are neighbours in the lane's number go together."""
+        """The C expression of a number. Runs of bits that are also neighbours in the lane's number move together."""
         lane = "first" if self._stage.pairs else "place"
         terms = []
         at = 0

@@ -1,4 +1,4 @@
-"""What is known of one function while it becomes C: its lines, and where each value is to be found."""
+"""The state of one function during its lowering: its lines of C, and the place of each value."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class FunctionState:
     """Lines of C and the names of values.
 
     Args:
-        scratch: where arrays are laid out; shared by the functions of a module.
-        functions: what functions of the module call.
+        scratch: the layout of arrays, shared by the functions of a module.
+        functions: C functions that the module's functions share.
 
     Attributes:
         scalars: scalar -> C expression.
         arrays: tile -> the array that holds its elements.
         carried: induction variables, tiles that a loop advances by a constant step.
-        arguments: of the function -> which it is.
-        done: operations on tiles that have been carried out.
+        arguments: argument of the function -> its number.
+        done: operations on tiles that have been emitted.
         labels: of the blocks that are still to come.
-        has_runs: loops were cut into runs of lanes, see `runs`.
+        has_runs: loops were split into runs of lanes, see `runs`.
         waits: programs of the kernel can wait for others, see `waiting`.
-        bounds: what accesses are held to, see `bounds`; None: to nothing.
-        overlaps: what the pointer arguments may share, and what was assumed about it.
-        kept: checks what the arrays hold, if asked to.
+        bounds: the bounds checks, see `bounds`, or None.
+        overlaps: the alias analysis of the pointer arguments, with its assumptions.
+        kept: checks the contents of the arrays, if asked to.
     """
 
     def __init__(self, scratch: Scratch, overlaps: Overlaps, functions: SharedFunctions) -> None:
@@ -74,7 +74,7 @@ class FunctionState:
 
     @contextmanager
     def branch(self, own: Block | None = None) -> Iterator[None]:
-        """Lines that may not run: arrays filled there are forgotten, but those of values that the block `own` makes."""
+        """Lines that may not run. Arrays filled there are forgotten, except those of the block `own`'s values."""
         known = set(self.arrays)
         yield
         made = set(own.operations) if own is not None else set()
@@ -83,11 +83,11 @@ class FunctionState:
                 del self.arrays[value]
 
     def inside(self, access: Operation, address: str) -> list[str]:
-        """The C condition that an access lies in the tensors passed, where accesses are held to that."""
+        """The C condition that an access is in bounds, where accesses are checked."""
         return [self.bounds.condition(access, address)] if self.bounds is not None else []
 
     def changed(self, condition: str = "") -> None:
-        """Note that memory has changed, under a C condition, where programs can wait for that."""
+        """Record that memory has changed, under a C condition, where programs can wait for that."""
         if self.waits:
             self.line(f"{f'if ({condition}) ' if condition else ''}changed(grid);")
 
@@ -110,10 +110,10 @@ class FunctionState:
         self.line(f"{value.type.c} {self.scalars[value]} = {expression};")
 
     def has_users_left(self, value: Value, but: frozenset[Operation] = frozenset()) -> bool:
-        """Return whether operations that are not emitted yet need a tile, or a view of it.
+        """Return whether operations that are not emitted yet use a tile, or a view of it.
 
         Args:
-            but: operations that are about to be emitted, and do not count.
+            but: operations that are about to be emitted, which do not count.
         """
         for user in value.users:
             if user.name in VIEWS:

@@ -1,12 +1,13 @@
-"""Programs that wait for others: each has a thread, and where nobody can go on the launch ends with an error.
+"""Programs that wait for others: each has a thread, and a deadlock ends the launch with an error.
 
 A program waits in a loop whose end depends on memory that others write, or in a poll. On a GPU all programs that fit
 run at once. On a CPU a later program might never begin, so a kernel that can wait has an entry of its own. It begins
-with as many threads as other kernels have, and one more each time that a program waits while others have not begun, up
-to `MOST_AT_ONCE`. A loop that waits gives the processor away in each iteration.
+with as many threads as other kernels have. It adds one each time that a program waits while others have not begun, up
+to `MOST_AT_ONCE`. A loop that waits yields the processor in each iteration.
 
-An iteration is idle where since the one before no program has changed memory, begun, ended or left its loop, and what
-the loop's end depends on is the same. Where all programs that run have been idle for `LONGEST_WAIT_S`, none can go on.
+An iteration is idle if, since the one before, no program has changed memory, begun, ended or left its loop. The values
+that the loop's end depends on must also be unchanged. It is a deadlock if all programs that run have been idle for
+`LONGEST_WAIT_S`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fusetune.kernels.cpu.lowering.constants import c_string
 if TYPE_CHECKING:
     from fusetune.kernels.cpu.lowering.state import FunctionState
 
-MOST_AT_ONCE = 1024  # threads; as many as a GPU's multiprocessors have programs at once, or more
+MOST_AT_ONCE = 1024  # threads, at least as many as the programs that a GPU's multiprocessors run at once
 LONGEST_WAIT_S = 5.0
 
 _STACK_BYTES = 1 << 20
@@ -224,10 +225,10 @@ const char *{entry}(int32_t x, int32_t y, int32_t z, int32_t threads, const char
 
 
 def definitions(scratch_on_stack: int) -> str:
-    """The C that a kernel with waiting programs has beside the others'.
+    """The C functions of a kernel whose programs can wait.
 
     Args:
-        scratch_on_stack: bytes of it on a thread's stack.
+        scratch_on_stack: bytes of scratch memory on a thread's stack.
     """
     return "\n".join(
         [
@@ -252,7 +253,7 @@ def can_wait(functions: Iterable[Operation]) -> bool:
 
 
 def waits(loop: Operation) -> bool:
-    """Return whether the end of an `scf.while` depends on what others write, or on nothing that it changes itself."""
+    """Return whether the end of an `scf.while` depends on memory that others write, or is loop-invariant."""
     needed = _condition(loop)
     inside = _inside(loop)
     own = set(_arguments(loop))
@@ -263,7 +264,7 @@ def waits(loop: Operation) -> bool:
 
 
 def emit_turn(state: FunctionState, loop: Operation) -> None:
-    """Emit the end of an iteration. What the loop's end depends on tells whether the iteration was idle."""
+    """Emit the end of an iteration. It is idle if the values that the loop's end depends on are unchanged."""
     needed = _condition(loop)
     digest = state.name("digest")
     state.line(f"uint64_t {digest} = 0;")
@@ -276,7 +277,7 @@ def emit_turn(state: FunctionState, loop: Operation) -> None:
 
 
 def where(operation: Operation) -> str:
-    """A C string that says where an operation stands: one that holds others, where their last but one block ends."""
+    """A C string with the place of an operation. For one that holds others, the end of their last but one block."""
     named = [operation, *(block.operations[-1] for region in operation.regions for block in region)]
     found = next((each for each in named if each.source), operation)
     return c_string(place(found).encode().decode("latin-1"))
@@ -286,7 +287,7 @@ def entry(holds_to_bounds: bool, **parts: str) -> str:
     """The function that is called from Python, and the one that each thread runs.
 
     Args:
-        holds_to_bounds: each program has `bounds`, see there.
+        holds_to_bounds: accesses are checked, see `bounds`.
         parts: as of the entry of other kernels.
     """
     bounds, handing = (", all->bounds", "all->bounds = &bounds;") if holds_to_bounds else ("", "")
@@ -294,7 +295,7 @@ def entry(holds_to_bounds: bool, **parts: str) -> str:
 
 
 def _reads_of_others(operation: Operation, inside: set[Operation], own: set[Value]) -> bool:
-    """Return whether an operation reads what another program may write, in the same place or on purpose."""
+    """Return whether an operation reads memory that another program may write, by accident of place or on purpose."""
     if operation.name in (*_READS_OF_OTHERS, "tt.call"):
         return True
     if operation.name != "tt.load":
@@ -322,7 +323,7 @@ def _arguments(loop: Operation) -> list[Value]:
 
 
 def _condition(loop: Operation) -> set[Value]:
-    """All that the end of a loop depends on."""
+    """All values that the end of a loop depends on."""
     (before,), (after,) = loop.regions
     condition, *handed_on = before.operations[-1].operands
     carried = {
@@ -333,10 +334,10 @@ def _condition(loop: Operation) -> set[Value]:
 
 
 def _closure(values: Sequence[Value], inside: set[Operation], carried: dict[Value, Value]) -> set[Value]:
-    """Values, and all that they are computed from by the operations inside.
+    """The transitive operands of values, by the operations inside.
 
     Args:
-        carried: argument of a block -> the value that it has at the next iteration.
+        carried: argument of a block -> its value at the next iteration.
     """
     found: set[Value] = set()
     waiting = list(values)
@@ -357,7 +358,7 @@ def _closure(values: Sequence[Value], inside: set[Operation], carried: dict[Valu
 
 
 def _ends(block: Block) -> list[Value]:
-    """What a nested block hands on, with whatever decides about it."""
+    """The results of a nested block, with all values that they are chosen by."""
     found = list(block.operations[-1].operands) if block.operations else []
     for operation in block.operations:
         for inner in (inner for region in operation.regions for inner in region):

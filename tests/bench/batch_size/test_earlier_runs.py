@@ -108,7 +108,7 @@ def test_the_newest_run_that_fits_is_taken(tmp_path: Path, monkeypatch: pytest.M
         path.mkdir()
         return path
 
-    monkeypatch.setattr("fusetune.bench.results.directory._make_unique", make_unique)
+    monkeypatch.setattr("fusetune.bench.results.directory.make_unique", make_unique)
     written(tmp_path, three_sizes(300.0))
     expected = written(tmp_path, three_sizes(200.0))
     written(tmp_path, [trained(16, steps=None)])  # nothing reached the target

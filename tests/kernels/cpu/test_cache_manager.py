@@ -254,9 +254,9 @@ def test_a_damaged_kernel_is_compiled_anew_and_that_is_said(name: str, damage: s
     else:
         (warning,) = said
         assert str(warning.message).startswith(
-            f"{kernel}: the compiled kernel that was kept there is damaged, for {name} "
+            f"{kernel}: the compiled kernel kept there is damaged, because {name} "
         )
-        assert str(warning.message).endswith("; it is compiled anew.")
+        assert str(warning.message).endswith("; it is compiled again.")
     written = (kernel / "tripled.so").stat().st_mtime_ns
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -52,8 +52,8 @@ def test_a_store_beyond_a_tensor_is_an_error_and_is_not_made(checked: dict[str, 
     with guarded(100, torch.float32) as y:
         y.zero_()
         message = (
-            "store at element 100 of y_ptr (byte 400), outside of every tensor that the launch was handed; the memory "
-            "of y_ptr holds elements 0 to 99. Mask the lanes beyond it, or hand over a larger tensor."
+            "store at element 100 of y_ptr (byte 400), outside of every tensor passed to the launch; the memory "
+            "of y_ptr holds elements 0 to 99. Mask the lanes beyond it, or pass a larger tensor."
         )
         with pytest.raises(IndexError, match=said(copied, 4, message) + "$"):
             copied[(1,)](torch.ones(128), y, SIZE=128, **checked)

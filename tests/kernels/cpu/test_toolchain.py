@@ -153,8 +153,8 @@ def test_a_command_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("exit 0", "exit status 0, no file and no word"),
-        ("exit 1", "exit status 1, no file and no word"),
+        ("exit 0", "exit status 0, no file and no message"),
+        ("exit 1", "exit status 1, no file and no message"),
         (
             "echo \"gcc: fatal error: cannot execute 'as'\" >&2; exit 1",
             "gcc: fatal error: cannot execute 'as'",

@@ -1,0 +1,51 @@
+"""Directories that one process writes: a name that no other has, and a lock that the kernel frees."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from datetime import datetime, timezone
+from pathlib import Path
+
+from fusetune.bench.errors import RunDirectoryError
+
+_LOCK = "lock"
+_ATTEMPTS = 20
+
+
+def make_unique(parent: Path) -> Path:
+    """Make a directory that no other run has, named by the time in UTC and a random end."""
+    for _ in range(_ATTEMPTS):
+        now = datetime.now(timezone.utc)
+        path = parent / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise RunDirectoryError(
+        parent, f"no free run id after {_ATTEMPTS} attempts", to_do="Start the run again."
+    )
+
+
+def acquire_lock(path: Path) -> int:
+    """Lock a run's directory for this process and return the descriptor that holds the lock."""
+    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise RunDirectoryError(
+            path,
+            "in use",
+            f"process {owner or '(unknown)'} is writing to it",
+            "Wait for it, or start a new run.",
+        ) from None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
