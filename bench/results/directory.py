@@ -90,7 +90,8 @@ class RunDirectory:
             path = make_unique(parent)
             lock = acquire_lock(path)
             content = dataclasses.replace(run, run_id=path.name).as_dict()
-            write_whole(path / _RUN, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+            text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+            write_whole(path / _RUN, text.encode())
         except BaseException as error:
             if lock is not None:
                 os.close(lock)
@@ -99,7 +100,8 @@ class RunDirectory:
             if isinstance(error, OSError):
                 raise unusable(parent, error) from error
             raise
-        return cls(path, content, lock)
+        # As a reader of the file has it: a tuple in memory is a list on the disk.
+        return cls(path, json.loads(text), lock)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

@@ -66,6 +66,17 @@ def test_run_json_has_the_version_the_id_and_what_was_given(tmp_path: Path) -> N
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", run["run_id"])
 
 
+def test_a_run_that_was_just_begun_and_one_that_was_opened_can_be_reported(tmp_path: Path) -> None:
+    spec = WrittenSpec({"name": "demo", "factors": {"a": [1, 2]}, "seeds": (0,)})
+    run = RunInfo(spec=spec, overrides=("a=1",), classes=(("cat", "dog"),), trials=2)
+    records = [Record("a=1", {"a": 1}, 0, "ok")]
+    with RunDirectory.create(tmp_path, "demo", run) as directory:
+        for each in (directory, RunDirectory.open(directory.path)):
+            each.check_reportable(records)
+            with pytest.raises(RunDirectoryError, match="trial b lacks the factor a"):
+                each.check_reportable([Record("b", {}, 0, "ok")])
+
+
 def test_a_run_without_records_has_none(tmp_path: Path) -> None:
     with create(tmp_path) as directory:
         assert directory.records() == ([], [])
