@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,10 @@ _ROOT = Path("/")
 # Version 1 control groups write "no limit" as the largest multiple of the page size below 2**63.
 _NO_LIMIT_BYTES = 2**60
 _GIT_TIMEOUT_S = 10
+# What says nothing in the name of a processor.
+_WITHOUT_MEANING = re.compile(
+    r"\((?:r|tm|c)\)|\b(?:cpu|processor|\d+-core|with radeon graphics)\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,31 @@ def _describe_cuda(device: str) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),
         "driver": nvidia_driver(),
     }
+
+
+def machine_kind(machine: Mapping[str, Any]) -> str:
+    """Return a short readable name of a machine's kind: device, cores, system and architecture.
+
+    Two machines of one kind run the same code about equally fast. The name is one of a folder: lower-case letters,
+    digits, `.`, `_` and `-`.
+
+    Args:
+        machine: from `describe_machine`, or from a run.json. What is missing is called `unknown`.
+
+    Example:
+        >>> machine_kind({"device_name": "AMD EPYC 9554 64-Core Processor", "cores": 2, "os": "Linux 6.1.0 x86_64"})
+        'amd-epyc-9554-2-cores-linux-x86_64'
+        >>> machine_kind({"device_name": "NVIDIA H200", "cores": 16, "os": "Linux 5.15 x86_64"})
+        'nvidia-h200-16-cores-linux-x86_64'
+    """
+    device = _WITHOUT_MEANING.sub(" ", str(machine.get("device_name") or "unknown"))
+    words = str(machine.get("os") or "unknown").split()
+    system = (
+        words if len(words) < 3 else [words[0], words[-1]]
+    )  # the kernel's release changes with every update
+    cores = machine.get("cores")
+    parts = [device, f"{cores or 'unknown'} core{'' if cores == 1 else 's'}", *system]
+    return re.sub(r"[^a-z0-9._]+", "-", " ".join(parts).lower()).strip("-.")
 
 
 def nvidia_driver(root: Path = _ROOT) -> str | None:

@@ -163,16 +163,23 @@ def format_metric(name: str, value: float | None) -> str:
     """Print one value of the metric `name` in its unit; `-` when there is none."""
     if value is None or math.isnan(value):
         return "-"
-    unit = METRICS[name].unit
+    return format_value(value, METRICS[name].unit)
+
+
+def format_value(value: float, unit: str) -> str:
+    """Print a number in its unit.
+
+    Example:
+        >>> format_value(0.0123, "s"), format_value(0.925, "fraction"), format_value(2048, "bytes")
+        ('12.3 ms', '92.50 %', '2.00 KiB')
+    """
     if unit == "s":
         return format_seconds(value)
     if unit == "bytes":
         return format_bytes(value)
-    if unit == "samples/s":
-        return format_count(value)
     if unit == "fraction":
         return f"{100 * value:.2f} %"
-    return format_count(value) if unit == "count" else f"{value:.4g}"
+    return format_count(value) if unit in ("count", "samples/s") else f"{value:.4g}"
 
 
 def _three_digits(value: float) -> str:

@@ -119,6 +119,29 @@ def test_rooms_are_entered_by_their_faces() -> None:
             assert name in face(target), f"{module}: {target} does not list {name}"
 
 
+def test_the_public_names_stay() -> None:
+    """Other people's code imports these. Type checkers see what is imported, programs what `__all__` lists."""
+    public = """
+        Activation FusedAdam FusedAdamW FusedSGD activation replace_activations verify_activation
+        fit_critical_batch largest_batch noise_scale recommend
+        LayerStatistics diagnose
+        Candidates confirm fit_lr_scaling lr_range_test
+        StepWork predict_peak trace_memory
+        SCHEDULES build_momentum build_schedule
+        search
+        Augment Batches EarlyStop Plan Target train
+        FusetuneError bench kernels tuner
+    """
+    tree = ast.parse((ROOT / "src" / "fusetune" / "__init__.py").read_text())
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "fusetune.exports"
+        for alias in node.names
+    }
+    assert set(fusetune.__all__) == imported == set(public.split())
+
+
 @pytest.mark.parametrize("package", sorted({*PACKAGES, "fusetune"}))
 def test_a_face_lists_what_it_gives(package: str) -> None:
     module = import_module(package)

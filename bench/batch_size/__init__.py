@@ -1,4 +1,4 @@
-"""`bench batch-size`: the largest batch under a byte limit, what each size is worth, one recommendation, its report."""
+"""`bench batch-size`: the largest batch under a byte limit, each size's speed and noise, and a recommendation."""
 
 from fusetune.exports import load_on_use
 

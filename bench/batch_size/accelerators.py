@@ -1,11 +1,14 @@
-"""Accelerators by name, for predictions of a device that is not there. No torch.
+"""Memory sizes of accelerators by name, for predictions without the device. No torch.
 
-Capacity is the total that torch.cuda.mem_get_info gives on such a card, as PyTorch's out-of-memory messages print it
-("GPU 0 has a total capacity of ..."); drivers differ by about 0.2 GiB, and the lower figure is taken. Context is what a
-process holds of it outside PyTorch (CUDA's context, kernels, cuDNN and cuBLAS handles): the difference between "this
-process has ... in use" and what PyTorch reserved in such messages, with CUDA 12 and its lazy loading; it differs by
-about 0.1 GiB from one program to another. Workspace is what PyTorch allocates for cuBLAS at the first matrix product:
-32 MiB from Hopper on and 8.125 MiB before (ATen/cuda/CublasHandlePool.cpp, getChosenWorkspaceSize).
+Capacity is the total of torch.cuda.mem_get_info, which PyTorch's out-of-memory messages print ("GPU 0 has a total
+capacity of ..."). Drivers differ by about 0.2 GiB, and the table has the lower figure.
+
+Context is a process's memory outside PyTorch: CUDA's context, kernels, cuDNN and cuBLAS handles. Such messages give it
+as "this process has ... in use" less PyTorch's reserved memory. The figures are for CUDA 12 with lazy loading. They
+differ by about 0.1 GiB between programs.
+
+Workspace is PyTorch's allocation for cuBLAS at the first matrix product. It is 32 MiB from Hopper on and 8.125 MiB
+before (ATen/cuda/CublasHandlePool.cpp, getChosenWorkspaceSize).
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Accelerator:
-    """A card.
+    """Memory and precision of an accelerator.
 
     Args:
         title: its full name.
-        capacity_bytes: all memory that CUDA reports.
-        context_bytes: what a process holds outside PyTorch's allocator.
-        workspace_bytes: what PyTorch's allocator holds for cuBLAS.
-        bf16: whether `precision: auto` means bf16 on it (compute capability 8.0 and above).
+        capacity_bytes: total memory that CUDA reports.
+        context_bytes: memory of a process outside PyTorch's allocator.
+        workspace_bytes: memory that PyTorch's allocator holds for cuBLAS.
+        bf16: whether `precision: auto` is bf16 on this device (compute capability 8.0 and above).
     """
 
     title: str
@@ -38,14 +41,13 @@ class Accelerator:
 
     @property
     def usable_bytes(self) -> int:
-        """What PyTorch's allocator can take for tensors."""
+        """Memory that PyTorch's allocator can use for tensors."""
         return self.capacity_bytes - self.context_bytes - self.workspace_bytes
 
 
 def _card(
     title: str, capacity_gib: float, context_mib: int, *, hopper: bool = False, bf16: bool = True
 ) -> Accelerator:
-    """Build an entry from the figures as they are printed."""
     workspace = 32 * _MIB if hopper else 8 * _MIB + _MIB // 8
     return Accelerator(title, round(capacity_gib * _GIB), context_mib * _MIB, workspace, bf16)
 
@@ -69,7 +71,7 @@ def accelerator(name: str) -> Accelerator:
     """Return the accelerator of this name.
 
     Raises:
-        InputError: unknown; the message lists the known ones and the closest.
+        InputError: the name is unknown. The message lists the known names and the closest.
 
     Example:
         >>> accelerator("t4").bf16

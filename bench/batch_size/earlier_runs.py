@@ -1,4 +1,4 @@
-"""What runs that are there already say of batch sizes: steps and time to the target, and learning rates."""
+"""Results of earlier runs for batch sizes: steps and time to the target, and learning rates."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from fusetune.bench.workloads import differences
 from fusetune.tuner.learning_rate import LEAST_SIZES
 
 _SIZE = "train.batch_size"
-# Of configurations that differ in these only, a batch size is judged by the one that suits it best.
+# Of configurations that differ only in the rate, each batch size is represented by its best one.
 _RATE = "train.base_lr"
-# A run that has another of these is a run of something else; of `train`, these do not count.
+# Sections in which an earlier run must agree. The free keys of `train` may differ.
 _SAME = ("data", "model", "train", "target")
 _FREE = ("batch_size", "base_lr", "implementation", "compile", "foreach", "fused")
-# A range test goes to no target, and runs at bare rates, for as long as it wants.
+# A range test has no target, and its own rates and length.
 _SAME_RANGE_TEST = ("data", "model", "train")
 _FREE_IN_RANGE_TEST = (*_FREE, "schedule", "epochs")
 
 
 def trainings_of(run: EarlierTrainings, factors: Mapping[str, Any]) -> EarlierTrainings:
-    """Return a run with the rows of one configuration. A factor that it does not name is as in `train`."""
+    """Return a run with only the rows of one configuration. A factor that is not named has its value in `train`."""
     rows = tuple(row for row in run.rows if _agree(row.factors, {**run.baseline, **factors}))
     return replace(run, rows=rows)
 
 
 def range_tests_of(run: EarlierRangeTests, factors: Mapping[str, Any]) -> EarlierRangeTests:
-    """Return a run with the rows of one configuration. A factor that it does not name is as in `train`."""
+    """Return a run with only the rows of one configuration. A factor that is not named has its value in `train`."""
     rows = tuple(row for row in run.rows if _agree(row.factors, {**run.baseline, **factors}))
     return replace(run, rows=rows)
 
@@ -51,12 +51,12 @@ def range_tests_of(run: EarlierRangeTests, factors: Mapping[str, Any]) -> Earlie
 def find_rate_run(
     results: Path, spec: WrittenSpec, fingerprint: Mapping[str, Any] | None = None
 ) -> EarlierRangeTests | None:
-    """Read the newest LR range tests of the same spec at three batch sizes or more; None where there are none.
+    """Return the newest LR range tests of the same spec at three batch sizes or more. None if there are none.
 
     Args:
-        results: where runs are written.
-        spec: the resolved spec; data, model and training must be the same.
-        fingerprint: of the data at hand; a run on others is passed over, one that does not say is not. None: unknown.
+        results: the directory of all runs.
+        spec: the resolved spec. Data, model and training must be the same.
+        fingerprint: that of the current data, None if unknown. A run with another one is skipped.
     """
     for directory in _readable_runs(results / spec.name):
         theirs = directory.run.spec
@@ -82,20 +82,20 @@ def find_target_run(
     given: Path | None,
     fingerprint: Mapping[str, Any] | None = None,
 ) -> EarlierTrainings | None:
-    """Read the trainings in `given`, or in the newest run of the same spec that varied the batch size.
+    """Return the trainings in `given`, or in the newest run of the same spec that varied the batch size.
 
     Args:
-        results: where runs are written.
-        spec: the resolved spec: its name, and what a run must share with it: data, model, training, target.
-        given: a run's directory, or results/<spec name>/; None: look under `results`.
-        fingerprint: of the data at hand, see `find_rate_run`.
+        results: the directory of all runs.
+        spec: the resolved spec. Data, model, training and target must be the same.
+        given: a run's directory, or results/<spec name>/. None: search `results`.
+        fingerprint: that of the current data, see `find_rate_run`.
 
     Returns:
-        None where there is no such run and none was given.
+        None if no run was given and none was found.
 
     Raises:
-        InputError: the given run is of something else, or did not vary the batch size.
-        RunDirectoryError: it is none.
+        InputError: the given run has another spec, or did not vary the batch size.
+        RunDirectoryError: `given` is not a run.
     """
     if given is not None:
         path = find_run(given)
@@ -115,7 +115,7 @@ def find_target_run(
 
 
 def _readable_runs(parent: Path) -> Iterator[RunDirectory]:
-    """Yield a spec's runs, the newest first: their names begin with their time. What cannot be read is passed over."""
+    """Yield a spec's readable runs, newest first. Their names begin with the time."""
     for path in sorted((path for path in parent.glob("*") if path.is_dir()), reverse=True):
         with suppress(RunDirectoryError):
             directory = RunDirectory.open(path)
@@ -124,9 +124,9 @@ def _readable_runs(parent: Path) -> Iterator[RunDirectory]:
 
 
 def _obstacle(run: RunInfo, spec: WrittenSpec) -> str:
-    """Say why a run cannot tell how steps to the target depend on the batch size; empty where it can."""
+    """Return why a run has no steps to the target by batch size. Empty if it has them."""
     if run.kind != TRAINING.name:
-        return f"is a run of the kind '{run.kind}', which trains nothing to a target"
+        return f"is a run of the kind '{run.kind}', which does not train to a target"
     theirs = run.spec
     different = [name for name in _SAME if _fixed(name, theirs, _FREE) != _fixed(name, spec, _FREE)]
     if different:
@@ -139,7 +139,7 @@ def _obstacle(run: RunInfo, spec: WrittenSpec) -> str:
 
 
 def _other_data(run: RunInfo, fingerprint: Mapping[str, Any] | None) -> str:
-    """Say how a run's data differ from those at hand. Empty where they do not, or where nobody can tell."""
+    """Return how a run's data differ from the current data. Empty if they do not, or if a fingerprint is missing."""
     if fingerprint is None or run.fingerprint is None:
         return ""
     changes = differences(run.fingerprint, fingerprint)
@@ -147,7 +147,7 @@ def _other_data(run: RunInfo, fingerprint: Mapping[str, Any] | None) -> str:
 
 
 def _fixed(section: str, spec: WrittenSpec, free: Sequence[str]) -> object:
-    """Return what two runs must share of a section."""
+    """Return the part of a section in which two runs must agree."""
     content = spec.content.get(section)
     if section != "train" or content is None:
         return content
@@ -155,18 +155,17 @@ def _fixed(section: str, spec: WrittenSpec, free: Sequence[str]) -> object:
 
 
 def _read(directory: RunDirectory) -> EarlierTrainings:
-    """Gather a run's trainings."""
     records, _ = directory.records()
     rows = rows_by_size(records, directory.run.spec.accumulation_steps)
     return EarlierTrainings(str(directory.path), dict(directory.run.baseline), rows)
 
 
 def rows_by_size(records: Sequence[Record], accumulation_steps: int = 1) -> tuple[SizeToTarget, ...]:
-    """Return for each batch size, and each choice of the other factors, the trainings at the rate that was fastest.
+    """Return the trainings at the fastest rate, for each batch size and each choice of the other factors.
 
     Args:
-        records: of trainings that varied the batch size.
-        accumulation_steps: forwards in a step, where that is no factor.
+        records: records of trainings that varied the batch size.
+        accumulation_steps: forwards per step, where that is not a factor.
     """
     cells: dict[str, list[Record]] = {}
     for record in records:
@@ -181,7 +180,6 @@ def rows_by_size(records: Sequence[Record], accumulation_steps: int = 1) -> tupl
 
 
 def _row(records: Sequence[Record], accumulation_steps: int) -> SizeToTarget:
-    """Sum up the trainings of one configuration."""
     factors = records[0].factors
     size = _size(factors)
     reached = [record for record in records if "steps_to_target" in record.values]
@@ -196,21 +194,21 @@ def _row(records: Sequence[Record], accumulation_steps: int) -> SizeToTarget:
 
 
 def _size(factors: Mapping[str, Any]) -> int:
-    """Return the batch size of a record that varied it."""
+    """Return the batch size of a record that has it as a factor."""
     return int(by_field(factors)[_SIZE])
 
 
 def _agree(factors: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    """Tell whether a record's factors, but for batch size and rate, are those expected."""
+    """Whether a record's factors other than batch size and rate equal the expected ones."""
     wanted = by_field(expected)
     return all(freeze(wanted.get(field, value)) == freeze(value) for field, value in _others(factors).items())
 
 
 def _others(factors: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values by field, but for batch size and learning rate."""
+    """Return the values by field, without batch size and learning rate."""
     return {field: value for field, value in by_field(factors).items() if field not in (_SIZE, _RATE)}
 
 
 def _key(factors: Mapping[str, Any]) -> str:
-    """Make factors comparable, whatever their order."""
+    """Return factors as a text that does not depend on their order."""
     return repr(sorted(factors.items(), key=lambda item: item[0]))

@@ -1,4 +1,4 @@
-"""What a batch size does besides filling memory, inside a worker: samples a second, and the gradient's noise."""
+"""Measurements of throughput and gradient noise at each batch size, inside a worker."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fusetune.errors import InvalidValueError
 from fusetune.tuner.batch_size import measure_step_times, norms_along_training
 from fusetune.tuner.measure import Stopwatch
 
-# A big batch for the noise scale: beyond this more repeats tell more than more samples.
+# Largest big batch for the noise scale. Above it, more repeats reduce the variance more than more samples.
 MOST_SAMPLES = 1024
 MOST_SMALL = 32
-# At least so many small batches make a big one; fewer see little of the noise.
+# Least ratio of big to small batch. With a lower one, the two norms hardly differ.
 LEAST_PARTS = 4
 
 
@@ -24,7 +24,7 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
     """Time training steps at each of `trial.options["sizes"]`, in turn, with one model.
 
     Returns:
-        a record whose outcome is `StepTimes`.
+        A record with the outcome `StepTimes`.
     """
     make = make_step(assemble(trial, context))
     measured = measure_step_times(
@@ -37,14 +37,13 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
 def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     """Measure gradient norms before training and after each of `trial.options["noise_epochs"]`.
 
-    `base_lr: auto` is found by the LR range test that a training begins with. Where it finds none, the norms are
-    measured before training only.
+    `base_lr: auto` runs an LR range test first. If that finds no rate, the norms are measured before training only.
 
     Returns:
-        a record whose outcome is `NormsAlongTraining`.
+        A record with the outcome `NormsAlongTraining`.
 
     Raises:
-        ValueError: too few samples to tell noise from gradient.
+        ValueError: too few samples to separate noise from gradient.
     """
     epochs: Sequence[int] = BatchSizeOptions.from_dict(trial.options).noise_epochs
     note = ""
@@ -89,7 +88,9 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
 
 
 def pair_sizes(batch_size: int, samples: int) -> tuple[int, int]:
-    """Choose the small and the big batch of the noise scale: half of the samples or 1024 in the big one at most.
+    """Return the small and the big batch of the noise scale.
+
+    The big batch has at most 1024 samples and at most half of the training set.
 
     Raises:
         ValueError: fewer than 16 samples.
@@ -101,9 +102,7 @@ def pair_sizes(batch_size: int, samples: int) -> tuple[int, int]:
     most = min(MOST_SAMPLES, samples // 2)
     small = min(batch_size, MOST_SMALL, most // LEAST_PARTS)
     if small < 2 <= batch_size or small < 1:
-        raise InvalidValueError(
-            "batch_size", f"the noise scale needs more than the {samples} training samples there are"
-        )
+        raise InvalidValueError("batch_size", f"the noise scale needs more than {samples} training samples")
     parts = LEAST_PARTS
     while 2 * parts * small <= most:
         parts *= 2

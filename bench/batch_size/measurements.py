@@ -1,4 +1,4 @@
-"""Beyond memory: throughput and noise of each batch size, trainings that are there already, and one recommendation.
+"""Throughput and noise of each batch size, results of earlier runs, and the recommendation.
 
 largest batch --measure_batch_sizes--> records of throughput and noise
   records --study_measurements--> Measurements --render--> terminal, plot, or JSON
@@ -49,7 +49,7 @@ from fusetune.tuner.learning_rate import LEAST_SIZES as LEAST_RATES
 from fusetune.tuner.learning_rate import LRScaling, fit_lr_scaling
 
 NOISE_EPOCHS = (0, 1, 4)
-# Below these, a size is more than 4000 times smaller than the largest and nobody asks.
+# More sizes would include some that are 4000 times smaller than the largest, which have no use.
 _MOST_SIZES = 12
 
 Announce = Callable[[str], None]
@@ -67,23 +67,23 @@ class NoiseAtEpoch:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What is known of a configuration's batch sizes besides their memory.
+    """Measurements of a configuration's batch sizes other than memory.
 
     Args:
-        factors: the configuration, batch size apart.
-        throughputs: by batch size; empty where it was not measured.
-        noise: along training; empty where it was not measured.
-        failures: what could not be measured, and why, a sentence each.
-        noise_note: at which rate `base_lr: auto` had the noise measured along a training, or why only before it.
-        runs: trainings to a target at several batch sizes, or None.
-        critical: the critical batch size of those, or None where they are too few.
+        factors: the configuration without its batch size.
+        throughputs: one per batch size. Empty if not measured.
+        noise: noise scales along training. Empty if not measured.
+        failures: a sentence on each failed measurement.
+        noise_note: the rate that `base_lr: auto` chose for the noise, or why noise was measured only before training.
+        runs: earlier trainings to a target at several batch sizes, or None.
+        critical: the critical batch size from `runs`, or None with too few of them.
         rates: LR range tests at several batch sizes, or None.
-        scaling: how the best learning rate goes with the batch size by those, or None where they are too few.
-        lr: what that gives for the recommended batch size.
-        wanted: samples of a forward as the spec has it.
-        accumulation_steps: forwards in a step.
-        recommendation: None where no batch fits, or none was run.
-        processor_missing: share of the processor that the timings missed, or None.
+        scaling: the power law of learning rate over batch size from `rates`, or None with too few of them.
+        lr: the rate by `scaling` at the recommended batch size.
+        wanted: the spec's samples per forward.
+        accumulation_steps: forwards per step.
+        recommendation: None if no batch fits, or none was run.
+        processor_missing: share of the processor that the timings did not get, or None.
     """
 
     factors: Mapping[str, Any]
@@ -103,18 +103,18 @@ class Measurements:
 
     @property
     def noise_scale(self) -> NoiseScale | None:
-        """The latest: it grows along training, and most steps come late."""
+        """The noise scale at the latest epoch. It grows along training, and most steps come late."""
         return self.noise[-1].scale if self.noise else None
 
     @property
     def critical_batch(self) -> tuple[float | None, str]:
-        """The critical batch size that counts and what to call it: measured by trainings, else the noise scale."""
+        """The critical batch size and its name. It is fitted to trainings, or else the noise scale."""
         if self.critical is not None and self.critical.value is not None:
             return self.critical.value, "the critical batch size"
         return (self.noise_scale.value if self.noise_scale else None), "the noise scale"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `--json` prints; a number that is not finite is null."""
+        """Return the JSON object for `--json`. A number that is not finite becomes null."""
         content = _plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
         assert isinstance(content, dict)
         return content
@@ -122,7 +122,7 @@ class Measurements:
 
 @dataclass(frozen=True)
 class MeasuredStudy:
-    """All that the records of a run say: what fits, and for each configuration what else was measured."""
+    """The results of a run: memory, and the other measurements of each configuration."""
 
     study: BatchSizeStudy
     measurements: tuple[Measurements, ...]
@@ -143,17 +143,17 @@ def measure_batch_sizes(
     runs: EarlierTrainings | None,
     rates: EarlierRangeTests | None,
 ) -> list[Record]:
-    """Measure throughput and noise of every configuration of which a batch fits; each record is on the disk at once.
+    """Measure throughput and noise of every configuration with a batch that fits.
 
-    The worker has no limit of its own: every size has run under the limit before, each in a process by itself.
+    Each record is written to disk at once. The worker has no limit, because every size has run under it before.
 
     Args:
         plan: its trials are the configurations.
-        directory: takes the records.
+        directory: the run's directory, which gets the records.
         study: the largest batch of each configuration.
-        announce: is told what happens, a line each.
-        runs: trainings to a target that are there already; kept with the records.
-        rates: LR range tests that are there already; kept too.
+        announce: called with each line of progress.
+        runs: earlier trainings to a target, which are copied to the records.
+        rates: earlier LR range tests, which are copied to the records.
     """
     keeper = RecordKeeper(plan.run, directory)
     largest = {_key(configuration.factors): configuration for configuration in study.configurations}
@@ -169,7 +169,6 @@ def measure_batch_sizes(
 
 
 def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, announce: Announce) -> None:
-    """Measure one configuration in one worker."""
     label = configuration_label(trial.factors)
     sizes = measured_sizes(largest)
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
@@ -192,7 +191,7 @@ def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, an
 def _with_threads(
     trial: Trial, largest: int, plan: RunPlan, executor: WorkerExecutor, announce: Announce
 ) -> Trial:
-    """Choose how many threads the steps are timed with: those of a training at the spec's batch size."""
+    """Return the trial with the number of threads that is fastest at the spec's batch size."""
     if plan.setup.threads is not None or plan.run.device != "cpu":
         return trial
     timed = _job(trial, "probe", min(largest, _own_batch_size(trial)))
@@ -202,7 +201,9 @@ def _with_threads(
 
 
 def measured_sizes(largest: int) -> list[int]:
-    """Return the powers of two up to the largest batch, and it itself; 1, which BatchNorm refuses, only when alone.
+    """Return the powers of two from 2 up to the largest batch, and the largest.
+
+    A single sample is left out unless it is the largest, because BatchNorm refuses it.
 
     Example:
         >>> measured_sizes(100), measured_sizes(1)
@@ -213,18 +214,17 @@ def measured_sizes(largest: int) -> list[int]:
 
 
 def _noise_epochs(trial: Trial) -> list[int]:
-    """Return after which epochs to look."""
+    """Return the epochs after which noise is measured."""
     asked = BatchSizeOptions.from_dict(trial.options).noise_epochs
     return [epoch for epoch in asked if epoch <= trial.spec.train.epochs] or [0]
 
 
 def _own_batch_size(trial: Trial) -> int:
-    """Return the batch size of the spec that a person wrote."""
+    """Return the batch size of the spec before the search replaced it."""
     return BatchSizeOptions.from_dict(trial.options).train_batch_size or trial.spec.train.batch_size
 
 
 def _job(trial: Trial, name: str, batch_size: int, **options: Any) -> Trial:
-    """Make the trial that a worker is given."""
     section = trial.spec.train.model_copy(update={"batch_size": batch_size})
     return dataclasses.replace(
         trial,
@@ -235,7 +235,7 @@ def _job(trial: Trial, name: str, batch_size: int, **options: Any) -> Trial:
 
 
 def _throughput_records(trial: Trial, record: Record) -> list[Record]:
-    """Turn a worker's record into one for each batch size; a failure stays one record."""
+    """Split a worker's record into one per batch size. A failure stays one record."""
     measured = record.outcome
     if not isinstance(measured, StepTimes):
         return [dataclasses.replace(record, outcome=FailedMeasurement("throughput"))]
@@ -260,7 +260,7 @@ def _throughput_records(trial: Trial, record: Record) -> list[Record]:
 
 
 def _noise_records(trial: Trial, record: Record, batch_size: int) -> list[Record]:
-    """Turn a worker's record into one for each epoch at which it looked; a failure stays one record."""
+    """Split a worker's record into one per measured epoch. A failure stays one record."""
     measured = record.outcome
     if not isinstance(measured, NormsAlongTraining):
         return [dataclasses.replace(record, outcome=FailedMeasurement("noise"))]
@@ -294,28 +294,28 @@ def _noise_records(trial: Trial, record: Record, batch_size: int) -> list[Record
 
 
 def _earlier_record(trial: Trial, name: str, earlier: EarlierTrainings | EarlierRangeTests) -> Record:
-    """Keep what earlier runs said, so that the report can be printed again without them."""
+    """Return a record of an earlier run's results, so that the report does not depend on that run."""
     return Record(f"{trial.id},{name}", trial.factors, trial.seed, "ok", outcome=earlier)
 
 
 def study_measured(run: RunInfo, records: Sequence[Record], directory: str | None) -> MeasuredStudy:
-    """Sum up all records of a run: the batches that fit, what was measured, and a recommendation.
+    """Return the results of a run: the batches that fit, the measurements, and a recommendation.
 
     Args:
         run: the run.
-        records: of the run.
-        directory: where they are.
+        records: the run's records.
+        directory: the run's directory.
     """
     study = study_batch_sizes(run, records, directory)
     return MeasuredStudy(study, tuple(study_measurements(study, records)))
 
 
 def study_measurements(study: BatchSizeStudy, records: Iterable[Record]) -> list[Measurements]:
-    """Sum up the measurements of every configuration, and recommend a batch size.
+    """Return the measurements and the recommendation of every configuration.
 
     Args:
-        study: what fits.
-        records: of the same run.
+        study: the memory results of the run.
+        records: the run's records.
     """
     measured = [record for record in records if isinstance(record.outcome, Measurement)]
     return [_measurements(study, configuration, measured) for configuration in study.configurations]
@@ -324,7 +324,6 @@ def study_measurements(study: BatchSizeStudy, records: Iterable[Record]) -> list
 def _measurements(
     study: BatchSizeStudy, configuration: ConfigurationStudy, records: Sequence[Record]
 ) -> Measurements:
-    """Sum up one configuration."""
     own = [
         record
         for record in records
@@ -379,19 +378,17 @@ def _measurements(
 
 
 def _accumulation_steps(run: RunInfo, configuration: ConfigurationStudy) -> int:
-    """Return the forwards in a step of a configuration."""
+    """Return a configuration's forwards per step."""
     own = by_field(configuration.factors)
     return int(own.get("train.accumulation_steps", run.spec.accumulation_steps))
 
 
 def _failure(record: Record) -> str:
-    """Say what could not be measured, and why."""
     failed = record.outcome
     return f"{failed.measurement if isinstance(failed, FailedMeasurement) else 'noise'}: {record.reason}"
 
 
 def _noise_at(record: Record, outcome: NoiseOutcome) -> NoiseAtEpoch:
-    """Estimate the noise scale from a record's norms."""
     scale = estimate_noise_scale(
         record.samples["small_gradient_square"],
         record.samples["big_gradient_square"],
@@ -404,7 +401,7 @@ def _noise_at(record: Record, outcome: NoiseOutcome) -> NoiseAtEpoch:
 
 
 def _critical(rows: Sequence[SizeToTarget]) -> CriticalBatch | None:
-    """Fit the critical batch size, where enough sizes reached the target."""
+    """Return the critical batch size, or None if too few sizes reached the target."""
     pairs = [(row.samples_per_step, steps) for row in rows for steps in row.steps]
     if len({size for size, _ in pairs}) < LEAST_SIZES:
         return None
@@ -412,19 +409,19 @@ def _critical(rows: Sequence[SizeToTarget]) -> CriticalBatch | None:
 
 
 def _scaling(rates: EarlierRangeTests) -> LRScaling | None:
-    """Fit how the rate goes with the batch size, where there are enough."""
+    """Return the power law of learning rate over batch size, or None with too few sizes."""
     if len({row.batch_size for row in rates.rows}) < LEAST_RATES:
         return None
     return fit_lr_scaling([row.batch_size for row in rates.rows], [row.lr for row in rates.rows])
 
 
 def _key(factors: Mapping[str, Any]) -> str:
-    """Make factors comparable, whatever their order."""
+    """Return factors as a text that does not depend on their order."""
     return repr(sorted(factors.items(), key=lambda item: item[0]))
 
 
 def _plain(value: Any) -> Any:
-    """Turn dataclasses and tuples into JSON, and what is not finite into null."""
+    """Convert dataclasses and tuples for JSON, and numbers that are not finite to None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, Mapping):
@@ -435,4 +432,4 @@ def _plain(value: Any) -> Any:
 
 
 def _ignore(progress: dict[str, Any]) -> None:
-    """A measurement's progress is not shown."""
+    """Show no progress of a measurement."""

@@ -1,4 +1,4 @@
-"""The picture of a batch-size search: memory, samples/s, time of a step and noise, against the batch size."""
+"""The picture of a batch-size search: memory, samples/s, step time and noise over the batch size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that a person who sees no red or green tells apart (Okabe and Ito); shapes and labels say the same.
+# Okabe and Ito's palette, safe for colour-blind readers. Shapes and labels repeat the distinction.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 _STYLE: Any = {
     "font.size": 9,
@@ -32,7 +32,7 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "legend.fontsize": 8,
-    "svg.hashsalt": "batch-size",  # the same picture is the same file
+    "svg.hashsalt": "batch-size",  # equal pictures give equal files
 }
 _MIB = 2**20
 
@@ -43,7 +43,7 @@ def draw_batch_size(study: BatchSizeStudy, measurements: Sequence[Measurements],
     Args:
         study: from `bench.batch_size.study.study_batch_sizes`.
         measurements: one for each configuration.
-        pictures: take them.
+        pictures: the collection that gets them.
     """
     title = study.run.spec.name
     for number, (configuration, measured) in enumerate(
@@ -55,9 +55,9 @@ def draw_batch_size(study: BatchSizeStudy, measurements: Sequence[Measurements],
 
 
 def relative_times(measured: Measurements) -> dict[int, float]:
-    """Return the time to the target that is expected of each size, over the least. Empty where that is not known.
+    """Return each size's expected time to the target, relative to the least. Empty without a critical batch size.
 
-    T(B) = (1 + B / B_crit) * step time(B) / B, the step time smoothed as it is for the recommendation
+    T(B) = (1 + B / B_crit) * step time(B) / B, with the step time smoothed as for the recommendation
     """
     critical, _ = measured.critical_batch
     if not critical or not measured.throughputs:
@@ -71,7 +71,7 @@ def relative_times(measured: Measurements) -> dict[int, float]:
 
 
 def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) -> Figure:
-    """Draw one configuration: memory alone, or four panels where more was measured."""
+    """Draw one configuration, with four panels, or one for memory if only that is known."""
     from matplotlib.figure import Figure
 
     rich = bool(measured.throughputs)
@@ -103,7 +103,7 @@ def draw(title: str, configuration: ConfigurationStudy, measured: Measurements) 
 
 
 def _memory(axes: Axes, configuration: ConfigurationStudy) -> None:
-    """Draw what each size needs against the limit, on a logarithmic scale: sizes differ a thousandfold."""
+    """Draw each size's memory and the limit. The scale is logarithmic, because sizes differ by a factor of 1000."""
     axes.set_title("memory")
     axes.set_yscale("log", base=2)
     axes.set_ylabel("MiB")
@@ -135,7 +135,7 @@ def _memory(axes: Axes, configuration: ConfigurationStudy) -> None:
 
 
 def _throughput(axes: Axes, measured: Measurements) -> None:
-    """Draw samples/s with intervals, and the plateau; small sizes are a hundred times slower, hence the logarithm."""
+    """Draw samples/s with intervals, and the plateau. The scale is logarithmic, because rates differ by 100."""
     axes.set_title("throughput")
     axes.set_yscale("log", base=2)
     axes.set_ylabel("samples/s")
@@ -159,7 +159,6 @@ def _throughput(axes: Axes, measured: Measurements) -> None:
 
 
 def _step_time(axes: Axes, measured: Measurements) -> None:
-    """Draw the milliseconds of a step."""
     axes.set_title("time of a step")
     axes.set_yscale("log", base=2)
     axes.set_ylabel("ms")
@@ -171,10 +170,10 @@ def _step_time(axes: Axes, measured: Measurements) -> None:
 
 
 def _noise(axes: Axes, measured: Measurements) -> None:
-    """Draw the noise of a step at each size, along training, and the time to the target that follows."""
+    """Draw the noise of a step along training, and the expected time to the target, at each size."""
     axes.set_title("noise of a step, and time to the target")
     axes.set_yscale("log", base=2)
-    axes.set_ylabel("noise / gradient; time / least time")
+    axes.set_ylabel("noise / gradient, time / least time")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:,.0f}")
     sizes = [rate.batch_size for rate in measured.throughputs]
     samples = [size * measured.accumulation_steps for size in sizes]
@@ -206,11 +205,11 @@ def _noise(axes: Axes, measured: Measurements) -> None:
         )
     axes.axhline(1, color=_GREY, linewidth=1)
     if not known and not times and not trainings:
-        axes.text(0.5, 0.5, "the noise scale cannot be told", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "the noise scale is unknown", transform=axes.transAxes, ha="center")
         return
     _legend(axes)
 
 
 def _legend(axes: Axes) -> None:
-    """Put the legend below the axes, where it covers no line, point or band."""
+    """Draw the legend below the axes, where it covers no data."""
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2, borderaxespad=0)

@@ -1,4 +1,4 @@
-"""What a batch size needs, inside a worker: predicted from traces, or run in small under the limit."""
+"""The memory of a batch size, inside a worker: predicted from traces, or measured in a short run."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ from fusetune.tuner.measure import PeakMemory, address_space_peak, resident_byte
 from fusetune.tuner.memory import StepMemory, StepWork, trace_memory
 from fusetune.tuner.training import Batches, resolve_precision, train
 
-# The first step creates the optimizer's state, the second finds it there, the third finds the heap as it will be.
+# The first step creates the optimizer's state. The second runs with it. By the third the heap has settled.
 PROBE_STEPS = 3
 
 
 class FirstBatches(Batches):
-    """A set of which every pass is over after some batches; all of it stays in memory.
+    """The first batches of a data set, which stays in memory as a whole.
 
     Args:
         batches: the set.
-        count: batches of a pass.
+        count: number of batches per pass.
     """
 
     def __init__(self, batches: Batches, count: int) -> None:
@@ -67,25 +67,25 @@ class FirstBatches(Batches):
         return min(self._count, super().__len__())
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the first batches in their own order."""
+        """Yield the first batches in order."""
         return islice(super().in_order(), self._count)
 
 
 def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
-    """Do what `trial.options["job"]` says: `predict` the memory of every batch size, or `probe` the trial's own.
+    """Run the job of `trial.options["job"]`: `predict`, `probe`, `throughput` or `noise`.
 
     Args:
-        trial: with its source filled in. A rehearsal builds what a training would build, and trains nothing.
+        trial: a trial with its data source. A rehearsal builds everything for a training and trains nothing.
         context: the worker's device and cache.
-        on_progress: not called; a probe is short.
+        on_progress: not called, because a probe is short.
 
     Returns:
         A record. A prediction's outcome is `MemoryPrediction`.
 
     Raises:
-        Whatever the model's own code raises, out of memory included: the worker turns it into a record.
+        Any exception of the model's own code, out of memory included. The worker turns it into a record.
     """
-    # No rate changes what a step takes, in bytes or in seconds. The noise along a training needs the true one.
+    # The rate affects neither memory nor time of a step. Only the noise along a training depends on it.
     if trial.options.get("job") != "noise":
         trial = with_any_rate(trial)
     if trial.rehearsal:
@@ -94,7 +94,7 @@ def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Re
 
 
 def _predict(trial: Trial, context: WorkerContext) -> Record:
-    """Trace the trial's training and say what each batch size needs, on this device or on one that is not there."""
+    """Trace the trial's training and predict each batch size's memory, on this device or an absent one."""
     options = BatchSizeOptions.from_dict(trial.options)
     card = accelerator(options.device) if options.device else None
     settle_footprint(context.device)
@@ -126,7 +126,7 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
         samples,
         limit_bytes,
         source,
-        # What loading took besides the data themselves: libraries that it imported.
+        # Memory of loading beside the data themselves, which is that of imported libraries.
         loading_bytes=0 if on_cuda else max(0, loading_bytes - round(memory.resident_bytes)),
         simulated=None if card is None else _simulate(memory, samples, limit_bytes or card.usable_bytes),
     )
@@ -139,7 +139,6 @@ def _work(
     context: WorkerContext,
     card: Accelerator | None,
 ) -> StepWork:
-    """Describe the trial's training for the trace."""
     spec = trial.spec
     section = spec.train.model_copy(update={"implementation": "torch"})
     make_optimizer = OptimizerMaker(spec.model_copy(update={"train": section}))
@@ -180,14 +179,13 @@ def _work(
 
 
 def _resized(batches: Batches, size: int) -> Batches:
-    """Return the same set in batches of another size."""
     twin = copy.copy(batches)
     twin.batch_size = size
     return twin
 
 
 def _array_bytes(data: DataSets, tensors: tuple[Tensor, ...]) -> int:
-    """Return the bytes of the loaded arrays that no tensor shares."""
+    """Return the bytes of the loaded arrays that share no memory with a tensor."""
     shared = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     arrays = [value for value in vars(data.splits).values() if isinstance(value, np.ndarray)]
     return sum(array.nbytes for array in arrays if array.ctypes.data not in shared)
@@ -196,7 +194,7 @@ def _array_bytes(data: DataSets, tensors: tuple[Tensor, ...]) -> int:
 def limit_in_force(
     asked_bytes: int | None, context: WorkerContext, card: Accelerator | None, asked_by: str = "--memory"
 ) -> tuple[int | None, str | None]:
-    """Return the limit that a run will meet and who sets it: the one asked for, or a tighter one that is there."""
+    """Return the tightest of the requested and the existing limits, and its origin."""
     limits = [(asked_bytes, asked_by)]
     if card is not None:
         limits.append((card.usable_bytes, card.title))
@@ -212,7 +210,7 @@ def limit_in_force(
 
 
 def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> SimulatedBatch:
-    """Find the largest batch whose allocations fit into a device's memory by the allocator's rules."""
+    """Return the largest batch that fits an absent device, by a simulation of the caching allocator."""
 
     def reserved(size: int) -> int:
         found = memory.reserved(size, limit_bytes)
@@ -231,7 +229,7 @@ def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> SimulatedBa
 
 
 def _probe(trial: Trial, context: WorkerContext) -> Record:
-    """Train some steps and evaluate at the trial's batch size, and say what that needed."""
+    """Train a few steps and evaluate at the trial's batch size, and record the memory."""
     resident_before_bytes = resident_bytes()
     workload = assemble(trial, context)
     batches, validation, test = workload.data.batches
@@ -253,13 +251,13 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
         "needed_bytes": float(_needed_bytes(context, training.peak_bytes, mapped_bytes)),
     }
     if not context.device.startswith("cuda"):
-        # What the heap kept of the start-up serves the training, and the address space then grows by less than it took.
+        # The heap reuses memory of the start-up, so the address space grows by less than the tensors take.
         values["needed_bytes"] = max(
             values["needed_bytes"], float(_tensor_bytes(workload.model, workload.data.batches))
         )
     if context.memory.limit_bytes is not None:
         values["limit_bytes"] = float(context.memory.limit_bytes)
-    # A loss that is not finite ends the steps early; what they take they have taken by then.
+    # A loss that is not finite ends the steps early, after they have reached their peak.
     provenance = {"memory_limit_source": context.memory.source, "memory_limit_note": context.memory.note}
     status: Status = "ok"
     reason = ""
@@ -281,7 +279,7 @@ def _probe(trial: Trial, context: WorkerContext) -> Record:
 
 
 def _tensor_bytes(model: nn.Module, sets: Iterable[Batches]) -> int:
-    """Return what weights, gradients and data hold at the end of a training, which is the least that it needs."""
+    """Return the bytes of weights, gradients and data, a lower bound of the memory of a training."""
     tensors = [*model.parameters(), *model.buffers()]
     tensors += [tensor.grad for tensor in model.parameters() if tensor.grad is not None]
     tensors += [value for each in sets for value in vars(each).values() if isinstance(value, Tensor)]
@@ -291,15 +289,15 @@ def _tensor_bytes(model: nn.Module, sets: Iterable[Batches]) -> int:
 
 
 def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int | None) -> int:
-    """Return the least limit under which the training would have run: what the limit counts, at its peak.
+    """Return the least limit under which the training would have run, the peak of the limited quantity.
 
-    On a CPU under a limit that is the address space. The resident set is another thing: it grows too when a library's
-    page is read for the first time, and by what the heap kept of the start-up.
+    On a CPU under a limit that is the address space. The resident set would be wrong. It also grows at the first read
+    of a library's page, and by memory that the heap kept from the start-up.
 
     Args:
         context: the worker's device and limit.
-        peak_bytes: what the training reports.
-        mapped_bytes: the most address space that the process had in it; None: not known.
+        peak_bytes: the peak that the training reports.
+        mapped_bytes: peak address space of the process. None: not known.
     """
     if context.device.startswith("cuda"):
         return torch.cuda.max_memory_reserved(context.device)

@@ -1,4 +1,4 @@
-"""The report of `bench batch-size`: one recommendation, the memory and speed of each size, and the reasons."""
+"""The report of `bench batch-size`: a recommendation with reasons, and the memory and speed of each size."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def render_batch_size(
     Args:
         study: from `bench.batch_size.study.study_batch_sizes`.
         measurements: from `bench.batch_size.measurements.study_measurements`, one for each configuration.
-        console: 100 columns or more.
-        pictures: drawn before.
+        console: rich console of 100 columns or more.
+        pictures: the pictures that were drawn.
     """
     for caveat in caveat_lines(study.caveats):
         console.print(caveat)
@@ -90,15 +90,15 @@ def answer(configuration: ConfigurationStudy, accelerator: str | None) -> str:
     """Return a sentence on the largest batch of a configuration."""
     name = configuration_label(configuration.factors)
     if configuration.batch_size is None:
-        return f"{name}: no largest batch; {configuration.failure}."
+        return f"{name}: no largest batch was found. {_capitalized(configuration.failure)}."
     limit = f"{format_bytes(configuration.limit_bytes or 0)} ({configuration.limit_source})"
     size = format_count(configuration.batch_size)
     if accelerator is not None:
         return (
-            f"{name}: {size} is predicted to be the largest batch in {limit}. Nothing was run: "
-            f"{ACCELERATORS[accelerator].title} is not there."
+            f"{name}: {size} is predicted to be the largest batch in {limit}. Nothing was run, "
+            f"because this machine has no {ACCELERATORS[accelerator].title}."
         )
-    tail = " It is all that one batch may have." if configuration.bound == "samples" else ""
+    tail = " It is the largest that the data or --max allow." if configuration.bound == "samples" else ""
     runs = counted(configuration.probes, "run")
     return f"{name}: {size} is the largest batch that ran in full in {limit}, after {runs}.{tail}"
 
@@ -121,28 +121,28 @@ def recommendation(configuration: ConfigurationStudy, measured: Measurements, ru
         return []
     known = found.plateau is not None or measured.critical_batch[0] is not None
     lead = "Recommended" if known else "By memory alone"
-    lines = [f"{lead}: batch_size {found.batch_size}. {found.reason[0].upper()}{found.reason[1:]}."]
+    lines = [f"{lead}: batch_size {found.batch_size}. {_capitalized(found.reason)}."]
     if found.accumulation is not None:
         split = found.accumulation
         steps = split.steps * measured.accumulation_steps
         lines.append(
-            f"The spec's batch_size {split.wanted} does not fit; batch_size {split.batch_size} with "
-            f"accumulation_steps {steps} makes the same step"
-            f"{'' if split.batch_size * split.steps == split.wanted else ', but for a few samples'}."
+            f"The spec's batch_size {split.wanted} does not fit. batch_size {split.batch_size} with "
+            f"accumulation_steps {steps} gives the same step"
+            f"{'' if split.batch_size * split.steps == split.wanted else ', except for a few samples'}."
         )
     critical, source = measured.critical_batch
     in_step = found.batch_size * measured.accumulation_steps
     if found.binds == "memory" and critical is not None and critical >= 2 * in_step:
         steps = math.ceil(critical / found.batch_size)
         lines.append(
-            f"With accumulation_steps {steps} a step would have as many samples as {source} says: fewer steps to the "
-            "target, but no less time."
+            f"With accumulation_steps {steps} a step would have as many samples as {source}. That takes fewer steps "
+            "to the target, but no less time."
         )
     missing = measured.processor_missing
     if missing is not None and is_contended(missing):
         lines.append(
-            f"Other work had {percent(missing)} of the processor while steps were timed, so this size "
-            f"rests on contended timings. Run again on a quiet machine; `{invocation()} doctor` shows who has it."
+            f"Other processes used {percent(missing)} of the processor while steps were timed, so this size "
+            f"rests on contended timings. Run again on a quiet machine. `{invocation()} doctor` lists these processes."
         )
     return [*lines, learning_rate(configuration, measured, run)]
 
@@ -153,11 +153,11 @@ def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run
     size, scaling = measured.recommendation.batch_size, measured.scaling
     if scaling is not None and measured.lr is not None and measured.rates is not None:
         low, high = scaling.batch_sizes[0], scaling.batch_sizes[-1]
-        beyond = "" if low <= size <= high else "; this goes beyond the sizes tested"
+        beyond = "" if low <= size <= high else " This extrapolates beyond the tested sizes."
         return (
             f"Learning rate for it: {measured.lr:.3g}, by batch_size^{scaling.exponent:.2f} (95 % interval "
-            f"{scaling.low:.2f} to {scaling.high:.2f}) through LR range tests at {low} to {high} "
-            f"({measured.rates.directory}){beyond}."
+            f"{scaling.low:.2f} to {scaling.high:.2f}) from LR range tests at {low} to {high} "
+            f"({measured.rates.directory}).{beyond}"
         )
     if size == measured.wanted:
         return "That is the spec's own batch_size, so its base_lr stays."
@@ -166,13 +166,13 @@ def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run
     )
     factor = shlex.quote(f"factors.batch_size=[{','.join(map(str, sizes[-3:]))}]")
     return (
-        "Learning rate for it: not known. How it goes with the batch size is measured by "
+        "Learning rate for it: unknown. To measure how it scales with the batch size, run "
         f"`{invocation()} lr-range {shlex.quote(run.spec_path)} --set {factor}`."
     )
 
 
 def _sizes(configuration: ConfigurationStudy, measured: Measurements) -> Table:
-    """Make the table of memory, time, noise and earlier runs by batch size."""
+    """Return the table of memory, step time, throughput, noise and expected time by batch size."""
     rates = {rate.batch_size: rate for rate in measured.throughputs}
     table = _empty_table("batch", "memory", f"of {format_bytes(configuration.limit_bytes or 0)}")
     table.columns[2].justify = "left"
@@ -207,7 +207,7 @@ def _sizes(configuration: ConfigurationStudy, measured: Measurements) -> Table:
 
 
 def _memory(row: SizeRow | None) -> str:
-    """Write the memory of a size, measured or expected (~)."""
+    """Return the memory of a size, measured or expected (~)."""
     if row is None:
         return "-"
     if row.needed_bytes is not None:
@@ -216,7 +216,7 @@ def _memory(row: SizeRow | None) -> str:
 
 
 def _bar(row: SizeRow | None, configuration: ConfigurationStudy) -> str:
-    """Draw the memory of a size against the limit, the upright line."""
+    """Return a bar of a size's memory. The vertical line is the limit."""
     if row is None or not configuration.limit_bytes:
         return ""
     need = row.needed_bytes or row.expected_bytes or row.predicted_bytes
@@ -228,7 +228,6 @@ def _bar(row: SizeRow | None, configuration: ConfigurationStudy) -> str:
 
 
 def _rate(rate: Throughput | None) -> list[str]:
-    """Write step time, throughput and its interval."""
     if rate is None:
         return ["-", "-", "-"]
     interval = f"{_short(rate.low)}-{_short(rate.high)}"
@@ -236,7 +235,7 @@ def _rate(rate: Throughput | None) -> list[str]:
 
 
 def _short(value: float) -> str:
-    """Write a number with about three digits. No measurement here has more."""
+    """Return a number with about three digits, which is the precision of these measurements."""
     if value >= 1e6:
         return f"{value / 1e6:.3g}M"
     if value >= 9995:
@@ -245,7 +244,6 @@ def _short(value: float) -> str:
 
 
 def _trainings(runs: EarlierTrainings) -> Table:
-    """Make the table of earlier trainings to the target."""
     table = _empty_table("batch", "trainings", "reached", "steps to target", "time to target")
     for row in runs.rows:
         table.add_row(
@@ -259,7 +257,6 @@ def _trainings(runs: EarlierTrainings) -> Table:
 
 
 def _predictions(configuration: ConfigurationStudy) -> Table:
-    """Make the table of prediction, measurement and error of each run."""
     table = _empty_table("run", "batch", "tensors", "expected", "measured", "error", "resident")
     table.add_column("", no_wrap=True)
     for row in sorted(configuration.rows, key=lambda row: row.probe or 0):
@@ -279,9 +276,9 @@ def _predictions(configuration: ConfigurationStudy) -> Table:
 
 
 def _error(row: SizeRow) -> str:
-    """Write the error of the expectation: as a share, or in bytes where the share would exceed the need.
+    """Return the error of the expected memory, in percent or bytes.
 
-    Libraries take some MiB at any size. Of a small model's need, that is thousands of percent.
+    Libraries take some MiB at any size. For a small model a percentage would be in the thousands.
     """
     if row.error is None or row.expected_bytes is None or row.needed_bytes is None:
         return "-"
@@ -299,7 +296,7 @@ def _empty_table(*titles: str) -> Table:
 
 
 def _verdict(row: SizeRow, configuration: ConfigurationStudy) -> str:
-    """Write in a word or two what happened to a size, or what is expected of it."""
+    """Return a word or two on the result of a size, or on its expected result."""
     if row.batch_size == configuration.batch_size:
         return "largest"
     if row.status != "predicted" or configuration.limit_bytes is None:
@@ -314,18 +311,16 @@ def _verdict(row: SizeRow, configuration: ConfigurationStudy) -> str:
 
 
 def _notes(configuration: ConfigurationStudy, measured: Measurements) -> list[str]:
-    """Explain the columns and the origin of the numbers."""
+    """Return notes on the columns and the origin of the numbers."""
     return [*_memory_notes(configuration), *_speed_notes(measured)]
 
 
 def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
-    """Explain what takes the memory, and how it was predicted."""
+    """Return notes on the parts of the memory, and on its prediction."""
     notes = []
     if any(row.status == "predicted" for row in configuration.rows):
-        what = "is expected of a size that was not run under the limit"
-        if configuration.overhead is None:
-            what = "the tensors alone of a size need that was not run"
-        notes.append(f"memory: ~ is what {what}; │ is the limit.")
+        what = "the tensors' memory" if configuration.overhead is None else "the expected memory"
+        notes.append(f"memory: ~ marks {what} of a size that was not run. │ is the limit.")
     if configuration.parts:
         parts = sorted(configuration.parts.items(), key=lambda item: -item[1])
         held = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
@@ -335,9 +330,9 @@ def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
         overhead = configuration.overhead
         sign = "+" if overhead.offset_bytes >= 0 else "-"
         notes.append(
-            f"Measured: needed = {overhead.slope:.2f} x tensors {sign} {format_bytes(abs(overhead.offset_bytes))}"
-            f"{_curve(overhead.curve)} (libraries, allocator). Expected: by what was known of that line before the "
-            "run."
+            f"Fit of the runs: needed = {overhead.slope:.2f} x tensors {sign} "
+            f"{format_bytes(abs(overhead.offset_bytes))}{_curve(overhead.curve)} (libraries, allocator). Expected: "
+            "by the fit of the runs before."
         )
     notes += [
         f"Batch size {format_count(row.batch_size)} failed: {row.reason}."
@@ -345,23 +340,21 @@ def _memory_notes(configuration: ConfigurationStudy) -> list[str]:
         if row.status == "failed" and row.reason != configuration.failure
     ]
     if configuration.note:
-        notes.append(f"Prediction {configuration.method}; {configuration.note}.")
+        notes.append(f"Prediction method: {configuration.method}. {_capitalized(configuration.note)}.")
     return notes
 
 
 def _curve(curve: float) -> str:
-    """Write the term in the square of the tensors' bytes, if there is one."""
+    """Return the quadratic term of the fit. Empty if its coefficient is 0."""
     return f" + {curve * 2**20:.2g} x tensors x tensors / MiB" if curve else ""
 
 
 def _speed_notes(measured: Measurements) -> list[str]:
-    """Explain throughput and noise, and the result of earlier trainings."""
+    """Return notes on throughput, noise and earlier trainings."""
     notes = []
     if measured.throughputs:
         rounds = len(measured.throughputs[0].step_times_s)
-        notes.append(
-            f"samples/s: median of {rounds} rounds that took turns over the sizes, with its 95 % interval."
-        )
+        notes.append(f"samples/s: median of {rounds} interleaved rounds, with its 95 % interval.")
     if measured.recommendation and (plateau := measured.recommendation.plateau):
         reached = f"starts at batch size {plateau.start}" if plateau.reached else "is not reached"
         notes.append(f"The throughput plateau (within 5 % of the best, {plateau.best}) {reached}.")
@@ -369,20 +362,19 @@ def _speed_notes(measured: Measurements) -> list[str]:
     notes += [f"Noise {measured.noise_note}."] if measured.noise_note else []
     critical, source = measured.critical_batch
     if critical is not None:
-        notes.append(f"noise: that of a step over its gradient, {source} / samples of the step.")
+        notes.append(f"noise: noise-to-gradient ratio of a step, {source} / samples per step.")
         if measured.throughputs:
             notes.append(
-                f"time: expected to the target, (1 + batch / {source[4:]}) / samples/s, over the least."
+                f"time: expected time to the target, (1 + batch / {source[4:]}) / (samples/s), relative to the least."
             )
     if measured.runs and measured.runs.rows:
-        said = measured.critical.reason if measured.critical else "too few batch sizes to fit a critical one"
-        notes.append(f"steps to target: {measured.runs.directory}; {said}.")
+        fit = measured.critical.reason if measured.critical else "too few batch sizes to fit a critical one"
+        notes.append(f"steps to target: from {measured.runs.directory}. {_capitalized(fit)}.")
     notes += [f"Not measured: {failure}." for failure in measured.failures]
     return notes
 
 
 def _noise(measured: Measurements, position: int) -> str:
-    """Describe the noise scale at one point of the training."""
     point = measured.noise[position]
     when = "before training" if point.epoch == 0 else f"after {counted(point.epoch, 'epoch')}"
     scale = point.scale
@@ -392,6 +384,10 @@ def _noise(measured: Measurements, position: int) -> str:
         f"Noise scale {when}: {_short(scale.value)} samples "
         f"({100 * scale.confidence:g} % interval {_short(scale.low)} to {_short(scale.high)})."
     )
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _bytes(value: float | None) -> str:

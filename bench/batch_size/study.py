@@ -1,4 +1,4 @@
-"""The largest batch under a byte limit: predict, run in fresh workers under the limit, and sum up from the records.
+"""The search for the largest batch under a byte limit: prediction, probes in fresh workers, and results.
 
 SPEC --configurations--> [Trial] --predict--> prediction --largest_batch--> probes, each a Record
   records --study_batch_sizes--> BatchSizeStudy --render--> terminal, or JSON
@@ -48,20 +48,20 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SizeRow:
-    """One batch size: what was predicted, expected and measured.
+    """The predicted, expected and measured memory of one batch size.
 
     Args:
-        batch_size: samples in a forward.
+        batch_size: samples per forward.
         status: `ok` (ran in full), `out_of_memory`, `failed`, or `predicted` (not run).
-        predicted_bytes: what the tensors need, from the traces.
-        expected_bytes: the same with the overhead of libraries and allocator, as far as it was known before the run;
-            None for a device that is not there.
-        needed_bytes: measured: the least limit under which it runs; where it does not fit, a lower bound.
-        peak_bytes: measured: growth of resident memory (CPU), or what all tensors held (CUDA).
-        error: expected over needed, less 1; None where nothing was measured.
-        step_time_s: median of the probe's steps, a rough one.
+        predicted_bytes: the tensors' memory, from the traces.
+        expected_bytes: the same with the overhead of libraries and allocator, by the fit before the run. None without
+            the device.
+        needed_bytes: the measured least limit under which it runs. A lower bound where it does not fit.
+        peak_bytes: the measured growth of resident memory (CPU), or the peak of all tensors (CUDA).
+        error: expected / needed - 1. None without a measurement.
+        step_time_s: median of the probe's few steps, in seconds.
         reason: why it does not fit or failed.
-        probe: the run's number, from 1; None where it was not run.
+        probe: the run's number, from 1. None if it was not run.
     """
 
     batch_size: int
@@ -78,23 +78,23 @@ class SizeRow:
 
 @dataclass(frozen=True)
 class ConfigurationStudy:
-    """One configuration of the spec, batch size apart.
+    """The results for one configuration of the spec, which leaves out the batch size.
 
     Args:
-        factors: factor -> value, batch_size left out; empty for the `train` configuration.
-        batch_size: the largest that ran in full (on a device that is not there: that is predicted to); None: none.
+        factors: factor -> value without batch_size. Empty for the `train` configuration.
+        batch_size: the largest that ran in full, or without the device the largest predicted one. None: none.
         bound: `memory`, `samples` (all of the training set is one batch) or `nothing fits`.
-        limit_bytes: the limit that counted.
-        limit_source: who set it: --memory, the spec, the container, the shell, the device.
-        samples: the most samples that a batch can have.
-        phase: where the largest batch has its peak.
-        parts: what holds memory at that peak, by the prediction.
+        limit_bytes: the tightest limit.
+        limit_source: the origin of the limit: --memory, the spec, the container, the shell, the device.
+        samples: the most samples of a batch.
+        phase: the phase of the largest batch's peak.
+        parts: predicted bytes of each kind of tensor at that peak.
         method: `traced`, or `measured` for a model that cannot be traced.
         note: why it was measured, or what the prediction leaves out.
-        overhead: needed = offset + slope * predicted + curve * predicted^2 through the runs; None where none fitted.
+        overhead: fit of needed = offset + slope * predicted + curve * predicted^2. None if no size fitted.
         rows: every size that was run, and powers of two that were not, by size.
-        probes: how many sizes were run.
-        failure: why there is no answer; empty where there is one.
+        probes: number of sizes that were run.
+        failure: why there is no largest batch. Else empty.
     """
 
     factors: Mapping[str, Any]
@@ -115,14 +115,14 @@ class ConfigurationStudy:
 
 @dataclass(frozen=True)
 class BatchSizeStudy:
-    """What `bench batch-size` found.
+    """The memory results of `bench batch-size`.
 
     Args:
         run: the run.
-        accelerator: the name of the device that is not there; None for the one at hand.
-        configurations: one for each configuration of the spec, batch size apart.
-        directory: where the records are.
-        caveats: what a reader must know first.
+        accelerator: name of the absent device of a prediction. None for this machine's device.
+        configurations: one for each configuration of the spec without its batch size.
+        directory: the run's directory.
+        caveats: warnings for the top of the report.
     """
 
     run: RunInfo
@@ -147,16 +147,16 @@ class BatchSizeStudy:
 def with_limits(
     loaded: LoadedSpec, memory_bytes: int | None, *, grid: bool, device: str | None
 ) -> LoadedSpec:
-    """Return the spec as the search needs it: no batch sizes to vary, one seed, and the limit.
+    """Return the spec for the search, without batch-size factors, with one seed and the limit.
 
     Args:
-        loaded: the spec as a person wrote it.
-        memory_bytes: the limit; None: the spec's own.
-        grid: keep the other factors; else the `train` configuration alone.
-        device: the name of a device that is not there, or None.
+        loaded: the spec as loaded.
+        memory_bytes: the limit. None: the spec's own.
+        grid: whether to keep the other factors. Else only the `train` configuration remains.
+        device: name of an absent device to predict for, or None.
 
     Raises:
-        InputError: no limit anywhere.
+        InputError: neither the command nor the spec has a limit.
     """
     spec = loaded.spec
     limit = memory_bytes or spec.limits.memory
@@ -173,22 +173,25 @@ def with_limits(
 
 
 def _device_at_hand() -> str:
-    """Return where a device that is not there is predicted."""
+    """Return the local device that traces the model for an absent one."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def search_batch_sizes(plan: RunPlan, directory: RunDirectory, announce: Announce) -> list[Record]:
-    """Search the largest batch of every configuration; each record is on the disk before the next probe starts.
+    """Search for the largest batch of every configuration.
+
+    Each record is on disk before the next probe starts.
 
     Args:
-        plan: its trials are the configurations; their options hold memory_bytes and device.
-        directory: takes the records.
-        announce: is told what happens, a line each.
+        plan: its trials are the configurations. Their options hold memory_bytes and device.
+        directory: the run's directory, which gets the records.
+        announce: called with each line of progress.
 
     Raises:
-        InputError: what cannot be built, and a limit that holds no batch at all. A run without records is removed.
+        InputError: a configuration cannot be built, or the limit is too small for any batch. A run without records is
+            removed.
     """
     keeper = RecordKeeper(plan.run, directory)
     for trial in plan.trials:
@@ -202,7 +205,7 @@ def search_batch_sizes(plan: RunPlan, directory: RunDirectory, announce: Announc
 
 
 def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announce) -> None:
-    """Predict one configuration, then probe it."""
+    """Predict the memory of one configuration, then probe sizes."""
     label = configuration_label(trial.factors)
     announce(f"{label}: loading the data and tracing the model")
     prediction = _prediction(trial, plan, keeper)
@@ -236,7 +239,7 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
 
 
 def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> MemoryPrediction | None:
-    """Rehearse and predict in a worker without a limit; None when the model cannot be run at all."""
+    """Rehearse and predict in a worker without a limit. Return None when the model cannot run."""
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
     job = dataclasses.replace(trial, id=f"{trial.id},prediction", options={**trial.options, "job": "predict"})
     executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
@@ -258,7 +261,7 @@ def _run_probe(
     keeper: RecordKeeper,
     announce: Announce,
 ) -> Record:
-    """Run one batch size in a fresh worker under the limit; once more, if it was killed and no limit says why."""
+    """Run one batch size in a fresh worker under the limit. Repeat it once after an unexplained kill."""
     section = trial.spec.train.model_copy(update={_FACTOR: batch_size})
     number = sum(_is_probe_of(record, trial.factors) for record in keeper.records) + 1
     job = dataclasses.replace(
@@ -277,7 +280,7 @@ def _run_probe(
     try:
         record = executor.run(job, _ignore)
         if record.worker.unexplained_kill:
-            announce(f"  killed, and no memory limit says why; once more: {record.reason}")
+            announce(f"  killed, and no memory limit explains it. Running it again: {record.reason}")
             record = executor.run(job, _ignore)
         if record.worker.unexplained_kill:
             reason = f"killed twice, which counts as too large: {record.reason}"
@@ -288,7 +291,7 @@ def _run_probe(
 
 
 def check_room(label: str, prediction: MemoryPrediction, weights_bytes: int, one_sample_bytes: int) -> None:
-    """Refuse a limit that is used up, or that not even a batch of one sample can keep."""
+    """Raise an InputError for a limit that is used up, or too small for a batch of one sample."""
     limit_bytes, source = prediction.limit_bytes, prediction.limit_source
     if not limit_bytes:
         raise InputError(
@@ -312,14 +315,12 @@ def check_room(label: str, prediction: MemoryPrediction, weights_bytes: int, one
 
 
 def study_batch_sizes(run: RunInfo, records: Sequence[Record], directory: str | None) -> BatchSizeStudy:
-    """Sum up the records of a search.
+    """Return the memory results of a search from its records.
 
     Args:
         run: the run.
-        records: predictions and probes, in the order in which they were made.
-        directory: where they are.
-
-    Records of other measurements are left out.
+        records: predictions and probes in their order on disk. Other measurements are ignored.
+        directory: the run's directory.
     """
     caveats = caveats_of(run, records)
     records = [record for record in records if not isinstance(record.outcome, Measurement)]
@@ -333,7 +334,6 @@ def study_batch_sizes(run: RunInfo, records: Sequence[Record], directory: str | 
 
 
 def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> ConfigurationStudy:
-    """Sum up one configuration."""
     prediction = record.outcome
     if not isinstance(prediction, MemoryPrediction):
         return ConfigurationStudy(
@@ -373,7 +373,7 @@ def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> Configurat
 
 
 def _probe_rows(memory: StepMemory, probes: Sequence[Record], assumed: Overhead) -> list[SizeRow]:
-    """Return a row for each run, with what was expected of it before it was made."""
+    """Return a row for each probe, with its expected memory by the fit before it."""
     rows: list[SizeRow] = []
     for number, record in enumerate(probes, start=1):
         size = int(record.factors[_FACTOR])
@@ -401,7 +401,7 @@ def _probe_rows(memory: StepMemory, probes: Sequence[Record], assumed: Overhead)
 
 
 def _overhead(rows: Sequence[SizeRow], assumed: Overhead) -> Overhead:
-    """Return the line, or the curve, through the runs so far."""
+    """Return the linear or quadratic fit of the probes so far."""
     seen = [(row.predicted_bytes, row.needed_bytes, row.status == "ok") for row in rows if row.needed_bytes]
     return fit_overhead(
         [(predicted, needed) for predicted, needed, fits in seen if fits],
@@ -430,17 +430,17 @@ def _unrun_rows(
 
 
 def _assumed_overhead(device: str, prediction: MemoryPrediction) -> Overhead:
-    """Return the overhead to assume before the first run: what loading took of it was seen."""
+    """Return the overhead to assume before the first probe. Its loading part was measured."""
     assumed = CUDA_OVERHEAD if device.startswith("cuda") else CPU_OVERHEAD
     return Overhead(assumed.offset_bytes + prediction.loading_bytes, assumed.slope)
 
 
 def _is_probe_of(record: Record, factors: Mapping[str, Any]) -> bool:
-    """Tell whether a record is a probe of the configuration with these factors."""
+    """Whether a record is a probe of the configuration with these factors."""
     return isinstance(record.outcome, MemoryProbe) and freeze({**record.factors, _FACTOR: None}) == freeze(
         {**factors, _FACTOR: None}
     )
 
 
 def _ignore(progress: dict[str, Any]) -> None:
-    """A probe is short; its progress is not shown."""
+    """Show nothing, because a probe is short."""

@@ -4,19 +4,66 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.environments import Environment, Environments, make_environments
+    from fusetune.bench.gate.git_program import GitAnswer, run_git
+    from fusetune.bench.gate.json_text import as_json, read_result
+    from fusetune.bench.gate.judging import exit_code, judge, notes_on
+    from fusetune.bench.gate.junit import as_junit
+    from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
     from fusetune.bench.gate.result import GateResult, Row, Side
+    from fusetune.bench.gate.revisions import (
+        WORKING_TREE,
+        Checkout,
+        Checkouts,
+        Repository,
+        Revision,
+        checkouts,
+        find_repository,
+        find_revision,
+        find_revisions,
+        on_both_sides,
+    )
+    from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "WORKING_TREE",
+    "Checkout",
+    "Checkouts",
+    "Environment",
+    "Environments",
     "GateResult",
+    "GitAnswer",
     "Measured",
     "Metric",
     "Outcome",
     "Pair",
+    "Repository",
+    "Revision",
     "Row",
+    "Rule",
+    "Rules",
     "Side",
     "Verdict",
+    "as_json",
+    "as_junit",
+    "as_markdown",
+    "better_by_name",
+    "checkouts",
+    "exit_code",
+    "find_repository",
+    "find_revision",
+    "find_revisions",
+    "judge",
+    "make_environments",
+    "notes_on",
+    "on_both_sides",
+    "read_result",
+    "run_git",
+    "show_gate",
+    "unknown_direction",
 ]

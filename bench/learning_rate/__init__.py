@@ -1,4 +1,4 @@
-"""`bench lr-range`: range tests in workers, what they come to, its report and pictures."""
+"""`bench lr-range`: range tests in workers, their results, the report and its pictures."""
 
 from fusetune.exports import load_on_use
 

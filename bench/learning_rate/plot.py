@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The same picture gives the same file, and its text stays text.
+# Equal pictures give equal files, and text stays text in SVG.
 _STYLE: dict[str, Any] = {"svg.hashsalt": "lr-range", "svg.fonttype": "none", "font.size": 10}
 _INK, _FAINT, _RAW = "#22303c", "#9aa5b1", ("#8fb8de", "#a8cfa2", "#e3b587", "#c3a6d4", "#9fd0d0")
 _CURVE, _SUGGESTED, _DIVERGED = "#1f5fa8", "#c0392b", "#6b4c9a"
@@ -35,12 +35,12 @@ def draw(test: Tested) -> Figure:
     axes = figure.subplots()
     _draw_losses(axes, test)
     _draw_findings(axes, test)
-    _dress(axes, test)
+    _label_axes(axes, test)
     return figure
 
 
 def loss_window(test: Tested) -> tuple[float, float]:
-    """Return the range of losses to show: the lowest to a third above the untrained one, without the divergence."""
+    """Return the range of losses to show, from the lowest to about a third above the untrained model's loss."""
     shown = [loss for losses in (test.smoothed, *test.repeats) for loss in losses if loss is not None]
     first = next(loss for loss in test.smoothed if loss is not None)
     low = min(shown)
@@ -50,7 +50,6 @@ def loss_window(test: Tested) -> tuple[float, float]:
 
 
 def _draw_losses(axes: Axes, test: Tested) -> None:
-    """Draw every repeat's raw losses and the smoothed mean."""
     for number, losses in enumerate(test.repeats):
         points = [(lr, loss) for lr, loss in zip(test.lrs, losses, strict=True) if loss is not None]
         axes.plot(
@@ -64,7 +63,7 @@ def _draw_losses(axes: Axes, test: Tested) -> None:
 
 
 def _draw_findings(axes: Axes, test: Tested) -> None:
-    """Mark interval, suggestion, confirmed rate and divergence, where there are such."""
+    """Mark interval, suggestion, confirmed rate and divergence, as far as the test found them."""
     values = test.values
     if "lr_interval_low" in values:
         axes.axvspan(
@@ -98,8 +97,7 @@ def _draw_findings(axes: Axes, test: Tested) -> None:
         )
 
 
-def _dress(axes: Axes, test: Tested) -> None:
-    """Scale, label and clean up."""
+def _label_axes(axes: Axes, test: Tested) -> None:
     axes.set_xscale("log")
     axes.set_xlim(test.lrs[0], test.lrs[-1] * 1.15)
     axes.set_ylim(*loss_window(test))

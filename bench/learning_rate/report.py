@@ -1,4 +1,4 @@
-"""The report of `bench lr-range` on a terminal: rates, curves drawn with characters, scaling with the batch size."""
+"""The terminal report of `bench lr-range`: rates, curves as character plots, scaling with the batch size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def render_lr_range(study: LRStudy, console: Console) -> None:
 
     Args:
         study: from `bench.learning_rate.study.study_learning_rates`.
-        console: 100 columns or more.
+        console: rich console of 100 columns or more.
     """
     _header(study, console)
     if not study.tested:
@@ -54,14 +54,12 @@ def render_lr_range(study: LRStudy, console: Console) -> None:
             for line in plot_lines(test):
                 console.print(line, highlight=False)
     if len(study.tested) > _MOST_CURVES:
-        console.print(
-            f"\n... and {len(study.tested) - _MOST_CURVES} curves more, in the pictures", style=_DIM
-        )
+        console.print(f"\n... and {len(study.tested) - _MOST_CURVES} more curves in the pictures", style=_DIM)
     _scaling(study, console)
 
 
 def _name_pictures(pictures: Pictures, console: Console) -> None:
-    """List the files that were drawn, and why others were not."""
+    """Print the files that were drawn, and the reason if some were not."""
     paths = pictures.paths
     if paths:
         more = f" .. {paths[-1].name}" if len(paths) > 1 else ""
@@ -72,7 +70,6 @@ def _name_pictures(pictures: Pictures, console: Console) -> None:
 
 
 def _header(study: LRStudy, console: Console) -> None:
-    """Describe what was tested, where and how."""
     run = study.run
     for caveat in caveat_lines(study.caveats):
         console.print(caveat)
@@ -96,7 +93,6 @@ def _header(study: LRStudy, console: Console) -> None:
 
 
 def _table(tested: Sequence[Tested]) -> Table:
-    """List the results, one line a configuration."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=_DIM)
     table.add_column("configuration", overflow="fold")
     confirmed = any(test.outcome.confirm_lrs is not None for test in tested)
@@ -128,42 +124,45 @@ def _span(test: Tested, low: str, high: str) -> str:
 
 
 def plot_lines(test: Tested) -> list[str]:
-    """Draw one test with characters: `.` a raw loss, `o` the smoothed mean, `|` the suggestion, `!` the divergence."""
+    """Return a character plot of one test.
+
+    `.` is a raw loss, `o` the smoothed mean, `|` the suggestion, and `!` the divergence.
+    """
     grid = _Grid(test.lrs[0], test.lrs[-1], *loss_window(test))
     for name, mark in (("divergence_lr", "!"), ("range_lr", "|")):
         if name in test.values:
-            grid.stand(test.values[name], mark)
+            grid.draw_vertical(test.values[name], mark)
     for losses in test.repeats:
-        grid.put(test.lrs, losses, ".")
-    grid.put(test.lrs, test.smoothed, "o")
+        grid.draw_points(test.lrs, losses, ".")
+    grid.draw_points(test.lrs, test.smoothed, "o")
     head = f"{test.label}: loss against learning rate"
     return [head, *grid.lines(), f"{'':>10}. raw   o mean, smoothed   | suggestion   ! diverges"]
 
 
 class _Grid:
-    """A plot of characters: learning rates on a logarithmic horizontal axis, losses on the vertical one."""
+    """A character plot with a logarithmic horizontal axis for learning rates and a linear vertical axis for losses."""
 
     def __init__(self, first: float, last: float, bottom: float, top: float) -> None:
         self._left, self._right = math.log10(first), math.log10(last)
         self._bottom, self._top = bottom, top
         self._cells = [[" "] * _WIDTH for _ in range(_HEIGHT)]
 
-    def stand(self, lr: float, mark: str) -> None:
-        """Draw a vertical line, if it is inside the frame."""
+    def draw_vertical(self, lr: float, mark: str) -> None:
+        """Draw a vertical line, if it is inside the plot."""
         column = self._column(lr)
         if 0 <= column < _WIDTH:
             for line in self._cells:
                 line[column] = mark
 
-    def put(self, lrs: Sequence[float], losses: Sequence[float | None], mark: str) -> None:
-        """Set a mark for each loss inside the frame."""
+    def draw_points(self, lrs: Sequence[float], losses: Sequence[float | None], mark: str) -> None:
+        """Draw a mark for each loss inside the plot."""
         for lr, loss in zip(lrs, losses, strict=True):
             if loss is not None and self._bottom <= loss <= self._top:
                 row = round((self._top - loss) / (self._top - self._bottom) * (_HEIGHT - 1))
                 self._cells[row][self._column(lr)] = mark
 
     def lines(self) -> list[str]:
-        """Return the frame with its labels."""
+        """Return the plot's lines with axes and labels."""
         labels = {0: f"{self._top:.3g}", _HEIGHT - 1: f"{self._bottom:.3g}"}
         rows = [
             f"{labels.get(index, ''):>8} |{''.join(row).rstrip()}" for index, row in enumerate(self._cells)
@@ -174,7 +173,7 @@ class _Grid:
         return round((math.log10(lr) - self._left) / (self._right - self._left) * (_WIDTH - 1))
 
     def _ticks(self) -> str:
-        """Write powers of ten under their columns."""
+        """Return the labels at powers of ten."""
         line = [" "] * (_WIDTH + 6)
         for power in range(math.ceil(self._left - 1e-9), math.floor(self._right + 1e-9) + 1):
             text = f"1e{power}"
@@ -184,7 +183,7 @@ class _Grid:
 
 
 def _scaling(study: LRStudy, console: Console) -> None:
-    """Print the exponent by which the rate grows with the batch size."""
+    """Print the exponent of the power law of learning rate over batch size."""
     if not study.scalings:
         return
     console.print()

@@ -1,4 +1,4 @@
-"""`bench lr-range` and `base_lr: auto`: LR range tests on what a spec describes, and how the best rate scales."""
+"""LR range tests of a spec's configurations (`bench lr-range`), and the rate's scaling with the batch size."""
 
 from __future__ import annotations
 
@@ -28,25 +28,29 @@ if TYPE_CHECKING:
     from fusetune.bench.workers import OnProgress, WorkerContext
     from fusetune.tuner.learning_rate import Confirmation, LRRange
 
-# A range test runs at bare rates: what sets the rate or moves it during a training is no factor of it.
+# A range test sets the rate itself, so the base rate and the schedule are not factors of it.
 _NO_FACTORS = (("train", "base_lr"), ("train", "schedule"))
 _SIZE = "train.batch_size"
-# A suggestion known less well than this is no point for a fit.
+# Largest ratio of an interval's ends for a suggestion that enters the power-law fit.
 MOST_SPREAD = 30.0
 _LEAST_CONFIRM_STEPS, _MOST_CONFIRM_STEPS = 100, 300
 
 
 def with_swept_factors(loaded: LoadedSpec, *, all_seeds: bool) -> tuple[LoadedSpec, list[str]]:
-    """Leave out the factors that a range test does not vary, and all seeds but the first; say what was left out."""
+    """Remove the factors that a range test does not vary, and by default all seeds but the first.
+
+    Returns:
+        The reduced spec, and a note on each removal.
+    """
     spec = loaded.spec
     dropped = [key for key in varied(spec) if tuple(field_of(key).split(".")[:2]) in _NO_FACTORS]
     spec = without_factors(spec, dropped.__contains__)
     seeds = spec.seeds if all_seeds else spec.seeds[:1]
     notes = []
     if dropped:
-        notes.append(f"not varied, for the test sweeps the rate itself: {', '.join(dropped)}")
+        notes.append(f"not varied, because the test sweeps the rate itself: {', '.join(dropped)}")
     if len(seeds) < len(spec.seeds):
-        notes.append(f"seed {seeds[0]} alone of {len(spec.seeds)}; --all-seeds takes every one")
+        notes.append(f"seed {seeds[0]} alone of {len(spec.seeds)}; --all-seeds uses all of them")
     reduced = spec.model_copy(update={"seeds": seeds})
     return dataclasses.replace(loaded, spec=reduced), notes
 
@@ -83,7 +87,7 @@ def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) 
 
 
 def _confirm(workload: Workload, found: LRRange) -> Confirmation:
-    """Train for about an epoch at rates around the suggestion."""
+    """Train for about an epoch at each of several rates around the suggestion."""
     from fusetune.tuner.learning_rate import StepSettings, candidates_around, confirm
     from fusetune.tuner.training import resolve_precision
 
@@ -106,7 +110,7 @@ def _confirm(workload: Workload, found: LRRange) -> Confirmation:
 def _record(
     trial: Trial, context: WorkerContext, found: LRRange, confirmation: Confirmation | None, seconds: float
 ) -> Record:
-    """Write down what was found: numbers, the sweeps as a curve, the short trainings as samples."""
+    """Return the record: results as values, sweeps as the curve, confirmation losses as samples."""
     import torch
 
     from fusetune.tuner.training import resolve_precision
@@ -150,7 +154,10 @@ def _record(
 
 
 def _curve(found: LRRange) -> list[dict[str, float | None]]:
-    """Return one object a rate: lr, each repeat's loss (None beyond its end or where not finite), smoothed mean."""
+    """Return an entry per rate, with lr, smoothed mean and each repeat's loss.
+
+    A loss is None after the end of its repeat, and where it is not finite.
+    """
     longest = max(found.sweeps, key=lambda sweep: len(sweep.lrs))
     smoothed = found.smoothed
     curve: list[dict[str, float | None]] = []
@@ -168,7 +175,7 @@ def _curve(found: LRRange) -> list[dict[str, float | None]]:
 
 @dataclass(frozen=True)
 class Tested:
-    """One record of a range test, ready to be shown; see `_record` for the numbers."""
+    """The data of one range test's record, for report and picture. `_record` defines the values."""
 
     record: Record
     label: str
@@ -178,18 +185,18 @@ class Tested:
 
     @property
     def values(self) -> Mapping[str, float]:
-        """The record's numbers."""
+        """The record's values."""
         return self.record.values
 
     @property
     def outcome(self) -> RangeTestOutcome:
-        """What the test came to. An empty one where it failed."""
+        """The test's outcome. A failed test has an empty one."""
         found = self.record.outcome
         return found if isinstance(found, RangeTestOutcome) else RangeTestOutcome()
 
     @property
     def advice(self) -> str:
-        """How the suggestion comes about, and the rate to use. Empty where there is none.
+        """The reason for the suggestion, and the rate to use. Empty without a suggestion.
 
         Example:
             >>> record = Record("t", {}, 0, "ok", values={"suggested_lr": 0.05}, outcome=RangeTestOutcome("it falls"))
@@ -206,7 +213,7 @@ class Tested:
 
     @property
     def notes(self) -> list[str]:
-        """Why there is no suggestion, or what it may suffer from."""
+        """Why there is no suggestion, or warnings about it."""
         reasons = [self.record.reason] if self.record.reason else []
         if "range_lr" in self.values and "suggested_lr" not in self.values:
             reasons.append("no rate to use: every short training around the suggestion diverged")
@@ -215,14 +222,14 @@ class Tested:
 
 @dataclass(frozen=True)
 class LRStudy:
-    """What `bench lr-range` shows.
+    """The results of a run of `bench lr-range`.
 
     Args:
         run: the run.
-        tested: in the order of the records.
-        scalings: by what tells the groups of configurations apart (`optimizer=adam`): the fit, or what is missing.
-        directory: of the run.
-        caveats: what a reader must know first.
+        tested: the tests, in the order of the records.
+        scalings: power-law fit of each group of other factors (`optimizer=adam`), or why there is none.
+        directory: the run's directory.
+        caveats: warnings for the top of the report.
     """
 
     run: RunInfo
@@ -233,7 +240,7 @@ class LRStudy:
 
 
 def study_learning_rates(run: RunInfo, records: Sequence[Record], directory: str = "") -> LRStudy:
-    """Read a run's records and fit how the rate scales with the batch size, where that is a factor."""
+    """Return the tests of a run's records, with a power-law fit where the batch size is a factor."""
     from fusetune.bench.stats import configuration_label
 
     many_seeds = len({record.seed for record in records}) > 1
@@ -269,11 +276,11 @@ def _scalings(run: RunInfo, records: Iterable[Record]) -> dict[str, LRScaling | 
 
 
 def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
-    """Fit one group, or say what is missing."""
-    # Without confirmation the rate is a smooth function of the curve; confirmed ones come in steps of 2.
+    """Return the fit of one group, or why there is none."""
+    # The fit uses unconfirmed rates, because confirmed rates are a factor of 2 apart.
     suggested = [record for record in records if "range_lr" in record.values]
     points = [
-        (int(record.factors[key]), record.values["range_lr"]) for record in suggested if _is_known(record)
+        (int(record.factors[key]), record.values["range_lr"]) for record in suggested if _is_narrow(record)
     ]
     left_out = len(suggested) - len(points)
     if len({size for size, _ in points}) < LEAST_SIZES:
@@ -289,7 +296,7 @@ def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
     return dataclasses.replace(scaling, left_out=left_out)
 
 
-def _is_known(record: Record) -> bool:
-    """Whether the ends of the suggestion's interval, where it has one, differ by no more than a line can use."""
+def _is_narrow(record: Record) -> bool:
+    """Whether the ratio of the interval's ends is small enough for the fit. True without an interval."""
     low, high = (record.values.get(f"lr_interval_{end}") for end in ("low", "high"))
     return low is None or high is None or high <= MOST_SPREAD * low

@@ -1,4 +1,4 @@
-"""The format on disk, in one place: records, the directory of a run, and its files."""
+"""The on-disk format of results: records, run directories and their files."""
 
 from fusetune.exports import load_on_use
 

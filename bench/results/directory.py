@@ -1,9 +1,9 @@
-"""The records of one run on disk, so that killing the process at any moment loses at most the trial in flight.
+"""The directory of one run. A process that is killed at any moment loses at most the current trial.
 
 results/<spec name>/<run id>/
-    run.json         what was run: written once, whole or not at all
-    records.jsonl    one line a trial, on the disk before `append` returns
-    lock             held by the run that writes here; the kernel frees it when that process dies
+    run.json         description of the run, written once and atomically
+    records.jsonl    one line per trial, on disk before `append` returns
+    lock             flock of the process that writes here, which the kernel frees when that process dies
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _RECORDS = "records.jsonl"
 
 
 class RunDirectory:
-    """The directory of one run: `create` and `resume` hold its lock and can append, `open` only reads.
+    """The directory of one run. `create` and `resume` hold its lock and can append, `open` only reads.
 
-    Use it in a `with` block, or call `close`. `path` is the directory, `run` what run.json says, `notes` what was
-    mended when it was opened for appending.
+    Use it in a `with` block, or call `close`. `path` is the directory, and `run` what run.json says. `notes` lists the
+    repairs of `resume`.
 
     Example:
         >>> import tempfile
@@ -73,11 +73,11 @@ class RunDirectory:
 
     @classmethod
     def create(cls, results: Path, spec_name: str, run: RunInfo) -> RunDirectory:
-        """Make a new directory under `results/<spec_name>/`, lock it and write run.json.
+        """Create a new directory under `results/<spec_name>/`, lock it and write run.json.
 
         Args:
-            results: made if it is missing.
-            spec_name: the spec's name; letters, digits, `.`, `_`, `-`.
+            results: the directory of all runs, created if missing.
+            spec_name: the spec's name, of letters, digits, `.`, `_`, `-`.
             run: what run.json will say, JSON-able without NaN. Its `run_id` is filled in.
 
         Raises:
@@ -108,21 +108,21 @@ class RunDirectory:
         """Open a run's directory for reading.
 
         Raises:
-            RunDirectoryError: not a run's directory, a broken run.json, or one of a newer version.
+            RunDirectoryError: it is not a run's directory, or run.json is broken or of a newer version.
         """
         return cls(path, _read_run(path))
 
     @classmethod
     def resume(cls, path: Path, now: RunInfo | None = None) -> RunDirectory:
-        """Open a run's directory for appending, lock it, and cut off a line that was being written at a crash.
+        """Open a run's directory for appending, lock it, and truncate a torn last line.
 
         Args:
             path: the run's directory.
             now: the run as it would begin now. Its `FIXED_ON_RESUME` must be those of run.json. None: not compared.
 
         Raises:
-            RunDirectoryError: as for `open`; or something has changed (the message lists the differences); or in use
-                by another run; or not writable.
+            RunDirectoryError: as for `open`, or another process uses the directory, or it is not writable, or values
+                have changed. The message lists the changes.
         """
         content = _read_run(path)
         if now is not None:
@@ -142,12 +142,12 @@ class RunDirectory:
 
     @property
     def is_for_appending(self) -> bool:
-        """Whether this process writes here, or only reads."""
+        """Whether this process can append records."""
         return self._lock is not None
 
     @property
     def resume_command(self) -> str | None:
-        """The command that continues the run; None for a kind of run that begins anew each time."""
+        """The command that continues the run, or None for a kind of run that cannot be resumed."""
         kind = kind_of(self.run.kind)
         command = kind.resumed_by if kind else None
         return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}"
@@ -159,16 +159,16 @@ class RunDirectory:
         self.close()
 
     def close(self) -> None:
-        """Free the lock; nothing can be appended afterwards."""
+        """Release the lock. Nothing can be appended afterwards."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def remove(self) -> None:
-        """Remove a run without records, as if it had never been begun.
+        """Remove the directory of a run without records.
 
         Raises:
-            ValueError: there are records; they are never removed.
+            ValueError: the run has records, which are never removed.
         """
         if (self.path / _RECORDS).exists():
             raise InvalidValueError(self.path, "has records", "it stays")
@@ -187,9 +187,9 @@ class RunDirectory:
         check_records(self.run, records, self.path)
 
     def append(self, record: Record) -> None:
-        """Write one record; when this returns, it is on the disk.
+        """Append one record. It is on disk on return.
 
-        A failed write leaves the file as it was.
+        A failed write leaves the file unchanged.
 
         Raises:
             RunDirectoryError: the disk is full or the file cannot be written.
@@ -202,13 +202,12 @@ class RunDirectory:
         self._file.append([record.as_dict()])
 
     def records(self) -> tuple[list[Record], list[str]]:
-        """Return the records in the order in which they were written, and notes about what was passed over.
+        """Return the records in the order of their lines, and notes on skipped lines.
 
-        A last line without its end was being written when the process died: it is dropped with a note. Of two records
-        of one trial the first counts, with a note.
+        A torn last line is skipped with a note. Of two records of one trial the first counts, with a note.
 
         Raises:
-            RunDirectoryError: a line before the last is not a record; the message names it.
+            RunDirectoryError: a complete line is not a record. The message names the line.
         """
         content, torn = self._file.lines()
         notes = [self._file.torn_note] if torn else []
@@ -228,7 +227,7 @@ class RunDirectory:
 
 
 def find_run(path: Path) -> Path:
-    """Return the run's directory that `path` means: itself, or the newest run under `results/<spec name>/`.
+    """Return the run's directory for `path`, which is itself or the newest run under `results/<spec name>/`.
 
     Raises:
         RunDirectoryError: there is no run there.
@@ -254,7 +253,7 @@ def find_run(path: Path) -> Path:
 
 
 def _read_run(path: Path) -> dict[str, Any]:
-    """Read run.json and check that it is one that this version understands."""
+    """Return the content of run.json after a check of its version and types."""
     try:
         if is_pipe(path / _RUN):  # reading it would never end
             raise _not_a_run(path)
@@ -279,15 +278,14 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 
 def _not_a_run(path: Path) -> RunDirectoryError:
-    """Build the error for a directory without a run."""
     return RunDirectoryError(
         path, "no run is there", f"a run's directory holds {_RUN}", "Give results/<spec name>/<run id>/."
     )
 
 
 def _check_unchanged(path: Path, run: RunInfo, now: RunInfo) -> None:
-    """Refuse to go on with a run that was started with something else."""
-    # As JSON has them: a tuple in memory is a list on the disk.
+    """Raise an error if values of run.json have changed since the run was started."""
+    # Compare JSON with JSON, because a tuple in memory is a list on disk.
     before, after = (json.loads(json.dumps(each.as_dict())) for each in (run, now))
     changes = difference(
         {name: before[name] for name in FIXED_ON_RESUME}, {name: after[name] for name in FIXED_ON_RESUME}

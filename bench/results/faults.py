@@ -1,4 +1,4 @@
-"""What is wrong with plain data, as one sentence that names the field."""
+"""Error messages for invalid plain data, which name the field."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _DEEPEST = 60
 
 
 def bounded(value: Any) -> Any:
-    """Return plain data of a bounded depth. Deeper ones would end whoever walks through them.
+    """Return plain data after a check of its depth. Deeper data would exceed Python's recursion limit.
 
     Raises:
-        ValueError: it is deeper.
+        ValueError: the data are nested too deeply.
     """
     level, depth = [value], 0
     while level:
@@ -34,11 +34,11 @@ def bounded(value: Any) -> Any:
 
 
 def first_fault(error: ValidationError, where: str = "") -> str:
-    """Put the first finding of a validation into words.
+    """Return a sentence on the first error of a validation.
 
     Args:
-        error: from pydantic.
-        where: the field that was validated; empty: all.
+        error: the error of pydantic.
+        where: the validated field. Empty: the whole data.
     """
     finding = error.errors(include_url=False)[0]
     message = finding["msg"].removeprefix("Value error, ")

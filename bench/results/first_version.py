@@ -1,4 +1,4 @@
-"""Records of schema version 1, which kept outcomes among the provenance, as records of version 2."""
+"""Conversion of records of schema version 1, which had outcomes in the provenance, to version 2."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _AUTO = "base_lr_auto"
 _OF_TRAININGS = (_AUTO, "contention", "epochs_made_again")
 _OF_RANGE_TESTS = ("reason", "warnings", "confirm_lrs")
 _OF_NOISE = ("small", "big", "samples", "train_batch_size", "note", _AUTO)
-# Trials that came to no end of their own.
+# Statuses of trials without an outcome.
 _WITHOUT_END = ("failed", "out_of_memory")
 
 
 def second_version(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return a record of version 1 as version 2 writes it.
+    """Return a record of version 1 in the format of version 2.
 
     Args:
-        content: one line of records.jsonl, checked.
-        kind: of the run, which says what a record without a mark is.
+        content: one validated line of records.jsonl.
+        kind: the run's kind, which implies the kind of a record without a mark.
 
     Example:
         >>> old = {"trial": "a", "factors": {}, "status": "ok", "provenance": {"jobs": 1, "from_study": True}}
@@ -44,7 +44,7 @@ def second_version(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _outcome(content: Mapping[str, Any], provenance: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    """Take what belongs to the outcome out of the provenance."""
+    """Return the outcome, and remove its fields from the provenance."""
     measurement = provenance.pop("measurement", None)
     if measurement == "runs":
         return {"kind": "earlier_trainings", **provenance.pop("runs")}
@@ -70,6 +70,6 @@ def _outcome(content: Mapping[str, Any], provenance: dict[str, Any], kind: str) 
 
 
 def _taken(provenance: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Take the fields that are there out of the provenance. One that is null counts as missing."""
+    """Remove fields from the provenance, and return those that are not null."""
     found = {name: provenance.pop(name) for name in names if name in provenance}
     return {name: value for name, value in found.items() if value is not None}

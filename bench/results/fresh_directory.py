@@ -1,4 +1,4 @@
-"""Directories that one process writes: a name that no other has, and a lock that the kernel frees."""
+"""Creation of directories with unique names, and their locks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ATTEMPTS = 20
 
 
 def make_unique(parent: Path) -> Path:
-    """Make a directory that no other run has, named by the time in UTC and a random end."""
+    """Create a directory with a unique name, from the time in UTC and random digits."""
     for _ in range(_ATTEMPTS):
         now = datetime.now(timezone.utc)
         path = parent / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -30,7 +30,11 @@ def make_unique(parent: Path) -> Path:
 
 
 def acquire_lock(path: Path) -> int:
-    """Lock a run's directory for this process and return the descriptor that holds the lock."""
+    """Lock a directory for this process.
+
+    Returns:
+        The file descriptor of the lock. The kernel releases the lock when the process ends.
+    """
     descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Completes a record with what the run knows of itself, and has it on disk before anybody hears of it."""
+"""Appending of records, completed with the run's provenance, before any listener gets them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fusetune.bench.spec import Source
 
 
 class RecordKeeper:
-    """Takes the records of one run.
+    """Completes and appends the records of one run.
 
     Args:
         run: the run.
-        directory: where records are appended.
-        records: those of an earlier part of the run.
+        directory: the run's directory, open for appending.
+        records: records of an earlier part of the run.
     """
 
     def __init__(self, run: RunInfo, directory: RunDirectory, records: Iterable[Record] = ()) -> None:
@@ -37,22 +37,22 @@ class RecordKeeper:
         }
 
     def add(self, threads: ThreadsChoice | None) -> None:
-        """Say in each record from now on how the number of threads was chosen."""
+        """Add the choice of the number of threads to each further record."""
         if threads is not None:
             self._provenance["threads_choice"] = threads.as_dict()
 
     @property
     def worker_log(self) -> Path:
-        """Where workers that are started one at a time write what they print."""
+        """The file for the output of workers that are started one at a time."""
         return self._directory.path / "worker.log"
 
     def keep(self, record: Record, source: Source | None) -> Record:
-        """Append a record, completed; `source`: where its trial's data came from."""
+        """Append a record completed with the provenance and the data `source`, and return it."""
         data: dict[str, Any] = {"data": source.name, "stand_in": source.stand_in} if source else {}
         if source and source.classes:
             data["classes"] = list(source.classes)
         complete = dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})
-        with interrupts_deferred():  # a trial that is over is kept, whatever comes in this moment
+        with interrupts_deferred():  # an interrupt at this moment must not lose a finished trial
             self._directory.append(complete)
             self.records.append(complete)
         return complete

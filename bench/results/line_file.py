@@ -1,7 +1,7 @@
-"""A file of JSON, one object a line, to which lines are only added: the one way in which a run's directory grows.
+"""An append-only file of JSON lines, the format of every file that grows during a run.
 
-A process that is killed while it writes leaves at most one line without its end. Whoever reads passes over that line,
-and whoever adds lines cuts it off before. Any other line that cannot be read is an error that names it.
+A process that is killed during a write leaves at most one torn last line. Readers skip that line, and writers truncate
+it first. Any other invalid line is an error, which names the line.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _Entry = TypeVar("_Entry")
 
 
 class LineFile:
-    """A file of lines of JSON.
+    """An append-only file of JSON lines.
 
     Args:
-        path: the file; one that is missing has no lines, and is made by the first `append`.
-        entry: what a line is, with its article, for messages.
-        remedy: what to do about a line that is none.
-        go_on: the command that continues the run after a failed `append`; empty where there is none.
+        path: the file. A missing file has no lines, and the first `append` creates it.
+        entry: name of a line's content for messages, with its article.
+        remedy: advice for an invalid line.
+        go_on: the command that continues the run after a failed `append`. Empty if there is none.
 
     Example:
         >>> import tempfile
@@ -47,20 +47,20 @@ class LineFile:
         self._entry = entry
         self._remedy = remedy
         self._go_on = go_on
-        # What a failed append could not take back begins here.
+        # Length to which the file must be truncated after a failed append, if that could not do it.
         self._good_bytes: int | None = None
 
     def read(self) -> list[Any]:
-        """Return what is in the lines. Nothing is written.
+        """Return the content of the lines. Nothing is written.
 
         Raises:
-            RunDirectoryError: the file cannot be read, or a line is no JSON; the message names it.
+            RunDirectoryError: the file cannot be read, or a line is not JSON. The message names the line.
         """
         lines, _ = self.lines()
         return [self.parse(number, line) for number, line in enumerate(lines, start=1)]
 
     def lines(self) -> tuple[list[bytes], bytes]:
-        """Return the complete lines, and what follows the last of them.
+        """Return the complete lines, and the torn rest after the last one.
 
         Raises:
             RunDirectoryError: the file cannot be read.
@@ -75,19 +75,19 @@ class LineFile:
         return lines, rest
 
     def where(self, number: int) -> str:
-        """Name a line, counted from 1."""
+        """Return the name of a line, counted from 1, for messages."""
         return f"{self.path}:{number}"
 
     def parse(self, number: int, line: bytes, build: Callable[[Any], _Entry] | None = None) -> Any:
-        """Turn a line into what it says.
+        """Return the content of a line.
 
         Args:
-            number: of the line, from 1.
-            line: without its end.
-            build: makes an entry of the JSON; its ValueError or TypeError says that it is none.
+            number: the line's number, from 1.
+            line: the line without its newline.
+            build: converts JSON to an entry. It raises ValueError or TypeError for an invalid one.
 
         Raises:
-            RunDirectoryError: the line is no JSON, or no entry.
+            RunDirectoryError: the line is not JSON, or not an entry.
         """
         try:
             content = json.loads(line)
@@ -96,16 +96,16 @@ class LineFile:
             raise self.broken(number, str(error)) from error
 
     def broken(self, number: int, why: str) -> RunDirectoryError:
-        """Return the error for a line that is no entry."""
+        """Return the error for an invalid line."""
         return RunDirectoryError(self.where(number), f"not {self._entry}", why, self._remedy)
 
     @property
     def torn_note(self) -> str:
-        """What to say where a last line without its end is there."""
+        """The message for a torn last line."""
         return f"{self.path}: the last line was cut short by a crash and is left out"
 
     def cut_torn_line(self) -> str:
-        """Cut off a last line without its end, so that the next one begins on its own. Return a note, or nothing.
+        """Truncate a torn last line, so that the next line begins on its own. Return a note, or an empty text.
 
         Raises:
             RunDirectoryError: the file cannot be changed.
@@ -120,11 +120,11 @@ class LineFile:
         return self.torn_note
 
     def append(self, entries: Sequence[Any], *, allow_nan: bool = False) -> None:
-        """Add a line for each entry. When this returns, they are on the disk. A failure leaves the file as it was.
+        """Append a line for each entry. They are on disk on return. A failure leaves the file unchanged.
 
         Args:
-            entries: what JSON can hold.
-            allow_nan: write what is not finite as Python's JSON does.
+            entries: JSON-able values.
+            allow_nan: whether to write NaN and infinities, in Python's notation.
 
         Raises:
             RunDirectoryError: the disk is full or the file cannot be written.
@@ -145,11 +145,11 @@ class LineFile:
             raise unusable(self.path, error, go_on=self._go_on) from error
 
     def _open(self, flags: int) -> int:
-        """Open the file for adding to its end."""
+        """Open the file for appending."""
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | flags, 0o644)
 
     def _add(self, descriptor: int, content: bytes) -> None:
-        """Write all of it and wait until it is on the disk. On failure put the file back to its length."""
+        """Write and sync the content. On failure truncate the file to its former length."""
         self._good_bytes = os.fstat(descriptor).st_size
         try:
             rest = content
@@ -157,14 +157,14 @@ class LineFile:
                 rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
         except BaseException:
-            # A disk that takes no more bytes nearly always still lets a file shrink; where not, its own error counts.
+            # A full disk nearly always lets a file shrink. If it does not, report the error of the write.
             with suppress(OSError):
                 self._take_back(descriptor)
             raise
         self._good_bytes = None
 
     def _take_back(self, descriptor: int) -> None:
-        """Cut off what an append that failed has written."""
+        """Truncate the content of a failed append."""
         if self._good_bytes is not None and os.fstat(descriptor).st_size > self._good_bytes:
             os.ftruncate(descriptor, self._good_bytes)
         self._good_bytes = None

@@ -1,7 +1,7 @@
-"""What a trial came to besides its metrics: one frozen class for each kind of work that a worker is given.
+"""Outcomes: results of a trial beside its metrics, with one frozen class for each kind of work.
 
-An outcome travels from the worker to the run in a field of its own, and is on disk as an object with its `kind`.
-docs/records.md describes each field.
+A record has a field for its outcome, which is a JSON object with its `kind` on disk. docs/records.md describes each
+field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from fusetune.bench.results.faults import first_fault
 from fusetune.errors import InvalidValueError
 
-# JSON has lists and objects where these classes have tuples and classes. Everything else must be of its type.
+# Lists convert to tuples and objects to classes, because JSON has neither. Other types must match.
 Text = Annotated[str, Strict()]
 Number = Annotated[float, Strict()]
 Whole = Annotated[int, Strict()]
@@ -28,13 +28,13 @@ _FINITE = ConfigDict(allow_inf_nan=False)
 
 @dataclass(frozen=True)
 class AutoRate:
-    """The learning rate that an LR range test found for `base_lr: auto`.
+    """The learning rate that an LR range test chose for `base_lr: auto`.
 
     Args:
         base_lr: the rate.
-        interval: of 95 %, or None where the test has none.
-        reason: how it comes about.
-        warnings: what it may suffer from, a sentence each.
+        interval: the 95 % interval, or None if the test has none.
+        reason: the reason for the rate.
+        warnings: a sentence on each doubt about the rate.
     """
 
     __pydantic_config__ = _FINITE
@@ -47,14 +47,14 @@ class AutoRate:
 
 @dataclass(frozen=True)
 class ContendedEpochs:
-    """Which epochs were timed while others had the processor.
+    """Epochs that were timed while other processes used the processor.
 
     Args:
-        epochs: their numbers, from 1.
+        epochs: numbers of the contended epochs, from 1.
         timed_again: numbers of the epochs whose first timing was replaced.
-        involuntary_switches: of the training's thread by the kernel; None: not known.
-        stolen: share of the processor that the hypervisor gave to others.
-        load: the machine's load average; None: not known.
+        involuntary_switches: involuntary context switches of the training's thread. None: not known.
+        stolen: steal time, the share of the processor that the hypervisor gave to other guests.
+        load: the machine's load average. None: not known.
     """
 
     __pydantic_config__ = _FINITE
@@ -68,13 +68,13 @@ class ContendedEpochs:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """A training that is over.
+    """A training that has ended.
 
     Args:
-        base_lr_auto: what `base_lr: auto` came to, or None.
-        contention: None where nothing was contended.
-        epochs_made_again: of a search: epochs that were trained once more, because their worker was lost.
-        from_log: of a search: whether the record was put together from the search's log, its worker being lost.
+        base_lr_auto: the rate that `base_lr: auto` chose, or None.
+        contention: contended epochs, or None.
+        epochs_made_again: in a search, number of epochs that were repeated because their worker was lost.
+        from_log: in a search, whether the record was rebuilt from the search's log because its worker was lost.
     """
 
     kind: ClassVar[str] = "training"
@@ -88,11 +88,11 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class RehearsalOutcome:
-    """A configuration that was built without being trained. Never on disk.
+    """A rehearsal, which builds a configuration without training it. Never on disk.
 
     Args:
-        bad_input: whether the spec asks for what cannot be built.
-        built: the model and the optimizer that were built, as text by name; None where nothing was.
+        bad_input: whether the spec is the reason that the configuration cannot be built.
+        built: name -> text of the model and the optimizer, or None if they were not built.
     """
 
     kind: ClassVar[str] = "rehearsal"
@@ -102,10 +102,10 @@ class RehearsalOutcome:
 
 @dataclass(frozen=True)
 class PausedTraining:
-    """A training of a search that waits in its worker for more epochs. Never on disk.
+    """A training of a search that is paused in its worker. Never on disk.
 
     Args:
-        epochs_made_again: epochs that this step trained once more.
+        epochs_made_again: number of epochs that this step repeated.
     """
 
     kind: ClassVar[str] = "paused_training"
@@ -117,9 +117,9 @@ class RangeTestOutcome:
     """An LR range test.
 
     Args:
-        reason: how the suggestion comes about, or why there is none.
-        warnings: what it may suffer from, a sentence each.
-        confirm_lrs: rates of the short trainings around the suggestion; None where there were none.
+        reason: the reason for the suggestion, or why there is none.
+        warnings: a sentence on each doubt about the suggestion.
+        confirm_lrs: rates of the short trainings around the suggestion, or None.
     """
 
     kind: ClassVar[str] = "range_test"
@@ -132,13 +132,13 @@ class RangeTestOutcome:
 
 @dataclass(frozen=True)
 class SimulatedBatch:
-    """The largest batch on a device that is not there, by its allocator's rules.
+    """The predicted largest batch on an absent device, by a simulation of its allocator.
 
     Args:
-        batch_size: in samples; 0: none fits.
-        reserved_bytes: what the allocator would reserve, or None where no batch fits.
-        predicted_bytes: what the tensors need.
-        allocator: whether the allocator was simulated, or the tensors alone were counted.
+        batch_size: in samples. 0: none fits.
+        reserved_bytes: memory that the allocator would reserve, or None if no batch fits.
+        predicted_bytes: memory of the tensors.
+        allocator: whether the allocator was simulated. Else only the tensors were counted.
     """
 
     __pydantic_config__ = _FINITE
@@ -151,15 +151,15 @@ class SimulatedBatch:
 
 @dataclass(frozen=True)
 class MemoryPrediction:
-    """What each batch size of a configuration needs, traced before anything is run.
+    """The predicted memory of each batch size of a configuration, from traces.
 
     Args:
-        memory: lines in the batch size, see `tuner.memory.StepMemory.as_dict`.
-        samples: the most samples that a batch can have.
-        limit_bytes: the limit that counts; None: there is none.
-        limit_source: who set it.
-        loading_bytes: what loading the data took besides the data.
-        simulated: for a device that is not there, else None.
+        memory: linear functions of the batch size, see `tuner.memory.StepMemory.as_dict`.
+        samples: the most samples of a batch.
+        limit_bytes: the tightest limit. None: there is none.
+        limit_source: the origin of the limit.
+        loading_bytes: memory of loading beside the data themselves.
+        simulated: the largest batch on an absent device, else None.
     """
 
     kind: ClassVar[str] = "memory_prediction"
@@ -175,7 +175,7 @@ class MemoryPrediction:
 
 @dataclass(frozen=True)
 class MemoryProbe:
-    """A batch size that was run in small under the limit. Its numbers are the record's values."""
+    """A batch size that ran a few steps under the limit. The record's values hold the measurements."""
 
     kind: ClassVar[str] = "memory_probe"
     __pydantic_config__ = _FINITE
@@ -186,8 +186,8 @@ class StepTimes:
     """Times of whole steps at several batch sizes, from one worker. Never on disk.
 
     Args:
-        seconds: batch size -> seconds of a step in each round.
-        processor_missing: share of the processor that the rounds missed; None: not known.
+        seconds: batch size -> seconds per step in each round.
+        processor_missing: share of the processor that the rounds did not get. None: not known.
     """
 
     kind: ClassVar[str] = "step_times"
@@ -200,12 +200,12 @@ class NormsAtEpoch:
     """Squared gradient norms of pairs of batches after some epochs.
 
     Args:
-        epoch: whole epochs before.
-        steps: updates before.
+        epoch: number of epochs before.
+        steps: number of updates before.
         small: samples of a small batch.
         big: samples of a big batch.
-        small_squares: squared norms of the gradients of small batches, one a pair.
-        big_squares: of the big ones.
+        small_squares: squared gradient norms of the small batches, one per pair.
+        big_squares: squared gradient norms of the big batches, one per pair.
     """
 
     epoch: Whole
@@ -221,10 +221,10 @@ class NormsAlongTraining:
     """Gradient norms along a short training, from one worker. Never on disk.
 
     Args:
-        points: by epoch.
-        samples: of the training set.
-        note: what became of `base_lr: auto`; empty without it.
-        base_lr_auto: what it came to, or None.
+        points: the norms by epoch.
+        samples: number of samples of the training set.
+        note: a note on `base_lr: auto`. Empty without it.
+        base_lr_auto: the rate that `base_lr: auto` chose, or None.
     """
 
     kind: ClassVar[str] = "gradient_norms"
@@ -236,7 +236,7 @@ class NormsAlongTraining:
 
 @dataclass(frozen=True)
 class ThroughputOutcome:
-    """Steps that were timed at one batch size. Their numbers are the record's values and samples."""
+    """Timed steps at one batch size. The record's values and samples hold the measurements."""
 
     kind: ClassVar[str] = "throughput"
     __pydantic_config__ = _FINITE
@@ -244,15 +244,15 @@ class ThroughputOutcome:
 
 @dataclass(frozen=True)
 class NoiseOutcome:
-    """The gradient's noise after some epochs. The squared norms are the record's samples.
+    """Gradient noise after some epochs. The record's samples hold the squared norms.
 
     Args:
         small: samples of a small batch.
         big: samples of a big batch.
-        samples: of the training set.
-        train_batch_size: of the training along which it was measured.
-        note: what became of `base_lr: auto`; empty without it.
-        base_lr_auto: what it came to, or None.
+        samples: number of samples of the training set.
+        train_batch_size: batch size of the training along which noise was measured.
+        note: a note on `base_lr: auto`. Empty without it.
+        base_lr_auto: the rate that `base_lr: auto` chose, or None.
     """
 
     kind: ClassVar[str] = "gradient_noise"
@@ -268,7 +268,7 @@ class NoiseOutcome:
 
 @dataclass(frozen=True)
 class FailedMeasurement:
-    """A measurement of a batch-size search that has no result. The record's reason says why.
+    """A measurement of a batch-size search without a result. The record's reason explains it.
 
     Args:
         measurement: `throughput` or `noise`.
@@ -282,15 +282,15 @@ class FailedMeasurement:
 
 @dataclass(frozen=True)
 class SizeToTarget:
-    """What trainings at one batch size needed to the target.
+    """Steps and time to the target of trainings at one batch size.
 
     Args:
-        batch_size: samples in a forward.
-        samples_per_step: the same times the accumulation steps.
-        factors: of the configuration that was the fastest at this size, as in its records.
-        n: its trainings.
-        steps: steps to the target of each of those that reached it.
-        times_s: seconds to the target of the same.
+        batch_size: samples per forward.
+        samples_per_step: batch size times accumulation steps.
+        factors: factors of the fastest configuration at this size, as in its records.
+        n: number of its trainings.
+        steps: steps to the target of each training that reached it.
+        times_s: seconds to the target of the same trainings.
     """
 
     __pydantic_config__ = _FINITE
@@ -304,12 +304,12 @@ class SizeToTarget:
 
     @property
     def median_steps(self) -> float:
-        """The median, a miss being infinite."""
+        """The median. A missed target counts as infinite."""
         return median([*self.steps, *[math.inf] * (self.n - len(self.steps))])
 
     @property
     def median_time_s(self) -> float:
-        """The median, a miss being infinite."""
+        """The median. A missed target counts as infinite."""
         return median([*self.times_s, *[math.inf] * (self.n - len(self.times_s))])
 
 
@@ -318,9 +318,9 @@ class EarlierTrainings:
     """An earlier run of trainings that varied the batch size.
 
     Args:
-        directory: of the run.
+        directory: the run's directory.
         baseline: factor -> value of its `train` configuration.
-        rows: by batch size.
+        rows: one for each batch size and choice of other factors.
     """
 
     kind: ClassVar[str] = "earlier_trainings"
@@ -336,9 +336,9 @@ class RateAtSize:
     """The learning rate that a range test suggested at a batch size.
 
     Args:
-        batch_size: samples in a forward.
-        lr: the suggestion.
-        factors: of its record.
+        batch_size: samples per forward.
+        lr: the suggested rate.
+        factors: factors of the test's record.
     """
 
     __pydantic_config__ = _FINITE
@@ -353,9 +353,9 @@ class EarlierRangeTests:
     """An earlier run of LR range tests that varied the batch size.
 
     Args:
-        directory: of the run.
+        directory: the run's directory.
         baseline: factor -> value of its `train` configuration.
-        rows: one for each test that had a suggestion.
+        rows: one for each test with a suggestion.
     """
 
     kind: ClassVar[str] = "earlier_range_tests"
@@ -381,7 +381,7 @@ Outcome = (
     | EarlierTrainings
     | EarlierRangeTests
 )
-# Outcomes of measurements that a batch-size search makes beside its search of the largest batch.
+# Outcomes of a batch-size search beside those of memory.
 Measurement = ThroughputOutcome | NoiseOutcome | FailedMeasurement | EarlierTrainings | EarlierRangeTests
 _ON_DISK: tuple[type[Any], ...] = (
     TrainingOutcome,
@@ -402,12 +402,12 @@ _ADAPTERS = {each.kind: TypeAdapter(each) for each in (*_ON_DISK, *_IN_TRANSIT)}
 
 @dataclass(frozen=True)
 class WorkerEvents:
-    """What became of the process that ran a trial.
+    """Events of the process that ran a trial.
 
     Args:
-        put_back: what the trial had changed in it, and was put back.
-        replaced_for: what could not be put back, so that the process was replaced.
-        unexplained_kill: whether SIGKILL ended it and no memory limit says why: any process may have sent it.
+        put_back: process state that the trial changed and that was restored.
+        replaced_for: process state that could not be restored, so that the process was replaced.
+        unexplained_kill: whether SIGKILL ended it and no memory limit explains that. Any process can send SIGKILL.
     """
 
     __pydantic_config__ = _FINITE
@@ -431,10 +431,10 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_from_dict(content: Any) -> Outcome:
-    """Rebuild an outcome.
+    """Return the outcome of a JSON object.
 
     Raises:
-        ValueError: `content` is none; the message names the field.
+        ValueError: `content` is not an outcome. The message names the field.
 
     Example:
         >>> outcome_from_dict({"kind": "range_test", "reason": "it falls"}).reason
@@ -446,14 +446,18 @@ def outcome_from_dict(content: Any) -> Outcome:
     if not isinstance(kind, str) or kind not in _ADAPTERS:
         raise InvalidValueError.unknown("outcome.kind", kind, OUTCOMES, in_order=True)
     fields = {name: value for name, value in content.items() if name != "kind"}
-    if kind == RehearsalOutcome.kind:  # arguments of factories are more than JSON can hold
+    if kind == RehearsalOutcome.kind:  # arguments of factories need not be JSON-able
         return RehearsalOutcome(**fields)
     outcome: Outcome = _validated(_ADAPTERS[kind], fields, "outcome")
     return outcome
 
 
 def worker_events_from_dict(content: Any) -> WorkerEvents:
-    """Rebuild what became of a worker. Raises ValueError when `content` is none."""
+    """Return the worker events of a JSON object.
+
+    Raises:
+        ValueError: `content` does not hold worker events.
+    """
     events: WorkerEvents = _validated(_WORKER_EVENTS, content, "worker")
     return events
 

@@ -1,4 +1,4 @@
-"""The pictures in a run's directory: drawn by the command that runs it, looked up by a report, which writes nothing."""
+"""The pictures in a run's directory. The command of the run draws them, and later reports only list them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Pictures:
     """The pictures of one run, each as PNG and as SVG.
 
     Args:
-        directory: of the run.
-        drawing: draw them; else only those are named that are there.
+        directory: the run's directory.
+        drawing: whether to draw them. Else only existing files are listed.
 
     Attributes:
-        paths: the PNG files that are there.
-        note: why others are not: a disk that is full is no fault of the run. Empty where all are.
+        paths: the existing PNG files.
+        note: why pictures are missing, such as a full disk, which does not fail the run. Else empty.
 
     Example:
         >>> import tempfile
@@ -49,7 +49,7 @@ class Pictures:
 
     @property
     def files(self) -> list[Path]:
-        """Every file: the PNGs, and the SVGs beside them."""
+        """All files, PNG and SVG."""
         return [path.with_suffix(f".{ending}") for path in self.paths for ending in _FORMATS]
 
     def add(
@@ -61,14 +61,14 @@ class Pictures:
         dpi: float | None = None,
         tight: bool = False,
     ) -> None:
-        """Draw one picture, or look whether it is there.
+        """Draw one picture, or list it if its file exists.
 
         Args:
-            name: of the files, without an ending.
-            draw: makes the figure.
-            style: a mapping of matplotlib's settings while it is drawn and saved, or None.
-            dpi: of the PNG; None: the figure's.
-            tight: cut the margins off.
+            name: the files' name without the extension.
+            draw: a function that returns the figure.
+            style: a mapping of matplotlib's settings for drawing and saving, or None.
+            dpi: resolution of the PNG. None: the figure's.
+            tight: whether to crop the margins.
         """
         path = self._directory / f"{name}.png"
         if not self._drawing:
@@ -91,9 +91,10 @@ class Pictures:
 
 
 def picture_text(text: str) -> str:
-    r"""Make a text safe as a title, a label or a tick of a picture.
+    r"""Return a text that is safe as a title, a label or a tick of a picture.
 
-    As `one_line`, cut to 160 characters, with dollars escaped because Matplotlib reads mathematics between them.
+    The text is that of `one_line`, cut to 160 characters. Dollars are escaped, because Matplotlib reads mathematics
+    between them.
 
     Example:
         >>> print(picture_text("$\nope{$"))
@@ -106,7 +107,7 @@ def picture_text(text: str) -> str:
 
 
 def _rendered(figure: Figure, dpi: Any, box: str | None) -> dict[str, bytes]:
-    """Return what each file holds. The same figure gives the same bytes."""
+    """Return the content of each file. Equal figures give equal bytes."""
     contents = {}
     for ending in _FORMATS:
         stream = io.BytesIO()

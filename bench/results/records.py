@@ -1,4 +1,4 @@
-"""A record: the raw outcome of one trial, one JSON object on one line."""
+"""A record: the raw result of one trial, as one JSON object on one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fusetune.bench.results.outcomes import (
 )
 from fusetune.errors import InvalidValueError
 
-# Of run.json and of each record. docs/records.md says what each version brought.
+# The version of run.json and of each record. docs/records.md lists the changes of each version.
 SCHEMA_VERSION = 2
 
 Status = Literal["ok", "missed_target", "diverged", "out_of_memory", "stopped_early", "failed"]
@@ -52,26 +52,26 @@ class ThreadsChoice:
 
 @dataclass(frozen=True)
 class Record:
-    """What one trial did.
+    """The result of one trial.
 
     Args:
         trial: the trial's id, unique within a run, e.g. `batch_size=64,optimizer=adam,seed=0`.
         factors: factor name -> value of this trial (a schedule given as a mapping stays one).
-        seed: what initialisation, shuffling and augmentation drew from.
+        seed: seed of initialisation, shuffling and augmentation.
         status: `ok` (target reached, or completed where the spec names no target), `missed_target`, `diverged`,
-            `out_of_memory`, `stopped_early`; these are findings. `failed` is not: the trial could not be run.
-        reason: one sentence that explains the status; empty for a plain `ok`.
-        values: metric -> number in SI base units; names are those of `bench.units.METRICS`. No NaN, no infinity:
-            a metric that does not exist (steps_to_target of a missed target) is absent.
+            `out_of_memory`, `stopped_early`, or `failed` (the trial could not run).
+        reason: one sentence that explains the status. Empty for a plain `ok`.
+        values: metric -> number in SI base units, with the names of `bench.units.METRICS`. Numbers are finite. A
+            metric without a value (steps_to_target of a missed target) is absent.
         samples: metric -> raw measurements, e.g. every step's `step_time_s`.
-        curve: one object per epoch: epoch, step, samples, time_s (training clock at the end of the epoch), train_loss,
-            train_accuracy, val_loss, val_accuracy, lr, grad_norm (and test_* where the target asks for them).
-            A non-finite number of a diverged epoch is written as null.
-        findings: what the training was diagnosed with, see `tuner.diagnosis.Finding`: name, title, sentence, evidence,
-            try_next, confidence.
-        provenance: device, versions, commit, dirty flag, path, stand-in, jobs: whatever the numbers depend on.
-        outcome: what the trial came to besides its metrics, by the kind of its work. None where it came to nothing.
-        worker: what became of the process that ran it.
+        curve: one object per epoch, with epoch, step, samples, time_s (training clock at the end of the epoch),
+            train_loss, train_accuracy, val_loss, val_accuracy, lr and grad_norm. It has test_* where the target needs
+            them. A non-finite number of a diverged epoch is written as null.
+        findings: the training's diagnoses as `tuner.diagnosis.Finding`, with name, title, sentence, evidence, try_next
+            and confidence.
+        provenance: the conditions of the numbers: device, versions, commit, dirty flag, path, stand-in, jobs.
+        outcome: results beside the metrics, by the kind of work. None if there are none.
+        worker: events of the process that ran the trial.
     """
 
     trial: str
@@ -102,7 +102,11 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
-        """Rebuild a record of this schema version. Raises TypeError or ValueError when `data` is not one."""
+        """Return the record of a JSON object of this schema version.
+
+        Raises:
+            TypeError, ValueError: `data` is not a record.
+        """
         content = {name: value for name, value in data.items() if name != "schema_version"}
         outcome, worker = content.pop("outcome", None), content.pop("worker", None)
         record = cls(

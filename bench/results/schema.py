@@ -1,7 +1,7 @@
-"""What run.json and a record must be: each field of its type, so that a file that was edited is refused by name.
+"""Validation of run.json and records. An edited file with a wrong type gives an error that names the field.
 
-Fields that are missing are missing: earlier versions wrote fewer. What a report of a kind cannot do without, its own
-class here demands. Keys that are not known stay: later versions may write more.
+Most fields are optional, because earlier versions wrote fewer. Each kind of report has a class with its required
+fields. Unknown keys are kept, because later versions may write more.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ Count = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class _Open(BaseModel):
-    """A mapping of which these keys are known. A key that is null counts as missing where that is allowed."""
+    """A mapping that may have unknown keys. A null counts as missing where that is allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class _Machine(_Open):
-    """Where it ran."""
+    """The machine of a run."""
 
     device: str | None = None
     device_name: str | None = None
@@ -54,7 +54,7 @@ class _Machine(_Open):
 
 
 class _Target(_Open):
-    """What was to be reached."""
+    """The target of a spec."""
 
     metric: str
     at_least: float | None = None
@@ -62,13 +62,13 @@ class _Target(_Open):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> _Target:
-        """Ask who judges by it."""
+        """Run the target's own validation."""
         Target(self.metric, at_least=self.at_least, at_most=self.at_most)
         return self
 
 
 class _Train(_Open):
-    """The training that the spec describes."""
+    """The `train` section of a spec."""
 
     epochs: Count | None = None
     batch_size: Count | None = None
@@ -76,7 +76,7 @@ class _Train(_Open):
 
 
 class _Range(_Open):
-    """The values of a search's factor."""
+    """A factor's range in a search."""
 
     low: float
     high: float
@@ -84,7 +84,7 @@ class _Range(_Open):
 
 
 class _Settings(_Open):
-    """What a search may spend."""
+    """The settings of a search."""
 
     budget_epochs: Count
     prior: bool = True
@@ -92,13 +92,13 @@ class _Settings(_Open):
 
 
 class _SearchDesign(_Open):
-    """A design that searches."""
+    """The design `search`."""
 
     search: _Settings
 
 
 class _RandomDesign(_Open):
-    """A design that draws."""
+    """The design `random`."""
 
     random: Count
 
@@ -118,7 +118,7 @@ class _Spec(_Open):
 
 
 class _Threads(_Open):
-    """How many threads there were, and why."""
+    """The number of threads, and the reason."""
 
     threads: Index | None = None
     asked: Plain = None
@@ -126,7 +126,7 @@ class _Threads(_Open):
 
 
 class _FileOfData(_Open):
-    """A file's fingerprint."""
+    """The fingerprint of a data file."""
 
     bytes: Index
     sha256: str
@@ -162,13 +162,13 @@ class Run(_Open):
 
 
 class _NamedSpec(_Spec):
-    """A spec that has its name."""
+    """A spec with a name."""
 
     name: str
 
 
 class _TrainingRun(Run):
-    """What the report of a run of trainings needs."""
+    """Required fields for the report of trainings."""
 
     spec: _Spec
     trials: Index
@@ -186,7 +186,7 @@ class _RangeOptions(_Open):
 
 
 class _RangeRun(Run):
-    """What the report of range tests needs."""
+    """Required fields for the report of range tests."""
 
     spec: _NamedSpec
     options: _RangeOptions  # type: ignore[assignment]
@@ -201,7 +201,7 @@ class _BatchOptions(_Open):
 
 
 class _BatchRun(Run):
-    """What the report of a batch-size search needs."""
+    """Required fields for the report of a batch-size search."""
 
     spec: _NamedSpec
     options: _BatchOptions  # type: ignore[assignment]
@@ -209,7 +209,7 @@ class _BatchRun(Run):
 
 
 class _SearchTrain(_Train):
-    """The training of a search."""
+    """The `train` section of a search."""
 
     epochs: Count
 
@@ -224,7 +224,7 @@ class _SearchSpec(_NamedSpec):
 
 
 class _SearchRun(Run):
-    """What the report of a search needs."""
+    """Required fields for the report of a search."""
 
     spec: _SearchSpec
 
@@ -238,7 +238,7 @@ _KINDS: dict[str, type[Run]] = {
 
 
 class _Finding(_Open):
-    """What a training was diagnosed with."""
+    """A diagnosis of a training."""
 
     name: str
     title: str
@@ -247,7 +247,7 @@ class _Finding(_Open):
 
 
 class _ChosenThreads(_Threads):
-    """How many threads a trial had, and why."""
+    """The number of threads of a trial, and the reason."""
 
     threads: Index
     asked: int | str
@@ -255,14 +255,14 @@ class _ChosenThreads(_Threads):
 
 
 class _FirstAutoRate(_Open):
-    """Which rate `base_lr: auto` came to, as version 1 wrote it."""
+    """The rate of `base_lr: auto` in version 1."""
 
     base_lr: float
     interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
 
 
 class Provenance(_Open):
-    """What a record's numbers depend on."""
+    """The provenance of a record."""
 
     device: str | None = None
     device_name: str | None = None
@@ -285,7 +285,7 @@ class Provenance(_Open):
     peak_bytes_of: str | None = None
 
 
-# Ratios of these are taken, and their logarithms.
+# Reports compute ratios and logarithms of these.
 _ABOVE_ZERO = (
     "step_time_s",
     "step_time_median_s",
@@ -307,12 +307,12 @@ _TOGETHER = (
     ("lr_low", "lr_high"),
     ("lr_interval_low", "lr_interval_high"),
 )
-# Factors with which reports calculate.
+# Factors that reports compute with.
 _COUNTED = ("train.batch_size", "train.accumulation_steps")
 
 
 def _countable(factors: dict[str, Any]) -> dict[str, Any]:
-    """Take factors whose counts are counts."""
+    """Return factors after a check that their counts are positive integers."""
     for name, value in factors.items():
         is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
         if field_of(name) in _COUNTED and not is_count:
@@ -321,18 +321,18 @@ def _countable(factors: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measured(values: dict[str, float]) -> dict[str, float]:
-    """Take numbers that can have been measured."""
+    """Return values after a check of their signs, and of values that come in pairs."""
     for name, value in values.items():
         if (value < 0 and name.endswith(("_s", "_bytes"))) or (value <= 0 and name in _ABOVE_ZERO):
-            raise ValueError(f"{name} is {value}, which nobody can have measured")
+            raise ValueError(f"{name} is {value}, which is not a possible measurement")
     for one, other in _TOGETHER:
         if (one in values) != (other in values):
-            raise ValueError(f"{one} and {other} come together")
+            raise ValueError(f"{one} and {other} must both be there")
     return values
 
 
 class _RecordFields(_Open):
-    """What records of every version have."""
+    """The fields of records of every version."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -352,13 +352,13 @@ class WrittenRecord(_RecordFields):
 
     schema_version: Index
     provenance: Provenance = Provenance()
-    # Checked by `bench.results.outcomes`, where they become objects.
+    # `bench.results.outcomes` validates these when it builds the objects.
     outcome: Plain = None
     worker: Plain = None
 
 
 class _FirstProvenance(Provenance):
-    """The provenance of version 1, which held outcomes too."""
+    """The provenance of version 1, which includes outcomes."""
 
     reason: str | None = None
     note: str | None = None
@@ -370,26 +370,26 @@ class _FirstProvenance(Provenance):
 
 
 class FirstRecord(_RecordFields):
-    """One line of records.jsonl as version 1 wrote it, without its version."""
+    """One line of records.jsonl in version 1, which has no schema version."""
 
     provenance: _FirstProvenance = _FirstProvenance()
 
 
 def check_run(content: Any, where: str) -> None:
-    """Refuse a run.json with a field of another type than is ever written.
+    """Check the type of each field of run.json.
 
     Raises:
-        RunDirectoryError: names the field.
+        RunDirectoryError: a field has a wrong type. The message names it.
     """
     _check(Run, content, where)
     _check_levels(content, where)
 
 
 def check_reportable(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse a run.json that lacks what the report of its kind needs. Of a kind that is not known nothing is.
+    """Check that run.json has the required fields for the report of its kind. An unknown kind requires none.
 
     Raises:
-        RunDirectoryError: names the field.
+        RunDirectoryError: a field is missing. The message names it.
     """
     model = _KINDS.get(str(content.get("kind", TRAINING.name)))
     if model is not None:
@@ -397,10 +397,10 @@ def check_reportable(content: Mapping[str, Any], path: Path) -> None:
 
 
 def check_records(run: RunInfo, records: Sequence[Record], path: Path) -> None:
-    """Refuse records that do not go with their run: what the report of its kind needs of each is missing.
+    """Check that each record has what the report of the run's kind needs.
 
     Raises:
-        RunDirectoryError: names the trial.
+        RunDirectoryError: a record lacks a factor, or has an invalid curve. The message names the trial.
     """
     kind = kind_of(run.kind)
     wanted = run.spec.levels.keys() if kind in (TRAINING, LR_RANGE) else set()
@@ -419,11 +419,11 @@ def check_records(run: RunInfo, records: Sequence[Record], path: Path) -> None:
 
 @contextmanager
 def as_written(path: Path, *, by_this_process: bool) -> Iterator[None]:
-    """Read records whose parts have forms of their own: what does not fit them is refused, not a traceback.
+    """Turn exceptions of a report on damaged records into an error that names the file.
 
     Args:
-        path: of the run.
-        by_this_process: the records were just made, so that what does not fit is a fault of the program and shows.
+        path: the run's directory.
+        by_this_process: whether this process made the records. An exception is then a bug, and is not converted.
     """
     try:
         yield
@@ -439,7 +439,7 @@ def as_written(path: Path, *, by_this_process: bool) -> Iterator[None]:
 
 
 def _curve_fault(curve: Sequence[Mapping[str, float | None]]) -> str:
-    """Say what is wrong with the curve of a range test. Empty where nothing is."""
+    """Return the fault of a range test's curve, or an empty text."""
     last = 0.0
     for number, entry in enumerate(curve):
         lr = entry.get("lr")
@@ -452,15 +452,15 @@ def _curve_fault(curve: Sequence[Mapping[str, float | None]]) -> str:
 
 
 def record_of(content: Any, kind: str) -> Record:
-    """Rebuild a record of any known schema version.
+    """Return the record of a JSON object of any known schema version.
 
     Args:
         content: one line of records.jsonl.
-        kind: of the run.
+        kind: the run's kind.
 
     Raises:
         LaterVersionError: a later version of this program wrote it.
-        ValueError: it is no record; the message names the field.
+        ValueError: it is not a record. The message names the field.
     """
     version = version_of(content, default=1)
     model = FirstRecord if version == 1 else WrittenRecord
@@ -477,7 +477,7 @@ def record_of(content: Any, kind: str) -> Record:
 
 
 class LaterVersionError(Exception):
-    """A file or a line has a schema version that this program does not know."""
+    """A file or a line has a schema version above this program's."""
 
     def __init__(self, version: int) -> None:
         super().__init__(version)
@@ -494,14 +494,14 @@ class LaterVersionError(Exception):
 
 
 def version_of(content: Any, *, default: int | None = None) -> int | None:
-    """Return the schema version that a file or a line names.
+    """Return the schema version of a file or a line.
 
     Args:
-        content: of the file or the line.
-        default: where none is named.
+        content: the content of the file or the line.
+        default: the version if none is given.
 
     Raises:
-        LaterVersionError: it is later than this program's.
+        LaterVersionError: the version is above this program's.
     """
     version = content.get("schema_version", default) if isinstance(content, Mapping) else default
     if not isinstance(version, int):
@@ -512,7 +512,6 @@ def version_of(content: Any, *, default: int | None = None) -> int | None:
 
 
 def _check(model: type[BaseModel], content: Any, where: str) -> None:
-    """Check against one class."""
     try:
         model.model_validate(content)
     except ValidationError as error:
@@ -522,7 +521,7 @@ def _check(model: type[BaseModel], content: Any, where: str) -> None:
 
 
 def _check_levels(content: Any, where: str) -> None:
-    """Refuse what is nested without end, wherever it is."""
+    """Raise an error for data that are nested too deeply."""
     try:
         bounded(content)
     except ValueError as error:

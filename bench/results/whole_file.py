@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Atomic writes of whole files, which survive a killed process and a power cut."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _UNFINISHED = ".unfinished"
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there, even after a power cut whole or not at all.
+    """Write a file atomically, by a temporary file that is synced and renamed.
 
     Args:
-        path: where it goes; what is there is replaced. One process writes it at a time.
-        content: all of it.
+        path: the file, which is replaced if it exists. Only one process may write it at a time.
+        content: the whole content.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched, and nothing is left beside it.
+        OSError: the file cannot be written. The old file stays, and no temporary file is left.
 
     Example:
         >>> import tempfile
@@ -34,21 +34,21 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:
-        with suppress(OSError):  # the error that ended the write counts
+        with suppress(OSError):  # report the error of the write, not this one
             unfinished.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what a killed process was writing by `write_whole`. Nobody else may be writing there."""
+    """Remove temporary files of `write_whole` after a crash. No other process may be writing there."""
     for path in directory.glob(f"*{_UNFINISHED}"):
-        with suppress(OSError):  # it stands in nobody's way
+        with suppress(OSError):  # a leftover does no harm
             path.unlink()
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
+    """Wait until a directory's entries are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

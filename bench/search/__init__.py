@@ -1,4 +1,4 @@
-"""The search of a spec: decisions in the run, epochs in its workers, each event in a log on disk, its report."""
+"""The hyper-parameter search of a spec: its decisions, its workers, its event log on disk, and its report."""
 
 from fusetune.exports import load_on_use
 

@@ -1,14 +1,14 @@
 """A search on disk: its event log, search.jsonl in the run's directory.
 
-A line is an event, and the search is what all of them come to. docs/records.md describes each field.
+Each line is an event. Replaying all lines in order restores the search. docs/records.md describes each field.
 
-    {"event": "begin", "training": 0, "config": {"base_lr": 0.1}}    a training begins; they are numbered from 0
+    {"event": "begin", "training": 0, "config": {"base_lr": 0.1}}    a training begins, numbers start at 0
     {"event": "epoch", "training": 0, "entry": {"epoch": 1, ...}}     its next epoch, as an entry of its curve
     {"event": "made again", "training": 0, "epochs": 2}               epochs that a second worker had to repeat
     {"event": "end", "training": 0, "status": "dropped", "reason": "..."}
-    {"event": "conclude"}                                             the winner stands; nothing more is trained for it
+    {"event": "conclude"}                                             the search is over and the winner is final
 
-The process that holds the run's lock is the only one that adds lines.
+Only the process that holds the run's lock appends lines.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Entry = dict[str, float | None]
 
 @dataclass
 class Training:
-    """A training as the log has it.
+    """The state of one training according to the log.
 
     Args:
         config: factor name -> value.
-        entries: of its curve; each has a finite value of the metric.
+        entries: its learning curve. Each entry has a finite value of the metric.
         status, reason: as in `tuner.search.SearchTrial`.
-        made_again: epochs that were repeated, because the worker that had made them was gone.
+        made_again: number of epochs that were repeated, because the worker that had trained them was lost.
     """
 
     config: dict[str, Any]
@@ -50,19 +50,19 @@ class EventLog:
     """The events of one search.
 
     Args:
-        directory: of the run.
-        plan: what is searched.
-        records: of the run. Where the log is missing, its trainings are taken from them.
-        writing: cut off a torn last line now, and have each further event on the disk. Else nothing is written.
-        go_on: the command that continues the run where nothing can be written any more.
+        directory: the run's directory.
+        plan: the search's settings.
+        records: the run's records. They replace a missing log.
+        writing: whether to truncate a torn last line now and append each further event. Else the file stays unchanged.
+        go_on: the command that continues the run, for the error message of a full disk.
 
     Attributes:
-        note: what was cut off, passed over or put together from the records; empty where nothing was.
-        trainings: in the order in which they began.
+        note: a sentence on lines that were cut off, or on a log that was rebuilt from the records. Else empty.
+        trainings: all trainings in the order in which they began.
         is_over: whether the search was concluded.
 
     Raises:
-        RunDirectoryError: the log cannot be read or changed, or a line is no event of this search.
+        RunDirectoryError: the log cannot be read or changed, or a line is not an event of this search.
     """
 
     def __init__(
@@ -97,31 +97,31 @@ class EventLog:
             self._file.parse(number, line, self._take)
         if missing and records:
             self.note = (
-                f"{self._file.path} is missing; the search is put together from records.jsonl, "
-                "without the trainings that were not over"
+                f"{self._file.path} is missing; the search is rebuilt from records.jsonl, "
+                "without the trainings that had not ended"
             )
             self._take_from(records)
 
     def begin(self, trial: SearchTrial) -> None:
-        """Note that a training begins. Its number here is the search's."""
+        """Append the beginning of a training, under the searcher's number."""
         self._add({"event": "begin", "training": trial.number, "config": trial.config})
 
     def report(self, trial: SearchTrial, entry: Mapping[str, float | None]) -> None:
-        """Note a training's next epoch, as an entry of its curve."""
+        """Append a training's next epoch, as an entry of its curve."""
         self._add({"event": "epoch", "training": trial.number, "entry": dict(entry)})
 
     def add_repeats(self, trial: SearchTrial, epochs: int) -> None:
-        """Note that epochs of a training were made once more."""
+        """Append the number of a training's epochs that were repeated."""
         if epochs:
             self._add({"event": "made again", "training": trial.number, "epochs": epochs})
 
     def close(self, trial: SearchTrial) -> None:
-        """Note how a training ended."""
+        """Append how a training ended."""
         end = {"training": trial.number, "status": trial.status, "reason": trial.reason}
         self._add({"event": "end", **end})
 
     def conclude(self) -> None:
-        """Note that the search is over."""
+        """Append the end of the search."""
         self._add({"event": "conclude"})
 
     def values(self, training: Training) -> list[float]:
@@ -129,17 +129,17 @@ class EventLog:
         return [cast(float, entry[self._plan.metric]) for entry in training.entries]
 
     def _add(self, *events: dict[str, Any]) -> None:
-        """Write events, then take them in as a reader of the file would."""
+        """Append events to the file, then apply them as a reader of the file would."""
         if self._writing:
             self._file.append(events, allow_nan=True)
         for event in events:
             self._take(event)
 
     def _take(self, event: Any) -> None:
-        """Take in an event.
+        """Apply an event to the trainings.
 
         Raises:
-            ValueError, TypeError: it is none of this search.
+            ValueError, TypeError: the event does not belong to this search.
         """
         if not isinstance(event, Mapping):
             raise TypeError("an event is a mapping")
@@ -181,7 +181,7 @@ class EventLog:
         self.is_over = True
 
     def _waiting(self, event: Mapping[str, Any]) -> Training:
-        """Return the training that an event is about, which has not ended before."""
+        """Return the event's training, after a check that it has begun and has not ended."""
         number = event["training"]
         if number not in range(len(self.trainings)):
             raise ValueError(f"training {number!r} has not begun")
@@ -191,7 +191,7 @@ class EventLog:
         return training
 
     def _take_from(self, records: Sequence[Record]) -> None:
-        """Take in the trainings that were recorded, of a search whose log is missing or older than this format."""
+        """Rebuild the events from records, for a search whose log is missing or older than this format."""
         events: list[dict[str, Any]] = []
         known = 0
         for record in records:
@@ -204,7 +204,7 @@ class EventLog:
 
 
 def configuration(space: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration that was read, with the space's own choices.
+    """Return a configuration from disk with each value replaced by the equal choice of the space.
 
     Raises:
         ValueError: a factor is missing or unknown, or a value is not in the space.
@@ -221,7 +221,7 @@ def configuration(space: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
                 )
             found[name] = value
             continue
-        # In records, a choice that is a mapping with a name alone is that name, which `freeze` takes for equal.
+        # Records hold a mapping with only a name as that name. `freeze` treats the two as equal.
         same = [choice for choice in given if same_value(choice, value)]
         same += [choice for choice in given if freeze(choice) == freeze(value)]
         if not same:
@@ -235,7 +235,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_of(record: Record, space: Mapping[str, Any]) -> bool:
-    """Whether a record is of a configuration of the space."""
     try:
         configuration(space, record.factors)
     except ValueError:
@@ -244,7 +243,7 @@ def _is_of(record: Record, space: Mapping[str, Any]) -> bool:
 
 
 def _events_of(record: Record, number: int, metric: str) -> list[dict[str, Any]]:
-    """Return the events of a training that is over, as far as its record has them."""
+    """Return the events of a training that has ended, as far as its record holds them."""
     events: list[dict[str, Any]] = [{"event": "begin", "training": number, "config": record.factors}]
     for entry in record.curve:
         if not _is_number(entry.get(metric)):

@@ -1,4 +1,4 @@
-"""A search as an Optuna study in memory, for Optuna's importances, plots and dashboard (no torch)."""
+"""Conversion of a search to an in-memory Optuna study, for Optuna's importances, plots and dashboard (no torch)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import same_value, value_id
 from fusetune.tuner.search import Factor, Searcher, SearchTrial
 
-# Fewer trainings than this say nothing of what matters.
+# With fewer trainings, fANOVA importances are mostly noise.
 FEWEST_FOR_IMPORTANCE = 8
 _DPI = 120
 _STATES = {
@@ -40,13 +40,13 @@ _STATES = {
 
 
 def optuna_study(path: Path) -> optuna.Study:
-    """Return a run's search as an Optuna study in memory: a trial for each training, with every epoch's value.
+    """Return a run's search as an in-memory Optuna study, with one trial per training and a value per epoch.
 
     Args:
         path: the run's directory.
 
     Raises:
-        RunDirectoryError: there is no run, it is no search, or its search cannot be read.
+        RunDirectoryError: there is no run, its kind is not search, or its log cannot be read.
 
     Example:
         To look at a search with `optuna-dashboard sqlite:///search.db`:
@@ -72,7 +72,7 @@ def optuna_study(path: Path) -> optuna.Study:
 
 
 def predicted_study(plan: SearchPlan, searcher: Searcher) -> optuna.Study:
-    """Return a study in memory in which every trial has the end that it reached or is predicted to reach."""
+    """Return an in-memory study in which each trial's value is its actual or predicted final value."""
     study = _empty(plan)
     distributions = {
         name: _measured(factor, given)
@@ -92,7 +92,6 @@ def _empty(plan: SearchPlan) -> optuna.Study:
 def _as_it_stands(
     trial: SearchTrial, plan: SearchPlan, distributions: dict[str, BaseDistribution]
 ) -> FrozenTrial:
-    """Return a training with what it reported, and how it ended."""
     return create_trial(
         state=_STATES[trial.status],
         params=_params(trial, plan),
@@ -108,7 +107,7 @@ def _params(trial: SearchTrial, plan: SearchPlan) -> dict[str, Any]:
 
 
 def distribution(given: Any) -> BaseDistribution:
-    """Return Optuna's description of a factor."""
+    """Return the Optuna distribution of a factor."""
     if not isinstance(given, Mapping):
         return CategoricalDistribution(labels(given))
     low, high, log = given["low"], given["high"], given.get("log", False)
@@ -118,7 +117,10 @@ def distribution(given: Any) -> BaseDistribution:
 
 
 def _measured(factor: Factor, given: Any) -> BaseDistribution:
-    """Return Optuna's description of a factor for importances and plots: choices in decades lie on a log axis."""
+    """Return the Optuna distribution of a factor for importances and plots.
+
+    Choices on a log scale become a log range, because fANOVA and the axes then use their distances.
+    """
     if not (factor.log and factor.values):
         return distribution(given)
     if all(isinstance(value, int) for value in factor.values):
@@ -127,9 +129,9 @@ def _measured(factor: Factor, given: Any) -> BaseDistribution:
 
 
 def labels(values: Sequence[Any]) -> list[Any]:
-    """Return what Optuna has for a factor's values: themselves, or their JSON where they are lists or mappings.
+    """Return the Optuna choices for a factor's values: scalars unchanged, lists and mappings as JSON.
 
-    Optuna takes 1 for true and "[1, 2]" for a list. Where that mixes values up, their texts stand for them.
+    Optuna cannot tell 1 from true, nor "[1, 2]" from a list. Where two values would collide, all become texts.
 
     Example:
         >>> labels([0.1, None, [1, 2]]), labels([1, True]), labels([[1, 2], "[1, 2]"])
@@ -145,10 +147,10 @@ def labels(values: Sequence[Any]) -> list[Any]:
 
 
 def label(given: Any, value: Any) -> Any:
-    """Return what Optuna has for one value of a factor.
+    """Return the Optuna choice for one value of a factor.
 
     Args:
-        given: the factor: a list of choices, or a range {low, high, log}, whose numbers stay as they are.
+        given: the factor: a list of choices, or a range {low, high, log}. Numbers of a range stay unchanged.
         value: one of its values.
     """
     if isinstance(given, Mapping):
@@ -157,21 +159,21 @@ def label(given: Any, value: Any) -> Any:
 
 
 def importances_of(study: optuna.Study, seed: int) -> tuple[dict[str, float], str]:
-    """Return each factor's importance (fANOVA), or why there are none."""
+    """Return each factor's fANOVA importance, or an empty dict and the reason."""
     trials = study.get_trials(deepcopy=False)
     if len(trials) < FEWEST_FOR_IMPORTANCE:
         return (
             {},
-            f"fewer than {FEWEST_FOR_IMPORTANCE} trainings reported a value: too few to say what matters",
+            f"fewer than {FEWEST_FOR_IMPORTANCE} trainings reported a value",
         )
     if len({trial.value for trial in trials}) == 1:
-        return {}, "all trainings are predicted to end alike"
+        return {}, "all trainings have the same predicted final value"
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator)), ""
 
 
 def drawable(study: optuna.Study) -> optuna.Study:
-    """Return the study with names and choices that a picture can show. Numbers stay numbers."""
+    """Return the study with names and choices that matplotlib can draw. Numbers stay numbers."""
     shown = optuna.create_study(direction=study.direction)
     for trial in study.get_trials(deepcopy=False):
         shown.add_trial(
@@ -188,45 +190,42 @@ def drawable(study: optuna.Study) -> optuna.Study:
 
 
 def _drawn_distribution(each: BaseDistribution) -> BaseDistribution:
-    """Return a factor's description with choices that a picture can show."""
     if isinstance(each, CategoricalDistribution):
         return CategoricalDistribution([_drawn(choice) for choice in each.choices])
     return each
 
 
 def _drawn(choice: Any) -> Any:
-    """Write a choice as a picture shows it. Optuna lays numbers on an axis."""
+    """Return a choice for a plot. Numbers stay numbers, because Optuna gives them a numeric axis."""
     return picture_text(choice) if isinstance(choice, str) else choice
 
 
 def draw_all(study: optuna.Study, importances: Mapping[str, float], pictures: Pictures) -> None:
-    """Draw parallel coordinates, and the contour of the two most important factors."""
+    """Draw parallel coordinates, and a contour plot of the two most important factors."""
     from optuna.visualization import matplotlib as plots
 
     study, factors = drawable(study), [picture_text(name) for name in importances]
     pictures.add(
         "parallel_coordinate",
-        lambda: _figure(lambda: plots.plot_parallel_coordinate(study, target_name="end of curve"), "viridis"),
+        lambda: _figure(lambda: plots.plot_parallel_coordinate(study, target_name="final value"), "viridis"),
         dpi=_DPI,
         tight=True,
     )
     if len(factors) > 1:
         pictures.add(
             "contour",
-            lambda: _figure(
-                lambda: plots.plot_contour(study, params=factors[:2], target_name="end of curve")
-            ),
+            lambda: _figure(lambda: plots.plot_contour(study, params=factors[:2], target_name="final value")),
             dpi=_DPI,
             tight=True,
         )
 
 
 def _figure(plot: Callable[[], Any], colours: str | None = None) -> Any:
-    """Let Optuna draw, and return the figure without its title.
+    """Return the figure of an Optuna plot, without its title.
 
     Args:
-        plot: draws.
-        colours: of the lines; Optuna's palette ends in white, in which the worst trainings cannot be seen.
+        plot: a function that draws and returns axes.
+        colours: the lines' colour map. Optuna's own ends in white, which hides the worst trainings.
     """
     import matplotlib
 

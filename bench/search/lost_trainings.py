@@ -1,4 +1,4 @@
-"""Records of trainings whose worker is gone, put together from the search's log: it has the curves."""
+"""Records of trainings whose worker was lost, rebuilt from the curves in the search's log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusetune.bench.spec import Trial
 from fusetune.tuner.search import SearchTrial
 from fusetune.tuner.training import Target, Training, metrics_of, status_of
 
-# What the entries of a curve alone say of a training.
+# The values that follow from a curve alone.
 _FROM_CURVE = (
     "epochs",
     "best_val_accuracy",
@@ -27,15 +27,15 @@ _FROM_CURVE = (
     "samples_to_target",
     "time_to_target_s",
 )
-_GONE = "put together from the search's log, because the worker that trained it is gone"
+_GONE = "rebuilt from the search's log, because the worker that trained it is gone"
 
 
 def records_of_lost(state: SearchState, source: Trial, have: Collection[str]) -> Iterator[Record]:
-    """End every training of a search that is over, and yield the records of those that have none.
+    """End every training of a search, and yield records for the trainings that lack one.
 
     Args:
         state: the search.
-        source: a trial that has the data's source.
+        source: any trial of the run, for its data source.
         have: ids of the trials that have a record.
     """
     for searched in state.searcher.trials:
@@ -49,7 +49,7 @@ def records_of_lost(state: SearchState, source: Trial, have: Collection[str]) ->
 
 
 def record_of_curve(trial: Trial, searched: SearchTrial, curve: list[Entry]) -> Record:
-    """Return the record of a training of which the curve is left; what only its worker knew is absent."""
+    """Return a training's record from its curve. Values that only its worker knew are absent."""
     status: str = searched.status
     reason, numbers = searched.reason, {}
     if status not in ("out_of_memory", "failed"):

@@ -1,4 +1,4 @@
-"""What a spec asks of a search (no torch)."""
+"""The settings of a search, read from a spec (no torch)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from fusetune.bench.spec import value_label
 from fusetune.tuner.search import SearchTrial, Space, shipped_prior
 from fusetune.tuner.training import higher_is_better
 
-# Most trainings that wait in the workers' memory; each holds a model, an optimizer's state and, on a GPU, its data.
+# Most trainings paused in the workers' memory. Each holds a model, optimizer state and, on a GPU, its data.
 MOST_WAITING = 32
 BUDGET_SPENT = "the search's budget was spent"
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a spec asks of a search.
+    """The settings of a search.
 
     Args:
         space: factor name -> list of choices, or {low, high, log}.
-        max_epochs: of one training.
-        seed: of the search and its trainings.
-        metric: what is searched for: the target's, else validation accuracy.
+        max_epochs: epochs of one full training.
+        seed: the seed of the search and of its trainings.
+        metric: the objective: the target's metric, else validation accuracy.
         budget_epochs, prior: see `bench.spec.spec.SearchSettings`.
-        fresh_seeds: on which the winner is trained again: the spec's other seeds first, then the next numbers.
+        fresh_seeds: seeds for the winner's re-runs. The spec's other seeds come first, then the numbers after them.
     """
 
     space: dict[str, Any]
@@ -44,7 +44,7 @@ class SearchPlan:
 
 
 def plan_of(spec: WrittenSpec) -> SearchPlan:
-    """Read the search from a resolved spec."""
+    """Return the search's settings from a resolved spec."""
     settings, seeds = spec.search, spec.seeds
     following = range(max(seeds) + 1, max(seeds) + 1 + settings.fresh_seeds)
     return SearchPlan(
@@ -59,23 +59,23 @@ def plan_of(spec: WrittenSpec) -> SearchPlan:
 
 
 def fresh_records(run: RunInfo, records: Sequence[Record]) -> list[Record]:
-    """Return the records of the winner's trainings on fresh seeds. That others end early is how a search works."""
+    """Return the records of the winner's re-runs. Other trainings of a search end early by design."""
     fresh = plan_of(run.spec).fresh_seeds
     return [record for record in records if record.seed in fresh]
 
 
 def is_left(trial: SearchTrial) -> bool:
-    """Whether a training only waited when the budget was spent. Its status is then `dropped`."""
+    """Whether a training was paused when the budget was spent. Its status is then `dropped`."""
     return trial.status == "dropped" and trial.reason == BUDGET_SPENT
 
 
 def why_ended(trial: SearchTrial) -> str:
-    """Return why a training that waited is ended, as its record has it."""
+    """Return the reason for its record why a paused training ends."""
     return f"{'paused' if is_left(trial) else 'dropped'}: {trial.reason}"
 
 
 def prior_words(plan: SearchPlan) -> str:
-    """Return whether a search has a prior, and which factors and values it has no curves for."""
+    """Return whether a search uses a prior, and the factors and values without curves in it."""
     if not plan.prior:
         return "without a prior"
     missing = shipped_prior().without_curves(Space(plan.space))

@@ -1,4 +1,4 @@
-"""The report of a search: its winner, importances, best trainings, and trainings that ended early, with reasons."""
+"""The report of a search: winner, importances, best trainings, and the reasons of those that ended early."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def render_search(study: SearchStudy, console: Console, pictures: Pictures) -> N
 
     Args:
         study: from `bench.search.study.study_search`.
-        console: rich console; 100 columns or more.
-        pictures: drawn before.
+        console: rich console of 100 columns or more.
+        pictures: the plots that were drawn.
     """
     for position, part in enumerate(_parts(study, pictures)):
         if position:
@@ -52,10 +52,11 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
     if study.over:
         yield _over(study)
     if study.left:
-        waited = counted(study.left, "training")
-        yield Text(f"{waited} waited, and could have gone on, when the budget was spent.")
+        yield Text(f"{counted(study.left, 'training')} could have continued when the budget was spent.")
     if study.waiting:
-        yield Text(f"The search is not over: {counted(study.waiting, 'training')} can go on with --resume.")
+        yield Text(
+            f"The search is not over: {counted(study.waiting, 'training')} can continue with --resume."
+        )
     if study.winner is None:
         yield Panel(
             Text(" ".join([_nothing(study), *shorts(study.caveats)]), style="bold red"),
@@ -73,7 +74,6 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
 
 
 def _header(study: SearchStudy) -> str:
-    """Describe what was searched."""
     return (
         f"{study.run.spec.name}: search for the best {study.plan.metric}, "
         f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}, "
@@ -82,7 +82,6 @@ def _header(study: SearchStudy) -> str:
 
 
 def _trials(study: SearchStudy) -> Table:
-    """List the best trainings of the search."""
     table = Table(title="Best of the search", title_justify="left")
     table.add_column("configuration")
     for column in ("epochs", "best", "ended as"):
@@ -99,8 +98,7 @@ def _trials(study: SearchStudy) -> Table:
 
 
 def _importances(study: SearchStudy) -> Table:
-    """Draw the share of each factor."""
-    table = Table(title="What matters (share of the variance of predicted ends)", title_justify="left")
+    table = Table(title="Importance (share of the variance of predicted final values)", title_justify="left")
     table.add_column("factor")
     table.add_column("share", justify="right")
     table.add_column("")
@@ -110,7 +108,6 @@ def _importances(study: SearchStudy) -> Table:
 
 
 def _over(study: SearchStudy) -> Table:
-    """List the trainings that ended early, and why."""
     table = Table(title="Ended early", title_justify="left")
     for column in ("configuration", "epochs", "why"):
         table.add_column(column)
@@ -125,7 +122,6 @@ def _nothing(study: SearchStudy) -> str:
 
 
 def _winner(study: SearchStudy) -> str:
-    """Describe the winner, its certainty, and the rates that were found for it."""
     assert study.winner is not None
     text = (
         f"Use {configuration_label(study.winner)}: {study.plan.metric} {study.value:.4g} at epoch {study.epoch} in the "
@@ -133,12 +129,11 @@ def _winner(study: SearchStudy) -> str:
     )
     if study.rates:
         rates = ", ".join(f"{rate:.3g} (seed {seed})" for seed, rate in study.rates)
-        text += f" Its base_lr: auto came to {rates}."
+        text += f" Its base_lr: auto chose {rates}."
     return text
 
 
 def _on_fresh_seeds(study: SearchStudy) -> str:
-    """Describe what the winner reached on fresh seeds."""
     fresh = study.fresh
     if fresh.mean is None:
         return "it has not been trained on fresh seeds."

@@ -1,9 +1,9 @@
-"""The search of a spec: decisions of `tuner.search`, epochs made by workers, records and the log on disk.
+"""The run of a search: `tuner.search` decides, workers train epochs, records and the log go to disk.
 
 budget --ask--> Advance --worker--> Record (paused, or over) --tell--> searcher and log
 
-records.jsonl takes the trainings that are over; then the winner is trained again on fresh seeds, as ordinary trials.
-With one job, one worker trains it all; with more, each has a thread and a worker of its own.
+records.jsonl gets a record for each training that has ended. Then the winner is trained on fresh seeds, as ordinary
+trials. Each job is a thread with its own worker. A single job uses one worker for everything.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fusetune.bench.workers import Executor, Progress, run_all
 
 
 def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
-    """Search, then train the winner again on fresh seeds. Returns all records.
+    """Search, then train the winner on fresh seeds. Return all records.
 
-    Once the re-runs may have begun, the search is over for good: a resumed run takes up the re-runs of the same winner,
-    even where the search ended with epochs of its budget left.
+    The search is concluded before the first re-run. A resumed run continues the re-runs of the same winner, even where
+    the search ended with budget left.
 
     Raises:
-        InputError: a value of a factor cannot be built as the spec asks. A run without records is then removed.
+        InputError: a factor's value cannot be built as the spec asks. A run without records is then removed.
     """
     records, _ = directory.records()
     searching = plan_of(WrittenSpec(spec.resolved()))
@@ -39,7 +39,7 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
         display.message(f"note: {log.note}")
     state = SearchState(spec, searching, searcher, log)
     used = searcher.epochs_used
-    before = f", {used} of them made before" if used else ""
+    before = f", {used} of them trained before" if used else ""
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
     keeper = _Keeper(plan, directory, records, display)
     plan = rehearse(plan, plan.trials, directory, display, remove=not records and not used)
@@ -59,7 +59,7 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
 
 
 def _search(state: SearchState, plan: RunPlan, worker: Callable[[int], Executor], keeper: _Keeper) -> None:
-    """Spend what is left of the budget, record every training, and conclude the search."""
+    """Spend the remaining budget, record every training, and conclude the search."""
     budget, used = state.plan.budget_epochs, state.searcher.epochs_used
     if used < budget:
         shared = Shared(state, plan.trials[0], budget - used)
@@ -86,21 +86,21 @@ def _search(state: SearchState, plan: RunPlan, worker: Callable[[int], Executor]
     repeats = sum(training.made_again for training in state.log.trainings)
     if repeats:
         keeper.say(
-            f"{counted(repeats, 'epoch')} made again, because the worker that had made them was gone; "
+            f"{counted(repeats, 'epoch')} repeated, because the worker that had trained them was gone; "
             "they are not counted in the budget"
         )
     state.log.conclude()
 
 
 def _epochs(used: int, budget: int, shared: Shared) -> Iterator[int]:
-    """Count the epochs that are left of the budget, as long as there is something to train."""
+    """Yield one number per remaining epoch of the budget, while there is something to train."""
     while used < budget and not shared.nothing_left:
         yield used
         used += 1
 
 
 class _Keeper:
-    """Keeps each record once and says so."""
+    """Appends each record once and prints a line."""
 
     def __init__(
         self, plan: RunPlan, directory: RunDirectory, records: list[Record], display: Display
@@ -109,7 +109,7 @@ class _Keeper:
         self._source, self.say = plan.trials[0].source, display.message
 
     def add(self, threads: ThreadsChoice | None) -> None:
-        """Say in each record how many threads were chosen, and why."""
+        """Add the number of threads, and why it was chosen, to each further record."""
         self._keeper.add(threads)
 
     @property
@@ -118,7 +118,7 @@ class _Keeper:
         return self._keeper.records
 
     def keep(self, record: Record, note: str) -> None:
-        """Append a record; one that an earlier part of the run appended already stays the only one."""
+        """Append a record, unless an earlier part of the run already has."""
         if any(record.trial == kept.trial for kept in self.records):
             return
         self._keeper.keep(record, self._source)
@@ -129,7 +129,7 @@ class _Keeper:
 
 @dataclass
 class _Listener:
-    """Hears of every epoch; keeps the records of trials that are over."""
+    """Gets every epoch, and keeps the records of trials that have ended."""
 
     shared: Shared
     keeper: _Keeper
@@ -138,13 +138,13 @@ class _Listener:
         """An epoch begins."""
 
     def progressed(self, trial: int, progress: Progress) -> None:
-        """Epochs of a search are short; what is shown is what is over."""
+        """Show nothing, because the epochs of a search are short."""
 
     def finished(self, trial: int, record: Record) -> None:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Say what happened to workers, and append the records of trials that are over."""
+        """Print news of the workers, and append the records of trials that have ended."""
         shared = self.shared
         while not shared.news.empty():
             self.keeper.say(shared.news.get())
@@ -173,7 +173,7 @@ def _train_winner_again(
 
 @dataclass
 class _Confirmation:
-    """Hears of the winner's re-runs."""
+    """Gets the winner's re-runs."""
 
     keeper: _Keeper
 
@@ -181,14 +181,13 @@ class _Confirmation:
         """A re-run begins."""
 
     def progressed(self, trial: Trial, progress: Progress) -> None:
-        """It is as long as any training of the search."""
+        """Show nothing: a re-run is as short as any training of the search."""
 
     def finished(self, trial: Trial, record: Record) -> None:
         self.keeper.keep(record, "[fresh seed] ")
 
 
 def _described(state: SearchState) -> str:
-    """Say what is searched."""
     size = state.searcher.space.size
     count = "a range of configurations" if math.isinf(size) else f"{size:.0f} configurations"
     return f"{count} of {', '.join(state.plan.space)}; {prior_words(state.plan)}"

@@ -1,4 +1,4 @@
-"""A search in progress, as all its parts see it: begun, or taken up from its event log (no torch)."""
+"""The state of a search that its parts share, new or restored from the event log (no torch)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from fusetune.tuner.search import Searcher, SearchTrial, shipped_prior
 def open_search(
     plan: SearchPlan, directory: Path, records: Sequence[Record] = (), *, go_on: str = ""
 ) -> tuple[Searcher, EventLog]:
-    """Begin a search in a run's directory, or take up what an earlier part of the run left there.
+    """Begin a search in a run's directory, or continue from the log of an earlier part of the run.
 
     Args:
-        plan: what is searched.
-        directory: of the run; its lock is held.
-        records: of the run.
-        go_on: the command that continues the run where the disk is full.
+        plan: the search's settings.
+        directory: the run's directory, whose lock the caller holds.
+        records: the run's records.
+        go_on: the command that continues the run, for the error message of a full disk.
 
     Raises:
-        RunDirectoryError: the log there cannot be read or written, or is of another search.
+        RunDirectoryError: the log cannot be read or written, or belongs to another search.
     """
     return _search_of(plan, EventLog(directory, plan, records, go_on=go_on))
 
@@ -36,16 +36,16 @@ def open_search(
 def read_search(
     plan: SearchPlan, directory: Path, records: Sequence[Record] = ()
 ) -> tuple[Searcher, EventLog]:
-    """Read a search from a run's directory, in which nothing is written.
+    """Return the search of a run's directory. Nothing is written there.
 
     Raises:
-        RunDirectoryError: the log there cannot be read, or is of another search.
+        RunDirectoryError: the log cannot be read, or belongs to another search.
     """
     return _search_of(plan, EventLog(directory, plan, records, writing=False))
 
 
 def _search_of(plan: SearchPlan, log: EventLog) -> tuple[Searcher, EventLog]:
-    """Build the searcher of what a log holds."""
+    """Return a searcher with a log's trainings restored."""
     searcher = Searcher(
         plan.space,
         max_epochs=plan.max_epochs,
@@ -57,7 +57,7 @@ def _search_of(plan: SearchPlan, log: EventLog) -> tuple[Searcher, EventLog]:
     for training in log.trainings:
         values, status, reason = log.values(training), training.status, training.reason
         if status == "paused" and len(values) >= plan.max_epochs:
-            # The process died after the last epoch, before it noted the end.
+            # The process died after the last epoch, before it logged the end.
             status, reason = "finished", f"all {plan.max_epochs} epochs, the last at {values[-1]:.6g}"
         searcher.restore(training.config, values, status, reason)
     return searcher, log
@@ -65,7 +65,7 @@ def _search_of(plan: SearchPlan, log: EventLog) -> tuple[Searcher, EventLog]:
 
 @dataclass
 class SearchState:
-    """A search in progress: its decisions, its log, and the configurations as trials of the spec."""
+    """A search in progress: its searcher, its log, and its configurations as trials of the spec."""
 
     spec: Spec
     plan: SearchPlan
@@ -73,18 +73,18 @@ class SearchState:
     log: EventLog
 
     def trial(self, config: Mapping[str, Any], seed: int, source: Trial) -> Trial:
-        """Return a configuration as a trial of the spec, with the data of another."""
+        """Return a configuration as a trial of the spec, with the data source of another trial."""
         made = make_trial(self.spec, dict(config), seed)
         return dataclasses.replace(made, source=source.source, options=source.options)
 
     def logged(self, trial: SearchTrial) -> Training:
-        """Return a training as the log has it."""
+        """Return the log's state of a training."""
         return self.log.trainings[trial.number]
 
     def curve(self, trial: SearchTrial) -> list[Entry]:
-        """Return the entries of a training's curve, as far as it reported values."""
+        """Return a training's learning curve so far."""
         return self.logged(trial).entries
 
     def with_repeats(self, trial: SearchTrial, record: Record) -> Record:
-        """Return a trial's record with how many of its epochs were made once more, in all workers together."""
+        """Return a record with the number of the trial's repeated epochs, summed over all workers."""
         return with_epochs_made_again(record, self.logged(trial).made_again)

@@ -1,4 +1,4 @@
-"""What a worker is asked to do with one training of a search (no torch)."""
+"""One step of a search: a request to a worker for one training (no torch)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fusetune.bench.spec import Trial
 
 @dataclass(frozen=True)
 class Advance:
-    """Train `trial` up to and with an epoch; with `stop`, end it there for that reason.
+    """A request to train `trial` through a given epoch, and with `stop` to end it there.
 
     Args:
-        trial: what to train.
-        epochs: from 1; an epoch that was made before is not made again.
-        stop: why the training ends here; empty: it waits for more.
-        made: epochs that were made before, here or elsewhere.
+        trial: the trial to train.
+        epochs: the last epoch to train, from 1. Epochs that this worker has trained are not repeated.
+        stop: the reason to end the training here. Empty: the training is paused.
+        made: epochs that any worker has trained before.
     """
 
     trial: Trial
@@ -28,22 +28,22 @@ class Advance:
 
     @property
     def id(self) -> str:
-        """The trial's."""
+        """The trial's id."""
         return self.trial.id
 
     @property
     def factors(self) -> Mapping[str, Any]:
-        """The trial's."""
+        """The trial's factors."""
         return self.trial.factors
 
     @property
     def seed(self) -> int:
-        """The trial's."""
+        """The trial's seed."""
         return self.trial.seed
 
 
 def with_epochs_made_again(record: Record, epochs: int) -> Record:
-    """Return a training's record that says how many of its epochs were trained once more.
+    """Return a record with the number of its training's repeated epochs.
 
     Example:
         >>> with_epochs_made_again(Record("t", {}, 0, "failed"), 2).outcome.epochs_made_again

@@ -1,4 +1,4 @@
-"""What a search came to: the winner with its interval, importances, and what was dropped and why (no torch)."""
+"""The results of a search: winner with confidence interval, importances, and dropped trainings (no torch)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LISTED_DROPPED = 12
 
 @dataclass(frozen=True)
 class FreshRuns:
-    """The winner's values on fresh seeds: their mean and its Student interval (None with fewer than two)."""
+    """The winner's values on fresh seeds, their mean, and its Student t interval (None with fewer than two)."""
 
     values: tuple[float, ...]
     mean: float | None
@@ -38,25 +38,25 @@ class FreshRuns:
 
 @dataclass(frozen=True)
 class SearchStudy:
-    """A search, summed up.
+    """The results of a search.
 
     Args:
         run: the run.
         path: the run's directory.
-        plan: what was asked for.
-        prior: whether earlier runs had a say, and of which factors and values they know nothing.
-        winner: its configuration; None when nothing reported a value.
-        value, epoch: what it reached in the search.
-        fresh: on fresh seeds.
-        epochs_used: of the budget.
-        trials: all of the search, best first.
-        importances: factor -> share of the variance of predicted ends that it explains; empty when there is too little.
-        predicted: every training with the end that it reached or is predicted to reach.
-        note: why there are no importances or plots; empty when there are.
-        notes: what is wrong with the log on disk, a sentence each.
-        caveats: what a reader must know first.
-        failure: where there is no winner: how the trainings ended, and what to try. Else empty.
-        rates: what `base_lr: auto` came to in the winner's trainings, a (seed, rate) each.
+        plan: the search's settings.
+        prior: whether a prior was used, and the factors and values without curves in it.
+        winner: the best configuration. None when no training reported a value.
+        value, epoch: the winner's best value in the search, and its epoch.
+        fresh: the winner's values on fresh seeds.
+        epochs_used: epochs of the budget that were trained.
+        trials: all trials of the search, best first.
+        importances: factor -> share of the predicted final values' variance (fANOVA). Empty with too few trainings.
+        predicted: an Optuna study with every training's actual or predicted final value.
+        note: why there are no importances or plots. Else empty.
+        notes: a sentence on each problem of the log on disk.
+        caveats: warnings for the top of the report.
+        failure: without a winner, how the trainings ended and what to try. Else empty.
+        rates: a (seed, rate) for each of the winner's trainings with `base_lr: auto`.
     """
 
     run: RunInfo
@@ -79,28 +79,28 @@ class SearchStudy:
 
     @property
     def over(self) -> list[SearchTrial]:
-        """Trials that ended before their last epoch for a reason of their own, the longest first."""
+        """Trials that ended before their last epoch, except for lack of budget, longest first."""
         ended = [t for t in self.trials if t.status not in ("finished", "paused") and not is_left(t)]
         return sorted(ended, key=lambda trial: -trial.epochs)[:_LISTED_DROPPED]
 
     @property
     def waiting(self) -> int:
-        """Trials that can go on: of a search that is not over."""
+        """Number of paused trials, which a search that is not over can continue."""
         return sum(trial.status == "paused" for trial in self.trials)
 
     @property
     def left(self) -> int:
-        """Trials that only waited when the budget was spent."""
+        """Number of trials that were paused when the budget was spent."""
         return sum(map(is_left, self.trials))
 
 
 def study_search(run: RunInfo, records: Sequence[Record], directory: str) -> SearchStudy:
-    """Sum up a search from its directory.
+    """Return a search's results from its directory.
 
     Args:
         run: the run.
-        records: of the run.
-        directory: of the run.
+        records: the run's records.
+        directory: the run's directory.
 
     Raises:
         RunDirectoryError: the search's log cannot be read.
@@ -135,7 +135,7 @@ def study_search(run: RunInfo, records: Sequence[Record], directory: str) -> Sea
 
 
 def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
-    """Return which learning rate a range test found for each of the winner's trainings."""
+    """Return the learning rate that a range test chose for each of the winner's trainings."""
     found = {
         record.seed: record.outcome.base_lr_auto.base_lr
         for record in records
@@ -147,7 +147,7 @@ def _auto_rates(records: Sequence[Record], winner: Mapping[str, Any]) -> tuple[t
 
 
 def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str, Any] | None) -> FreshRuns:
-    """Sum up the winner's re-runs, and no other configuration's: the best value of the metric in each one's curve.
+    """Return the winner's best value of the metric in each re-run, with mean and interval.
 
     Interval of the mean: mean +- t_{0.975, n - 1} s / sqrt(n)
     """
@@ -172,6 +172,6 @@ def fresh_runs(records: Sequence[Record], plan: SearchPlan, winner: Mapping[str,
 
 
 def _is_of(record: Record, config: Mapping[str, Any]) -> bool:
-    """Whether a record is a configuration's; in records, a choice that is a mapping with a name alone is that name."""
+    """Whether a record has this configuration. `freeze` treats a mapping with only a name as that name."""
     known = record.factors
     return known.keys() == config.keys() and freeze(known) == freeze(config)

@@ -1,9 +1,9 @@
-"""One epoch of a search, inside a worker: trainings that wait in its memory go on where they stopped.
+"""One step of a search inside a worker, which continues the trainings that are paused in its memory.
 
-A waiting training keeps its model, its optimizer's state and its data in the worker, on the device. One that this
-worker does not have (it was replaced, or the run was resumed) is trained again from the beginning, to the same numbers,
-for the seed is the trial's own; that step's record says how many epochs were made again. It is not trained again
-only to be ended. Peak memory is left out of the record of a training that shared the worker with others.
+A paused training keeps its model, optimizer state and data on the worker's device. A replaced worker, or a resumed run,
+no longer has it. The worker then trains it again from its first epoch. The values are the same, because the trial has
+its own seed. The step's record counts the repeated epochs. A training is not repeated only to be ended. The record of a
+training that shared the worker with others has no peak memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fusetune.bench.workers import OnProgress, WorkerContext, record_without_res
 
 @dataclass
 class _Training:
-    """A training that waits between two epochs."""
+    """A training that can pause between two epochs."""
 
     epochs: Generator[dict[str, float | None], str | None, Record]
     alone: bool = True
@@ -28,14 +28,14 @@ class _Training:
 
 
 def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgress) -> Record:
-    """Run a whole trial, or advance one of a search.
+    """Run a whole trial, or one step of a search.
 
     Returns:
-        The trial's record; while it waits for more, a `PausedTraining` with the curve so far; a
-        failed one where a training is to be ended that does not wait here.
+        The record of a training that has ended. A paused one has the outcome `PausedTraining` and the curve so far. A
+        request to end a training that is not in this worker's memory gives a failed record.
 
     Raises:
-        Whatever the trial's own code raises: the worker turns it into a record.
+        Any exception of the trial's own code. The worker turns it into a record.
     """
     if isinstance(step, Trial):
         return run_trial(step, context, on_progress)
@@ -57,7 +57,7 @@ def run_step(step: Trial | Advance, context: WorkerContext, on_progress: OnProgr
 
 
 def _advance(training: _Training, step: Advance) -> Record | None:
-    """Train to the step's epoch; return the record where the training is over."""
+    """Train through the step's epoch. Return the record if the training has ended."""
     try:
         while len(training.curve) < step.epochs:
             training.curve.append(next(training.epochs))

@@ -1,8 +1,8 @@
-"""The workers of a search: each makes one epoch after another; what they share, and what becomes of one that is lost.
+"""The workers of a search, the state that they share, and the replacement of lost workers.
 
-A training waits between two epochs in the memory of the worker that made the last one. When that process is gone, the
-training is with nobody: it is trained again from its start once it is chosen, by any worker, to the same numbers. Its
-epochs count once in the budget, and those that were made again are counted apart, in the log and in its record.
+Between two epochs, a training is paused in the memory of the worker that trained it last. When that process is lost,
+any worker repeats the training from its first epoch, if the searcher chooses it again. The values are the same. The
+budget counts each epoch once. The log and the record count the repeated epochs separately.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from fusetune.bench.stats import counted
 from fusetune.bench.workers import Executor, OnProgress, Progress
 from fusetune.tuner.search import SearchTrial
 
-# How often a worker that has nothing to do looks whether the others have left something.
+# How often an idle worker asks for a training again.
 _POLL_S = 0.2
 
 
 @dataclass
 class LentWorker:
-    """An executor that stays open for others."""
+    """An executor whose worker stays open for the next user."""
 
     worker: Executor
 
     @property
     def process_id(self) -> int | None:
-        """The worker's process."""
+        """The process id of the worker, None without a process."""
         return cast("int | None", getattr(self.worker, "process_id", None))
 
     def run(self, trial: Any, on_progress: OnProgress) -> Record:
@@ -44,11 +44,11 @@ class LentWorker:
         self.worker.cancel()
 
     def close(self) -> None:
-        """Leave it open."""
+        """Leave the worker open."""
 
 
 class Shared:
-    """What all executors share, under one lock: the searcher, the log, records of trials that are over, and news."""
+    """State that all executors share under one lock: searcher, log, records of ended trials, and messages."""
 
     def __init__(self, state: SearchState, source: Trial, epochs: int) -> None:
         self.state = state
@@ -58,12 +58,12 @@ class Shared:
         self._source = source
         self._epochs_left = epochs
         self.nothing_left = False
-        # Which worker holds a waiting trial; trials of an earlier part of the run are with nobody.
+        # Trial number -> worker that has it in memory. Trials from before a resume have none.
         self._holder: dict[int, int] = {}
         self._in_flight: set[int] = set()
 
     def next_step(self, worker: int, is_cancelled: Callable[[], bool]) -> tuple[SearchTrial, Advance] | None:
-        """Decide what a worker does next; None when nothing is left to train."""
+        """Return a worker's next trial and step, or None when nothing is left to train."""
         with self.changed:
             self._epochs_left -= 1
             known = len(self.state.searcher.trials)
@@ -81,11 +81,11 @@ class Shared:
             return trial, self._advance(trial, trial.epochs + 1)
 
     def to_end(self, worker: int, *, last: bool) -> list[tuple[SearchTrial, Advance]]:
-        """Return the trials that were dropped and wait in a worker's memory, to be ended there.
+        """Return the steps that end the dropped trials in a worker's memory.
 
         Args:
-            worker: whose.
-            last: this worker gets no more epochs: once all are given out, drop whatever waits in it.
+            worker: the worker's index.
+            last: whether this worker gets no more epochs. With the budget spent, its paused trials are then dropped.
         """
         with self.changed:
             searcher = self.state.searcher
@@ -104,7 +104,7 @@ class Shared:
             return steps
 
     def take(self, trial: SearchTrial, record: Record) -> bool:
-        """Tell the searcher what an epoch came to; return whether the budget has paid for it."""
+        """Report an epoch's result to the searcher, and return whether it counts in the budget."""
         with self.changed:
             searcher, log = self.state.searcher, self.state.log
             used = searcher.epochs_used
@@ -134,11 +134,11 @@ class Shared:
             return spent
 
     def keep(self, trial: SearchTrial, record: Record) -> None:
-        """Have the record of a trial that is over kept, by whoever listens."""
+        """Queue the record of a trial that has ended for the listener."""
         self.over.put(self.state.with_repeats(trial, record))
 
     def lose(self, worker: int, but: SearchTrial, why: str) -> bool:
-        """Note that a worker was replaced; return whether others than one trial waited in its memory."""
+        """Forget the trials in the memory of a replaced worker, except `but`. Return whether there were any."""
         with self.changed:
             held = [number for number, holder in self._holder.items() if holder == worker]
             lost = [number for number in held if number != but.number]
@@ -146,13 +146,13 @@ class Shared:
                 del self._holder[number]
             if lost:
                 self.news.put(
-                    f"worker {worker} was replaced: {why}; {counted(len(lost), 'training')} that waited in its memory "
+                    f"worker {worker} was replaced: {why}; {counted(len(lost), 'training')} paused in its memory "
                     "will be trained again from the start, if chosen"
                 )
             return bool(lost)
 
     def _ask(self, worker: int) -> SearchTrial | None:
-        """Ask the searcher; what waits in another worker is trained again here only if there is nothing else."""
+        """Ask the searcher for a trial. One in another worker's memory is repeated here only if no other is left."""
         elsewhere = [number for number, holder in self._holder.items() if holder != worker]
         trial = self.state.searcher.ask(elsewhere)
         if trial is None and elsewhere and not self._in_flight:
@@ -160,14 +160,13 @@ class Shared:
         return trial
 
     def _advance(self, trial: SearchTrial, epochs: int, stop: str = "") -> Advance:
-        """Make the job for a worker."""
         made = self.state.trial(trial.config, self.state.plan.seed, self._source)
         return Advance(made, epochs, stop, made=trial.epochs)
 
 
 @dataclass
 class SearchExecutor:
-    """Makes one epoch of the search for each call of `run`, in a worker of its own."""
+    """Trains one epoch of the search per call of `run`, in its own worker."""
 
     shared: Shared
     worker: Executor
@@ -176,7 +175,7 @@ class SearchExecutor:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self, trial: int, on_progress: OnProgress) -> Record:
-        """Make the next epoch; `trial` only counts the budget."""
+        """Train the next epoch. `trial` only counts the budget."""
         try:
             return self._run(trial, on_progress)
         except BaseException:
@@ -195,23 +194,22 @@ class SearchExecutor:
             self.worker.close()
 
     def _run(self, trial: int, on_progress: OnProgress) -> Record:
-        """Decide, train, tell."""
         self._end_dropped(on_progress, last=False)
         while (decided := self.shared.next_step(self.index, self.ended.is_set)) is not None:
             chosen, step = decided
             record, others_waited = self._run_step(chosen, step, on_progress)
             killed = record.status == "out_of_memory" or record.worker.unexplained_kill
             if others_waited and killed:
-                # What waited there held memory too: only alone does a training show whether it fits.
+                # Paused trainings held memory too. Run the step again alone, to see whether it fits.
                 record, _ = self._run_step(chosen, step, on_progress)
-            # A worker that was killed to cancel the run says nothing of its training. One that ended by itself, before
-            # another epoch, leaves this epoch to others.
+            # A worker that was killed to cancel the run has no result. A training that ended before another epoch has
+            # not used the budget, so the loop takes the next one.
             if self.ended.is_set() or self.shared.take(chosen, record):
                 return record
         return Record(f"epoch {trial}", {}, 0, "ok", reason="nothing is left to train")
 
     def _run_step(self, trial: SearchTrial, step: Advance, on_progress: OnProgress) -> tuple[Record, bool]:
-        """Let the worker make a step; also return whether that found others lost with the worker's process."""
+        """Run a step in the worker. Also return whether other trainings were lost with a replaced process."""
         record = self.worker.run(step, on_progress)
         before, self.process = self.process, getattr(self.worker, "process_id", None)
         if before is None or before == self.process:
@@ -223,13 +221,13 @@ class SearchExecutor:
         return record, self.shared.lose(self.index, trial, why)
 
     def _end_dropped(self, on_progress: OnProgress, *, last: bool) -> None:
-        """Let the worker end what was dropped and waits in its memory, and make the records."""
+        """End the dropped trials in the worker's memory, and keep their records."""
         for trial, step in self.shared.to_end(self.index, last=last):
             record, _ = self._run_step(trial, step, on_progress)
-            # Where the worker is not the one that trained it, or died of it, the log still has the curve.
+            # Where the worker no longer has the training, or died, its record comes from the curve in the log.
             if record.status not in ("failed", "out_of_memory"):
                 self.shared.keep(trial, record)
 
 
 def _ignore(progress: Progress) -> None:
-    """What is ended tells nothing more."""
+    """Show no progress of a training that only ends."""

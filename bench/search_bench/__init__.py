@@ -1,1 +1,1 @@
-"""Recorded tables of learning curves, and the searchers that are replayed on them (`make search-bench`)."""
+"""A benchmark of searchers on recorded tables of learning curves (`make search-bench`)."""

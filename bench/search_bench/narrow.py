@@ -1,8 +1,9 @@
-"""Ten spaces with a narrow good region, searched beside random search: `python -m fusetune.bench.search_bench.narrow`.
+"""Our search and random search on ten spaces with a narrow good region.
 
-Recorded tables have a good configuration in every hundred. Here one point in 25 to one in 250 is good, and around it
-trainings diverge, fail, do not fit, or are all alike, so that nothing leads there. A space counts as found where most
-seeds found its good region within the budget.
+    python -m fusetune.bench.search_bench.narrow
+
+One point in 25 to one in 250 is good. Around the region trainings diverge, fail, run out of memory, or have equal
+values, so no gradient leads to it. A space counts as found where most seeds reach its region within the budget.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class Narrow:
     Args:
         space: as for `tuner.search`.
         is_good: whether a configuration lies in the region.
-        outside: what a training outside does: "diverges", "fails", "does not fit" or "is poor".
-        budget_epochs: with which random search finds the region in more than half of the seeds.
-        late: whether what is good looks poor until its last epoch.
+        outside: how a training outside ends: "diverges", "fails", "does not fit" or "is poor".
+        budget_epochs: a budget with which random search finds the region in more than half of the seeds.
+        late: whether a good training has a poor value until its last epoch.
     """
 
     space: dict[str, Any]
@@ -45,7 +46,7 @@ class Narrow:
     late: bool = False
 
     def evaluate(self, config: Config, seed: int) -> Iterator[float]:
-        """Train in closed form. The region is flat, and so is what is around it."""
+        """Yield a training's value after each epoch. All points of the region are equal, and so are all others."""
         good = self.is_good(config)
         for epoch in range(1, EPOCHS + 1):
             if good:
@@ -110,7 +111,7 @@ NARROW: dict[str, Narrow] = {
 
 
 def finds(narrow: Narrow, seed: int) -> bool:
-    """Whether `tuner.search`, as it comes, finds the region within the budget."""
+    """Whether `tuner.search` with its defaults finds the region within the budget."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         result = search(
@@ -120,7 +121,7 @@ def finds(narrow: Narrow, seed: int) -> bool:
 
 
 def random_finds(narrow: Narrow, seed: int) -> bool:
-    """Whether whole trainings at random points find it. One that diverges or fails costs one epoch."""
+    """Whether random search with full trainings finds the region. A diverged or failed training costs one epoch."""
     space, rng, used = Space(narrow.space), np.random.default_rng(seed), 0
     while used < narrow.budget_epochs:
         shares = rng.random(len(space.factors))
@@ -133,7 +134,7 @@ def random_finds(narrow: Narrow, seed: int) -> bool:
 
 
 def shares_found(names: Sequence[str], seeds: Sequence[int]) -> dict[str, tuple[float, float]]:
-    """Return for each space the share of seeds in which the search, and random search, found its region."""
+    """Return for each space the share of seeds in which our search and random search found its region."""
     return {
         name: (
             float(np.mean([finds(NARROW[name], seed) for seed in seeds])),
@@ -144,7 +145,7 @@ def shares_found(names: Sequence[str], seeds: Sequence[int]) -> dict[str, tuple[
 
 
 def main() -> None:
-    """Search and print."""
+    """Search all spaces and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

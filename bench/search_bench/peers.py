@@ -1,4 +1,4 @@
-"""The searchers that are replayed side by side: each yields the metric of one epoch after the other."""
+"""The searchers of the benchmark. Each yields the metric of every epoch that it trains, in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Peer = Callable[[Table, int, Prior | None], Iterator[float]]
 
 
 def ours(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
-    """`tuner.search` with a prior from tables of other data."""
+    """`tuner.search` with a prior from tables of other families."""
     searcher = Searcher(table.choices, max_epochs=table.epochs, seed=seed, prior=prior)
     while (trial := searcher.ask()) is not None:
         value = float(table.curve(trial.config)[trial.epochs])
@@ -24,12 +24,12 @@ def ours(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
 
 
 def ours_without_prior(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
-    """`tuner.search` that knows nothing beforehand."""
+    """`tuner.search` without a prior."""
     yield from ours(table, seed, None)
 
 
 def random_search(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
-    """Whole trainings of configurations in random order."""
+    """Full trainings of all configurations, in random order."""
     configurations = table.configurations()
     random.Random(seed).shuffle(configurations)
     for configuration in configurations:
@@ -37,7 +37,7 @@ def random_search(table: Table, seed: int, prior: Prior | None) -> Iterator[floa
 
 
 def tpe(table: Table, seed: int, prior: Prior | None) -> Iterator[float]:
-    """Optuna's TPE sampler, whole trainings."""
+    """Optuna's TPE sampler with full trainings."""
     yield from _optuna(table, seed, optuna.pruners.NopPruner())
 
 
@@ -47,7 +47,7 @@ def tpe_halving(table: Table, seed: int, prior: Prior | None) -> Iterator[float]
 
 
 def _optuna(table: Table, seed: int, pruner: optuna.pruners.BasePruner) -> Iterator[float]:
-    """Run a study without end."""
+    """Run an endless study."""
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     while True:
@@ -64,7 +64,7 @@ def _optuna(table: Table, seed: int, pruner: optuna.pruners.BasePruner) -> Itera
 
 
 def _suggest(trial: optuna.Trial, name: str, values: list[Any]) -> Any:
-    """Suggest a value: a learning rate as a real number on the log scale, snapped to the table; else a choice."""
+    """Suggest a choice. A learning rate is a real number on the log scale, rounded to the table's nearest."""
     if name != "lr":
         return trial.suggest_categorical(name, values)
     wanted = trial.suggest_float(name, min(values), max(values), log=True)

@@ -1,11 +1,13 @@
-"""Record a table of learning curves: a small network trained with every combination of five hyper-parameters.
+"""Recording of a table of learning curves, for a small network and all combinations of five hyper-parameters.
 
     learning rate x batch size x optimizer x activation x schedule = 9 x 5 x 3 x 3 x 3 = 1215 configurations, 8 epochs
 
-All configurations of a table share the data's order and the initial weights. Those that share batch size and
-activation are trained side by side as one wide network with hand-written gradients: the same numbers up to rounding as
-one by one, in a fifth of the time. `python -m fusetune.bench.search_bench.record NAME` writes one table (minutes on
-one core), and `--prior` the prior that `tuner.search` ships, anew from all tables.
+All configurations of a table share the order of the samples and the initial weights. Those with equal batch size and
+activation are trained as one wide network with hand-written gradients. The values equal those of separate trainings up
+to rounding, in a fifth of the time.
+
+`python -m fusetune.bench.search_bench.record NAME` writes one table, in minutes on one core. `--prior` recomputes the
+prior that `tuner.search` ships, from all tables.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _ACT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
-# Each derivative as a function of the activation's output.
+# Derivative of each activation, as a function of its output.
 _SLOPE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": lambda out: (out > 0).to(out.dtype),
     "tanh": lambda out: 1 - out * out,
@@ -52,7 +54,7 @@ _SLOPE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def record(workload: Workload, family: str = "", *, epochs: int = EPOCHS, seed: int = 0) -> Table:
     """Train every configuration and return its validation accuracies.
 
-    Memory: one wide network: 81 copies of the weights, three times over (gradients and two moments on top).
+    Memory: 81 copies of the weights, with gradients and two moments for each.
     """
     grid = (LRS, BATCH_SIZES, OPTIMIZERS, ACTIVATIONS, SCHEDULES)
     correct = np.zeros((*map(len, grid), epochs), dtype=np.uint16)
@@ -78,7 +80,11 @@ def record(workload: Workload, family: str = "", *, epochs: int = EPOCHS, seed: 
 def _train_side_by_side(
     workload: Workload, batch_size: int, activation: str, epochs: int, seed: int
 ) -> np.ndarray:
-    """Train optimizers x lrs x schedules as one wide network; correct answers after each epoch, in that order."""
+    """Train all optimizers, rates and schedules as one wide network. Return the correct answers after each epoch.
+
+    Returns:
+        (optimizers, rates, schedules, epochs) int64.
+    """
     torch.manual_seed(seed)
     n, classes = len(workload.y), int(workload.y.max()) + 1
     widths = (workload.x.shape[1], *workload.hidden, classes)
@@ -132,7 +138,7 @@ def _train_side_by_side(
 
 
 def _forward(parameters: list[torch.Tensor], x: torch.Tensor, activation: str) -> list[torch.Tensor]:
-    """Return each layer's output for all models: (models, samples, width)."""
+    """Return each layer's output for all models, (models, samples, width)."""
     w1, b1, w2, b2, w3, b3 = parameters
     act = _ACT[activation]
     h1 = act(torch.matmul(x, w1).add_(b1))
@@ -143,7 +149,7 @@ def _forward(parameters: list[torch.Tensor], x: torch.Tensor, activation: str) -
 def _gradients(
     parameters: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor, activation: str
 ) -> list[torch.Tensor]:
-    """Return the mean cross entropy's gradients, in the parameters' order."""
+    """Return the gradients of the mean cross entropy, in the order of the parameters."""
     h1, h2, logits = _forward(parameters, x, activation)
     slope = _SLOPE[activation]
     d3 = logits.softmax(-1).sub_(F.one_hot(y, logits.shape[-1])).div_(len(y))

@@ -1,8 +1,8 @@
-"""Replay searchers on recorded tables and compare what they cost: `make search-bench`.
+"""Comparison of searchers' costs on recorded tables: `make search-bench`.
 
-The cost is counted in epochs up to the first at which any training reports a value within a margin of the table's best.
-A replay that does not get there within the cap counts as the cap. The prior that a replay uses comes from the tables of
-other families of data: neither from its own table, nor from one that was recorded on related data.
+The cost is the number of epochs until any training reports a value within a margin of the table's best. A replay that
+does not get there within the cap counts as the cap. A replay's prior is leave-one-family-out: it excludes the table
+itself and all tables of related data.
 """
 
 from __future__ import annotations
@@ -33,14 +33,19 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Replay:
-    """One searcher with one seed on one table: epochs to each margin (None: not within the cap), and its own cost."""
+    """One searcher with one seed on one table.
+
+    Args:
+        epochs: epochs to each margin, None if not within the cap.
+        seconds_per_epoch: the searcher's CPU time per epoch, in seconds.
+    """
 
     epochs: tuple[int | None, ...]
     seconds_per_epoch: float
 
 
 def replay(values: Iterator[float], best: float, cap: int = CAP) -> Replay:
-    """Take values until they have come within every margin of the best, or to the cap.
+    """Read values until one is within each margin of the best, or until the cap.
 
     Example:
         >>> replay(iter([0.5, 0.893, 0.897]), best=0.9).epochs
@@ -71,7 +76,7 @@ def load_table(name: str) -> Table:
 
 @cache
 def prior_without_family(family: str | None) -> Prior:
-    """Sum up the shipped tables but those of one family into a prior; None leaves none out."""
+    """Return a prior from the shipped tables except those of one family. None excludes no table."""
     tables = [table for table in map(load_table, table_names()) if table.family != family]
     choices = tables[0].choices
     shape = [len(values) for values in choices.values()]
@@ -94,7 +99,7 @@ def interval(samples: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 
 def summary_row(searcher: str, replays: Sequence[Replay], cap: int) -> list[str]:
-    """Return the cells of one line: costs to each margin, then the searcher's own time."""
+    """Return the cells of one row: costs to each margin, then the searcher's CPU time."""
     cells = [searcher]
     for index in range(len(MARGINS)):
         epochs = np.array([r.epochs[index] or cap for r in replays])
@@ -111,7 +116,7 @@ def summary_row(searcher: str, replays: Sequence[Replay], cap: int) -> list[str]
 
 
 def main() -> None:
-    """Replay and print."""
+    """Replay the searchers and print a table for each recorded table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -119,7 +124,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tables", nargs="+", choices=table_names(), default=table_names())
     parser.add_argument("--searchers", nargs="+", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--cap", type=int, default=CAP, help="epochs after which a replay is given up")
+    parser.add_argument("--cap", type=int, default=CAP, help="epochs after which a replay stops")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     arguments = parser.parse_args()
     console = SafeConsole(width=_WIDTH)
@@ -133,15 +138,15 @@ def main() -> None:
                 printed.add_column(f"to {100 * margin:g} points", justify="right")
                 for column in ("mean", "p90", "found"):
                     printed.add_column(column, justify="right")
-            printed.add_column("own ms", justify="right")
+            printed.add_column("CPU ms", justify="right")
             for searcher in arguments.searchers:
                 jobs = [(searcher, name, seed, arguments.cap) for seed in seeds]
                 printed.add_row(*summary_row(searcher, list(pool.map(run_one, jobs)), arguments.cap))
             console.print(printed)
     console.print(
         f"{arguments.seeds} seeds. Epochs until a training is within so many points of the table's best: median [95 % "
-        f"bootstrap interval], mean and 90th percentile, with replays not found counted as {arguments.cap}. own ms: "
-        "the searcher's CPU time an epoch. Priors come from tables of other families (in brackets)."
+        f"bootstrap interval], mean and 90th percentile. Replays that miss count as {arguments.cap}. CPU ms: the "
+        "searcher's CPU time per epoch. Priors come from tables of other families (in brackets)."
     )
 
 

@@ -18,10 +18,10 @@ class Table:
     """Learning curves of a full factorial.
 
     Args:
-        choices: factor -> its values; the last factor runs fastest.
-        correct: (configurations, epochs), right answers on the validation set.
-        validation: samples in it.
-        family: tables of one family were recorded on related data, so none of them is news to another.
+        choices: factor -> its values. The last factor varies fastest.
+        correct: (configurations, epochs), number of correct answers on the validation set.
+        validation: number of samples in the validation set.
+        family: name of the group of tables with related data.
 
     Example:
         >>> table = Table({"lr": [0.1, 1.0]}, np.array([[5, 9], [6, 7]]), 10)
@@ -36,17 +36,17 @@ class Table:
 
     @property
     def accuracies(self) -> np.ndarray:
-        """(configurations, epochs), fractions."""
+        """(configurations, epochs) validation accuracies, as fractions."""
         return self.correct / self.validation
 
     @property
     def best(self) -> float:
-        """The highest accuracy anywhere."""
+        """The highest accuracy of all configurations and epochs."""
         return float(self.accuracies.max())
 
     @property
     def epochs(self) -> int:
-        """Epochs of each curve."""
+        """Number of epochs of each curve."""
         return int(self.correct.shape[1])
 
     def configurations(self) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ class Table:
         ]
 
     def curve(self, configuration: Mapping[str, Any]) -> np.ndarray:
-        """The accuracies of one configuration, epoch by epoch."""
+        """The accuracies of one configuration after each epoch."""
         row = 0
         for name, values in self.choices.items():
             row = row * len(values) + values.index(configuration[name])
@@ -65,19 +65,19 @@ class Table:
         return accuracies
 
     def evaluate(self, configuration: Mapping[str, Any], seed: int) -> Iterator[float]:
-        """Replay a training: yield the accuracy after each epoch, as `tuner.search` wants it."""
+        """Yield the accuracy after each epoch, as an evaluation function for `tuner.search`."""
         for value in self.curve(configuration):
             yield float(value)
 
     def save(self, path: Path) -> None:
-        """Write the table, tens of kilobytes."""
+        """Write the table as an npz file of some tens of kilobytes."""
         stored: dict[str, Any] = {f"choice_{name}": np.array(values) for name, values in self.choices.items()}
         stored |= {"correct": self.correct, "validation": self.validation, "family": self.family}
         np.savez_compressed(path, **stored)
 
     @classmethod
     def load(cls, path: Path) -> Table:
-        """Read what `save` wrote."""
+        """Read a table that `save` wrote."""
         with np.load(path) as stored:
             choices = {
                 name.removeprefix("choice_"): stored[name].tolist()
@@ -87,7 +87,7 @@ class Table:
             return cls(choices, stored["correct"], int(stored["validation"]), str(stored["family"]))
 
     def summary(self) -> str:
-        """Say how hard the table is."""
+        """Return a sentence on the best accuracy and the number of configurations near it."""
         tops = self.accuracies.max(axis=1)
         near = [(tops >= self.best - margin - 1e-12).sum() for margin in (0.005, 0.01)]
         return f"best {self.best:.2%}; {near[0]} of {len(tops)} configurations within 0.5 points, {near[1]} within 1"

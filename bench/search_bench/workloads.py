@@ -1,7 +1,7 @@
-"""The data that tables are recorded on: pictures, tables of numbers and points in the plane, none of them downloaded.
+"""The data sets of the recorded tables: images, tabular data and points in the plane. None is downloaded.
 
-Workloads of one family share their pictures or the rule that draws them: a search is judged on a table of one family
-with what the tables of the others teach.
+Workloads of one family share their images or the rule that generates them. A search is evaluated on the tables of one
+family, with a prior from the other families.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fusetune.bench.workloads import DataRequest, generate, load, locate
 
 @dataclass(frozen=True)
 class Workload:
-    """Training and validation samples, (N, D) float32 and (N,) int64, and the widths of the hidden layers."""
+    """Training and validation samples, (N, D) float32 and (N,) int64, with the widths of the hidden layers."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -28,7 +28,7 @@ class Workload:
 
 
 def _normalised(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> Workload:
-    """Flatten, and give the training samples mean 0 and standard deviation 1 over all features together."""
+    """Flatten and standardize by the training samples' mean and standard deviation over all features."""
     flat, flat_val = (a.reshape(len(a), -1).astype(np.float32) for a in (x, x_val))
     mean, std = flat.mean(), flat.std()
     return Workload(
@@ -40,7 +40,7 @@ def _normalised(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarr
 
 
 def strokes(seed: int = 1) -> Workload:
-    """8,000 generated pictures of digits, averaged to 14 x 14 pixels."""
+    """8,000 generated images of digits, averaged to 14 x 14 pixels."""
     x, y, x_val, y_val = generate("mnist-like", seed=seed, n_train=8000, n_test=2000)
     small, small_val = (
         a.reshape(len(a), 14, 2, 14, 2).astype(np.float32).mean(axis=(2, 4)) for a in (x, x_val)
@@ -49,7 +49,7 @@ def strokes(seed: int = 1) -> Workload:
 
 
 def _handwritten(rng: np.random.Generator, held: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """scikit-learn's 1,797 digits in random order, (N, 8, 8) and labels: those to train on, and those held out."""
+    """Return scikit-learn's 1,797 digits in random order, (N, 8, 8) with labels, as training and held-out samples."""
     arrays = load(locate(DataRequest("digits")))
     x = np.concatenate([arrays.x_train, arrays.x_test]).reshape(-1, 8, 8).astype(np.float32)
     y = np.concatenate([arrays.y_train, arrays.y_test])
@@ -58,13 +58,13 @@ def _handwritten(rng: np.random.Generator, held: int) -> tuple[tuple[np.ndarray,
 
 
 def digits(seed: int = 3) -> Workload:
-    """scikit-learn's handwritten digits as they are: 1,297 to train on, 500 held out."""
+    """scikit-learn's handwritten digits unchanged, 1,297 for training and 500 held out."""
     kept, held = _handwritten(np.random.default_rng(seed), 500)
     return _normalised(*kept, *held)
 
 
 def jittered_digits(seed: int = 2) -> Workload:
-    """The handwritten digits, drawn several times with shifts and noise; no original in both sets."""
+    """The handwritten digits with random shifts and noise, several copies of each. No original is in both sets."""
     rng = np.random.default_rng(seed)
     kept, held = _handwritten(rng, 400)
 
@@ -82,7 +82,7 @@ def jittered_digits(seed: int = 2) -> Workload:
 
 
 def redrawn_digits(seed: int = 7) -> Workload:
-    """The handwritten digits at 28 x 28 pixels, turned, sheared, scaled and moved; no original in both sets."""
+    """The handwritten digits at 28 x 28 pixels, with random affine transforms. No original is in both sets."""
     rng = np.random.default_rng(seed)
     kept, held = _handwritten(rng, 500)
 
@@ -101,7 +101,7 @@ def redrawn_digits(seed: int = 7) -> Workload:
 
 
 def digit_sums(seed: int = 8) -> Workload:
-    """Two handwritten digits side by side, to be told by their sum: 5,000 pairs; no original in both sets."""
+    """Pairs of handwritten digits, with their sum as the label, 5,000 for training. No original is in both sets."""
     rng = np.random.default_rng(seed)
     kept, held = _handwritten(rng, 500)
 
@@ -113,12 +113,12 @@ def digit_sums(seed: int = 8) -> Workload:
 
 
 def spirals(seed: int = 4) -> Workload:
-    """Three spirals in the plane: 3,600 points to train on, 1,200 held out."""
+    """Three spirals in the plane, 3,600 points for training and 1,200 held out."""
     return _normalised(*generate("spirals", seed=seed))
 
 
 def clusters(seed: int = 9) -> Workload:
-    """Thirty numbers, twelve of them telling, of ten classes with three clusters each; 2 % of the labels are wrong."""
+    """Ten classes of three clusters each in 30 features, 12 of them informative. 2 % of the labels are wrong."""
     from sklearn.datasets import make_classification  # here, because it takes a second to import
 
     x, y = make_classification(
@@ -136,7 +136,7 @@ def clusters(seed: int = 9) -> Workload:
 
 
 def teacher(seed: int = 10) -> Workload:
-    """Twenty normal numbers, labelled by a random network of tanh: 6,000 to train on, 2,000 held out."""
+    """20 normal features, labelled by a random tanh network, 6,000 samples for training and 2,000 held out."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(8000, 20))
     hidden = np.tanh(x @ rng.normal(0, 1.0 / 20**0.5, (20, 24)) * 2)
@@ -146,7 +146,7 @@ def teacher(seed: int = 10) -> Workload:
 
 
 def textures(seed: int = 11) -> Workload:
-    """8,000 generated colour pictures of ten textures, averaged to 8 x 8 pixels."""
+    """8,000 generated colour images of ten textures, averaged to 8 x 8 pixels."""
     x, y, x_val, y_val = generate("cifar10-like", seed=seed, n_train=6000, n_test=2000)
     small, small_val = (
         a.reshape(len(a), 3, 8, 4, 8, 4).astype(np.float32).mean(axis=(3, 5)) for a in (x, x_val)
@@ -155,7 +155,7 @@ def textures(seed: int = 11) -> Workload:
 
 
 def tones(seed: int = 12) -> Workload:
-    """64 samples of a noisy sound, to be told by its pitch, one of eight, whatever its phase and overtone."""
+    """64 samples of a noisy sound of random phase and overtone, with one of eight pitches as the label."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 8, 8000)
     time = np.arange(64) / 64
@@ -168,7 +168,7 @@ def tones(seed: int = 12) -> Workload:
 
 @dataclass(frozen=True)
 class Source:
-    """How to draw a workload, and the family that it belongs to."""
+    """The function that generates a workload, and its family."""
 
     draw: Callable[[], Workload]
     family: str

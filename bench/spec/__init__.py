@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fusetune.bench.spec.same_training import identity
     from fusetune.bench.spec.schema import schema_text
     from fusetune.bench.spec.source import Source
-    from fusetune.bench.spec.spec import AUTO, Data, OptimizerFactory, SearchDesign, Spec
+    from fusetune.bench.spec.spec import AUTO, Data, Gate, OptimizerFactory, SearchDesign, Spec
     from fusetune.bench.spec.values import (
         freeze,
         key_id,
@@ -27,6 +27,7 @@ else:
 __all__ = [
     "AUTO",
     "Data",
+    "Gate",
     "LoadedSpec",
     "OptimizerFactory",
     "SearchDesign",

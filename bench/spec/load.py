@@ -5,7 +5,7 @@ Pydantic finds the errors. Here each finding becomes one sentence: file, line, k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,21 @@ def validate(document: Document) -> Spec:
         findings = [sentence for item in items for sentence in _explain(item, document)]
         rest = [f"... and {len(findings) - MAX_REPORTED} more"] if len(findings) > MAX_REPORTED else []
         raise InputError("", "\n".join(findings[:MAX_REPORTED] + rest)) from None
-    findings = [f"{document.where(path)}: {dotted(path)}: {text}" for path, text in check_factors(spec)]
+    wrong = [*check_factors(spec), *_check_gated(spec)]
+    findings = [f"{document.where(path)}: {dotted(path)}: {text}" for path, text in wrong]
     if findings:
         raise InputError("", "\n".join(findings[:MAX_REPORTED]))
     return spec
+
+
+def _check_gated(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find what is wrong with the configurations that the gate compares, by the rules of `configurations`."""
+    if spec.gate is None or spec.gate.configurations is None:
+        return
+    changes = {"factors": {}, "design": "grid", "configurations": spec.gate.configurations}
+    for path, text in check_factors(spec.model_copy(update=changes)):
+        if path[0] == "configurations":
+            yield ("gate", *path), text
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:

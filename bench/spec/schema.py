@@ -24,6 +24,11 @@ def spec_schema() -> dict[str, Any]:
     _accept_bare_references(definitions)
     schema["properties"]["factors"] = _factors(definitions)
     schema["properties"]["configurations"] = _configurations(definitions)
+    gated = definitions["Gate"]["properties"]
+    gated["configurations"] = {
+        "allOf": [{"$ref": "#/properties/configurations"}],
+        "description": gated["configurations"]["description"],
+    }
     schema["properties"]["profiles"] = _profiles(schema, definitions)
     return {"$schema": DIALECT, **schema, "definitions": definitions}
 

@@ -47,6 +47,7 @@ from fusetune.tuner.schedules import SCHEDULES, check_schedule
 
 DEVICES = ("auto", "cpu", "cuda")
 PROFILES = ("cpu", "cuda")
+DIRECTIONS = ("lower", "higher", "neither")
 AUTO = "auto"
 _MOST_SECONDS = 10**9  # some thirty years
 
@@ -537,6 +538,33 @@ class SearchDesign(Section):
     search: SearchSettings
 
 
+class GateMetric(Section):
+    """How the gate judges one metric."""
+
+    threshold: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None, description="relative change from which on a difference counts: 0.05 is 5 %"
+    )
+    better: Annotated[str, OneOf(DIRECTIONS)] | None = Field(
+        None, description="which direction is better. neither: shown, and never judged"
+    )
+
+
+class Gate(Section):
+    """What `bench gate` compares and how strictly. A run ignores it."""
+
+    budget: Seconds | None = Field(None, description="the longest that measuring may take. Default: 10min")
+    configurations: (
+        Annotated[list[Annotated[dict[str, Any], PlainSerializer(_as_given)]], Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="the configurations to gate, each factor -> its value. Default: that of train, model and data",
+    )
+    metrics: dict[str, GateMetric] = Field({}, description="metric -> its threshold and direction")
+    benchmarks: dict[str, dict[str, GateMetric]] = Field(
+        {}, description="benchmark -> metric -> its threshold and direction there"
+    )
+
+
 class Spec(Section):
     """An experiment: one workload, the factors to vary, and what to reach."""
 
@@ -584,16 +612,18 @@ class Spec(Section):
     target: Target | None = None
     limits: Limits = Limits()
     early_stop: EarlyStop | None = None
+    gate: Gate | None = Field(None, description="for bench gate: what to compare, and how strictly")
     profiles: dict[Annotated[str, OneOf(PROFILES)], dict[str, Any]] = Field(
         {}, description="merged over the spec for the device type in use"
     )
 
     def resolved(self) -> dict[str, Any]:
-        """Return the spec as plain data with every default filled in and without the profiles, which are merged.
+        """Return what is trained as plain data with every default filled in.
 
-        A null that means the default is left out. A null for a person's own code stays.
+        The profiles are left out, because they are merged. So is `gate`, which changes no training. A null that means
+        the default is left out too. A null for a person's own code stays.
         """
-        data = _without_nulls(self, self.model_dump(mode="json", exclude={"profiles"}))
+        data = _without_nulls(self, self.model_dump(mode="json", exclude={"profiles", "gate"}))
         data["factors"] = {key: values for key, values in data["factors"].items() if values is not None}
         return data
 
@@ -625,4 +655,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "early_stop": EarlyStop,
     "design": RandomDesign,
     "search": SearchSettings,
+    "gate": Gate,
+    "metrics": GateMetric,
+    "benchmarks": GateMetric,
 }

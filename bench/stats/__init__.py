@@ -1,4 +1,4 @@
-"""Summaries, effects, significance, and the sentences that say them."""
+"""Summaries, effects, significance tests, and the sentences for reports."""
 
 from fusetune.exports import load_on_use
 
@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.stats.caveats import Caveat, caveats_of
     from fusetune.bench.stats.effects import Level
-    from fusetune.bench.stats.significance import Estimate
+    from fusetune.bench.stats.significance import Estimate, doubled_midranks, holm
     from fusetune.bench.stats.summary import Configuration, Spread, Summary, summarize
     from fusetune.bench.stats.wording import (
         STATUS_WORDS,
@@ -37,8 +37,10 @@ __all__ = [
     "caveats_of",
     "configuration_label",
     "counted",
+    "doubled_midranks",
     "estimate_text",
     "gain_obstacle",
+    "holm",
     "label",
     "missing",
     "percent",

@@ -1,6 +1,6 @@
-"""What a reader must know before believing a run's numbers: derived once from its data, said by every kind of report.
+"""Caveats of a run's numbers, derived from its data and printed by every kind of report.
 
-To add one, write a rule that takes the run and its records, yields its caveats, and stands in `_RULES`.
+To add one, write a rule that takes run.json and the records and yields its caveats. Then add it to `_RULES`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fusetune.bench.results import Record, RunInfo
 from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
 
-# What all records of a run share unless it was resumed elsewhere: provenance key -> name in a sentence.
+# Provenance keys that differ only after a resume under other conditions -> name in a sentence.
 _SHARED = {
     "device_name": "devices",
     "torch": "versions of torch",
@@ -27,14 +27,14 @@ _SHORT_HASH = 12
 
 @dataclass(frozen=True)
 class Caveat:
-    """One thing to know.
+    """One caveat.
 
     Args:
-        name: what it is, the same in every run.
-        sentence: for the head of a report.
-        short: for the end of a recommendation. Empty where it changes nothing there.
-        mend: what would make the result surer, as `what: how`. Empty where nothing does.
-        is_banner: whether it stands over everything else.
+        name: a fixed identifier.
+        sentence: the text for the head of a report.
+        short: the text for the end of a recommendation. Empty if it does not matter there.
+        mend: advice for a more certain result, as `what: how`. Empty if there is none.
+        is_banner: whether it comes above everything else.
     """
 
     name: str
@@ -52,8 +52,8 @@ def caveats_of(run: RunInfo, records: Sequence[Record]) -> tuple[Caveat, ...]:
     """Return the caveats of a run, banners first.
 
     Args:
-        run: the run. What is not known of it raises no caveat.
-        records: those of the run, any number of them.
+        run: the run. What is unknown of it gives no caveat.
+        records: records of the run, possibly none.
 
     Example:
         >>> from fusetune.bench.results import WrittenSpec
@@ -67,7 +67,7 @@ def caveats_of(run: RunInfo, records: Sequence[Record]) -> tuple[Caveat, ...]:
 
 
 def _stand_in(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
-    """Generated data took the place of the set that the spec names."""
+    """Generated data replaced the spec's data set."""
     if run.stand_in:
         yield Caveat(
             "stand_in",
@@ -79,65 +79,65 @@ def _stand_in(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
 
 
 def _steering(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
-    """The target is judged on samples that should only be looked at once, or that are trained on."""
+    """The target uses test samples or training samples, so that selection is biased."""
     metric = run.spec.target_metric or ""
     kind = kind_of(run.kind)
-    steered = kind is not None and kind.trains
+    selects = kind is not None and kind.trains
     if metric.startswith("test_"):
         yield Caveat(
             "steered_by_test_set",
-            f"The test set steers ({metric}, DAWNBench-style), so it says nothing about unseen data."
-            if steered
-            else f"The spec's target is {metric}: the test set steers its trainings.",
-            "The test set steered, so its numbers flatter.",
-            "target: one on validation samples, as val_accuracy, leaves the test set for the end",
+            f"The test set is used for selection ({metric}, DAWNBench-style), so its scores are optimistic."
+            if selects
+            else f"The spec's target is {metric}, so its trainings use the test set for selection.",
+            "The test set was used for selection, so its scores are optimistic.",
+            "target: a validation metric, such as val_accuracy, keeps the test set for the end",
         )
     elif metric.startswith("train_"):
         yield Caveat(
             "steered_by_training_set",
-            f"The training set steers ({metric}), so the ranking says nothing about unseen data."
-            if steered
-            else f"The spec's target is {metric}: the training set steers its trainings.",
-            "The training set steered: learning by heart counts as success.",
-            "target: one on validation samples, as val_accuracy",
+            f"The training set is used for selection ({metric}), so the ranking says nothing about unseen data."
+            if selects
+            else f"The spec's target is {metric}, so its trainings use the training set for selection.",
+            "The training set was used for selection, so memorizing it counts as success.",
+            "target: a validation metric, such as val_accuracy",
         )
 
 
 def _shared_timings(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
-    """Trials ran at once. A run that was resumed may have done so in a part of it."""
+    """Several trials ran at once, possibly only before or after a resume."""
     jobs = max([run.jobs, *(int(record.provenance.get("jobs", 1)) for record in records)])
     if jobs > 1:
         yield Caveat(
             "shared_timings",
             f"Timings were taken with {jobs} trials at once.",
-            mend=f"jobs: timings were taken with {jobs} trials at once; --jobs 1 times them alone",
+            mend=f"jobs: timings were taken with {jobs} trials at once. --jobs 1 times them alone",
         )
 
 
 def _contended(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
-    """Others had the processor while trials were timed."""
+    """Other processes used the processor while trials were timed."""
     timed = [record for record in records if "processor_missing" in record.values]
     count = sum(is_contended(record.values["processor_missing"]) for record in timed)
     if count:
-        which = f"{count} of {len(timed)} timings were taken while others had the processor"
+        which = f"{count} of {len(timed)} timings were taken while other processes used the processor"
         yield Caveat(
             "contended_timings",
             f"Contended: {which} (above {100 * CONTENDED:.0f} % of it). Steps to the target do not depend on that.",
-            f"{which}, so times say as much of that work. Better ones need a quiet machine.",
-            f"machine: a quiet one; `{invocation()} doctor` shows who has the processor",
+            f"{which}, so times include their load. Better ones need a quiet machine.",
+            f"machine: a quiet one. `{invocation()} doctor` lists the processes that use the processor",
         )
 
 
 def _changed_sources(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
-    """The commit does not name what ran."""
+    """Sources with uncommitted changes ran."""
     if run.dirty or any(record.provenance.get("dirty") for record in records):
         yield Caveat(
-            "changed_sources", "The sources had uncommitted changes: the commit does not name what ran."
+            "changed_sources", "The sources had uncommitted changes, so the commit does not identify them."
         )
 
 
 def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
-    """Parts of the run were made under different conditions, so their trials do not compare."""
+    """Parts of the run had different conditions, so their trials are not comparable."""
     for key, name in _SHARED.items():
         values = {str(record.provenance[key]) for record in records if record.provenance.get(key) is not None}
         if len(values) > 1:
@@ -146,18 +146,20 @@ def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
             yield Caveat(
                 f"mixed_{key}",
                 f"Trials ran on different {name}: {listed}.",
-                mend=f"{name}: a run from its beginning to its end on one",
+                mend=f"{name}: the same for all trials of a run",
             )
 
 
 def _same(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
-    """Configurations that come to the same training were trained once, but a search takes them for different ones."""
+    """Several configurations are the same training. A run trains it once, but a search treats them as different."""
     same = run.same
     if same:
         more = f" and {len(same) - 1} more" if len(same) > 1 else ""
         searched = kind_of(run.kind) is SEARCH
         what = (
-            "The search tells apart what trains the same" if searched else "Left out, for it trains the same"
+            "The search treats equal trainings as different"
+            if searched
+            else "Left out, because it trains the same"
         )
         yield Caveat("same_configurations", f"{what}: {same[0]}{more}.")
 

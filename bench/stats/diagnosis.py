@@ -1,4 +1,4 @@
-"""What the trials of a configuration were found to suffer from: the findings of its seeds, merged (no torch)."""
+"""The diagnoses of a configuration, merged over its seeds (no torch)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Diagnosis:
     """One finding about one configuration.
 
     Args:
-        factors: of the configuration.
+        factors: the configuration's factors.
         title: the finding in a few words.
-        sentence: what shows it, of the first seed that has it.
-        try_next: what to do about it.
-        seeds: those of the trials that have it.
-        n: trials recorded.
+        sentence: the evidence from the first seed with the finding.
+        try_next: advice.
+        seeds: seeds of the trials with the finding.
+        n: number of recorded trials.
     """
 
     factors: dict[str, Any]
@@ -31,10 +31,10 @@ class Diagnosis:
 
 
 def merge(records: Sequence[Record]) -> list[Diagnosis]:
-    """Merge what was found in the trials of one configuration: equal names together, what most seeds have first.
+    """Return one configuration's findings, merged by name, with the most frequent first.
 
     Args:
-        records: trials that are equal but for the seed, in the order of their seeds.
+        records: records that differ only in the seed, in the order of their seeds.
 
     Example:
         >>> finding = {"name": "overfitting", "title": "overfitting", "sentence": "It turns.", "try_next": "Stop."}

@@ -1,8 +1,8 @@
-"""What a change does, all else and the seed equal: the gain over `train`, and each factor's main effect.
+"""Paired effects: the gain over `train`, and each factor's main effect, with all else and the seed equal.
 
 Step times are compared by each trial's median step, over all pairs, whether or not they reached the target. Pairs with
-a contended trial are left out where at least three others remain. A factor that only chooses numbers, such as a
-learning rate, leaves the work of a step as it is: a difference of its step times is the machine's.
+a contended trial are left out if at least three others remain. A factor such as a learning rate only changes numbers,
+not the operations of a step. Any difference of step times between its values is noise.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Obstacle = Literal[
     "no target", "none reached", "first is train", "train not run", "train never reached", "no shared seed"
 ]
 
-# Fields that choose numbers and nothing else: no value of theirs changes which operations a step takes.
+# Fields that change numbers only. No value of theirs changes the operations of a step.
 _NUMBERS = {
     *("train.base_lr", "train.schedule", "train.epochs", "train.betas", "train.eps", "train.alpha"),
     *("train.lr_decay", "train.initial_accumulator_value"),
     *("data.seed", "data.validation", "data.limit"),
 }
-# Those of which 0 leaves an operation out. Any two other values mean the same work.
+# Fields for which 0 skips an operation. Any two other values mean the same work.
 _SWITCHED_OFF_BY_ZERO = {
     *("train.weight_decay", "train.momentum", "train.dampening", "train.label_smoothing", "model.dropout"),
 }
@@ -36,18 +36,18 @@ _SWITCHED_OFF_BY_ZERO = {
 
 @dataclass(frozen=True)
 class Gain:
-    """The first place over the spec's `train` configuration, paired by seed; ratios above 1 favour the first place.
+    """The gain of the first place over the spec's `train` configuration, paired by seed.
 
-    time = steps x step_time holds exactly: all three are geometric means over the same seeds, and a seed's step time
-    is its time to target over its steps to target.
+    Ratios above 1 favour the first place. The decomposition time = steps x step_time is exact. All three are geometric
+    means over the same seeds, and a seed's step time is its time to target over its steps to target.
 
     Args:
-        obstacle: why there is no split; None when there is one.
-        time, steps, step_time: train / first. Without a split, step_time alone may be known, over all steps.
+        obstacle: why there is no decomposition. None when there is one.
+        time, steps, step_time: train / first. Without a decomposition, only step_time may be known, over all steps.
             Its interval is not narrower than that over all pairs.
-        steps_share: part of log(time) that fewer steps explain, 0..1; None when one of the two works against.
+        steps_share: share of log(time) due to fewer steps, 0..1. None when one of the two factors is below 1.
         score: first - train of the summary's score metric.
-        same_work: the two differ in nothing that could change the time of a step. step_time has no interval then.
+        same_work: whether the two configurations have the same operations per step. step_time then has no interval.
     """
 
     obstacle: Obstacle | None
@@ -61,17 +61,17 @@ class Gain:
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a factor against the factor's reference, over trials equal in all else and in the seed.
+    """One level of a factor against the reference level, over trials with equal other factors and seed.
 
     Args:
         value: the level.
-        is_reference: whether the others are compared with this one.
-        reached, n: trials of this level that reached the target (None without one), and all of them.
-        pairs: matched pairs there are, whether or not they reached the target; 0 for the reference itself.
-        time, steps: reference / level over the pairs where both reached; above 1 the level is better.
+        is_reference: whether this is the reference level.
+        reached, n: trials of this level that reached the target (None without a target), and all of them.
+        pairs: number of matched pairs, whether or not they reached the target. 0 for the reference itself.
+        time, steps: reference / level over the pairs where both reached. Above 1 the level is better.
         step_time: reference / level of the median step time, over all pairs. None where `same_work`.
         score: level - reference of the summary's score metric, over the pairs where both have it.
-        same_work: the level cannot change the time of a step by its nature.
+        same_work: whether both levels have the same operations per step.
     """
 
     value: Any
@@ -88,24 +88,24 @@ class Level:
 
 @dataclass(frozen=True)
 class Effect:
-    """The main effect of one factor; the first level is the reference."""
+    """The main effect of one factor. The first level is the reference."""
 
     factor: str
     levels: tuple[Level, ...]
 
 
 def reached(record: Record) -> bool:
-    """Whether the trial counts as having reached its target; one that diverged afterwards does not."""
+    """Whether the trial reached its target and did not diverge afterwards."""
     return record.status == "ok" and "time_to_target_s" in record.values
 
 
 def gain(first: Sequence[Record], train: Sequence[Record], *, score_metric: str, with_target: bool) -> Gain:
-    """Split the first place's gain over `train` into fewer steps and faster steps.
+    """Decompose the first place's gain over `train` into fewer steps and faster steps.
 
     Args:
-        first, train: the trials of the two configurations, which differ; `train` may be empty.
+        first, train: the records of the two configurations, which differ. `train` may be empty.
         score_metric: the metric whose difference is reported beside the times.
-        with_target: whether the spec names a target.
+        with_target: whether the spec has a target.
     """
     by_seed = {record.seed: record for record in train}
     pairs = [(by_seed[record.seed], record) for record in first if record.seed in by_seed]
@@ -125,7 +125,7 @@ def gain(first: Sequence[Record], train: Sequence[Record], *, score_metric: str,
 
 
 def same_work(factor: str, value: Any, other: Any) -> bool:
-    """Return whether a step does the same work with either value of a factor, so that neither can be faster.
+    """Whether a step has the same operations with either value of a factor, so that neither can be faster.
 
     Example:
         >>> same_work("base_lr", 0.1, 0.5), same_work("weight_decay", 0, 0.1), same_work("batch_size", 32, 64)
@@ -140,17 +140,17 @@ def same_work(factor: str, value: Any, other: Any) -> bool:
 
 
 def contended(record: Record) -> bool:
-    """Whether a trial was timed while others had the processor."""
+    """Whether a trial was timed while other processes used the processor."""
     return is_contended(record.values.get("processor_missing"))
 
 
 def _without_interval(estimate: Estimate) -> Estimate:
-    """Return an estimate that claims nothing."""
+    """Return an estimate without an interval."""
     return Estimate(estimate.value, None, None, estimate.n, estimate.neutral)
 
 
 def _no_narrower(estimate: Estimate, other: Estimate | None) -> Estimate:
-    """Widen an interval to hold another's, over more pairs."""
+    """Widen an interval to include the one over more pairs."""
     if other is None or estimate.low is None or estimate.high is None:
         return estimate
     if other.low is None or other.high is None:
@@ -160,7 +160,7 @@ def _no_narrower(estimate: Estimate, other: Estimate | None) -> Estimate:
 
 
 def _obstacle(first: Sequence[Record], train: Sequence[Record], *, with_target: bool) -> Obstacle:
-    """Say why no seed reached the target in both configurations."""
+    """Return why no seed reached the target in both configurations."""
     if not train:
         return "train not run"
     if not with_target:
@@ -182,7 +182,7 @@ def _split(
 
 
 def _step_times(pairs: Iterable[tuple[Record, Record]]) -> Estimate | None:
-    """Return first / second of the median step time, over the pairs where both have one, target or not."""
+    """Return first / second of the median step time, over the pairs where both have one."""
     both = [(a, b) for a, b in pairs if "step_time_s" in a.values and "step_time_s" in b.values]
     quiet = [(a, b) for a, b in both if not contended(a) and not contended(b)]
     kept = quiet if len(quiet) >= LEAST_PAIRS else both
@@ -190,7 +190,7 @@ def _step_times(pairs: Iterable[tuple[Record, Record]]) -> Estimate | None:
 
 
 def _median_step(record: Record) -> float:
-    """Return a trial's median step time. Older records have the mean alone."""
+    """Return a trial's median step time. Older records have only the mean."""
     return record.values.get("step_time_median_s", record.values["step_time_s"])
 
 
@@ -212,12 +212,12 @@ def main_effect(
     """Compare each level of a factor with the reference: `train`'s value where it was run, else the first.
 
     Args:
-        factor: its name.
-        values: its levels, all that occur in `records` among them.
+        factor: the factor's name.
+        values: the factor's levels, which include all levels in `records`.
         baseline: factor name -> `train`'s value.
-        records: all trials of the run.
+        records: all records of the run.
         score_metric: the metric whose difference is reported beside the times.
-        with_target: whether the spec names a target.
+        with_target: whether the spec has a target.
     """
     by_level: dict[Hashable, dict[Hashable, Record]] = {freeze(value): {} for value in values}
     for record in records:

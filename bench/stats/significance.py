@@ -1,7 +1,6 @@
-"""Can the data tell? Exact tests, corrections and intervals over plain lists of numbers.
+"""Exact tests, multiple-testing corrections and confidence intervals over plain lists of numbers.
 
-No record, no file and no torch; numpy and scipy.special are imported where they are needed, because `bench report`
-should start at once.
+This module imports no torch. numpy and scipy.special are imported on use, so that `bench report` starts at once.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ if TYPE_CHECKING:
 Verdict = Literal["pass", "fail", "can't tell"]
 
 ALPHA = 0.05
-LEAST_PAIRS = 3  # two differences give an interval whose t quantile is 12.7: it would never say anything
+LEAST_PAIRS = 3  # with two pairs the t quantile is 12.7, so that the interval is useless
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean effect over n pairs with its 95 % interval; `neutral` is the value that means no effect.
+    """A mean effect over n pairs with its 95 % confidence interval.
 
     Args:
         value: geometric mean ratio (neutral 1) or mean difference (neutral 0).
-        low, high: 95 % interval; None with fewer than three pairs.
+        low, high: ends of the 95 % interval. None with fewer than three pairs.
         n: number of pairs.
-        neutral: 1.0 for ratios, 0.0 for differences.
+        neutral: the value of no effect, 1.0 for ratios and 0.0 for differences.
     """
 
     value: float
@@ -47,13 +46,13 @@ class Estimate:
 
 
 def ratio(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
-    """Estimate how many times larger the first number of a pair is: the geometric mean of first / second.
+    """Return the geometric mean of first / second, with its interval.
 
-    exp(mean(log a_i - log b_i)), with an interval from Student's t on the logs, so that the ratio of b to a is the
-    reciprocal in every respect and ratios of factors multiply to the ratio of their product.
+    exp(mean(log a_i - log b_i)), with Student's t interval on the logs. The ratio of b to a is therefore the exact
+    reciprocal, and ratios of factors multiply to the ratio of their product.
 
     Args:
-        pairs: positive, finite numbers; pairs are independent of one another.
+        pairs: positive, finite numbers. Pairs must be independent.
 
     Returns:
         The estimate, or None when there is no pair.
@@ -71,10 +70,10 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
 
 
 def difference(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
-    """Estimate the mean of first - second, with Student's t interval over the pairs.
+    """Return the mean of first - second, with Student's t interval over the pairs.
 
     Args:
-        pairs: finite numbers; pairs are independent of one another.
+        pairs: finite numbers. Pairs must be independent.
 
     Returns:
         The estimate, or None when there is no pair.
@@ -98,9 +97,9 @@ def difference(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the median; infinite values (a target that was missed) count like any other.
+    """Return the median. Infinite values (missed targets) count like any other.
 
-    More than half of the values finite: so is the median. Between a finite and an infinite value it is infinite.
+    The median is finite if more than half of the values are. Between a finite and an infinite value it is infinite.
 
     Raises:
         ValueError: when there is no value.
@@ -117,13 +116,15 @@ def median(values: Sequence[float]) -> float:
 
 
 def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the exact two-sided p of the Mann-Whitney U test, by ranks, ties and infinities included.
+    """Return the exact two-sided p-value of the Mann-Whitney U test, with ties and infinities.
 
-    Every way of dealing the pooled midranks to the two sides is counted, so the p is exact for any n and any ties
-    (where tables and normal approximations are not): p = 2 min(P(W <= w), P(W >= w)), at most 1.
+    p = 2 min(P(W <= w), P(W >= w)), at most 1
+
+    W is the rank sum under all assignments of the pooled midranks to the two sides. The p-value is exact for any n and
+    any ties, unlike tables and normal approximations.
 
     Args:
-        ours, theirs: at least one number each; infinity ranks last and ties with infinity; no NaN.
+        ours, theirs: at least one number each, without NaN. Infinity ranks last and ties with infinity.
 
     Raises:
         ValueError: when a side is empty.
@@ -146,7 +147,7 @@ def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def doubled_midranks(values: Sequence[float]) -> list[int]:
-    """Rank from 1; equal values share the mean of their ranks. Doubled, so that every rank is an integer.
+    """Return twice the midranks, which are integers. Ranks begin at 1, and equal values share their mean rank.
 
     Example:
         >>> doubled_midranks([10.0, 30.0, 10.0])
@@ -160,7 +161,10 @@ def doubled_midranks(values: Sequence[float]) -> list[int]:
 
 @lru_cache(maxsize=512)
 def _rank_sum_counts(ranks: tuple[int, ...], size: int) -> np.ndarray:
-    """Count, for each sum, the ways to choose `size` of `ranks` with that sum (float64: exact up to 2^53 ways)."""
+    """Return for each sum the number of subsets of `ranks` with that size and sum.
+
+    Counts are float64 and exact up to 2^53.
+    """
     import numpy as np
 
     ways = np.zeros((size + 1, sum(ranks) + 1))
@@ -172,9 +176,9 @@ def _rank_sum_counts(ranks: tuple[int, ...], size: int) -> np.ndarray:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for the number of comparisons, so that one false alarm among all of them stays under alpha.
+    """Return p-values adjusted by the Holm-Bonferroni method, which bounds the family-wise error rate.
 
-    Step-down: the i-th smallest of m is multiplied by m - i + 1 and never falls below the one before it; at most 1.
+    Step-down: the i-th smallest of m is multiplied by m - i + 1, raised to the one before it, and cut to 1.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
@@ -191,12 +195,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def least_n(comparisons: int) -> int:
-    """Return the smallest n on each side with which `mann_whitney` can reach alpha at all under so many comparisons.
+    """Return the smallest n per side with which `mann_whitney` can be significant after a Bonferroni correction.
 
-    The smallest p there is, with the sides wholly apart, is 2 / C(2n, n).
+    The smallest possible p-value, for sides that do not overlap, is 2 / C(2n, n).
 
     Args:
-        comparisons: number of tests that the alpha is shared by, at least 1.
+        comparisons: number of tests, at least 1.
 
     Example:
         >>> least_n(1), least_n(6)
@@ -209,18 +213,18 @@ def least_n(comparisons: int) -> int:
 
 
 def smallest_visible_shift(n: int, comparisons: int) -> float | None:
-    """Return the shift between two normal samples of n, in standard deviations, that is found 4 times in 5.
+    """Return the smallest shift between two normal samples of n that the test detects with a power of 80 %.
 
-    A draw is told apart when at most u of its n^2 pairs are in the wrong order, u being the largest value of U that
-    is significant after the correction; the shift it needs is therefore the (u + 1)-th largest x - y of all pairs.
-    The answer is the 80 % quantile of that over 4,000 seeded draws.
+    A draw is significant when at most u of its n^2 pairs are in the wrong order. Here u is the largest significant U
+    after the correction. The shift that a draw needs is therefore the (u + 1)-th largest x - y of all pairs. The result
+    is the 80 % quantile of that shift over 4,000 seeded draws.
 
     Args:
         n: samples on each side.
-        comparisons: number of tests that the alpha is shared by (Bonferroni: Holm finds at least as much).
+        comparisons: number of tests for the Bonferroni correction. Holm's has at least that power.
 
     Returns:
-        The shift, or None when n is below `least_n(comparisons)`: no shift would be found.
+        The shift in standard deviations. None when n is below `least_n(comparisons)`, so that none is detected.
 
     Example:
         >>> smallest_visible_shift(3, 1) is None

@@ -1,8 +1,8 @@
-"""From raw records to a summary: what each configuration did, which comes first, how sure that is, and why.
+"""Summary of a run's records: results of each configuration, their ranking, and its significance.
 
-Pure functions over a run and its records; nothing here prints, and nothing imports torch. Comparisons
-paired by seed stand in `bench.stats.effects`, the maths of tests and intervals in `bench.stats.significance`, the
-sentences in `bench.stats.wording`.
+Pure functions over a run and its records, without printing and without torch. `bench.stats.effects` has the
+comparisons paired by seed. `bench.stats.significance` has the tests and intervals, and `bench.stats.wording` the
+sentences.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fusetune.bench.stats.significance import ALPHA, Verdict
 from fusetune.bench.units import METRICS
 from fusetune.tuner.training import Target
 
-# The number that ranks trials which never reached a target on this metric.
+# Metric of the target -> score that ranks trials without a time to target.
 SCORES: dict[str, str] = {
     "val_accuracy": "best_val_accuracy",
     "val_loss": "best_val_loss",
@@ -42,12 +42,12 @@ SCORES: dict[str, str] = {
 }
 TROUBLES = ("diverged", "out_of_memory", "failed")
 _CLOCKS = ("setup_s", "first_step_s", "compile_s", "training_s", "evaluation_s")
-_LEAST_FREEDOM = 3  # degrees of freedom under which a standard deviation is too poor to reckon with
+_LEAST_FREEDOM = 3  # with fewer degrees of freedom a standard deviation is too uncertain
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over the trials of one configuration; a target that was missed counts as infinite."""
+    """Median and range of a metric over one configuration's trials. A missed target counts as infinite."""
 
     median: float
     low: float
@@ -57,17 +57,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The trials that are equal but for the seed.
+    """The results of the trials that differ only in the seed.
 
     Args:
         rank: 1 is first.
         factors: factor name -> value.
-        n: trials recorded.
-        reached: how many of them reached the target; None when the spec names none.
+        n: number of recorded trials.
+        reached: number of trials that reached the target. None without a target.
         statuses: status -> number of trials, in the order of `bench.results.records.STATUSES`.
-        metrics: metric -> spread over the trials that have it; the `*_to_target` metrics are over all n.
+        metrics: metric -> spread over the trials that have it. The `*_to_target` metrics are over all n.
         is_baseline: whether this is the spec's `train` configuration.
-        contended: how many of the trials were timed while others had the processor.
+        contended: number of trials that were timed while other processes used the processor.
     """
 
     rank: int
@@ -82,7 +82,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Trials of one configuration that diverged, ran out of memory or failed, for one reason."""
+    """Trials of one configuration that diverged, ran out of memory or failed for the same reason."""
 
     factors: dict[str, Any]
     seeds: tuple[int, ...]
@@ -94,9 +94,10 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The first place against another: p adjusted for all comparisons, and what it means.
+    """The first place against another configuration, with Holm's adjusted p-value.
 
-    `pass`: the first place is ahead; `fail`: it is behind, although its median is better; `can't tell`: neither.
+    The verdict is `pass` if the first place is ahead. It is `fail` if it is behind although its median is better. Else
+    it is `can't tell`.
     """
 
     rank: int
@@ -106,14 +107,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class FirstPlace:
-    """How sure the first place is.
+    """The significance of the first place.
 
     Args:
         comparisons: one per other configuration, by rank.
         n: the smaller number of trials of the first and the second.
-        least_n: the fewest seeds with which the comparisons could say anything.
-        smallest_visible: the ratio of times that n seeds would show 4 times in 5; None when there is none or when
-            the seeds' spread is not known.
+        least_n: the fewest seeds with which the comparisons can be significant.
+        smallest_visible: the ratio of times that n seeds detect with a power of 80 %. None if no ratio is, or if the
+            spread between seeds is unknown.
         verdict: `pass` when the first place is ahead of every other, else `can't tell`.
     """
 
@@ -126,25 +127,25 @@ class FirstPlace:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that a report says.
+    """The content of a report on trainings.
 
     Args:
         run: the run.
-        directory: where the run stands, or None.
-        target: what had to be reached, or None.
+        directory: the run's directory, or None.
+        target: the spec's target, or None.
         score_metric: the metric that ranks trials without a time to target.
         configurations: by rank.
-        troubles: what diverged, ran out of memory or failed, by rank.
-        diagnoses: what the trainings were found to suffer from, by rank.
-        first: how sure the first place is; None with fewer than two configurations.
-        gain: the first place over `train`; None when nothing was recorded.
+        troubles: trials that diverged, ran out of memory or failed, by rank.
+        diagnoses: the trainings' diagnoses, by rank.
+        first: the significance of the first place. None with fewer than two configurations.
+        gain: the gain of the first place over `train`. None without records.
         effects: one per factor with at least two levels.
-        fused_paths: which way fused optimizers and activations took, each different one once.
-        auto_rates: the rates that `base_lr: auto` found, a line a trial.
-        threads: how many threads the trials had, and why. Empty where the records do not say.
-        recorded, planned: trials.
-        trials_s: clock of all trials together, set-up, compilation and evaluation included.
-        caveats: what a reader must know first.
+        fused_paths: the implementations that fused optimizers and activations used, without duplicates.
+        auto_rates: a line per trial on the rate of `base_lr: auto`.
+        threads: the number of threads of the trials, and the reason. Empty if the records lack it.
+        recorded, planned: number of trials.
+        trials_s: total time of all trials in seconds, with set-up, compilation and evaluation.
+        caveats: warnings for the top of the report.
     """
 
     run: RunInfo
@@ -168,7 +169,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One configuration's trials with what ranks them."""
+    """One configuration's records, with their times and scores for the ranking."""
 
     factors: dict[str, Any]
     records: list[Record]
@@ -181,19 +182,19 @@ class _Cell:
 
 
 def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = None) -> Summary:
-    """Summarize a run: configurations ranked, the first place judged, its gain split, each factor's main effect.
+    """Return a run's summary: ranking, significance of the first place, its gain, and each factor's main effect.
 
-    A configuration's time to target is the median over its seeds; a seed that missed the target, for whatever reason
-    (divergence, memory and failure are some), counts as infinite. Ranks are by that time,
-    then by the share of seeds that reached the target, then by the median score.
+    A configuration's time to target is the median over its seeds. A seed that missed the target counts as infinite, for
+    whatever reason, such as divergence, memory or failure. Configurations are ranked by that time, then by the share of
+    seeds that reached the target, then by the median score.
 
     Args:
-        run: the run: spec (factors, target), baseline, trials, and the provenance that the report's header shows.
-        records: the trials that were recorded, any number of them, in any order.
-        directory: where the run stands, for the resume command.
+        run: the run, with spec (factors, target), baseline, trials, and the provenance for the report's header.
+        records: the records of the run, possibly none, in any order.
+        directory: the run's directory, for the resume command.
 
     Returns:
-        The summary; the same records in another order give the same one.
+        The summary, which does not depend on the order of the records.
 
     Example:
         >>> from fusetune.bench.results import WrittenSpec
@@ -247,7 +248,7 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
 
 
 def _fused_paths(default: str, records: Iterable[Record]) -> tuple[str, ...]:
-    """Say which way the trials with `implementation: fused` took, and why where that is plain PyTorch."""
+    """Return the paths of trials with `implementation: fused`, with the reason where that is plain PyTorch."""
     found = set()
     for record in records:
         implementation = by_field(record.factors).get("train.implementation", default)
@@ -260,7 +261,7 @@ def _fused_paths(default: str, records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
-    """Say which learning rate a range test chose for a trial, with its interval."""
+    """Yield a line per trial with the learning rate of a range test, and its interval."""
     for record in records:
         chosen = record.outcome.base_lr_auto if isinstance(record.outcome, TrainingOutcome) else None
         if chosen is not None:
@@ -269,7 +270,7 @@ def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
 
 
 def _threads(records: Iterable[Record]) -> str:
-    """Say how many threads the trials had, and why. Records of one run agree."""
+    """Return the number of threads of the trials, and the reason. Records of one run agree."""
     found = {
         f"{choice.threads} ({'auto: ' if choice.asked == AUTO else ''}{choice.reason})"
         for record in records
@@ -279,7 +280,7 @@ def _threads(records: Iterable[Record]) -> str:
 
 
 def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> list[Any]:
-    """List a factor's values: those that the spec names, then others that occur (`train`'s, varied one at a time)."""
+    """Return a factor's levels in the spec, then others in the records, such as `train`'s in one-at-a-time designs."""
     found = {freeze(value): value for value in named}
     others = {freeze(record.factors[factor]): record.factors[factor] for record in records}
     found |= {key: others[key] for key in sorted(others.keys() - found.keys(), key=repr)}
@@ -287,7 +288,7 @@ def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> lis
 
 
 def _cells(records: Iterable[Record], target: Target | None, score_metric: str) -> list[_Cell]:
-    """Gather the trials that are equal but for the seed."""
+    """Group the records that differ only in the seed."""
     groups: dict[Hashable, list[Record]] = {}
     for record in records:
         groups.setdefault(freeze(record.factors), []).append(record)
@@ -300,14 +301,14 @@ def _cells(records: Iterable[Record], target: Target | None, score_metric: str) 
 
 
 def _score(record: Record, metric: str) -> float:
-    """Return the score so that lower is better; infinite for a trial in trouble or without one."""
+    """Return the score so that lower is better. It is infinite for a trial in trouble or without a score."""
     if record.status in TROUBLES or metric not in record.values:
         return math.inf
     return -record.values[metric] if METRICS[metric].better == "higher" else record.values[metric]
 
 
 def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
-    """Order by time to target, seeds that reached it, score, and last the order in which the spec names the values."""
+    """Sort by time to target, share of seeds that reached it, score, and finally the order of levels in the spec."""
 
     def place(cell: _Cell) -> tuple[Any, ...]:
         troubled = sum(record.status in TROUBLES for record in cell.records) / len(cell.records)
@@ -330,7 +331,6 @@ def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
 
 
 def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline: bool) -> Configuration:
-    """Describe one cell."""
     counts: Counter[str] = Counter(record.status for record in cell.records)
     return Configuration(
         rank=rank,
@@ -358,7 +358,7 @@ def _spread(metric: str, records: Sequence[Record]) -> Spread | None:
 
 
 def _troubles(cell: _Cell) -> list[Trouble]:
-    """List why trials of the cell diverged, ran out of memory or failed, equal reasons together."""
+    """Return the troubles of a cell's trials, grouped by reason."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in cell.records:
         if record.status in TROUBLES:
@@ -379,9 +379,9 @@ def _troubles(cell: _Cell) -> list[Trouble]:
 def judge_first(cells: Sequence[_Cell]) -> FirstPlace:
     """Compare the first cell with every other by exact Mann-Whitney tests.
 
-    The first place is picked by looking at the data, so any pair could have been the one compared: Holm's correction
-    runs over all pairs of configurations. Over the winner's own comparisons alone, 8 equal configurations with 8
-    seeds would name a sure winner in 9 % of runs.
+    The first place is selected by the same data, so any pair could have been the one compared. Holm's correction is
+    therefore over all pairs of configurations. A correction over the winner's own comparisons is too weak. With 8 equal
+    configurations and 8 seeds, it gives a significant winner in 9 % of runs.
     """
     samples = [cell.times if cells[0].reached else cell.scores for cell in cells]
     pairs = list(combinations(range(len(cells)), 2))
@@ -402,7 +402,7 @@ def judge_first(cells: Sequence[_Cell]) -> FirstPlace:
 
 
 def _verdict(first: Sequence[float], other: Sequence[float], p: float) -> Verdict:
-    """Turn an adjusted p and the direction of the ranks into a verdict on `first`, lower being better."""
+    """Return the verdict on `first` from an adjusted p-value and the mean ranks. Lower values are better."""
     if p > ALPHA:
         return "can't tell"
     ranks = significance.doubled_midranks([*first, *other])
@@ -412,7 +412,7 @@ def _verdict(first: Sequence[float], other: Sequence[float], p: float) -> Verdic
 
 
 def _smallest_visible(cells: Sequence[_Cell], n: int, comparisons: int) -> float | None:
-    """Return the ratio of times that n seeds would show, from the pooled spread of log times between seeds."""
+    """Return the ratio of times that n seeds detect, from the pooled variance of log times between seeds."""
     shift = significance.smallest_visible_shift(n, comparisons)
     squares, freedom = 0.0, 0
     for cell in cells:
@@ -427,7 +427,7 @@ def _smallest_visible(cells: Sequence[_Cell], n: int, comparisons: int) -> float
 
 
 def _gain(cells: Sequence[_Cell], baseline: Hashable, score_metric: str, *, with_target: bool) -> Gain:
-    """Find `train` among the cells and split the first place's gain over it."""
+    """Return the first place's gain over the cell of the `train` configuration."""
     if freeze(cells[0].factors) == baseline:
         return Gain("first is train")
     train = next((cell.records for cell in cells if freeze(cell.factors) == baseline), [])

@@ -1,6 +1,6 @@
-"""How results are said: labels of factor values, ratios, the recommendation and what would make it surer.
+"""Text of results: labels of factor values, ratios, the recommendation, and advice for a more certain result.
 
-Every sentence is built from a `bench.stats.summary.Summary`; all reports share these.
+Every sentence is built from a `bench.stats.summary.Summary`. All reports share them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from fusetune.bench.stats.summary import TROUBLES, Configuration, Summary
 from fusetune.bench.terminal import invocation
 from fusetune.bench.units import METRICS, format_metric
 
-FEW = 4  # configurations that one would run again with more seeds
-# The parts of a spec that the command for some configurations alone sets itself.
+FEW = 4  # most configurations for a second run with more seeds
+# Parts of a spec that the command for a second run sets itself.
 _SET_AGAIN = ("factors", "configurations", "design", "seeds")
-_COMMAND_WIDTH = 76  # a terminal of 80 columns shows such a line whole
-# A text that YAML takes for a text without quotes.
+_COMMAND_WIDTH = 76  # fits a terminal of 80 columns
+# Strings that YAML reads as strings without quotes.
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*")
 STATUS_WORDS = {
     "ok": "ok",
@@ -40,7 +40,7 @@ STATUS_WORDS = {
 
 
 def label(value: Any) -> str:
-    """Write a factor's value as a person would.
+    """Return a readable label of a factor's value.
 
     Example:
         >>> label("adam"), label(0.10), label(None), label({"name": "one-cycle", "pct_start": 0.3})
@@ -50,7 +50,7 @@ def label(value: Any) -> str:
 
 
 def configuration_label(factors: Mapping[str, Any]) -> str:
-    """Name a configuration by its factors.
+    """Return a configuration's label from its factors.
 
     Example:
         >>> configuration_label({"batch_size": 64, "optimizer": "adam"}), configuration_label({})
@@ -63,7 +63,7 @@ def configuration_label(factors: Mapping[str, Any]) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share of 1 in whole per cent.
+    """Return a share of 1 as a whole percentage.
 
     Example:
         >>> percent(0.456)
@@ -73,7 +73,7 @@ def percent(share: float) -> str:
 
 
 def ratio_text(value: float) -> str:
-    """Write a ratio with three digits or so.
+    """Return a ratio with about three digits.
 
     Example:
         >>> ratio_text(1.5), ratio_text(12.34), ratio_text(250.0)
@@ -84,7 +84,7 @@ def ratio_text(value: float) -> str:
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """Write a ratio, with `~` before it when the data cannot tell it from 1.
+    """Return a ratio, with `~` before it when it does not differ significantly from 1.
 
     Example:
         >>> estimate_text(Estimate(1.5, 1.2, 1.8, 3, 1.0)), estimate_text(Estimate(1.5, None, None, 2, 1.0))
@@ -94,9 +94,9 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 def recommendation(summary: Summary) -> str:
-    """Say in a sentence which configuration to use and why, with its caveats.
+    """Return the recommended configuration with reason and caveats.
 
-    Where the target was never reached: which came closest and what to try.
+    If no configuration reached the target, return the closest one and advice.
     """
     if not summary.configurations:
         return "No trial has finished, so there is nothing to recommend."
@@ -112,7 +112,7 @@ def recommendation(summary: Summary) -> str:
 
 
 def _score(summary: Summary, configuration: Configuration) -> str:
-    """Say a configuration's score with its n."""
+    """Return a configuration's score with its n."""
     spread = configuration.metrics.get(summary.score_metric)
     if spread is None:
         return f"no {METRICS[summary.score_metric].title} known"
@@ -123,7 +123,7 @@ def _score(summary: Summary, configuration: Configuration) -> str:
 
 
 def _reason(summary: Summary, first: Configuration) -> str:
-    """Say what the first place does and how that compares with `train`."""
+    """Return the result of the first place and its gain over `train`."""
     gain = _gain_clause(summary.gain) if summary.gain and first.factors else ""
     if summary.target is None:
         return f"{_score(summary, first)}, the best of {counted(len(summary.configurations), 'configuration')}{gain}"
@@ -137,7 +137,7 @@ def _reason(summary: Summary, first: Configuration) -> str:
 
 
 def _gain_clause(gain: Gain) -> str:
-    """Say the first place's gain over `train` as the rest of a sentence."""
+    """Return the first place's gain over `train` as a clause."""
     if gain.obstacle == "first is train":
         return ", and it is the `train` configuration itself"
     if gain.obstacle == "train never reached":
@@ -152,7 +152,7 @@ def _gain_clause(gain: Gain) -> str:
         f"{_marked(gain.time)} {'sooner' if gain.time.value > 1 else 'later'} than the `train` configuration"
     )
     if not gain.time.can_tell:
-        return f", {sooner}, a difference that these data cannot tell from none"
+        return f", {sooner}, a difference that is not significant"
     if gain.same_work:
         return f", {sooner}, because it needs {steps} of the same work"
     if (gain.steps.value > 1) == (gain.step_time.value > 1):
@@ -163,26 +163,23 @@ def _gain_clause(gain: Gain) -> str:
 
 
 def _marked(estimate: Estimate) -> str:
-    """Write how far a ratio is from 1 in either direction, marked where the data cannot tell."""
+    """Return a ratio or its reciprocal, whichever is above 1, with `~` when it is not significant."""
     return f"{'' if estimate.can_tell else '~'}{ratio_text(max(estimate.value, 1 / estimate.value))}"
 
 
 def _fewer(steps: Estimate) -> str:
-    """Say a ratio of steps."""
     if ratio_text(max(steps.value, 1 / steps.value)) == "1.00x":
         return "as many steps"
     return f"{_marked(steps)} {'fewer' if steps.value > 1 else 'more'} steps"
 
 
 def _faster(step_time: Estimate) -> str:
-    """Say a ratio of step times."""
     if ratio_text(max(step_time.value, 1 / step_time.value)) == "1.00x":
         return "as fast"
     return f"{_marked(step_time)} {'faster' if step_time.value > 1 else 'slower'}"
 
 
 def _caveats(summary: Summary, first: Configuration) -> list[str]:
-    """Say what a reader must know before acting on the recommendation."""
     caveats = []
     if "test_accuracy" in first.metrics and not (
         summary.target and summary.target.metric.startswith("test_")
@@ -191,7 +188,7 @@ def _caveats(summary: Summary, first: Configuration) -> list[str]:
         caveats.append(f"Its test accuracy at the end of training is {accuracy}.")
     ties = undecided(summary)
     if first.n == 1 and summary.first:
-        caveats.append("With one seed nothing is known about luck.")
+        caveats.append("With one seed, the spread between seeds is unknown.")
     elif ties:
         which = f"rank {ties[0]}" if len(ties) == 1 else f"{len(ties)} others, rank {ties[0]} among them"
         caveats.append(f"These data cannot tell it from {which}.")
@@ -203,41 +200,41 @@ def _caveats(summary: Summary, first: Configuration) -> list[str]:
 
 
 def shorts(caveats: Iterable[Caveat]) -> list[str]:
-    """Return what a recommendation says of the caveats over its report."""
+    """Return the caveats' texts for a recommendation."""
     return [caveat.short for caveat in caveats if caveat.short]
 
 
 def undecided(summary: Summary) -> list[int]:
-    """Return the ranks that the data cannot tell from the first place."""
+    """Return the ranks whose difference from the first place is not significant."""
     comparisons = summary.first.comparisons if summary.first else ()
     return [comparison.rank for comparison in comparisons if comparison.verdict != "pass"]
 
 
 def _try(summary: Summary) -> str:
-    """Say what to try after no trial reached the target."""
+    """Return advice for a target that no trial reached."""
     stopped = any("stopped_early" in configuration.statuses for configuration in summary.configurations)
     longer = "more epochs, a longer early_stop.patience" if stopped else "more epochs"
     return f"Try {longer}, another base_lr or a lower target."
 
 
 def _mend(summary: Summary) -> str:
-    """Say what to do about trials that could not be trained."""
+    """Return advice for trials that could not be trained."""
     advice = {
         "diverged": "a smaller base_lr or a warmup against divergence",
         "out_of_memory": "a smaller batch_size or a higher limits.memory against running out of memory",
-        "failed": "mending the failures listed above",
+        "failed": "fixing the failures listed above",
     }
     seen = {trouble.status for trouble in summary.troubles}
     return f"Try {', '.join(text for status, text in advice.items() if status in seen)}."
 
 
 def what_would_make_it_surer(summary: Summary) -> list[str]:
-    """List what would make the first place surer; empty when it is sure and was measured undisturbed."""
+    """Return advice for a more certain first place. Empty if it is significant and without caveats."""
     return [*_more_seeds(summary), *(caveat.mend for caveat in summary.caveats if caveat.mend)]
 
 
 def _more_seeds(summary: Summary) -> list[str]:
-    """Say how many seeds a verdict on the first place needs."""
+    """Return the number of seeds that a significant first place needs."""
     first = summary.first
     if first is None or first.verdict == "pass":
         return []
@@ -247,32 +244,32 @@ def _more_seeds(summary: Summary) -> list[str]:
         if count > FEW:
             fewer = significance.least_n(math.comb(FEW, 2))
             command = again_command(summary, FEW, fewer)
-            again = f". Run again with the first {FEW} alone, {fewer} seeds would do:\n{command}"
+            again = f". With the first {FEW} alone, {fewer} are enough:\n{command}"
         return [
-            f"seeds: {first.least_n} is the least that can tell the first of {counted(count, 'configuration')} from "
-            f"the rest; now n = {first.n}{again}"
+            f"seeds: a significant first of {counted(count, 'configuration')} needs at least {first.least_n}, "
+            f"now n = {first.n}{again}"
         ]
     if first.smallest_visible is None:
-        return [f"seeds: more than the n = {first.n} of now"]
+        return [f"seeds: more than the present n = {first.n}"]
     return [
-        f"seeds: more than the n = {first.n} of now, which shows a difference of {ratio_text(first.smallest_visible)} "
-        "or more in 4 runs of 5; the undecided ones are closer than that or less steady"
+        f"seeds: more than the present n = {first.n}, which detects a ratio of {ratio_text(first.smallest_visible)} or "
+        "more with a power of 80 %. The undecided ones are closer than that, or vary more"
     ]
 
 
 def again_command(summary: Summary, count: int, seeds: int) -> str:
-    """Write the command that trains the first configurations alone, in lines of which a shell makes one.
+    """Return the command that trains only the first configurations, on lines that a shell joins.
 
     Args:
-        summary: of the run.
-        count: how many, by rank.
-        seeds: a number of seeds.
+        summary: the run's summary.
+        count: number of configurations, by rank.
+        seeds: number of seeds.
     """
     run = summary.run
     levels = run.spec.levels
     entries = []
     for configuration in summary.configurations[:count]:
-        # What a configuration leaves as it stands in the spec it need not name.
+        # Omit the factors that have the spec's own value.
         named = {
             key: [value] if isinstance(value, list) else value
             for key, value in configuration.factors.items()
@@ -294,7 +291,7 @@ def again_command(summary: Summary, count: int, seeds: int) -> str:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    # Inside the quotes a line may end where YAML has a space, best between two configurations.
+    # Inside the quotes, break lines at YAML's spaces, preferably between two configurations.
     whole = [entry if len(entry) > _COMMAND_WIDTH else entry.replace(" ", "\0") for entry in entries]
     listed = textwrap.wrap(", ".join(whole), _COMMAND_WIDTH, break_long_words=False, break_on_hyphens=False)
     inside = "\n".join(listed).replace("\0", " ")
@@ -303,12 +300,12 @@ def again_command(summary: Summary, count: int, seeds: int) -> str:
 
 
 def _overridden(text: str) -> str:
-    """Return the part of the spec that a `--set` changes."""
+    """Return the top-level key of the spec that a `--set` changes."""
     return text.partition("=")[0].strip().split(".")[0]
 
 
 def flow_yaml(value: Any) -> str:
-    """Write plain data as YAML on one line, which the spec's reader reads back to the same.
+    """Return plain data as one line of YAML, which loads to equal data.
 
     Example:
         >>> flow_yaml({"model.width": 8, "schedule": {"name": "one-cycle"}, "betas": [[0.9, 0.99]], "norm": None})
@@ -324,17 +321,20 @@ def flow_yaml(value: Any) -> str:
 
 
 def missing(summary: Summary) -> list[str]:
-    """List what the run did not measure, with the command that does."""
+    """Return the number of trials not run yet, with the command that runs them."""
     left = summary.planned - summary.recorded
     if left <= 0:
         return []
     directory = shlex.quote(summary.directory) if summary.directory else "DIR"
     command = f"{invocation()} run --resume {directory}"
-    return [f"{counted(left, 'trial')} of {summary.planned} not run yet. Go on with\n{command}"]
+    return [f"{counted(left, 'trial')} of {summary.planned} not run yet. Continue with\n{command}"]
 
 
 def gain_obstacle(summary: Summary) -> str | None:
-    """Say why the first place's gain over `train` is not split; None when it is, or when nothing was recorded."""
+    """Return why the first place's gain over `train` is not decomposed.
+
+    None when it is, or when there are no records.
+    """
     if summary.gain is None or summary.gain.obstacle is None:
         return None
     train = configuration_label(summary.run.baseline)
@@ -342,14 +342,14 @@ def gain_obstacle(summary: Summary) -> str | None:
         "no target": "The spec names no target, so there is no time to split.",
         "none reached": f"No configuration reached {summary.target}, so there is no time to split.",
         "first is train": "The `train` configuration itself comes first.",
-        "train not run": f"The `train` configuration ({train}) is not among the trials; add its values to `factors`.",
+        "train not run": f"The `train` configuration ({train}) is not among the trials. Add its values to `factors`.",
         "train never reached": f"The `train` configuration ({train}) never reached {summary.target}.",
         "no shared seed": f"No seed reached {summary.target} both with the first place and with `train`.",
     }[summary.gain.obstacle]
 
 
 def counted(count: int, noun: str) -> str:
-    """Write a number with its noun.
+    """Return a number with its noun, in the plural except for 1.
 
     Example:
         >>> counted(1, "seed"), counted(3, "seed")

@@ -423,12 +423,10 @@ class ActivationFunction:
 
 
 def _gelu_tanh_torch(x: torch.Tensor) -> torch.Tensor:
-    """PyTorch's tanh approximation of gelu."""
     return F.gelu(x, approximate="tanh")
 
 
 def _gelu_tanh_torch_slope(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """PyTorch's backward of the tanh approximation."""
     dx: torch.Tensor = aten.gelu_backward(dy, x, approximate="tanh")
     return dx
 
@@ -444,7 +442,6 @@ def _relu_squared_torch_slope(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor
 
 
 def _relu_torch_slope(dy: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """PyTorch's relu backward."""
     dx: torch.Tensor = aten.threshold_backward(dy, y, 0)
     return dx
 

@@ -7,7 +7,7 @@ before a kernel is compiled.
 
 from __future__ import annotations
 
-# Whoever imports a part of this package first has Triton look for its backends now, while no part is half imported.
+# Importing this package first makes Triton look for its backends now, before any part of it is half imported.
 import triton  # noqa: F401
 
 from fusetune.kernels.cpu.cache import settled, why_not_in

@@ -167,7 +167,7 @@ def _whole_group(directory: Path, filename: str) -> dict[str, str] | None:
         if content is None:
             raise _DamagedError(f"{each} is missing")
         if checksums is not None and checksums.get(each) != _checksum(content):
-            raise _DamagedError(f"{each} is not what was written")
+            raise _DamagedError(f"{each} does not match its checksum")
     return {each: str(directory / each) for each in names}
 
 

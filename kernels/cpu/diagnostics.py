@@ -81,8 +81,8 @@ def faults_of(operation: Operation | None) -> Iterator[None]:
 def _fault(operation: Operation | None, why: str) -> Exception:
     """The error of a bug in this package, with the operation that it was lowering."""
     if operation is None:
-        text = f"the kernel's IR cannot be read, {why}. Report it together with the kernel."
+        text = f"the kernel's IR cannot be read ({why}). Report it together with the kernel."
         return _error(text)
     return unsupported(
-        operation, f"the compiler itself is at fault, {why}. Report it together with the kernel"
+        operation, f"this is a bug of the CPU backend ({why}). Report it together with the kernel"
     )

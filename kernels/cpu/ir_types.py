@@ -104,7 +104,7 @@ class Type:
             return f"{Type(self.pointee).c} *"
         if self.element not in C_TYPES:
             raise UnsupportedTypeError(
-                "", f"values of type {self.element} cannot be held", f"known: {', '.join(C_TYPES)}"
+                "", f"values of type {self.element} are not supported", f"known: {', '.join(C_TYPES)}"
             )
         return C_TYPES[self.element]
 

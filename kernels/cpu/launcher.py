@@ -350,7 +350,7 @@ def _fitted(kernel: str, leaves: Sequence[_Leaf], values: Sequence[Any]) -> list
             if code not in "efd" or not isinstance(error, OverflowError):
                 raise InvalidValueError(
                     kernel,
-                    f"the argument {leaf.name} is {value!r}, which its type {leaf.type} does not hold.",
+                    f"the argument {leaf.name} is {value!r}, which its type {leaf.type} cannot represent.",
                 ) from None
             value = math.inf if value > 0 else -math.inf
         fitted.append(value)
@@ -381,7 +381,7 @@ def _bf16_bits(kernel: str, name: str, value: Any) -> int:
             (value,) = struct.unpack("d", struct.pack("d", value))  # takes any object that has __float__
         except struct.error:
             raise InvalidValueError(
-                kernel, f"the argument {name} is {value!r}, which its type bf16 does not hold."
+                kernel, f"the argument {name} is {value!r}, which its type bf16 cannot represent."
             ) from None
     return nearest_bits(value, "bf16")
 

@@ -341,7 +341,6 @@ class FusedAdam(FusedStep, torch.optim.Adam):
             return None
 
     def _next_row(self, group: Group, params: list[Tensor]) -> tuple[float, ...]:
-        """Count the step and return the group's scalars."""
         row: tuple[float, ...] = self._row(group, self._counters[id(params[0])].count_alike())
         return row
 
@@ -414,7 +413,6 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         return adam_constants(dtypes, self._keeps_master(dtypes[0]))
 
     def _torch_step(self, group: Group, work: Work) -> None:
-        """Update with torch's own fused CPU kernel."""
         beta1, beta2 = group["betas"]
         function = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         function(
@@ -434,7 +432,6 @@ class FusedAdam(FusedStep, torch.optim.Adam):
         )
 
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
-        """Update one parameter with plain PyTorch."""
         p = streams[0]
         adam_reference_(streams, row, scale, self._keeps_master(p.dtype), self._generator(p))
 
@@ -531,7 +528,6 @@ class _Counter:
         return float(self._values[0])
 
     def _add_one(self) -> None:
-        """Add one to every count."""
         if len(self._values) > _FEW:
             self._values += 1
             return

@@ -309,7 +309,6 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         return None if any([b is None for b in buffers]) else [buffers]  # noqa: C419  a generator costs more
 
     def _next_row(self, group: Group, params: list[Tensor]) -> tuple[float, ...]:
-        """Return the group's scalars."""
         return _host_row(group)
 
     def _row(self, group: Group, first: bool, device: torch.device) -> Row:
@@ -324,7 +323,6 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         return sgd_constants(dtypes, self._keeps_master(dtypes[0]))
 
     def _torch_step(self, group: Group, work: Work) -> None:
-        """Update with torch's own fused CPU kernel."""
         sign, weight_decay, momentum, kept, nesterov, lr = work.rows[0]
         torch._fused_sgd_(
             work.columns[0],
@@ -340,7 +338,6 @@ class FusedSGD(FusedStep, torch.optim.SGD):
         )
 
     def _plain_step(self, streams: Sequence[Tensor], row: Row, scale: LossScale) -> None:
-        """Update one parameter with plain PyTorch."""
         p = streams[0]
         sgd_reference_(streams, row, scale, self._keeps_master(p.dtype), self._generator(p))
 

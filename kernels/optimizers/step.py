@@ -194,7 +194,7 @@ class FusedStep(ABC):
             raise InvalidValueError(
                 where,
                 "stochastic_rounding=True beside master_weights=True",
-                "a master keeps what rounding would lose, and leaves nothing to chance",
+                "a master accumulates small updates, so rounding stays to nearest",
                 "Choose one",
             )
         super().__init__(params, **options)  # type: ignore[call-arg]
@@ -528,7 +528,7 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
         raise InvalidTypeError(
             where,
             f"a parameter of shape {tuple(sparse.shape)} has a sparse gradient",
-            "only dense gradients are known",
+            "only dense gradients are supported",
             "Use torch.optim.SGD or torch.optim.SparseAdam for it",
         )
     devices, dtypes = list(map(_DEVICE, params)), list(map(_DTYPE, params))
@@ -545,7 +545,7 @@ def _with_gradient(where: str, group: Group) -> dict[Any, tuple[list[Tensor], li
             raise InvalidTypeError(
                 where,
                 f"a parameter of shape {tuple(params[0].shape)} is {dtype}",
-                "only real floating dtypes are known",
+                "only real floating dtypes are supported",
                 f"Use {where.replace('Fused', 'torch.optim.')} for it",
             )
     return found

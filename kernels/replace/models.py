@@ -51,7 +51,7 @@ _QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch
 def replace_activations(module: nn.Module, *, approximate: bool = False) -> list[str]:
     """Put the fused activations in the place of torch's in a module tree. The state_dict stays the same.
 
-    What the model computes stays the same, up to the rounding of an activation. Replaced are
+    The model computes the same function, up to the rounding of an activation. Replaced are
 
     - modules (`nn.GELU()`), by `Activation` with their parameters (`ELU(alpha=2)`),
     - functions that a module holds as an attribute, as `TransformerEncoderLayer(activation="gelu")` does,
@@ -156,7 +156,7 @@ class _Replacement:
         if any(getattr(child, hooks, None) for hooks in _HOOKS):
             reason = "it has hooks"
         elif "forward" in vars(child) or child._modules or child._parameters or child._buffers:
-            reason = "it is more than an activation"
+            reason = "it has submodules, state or a forward of its own"
         try:
             parameters = {key: getattr(child, key) for key in FUNCTIONS[known].parameters}
             twin = ReplacedActivation(known, approximate=self.approximate, **parameters).train(child.training)
@@ -177,10 +177,9 @@ class _Replacement:
                 )
                 self.replaced.append(name)
             elif key == "activation" and isinstance(parent, _TRANSFORMER_LAYERS) and callable(value):
-                self.left.append(f"{name}, because it is a function of its own")
+                self.left.append(f"{name}, because it is none of torch's activations")
 
     def _replace_calls(self, path: str, parent: nn.Module) -> None:
-        """Replace calls in a forward."""
         forward = f"{path}.forward" if path else "forward"
         called = self._reading.called.get(parent, set())
         kept = sorted(self._reading.kept.get(parent, ()))

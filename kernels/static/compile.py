@@ -367,7 +367,6 @@ def _gcn_registers(assembly: str) -> tuple[int, int]:
 
 
 def _count(instructions: tuple[Instruction, ...], kind: str) -> int:
-    """Count the instructions of one kind."""
     return sum(instruction.kind == kind for instruction in instructions)
 
 

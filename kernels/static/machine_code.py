@@ -224,7 +224,6 @@ def _successors(blocks: list[list[Instruction]]) -> list[list[int]]:
 
 
 def _may_exit(block: list[Instruction]) -> bool:
-    """Return whether the program can end in `block`."""
     return block[-1].kind == "exit"
 
 
@@ -261,5 +260,4 @@ def _dominators(successors: list[list[int]], entries: Iterable[int]) -> list[set
 
 
 def _base_name(path: str) -> str:
-    """Return the last part of a path."""
     return path.rpartition("/")[2]

@@ -18,6 +18,7 @@ from fusetune.bench.machine import (
     cpu_name,
     cpu_quota,
     describe_machine,
+    machine_kind,
     memory_bytes,
     nvidia_driver,
     oom_kill_count,
@@ -236,3 +237,30 @@ def test_a_git_hooks_environment_does_not_lead_to_another_repository(
 def test_without_git_the_commit_is_unknown(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert source_state(checkout) == {"commit": None, "dirty": None}
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "system", "kind"),
+    [
+        (
+            "Intel(R) Xeon(R) Processor @ 2.70GHz",
+            8,
+            "Linux 6.1.0-13 x86_64",
+            "intel-xeon-2.70ghz-8-cores-linux-x86_64",
+        ),
+        ("Apple M2 Pro", 1, "Darwin 23.1.0 arm64", "apple-m2-pro-1-core-darwin-arm64"),
+        ("../..", 2, "Linux 6 x86_64", "2-cores-linux-x86_64"),
+        (None, None, None, "unknown-unknown-cores-unknown"),
+    ],
+)
+def test_the_kind_of_a_machine_is_the_name_of_a_folder(
+    device: str | None, cores: int | None, system: str | None, kind: str
+) -> None:
+    assert machine_kind({"device_name": device, "cores": cores, "os": system}) == kind
+
+
+def test_machines_of_one_kind_differ_in_their_kernels_release_alone() -> None:
+    here = {"device_name": "NVIDIA H200", "cores": 16, "os": "Linux 6.1 x86_64"}
+    assert machine_kind(here) == machine_kind({**here, "os": "Linux 6.2 x86_64"})
+    for other in ({"device_name": "NVIDIA H100"}, {"cores": 8}, {"os": "Linux 6.1 aarch64"}):
+        assert machine_kind({**here, **other}) != machine_kind(here)

@@ -1,7 +1,8 @@
-"""Runs that version 1 of the records' format wrote are read: their reports are what that version printed.
+"""Runs of version 1 of the records' format: their reports have the figures that that version printed.
 
 old_runs/ holds small runs of commit 1e96ede, the last with version 1, and the report that this commit printed of each.
-The name of the machine's processor and of its system are replaced.
+Figures are as printed then, and sentences as the reports have them now. The names of the machine's processor and of its
+system are replaced.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def test_there_is_a_run_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in RUNS if path not in SEARCHES], ids=str)
-def test_the_report_is_what_the_old_version_printed(
+def test_the_report_has_the_figures_that_the_old_version_printed(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(HERE)

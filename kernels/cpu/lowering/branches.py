@@ -50,7 +50,7 @@ def _settle(emitter: Emitter) -> None:
 
 def _go(emitter: Emitter, operation: Operation, block: Block, values: Sequence[Value]) -> None:
     if block not in emitter.labels:
-        raise unsupported(operation, "a branch back")
+        raise unsupported(operation, "a backward branch")
     assign(emitter, block.arguments, values, operation)
     emitter.line(f"goto {emitter.labels[block]};")
 

@@ -76,7 +76,6 @@ def _vector_type(emitter: Emitter, type_: Type, lanes: int) -> str:
 
 
 def _vector_bytes() -> int:
-    """Bytes of this CPU's vectors."""
     features = cpu_features().split()
     return 64 if "avx512f" in features else 32 if "avx" in features else 16
 

@@ -167,7 +167,7 @@ class Emitter(FunctionState):
             else:
                 _ = operation.result.type.c  # refuses types that have no counterpart
         elif operation.name not in _LAZY:
-            raise unsupported(operation, "there is no lowering for it")
+            raise unsupported(operation, "it has no lowering")
 
     def _stages(self, network: Network, operation: Operation) -> None:
         """Emit the stages that replace an operation."""

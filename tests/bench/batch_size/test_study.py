@@ -188,7 +188,7 @@ def test_a_device_that_is_not_there_is_predicted_and_said_to_be(
     code, out, _ = run_cli(capsys, *arguments, "--results", str(tmp_path / "r"))
     assert code == 0
     assert "is predicted to be the largest batch in 16.0 MiB (--memory)." in " ".join(out.split())
-    assert "Nothing was run: NVIDIA T4 16 GB is not there." in " ".join(out.split())
+    assert "Nothing was run, because this machine has no NVIDIA T4 16 GB." in " ".join(out.split())
 
 
 def killed_above_300(trial: Any, context: WorkerContext, on_progress: Any) -> Record:
@@ -296,7 +296,7 @@ def test_no_batch_that_fits_is_exit_code_2_and_a_report(
     )
     code, out, _ = run_cli(capsys, str(spec), "--results", str(tmp_path / "r"))
     assert code == 2
-    assert "no largest batch; no batch ran in full under the limit" in " ".join(out.split())
+    assert "no largest batch was found. No batch ran in full under the limit." in " ".join(out.split())
 
 
 def test_the_limit_has_the_name_of_who_set_it(spec: Path) -> None:

@@ -178,8 +178,8 @@ FOUND: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("first", ("values",), [1], "values: "),
     ("first", ("values", "step_time_s"), "fast", "values.step_time_s: "),
     ("first", ("values", "step_time_s"), float("nan"), "values.step_time_s: "),
-    ("first", ("values", "step_time_s"), -1, "step_time_s is -1.0, which nobody can have measured"),
-    ("first", ("values", "step_time_s"), 0, "step_time_s is 0.0, which nobody can have measured"),
+    ("first", ("values", "step_time_s"), -1, "step_time_s is -1.0, which is not a possible measurement"),
+    ("first", ("values", "step_time_s"), 0, "step_time_s is 0.0, which is not a possible measurement"),
     ("first", ("samples",), {"step_time_s": 1}, "samples.step_time_s: "),
     ("first", ("curve",), {}, "curve: "),
     ("first", ("curve",), [1], "curve[0]: "),
@@ -205,7 +205,12 @@ FOUND: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("first", ("outcome", "base_lr_auto", "interval"), GONE, "base_lr_auto.interval is missing"),
     ("run", ("trials",), None, "trials: "),
     ("first", ("provenance", "threads_choice", "asked"), GONE, "provenance.threads_choice.asked is missing"),
-    ("first", ("values", "time_to_target_s"), GONE, "steps_to_target and time_to_target_s come together"),
+    (
+        "first",
+        ("values", "time_to_target_s"),
+        GONE,
+        "steps_to_target and time_to_target_s must both be there",
+    ),
     ("first", ("factors", "batch_size"), None, "batch_size must be a whole number above 0"),
 ]
 FOUND_IN_RANGE_TESTS: list[tuple[str, tuple[Any, ...], Any, str]] = [
@@ -213,14 +218,14 @@ FOUND_IN_RANGE_TESTS: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("run", ("options", "lr_min"), GONE, "options.lr_min is missing"),
     ("run", ("spec", "name"), GONE, "spec.name is missing"),
     ("run", ("kind",), GONE, "trials is missing"),
-    ("first", ("values", "lr_high"), GONE, "lr_low and lr_high come together"),
+    ("first", ("values", "lr_high"), GONE, "lr_low and lr_high must both be there"),
     ("first", ("curve", 1, "lr"), 0, "has a curve whose entry 1 has no rate above the one before"),
     ("first", ("curve", 1, "lr"), 10**30, "entry 2 has no rate above the one before"),
     ("first", ("curve", 1, "lr"), GONE, "entry 1 has no rate above the one before"),
     ("first", ("curve", 1, "loss_1"), GONE, "entry 1 has other losses than the first"),
     ("first", ("outcome", "warnings"), None, "outcome.warnings: "),
     ("first", ("outcome", "confirm_lrs"), [None], "outcome.confirm_lrs[0]: "),
-    ("first", ("values", "range_lr"), 0, "range_lr is 0.0, which nobody can have measured"),
+    ("first", ("values", "range_lr"), 0, "range_lr is 0.0, which is not a possible measurement"),
 ]
 
 

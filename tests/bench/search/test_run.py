@@ -284,10 +284,10 @@ def test_what_waited_in_a_lost_worker_is_trained_again_and_counted_apart(
     assert made_again(records) == trained(bench) - BUDGET
     losses = [text for text in bench.messages.said if text.startswith("worker ")]
     assert len(losses) == len(deaths) > 0
-    assert all("was replaced" in text and "waited in its memory" in text for text in losses)
+    assert all("was replaced" in text and "paused in its memory" in text for text in losses)
     assert all((KILLED in text) == (how == "killed") for text in losses)
     totals = [text for text in bench.messages.said if "not counted in the budget" in text]
-    assert [text.split(" made again")[0] for text in totals] == (
+    assert [text.split(" repeated")[0] for text in totals] == (
         [counted(made_again(records), "epoch")] if made_again(records) else []
     )
     if len(when) > 1 and jobs == 1:
@@ -356,7 +356,7 @@ def test_the_report_tells_what_only_waited_from_what_was_dropped(bench: Bench) -
     assert text.count("paused at the budget's end") == sum(trial in best for trial in waited)
     dropped = [line for line in text.splitlines() if line.endswith(" dropped │")]
     assert len(dropped) == sum(trial.status == "dropped" and trial not in waited for trial in best)
-    assert f"{len(waited)} trainings waited, and could have gone on, when the budget was spent" in text
+    assert f"{len(waited)} trainings could have continued when the budget was spent" in text
 
 
 class PowerCut(BaseException):
@@ -438,7 +438,7 @@ def test_the_report_names_the_rates_that_were_found_for_the_winner(bench: Bench)
     console = Console(width=300, file=io.StringIO())
     with console.capture() as shown:
         render_search(study, console, no_pictures(bench))
-    assert "auto came to 0.125 (seed 0), 1.12 (seed 1)" in shown.get()
+    assert "auto chose 0.125 (seed 0), 1.12 (seed 1)" in shown.get()
 
 
 @pytest.mark.parametrize(
@@ -491,4 +491,4 @@ def test_a_search_that_goes_on_without_its_log_keeps_what_was_recorded(bench: Be
     records = bench.run(resume=True)
     assert records[: len(first)] == first
     assert epochs_of(records) == BUDGET
-    assert any("the search is put together from records.jsonl" in said for said in bench.messages.said)
+    assert any("the search is rebuilt from records.jsonl" in said for said in bench.messages.said)

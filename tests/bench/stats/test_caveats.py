@@ -49,18 +49,22 @@ def test_every_kind_of_report_says_all_that_its_data_hold(kind: str, tmp_path: P
     text = report(run, [], tmp_path)
     for words in (
         f"STAND-IN DATA: {STAND_IN}",
-        "the test set steers",
+        "the test set for selection"
+        if kind == "batch-size" or kind == "lr-range"
+        else "the test set is used for selection",
         "2 trials at once",
-        "the same: a=1 = a=2 and 1 more",
+        ": a=1 = a=2 and 1 more",
         "uncommitted changes",
     ):
         assert words.lower() in text.lower(), words
     assert text.index("STAND-IN") < text.index("demo")
     if kind == "search":
-        assert "The test set steered" in text
+        assert "The test set was used for selection" in text
     clean = run_of(kind, "val_accuracy")
     assert caveats_of(clean, []) == ()
-    assert not any(words in report(clean, [], tmp_path).lower() for words in ("steers", "note:", "stand-in"))
+    assert not any(
+        words in report(clean, [], tmp_path).lower() for words in ("for selection", "note:", "stand-in")
+    )
 
 
 def test_a_run_that_was_resumed_under_other_conditions_says_which() -> None:
@@ -92,5 +96,5 @@ def test_a_target_on_samples_that_should_not_steer_is_said_with_the_recommendati
 ) -> None:
     (caveat,) = caveats_of(RunInfo(spec=WrittenSpec({"target": {"metric": metric}})), [])
     assert caveat.name == f"steered_by_{name}_set"
-    assert f"{name} set steered" in caveat.short
+    assert f"{name} set was used for selection" in caveat.short
     assert caveat.mend.startswith("target:")

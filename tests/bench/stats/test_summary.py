@@ -528,7 +528,7 @@ def test_a_gain_that_the_seeds_contradict_is_given_no_cause() -> None:
     records = [trial({"a": 0}, s, steps=200 * (s + 1)) for s in range(3)]
     records += [trial({"a": 1}, s, steps=steps) for s, steps in enumerate((90, 450, 260))]
     text = wording.recommendation(run_of(records, baseline={"a": 0}))
-    assert "sooner than the `train` configuration, a difference that these data cannot tell from none" in text
+    assert "sooner than the `train` configuration, a difference that is not significant" in text
     assert "because" not in text
 
 
@@ -539,11 +539,13 @@ def test_a_gain_of_two_seeds_is_marked_as_uncertain() -> None:
     assert "~4.00x sooner" in wording.recommendation(run_of(records, baseline={"a": 0}))
 
 
-def test_one_seed_claims_nothing_about_luck() -> None:
+def test_one_seed_claims_nothing_about_the_spread() -> None:
     records = [trial({"a": 0}, 0, steps=400), trial({"a": 1}, 0, steps=100)]
     summary = run_of(records, baseline={"a": 0})
-    assert "With one seed nothing is known about luck." in wording.recommendation(summary)
-    assert wording.what_would_make_it_surer(summary)[0].startswith("seeds: 4 is the least")
+    assert "With one seed, the spread between seeds is unknown." in wording.recommendation(summary)
+    assert wording.what_would_make_it_surer(summary)[0].startswith(
+        "seeds: a significant first of 2 configurations needs at least 4, now n = 1"
+    )
 
 
 def test_a_target_nobody_reached_names_the_closest_and_what_to_try() -> None:
@@ -558,7 +560,7 @@ def test_when_nothing_could_be_trained_each_trouble_has_its_advice() -> None:
     text = wording.recommendation(run_of(records))
     assert "smaller base_lr" in text
     assert "smaller batch_size" in text
-    assert "mending" not in text
+    assert "fixing" not in text
 
 
 def test_an_undecided_first_place_with_enough_seeds_says_what_it_could_have_seen() -> None:
@@ -568,12 +570,14 @@ def test_an_undecided_first_place_with_enough_seeds_says_what_it_could_have_seen
     assert summary.first is not None
     assert summary.first.smallest_visible is not None
     line = wording.what_would_make_it_surer(summary)[0]
-    assert f"a difference of {wording.ratio_text(summary.first.smallest_visible)}" in line
+    assert f"detects a ratio of {wording.ratio_text(summary.first.smallest_visible)}" in line
 
 
 def test_missing_trials_come_with_the_command_that_runs_them() -> None:
     lines = wording.missing(summarize(RunInfo(trials=5), [trial({}, 0)], "results/my run"))
-    assert lines == ["4 trials of 5 not run yet. Go on with\npython -m bench run --resume 'results/my run'"]
+    assert lines == [
+        "4 trials of 5 not run yet. Continue with\npython -m bench run --resume 'results/my run'"
+    ]
 
 
 def _paired(

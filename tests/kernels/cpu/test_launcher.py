@@ -151,7 +151,7 @@ def test_an_integer_beyond_its_type_is_refused_by_name() -> None:
     kept_i8[(1,)](y, -128)
     assert y.item() == -128
     with pytest.raises(
-        ValueError, match="kept_i8: the argument value is 300, which its type i8 does not hold"
+        ValueError, match="kept_i8: the argument value is 300, which its type i8 cannot represent"
     ):
         kept_i8[(1,)](y, 300)
     compiled = kept_i8.warmup(y, 1, grid=(1,))

@@ -383,8 +383,8 @@ def test_a_fault_of_the_compiler_names_the_operation_and_the_line(
     said = complaint_of(faulty, tmp_path)
     of_the_error = f"{type(error).__name__}: {error}".rstrip(": ")
     assert (
-        f"{__file__}:{line_of(faulty, text)}: {operation} cannot be compiled for the CPU: the compiler itself is at "
-        f"fault, {of_the_error}. Report it together with the kernel." in said
+        f"{__file__}:{line_of(faulty, text)}: {operation} cannot be compiled for the CPU: this is a bug of the "
+        f"CPU backend ({of_the_error}). Report it together with the kernel." in said
     )
 
 
@@ -406,7 +406,7 @@ def test_a_module_that_is_printed_otherwise_is_said_to_be(
     assert "the printed module has " in said
     monkeypatch.setattr(ir_tree, "_OPERATION_LINE", pattern)
     monkeypatch.setattr(ir_tree, "_connect", failing(KeyError(3)))
-    assert "the kernel's IR cannot be read, KeyError: 3. Report it" in complaint_of(faulty, tmp_path)
+    assert "the kernel's IR cannot be read (KeyError: 3). Report it" in complaint_of(faulty, tmp_path)
 
 
 def test_operations_without_results_know_their_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

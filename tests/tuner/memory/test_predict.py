@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +65,24 @@ def work_of(model: str = "mlp", optimizer: str = "sgd", **changes: object) -> St
     return StepWork(make, OPTIMIZERS[optimizer], batches_of(shape), cross_entropy, **changes)  # type: ignore[arg-type]
 
 
+def changes_of_the_profiled(events: list[dict[str, Any]]) -> list[tuple[float, int]]:
+    """The time and bytes of each allocation within a profile, and of each free of what was allocated within it.
+
+    The garbage collector may free older tensors at any time. torch counts such a free as well, where an earlier profile
+    of the process has seen the address.
+    """
+    live: dict[int, int] = {}
+    changes = []
+    for event in sorted((event for event in events if event["name"] == "[memory]"), key=itemgetter("ts")):
+        address, bytes_ = event["args"]["Addr"], event["args"]["Bytes"]
+        if bytes_ > 0:
+            assert live.setdefault(address, bytes_) == bytes_
+        elif live.pop(address, None) is None:
+            continue
+        changes.append((event["ts"], bytes_))
+    return changes
+
+
 def profiled_peak(work: StepWork, batch_size: int, trace_file: Path, outside_of: str | None = None) -> int:
     """The peak of torch's CPU allocator over two plain training steps and an evaluation.
 
@@ -87,7 +108,7 @@ def profiled_peak(work: StepWork, batch_size: int, trace_file: Path, outside_of:
             cross_entropy(model.eval()(x), y)
     profile.export_chrome_trace(str(trace_file))
     events = json.loads(trace_file.read_text())["traceEvents"]
-    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    changes = changes_of_the_profiled(events)
     hidden = [
         (event["ts"], event["ts"] + event["dur"])
         for event in events
@@ -101,6 +122,28 @@ def profiled_peak(work: StepWork, batch_size: int, trace_file: Path, outside_of:
         for (time, _), next_time, total in zip(changes, after, live, strict=True)
         if not any(begin <= time and next_time <= end for begin, end in hidden)
     )
+
+
+def test_the_measured_peak_is_that_of_the_profiled_training(tmp_path: Path) -> None:
+    work = work_of("mlp", "momentum")
+    older: list[Tensor] = []
+    hoard: list[Tensor] = []
+    measured = profiled_peak(work, 20, tmp_path / "trace.json")
+
+    def batch_that_frees_what_is_older(size: int) -> tuple[Tensor, Tensor]:
+        older.clear()
+        return work.make_batch(size)
+
+    def batch_that_keeps_256_floats(size: int) -> tuple[Tensor, Tensor]:
+        hoard.append(torch.zeros(256))
+        return work.make_batch(size)
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True):
+        older.append(torch.zeros(50_000))
+    freeing = replace(work, make_batch=batch_that_frees_what_is_older)
+    assert profiled_peak(freeing, 20, tmp_path / "trace.json") == measured
+    keeping = replace(work, make_batch=batch_that_keeps_256_floats)
+    assert profiled_peak(keeping, 20, tmp_path / "trace.json") == measured + 3 * 1024
 
 
 @pytest.mark.parametrize(

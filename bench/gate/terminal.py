@@ -1,0 +1,158 @@
+"""A result for a terminal, in 100 columns, with or without colour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from fusetune.bench.gate.result import GateResult, Row, Side
+from fusetune.bench.gate.verdict import Outcome
+from fusetune.bench.gate.wording import (
+    WORDS,
+    WORST_FIRST,
+    change_text,
+    counted,
+    headline,
+    interval_text,
+    is_uncertain,
+    metric_title,
+    p_text,
+    value_text,
+    verdict_text,
+)
+from fusetune.bench.units import format_seconds
+
+_STYLES: dict[Outcome, str] = {
+    "regressed": "bold red",
+    "missing": "bold red",
+    "can't tell": "yellow",
+    "improved": "bold green",
+    "pass": "green",
+}
+_DIM = "dim"
+
+
+def show_gate(result: GateResult, console: Console) -> None:
+    """Print a result: the verdict in words, a table of all rows, and a sentence for each that is no plain pass.
+
+    Args:
+        result: of a gate or a comparison.
+        console: 100 columns wide, or more.
+    """
+    outcome = result.outcome
+    said = Text.assemble((verdict_text(outcome), _STYLES[outcome]), "  ", headline(result))
+    console.print(Panel(said, box=box.HEAVY, border_style=_STYLES[outcome], padding=(0, 1)))
+    console.print(_sides(result))
+    if result.rows:
+        console.print()
+        console.print(_table(result.rows))
+        console.print(Text(_counts(result.rows), style=_DIM))
+    for title, lines in (
+        ("What the verdicts rest on", _sentences(result.rows)),
+        ("Notes", [Text(note) for note in result.notes]),
+    ):
+        if lines:
+            console.print()
+            console.print(Text(title, style="bold"))
+            console.print(_list(lines))
+    if result.directory:
+        console.print()
+        console.print(Text.assemble(("raw pairs: ", _DIM), f"{result.directory}/pairs.jsonl"))
+
+
+def _sides(result: GateResult) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style=_DIM, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(result.kind, Text(result.title))
+    for name, side in (("base", result.base), ("head", result.head)):
+        grid.add_row(name, Text(side_text(side)))
+    if result.pairs:
+        numbers = sorted(set(result.pairs.values()))
+        shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+        taken = f", {format_seconds(result.seconds)}" if result.seconds else ""
+        budget = f" of {format_seconds(result.budget_s)}" if result.budget_s and taken else ""
+        grid.add_row("pairs", f"{shown} of each of {counted(len(result.pairs), 'benchmark')}{taken}{budget}")
+    return grid
+
+
+def side_text(side: Side) -> str:
+    """Name a side with its commit and what is special about it.
+
+    Example:
+        >>> side_text(Side("main", "0123456789abcdef", dirty=True))
+        'main (0123456789ab, uncommitted changes)'
+    """
+    commit = side.commit[:12] if side.commit and not side.commit.startswith(side.name) else ""
+    special = [commit, "uncommitted changes" if side.dirty else ""]
+    special.append("own environment" if side.environment == "own" else "")
+    inside = ", ".join(filter(None, special))
+    return f"{side.name} ({inside})" if inside else side.name
+
+
+def _table(rows: Iterable[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("benchmark", overflow="fold", min_width=9)
+    table.add_column("metric", overflow="fold", min_width=8)
+    for title in ("base", "head", "change", "95 % interval", "p", "n"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    previous = None
+    for row in rows:
+        name = "" if row.benchmark == previous else row.benchmark
+        previous = row.benchmark
+        table.add_row(
+            Text(name),
+            Text(metric_title(row.metric)),
+            *_numbers(row),
+            Text(verdict_text(row.outcome), style=_STYLES[row.outcome]),
+        )
+    return table
+
+
+def _numbers(row: Row) -> list[Text]:
+    exact = row.comparison == "exact" and row.p is None
+    values = [f"{v:.0f} failed" if row.metric == "failure" and v is not None else value_text(v, row.unit)
+              for v in (row.base, row.head)]  # fmt: skip
+    style = _DIM if is_uncertain(row) else ""
+    return [
+        *map(Text, values),
+        Text(change_text(row), style=style),
+        Text("exact" if exact and row.outcome != "missing" else interval_text(row), style=_DIM),
+        Text(p_text(row.p)),
+        Text(str(row.n)),
+    ]
+
+
+def _counts(rows: Iterable[Row]) -> str:
+    counts = Counter(row.outcome for row in rows)
+    return ", ".join(f"{counts[outcome]} {WORDS[outcome]}" for outcome in WORST_FIRST if counts[outcome])
+
+
+def _sentences(rows: Iterable[Row]) -> list[Text]:
+    """Say what each row rests on that is not a plain pass."""
+    return [
+        Text.assemble(
+            (f"{WORDS[row.outcome]} ", _STYLES[row.outcome]),
+            (f"{row.benchmark}, {metric_title(row.metric)}: ", "bold"),
+            row.sentence,
+            f" {row.advice}" if row.advice else "",
+        )
+        for row in sorted(rows, key=lambda row: WORST_FIRST.index(row.outcome))
+        if row.outcome != "pass"
+    ]
+
+
+def _list(lines: Iterable[Text]) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row("-", line)
+    return grid
