@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, detectable_slowdown, looks_at
+    from fusetune.bench.gate.dependencies import read_dependencies
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
@@ -79,6 +80,7 @@ __all__ = [
     "notes_on",
     "on_both_sides",
     "parts",
+    "read_dependencies",
     "read_result",
     "resumed_request",
     "run_gate",
