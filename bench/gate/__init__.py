@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
+    from fusetune.bench.gate.self_test_report import show_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -79,6 +80,7 @@ __all__ = [
     "run_gate",
     "run_git",
     "show_gate",
+    "show_self_test",
     "study_self_test",
     "unknown_direction",
 ]
