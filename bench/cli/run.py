@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,9 @@ from fusetune.bench.interrupts import terminate_as_interrupt
 from fusetune.bench.kinds import SEARCH, TRAINING
 from fusetune.bench.terminal import say
 from fusetune.closest_name import closest
+
+if TYPE_CHECKING:
+    from fusetune.bench.results import Record, RunDirectory
 
 
 def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
@@ -56,6 +60,14 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
     "diverged, out-of-memory. Separate them by commas. A failed trial always counts. Of a search, only the winner's "
     "trainings on fresh seeds count.",
 )
+@click.option(
+    "--save-baseline",
+    metavar="[DIR]",
+    is_flag=False,
+    flag_value="results/baselines",
+    help="Keep the run as the baseline of this kind of machine in DIR, for bench compare --baseline. "
+    "Default DIR: results/baselines. Runs of one clean commit add up.",
+)
 @resume_option
 @results_option
 def run(
@@ -63,6 +75,7 @@ def run(
     overrides: tuple[str, ...],
     jobs: int,
     fail_on: tuple[str, ...],
+    save_baseline: str | None,
     resume: Path | None,
     results: Path,
 ) -> None:
@@ -77,6 +90,10 @@ def run(
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import SearchDesign, load_spec
 
+    if spec is None and save_baseline is not None and save_baseline.endswith((".yaml", ".yml")):
+        raise click.UsageError(
+            f"write SPEC before --save-baseline: bench run {save_baseline} --save-baseline"
+        )
     spec, overrides = what_to_run(spec, overrides, resume)
     console = make_console()
     display = Progress(console)
@@ -101,7 +118,27 @@ def run(
                 end_interrupted(directory, display)
             finally:
                 display.stop()
+            if save_baseline is not None:
+                _save_baseline(
+                    Path(save_baseline), directory, records, nothing=searches and study.winner is None
+                )
     nothing = searches and study.winner is None
     for name, count in failures(records, fail_on, directory.run).items():
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
     sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))
+
+
+def _save_baseline(
+    folder: Path, directory: RunDirectory, records: Sequence[Record], *, nothing: bool
+) -> None:
+    """Keep the run as a baseline, and say where. One with failed trials is none."""
+    if nothing or not records or any(record.status == "failed" for record in records):
+        why = "a trial failed" if records and not nothing else "nothing was found"
+        say(f"no baseline was saved, because {why}", err=True)
+        return
+    from fusetune.bench.compare import save_baseline, stored_run
+
+    path, processes = save_baseline(folder, stored_run(directory, records))
+    say(f"baseline: {path}, {processes} process{'' if processes == 1 else 'es'}")
+    if directory.run.dirty is not False or directory.run.commit is None:
+        say("note: the commit does not name what ran, so the next run replaces this baseline", err=True)

@@ -4,14 +4,16 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.gate.decision import LOOKS, Look, decide, detectable_slowdown, looks_at
+    from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, detectable_slowdown, looks_at
+    from fusetune.bench.gate.dependencies import read_dependencies
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
-    from fusetune.bench.gate.json_text import as_json, read_result
+    from fusetune.bench.gate.json_text import as_json
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
+    from fusetune.bench.gate.record_metrics import failure_in, parts
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.revisions import (
         WORKING_TREE,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
         find_revisions,
         on_both_sides,
     )
-    from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
     from fusetune.bench.gate.self_test_report import show_self_test
@@ -36,7 +38,9 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LEAST_PAIRS",
     "LOOKS",
+    "TIMING_THRESHOLD",
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
@@ -61,12 +65,12 @@ __all__ = [
     "as_json",
     "as_junit",
     "as_markdown",
-    "better_by_name",
     "checkouts",
     "decide",
     "default_base",
     "detectable_slowdown",
     "exit_code",
+    "failure_in",
     "find_repository",
     "find_revision",
     "find_revisions",
@@ -75,12 +79,12 @@ __all__ = [
     "make_environments",
     "notes_on",
     "on_both_sides",
-    "read_result",
+    "parts",
+    "read_dependencies",
     "resumed_request",
     "run_gate",
     "run_git",
     "show_gate",
     "show_self_test",
     "study_self_test",
-    "unknown_direction",
 ]

@@ -166,11 +166,16 @@ def notes_on(pairs: Iterable[Pair], rows: Sequence[Row]) -> tuple[str, ...]:
         if missed:
             notes.append(
                 f"{benchmark} reached its target on neither side with any seed, so nothing is known of "
-                f"{', '.join(map(metric_title, missed))}."
+                f"{' and '.join(map(metric_title, missed))}."
             )
     tested = [row for row in rows if row.p is not None]
     if len(tested) >= HOLM_FROM:
         notes.append(f"Holm's correction at {_ALPHA_OF_ALL} holds over the {len(tested)} rows with a p.")
+    if any(map(_differs_from_ratio, rows)):
+        notes.append(
+            "A change of a time is what is left of it beside the machine's own, which the reference loop shows. "
+            "So it is not head over base."
+        )
     contended = sum(_is_contended(pair) for pair in pairs)
     if contended:
         notes.append(
@@ -219,6 +224,13 @@ def more_pairs(row: Row, noise: float | None = None) -> int | None:
     else:
         return None
     return max(1, math.ceil(row.n * (half / gap) ** 2) - row.n)
+
+
+def _differs_from_ratio(row: Row) -> bool:
+    """Whether a timing's change is another than its typical values show, by more than what counts."""
+    if row.comparison != "timing" or row.effect is None or not row.base or row.head is None:
+        return False
+    return abs(row.head / row.base - 1 - row.effect) > row.threshold
 
 
 def _names(group: Sequence[Pair]) -> list[str]:
@@ -378,8 +390,9 @@ def _learning(row: Row, compared: _Compared) -> Row:
     sides = [(_typical(base), _typical(head)) for base, head in compared.sides]
     n = len(sides)
     if all(base == head for base, head in sides):
-        value = value_text(row.base, row.unit)
-        said = f"Both sides are equal on every seed (median {value}, n = {n})."
+        said = f"Both sides are equal on every seed (median {value_text(row.base, row.unit)}, n = {n})."
+        if all(math.isinf(value) for value, _ in sides):
+            said = f"Both sides missed the target on every seed (n = {n})."
         return replace(row, outcome="pass", sentence=said, effect=0.0, n=n)
     if (runs := _times_of_equal_steps(row, compared)) is not None:
         return _decided(replace(row, threshold=_timing_threshold(row, compared)), compared, *runs)

@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
+    from fusetune.bench.results.faults import first_fault
     from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
@@ -32,20 +33,25 @@ if TYPE_CHECKING:
         WorkerEvents,
     )
     from fusetune.bench.results.pictures import Pictures, picture_text
-    from fusetune.bench.results.records import STATUSES, Record, Status
-    from fusetune.bench.results.schema import as_written, check_records, check_reportable
+    from fusetune.bench.results.records import STATUSES, Record, Status, ThreadsChoice
+    from fusetune.bench.results.run_info import Machine, RunInfo
+    from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOptions
+    from fusetune.bench.results.schema import as_written
     from fusetune.bench.results.whole_file import remove_unfinished, write_whole
+    from fusetune.bench.results.written_spec import WrittenSpec
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "STATUSES",
     "AutoRate",
+    "BatchSizeOptions",
     "ContendedEpochs",
     "EarlierRangeTests",
     "EarlierTrainings",
     "FailedMeasurement",
     "LineFile",
+    "Machine",
     "Measurement",
     "MemoryPrediction",
     "MemoryProbe",
@@ -54,24 +60,27 @@ __all__ = [
     "NormsAtEpoch",
     "PausedTraining",
     "Pictures",
+    "RangeTestOptions",
     "RangeTestOutcome",
     "RateAtSize",
     "Record",
     "RecordKeeper",
     "RehearsalOutcome",
     "RunDirectory",
+    "RunInfo",
     "SimulatedBatch",
     "SizeToTarget",
     "Status",
     "StepTimes",
+    "ThreadsChoice",
     "ThroughputOutcome",
     "TrainingOutcome",
     "WorkerEvents",
+    "WrittenSpec",
     "acquire_lock",
     "as_written",
-    "check_records",
-    "check_reportable",
     "find_run",
+    "first_fault",
     "make_unique",
     "picture_text",
     "remove_unfinished",

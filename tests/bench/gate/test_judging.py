@@ -189,6 +189,25 @@ def test_an_infinite_interval_is_none() -> None:
     assert row.sentence == "Not clear: ~+10.0 % (p = 0.20, n = 2)."
 
 
+@pytest.mark.parametrize(
+    ("change", "threshold", "outcome"),
+    [
+        (1.05, 0.02, "regressed"),
+        (1.05, 0.1, "pass"),
+        (1.3, 0.1, "regressed"),
+        (1 / 1.05, 0.02, "improved"),
+        (1 / 1.05, 0.1, "pass"),
+    ],
+)
+def test_a_change_that_lies_below_the_threshold_passes(
+    change: float, threshold: float, outcome: Outcome
+) -> None:
+    base, head = np.exp(0.004 * np.random.default_rng(1).standard_normal((2, 10)))
+    pairs = values("a_s", timing, base, change * head)
+    row = only(judge(pairs, Rules({"a_s": Rule(threshold)})))
+    assert (row.outcome, row.threshold) == (outcome, threshold)
+
+
 # Exact metrics
 
 
@@ -252,6 +271,11 @@ def test_counts_that_vary_and_are_0_are_ranked() -> None:
 def test_seeds_that_are_equal_on_both_sides_pass_without_statistics() -> None:
     row = only(judge(values("steps_to_target", learning, [300.0, math.inf], [300.0, math.inf]), Rules()))
     assert (row.outcome, row.p, row.n) == ("pass", None, 2)
+    missed = only(judge(values("steps_to_target", learning, [math.inf] * 2, [math.inf] * 2), Rules()))
+    assert (missed.outcome, missed.sentence) == (
+        "pass",
+        "Both sides missed the target on every seed (n = 2).",
+    )
 
 
 def test_missed_targets_are_never_dropped() -> None:
@@ -452,6 +476,13 @@ def test_notes_tell_failures_missed_targets_and_contention() -> None:
         "digits reached its target on neither side with any seed, so nothing is known of steps to target.",
         "1 of 5 pairs ran while others had more than 10 % of the processor.",
     )
+
+
+def test_a_note_explains_a_change_that_the_typical_values_do_not_show() -> None:
+    for head, number in ((1.0, 0), (1.3, 1)):
+        pairs = values("a_s", timing, [1.0] * 5, [head] * 5)
+        notes = notes_on(pairs, judge(pairs, Rules(), decide=Asked(CLEAR)))
+        assert sum("So it is not head over base." in note for note in notes) == number
 
 
 def test_names_of_the_rules_that_were_not_measured_are_errors() -> None:
