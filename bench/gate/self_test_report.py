@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusetune.bench.gate.self_test import SelfTestRow
-from fusetune.bench.gate.wording import metric_title
+from fusetune.bench.gate.wording import counted, metric_title
 from fusetune.bench.terminal import one_line
 from fusetune.bench.units import format_seconds
 
@@ -79,7 +79,7 @@ def headline(rows: Sequence[SelfTestRow], budget_s: float) -> str:
     alarms, asked = sum(row.alarms for row in rows), sum(row.relabellings for row in rows)
     blind = [row for row in rows if row.detectable is None]
     worst = max((row.detectable for row in rows if row.detectable is not None), default=None)
-    said = f"{alarms} false alarms in {asked} comparisons of the same code ({100 * alarms / asked:.1f} %)."
+    said = f"{counted(alarms, 'false alarm')} in {asked} comparisons of the same code ({100 * alarms / asked:.1f} %)."
     if blind:
         least = max(5 * row.seconds for row in blind)
         return f"{said} A budget of {format_seconds(budget_s)} finds nothing, for 5 pairs take {format_seconds(least)}."
