@@ -20,6 +20,7 @@ from fusetune.bench.cli.console import WIDTH_WITHOUT_TERMINAL
 from fusetune.bench.cli.doctor import doctor
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
 from fusetune.bench.cli.gate import gate
+from fusetune.bench.cli.init import init
 from fusetune.bench.cli.list import list_names
 from fusetune.bench.cli.lr_range import lr_range
 from fusetune.bench.cli.report import report
@@ -61,7 +62,7 @@ def commands() -> None:
     """
 
 
-for _command in (run, batch_size, lr_range, gate, compare, report, list_names, doctor, schema):
+for _command in (run, batch_size, lr_range, gate, compare, init, report, list_names, doctor, schema):
     commands.add_command(_command)
 
 
