@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.dependencies import read_dependencies
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
-    from fusetune.bench.gate.json_text import as_json, read_result
+    from fusetune.bench.gate.json_text import as_json
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         find_revisions,
         on_both_sides,
     )
-    from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
     from fusetune.bench.gate.terminal import show_gate
@@ -64,7 +64,6 @@ __all__ = [
     "as_json",
     "as_junit",
     "as_markdown",
-    "better_by_name",
     "checkouts",
     "decide",
     "default_base",
@@ -81,11 +80,9 @@ __all__ = [
     "on_both_sides",
     "parts",
     "read_dependencies",
-    "read_result",
     "resumed_request",
     "run_gate",
     "run_git",
     "show_gate",
     "study_self_test",
-    "unknown_direction",
 ]
