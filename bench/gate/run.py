@@ -65,6 +65,7 @@ class Request:
         configurations: each `factor=value,factor=value`; none: those of the spec.
         overrides: `key.path=value` texts over the spec.
         budget_s: None: the spec's, or else 10 min.
+        self_test_s: time for pairs of head with itself; None: head is compared with base.
     """
 
     spec: str | None = None
@@ -75,6 +76,7 @@ class Request:
     configurations: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     budget_s: float | None = None
+    self_test_s: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -140,6 +142,31 @@ def run_gate(
             directory.remove_if_empty()
 
 
+def run_self_test(request: Request, results: Path, *, device: str, news: News) -> SelfTest:
+    """Measure head against itself, as a gate would measure it against base.
+
+    Args:
+        request: with `self_test_s`, and without a base.
+        results: the directory of all results.
+        device: `cpu` or `cuda`, for the profile of the spec.
+        news: takes a line for each thing that happens.
+
+    Raises:
+        InputError, SetupError, RunDirectoryError, KeyboardInterrupt: as for `run_gate`, or there was time for one pair
+            alone.
+    """
+    gate = _Gate(request, news, device)
+    with gate.open(results, None) as directory:
+        try:
+            return gate.run_self_test(directory)
+        except KeyboardInterrupt:
+            ignore_interrupts()
+            news(f"interrupted; {len(directory.pairs())} pairs are in {directory.path}.")
+            raise
+        finally:
+            directory.remove_if_empty()
+
+
 @dataclass
 class _Gate:
     """One gate on its way."""
@@ -160,6 +187,10 @@ class _Gate:
         self.repository = find_repository(Path.cwd())
         base = self.request.base
         named = ""
+        if self.request.self_test_s is not None:
+            head = self.request.head
+            self.base, self.head = find_revisions(self.repository, head, head, may_be_same=True)
+            return
         if base is None:
             base, named = default_base(self.repository, self.request.head)
             self.news(f"base: {named}, {base[:12]}")
