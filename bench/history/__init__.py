@@ -1,0 +1,1 @@
+"""Recorded runs over commits: an append-only log, change points, and where they come from."""
