@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
@@ -19,18 +20,21 @@ if TYPE_CHECKING:
         Repository,
         Revision,
         checkouts,
+        default_base,
         find_repository,
         find_revision,
         find_revisions,
         on_both_sides,
     )
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LOOKS",
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
@@ -38,11 +42,13 @@ __all__ = [
     "Environments",
     "GateResult",
     "GitAnswer",
+    "Look",
     "Measured",
     "Metric",
     "Outcome",
     "Pair",
     "Repository",
+    "Request",
     "Revision",
     "Row",
     "Rule",
@@ -54,15 +60,20 @@ __all__ = [
     "as_markdown",
     "better_by_name",
     "checkouts",
+    "decide",
+    "default_base",
     "exit_code",
     "find_repository",
     "find_revision",
     "find_revisions",
     "judge",
+    "looks_at",
     "make_environments",
     "notes_on",
     "on_both_sides",
     "read_result",
+    "resumed_request",
+    "run_gate",
     "run_git",
     "show_gate",
     "unknown_direction",

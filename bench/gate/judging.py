@@ -102,7 +102,7 @@ def judge(
         rules: thresholds and directions.
         history: benchmark -> metric -> earlier runs of the unchanged benchmark; None: none are known.
         decide: the decision on timings; None: `bench.gate.decision.decide`.
-        staged: whether the pairs are looked at after 5, 10 and 20.
+        staged: whether the pairs are looked at in stages, see `bench.gate.decision.LOOKS`.
 
     Returns:
         A row for each metric of each benchmark, in the order in which base and then head named them. A benchmark of

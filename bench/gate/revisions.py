@@ -222,6 +222,45 @@ def find_revisions(
     return first, second
 
 
+def default_base(repository: Repository, head: str = WORKING_TREE) -> tuple[str, str]:
+    """Return where head's branch left the default branch: the commit, and how to name it to a person.
+
+    The default branch is the target of a pull request under GitHub Actions, else the remote's, else `main` or `master`.
+
+    Args:
+        repository: where to look.
+        head: name of the other side.
+
+    Raises:
+        InputError: there is no such branch, or no common ancestor, as in a shallow clone.
+    """
+    tip = "HEAD" if head == WORKING_TREE else find_revision(repository, head, "--head").commit
+    remote = _git(
+        repository.root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"
+    ).text.strip()
+    target = os.environ.get("GITHUB_BASE_REF", "")
+    named = [f"origin/{target}"] if target else []
+    for branch in (*named, *([remote] if remote else []), "origin/main", "origin/master", "main", "master"):
+        if (
+            not _can_be_name(branch)
+            or _git(repository.root, "rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}").code
+        ):
+            continue
+        found = _git(repository.root, "merge-base", branch, tip)
+        commit = found.text.strip()
+        if found.code or not _COMMIT.fullmatch(commit):
+            raise InputError(
+                "--base",
+                f"'{branch}' and {head} have no common ancestor here",
+                "a shallow clone lacks it",
+                "Run `git fetch --unshallow origin`, or name a revision.",
+            )
+        return commit, f"merge base with {branch}"
+    raise InputError(
+        "--base", "is missing, and no default branch is known", to_do="Write it like --base main"
+    )
+
+
 def on_both_sides(repository: Repository, path: Path, base: Revision, head: Revision) -> Path:
     """Return a file's path relative to the root, if both revisions hold it.
 

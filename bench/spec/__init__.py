@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.spec.design import Trial, lay_out, make_trial, varied, without_factors
     from fusetune.bench.spec.factor_names import by_field, field_of, name_of
-    from fusetune.bench.spec.load import LoadedSpec, difference, load_spec
+    from fusetune.bench.spec.load import LoadedSpec, difference, load_gate, load_spec, text_without_gate
     from fusetune.bench.spec.same_training import identity
     from fusetune.bench.spec.schema import schema_text
     from fusetune.bench.spec.source import Source
@@ -43,12 +43,14 @@ __all__ = [
     "key_id",
     "lay_out",
     "left_out",
+    "load_gate",
     "load_spec",
     "make_trial",
     "name_of",
     "named_levels",
     "same_value",
     "schema_text",
+    "text_without_gate",
     "value_id",
     "value_label",
     "varied",

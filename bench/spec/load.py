@@ -5,6 +5,7 @@ Pydantic finds the errors. Here each finding becomes one sentence: file, line, k
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.spec.design import check_factors
-from fusetune.bench.spec.spec import PROFILES, SECTIONS, Spec
+from fusetune.bench.spec.spec import PROFILES, SECTIONS, Gate, Spec
 from fusetune.bench.spec.yaml import Document, KeyPath, dotted, parse_value, read_yaml
 from fusetune.closest_name import closest, meant
 
@@ -63,6 +64,54 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
     spec = validate(merged)
     changes = difference(document.data, {**merged.data, "profiles": profiles})
     return LoadedSpec(spec, merged, device, tuple(overrides), device, tuple(changes))
+
+
+def load_gate(overrides: Sequence[str]) -> Gate:
+    """Read a `gate:` section that is made of `gate.key=value` texts alone, for what has no spec.
+
+    Args:
+        overrides: the texts.
+
+    Raises:
+        InputError: with one sentence for each of the first findings, or for a key outside of the section.
+
+    Example:
+        >>> load_gate(["gate.metrics.score.better=higher"]).metrics["score"].better
+        'higher'
+    """
+    document = _override(Document("--set", {}, {}), overrides)
+    for key in document.data:
+        if key != "gate":
+            raise InputError(
+                f"--set {key}", "is for a spec", "a command has keys below gate alone", "Remove it"
+            )
+    try:
+        return Gate.model_validate(document.data.get("gate", {}))
+    except ValidationError as error:
+        items = [{**item, "loc": ("gate", *item["loc"])} for item in error.errors()]
+        findings = [sentence for item in items for sentence in _explain(item, document)]
+        raise InputError("", "\n".join(findings[:MAX_REPORTED])) from None
+
+
+def text_without_gate(path: Path) -> bytes:
+    """Return a spec's text as a version that knows no `gate:` section reads it. One without it stays as it is.
+
+    Args:
+        path: a YAML file that `load_spec` reads.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    data = read_yaml(path).data
+    profiles = data.get("profiles")
+    within = (
+        [over for over in profiles.values() if isinstance(over, dict)] if isinstance(profiles, dict) else []
+    )
+    if not any("gate" in each for each in (data, *within)):
+        return path.read_bytes()
+    for each in (data, *within):
+        each.pop("gate", None)
+    return json.dumps(data, indent=1).encode()  # YAML contains JSON
 
 
 def validate(document: Document) -> Spec:

@@ -6,7 +6,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.stats.caveats import Caveat, caveats_of
     from fusetune.bench.stats.effects import Level
-    from fusetune.bench.stats.significance import Estimate, doubled_midranks, holm
+    from fusetune.bench.stats.significance import (
+        Estimate,
+        doubled_midranks,
+        holm,
+        least_significant_u,
+        mann_whitney,
+    )
     from fusetune.bench.stats.summary import Configuration, Spread, Summary, summarize
     from fusetune.bench.stats.wording import (
         STATUS_WORDS,
@@ -42,6 +48,8 @@ __all__ = [
     "gain_obstacle",
     "holm",
     "label",
+    "least_significant_u",
+    "mann_whitney",
     "missing",
     "percent",
     "ratio_text",

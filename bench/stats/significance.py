@@ -115,16 +115,21 @@ def median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the exact two-sided p-value of the Mann-Whitney U test, with ties and infinities.
+def mann_whitney(
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    alternative: Literal["two-sided", "greater"] = "two-sided",
+) -> float:
+    """Return the exact p-value of the Mann-Whitney U test, with ties and infinities.
 
-    p = 2 min(P(W <= w), P(W >= w)), at most 1
+    p = P(W >= w), or 2 min(P(W <= w), P(W >= w)) and at most 1
 
     W is the rank sum under all assignments of the pooled midranks to the two sides. The p-value is exact for any n and
     any ties, unlike tables and normal approximations.
 
     Args:
         ours, theirs: at least one number each, without NaN. Infinity ranks last and ties with infinity.
+        alternative: `greater`: the p-value of ours being greater. `two-sided`: of either being greater.
 
     Raises:
         ValueError: when a side is empty.
@@ -134,6 +139,8 @@ def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
     Example:
         >>> mann_whitney([1.0, 2.0, 3.0], [4.0, 5.0, math.inf])
         0.1
+        >>> mann_whitney([4.0, 5.0, math.inf], [1.0, 2.0, 3.0], "greater")
+        0.05
 
     Source: Mann and Whitney 1947, "On a test of whether one of two random variables is stochastically larger".
     """
@@ -142,8 +149,24 @@ def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
     ranks = doubled_midranks([*ours, *theirs])
     observed = sum(ranks[: len(ours)])
     counts = _rank_sum_counts(tuple(sorted(ranks)), len(ours))
-    tail = min(counts[: observed + 1].sum(), counts[observed:].sum()) / counts.sum()
-    return min(1.0, 2.0 * float(tail))
+    upper = counts[observed:].sum() / counts.sum()
+    if alternative == "greater":
+        return float(upper)
+    return min(1.0, 2.0 * float(min(counts[: observed + 1].sum() / counts.sum(), upper)))
+
+
+def least_significant_u(n: int, alpha: float) -> int | None:
+    """Return the smallest U of two samples of n, without ties, whose one-sided p is at most alpha; None: there is none.
+
+    Example:
+        >>> least_significant_u(5, 0.004), least_significant_u(4, 0.01)
+        (25, None)
+    """
+    counts = _rank_sum_counts(tuple(range(2, 4 * n + 1, 2)), n)
+    # Doubled rank sums are even without ties, and the least of them is n (n + 1).
+    upper = counts[n * (n + 1) : 2 * n * n + n * (n + 1) + 1 : 2][::-1].cumsum()[::-1] / counts.sum()
+    significant = [u for u, p in enumerate(upper) if p <= alpha]
+    return significant[0] if significant else None
 
 
 def doubled_midranks(values: Sequence[float]) -> list[int]:

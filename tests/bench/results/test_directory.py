@@ -76,7 +76,7 @@ def test_runs_started_in_the_same_second_get_directories_of_their_own(tmp_path: 
 
 def test_a_run_id_that_is_taken_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = iter(["aaaa", "aaaa", "aaaa", "bbbb", "cccc", "dddd"])
-    monkeypatch.setattr("fusetune.bench.results.directory.secrets.token_hex", lambda _: next(ends))
+    monkeypatch.setattr("fusetune.bench.results.fresh_directory.secrets.token_hex", lambda _: next(ends))
     with create(tmp_path) as first, create(tmp_path) as second:
         assert first.path != second.path
 

@@ -1,0 +1,192 @@
+"""`bench gate`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import INTERRUPTED
+from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
+from fusetune.bench.errors import InputError, unusable
+from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
+from fusetune.bench.path_checks import is_folder
+from fusetune.bench.terminal import say
+from fusetune.bench.units import parse_seconds
+
+if TYPE_CHECKING:
+    from fusetune.bench.gate import GateResult, Request
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _seconds(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
+    """Read --budget."""
+    if given is None:
+        return None
+    try:
+        return parse_seconds(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
+@click.command()
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--command",
+    metavar="COMMAND",
+    help="Gate a program of your own in place of a SPEC. It runs in each checkout, without a shell. Its last line of "
+    'output is a JSON object: {"metric": number or [numbers]} or {"benchmark": {"metric": ...}}. It may take the '
+    "variable BENCH_GATE_SEED as its seed.",
+)
+@click.option(
+    "--base",
+    metavar="REV",
+    help="The revision to compare with. Default: the merge base with the default branch.",
+)
+@click.option(
+    "--head", metavar="REV", default="working tree", show_default=True, help="The revision to gate."
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    callback=_seconds,
+    help="The longest that measuring may take, e.g. 20min. Default: the spec's gate.budget, else 10min.",
+)
+@click.option(
+    "--configuration",
+    "configurations",
+    multiple=True,
+    metavar="FACTOR=VALUE,...",
+    help="Gate this configuration in place of the spec's. May be repeated.",
+)
+@overrides_option
+@click.option("--strict", is_flag=True, help="Exit with 3 where a verdict is CAN'T TELL.")
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Continue the gate in DIR with its options. --budget may be another one.",
+)
+@click.option("--json", "json_file", metavar="FILE", type=_FILE, help="Write the result as JSON too.")
+@click.option("--markdown", "markdown_file", metavar="FILE", type=_FILE, help="Write it as Markdown too.")
+@click.option("--junit", "junit_file", metavar="FILE", type=_FILE, help="Write it as JUnit XML too.")
+@results_option
+def gate(
+    spec: Path | None,
+    command: str | None,
+    base: str | None,
+    head: str,
+    budget: float | None,
+    configurations: tuple[str, ...],
+    overrides: tuple[str, ...],
+    strict: bool,
+    resume: Path | None,
+    json_file: Path | None,
+    markdown_file: Path | None,
+    junit_file: Path | None,
+    results: Path,
+) -> None:
+    """Compare two revisions of SPEC or of a program: is head slower, hungrier or worse at learning than base?
+
+    Both revisions are checked out beside each other. Fresh processes of both run in pairs, 5 to 20 of them, until each
+    verdict is clear or the budget ends. Each finished pair is written to RESULTS/gate/<id>/ at once.
+
+    Exit codes: 0 pass or improved, 1 regressed or missing, 2 bad input, 3 can't tell (with --strict), 4 a revision
+    cannot be made to run, 130 interrupted.
+    """
+    from fusetune.bench.gate import exit_code, run_gate, show_gate
+
+    files = {"--json": json_file, "--markdown": markdown_file, "--junit": junit_file}
+    for option, file in files.items():
+        if file is not None and not is_folder(file.parent):
+            raise InputError(f"{option} {file}", "its folder is not there", to_do="Make it first.")
+    with terminate_as_interrupt():
+        try:
+            request = _request(
+                spec,
+                command,
+                base,
+                head,
+                budget,
+                configurations=configurations,
+                overrides=overrides,
+                resume=resume,
+            )
+            result = run_gate(
+                request,
+                results,
+                device=device_at_hand(),
+                news=lambda text: say(text, err=True),
+                resume=resume,
+            )
+            show_gate(result, make_console())
+            _write(result, json_file, markdown_file, junit_file)
+        except KeyboardInterrupt:
+            ignore_interrupts()
+            sys.exit(INTERRUPTED)
+    sys.exit(exit_code(result, strict))
+
+
+def _request(
+    spec: Path | None,
+    command: str | None,
+    base: str | None,
+    head: str,
+    budget: float | None,
+    *,
+    configurations: tuple[str, ...],
+    overrides: tuple[str, ...],
+    resume: Path | None,
+) -> Request:
+    """Return what is asked for: by the options, or by an earlier gate.
+
+    Raises:
+        click.UsageError: options that do not go together.
+        InputError: the spec lies in no repository, or no gate is in DIR.
+    """
+    from fusetune.bench.gate import Request, find_repository, resumed_request
+
+    if resume is not None:
+        if spec or command or base or configurations or overrides or head != "working tree":
+            raise click.UsageError("--resume has the options of its gate; give --budget and outputs alone")
+        return resumed_request(resume, budget)
+    if (spec is None) == (command is None):
+        raise click.UsageError("name either a SPEC, e.g. specs/digits.yaml, or a --command, or --resume DIR")
+    repository = find_repository(Path.cwd())
+    if spec is None:
+        if configurations:
+            raise click.UsageError("--configuration is for a SPEC; a command has none")
+        folder = str(repository.relative(Path.cwd()))
+        return Request(None, command or "", folder, base, head, (), overrides, budget)
+    return Request(str(repository.relative(spec)), "", ".", base, head, configurations, overrides, budget)
+
+
+def _write(
+    result: GateResult, json_file: Path | None, markdown_file: Path | None, junit_file: Path | None
+) -> None:
+    """Write the outputs that were asked for. Under GitHub Actions the step's summary is one of them."""
+    from fusetune.bench.gate import as_json, as_junit, as_markdown
+
+    if json_file is not None:
+        _to_file(json_file, json.dumps(as_json(result), indent=2, allow_nan=False) + "\n")
+    if markdown_file is not None:
+        _to_file(markdown_file, as_markdown(result))
+    if junit_file is not None:
+        _to_file(junit_file, as_junit(result))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary and os.environ.get("GITHUB_ACTIONS") == "true":
+        _to_file(Path(summary), as_markdown(result) + "\n", mode="a")
+
+
+def _to_file(path: Path, text: str, mode: str = "w") -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise unusable(path, error) from error
