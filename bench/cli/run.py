@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,10 +19,14 @@ from fusetune.bench.cli.options import (
     what_to_run,
 )
 from fusetune.bench.cli.report import print_report
+from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import terminate_as_interrupt
 from fusetune.bench.kinds import SEARCH, TRAINING
 from fusetune.bench.terminal import say
 from fusetune.closest_name import closest
+
+if TYPE_CHECKING:
+    from fusetune.bench.history import RunRecorder
 
 
 def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
@@ -56,6 +61,11 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
     "diverged, out-of-memory. Separate them by commas. A failed trial always counts. Of a search, only the winner's "
     "trainings on fresh seeds count.",
 )
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Add the run to the history of its spec, a line in RESULTS/history/. See `bench history`.",
+)
 @resume_option
 @results_option
 def run(
@@ -63,6 +73,7 @@ def run(
     overrides: tuple[str, ...],
     jobs: int,
     fail_on: tuple[str, ...],
+    record: bool,
     resume: Path | None,
     results: Path,
 ) -> None:
@@ -83,8 +94,16 @@ def run(
     with terminate_as_interrupt():
         loaded = load_spec(spec, overrides=overrides, device=device_at_hand())
         searches = isinstance(loaded.spec.design, SearchDesign)
+        if searches and record:
+            raise InputError(
+                "--record",
+                "a search trains other configurations each time",
+                "a history compares runs",
+                "Record a spec that names its configurations.",
+            )
         kind, command = SEARCH if searches else TRAINING, ["bench", *sys.argv[1:]]
         plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
+        recorder = _recorder(spec, results) if record else None
         with open_directory(plan, results, resume, display.message) as directory:
             try:
                 for line in banner(plan.run):
@@ -97,6 +116,8 @@ def run(
                     records = run_trials(plan, directory, display)
                 display.stop()
                 study = print_report(directory, records, console)
+                if recorder is not None:
+                    say(f"recorded in {recorder.append(directory.run, records)}", err=True)
             except KeyboardInterrupt:
                 end_interrupted(directory, display)
             finally:
@@ -105,3 +126,9 @@ def run(
     for name, count in failures(records, fail_on, directory.run).items():
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
     sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))
+
+
+def _recorder(spec: Path, results: Path) -> RunRecorder:
+    from fusetune.bench.history import RunRecorder
+
+    return RunRecorder(spec, results)

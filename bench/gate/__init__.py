@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
+    from fusetune.bench.gate.record_metrics import failure_in, metrics_in
+    from fusetune.bench.gate.reference_loop import reference_rounds
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.revisions import (
         WORKING_TREE,
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.terminal import show_gate
+    from fusetune.bench.gate.trainings import job_name
     from fusetune.bench.gate.verdict import Outcome, Verdict
+    from fusetune.bench.gate.wording import counted, metric_title, percent_text, value_text
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -60,21 +64,29 @@ __all__ = [
     "as_markdown",
     "better_by_name",
     "checkouts",
+    "counted",
     "decide",
     "default_base",
     "exit_code",
+    "failure_in",
     "find_repository",
     "find_revision",
     "find_revisions",
+    "job_name",
     "judge",
     "looks_at",
     "make_environments",
+    "metric_title",
+    "metrics_in",
     "notes_on",
     "on_both_sides",
+    "percent_text",
     "read_result",
+    "reference_rounds",
     "resumed_request",
     "run_gate",
     "run_git",
     "show_gate",
     "unknown_direction",
+    "value_text",
 ]

@@ -123,9 +123,14 @@ def find_change_points(
     structure = tree.fit(np.arange(len(levels)).reshape(-1, 1), scaled).tree_
     splits = sorted(math.ceil(at) for at in structure.threshold[structure.children_left >= 0])
     points = _points(levels, splits)
-    while small := [point for point in points if not _counts(point.jump, threshold, noise)]:
+    least = max(math.log1p(threshold), noise)
+    while doubtful := [
+        point
+        for point, ends in zip(points, _ends(splits, len(levels)), strict=True)
+        if abs(point.jump) < least or not _is_lasting(point, levels, *ends)
+    ]:
         # Without the smallest, its neighbours are judged against longer segments.
-        splits.remove(min(small, key=lambda point: abs(point.jump)).index)
+        splits.remove(min(doubtful, key=lambda point: abs(point.jump)).index)
         points = _points(levels, splits)
     return tuple(points)
 
@@ -133,27 +138,43 @@ def find_change_points(
 def find_steps(values: Sequence[float]) -> tuple[ChangePoint, ...]:
     """Find where a series that has no noise, such as a count of bytes, takes another value.
 
+    A value that was there for one or two runs and went away again is no change.
+
     Example:
-        >>> find_steps([64.0, 64.0, 80.0])
-        (ChangePoint(index=2, before=64.0, after=80.0),)
+        >>> find_steps([64.0, 64.0, 32.0, 64.0, 64.0, 80.0])
+        (ChangePoint(index=5, before=64.0, after=80.0),)
     """
-    return tuple(
-        ChangePoint(index, before, after)
-        for index, (before, after) in enumerate(pairwise(values), start=1)
-        if before != after
-    )
+    segments: list[tuple[float, int]] = []  # value, first run
+    for index, value in enumerate(values):
+        if segments and segments[-1][0] == value:
+            continue
+        if len(segments) > 1 and segments[-2][0] == value and index - segments[-1][1] < LEAST_RUNS:
+            segments.pop()
+        else:
+            segments.append((value, index))
+    return tuple(ChangePoint(index, before, after) for (before, _), (after, index) in pairwise(segments))
 
 
 def _points(levels: Sequence[float], splits: Sequence[int]) -> list[ChangePoint]:
+    """Return a change point for each split."""
     import numpy as np
 
-    ends = [0, *splits, len(levels)]
-    medians = [float(np.median(levels[start:end])) for start, end in pairwise(ends)]
     return [
-        ChangePoint(index, before, after)
-        for index, (before, after) in zip(splits, pairwise(medians), strict=True)
+        ChangePoint(index, float(np.median(levels[start:index])), float(np.median(levels[index:end])))
+        for index, (start, end) in zip(splits, _ends(splits, len(levels)), strict=True)
     ]
 
 
-def _counts(jump: float, threshold: float, noise: float) -> bool:
-    return abs(jump) >= max(math.log1p(threshold), noise)
+def _ends(splits: Sequence[int], length: int) -> list[tuple[int, int]]:
+    """Return for each split where the segment before it begins, and where the one after it ends."""
+    edges = [0, *splits, length]
+    return list(zip(edges[:-2], edges[2:], strict=True))
+
+
+def _is_lasting(point: ChangePoint, levels: Sequence[float], start: int, end: int) -> bool:
+    """Whether three runs on each side are on their side of the middle. Two outliers and a usual run are no segment."""
+    middle = (point.before + point.after) / 2
+    sign = math.copysign(1, point.jump)
+    before = sum((level - middle) * sign < 0 for level in levels[start : point.index])
+    after = sum((level - middle) * sign > 0 for level in levels[point.index : end])
+    return min(before, after) >= LEAST_RUNS

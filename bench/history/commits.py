@@ -53,27 +53,37 @@ def commit_facts(folder: Path, apart_from: Path | None = None, revision: str = "
         without = []
         if apart_from is not None:
             inside = Path(os.path.realpath(apart_from))
-            without = [f":(top,exclude){inside.relative_to(root).as_posix()}"] if _is_below(inside, root) else []
+            without = (
+                [f":(top,exclude){inside.relative_to(root).as_posix()}"] if _is_below(inside, root) else []
+            )
         status = run_git(root, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", *without)
         dirty = bool(status.text.strip())
     return CommitFacts(commit, time.replace("Z", "+00:00"), subject, dirty)
 
 
-def commits_between(folder: Path, first: str | None, last: str | None) -> int | None:
-    """Return how many commits lead from one to another, the last one included; None where that is not known.
+class CommitCounter:
+    """Counts the commits between two runs. Each pair is asked for once.
 
     Args:
-        folder: in the repository.
-        first, last: hashes. A commit that is not there, or from which none leads to the other, is not known.
+        folder: in the repository of the commits. Nothing is known where it is in none.
     """
-    if not (first and last and _HASH.fullmatch(first) and _HASH.fullmatch(last)):
-        return None
-    with suppress(InputError):
-        root = find_repository(folder).root
-        if run_git(root, "merge-base", "--is-ancestor", first, last).code == 0:
-            counted = run_git(root, "rev-list", "--count", f"{first}..{last}", "--").text.strip()
-            return int(counted) if counted.isdigit() else None
-    return None
+
+    def __init__(self, folder: Path) -> None:
+        self._root: Path | None = None
+        with suppress(InputError):
+            self._root = find_repository(folder).root
+        self._known: dict[tuple[str, str], int | None] = {}
+
+    def __call__(self, first: str | None, last: str | None) -> int | None:
+        """Return how many commits are in the history of `last` and not in that of `first`; None: not known."""
+        if self._root is None or not (first and last and _HASH.fullmatch(first) and _HASH.fullmatch(last)):
+            return None
+        if first == last:
+            return 0
+        if (first, last) not in self._known:
+            counted = run_git(self._root, "rev-list", "--count", f"{first}..{last}", "--").text.strip()
+            self._known[first, last] = int(counted) if counted.isdigit() else None
+        return self._known[first, last]
 
 
 def _is_below(path: Path, root: Path) -> bool:

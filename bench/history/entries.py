@@ -119,11 +119,14 @@ class Entry(_Line):
         schema_version: of the line.
         run_id: unique; of two lines with the same one, one counts.
         source: `run` or `gate`.
+        spec_path: of the spec, relative to the top of the repository; null: a command was measured.
+        measured_command: the command line; null: a spec was measured.
         recorded: when the line was written.
         commit, commit_time, subject: of the repository in which the spec lies; null where there is none.
         dirty: whether tracked files differed from the commit, the history itself left out.
         machine: facts, see `MACHINE_FACTS`.
         versions: library -> version; null where it is not installed.
+        stand_in: which generated data stood in for which set; null: none.
         benchmarks: name -> what its processes measured.
     """
 
@@ -131,12 +134,15 @@ class Entry(_Line):
     run_id: str = Field(min_length=1)
     source: str
     recorded: Time
+    spec_path: str | None = None
+    measured_command: str | None = None
     commit: str | None = None
     commit_time: Time | None = None
     subject: str | None = None
     dirty: bool | None = None
     machine: dict[str, Fact] = {}
     versions: dict[str, str | None] = {}
+    stand_in: str | None = None
     benchmarks: dict[str, BenchmarkEntry]
 
     @property
@@ -163,7 +169,8 @@ def benchmark_entry(measured: list[Measured], threads: int | None = None) -> Ben
         threads: of the processes, where known.
 
     Example:
-        >>> entry = benchmark_entry([Measured({"step_time_s": Metric((3.0, 1.0, 2.0))}), Measured(failure="it diverged")])
+        >>> timed = Measured({"step_time_s": Metric((3.0, 1.0, 2.0))})
+        >>> entry = benchmark_entry([timed, Measured(failure="it diverged")])
         >>> entry.metrics["step_time_s"].median, entry.metrics["step_time_s"].q1, entry.failures
         ([2.0], [1.5], ['it diverged'])
     """
@@ -183,8 +190,8 @@ def benchmark_entry(measured: list[Measured], threads: int | None = None) -> Ben
 
 
 def as_line(entry: Entry) -> dict[str, Any]:
-    """Return the JSON object of an entry, keys in alphabetical order throughout, so that differences stay small."""
-    content = _sorted(entry.model_dump(mode="json"))
+    """Return the JSON object of an entry: keys in alphabetical order throughout, and no field that has its default."""
+    content = _sorted(entry.model_dump(mode="json", exclude_defaults=True))
     assert isinstance(content, dict)
     return content
 
@@ -235,9 +242,9 @@ def _reference(ran: list[Measured]) -> QuartileLists | None:
     if not ran or not all(process.ref for process in ran):
         return None
     found = [quartiles(process.ref) for process in ran]
-    return QuartileLists(**{
-        name: [each[index] for each in found] for index, name in enumerate(("q1", "median", "q3"))
-    })
+    return QuartileLists(
+        **{name: [each[index] for each in found] for index, name in enumerate(("q1", "median", "q3"))}
+    )
 
 
 def _rounded(value: float) -> float:

@@ -44,7 +44,10 @@ def _changes(before: Entry, after: Entry, benchmark: str) -> Iterator[str]:
                 yield f"{_TITLES.get(name, name)} {format_bytes(first)} -> {format_bytes(second)}"
             continue
         yield from _change(_TITLES.get(name, name), first, second)
-    threads = [entry.benchmarks[benchmark].threads for entry in (before, after) if benchmark in entry.benchmarks]
+    yield from _change("stand-in data", before.stand_in, after.stand_in)
+    threads = [
+        entry.benchmarks[benchmark].threads for entry in (before, after) if benchmark in entry.benchmarks
+    ]
     if len(threads) == 2:
         yield from _change("threads of its processes", *threads)
     if before.dirty != after.dirty and True in (before.dirty, after.dirty):
@@ -58,4 +61,3 @@ def _change(name: str, before: object, after: object) -> Iterator[str]:
 
 def _shown(fact: object) -> str:
     return "none" if fact is None else f"{fact:g}" if isinstance(fact, float) else str(fact)
-

@@ -71,7 +71,8 @@ def history_name(title: str) -> str:
 def append_entry(results: Path, machine: str, spec: str, entry: Entry) -> Path:
     """Add a run to a history and return the path of its file. When this returns, it is on the disk.
 
-    A line that was cut short by a crash is removed before. A complete last line without its end gets one.
+    A line that was cut short by a crash is removed before. A complete last line without its end gets one. A run that is
+    there already is not added again.
 
     Args:
         results: the results directory.
@@ -95,7 +96,8 @@ def append_entry(results: Path, machine: str, spec: str, entry: Entry) -> Path:
                 with path.open("ab") as stream:
                     stream.write(b"\n")
             file.cut_torn_line()
-            file.append([as_line(entry)])
+            if not any(_id_text(entry.run_id) in line for line in file.lines()[0]):
+                file.append([as_line(entry)])
     except OSError as error:
         raise unusable(path, error) from error
     return path
@@ -197,6 +199,11 @@ def _entry(file: LineFile, number: int, line: bytes) -> Entry:
 
 def _file(path: Path) -> LineFile:
     return LineFile(path, "a run of a history", _REMEDY)
+
+
+def _id_text(run_id: str) -> bytes:
+    """Return how a line holds a run's id."""
+    return f'"run_id":{json.dumps(run_id)}'.encode()
 
 
 def _is_complete(line: bytes) -> bool:

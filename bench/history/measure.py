@@ -2,12 +2,12 @@
 
     python -m fusetune.bench.history.measure FILE... [--half tuning|other|all] [--penalty 8] [--penalty 10]
 
-A recording is an .npz file. `<benchmark>/wall` [runs, rounds] has the times of the rounds of each process, in any unit.
-`<benchmark>/ref` [runs, rounds] has those of a reference loop beside it. `<benchmark>@1.05` is the same benchmark with a
-real slowdown of 5 %, recorded beside it. Where there is none, the times are multiplied.
+A recording is an .npz file. `<benchmark>/wall` [runs, rounds] has the times of the rounds of each process, in any
+unit. `<benchmark>/ref` [runs, rounds] has those of a reference loop beside it. `<benchmark>@1.05` is the same benchmark
+with a real slowdown of 5 %, recorded beside it. Where there is none, the times are multiplied.
 
-The benchmarks in alphabetical order are dealt out to two halves. The penalty is chosen on the half `tuning`. The figures
-on the other half are the ones to believe.
+The benchmarks in alphabetical order are dealt out to two halves. The penalty is chosen on the half `tuning`. The
+figures on the other half are the ones to believe.
 """
 
 from __future__ import annotations
@@ -151,13 +151,15 @@ def _recording(path: Path) -> Iterator[tuple[str, Levels]]:
     if not names:
         raise InputError(path, "is no recording", "it has no array `<benchmark>/wall`", "Check the file.")
     for name in names:
-        wall = _quartiles(content[f"{name}/wall"][:, BURN_IN : BURN_IN + ROUNDS], path, name)
+        wall = _quartiles(content[f"{name}/wall"], path, name, slice(BURN_IN, BURN_IN + ROUNDS))
         ref = _quartiles(content[f"{name}/ref"], path, name) if f"{name}/ref" in content else None
         runs = [([run], [ref[index]] if ref else None) for index, run in enumerate(wall)]
         yield name, candidates(runs)
 
 
-def _quartiles(times: Any, path: Path, name: str) -> list[Quartiles]:
+def _quartiles(times: Any, path: Path, name: str, rounds: slice = slice(None)) -> list[Quartiles]:
+    """Return the quartiles of the rounds of each process."""
+    times = times[:, rounds] if times.ndim == 2 else times
     if times.ndim != 2 or not times.size or not np.all(np.isfinite(times)) or not np.all(times > 0):
         raise InputError(
             path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from rich.text import Text
 from fusetune.bench.gate import metric_title, percent_text, value_text
 from fusetune.bench.history.change_points import LEAST_SERIES
 from fusetune.bench.history.sparkline import place, sparkline
-from fusetune.bench.history.study import Change, Gap, HistoryStudy, Series
+from fusetune.bench.history.study import Change, Gap, HistoryStudy, Series, newest_worsening
 from fusetune.bench.terminal import invocation, one_line
 
 _STYLES = {"worse": "bold red", "better": "bold green", "changed": "yellow"}
@@ -126,7 +126,7 @@ def _runs(series: Series) -> Table:
     table.add_column("low to high", no_wrap=True, min_width=_DOTS)
     table.add_column("", no_wrap=True)
     levels = [point.level for point in series.points]
-    marks = {change.index: f"{_SIGNS[change.direction]} {percent_text(change.effect)}" for change in series.changes}
+    marks = {change.index: f"{_SIGNS[change.direction]} {change_text(change)}" for change in series.changes}
     first = max(0, len(series.points) - _MOST_RUNS)
     for index, point in enumerate(series.points[first:], start=first):
         mark = marks.get(index, "┊ gap" if index in series.gap_at else "")
@@ -144,41 +144,57 @@ def _runs(series: Series) -> Table:
 
 
 def _changes(study: HistoryStudy) -> Iterator[Text]:
-    """Yield a block for each change, the newest first."""
-    every = [(series, change) for series in study.series for change in series.changes]
-    for series, change in sorted(every, key=lambda each: -each[0].points[each[1].index].time_s):
-        yield _change(study, series, change)
-
-
-def _change(study: HistoryStudy, series: Series, change: Change) -> Text:
-    before, after = series.points[change.index - 1], series.points[change.index]
-    since = len(series.points) - change.index
-    text = Text.assemble(
-        (f"{_SIGNS[change.direction]} {_name(series)} ", _STYLES[change.direction]),
-        (_effect_text(change.effect), _STYLES[change.direction]),
-        f", {change.direction}: {value_text(change.before, series.unit)} -> ",
-        f"{value_text(change.after, series.unit)}, for {since} run{'' if since == 1 else 's'}",
+    """Yield a block for each pair of runs between which something changed, the newest first."""
+    groups: dict[tuple[str, str], list[tuple[Series, Change]]] = {}
+    for series in study.series:
+        for change in series.changes:
+            runs = (series.points[change.index - 1].run_id, series.points[change.index].run_id)
+            groups.setdefault(runs, []).append((series, change))
+    newest_first = sorted(
+        groups.values(), key=lambda group: group[0][0].points[group[0][1].index].time_s, reverse=True
     )
-    if "reference" in series.estimator:
-        text.append(". The change is that of the time over the reference loop's")
+    for group in newest_first:
+        yield _block(study, group)
+
+
+def _block(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Text:
+    """Say what changed between two runs, and what is known of the commits there."""
+    text = Text()
+    for series, change in group:
+        runs = f"{change.runs} run{'' if change.runs == 1 else 's'}"
+        text.append(
+            f"{_SIGNS[change.direction]} {_name(series)} {change_text(change)}", _STYLES[change.direction]
+        )
+        values = f"{value_text(change.before, series.unit)} -> {value_text(change.after, series.unit)}"
+        text.append(f" {change.direction}, {values}, for {runs}\n")
+    series, change = group[0]
+    environment = dict.fromkeys(phrase for _, each in group for phrase in each.environment)
     lines = [
         ("last before", _commit_text(series, change.index - 1)),
         ("first after", _commit_text(series, change.index)),
         ("in between", _between(change)),
-        ("environment", ", ".join(change.environment) or "nothing that is recorded changed"),
+        ("environment", ", ".join(environment) or "nothing that is recorded changed"),
     ]
-    if change.direction == "worse" and before.commit and after.commit and change.commits != 0:
-        lines.append(
-            (
-                "find it",
-                f"{invocation()} history {shlex.quote(study.spec)} --bisect {shlex.quote(series.metric)} "
-                f"--good {before.commit[:_HASH]} --bad {after.commit[:_HASH]}",
-            )
-        )
+    estimators = dict.fromkeys(each.estimator for each, _ in group if each.comparison == "timing")
+    if estimators:
+        lines.append(("measured by", ", ".join(estimators)))
+    lines += [("find it by", command) for command in _commands(study, group)]
     for title, content in lines:
-        text.append(f"\n    {title:<13}", style="dim")
-        text.append(content)
+        text.append(f"    {title:<12}", style="dim")
+        text.append(f"{content}\n")
+    text.right_crop(1)
     return text
+
+
+def _commands(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Iterator[str]:
+    """Yield the command that finds the commit of a change for the worse."""
+    for metric in dict.fromkeys(series.metric for series, change in group if change.direction == "worse"):
+        series, change = next(each for each in group if each[0].metric == metric)
+        first, last = series.points[change.index - 1].commit, series.points[change.index].commit
+        if first and last and (change.commits or 0) > 1:
+            command = f"{invocation()} history {shlex.quote(study.spec)} --bisect {shlex.quote(metric)}"
+            is_newest = newest_worsening(study, metric) == (first, last)
+            yield command if is_newest else f"{command} --good {first[:_HASH]} --bad {last[:_HASH]}"
 
 
 def _commit_text(series: Series, index: int) -> str:
@@ -219,8 +235,16 @@ def _name(series: Series) -> str:
     return one_line(f"{series.benchmark}: {metric_title(series.metric)}")
 
 
-def _effect_text(effect: float) -> str:
-    return percent_text(effect) if math.isfinite(effect) else "reached -> missed" if effect > 0 else "from zero"
+def change_text(change: Change) -> str:
+    """Write the size of a change.
+
+    Example:
+        >>> change_text(Change(9, 0.05, 1.0, 1.05, "worse", 1, (), False, 3))
+        '+5.0 %'
+    """
+    if math.isinf(change.before) or math.isinf(change.after) or not math.isfinite(change.effect):
+        return "changed"
+    return percent_text(change.effect)
 
 
 def _date(seconds: float) -> str:
@@ -233,4 +257,4 @@ def _show_section(console: Console, title: str, lines: list[Text]) -> None:
     console.print()
     console.print(Text(title, style="bold"))
     for line in lines:
-        console.print(line)
+        console.print(line, soft_wrap=title == "Changes")  # a command that is broken cannot be pasted

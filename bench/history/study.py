@@ -76,6 +76,7 @@ class Change:
         commits: from the last commit before to the first after, that one included; None: not known.
         environment: what changed between these two runs besides the code, a phrase each.
         at_gap: whether it lies at a gap.
+        runs: how many have the typical value after it.
     """
 
     index: int
@@ -86,6 +87,7 @@ class Change:
     commits: int | None
     environment: tuple[str, ...]
     at_gap: bool
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,7 @@ def study_history(
         if metric not in known:
             raise InputError.unknown("--metric", metric, known)
         names = [each for each in names if each[1] == metric]
-    steps = [
-        count_commits(before.commit, after.commit) for before, after in pairwise(history.entries)
-    ]
+    steps = [count_commits(before.commit, after.commit) for before, after in pairwise(history.entries)]
     gaps = _gaps(history, steps)
     return HistoryStudy(
         spec=history.spec,
@@ -201,6 +201,29 @@ def study_history(
         gaps=gaps,
         notes=(*history.notes, *_notes(history)),
     )
+
+
+def newest_worsening(study: HistoryStudy, metric: str) -> tuple[str, str] | None:
+    """Return the last commit before and the first after the newest change of a metric for the worse.
+
+    Args:
+        study: of a history.
+        metric: of any benchmark.
+
+    Returns:
+        Hashes. None: there is no such change between commits that are known.
+    """
+    found = [
+        (series.points[change.index].time_s, before, after)
+        for series in study.series
+        if series.metric == metric
+        for change in series.changes
+        if change.direction == "worse"
+        and (before := series.points[change.index - 1].commit) is not None
+        and (after := series.points[change.index].commit) is not None
+        and before != after
+    ]
+    return max(found)[1:] if found else None
 
 
 def _metrics(entries: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -260,6 +283,7 @@ def _series(
                 commits=count_commits(last.commit, first.commit),
                 environment=environment_changes(last, first, benchmark),
                 at_gap=point.index in gap_at,
+                runs=ends[number + 2] - point.index,
             )
         )
     return Series(
@@ -316,8 +340,7 @@ def _levels(
 def _run(measured: BenchmarkEntry, found: MetricEntry) -> Run:
     medians = [value for value in found.median if value is not None]
     processes = [
-        Quartiles(*each)
-        for each in zip(found.q1 or medians, medians, found.q3 or medians, strict=True)
+        Quartiles(*each) for each in zip(found.q1 or medians, medians, found.q3 or medians, strict=True)
     ]
     reference = measured.reference
     if reference is None or len(reference.q1) != len(processes):
@@ -330,11 +353,10 @@ def _run(measured: BenchmarkEntry, found: MetricEntry) -> Run:
 def _change_points(
     newest: MetricEntry, values: Sequence[float], levels: Sequence[float], threshold: float
 ) -> tuple[ChangePoint, ...]:
-    if newest.comparison != "timing" and noise_of(levels) == 0:
-        steps = find_steps(values)
-        # A value that was there for a run or two, and went away again, is shown by the plot.
-        if len(steps) <= max(1, _MOST_STEPS * len(values)):
-            return tuple(step for step in steps if abs(_ratio(step.before, step.after)) > threshold)
+    """Return the changes: of what hardly ever takes another value each, of what has noise those beyond it."""
+    switches = sum(before != after for before, after in pairwise(values))
+    if newest.comparison != "timing" and switches <= max(1, _MOST_STEPS * len(values)):
+        return tuple(step for step in find_steps(values) if abs(_ratio(step.before, step.after)) > threshold)
     return find_change_points(levels, threshold=max(threshold, NOISE_FLOOR))
 
 
@@ -393,9 +415,13 @@ def _notes(history: History) -> list[str]:
     notes = []
     if len(entries) < LEAST_SERIES:
         few = f"{len(entries)} run{'' if len(entries) == 1 else 's'}"
-        notes.append(f"Changes of noisy metrics are looked for from {LEAST_SERIES} runs on, and here are {few}.")
+        notes.append(
+            f"Changes of noisy metrics are looked for from {LEAST_SERIES} runs on, and here are {few}."
+        )
     if dirty := sum(bool(entry.dirty) for entry in entries):
-        notes.append(f"{dirty} of {len(entries)} runs had uncommitted changes, so their commit is not all that ran.")
+        notes.append(
+            f"{dirty} of {len(entries)} runs had uncommitted changes, so their commit is not all that ran."
+        )
     if unknown := sum(entry.commit is None for entry in entries):
         notes.append(f"The commit of {unknown} of {len(entries)} runs is not known.")
     for kind, times in history.others:
