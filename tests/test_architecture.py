@@ -215,7 +215,9 @@ def test_the_package_is_light() -> None:
     assert done.stdout.split() == ["fusetune", "fusetune.exports"], done.stderr
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "schema", "report --help", "run --help"])
+@pytest.mark.parametrize(
+    "command", ["--help", "list", "schema", "report --help", "run --help", "compare --help"]
+)
 def test_quick_commands_never_import_torch(command: str) -> None:
     code = (
         "import sys\nfrom fusetune.bench.cli import main\n"

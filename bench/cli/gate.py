@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +11,20 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import INTERRUPTED
 from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
-from fusetune.bench.errors import InputError, unusable
+from fusetune.bench.cli.verdict_output import (
+    check_outputs,
+    json_option,
+    junit_option,
+    markdown_option,
+    strict_option,
+    write_outputs,
+)
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
-from fusetune.bench.path_checks import is_folder
 from fusetune.bench.terminal import say
 from fusetune.bench.units import parse_seconds
 
 if TYPE_CHECKING:
-    from fusetune.bench.gate import GateResult, Request
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
+    from fusetune.bench.gate import Request
 
 
 def _seconds(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
@@ -66,16 +68,16 @@ def _seconds(context: click.Context, option: click.Parameter, given: str | None)
     help="Gate this configuration in place of the spec's. May be repeated.",
 )
 @overrides_option
-@click.option("--strict", is_flag=True, help="Exit with 3 where a verdict is CAN'T TELL.")
+@strict_option
 @click.option(
     "--resume",
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="Continue the gate in DIR with its options. --budget may be another one.",
 )
-@click.option("--json", "json_file", metavar="FILE", type=_FILE, help="Write the result as JSON too.")
-@click.option("--markdown", "markdown_file", metavar="FILE", type=_FILE, help="Write it as Markdown too.")
-@click.option("--junit", "junit_file", metavar="FILE", type=_FILE, help="Write it as JUnit XML too.")
+@json_option
+@markdown_option
+@junit_option
 @results_option
 def gate(
     spec: Path | None,
@@ -102,10 +104,7 @@ def gate(
     """
     from fusetune.bench.gate import exit_code, run_gate, show_gate
 
-    files = {"--json": json_file, "--markdown": markdown_file, "--junit": junit_file}
-    for option, file in files.items():
-        if file is not None and not is_folder(file.parent):
-            raise InputError(f"{option} {file}", "its folder is not there", to_do="Make it first.")
+    check_outputs(json_file, markdown_file, junit_file)
     with terminate_as_interrupt():
         try:
             request = _request(
@@ -126,7 +125,7 @@ def gate(
                 resume=resume,
             )
             show_gate(result, make_console())
-            _write(result, json_file, markdown_file, junit_file)
+            write_outputs(result, json_file, markdown_file, junit_file)
         except KeyboardInterrupt:
             ignore_interrupts()
             sys.exit(INTERRUPTED)
@@ -165,28 +164,3 @@ def _request(
         folder = str(repository.relative(Path.cwd()))
         return Request(None, command or "", folder, base, head, (), overrides, budget)
     return Request(str(repository.relative(spec)), "", ".", base, head, configurations, overrides, budget)
-
-
-def _write(
-    result: GateResult, json_file: Path | None, markdown_file: Path | None, junit_file: Path | None
-) -> None:
-    """Write the outputs that were asked for. Under GitHub Actions the step's summary is one of them."""
-    from fusetune.bench.gate import as_json, as_junit, as_markdown
-
-    if json_file is not None:
-        _to_file(json_file, json.dumps(as_json(result), indent=2, allow_nan=False) + "\n")
-    if markdown_file is not None:
-        _to_file(markdown_file, as_markdown(result))
-    if junit_file is not None:
-        _to_file(junit_file, as_junit(result))
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary and os.environ.get("GITHUB_ACTIONS") == "true":
-        _to_file(Path(summary), as_markdown(result) + "\n", mode="a")
-
-
-def _to_file(path: Path, text: str, mode: str = "w") -> None:
-    try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise unusable(path, error) from error

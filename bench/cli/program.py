@@ -15,6 +15,7 @@ import click
 
 from fusetune import __version__
 from fusetune.bench.cli.batch_size import batch_size
+from fusetune.bench.cli.compare import compare
 from fusetune.bench.cli.console import WIDTH_WITHOUT_TERMINAL
 from fusetune.bench.cli.doctor import doctor
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
@@ -61,7 +62,7 @@ def commands() -> None:
     """
 
 
-for _command in (run, batch_size, lr_range, gate, report, history, list_names, doctor, schema):
+for _command in (run, batch_size, lr_range, gate, compare, history, report, list_names, doctor, schema):
     commands.add_command(_command)
 
 

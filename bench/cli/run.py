@@ -27,6 +27,7 @@ from fusetune.closest_name import closest
 
 if TYPE_CHECKING:
     from fusetune.bench.history import RunRecorder
+    from fusetune.bench.results import Record, RunDirectory
 
 
 def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
@@ -66,6 +67,14 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
     is_flag=True,
     help="Add the run to the history of its spec, a line in RESULTS/history/. See `bench history`.",
 )
+@click.option(
+    "--save-baseline",
+    metavar="[DIR]",
+    is_flag=False,
+    flag_value="results/baselines",
+    help="Keep the run as the baseline of this kind of machine in DIR, for bench compare --baseline. "
+    "Default DIR: results/baselines. Runs of one clean commit add up.",
+)
 @resume_option
 @results_option
 def run(
@@ -74,6 +83,7 @@ def run(
     jobs: int,
     fail_on: tuple[str, ...],
     record: bool,
+    save_baseline: str | None,
     resume: Path | None,
     results: Path,
 ) -> None:
@@ -88,6 +98,10 @@ def run(
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import SearchDesign, load_spec
 
+    if spec is None and save_baseline is not None and save_baseline.endswith((".yaml", ".yml")):
+        raise click.UsageError(
+            f"write SPEC before --save-baseline: bench run {save_baseline} --save-baseline"
+        )
     spec, overrides = what_to_run(spec, overrides, resume)
     console = make_console()
     display = Progress(console)
@@ -116,12 +130,16 @@ def run(
                     records = run_trials(plan, directory, display)
                 display.stop()
                 study = print_report(directory, records, console)
-                if recorder is not None:
-                    say(f"recorded in {recorder.append(directory.run, records)}", err=True)
             except KeyboardInterrupt:
                 end_interrupted(directory, display)
             finally:
                 display.stop()
+            if recorder is not None:
+                say(f"recorded in {recorder.append(directory.run, records)}", err=True)
+            if save_baseline is not None:
+                _save_baseline(
+                    Path(save_baseline), directory, records, nothing=searches and study.winner is None
+                )
     nothing = searches and study.winner is None
     for name, count in failures(records, fail_on, directory.run).items():
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
@@ -129,6 +147,23 @@ def run(
 
 
 def _recorder(spec: Path, results: Path) -> RunRecorder:
+    """Take down what is measured, before it is."""
     from fusetune.bench.history import RunRecorder
 
     return RunRecorder(spec, results)
+
+
+def _save_baseline(
+    folder: Path, directory: RunDirectory, records: Sequence[Record], *, nothing: bool
+) -> None:
+    """Keep the run as a baseline, and say where. One with failed trials is none."""
+    if nothing or not records or any(record.status == "failed" for record in records):
+        why = "a trial failed" if records and not nothing else "nothing was found"
+        say(f"no baseline was saved, because {why}", err=True)
+        return
+    from fusetune.bench.compare import save_baseline, stored_run
+
+    path, processes = save_baseline(folder, stored_run(directory.run, records, directory.path))
+    say(f"baseline: {path}, {processes} process{'' if processes == 1 else 'es'}")
+    if directory.run.get("dirty") is not False or directory.run.get("commit") is None:
+        say("note: the commit does not name what ran, so the next run replaces this baseline", err=True)

@@ -4,7 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.gate.decision import LOOKS, Look, decide, looks_at
+    from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, detectable_slowdown, looks_at
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json, read_result
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
-    from fusetune.bench.gate.record_metrics import failure_in, metrics_in
+    from fusetune.bench.gate.record_metrics import failure_in, metrics_in, parts
     from fusetune.bench.gate.reference_loop import reference_rounds
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.revisions import (
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
         find_revisions,
         on_both_sides,
     )
-    from fusetune.bench.gate.rules import Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules, better_by_name, unknown_direction
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
+    from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.trainings import job_name
     from fusetune.bench.gate.verdict import Outcome, Verdict
@@ -38,7 +39,9 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LEAST_PAIRS",
     "LOOKS",
+    "TIMING_THRESHOLD",
     "WORKING_TREE",
     "Checkout",
     "Checkouts",
@@ -57,6 +60,7 @@ __all__ = [
     "Row",
     "Rule",
     "Rules",
+    "SelfTestRow",
     "Side",
     "Verdict",
     "as_json",
@@ -67,6 +71,7 @@ __all__ = [
     "counted",
     "decide",
     "default_base",
+    "detectable_slowdown",
     "exit_code",
     "failure_in",
     "find_repository",
@@ -80,6 +85,7 @@ __all__ = [
     "metrics_in",
     "notes_on",
     "on_both_sides",
+    "parts",
     "percent_text",
     "read_result",
     "reference_rounds",
@@ -87,6 +93,7 @@ __all__ = [
     "run_gate",
     "run_git",
     "show_gate",
+    "study_self_test",
     "unknown_direction",
     "value_text",
 ]

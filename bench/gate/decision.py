@@ -40,20 +40,27 @@ class Look:
         pairs: how many there are by then.
         alpha: the largest p of a difference.
         clear: the largest effect, in thresholds, that passes here. None: any, for it is the last look.
+        spent: the alphas of this look and of those before it. None: there are none before.
     """
 
     pairs: int
     alpha: float
     clear: float | None = None
+    spent: float | None = None
+
+    @property
+    def alpha_so_far(self) -> float:
+        """The chance of a false alarm at this look or before it."""
+        return self.alpha if self.spent is None else self.spent
 
 
 # The alphas add up to 0.01, so that all looks together raise a false alarm in 1 of 100 comparisons at most.
 LOOKS = (
-    Look(5, 0.004, 0.5),
-    Look(7, 0.0015, 0.625),
-    Look(10, 0.0015, 0.75),
-    Look(14, 0.0015, 0.875),
-    Look(20, 0.0015),
+    Look(5, 0.004, 0.5, spent=0.004),
+    Look(7, 0.0015, 0.625, spent=0.0055),
+    Look(10, 0.0015, 0.75, spent=0.007),
+    Look(14, 0.0015, 0.875, spent=0.0085),
+    Look(20, 0.0015, spent=0.01),
 )
 
 
@@ -135,7 +142,8 @@ def looks_at(pairs: int, *, more: bool = False) -> tuple[Look, ...]:
     planned = tuple(look for look in LOOKS if look.pairs <= pairs)
     if planned and (more or planned[-1] == LOOKS[-1]):
         return planned
-    return (*planned, Look(pairs, LOOKS[-1].alpha))
+    alpha = LOOKS[-1].alpha if planned else LOOKS[0].alpha
+    return (*planned, Look(pairs, alpha, spent=alpha + (planned[-1].alpha_so_far if planned else 0.0)))
 
 
 def _compare(base: Values, head: Values, look: Look, threshold: float) -> Verdict:
@@ -145,7 +153,7 @@ def _compare(base: Values, head: Values, look: Look, threshold: float) -> Verdic
     effect = float(np.median(head - base))
     slower = mann_whitney(head.tolist(), base.tolist(), "greater")
     faster = mann_whitney(base.tolist(), head.tolist(), "greater")
-    residuals = np.concatenate([base - np.median(base), head - np.median(head)])
+    residuals = _residuals(base, head)
     noise = float(residuals.std()) * math.sqrt(pairs / max(1, pairs - 1))
     outcome: Outcome = "can't tell"
     if slower <= look.alpha and effect > log_threshold:
@@ -169,7 +177,7 @@ def _compare(base: Values, head: Values, look: Look, threshold: float) -> Verdic
         math.expm1(low) if math.isfinite(low) else None,
         math.expm1(high) if math.isfinite(high) else None,
         min(slower, faster),
-        _detectable(residuals, look.alpha, log_threshold),
+        _detectable(residuals, pairs, look.alpha_so_far, log_threshold),
         pairs,
         noise=math.expm1(noise) if pairs > 1 else None,
         reason="more pairs would not help against so much noise" if hopeless else "",
@@ -192,18 +200,54 @@ def _bounds(base: Values, head: Values, alpha: float) -> tuple[float, float]:
     return float(differences[outside]), float(differences[-1 - outside])
 
 
-def _detectable(residuals: Values, alpha: float, log_threshold: float) -> float | None:
+def detectable_slowdown(
+    base: Sequence[Run], head: Sequence[Run], pairs: int, *, threshold: float = THRESHOLD
+) -> float | None:
+    """Return the smallest slowdown that 90 of 100 comparisons of so many pairs would find.
+
+    Args:
+        base, head: runs of an unchanged benchmark side by side, at least two pairs.
+        pairs: how many pairs the comparisons have.
+        threshold: as for `decide`.
+
+    Returns:
+        The relative change; None where so few pairs find nothing.
+
+    Example:
+        >>> runs = [{"wall": [1.0 + 0.001 * (i * 7 % 10)]} for i in range(10)]
+        >>> detectable_slowdown(runs, runs[::-1], 4) is None
+        True
+        >>> 0.02 < detectable_slowdown(runs, runs[::-1], 10) < 0.03
+        True
+    """
+    runs = [*base, *head]
+    candidates = estimators(
+        min(len(run.get("wall", ())) for run in runs), with_reference=all(run.get("ref") for run in runs)
+    )
+    values = log_values(runs, candidates)
+    sides = values[:, : len(base)], values[:, len(base) :]
+    chosen = choose(values[:, :0], *sides)
+    return _detectable(
+        _residuals(*(side[chosen].mean(axis=0) for side in sides)), pairs, _ALPHA, math.log1p(threshold)
+    )
+
+
+def _residuals(base: Values, head: Values) -> Values:
+    return np.concatenate([base - np.median(base), head - np.median(head)])
+
+
+def _detectable(residuals: Values, pairs: int, alpha: float, log_threshold: float) -> float | None:
     """The smallest slowdown that 90 of 100 comparisons with these residuals find; None with too few pairs.
 
     Comparisons are drawn from the residuals. The slowdown that one of them needs has a closed form: as many differences
     as the test needs must be above 0, and the median must exceed the threshold.
     """
-    pairs = len(residuals) // 2
     needed = least_significant_u(pairs, alpha)
     if needed is None:
         return None
     # Residuals from a side's own median are smaller than those from the true one.
-    spread = residuals * math.sqrt(pairs / (pairs - 1))
+    known = len(residuals) // 2
+    spread = residuals * math.sqrt(known / max(1, known - 1))
     base, head = np.random.default_rng(0).choice(spread, size=(2, _RESAMPLES, pairs))
     differences = (head[:, :, None] - base[:, None, :]).reshape(_RESAMPLES, -1)
     place = pairs * pairs - needed

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Protocol
 
+from fusetune.bench.gate.decision import LEAST_PAIRS
+from fusetune.bench.gate.decision import decide as decide_timing
+from fusetune.bench.gate.estimators import Run
 from fusetune.bench.gate.measured import Measured, Metric, Pair
 from fusetune.bench.gate.paired import PairedComparison, compare_pairs
 from fusetune.bench.gate.result import GateResult, Row
@@ -28,12 +30,10 @@ from fusetune.bench.gate.wording import (
 from fusetune.bench.stats import holm
 from fusetune.tuner.measure import is_contended
 
-Run = Mapping[str, Sequence[float]]
 # benchmark -> metric -> earlier runs of the unchanged benchmark
 History = Mapping[str, Mapping[str, Sequence[Run]]]
 
 FAILURE = "failure"
-LEAST_PAIRS = 5
 LEAST_SEEDS = 7
 HOLM_FROM = 12
 _ALPHA_OF_ALL = 0.05
@@ -69,7 +69,7 @@ class _Compared:
     pairs: Sequence[Pair]
     rules: Rules
     history: Sequence[Run]
-    decide: Decide | None
+    decide: Decide
     staged: bool
 
     @property
@@ -92,7 +92,7 @@ def judge(
     rules: Rules,
     history: History | None = None,
     *,
-    decide: Decide | None = None,
+    decide: Decide = decide_timing,
     staged: bool = False,
 ) -> tuple[Row, ...]:
     """Judge finished pairs.
@@ -101,7 +101,7 @@ def judge(
         pairs: in any order.
         rules: thresholds and directions.
         history: benchmark -> metric -> earlier runs of the unchanged benchmark; None: none are known.
-        decide: the decision on timings; None: `bench.gate.decision.decide`.
+        decide: the decision on timings.
         staged: whether the pairs are looked at in stages, see `bench.gate.decision.LOOKS`.
 
     Returns:
@@ -115,7 +115,7 @@ def judge(
         >>> size = lambda value: Measured({"peak_bytes": Metric((value,), "bytes", comparison="exact")})
         >>> rows = judge([Pair("digits", 0, base=size(1024.0), head=size(2048.0))], Rules())
         >>> rows[0].outcome, rows[0].sentence
-        ('regressed', 'peak memory grew from 1.00 KiB to 2.00 KiB (+100 %), the same in every process (n = 1).')
+        ('regressed', 'Head has 2.00 KiB and base 1.00 KiB (+100 %), the same in every process (n = 1).')
     """
     by_benchmark: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -245,17 +245,14 @@ def _failure_rows(benchmark: str, group: Sequence[Pair]) -> list[Row]:
 
     pairs = counted(n, "pair")
     if of_head:
-        said = f"{benchmark} failed in head and not in base in {len(of_head)} of {pairs}: {of_head[0]}"
-        return row("regressed", said)
+        return row("regressed", f"Head failed and base did not in {len(of_head)} of {pairs}: {of_head[0]}")
     if len(of_both) == n:
-        said = f"{benchmark} failed on both sides in all of {pairs}: {of_both[0]}"
+        said = f"Both sides failed in all of {pairs}: {of_both[0]}"
         return row(_UNCLEAR, said, "Mend the benchmark, for nothing was compared.")
     if of_base:
-        said = f"{benchmark} failed in base and not in head in {len(of_base)} of {pairs}: {of_base[0]}"
-        return row("improved", said)
+        return row("improved", f"Base failed and head did not in {len(of_base)} of {pairs}: {of_base[0]}")
     if of_both:
-        said = f"{benchmark} failed on both sides alike in {len(of_both)} of {pairs}: {of_both[0]}"
-        return row("pass", said)
+        return row("pass", f"Both sides failed alike in {len(of_both)} of {pairs}: {of_both[0]}")
     return []
 
 
@@ -283,10 +280,8 @@ def _row(compared: _Compared) -> Row:
     lost = [pair for pair in had if metric not in pair.head.metrics and not pair.head.failure]
     if lost:
         where = "" if len(lost) == len(had) else f" in {len(lost)} of {counted(len(had), 'pair')}"
-        what = (
-            metric_title(metric) if any(pair.head.metrics for pair in group) else f"The benchmark {benchmark}"
-        )
-        return replace(row, sentence=f"{what} is in base and not in head{where}.", n=len(had))
+        what = "it" if any(pair.head.metrics for pair in group) else "the benchmark"
+        return replace(row, sentence=f"Base has {what} and head does not{where}.", n=len(had))
     if not compared.both:
         said = "Head has no value, because it failed in every pair."
         return replace(row, outcome="regressed", sentence=said, n=len(had))
@@ -303,28 +298,24 @@ def _exact(row: Row, compared: _Compared) -> Row:
     sides = [(base.values, head.values) for base, head in compared.sides]
     if all(base == head for base, head in sides):
         value = value_text(row.base, row.unit)
-        said = f"{_subject(row)} is {value} on both sides, in every process (n = {len(sides)})."
+        said = f"Both sides have {value} in every process (n = {len(sides)})."
         return replace(row, outcome="pass", sentence=said, effect=0.0, n=len(sides))
     of_base, of_head = {base for base, _ in sides}, {head for _, head in sides}
     if len(of_base) > 1 or len(of_head) > 1 or max(map(len, of_base | of_head)) > 1:
         given = compared.rules.given_threshold(row.benchmark, row.metric)
         return _timing(replace(row, threshold=given or TIMING_THRESHOLD), compared)
     (base,), (head,) = *of_base, *of_head
-    effect = head / base - 1 if base and math.isfinite(base) and math.isfinite(head) else None
+    effect = (head - base) / base if base and math.isfinite(base) and math.isfinite(head) else None
     worse = head > base if row.better != "higher" else head < base
     outcome: Outcome = "regressed" if worse else "improved"
     if row.better == "neither" or (effect is not None and abs(effect) <= row.threshold):
         outcome = "pass"
     change = f" ({percent_text(effect)})" if effect is not None else ""
     said = (
-        f"{_subject(row)} {'grew' if head > base else 'fell'} from {value_text(base, row.unit)} to "
-        f"{value_text(head, row.unit)}{change}, the same in every process (n = {len(sides)})."
+        f"Head has {value_text(head, row.unit)} and base {value_text(base, row.unit)}{change}, the same in every "
+        f"process (n = {len(sides)})."
     )
     return replace(row, outcome=outcome, sentence=said, base=base, head=head, effect=effect, n=len(sides))
-
-
-def _subject(row: Row) -> str:
-    return metric_title(row.metric)
 
 
 def _timing(row: Row, compared: _Compared) -> Row:
@@ -344,8 +335,7 @@ def _timing(row: Row, compared: _Compared) -> Row:
 
 def _decided(row: Row, compared: _Compared, base: Sequence[Run], head: Sequence[Run]) -> Row:
     """Make a row of `decide`'s verdict on times."""
-    decide = compared.decide or import_module("fusetune.bench.gate.decision").decide
-    verdict = decide(
+    verdict = compared.decide(
         base, head, compared.history, staged=compared.staged, threshold=row.threshold or TIMING_THRESHOLD
     )
     outcome = _UNCLEAR if verdict.outcome == "pass" and verdict.runs_used < LEAST_PAIRS else verdict.outcome
@@ -389,7 +379,7 @@ def _learning(row: Row, compared: _Compared) -> Row:
     n = len(sides)
     if all(base == head for base, head in sides):
         value = value_text(row.base, row.unit)
-        said = f"{_subject(row)} is equal on every seed (median {value}, n = {n})."
+        said = f"Both sides are equal on every seed (median {value}, n = {n})."
         return replace(row, outcome="pass", sentence=said, effect=0.0, n=n)
     if (runs := _times_of_equal_steps(row, compared)) is not None:
         return _decided(replace(row, threshold=_timing_threshold(row, compared)), compared, *runs)
@@ -473,21 +463,21 @@ def _said(
     noise: float | None = None,
     missed: Sequence[int] = (0, 0),
 ) -> Row:
-    """Add a row's sentence and advice."""
+    """Add a row's sentence and advice. A reason that `decide` gives says that more pairs would not help."""
+    advice = _advice(row, compared, noise, hopeless=bool(reason)) if row.outcome == _UNCLEAR else ""
     if any(missed):
-        text = f"the target was missed on {missed[0]} seeds of base and {missed[1]} of head"
-        reason = f"{text}, {reason}" if reason else text
-    row = replace(row, sentence=sentence(row, reason=reason))
-    return replace(row, advice=_advice(row, compared, noise)) if row.outcome == _UNCLEAR else row
+        reason = f"the target was missed on {missed[0]} seeds of base and {missed[1]} of head"
+    return replace(row, sentence=sentence(row, reason=reason), advice=advice)
 
 
-def _advice(row: Row, compared: _Compared, noise: float | None) -> str:
+def _advice(row: Row, compared: _Compared, noise: float | None, *, hopeless: bool) -> str:
     """Say what would make an unclear row clear."""
-    learning = row.comparison == "learning"
-    least = LEAST_SEEDS if learning else LEAST_PAIRS
-    more = max(least - row.n, more_pairs(row, noise) or 1)
     contended = any(map(_is_contended, compared.both))
     quieter = "a quieter machine, because others had the processor" if contended else "a quieter machine"
+    if hopeless:
+        return f"Use a longer benchmark or {quieter}."
+    least = LEAST_SEEDS if row.comparison == "learning" else LEAST_PAIRS
+    more = max(least - row.n, more_pairs(row, noise) or 1)
     if more > _MOST_PAIRS:
         return f"{more} more pairs would be needed. Use a longer benchmark or {quieter}."
     each = sum(pair.base.seconds + pair.head.seconds for pair in compared.pairs) / len(compared.pairs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from fusetune.bench.gate.result import GateResult, Row
 from fusetune.bench.gate.terminal import side_text
@@ -23,12 +23,17 @@ from fusetune.bench.terminal import one_line
 
 # GitHub refuses a comment with more characters.
 MOST_CHARACTERS = 65_536
-_FOR_TABLE = 40_000
-_FOR_DETAILS = 20_000
+_FOR_NOTES = 8_000
+_SHARE_OF_TABLE = 0.7
+_OF_COUNTS = 200  # what the lines take that count the rows and sentences left out
 _MOST_OF_A_NAME = 120
 _MOST_OF_A_SENTENCE = 600
 _MOST_OF_A_NOTE = 300
-_MOST_NOTES = 10
+_TABLE = [
+    "| verdict | benchmark | metric | base | head | change | 95 % interval | p | n |",
+    "|---|---|---|--:|--:|--:|--:|--:|--:|",
+]
+_FOLDED = ["<details><summary>What the verdicts rest on</summary>", "", "", "</details>", ""]
 # What Markdown could take for more than itself within a line. A colon begins an emoji.
 _MARKUP = re.compile(r"[\\`*_\[\]|~$@#]|:(?=[\w+-]+:)")
 # Mentions, references and addresses of others must not notify or link from a comment.
@@ -47,29 +52,25 @@ def as_markdown(result: GateResult) -> str:
     Example:
         >>> from fusetune.bench.gate.result import Side
         >>> row = Row("digits", "step_time_s", "timing", "pass", "No change.", base=0.01, head=0.01, n=5)
-        >>> as_markdown(GateResult("digits.yaml", Side("main"), Side("working tree"), (row,))).splitlines()[0]
-        '### ✓ PASS: step time of digits got no worse.'
+        >>> as_markdown(GateResult("digits.yaml", Side("main"), Side("working tree"), (row,))).splitlines()[:3]
+        ['### ✓ PASS', '', 'digits: step time got no worse in working tree than in main.']
     """
     rows = worst_first(result.rows)
-    parts = [f"### {verdict_text(result.outcome)}: {escaped(headline(result))}", ""]
     sides = " against ".join(_code(side_text(side)) for side in (result.head, result.base))
-    parts += [f"{_code(result.title)}, {sides}", ""]
-    if rows:
-        head = ["| verdict | benchmark | metric | base | head | change | 95 % interval | p | n |"]
-        head += ["|---|---|---|--:|--:|--:|--:|--:|--:|"]
-        parts += [*head, *_fitting((_row(row) for row in rows), len(rows), _FOR_TABLE, "row")]
-        parts += [""]
-    sentences = [_sentence(row) for row in rows]
-    if sentences:
-        shown = _fitting(sentences, len(sentences), _FOR_DETAILS, "sentence")
-        parts += ["<details><summary>What the verdicts rest on</summary>", "", *shown, "", "</details>", ""]
-    for note in result.notes[:_MOST_NOTES]:
-        parts.append(f"- {escaped(note, _MOST_OF_A_NOTE)}")
-    if len(result.notes) > _MOST_NOTES:
-        parts.append(f"- ... and {counted(len(result.notes) - _MOST_NOTES, 'more note')}")
+    start = [f"### {verdict_text(result.outcome)}", "", escaped(headline(result)), ""]
+    start += [f"{_code(result.title)}, {sides}", ""]
+    notes = [f"- {escaped(note, _MOST_OF_A_NOTE)}" for note in result.notes]
+    end = _fitting(notes, _FOR_NOTES, "note")
     if result.directory:
-        parts += ["", f"Raw pairs: {_code(result.directory + '/pairs.jsonl')}"]
-    return "\n".join(parts).rstrip() + "\n"
+        end += ["", f"Raw pairs: {_code(result.directory + '/pairs.jsonl')}"]
+    if rows:
+        left = MOST_CHARACTERS - sum(len(line) + 1 for line in [*start, *end, *_TABLE, *_FOLDED]) - _OF_COUNTS
+        table = _fitting([_row(row) for row in rows], int(_SHARE_OF_TABLE * left), "row")
+        left -= sum(len(line) + 1 for line in table)
+        opening, closing = _FOLDED[:2], _FOLDED[2:]
+        folded = [*opening, *_fitting([_sentence(row) for row in rows], left, "sentence"), *closing]
+        start += [*_TABLE, *table, "", *folded]
+    return "\n".join([*start, *end]).rstrip() + "\n"
 
 
 def escaped(text: str, most: int = _MOST_OF_A_SENTENCE) -> str:
@@ -99,10 +100,8 @@ def _entities(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Show a name as code, in which nothing is mentioned or linked."""
-    text = one_line(text)
-    text = text if len(text) <= _MOST_OF_A_NAME else f"{text[: _MOST_OF_A_NAME - 3]}..."
-    return f"<code>{_entities(text)}</code>"
+    """Show a name as code. Markdown would still link what stands in HTML, so it is escaped as well."""
+    return f"<code>{escaped(text, _MOST_OF_A_NAME)}</code>"
 
 
 def _row(row: Row) -> str:
@@ -128,13 +127,12 @@ def _sentence(row: Row) -> str:
     return f"- {escaped(verdict_text(row.outcome))}, {name}: {escaped(said)}"
 
 
-def _fitting(lines: Iterable[str], number: int, most: int, noun: str) -> list[str]:
+def _fitting(lines: Sequence[str], most: int, noun: str) -> list[str]:
     """Keep the first lines that fit into so many characters, and count the others."""
     kept: list[str] = []
     for line in lines:
         most -= len(line) + 1
         if most < 0:
-            kept += ["", f"... and {counted(number - len(kept), f'more {noun}')}, see result.json"]
-            break
+            return [*kept, "", f"... and {counted(len(lines) - len(kept), f'more {noun}')}, see result.json"]
         kept.append(line)
     return kept

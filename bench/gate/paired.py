@@ -10,12 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from fusetune.bench.gate.decision import LOOKS
 from fusetune.bench.stats import doubled_midranks
 
+if TYPE_CHECKING:
+    import numpy as np
+
 ALPHA = 0.01
-# One look each after 5, 10 and 20 pairs, which together make a false alarm of at most 0.015.
-_ALPHA_BY_PAIRS = ((20, 0.005), (10, 0.006), (0, 0.004))
 # Below this, all signs alike have a p above 0.01, and the sides have to be apart as a whole.
 _LEAST_FOR_SIGNS = 7
 _INTERVAL_TAIL = 0.025
@@ -55,7 +58,7 @@ def compare_pairs(
     Args:
         base, head: scores, lower being better, infinite for a missed target; `base[i]` and `head[i]` have one seed.
         least_shift: a smaller shift does not count, for `detectable`.
-        staged: whether the pairs are looked at after 5, 10 and 20.
+        staged: whether the pairs are looked at several times, see `decision.LOOKS`.
 
     Example:
         >>> missed = compare_pairs([1.0, 1.1, 1.2, 1.0, 1.3], [math.inf] * 5, least_shift=0.05)
@@ -64,7 +67,8 @@ def compare_pairs(
     """
     differences = [_difference(ours, theirs) for ours, theirs in zip(head, base, strict=True)]
     n = len(differences)
-    alpha = next(limit for least, limit in _ALPHA_BY_PAIRS if n >= least) if staged else ALPHA
+    looks = [look.alpha for look in LOOKS if look.pairs <= n] or [LOOKS[0].alpha]
+    alpha = looks[-1] if staged else ALPHA
     averages = _walsh_averages(differences)
     middle = len(averages) // 2
     shift = averages[middle] if len(averages) % 2 else (averages[middle - 1] + averages[middle]) / 2
@@ -172,8 +176,16 @@ def _detectable(differences: Sequence[float], alpha: float, least_shift: float) 
     if rank is None or n < _LEAST_FOR_SIGNS or not all(map(math.isfinite, differences)):
         return None
     spread = float(np.std(differences, ddof=1))
-    draws = np.random.default_rng(0).standard_normal((_DRAWS, n)) * spread
+    by_rank, by_size = _draws(n, rank)
+    return float(np.quantile(np.maximum(spread * by_rank, least_shift + spread * by_size), _FOUND))
+
+
+@lru_cache(maxsize=64)
+def _draws(n: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for draws of n normal differences, the shifts that lift enough averages and the estimate above 0."""
+    import numpy as np
+
+    draws = np.random.default_rng(0).standard_normal((_DRAWS, n))
     first, second = np.triu_indices(n)
     averages = np.sort((draws[:, first] + draws[:, second]) / 2, axis=1)
-    needed = np.maximum(-averages[:, -rank], least_shift - np.median(averages, axis=1))
-    return float(np.quantile(needed, _FOUND))
+    return -averages[:, -rank], -np.median(averages, axis=1)

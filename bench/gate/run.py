@@ -14,9 +14,10 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.gate.commands import Command
 from fusetune.bench.gate.decision import THRESHOLD, decide
 from fusetune.bench.gate.environments import Environment, Environments, make_environments
+from fusetune.bench.gate.estimators import Run
 from fusetune.bench.gate.gate_directory import GateDirectory, read_gate, sha256
 from fusetune.bench.gate.json_text import as_json
-from fusetune.bench.gate.judging import FAILURE, Run, judge, notes_on
+from fusetune.bench.gate.judging import FAILURE, judge, notes_on
 from fusetune.bench.gate.measured import Measured, Pair
 from fusetune.bench.gate.processes import News, Place
 from fusetune.bench.gate.result import GateResult, Side
@@ -122,7 +123,7 @@ def run_gate(
         RunDirectoryError: the results cannot be written, or the gate to go on with compares something else by now.
         KeyboardInterrupt: interrupted. What to do next has been told.
     """
-    gate = _Gate(request, news, device)
+    gate = _Gate(request, news, device, is_resumed=resume is not None)
     with ExitStack() as stack:
         directory = stack.enter_context(gate.open(results, resume))
         try:
@@ -146,6 +147,7 @@ class _Gate:
     request: Request
     news: News
     device: str
+    is_resumed: bool
     notes: list[str] = field(default_factory=list)
     repository: Repository = field(init=False)
     base: Revision = field(init=False)
@@ -161,7 +163,10 @@ class _Gate:
         if base is None:
             base, named = default_base(self.repository, self.request.head)
             self.news(f"base: {named}, {base[:12]}")
-        self.base, self.head = find_revisions(self.repository, base, self.request.head)
+        # Of a gate that is resumed, what has become of the sides is said by a comparison with its beginning.
+        self.base, self.head = find_revisions(
+            self.repository, base, self.request.head, may_be_same=self.is_resumed
+        )
         if named:
             self.base = Revision(named, self.base.commit, subject=self.base.subject)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +18,6 @@ from fusetune.bench.gate.wording import (
     WORDS,
     WORST_FIRST,
     change_text,
-    counted,
     headline,
     interval_text,
     is_uncertain,
@@ -26,6 +26,7 @@ from fusetune.bench.gate.wording import (
     value_text,
     verdict_text,
 )
+from fusetune.bench.terminal import one_line
 from fusetune.bench.units import format_seconds
 
 _STYLES: dict[Outcome, str] = {
@@ -46,7 +47,7 @@ def show_gate(result: GateResult, console: Console) -> None:
         console: 100 columns wide, or more.
     """
     outcome = result.outcome
-    said = Text.assemble((verdict_text(outcome), _STYLES[outcome]), "  ", headline(result))
+    said = Text.assemble((verdict_text(outcome), _STYLES[outcome]), "  ", one_line(headline(result)))
     console.print(Panel(said, box=box.HEAVY, border_style=_STYLES[outcome], padding=(0, 1)))
     console.print(_sides(result))
     if result.rows:
@@ -55,7 +56,7 @@ def show_gate(result: GateResult, console: Console) -> None:
         console.print(Text(_counts(result.rows), style=_DIM))
     for title, lines in (
         ("What the verdicts rest on", _sentences(result.rows)),
-        ("Notes", [Text(note) for note in result.notes]),
+        ("Notes", [Text(one_line(note)) for note in result.notes]),
     ):
         if lines:
             console.print()
@@ -70,15 +71,16 @@ def _sides(result: GateResult) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style=_DIM, no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row(result.kind, Text(result.title))
+    grid.add_row(result.kind, Text(one_line(result.title)))
     for name, side in (("base", result.base), ("head", result.head)):
-        grid.add_row(name, Text(side_text(side)))
+        grid.add_row(name, Text(one_line(side_text(side))))
     if result.pairs:
         numbers = sorted(set(result.pairs.values()))
         shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
         taken = f", {format_seconds(result.seconds)}" if result.seconds else ""
         budget = f" of {format_seconds(result.budget_s)}" if result.budget_s and taken else ""
-        grid.add_row("pairs", f"{shown} of each of {counted(len(result.pairs), 'benchmark')}{taken}{budget}")
+        each = f" each of {len(result.pairs)} benchmarks" if len(result.pairs) > 1 else ""
+        grid.add_row("pairs", f"{shown}{each}{taken}{budget}")
     return grid
 
 
@@ -97,19 +99,19 @@ def side_text(side: Side) -> str:
 
 
 def _table(rows: Iterable[Row]) -> Table:
+    """Draw a row for each metric, below the name of its benchmark."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("benchmark", overflow="fold", min_width=9)
-    table.add_column("metric", overflow="fold", min_width=8)
-    for title in ("base", "head", "change", "95 % interval", "p", "n"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("benchmark\n  metric", overflow="fold", min_width=18)
+    for title in ("base", "head", "change", "95 %\ninterval", "p", "n"):
+        table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
     table.add_column("verdict", no_wrap=True)
     previous = None
     for row in rows:
-        name = "" if row.benchmark == previous else row.benchmark
-        previous = row.benchmark
+        if row.benchmark != previous:
+            previous = row.benchmark
+            table.add_row(Text(one_line(row.benchmark), style="bold"))
         table.add_row(
-            Text(name),
-            Text(metric_title(row.metric)),
+            Padding(Text(one_line(metric_title(row.metric))), (0, 0, 0, 2)),
             *_numbers(row),
             Text(verdict_text(row.outcome), style=_STYLES[row.outcome]),
         )
@@ -140,9 +142,8 @@ def _sentences(rows: Iterable[Row]) -> list[Text]:
     return [
         Text.assemble(
             (f"{WORDS[row.outcome]} ", _STYLES[row.outcome]),
-            (f"{row.benchmark}, {metric_title(row.metric)}: ", "bold"),
-            row.sentence,
-            f" {row.advice}" if row.advice else "",
+            (one_line(f"{row.benchmark}, {metric_title(row.metric)}: "), "bold"),
+            one_line(f"{row.sentence} {row.advice}".strip()),
         )
         for row in sorted(rows, key=lambda row: WORST_FIRST.index(row.outcome))
         if row.outcome != "pass"

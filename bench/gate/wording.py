@@ -92,7 +92,7 @@ def change_text(row: Row) -> str:
         '+10.0 %'
     """
     if row.effect is None:
-        return "-"
+        return {"regressed": "worse", "improved": "better"}.get(row.outcome, "-")
     if row.effect == 0:
         return "none"
     return f"{'~' if is_uncertain(row) else ''}{percent_text(row.effect)}"
@@ -150,7 +150,7 @@ def headline(result: GateResult) -> str:
         >>> from fusetune.bench.gate.result import Side
         >>> slow = Row("digits", "step_time_s", "timing", "regressed", "", effect=0.123)
         >>> headline(GateResult("digits.yaml", Side("main"), Side("working tree"), (slow,)))
-        'step time of digits is 12.3 % slower in working tree than in main.'
+        'digits: step time 12.3 % slower in working tree than in main.'
     """
     base, head = result.base.name, result.head.name
     rows = worst_first(result.rows)
@@ -158,43 +158,29 @@ def headline(result: GateResult) -> str:
         return f"Nothing could be compared between {base} and {head}."
     counts = Counter(row.outcome for row in rows)
     worst, outcome = rows[0], result.outcome
-    if outcome == "regressed":
-        said = regression_clause(worst)
+    of = f"of {counted(len(rows), 'comparison')}"
+    if outcome in ("regressed", "missing"):
         others = counts["regressed"] + counts["missing"] - 1
-        more = (
-            f", and {counted(others, 'more row')} of {len(rows)} {'is' if others == 1 else 'are'} red"
-            if others
-            else ""
-        )
-        return f"{said} in {head} than in {base}{more}." if than(worst) else f"{said}{more}."
-    if outcome == "missing":
-        more = f", and {counted(counts['missing'] - 1, 'more metric')}" if counts["missing"] > 1 else ""
-        return f"{metric_title(worst.metric)} of {worst.benchmark} is gone in {head}{more}."
+        more = f", and {others} more {of} {'is' if others == 1 else 'are'} red" if others else ""
+        return f"{_worst(worst, base, head)}{more}."
     if outcome == "can't tell":
-        return (
-            f"{counted(counts[outcome], 'row')} of {len(rows)} {'is' if counts[outcome] == 1 else 'are'} not clear, "
-            f"and none got worse for sure."
-        )
+        more = f" and {counts[outcome] - 1} more" if counts[outcome] > 1 else ""
+        return f"{worst.benchmark}: {metric_title(worst.metric)}{more} not clear, and none {of} is red."
     if outcome == "improved":
-        return f"{counted(counts[outcome], 'row')} of {len(rows)} got better, and none got worse."
+        return f"{counts[outcome]} {of} got better, and none got worse."
     if len(rows) == 1:
-        return f"{metric_title(worst.metric)} of {worst.benchmark} got no worse."
-    return f"None of {len(rows)} rows got worse."
+        return f"{worst.benchmark}: {metric_title(worst.metric)} got no worse in {head} than in {base}."
+    return f"None {of} got worse in {head} than in {base}."
 
 
-def than(row: Row) -> bool:
-    """Whether a regression is said by comparison with base."""
-    return row.metric != "failure"
-
-
-def regression_clause(row: Row) -> str:
-    """Say what got worse."""
+def _worst(row: Row, base: str, head: str) -> str:
+    """Say what got worst."""
     if row.metric == "failure":
-        return row.sentence.removesuffix(".")
-    title = f"{metric_title(row.metric)} of {row.benchmark}"
-    if row.effect is None:
-        return f"{title} is worse"
-    return f"{title} is {amount(row.effect, row.unit)}"
+        return f"{row.benchmark}: fails in {head} and not in {base}"
+    name = f"{row.benchmark}: {metric_title(row.metric)}"
+    if row.outcome == "missing":
+        return f"{name} is gone in {head}"
+    return f"{name} {_effect_text(row)} in {head} than in {base}"
 
 
 def amount(change: float, unit: str) -> str:
@@ -231,7 +217,9 @@ def sentence(row: Row, *, reason: str = "") -> str:
         said = f"No change for the worse above {threshold}: {change_text(row)} {evidence}"
     else:
         said = f"Not clear: {change_text(row)} {evidence}"
-    found = "would have been found" if row.outcome != "can't tell" else "is the least that such a run finds"
+    found = "would have been found"
+    if row.outcome == "can't tell":
+        found = "is the smallest change that it could have seen"
     seen = ""
     if row.detectable is not None:
         seen = f", and {amount(_for_the_worse(row, row.detectable), row.unit)} {found}"

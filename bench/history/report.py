@@ -166,7 +166,7 @@ def _block(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Text:
             f"{_SIGNS[change.direction]} {_name(series)} {change_text(change)}", _STYLES[change.direction]
         )
         values = f"{value_text(change.before, series.unit)} -> {value_text(change.after, series.unit)}"
-        text.append(f" {change.direction}, {values}, for {runs}\n")
+        text.append(f", {values}, for {runs}\n")
     series, change = group[0]
     environment = dict.fromkeys(phrase for _, each in group for phrase in each.environment)
     lines = [
@@ -227,7 +227,7 @@ def _gap_text(study: HistoryStudy, gap: Gap) -> str:
 def _ended(study: HistoryStudy) -> Iterator[str]:
     for series in study.series:
         if series.ended:
-            runs = f"{series.ended} newest run{'s' if series.ended > 1 else ''}"
+            runs = "newest run" if series.ended == 1 else f"{series.ended} newest runs"
             yield f"{_name(series)} is missing from the {runs}."
 
 
@@ -240,11 +240,12 @@ def change_text(change: Change) -> str:
 
     Example:
         >>> change_text(Change(9, 0.05, 1.0, 1.05, "worse", 1, (), False, 3))
-        '+5.0 %'
+        '+5.0 % worse'
     """
+    # A target that was missed has no distance.
     if math.isinf(change.before) or math.isinf(change.after) or not math.isfinite(change.effect):
-        return "changed"
-    return percent_text(change.effect)
+        return change.direction
+    return f"{percent_text(change.effect)} {change.direction}"
 
 
 def _date(seconds: float) -> str:

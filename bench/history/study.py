@@ -426,7 +426,10 @@ def _notes(history: History) -> list[str]:
         notes.append(f"The commit of {unknown} of {len(entries)} runs is not known.")
     for kind, times in history.others:
         if times:
-            notes.append(f"{len(times)} runs on {kind} are not joined: --machine {kind} shows them.")
+            said = "1 run on {0} is not joined: --machine {0} shows it."
+            if len(times) > 1:
+                said = f"{len(times)} runs on {{0}} are not joined: --machine {{0}} shows them."
+            notes.append(said.format(kind))
     for name, measured in entries[-1].benchmarks.items():
         if measured.failures:
             notes.append(

@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
+    from fusetune.bench.results.faults import first_fault
     from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
@@ -72,6 +73,7 @@ __all__ = [
     "check_records",
     "check_reportable",
     "find_run",
+    "first_fault",
     "make_unique",
     "picture_text",
     "remove_unfinished",

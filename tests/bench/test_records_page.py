@@ -6,10 +6,13 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from fusetune.bench.gate import GateResult, Row, Side, as_json
+from fusetune.bench.gate.measured import Comparison
+from fusetune.bench.gate.verdict import Outcome
 from fusetune.bench.results import outcomes
 from fusetune.bench.results.records import SCHEMA_VERSION, STATUSES, Record
 from fusetune.bench.results.schema import Provenance, Run, WrittenRecord
@@ -18,6 +21,9 @@ from fusetune.tuner.diagnosis.finding import Finding
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "records.md").read_text(encoding="utf-8")
+GATE = GateResult(
+    "", Side("main"), Side("working tree"), (Row("smoke", "step_time_s", "timing", "pass", ""),)
+)
 PARTS = {
     "auto_rate": outcomes.AutoRate,
     "contended_epochs": outcomes.ContendedEpochs,
@@ -56,6 +62,9 @@ def fields(of: type[Any]) -> list[str]:
         ("provenance", list(Provenance.model_fields)),
         ("values", list(METRICS)),
         ("worker", fields(outcomes.WorkerEvents)),
+        ("result.json of a gate", list(as_json(GATE))),
+        ("a side of a gate", list(as_json(GATE)["base"])),
+        ("a row of a gate", list(as_json(GATE)["rows"][0])),
         ("findings", list(Finding("overfitting", "").as_dict())),
         *((kind, fields(each)) for kind, each in outcomes.OUTCOMES.items()),
         *((title, fields(part)) for title, part in PARTS.items()),
@@ -85,6 +94,12 @@ def test_metrics_have_the_units_of_the_code() -> None:
             ending = name.strip("`")
             assert unit == "bytes" or not ending.endswith("_bytes")
             assert unit == "s" or not ending.endswith("_s") or ending.endswith("_per_s")
+
+
+def test_the_page_names_every_outcome_and_comparison_of_a_gate() -> None:
+    rows = {row[0].strip("`"): row[4] for row in SECTIONS["a row of a gate"]}
+    assert set(re.findall(r"`([^`]+)`", rows["outcome"])) == set(get_args(Outcome))
+    assert set(re.findall(r"`([^`]+)`", rows["comparison"])) == set(get_args(Comparison))
 
 
 def test_a_field_is_since_a_version_that_there_was() -> None:

@@ -95,7 +95,7 @@ def test_where_auto_finds_no_rate_the_noise_is_measured_before_training_and_that
 
 
 def test_too_few_samples_for_the_noise_are_refused() -> None:
-    with pytest.raises(ValueError, match="needs more than the 10 training samples"):
+    with pytest.raises(ValueError, match="needs more than 10 training samples"):
         pair_sizes(8, 10)
 
 

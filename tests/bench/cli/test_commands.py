@@ -56,7 +56,10 @@ def test_doctor_says_what_is_here_in_100_columns(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("rnu",), "unknown command 'rnu'; known: batch-size, doctor, gate, list, lr-range, report, run, "),
+        (
+            ("rnu",),
+            "unknown command 'rnu'; known: batch-size, compare, doctor, gate, list, lr-range, report, run, ",
+        ),
         (("run",), "name a SPEC, e.g. specs/cifar.yaml, or --resume DIR"),
         (("run", "x.yaml", "--fail-on", "missed,out_of_memory"), "Did you mean 'out-of-memory'?"),
         (("run", "nowhere.yaml"), "nowhere.yaml: no such file; known here: "),

@@ -1,0 +1,59 @@
+"""The self-test on pairs whose noise is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fusetune.bench.gate import Measured, Metric, Pair, Rules, study_self_test
+from fusetune.errors import InvalidValueError
+
+
+def pairs_of(
+    count: int, noise: float, *, seconds: float = 10.0, drift: float = 0.0, better: str = "lower"
+) -> list[Pair]:
+    """Pairs of one program with itself, whose processes scatter. With drift, head is slower for no reason."""
+    rng = np.random.default_rng(0)
+
+    def side() -> Measured:
+        values = np.exp(noise * rng.standard_normal() + 0.001 * rng.standard_normal(8))
+        unit = "samples/s" if better == "higher" else "s"
+        metric = Metric(tuple(1 / values if better == "higher" else values), unit, better)  # type: ignore[arg-type]
+        return Measured(
+            {"speed": metric, "peak_bytes": Metric((64.0,), "bytes", comparison="exact")}, seconds=seconds
+        )
+
+    return [Pair("digits", i, base=side(), head=side()) for i in range(count)]
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_a_quiet_machine_finds_little_and_raises_no_alarm(better: str) -> None:
+    (row,) = study_self_test(pairs_of(20, 0.005, better=better), Rules(), budget_s=600.0, relabellings=40)
+    assert row.metric == "speed"
+    assert row.noise == pytest.approx(0.005, rel=0.5)
+    assert row.alarms == 0
+    assert row.affordable == 20  # 30 pairs of 20 s fit, of which the last look takes 20
+    assert row.detectable is not None
+    assert 0.02 < row.detectable < 0.03
+    assert row.reached == {"regressed": True, "improved": True, "missing": True, "pass": True}
+
+
+def test_a_noisy_machine_says_so() -> None:
+    (row,) = study_self_test(pairs_of(12, 0.2), Rules(), budget_s=200.0, relabellings=40)
+    assert row.affordable == 10
+    assert row.detectable is not None
+    assert row.detectable > 0.2
+    assert not row.reached["pass"]
+    assert row.reached["regressed"]
+    assert row.alarm_rate <= 0.05
+
+
+def test_a_budget_for_four_pairs_finds_nothing() -> None:
+    (row,) = study_self_test(pairs_of(6, 0.01), Rules(), budget_s=80.0, relabellings=5)
+    assert row.affordable == 4
+    assert row.detectable is None
+
+
+def test_a_single_pair_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="one pair"):
+        study_self_test(pairs_of(1, 0.01), Rules(), budget_s=None)
