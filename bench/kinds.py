@@ -19,8 +19,8 @@ class Kind:
     Args:
         name: stands in run.json.
         run_trial: runs one trial in a worker, see `bench.workers.worker.WorkerSetup`.
-        study: `study(run, records, directory)` returns a summary of the records. `run` is the content of run.json,
-            `directory` the path of the run as a string.
+        study: `study(run, records, directory)` returns a summary of the records. `run` is a
+            `bench.results.RunInfo`, `directory` the path of the run as a string.
         show: `show(study, console, pictures)` draws and prints what `study` returned.
         trains: whether a trial is a training that the spec's target steers. Other kinds prepare such trainings.
         resumed_by: the command that continues a run. None: a run cannot be continued.
@@ -28,7 +28,7 @@ class Kind:
         has_free_records: whether records have parts that `bench.results.schema` does not describe.
 
     Example:
-        >>> kind_of({"kind": "lr-range"}).resumed_by
+        >>> kind_of("lr-range").resumed_by
         'lr-range'
     """
 
@@ -76,9 +76,9 @@ BATCH_SIZE = Kind(
 KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE)}
 
 
-def kind_of(run: Any) -> Kind | None:
-    """Return the kind of a run by its run.json; None for one that a newer version wrote."""
-    return KINDS.get(str(run.get("kind", TRAINING.name)))
+def kind_of(name: str) -> Kind | None:
+    """Return the kind of that name. None for one that a newer version wrote."""
+    return KINDS.get(name)
 
 
 def function(reference: str) -> Callable[..., Any]:

@@ -16,10 +16,12 @@ from fusetune.bench.results import (
     RateAtSize,
     Record,
     RunDirectory,
+    RunInfo,
     SizeToTarget,
+    WrittenSpec,
     find_run,
 )
-from fusetune.bench.spec import by_field, freeze, name_of, named_levels
+from fusetune.bench.spec import by_field, freeze, name_of
 from fusetune.bench.workloads import differences
 from fusetune.tuner.learning_rate import LEAST_SIZES
 
@@ -47,7 +49,7 @@ def range_tests_of(run: EarlierRangeTests, factors: Mapping[str, Any]) -> Earlie
 
 
 def find_rate_run(
-    results: Path, spec: Mapping[str, Any], fingerprint: Mapping[str, Any] | None = None
+    results: Path, spec: WrittenSpec, fingerprint: Mapping[str, Any] | None = None
 ) -> EarlierRangeTests | None:
     """Return the newest LR range tests of the same spec at three batch sizes or more. None if there are none.
 
@@ -56,13 +58,13 @@ def find_rate_run(
         spec: the resolved spec. Data, model and training must be the same.
         fingerprint: that of the current data, None if unknown. A run with another one is skipped.
     """
-    for directory in _readable_runs(results / str(spec["name"])):
-        theirs = directory.run["spec"]
+    for directory in _readable_runs(results / spec.name):
+        theirs = directory.run.spec
         same = all(
             _fixed(name, theirs, _FREE_IN_RANGE_TEST) == _fixed(name, spec, _FREE_IN_RANGE_TEST)
             for name in _SAME_RANGE_TEST
         )
-        if directory.run["kind"] != LR_RANGE.name or not same or _other_data(directory.run, fingerprint):
+        if directory.run.kind != LR_RANGE.name or not same or _other_data(directory.run, fingerprint):
             continue
         rows = tuple(
             RateAtSize(_size(record.factors), record.values["range_lr"], record.factors)
@@ -70,13 +72,13 @@ def find_rate_run(
             if "range_lr" in record.values and _SIZE in by_field(record.factors)
         )
         if len({row.batch_size for row in rows}) >= LEAST_SIZES:
-            return EarlierRangeTests(str(directory.path), directory.run.get("baseline") or {}, rows)
+            return EarlierRangeTests(str(directory.path), dict(directory.run.baseline), rows)
     return None
 
 
 def find_target_run(
     results: Path,
-    spec: Mapping[str, Any],
+    spec: WrittenSpec,
     given: Path | None,
     fingerprint: Mapping[str, Any] | None = None,
 ) -> EarlierTrainings | None:
@@ -104,7 +106,7 @@ def find_target_run(
                 f"--runs {path}", obstacle, to_do="Give a run of this spec that varied batch_size"
             )
         return _read(directory)
-    for directory in _readable_runs(results / str(spec["name"])):
+    for directory in _readable_runs(results / spec.name):
         if not (_obstacle(directory.run, spec) or _other_data(directory.run, fingerprint)):
             found = _read(directory)
             if any(row.steps for row in found.rows):
@@ -121,32 +123,32 @@ def _readable_runs(parent: Path) -> Iterator[RunDirectory]:
             yield directory
 
 
-def _obstacle(run: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+def _obstacle(run: RunInfo, spec: WrittenSpec) -> str:
     """Return why a run has no steps to the target by batch size. Empty if it has them."""
-    if run["kind"] != TRAINING.name:
-        return f"is a run of the kind '{run['kind']}', which does not train to a target"
-    theirs = run["spec"]
+    if run.kind != TRAINING.name:
+        return f"is a run of the kind '{run.kind}', which does not train to a target"
+    theirs = run.spec
     different = [name for name in _SAME if _fixed(name, theirs, _FREE) != _fixed(name, spec, _FREE)]
     if different:
         return f"has another {' and '.join(different)}"
-    if not theirs.get("target"):
+    if theirs.target_metric is None:
         return "has no target"
-    if name_of(_SIZE, named_levels(theirs)) is None:
+    if name_of(_SIZE, theirs.levels) is None:
         return "did not vary the batch size"
     return ""
 
 
-def _other_data(run: Mapping[str, Any], fingerprint: Mapping[str, Any] | None) -> str:
+def _other_data(run: RunInfo, fingerprint: Mapping[str, Any] | None) -> str:
     """Return how a run's data differ from the current data. Empty if they do not, or if a fingerprint is missing."""
-    if fingerprint is None or not isinstance(then := run.get("fingerprint"), Mapping):
+    if fingerprint is None or run.fingerprint is None:
         return ""
-    changes = differences(then, fingerprint)
+    changes = differences(run.fingerprint, fingerprint)
     return f"was made on other data: {'; '.join(changes)}" if changes else ""
 
 
-def _fixed(section: str, spec: Mapping[str, Any], free: Sequence[str]) -> Any:
+def _fixed(section: str, spec: WrittenSpec, free: Sequence[str]) -> object:
     """Return the part of a section in which two runs must agree."""
-    content = spec.get(section)
+    content = spec.content.get(section)
     if section != "train" or content is None:
         return content
     return {key: value for key, value in content.items() if key not in free}
@@ -154,10 +156,8 @@ def _fixed(section: str, spec: Mapping[str, Any], free: Sequence[str]) -> Any:
 
 def _read(directory: RunDirectory) -> EarlierTrainings:
     records, _ = directory.records()
-    run = directory.run
-    section = run["spec"].get("train") or {}
-    rows = rows_by_size(records, section.get("accumulation_steps", 1))
-    return EarlierTrainings(str(directory.path), run.get("baseline") or {}, rows)
+    rows = rows_by_size(records, directory.run.spec.accumulation_steps)
+    return EarlierTrainings(str(directory.path), dict(directory.run.baseline), rows)
 
 
 def rows_by_size(records: Sequence[Record], accumulation_steps: int = 1) -> tuple[SizeToTarget, ...]:

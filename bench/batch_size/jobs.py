@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fusetune.bench.errors import InputError
-from fusetune.bench.results import NormsAlongTraining, NormsAtEpoch, Record, StepTimes
+from fusetune.bench.results import BatchSizeOptions, NormsAlongTraining, NormsAtEpoch, Record, StepTimes
 from fusetune.bench.run import assemble, make_step, with_any_rate
 from fusetune.bench.spec import AUTO, Trial
 from fusetune.bench.workers import WorkerContext
@@ -43,7 +45,7 @@ def measure_noise(trial: Trial, context: WorkerContext) -> Record:
     Raises:
         ValueError: too few samples to separate noise from gradient.
     """
-    epochs = trial.options["noise_epochs"]
+    epochs: Sequence[int] = BatchSizeOptions.from_dict(trial.options).noise_epochs
     note = ""
     try:
         workload = assemble(trial, context)

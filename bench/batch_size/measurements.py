@@ -15,6 +15,7 @@ from typing import Any
 from fusetune.bench.batch_size.earlier_runs import range_tests_of, trainings_of
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, study_batch_sizes
 from fusetune.bench.results import (
+    BatchSizeOptions,
     EarlierRangeTests,
     EarlierTrainings,
     FailedMeasurement,
@@ -24,6 +25,7 @@ from fusetune.bench.results import (
     Record,
     RecordKeeper,
     RunDirectory,
+    RunInfo,
     SizeToTarget,
     StepTimes,
     ThroughputOutcome,
@@ -179,7 +181,7 @@ def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, an
             keeper.keep(record, trial.source)
         epochs = _noise_epochs(trial)
         announce(f"{label}: measuring the gradient noise after {', '.join(map(str, epochs))} epochs")
-        job = _job(trial, "noise", min(largest, trial.options["train_batch_size"]), noise_epochs=epochs)
+        job = _job(trial, "noise", min(largest, _own_batch_size(trial)), noise_epochs=epochs)
         for record in _noise_records(trial, executor.run(job, _ignore), job.spec.train.batch_size):
             keeper.keep(record, trial.source)
     finally:
@@ -190,9 +192,9 @@ def _with_threads(
     trial: Trial, largest: int, plan: RunPlan, executor: WorkerExecutor, announce: Announce
 ) -> Trial:
     """Return the trial with the number of threads that is fastest at the spec's batch size."""
-    if plan.setup.threads is not None or plan.run["device"] != "cpu":
+    if plan.setup.threads is not None or plan.run.device != "cpu":
         return trial
-    timed = _job(trial, "probe", min(largest, trial.options["train_batch_size"]))
+    timed = _job(trial, "probe", min(largest, _own_batch_size(trial)))
     threads, reason, _ = measure_threads([timed], executor, most_threads(plan.jobs), _ignore)
     announce(f"threads: {threads}; {reason}")
     return dataclasses.replace(trial, threads=threads)
@@ -213,7 +215,13 @@ def measured_sizes(largest: int) -> list[int]:
 
 def _noise_epochs(trial: Trial) -> list[int]:
     """Return the epochs after which noise is measured."""
-    return [epoch for epoch in trial.options["noise_epochs"] if epoch <= trial.spec.train.epochs] or [0]
+    asked = BatchSizeOptions.from_dict(trial.options).noise_epochs
+    return [epoch for epoch in asked if epoch <= trial.spec.train.epochs] or [0]
+
+
+def _own_batch_size(trial: Trial) -> int:
+    """Return the batch size of the spec before the search replaced it."""
+    return BatchSizeOptions.from_dict(trial.options).train_batch_size or trial.spec.train.batch_size
 
 
 def _job(trial: Trial, name: str, batch_size: int, **options: Any) -> Trial:
@@ -290,11 +298,11 @@ def _earlier_record(trial: Trial, name: str, earlier: EarlierTrainings | Earlier
     return Record(f"{trial.id},{name}", trial.factors, trial.seed, "ok", outcome=earlier)
 
 
-def study_measured(run: Mapping[str, Any], records: Sequence[Record], directory: str | None) -> MeasuredStudy:
+def study_measured(run: RunInfo, records: Sequence[Record], directory: str | None) -> MeasuredStudy:
     """Return the results of a run: the batches that fit, the measurements, and a recommendation.
 
     Args:
-        run: the content of run.json.
+        run: the run.
         records: the run's records.
         directory: the run's directory.
     """
@@ -333,7 +341,7 @@ def _measurements(
     )
     runs = next((record.outcome for record in own if isinstance(record.outcome, EarlierTrainings)), None)
     rates = next((record.outcome for record in own if isinstance(record.outcome, EarlierRangeTests)), None)
-    options = study.run["options"]
+    wanted = BatchSizeOptions.from_dict(study.run.options).train_batch_size
     found = Measurements(
         factors=configuration.factors,
         throughputs=tuple(sorted(throughputs, key=lambda each: each.batch_size)),
@@ -344,7 +352,7 @@ def _measurements(
         rates=rates,
         scaling=_scaling(rates) if rates else None,
         lr=None,
-        wanted=options.get("train_batch_size", 1),
+        wanted=wanted or 1,
         accumulation_steps=accumulation_steps,
         recommendation=None,
         processor_missing=max(
@@ -362,17 +370,17 @@ def _measurements(
         memory_binds=configuration.bound == "memory",
         critical=critical or None,
         critical_source=source,
-        wanted=options.get("train_batch_size"),
+        wanted=wanted,
         accumulation_steps=accumulation_steps,
     )
     lr = found.scaling.lr_at(recommendation.batch_size) if found.scaling else None
     return dataclasses.replace(found, recommendation=recommendation, lr=lr)
 
 
-def _accumulation_steps(run: Mapping[str, Any], configuration: ConfigurationStudy) -> int:
+def _accumulation_steps(run: RunInfo, configuration: ConfigurationStudy) -> int:
     """Return a configuration's forwards per step."""
-    default = run["spec"].get("train", {}).get("accumulation_steps", 1)
-    return int(by_field(configuration.factors).get("train.accumulation_steps", default))
+    own = by_field(configuration.factors)
+    return int(own.get("train.accumulation_steps", run.spec.accumulation_steps))
 
 
 def _failure(record: Record) -> str:

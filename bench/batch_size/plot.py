@@ -45,7 +45,7 @@ def draw_batch_size(study: BatchSizeStudy, measurements: Sequence[Measurements],
         measurements: one for each configuration.
         pictures: the collection that gets them.
     """
-    title = str(study.run["spec"]["name"])
+    title = study.run.spec.name
     for number, (configuration, measured) in enumerate(
         zip(study.configurations, measurements, strict=True), 1
     ):

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from fusetune.bench.batch_size.accelerators import Accelerator, accelerator
 from fusetune.bench.batch_size.jobs import measure_noise, time_steps
-from fusetune.bench.results import MemoryPrediction, MemoryProbe, Record, SimulatedBatch, Status
+from fusetune.bench.results import (
+    BatchSizeOptions,
+    MemoryPrediction,
+    MemoryProbe,
+    Record,
+    SimulatedBatch,
+    Status,
+)
 from fusetune.bench.run import (
     EVALUATION_BATCHES,
     DataSets,
@@ -88,7 +95,8 @@ def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Re
 
 def _predict(trial: Trial, context: WorkerContext) -> Record:
     """Trace the trial's training and predict each batch size's memory, on this device or an absent one."""
-    card = accelerator(trial.options["device"]) if trial.options.get("device") else None
+    options = BatchSizeOptions.from_dict(trial.options)
+    card = accelerator(options.device) if options.device else None
     settle_footprint(context.device)
     before_bytes = measure_footprint(context.device).address_space_bytes
     data = load_sets(trial, context)
@@ -112,8 +120,7 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
         note = "traced with the operators of a CPU"
         memory = dataclasses.replace(memory, note="; ".join(filter(None, [memory.note, note])))
     samples = batches.samples // trial.spec.train.accumulation_steps
-    asked_by = trial.options.get("memory_source", "--memory")
-    limit_bytes, source = limit_in_force(trial.options.get("memory_bytes"), context, card, asked_by)
+    limit_bytes, source = limit_in_force(options.memory_bytes, context, card, options.memory_source)
     prediction = MemoryPrediction(
         memory.as_dict(),
         samples,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -18,7 +17,7 @@ from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
 from fusetune.bench.batch_size.plot import draw_batch_size, relative_times
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from fusetune.bench.report import caveat_lines
-from fusetune.bench.results import EarlierTrainings, Pictures
+from fusetune.bench.results import EarlierTrainings, Pictures, RunInfo
 from fusetune.bench.stats import configuration_label, counted, percent
 from fusetune.bench.terminal import invocation
 from fusetune.bench.units import format_bytes, format_count, format_seconds
@@ -53,10 +52,9 @@ def render_batch_size(
         console: rich console of 100 columns or more.
         pictures: the pictures that were drawn.
     """
-    run = study.run
     for caveat in caveat_lines(study.caveats):
         console.print(caveat)
-    console.print(Rule(Text(f"{run['spec']['name']}: batch size", style="bold"), align="left", style=_DIM))
+    console.print(Rule(Text(f"{study.run.spec.name}: batch size", style="bold"), align="left", style=_DIM))
     for position, (configuration, measured) in enumerate(
         zip(study.configurations, measurements, strict=True)
     ):
@@ -116,9 +114,7 @@ def known_so_far(study: BatchSizeStudy) -> str:
     return "; ".join(known) or "no batch size has run in full yet"
 
 
-def recommendation(
-    configuration: ConfigurationStudy, measured: Measurements, run: Mapping[str, Any]
-) -> list[str]:
+def recommendation(configuration: ConfigurationStudy, measured: Measurements, run: RunInfo) -> list[str]:
     """Return sentences on the batch size to use and what limits it, on accumulation, and on the learning rate."""
     found = measured.recommendation
     if found is None:
@@ -151,7 +147,7 @@ def recommendation(
     return [*lines, learning_rate(configuration, measured, run)]
 
 
-def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run: Mapping[str, Any]) -> str:
+def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run: RunInfo) -> str:
     """Return the learning rate for the recommended batch size, or the command that finds it."""
     assert measured.recommendation is not None
     size, scaling = measured.recommendation.batch_size, measured.scaling
@@ -171,7 +167,7 @@ def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run
     factor = shlex.quote(f"factors.batch_size=[{','.join(map(str, sizes[-3:]))}]")
     return (
         "Learning rate for it: unknown. To measure how it scales with the batch size, run "
-        f"`{invocation()} lr-range {shlex.quote(run['spec_path'])} --set {factor}`."
+        f"`{invocation()} lr-range {shlex.quote(run.spec_path)} --set {factor}`."
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import (
+    BatchSizeOptions,
     Measurement,
     MemoryPrediction,
     MemoryProbe,
@@ -22,6 +23,7 @@ from fusetune.bench.results import (
     RecordKeeper,
     RehearsalOutcome,
     RunDirectory,
+    RunInfo,
 )
 from fusetune.bench.run import RunPlan, named
 from fusetune.bench.spec import LoadedSpec, Trial, field_of, freeze, without_factors
@@ -116,14 +118,14 @@ class BatchSizeStudy:
     """The memory results of `bench batch-size`.
 
     Args:
-        run: the content of run.json.
+        run: the run.
         accelerator: name of the absent device of a prediction. None for this machine's device.
         configurations: one for each configuration of the spec without its batch size.
         directory: the run's directory.
         caveats: warnings for the top of the report.
     """
 
-    run: Mapping[str, Any]
+    run: RunInfo
     accelerator: str | None
     configurations: tuple[ConfigurationStudy, ...]
     directory: str | None = None
@@ -132,10 +134,10 @@ class BatchSizeStudy:
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
         return {
-            "spec": self.run["spec"]["name"],
-            "device": self.accelerator or self.run["device"],
+            "spec": self.run.spec.name,
+            "device": self.accelerator or self.run.device,
             "predicted_only": self.accelerator is not None,
-            "stand_in": self.run.get("stand_in"),
+            "stand_in": self.run.stand_in,
             "caveats": [caveat.as_dict() for caveat in self.caveats],
             "directory": self.directory,
             "configurations": [dataclasses.asdict(configuration) for configuration in self.configurations],
@@ -229,8 +231,10 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
         lambda batch_size: memory.at(batch_size).peak_bytes,
         probe,
         limit_bytes=limit_bytes,
-        max_batch=min(prediction.samples, trial.options.get("max_batch") or prediction.samples),
-        overhead=_assumed_overhead(plan.run["device"], prediction),
+        max_batch=min(
+            prediction.samples, BatchSizeOptions.from_dict(trial.options).max_batch or prediction.samples
+        ),
+        overhead=_assumed_overhead(plan.run.device, prediction),
     )
 
 
@@ -242,7 +246,7 @@ def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> MemoryPred
     try:
         rehearsal = executor.run(dataclasses.replace(trial, rehearsal=True), _ignore)
         if isinstance(rehearsal.outcome, RehearsalOutcome) and rehearsal.outcome.bad_input:
-            raise InputError("", named(plan.run["spec_path"], rehearsal.reason))
+            raise InputError("", named(plan.run.spec_path, rehearsal.reason))
         record = keeper.keep(executor.run(job, _ignore), trial.source)
     finally:
         executor.close()
@@ -310,13 +314,11 @@ def check_room(label: str, prediction: MemoryPrediction, weights_bytes: int, one
         )
 
 
-def study_batch_sizes(
-    run: Mapping[str, Any], records: Sequence[Record], directory: str | None
-) -> BatchSizeStudy:
+def study_batch_sizes(run: RunInfo, records: Sequence[Record], directory: str | None) -> BatchSizeStudy:
     """Return the memory results of a search from its records.
 
     Args:
-        run: the content of run.json.
+        run: the run.
         records: predictions and probes in their order on disk. Other measurements are ignored.
         directory: the run's directory.
     """
@@ -327,17 +329,18 @@ def study_batch_sizes(
         _study(run, prediction, [record for record in records if _is_probe_of(record, prediction.factors)])
         for prediction in predictions
     )
-    return BatchSizeStudy(run, run["options"].get("device"), configurations, directory, caveats)
+    accelerator = BatchSizeOptions.from_dict(run.options).device
+    return BatchSizeStudy(run, accelerator, configurations, directory, caveats)
 
 
-def _study(run: Mapping[str, Any], record: Record, probes: Sequence[Record]) -> ConfigurationStudy:
+def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> ConfigurationStudy:
     prediction = record.outcome
     if not isinstance(prediction, MemoryPrediction):
         return ConfigurationStudy(
             record.factors, None, "nothing fits", None, None, 0, "", {}, "", "", None, (), 0, record.reason
         )
     memory = StepMemory.from_dict(prediction.memory)
-    rows = _probe_rows(memory, probes, _assumed_overhead(run["device"], prediction))
+    rows = _probe_rows(memory, probes, _assumed_overhead(run.device, prediction))
     fitted = [row for row in rows if row.status == "ok"]
     simulated = prediction.simulated
     best = max((row.batch_size for row in fitted), default=None)
@@ -345,8 +348,8 @@ def _study(run: Mapping[str, Any], record: Record, probes: Sequence[Record]) -> 
     if simulated:
         best = simulated.batch_size or None
     elif fitted:
-        overhead = _overhead(rows, _assumed_overhead(run["device"], prediction))
-    most = min(prediction.samples, run["options"].get("max_batch") or prediction.samples)
+        overhead = _overhead(rows, _assumed_overhead(run.device, prediction))
+    most = min(prediction.samples, BatchSizeOptions.from_dict(run.options).max_batch or prediction.samples)
     at_best = memory.at(best or 1)
     failed = [probe.reason for probe in probes if probe.status not in ("ok", "out_of_memory")]
     return ConfigurationStudy(

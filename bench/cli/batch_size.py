@@ -90,6 +90,7 @@ def batch_size(
         with_limits,
     )
     from fusetune.bench.report import banner
+    from fusetune.bench.results import WrittenSpec
     from fusetune.bench.run import make_plan, open_directory
     from fusetune.bench.spec import load_spec
 
@@ -105,7 +106,7 @@ def batch_size(
     with terminate_as_interrupt():
         # Every accelerator that can be predicted is a CUDA device, so the spec's profile for CUDA applies.
         loaded = load_spec(spec, overrides=overrides, device="cuda" if device else device_at_hand())
-        asked = loaded.spec.resolved()
+        asked = WrittenSpec(loaded.spec.resolved())
         options = {
             "device": device,
             "max_batch": max_batch,
@@ -117,8 +118,8 @@ def batch_size(
         options["memory_source"] = "the spec" if limit_bytes is None else "--memory"
         command = ["bench", *sys.argv[1:]]
         plan = make_plan(loaded, jobs=1, command=command, announce=announce, kind=BATCH_SIZE, options=options)
-        target_run = find_target_run(results, asked, runs, plan.run["fingerprint"])
-        rate_run = find_rate_run(results, asked, plan.run["fingerprint"])
+        target_run = find_target_run(results, asked, runs, plan.run.fingerprint)
+        rate_run = find_rate_run(results, asked, plan.run.fingerprint)
         with open_directory(plan, results, None, announce) as directory:
             for line in banner(plan.run):
                 announce(line)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from fusetune.bench.interrupts import ignore_interrupts
 from fusetune.bench.kinds import function, kind_of
@@ -12,7 +12,7 @@ from fusetune.bench.terminal import say
 
 if TYPE_CHECKING:
     from fusetune.bench.report import Progress
-    from fusetune.bench.results import Record, RunDirectory
+    from fusetune.bench.results import Record, RunDirectory, RunInfo
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -26,16 +26,16 @@ FAIL_ON = {
 
 
 def exit_code(
-    records: Sequence[Record], fail_on: Sequence[str] = ("failed",), run: Mapping[str, Any] | None = None
+    records: Sequence[Record], fail_on: Sequence[str] = ("failed",), run: RunInfo | None = None
 ) -> int:
     """Return 1 if a trial failed or has an outcome of `fail_on`, else 0. Every other status is a result."""
     failed = any(record.status == "failed" for record in records)
-    return FAILED if failed or failures(records, fail_on, run or {}) else 0
+    return FAILED if failed or failures(records, fail_on, run) else 0
 
 
-def failures(records: Sequence[Record], fail_on: Sequence[str], run: Mapping[str, Any]) -> dict[str, int]:
+def failures(records: Sequence[Record], fail_on: Sequence[str], run: RunInfo | None) -> dict[str, int]:
     """Return name -> number of trials for each outcome of `fail_on` that occurred, `failed` left out."""
-    kind = kind_of(run)
+    kind = kind_of(run.kind) if run else None
     if kind is not None and kind.judged is not None:
         records = function(kind.judged)(run, records)
     counts = {

@@ -91,20 +91,20 @@ def lr_range(
     """
     from fusetune.bench.learning_rate import with_swept_factors
     from fusetune.bench.report import Progress, banner
-    from fusetune.bench.results import RunDirectory
+    from fusetune.bench.results import RangeTestOptions, RunDirectory
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import load_spec
 
     if resume is not None:
-        earlier = RunDirectory.open(resume).run["options"]
+        earlier = RunDirectory.open(resume).run.options
         all_seeds = bool(earlier.get("all_seeds"))
         options = {key: earlier.get(key, value) for key, value in options.items()}
-    for name in ("lr_min", "lr_max"):
-        if not math.isfinite(options[name]):
-            option = name.removeprefix("lr_")
-            raise InputError(f"--{option}", f"{options[name]:g} must be finite", to_do="Give a rate above 0")
-    if options["lr_min"] >= options["lr_max"]:
-        raise InputError("--min", f"{options['lr_min']:g} must be below --max, {options['lr_max']:g}")
+    asked = RangeTestOptions.from_dict(options)
+    for option, rate in (("--min", asked.lr_min), ("--max", asked.lr_max)):
+        if not math.isfinite(rate):
+            raise InputError(option, f"{rate:g} must be finite", to_do="Give a rate above 0")
+    if asked.lr_min >= asked.lr_max:
+        raise InputError("--min", f"{asked.lr_min:g} must be below --max, {asked.lr_max:g}")
     spec, overrides = what_to_run(spec, overrides, resume)
     console = make_console()
     display = Progress(console)

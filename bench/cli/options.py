@@ -54,8 +54,8 @@ def what_to_run(
     if resume is not None:
         earlier = RunDirectory.open(resume).run
         if spec is None:
-            spec = Path(earlier["spec_path"])
-            overrides = (*earlier["overrides"], *overrides)
+            spec = Path(earlier.spec_path)
+            overrides = (*earlier.overrides, *overrides)
             if not is_file(spec):
                 raise InputError(
                     "--resume",

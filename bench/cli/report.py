@@ -39,14 +39,13 @@ def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
         RunDirectoryError: run.json or a record lacks what the report needs.
         InputError: the run is of a kind that this version does not know.
     """
-    from fusetune.bench.results import as_written, check_records, check_reportable
+    from fusetune.bench.results import as_written
 
-    run, path, kind = directory.run, directory.path, _kind(directory)
-    check_reportable(run, path)
-    check_records(run, records, path)
+    path, kind = directory.path, _kind(directory)
+    directory.check_reportable(records)
     checked = as_written(path, by_this_process=directory.is_for_appending)
     with checked if kind.has_free_records else nullcontext():
-        return function(kind.study)(run, records, str(path))
+        return function(kind.study)(directory.run, records, str(path))
 
 
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:
@@ -63,11 +62,11 @@ def print_report(directory: RunDirectory, records: Sequence[Record], console: Sa
 
 
 def _kind(directory: RunDirectory) -> Kind:
-    kind = kind_of(directory.run)
+    kind = kind_of(directory.run.kind)
     if kind is None:
         raise InputError(
             directory.path,
-            f"a run of the kind '{directory.run['kind']}' is newer than this program",
+            f"a run of the kind '{directory.run.kind}' is newer than this program",
             to_do="Update fusetune",
         )
     return kind

@@ -163,7 +163,7 @@ def _save_baseline(
         return
     from fusetune.bench.compare import save_baseline, stored_run
 
-    path, processes = save_baseline(folder, stored_run(directory.run, records, directory.path))
+    path, processes = save_baseline(folder, stored_run(directory, records))
     say(f"baseline: {path}, {processes} process{'' if processes == 1 else 'es'}")
-    if directory.run.get("dirty") is not False or directory.run.get("commit") is None:
+    if directory.run.dirty is not False or directory.run.commit is None:
         say("note: the commit does not name what ran, so the next run replaces this baseline", err=True)

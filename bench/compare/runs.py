@@ -15,10 +15,9 @@ from fusetune.bench.results import (
     MemoryProbe,
     Record,
     RunDirectory,
+    RunInfo,
     ThroughputOutcome,
     as_written,
-    check_records,
-    check_reportable,
 )
 from fusetune.bench.search import fresh_records
 from fusetune.bench.spec import freeze, key_id, value_id
@@ -41,32 +40,29 @@ def read_run(path: Path) -> Stored:
     """
     directory = RunDirectory.open(path)
     records, notes = directory.records()
-    return stored_run(directory.run, records, path, notes)
+    return stored_run(directory, records, notes)
 
 
-def stored_run(
-    run: Mapping[str, Any], records: Sequence[Record], path: Path, notes: Iterable[str] = ()
-) -> Stored:
+def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterable[str] = ()) -> Stored:
     """Return a run and its records as a stored result.
 
     Args:
-        run: the content of run.json.
+        directory: of the run.
         records: of the run.
-        path: of its directory.
         notes: what was passed over when they were read.
 
     Raises:
         RunDirectoryError: the records do not go with their run.
         InputError: the kind of the run is not known, or it holds nothing that can be compared.
     """
-    kind = kind_of(run)
+    run, path = directory.run, directory.path
+    kind = kind_of(run.kind)
     if kind is None:
-        what = f"a run of the kind '{run['kind']}' is newer than this program"
+        what = f"a run of the kind '{run.kind}' is newer than this program"
         raise InputError(path, what, to_do="Update fusetune")
-    check_reportable(run, path)
-    check_records(run, records, path)
+    directory.check_reportable(records)
     form = cast(Form, kind.name)
-    name = str(run["spec"].get("name") or path.parent.name)
+    name = str(run.spec.content.get("name") or path.parent.name)
     with as_written(path, by_this_process=False):
         if kind is SEARCH:
             benchmarks = _of_search(run, records, name)
@@ -79,25 +75,25 @@ def stored_run(
     if not benchmarks:
         what = "holds nothing that can be compared"
         raise InputError(path, what, f"a run of the kind '{form}'", "Wait for its first results")
-    planned, recorded = run.get("trials"), len(records)
+    planned, recorded = run.trials, len(records)
     incomplete = f"{path} is not complete: {recorded} of {planned} trials are recorded."
     return Stored(
         path,
         form,
         name,
         benchmarks,
-        machine=run.get("machine") or {},
-        versions=run.get("versions") or {},
-        commit=run.get("commit"),
-        dirty=run.get("dirty"),
-        settings={"spec": dict(run["spec"]), "options": dict(run.get("options") or {})},
-        data=run.get("fingerprint") or {},
-        stand_in=run.get("stand_in"),
-        jobs=max([run.get("jobs", 1), *(int(r.provenance.get("jobs", 1)) for r in records)]),
+        machine=dict(run.machine.details),
+        versions=dict(run.versions),
+        commit=run.commit,
+        dirty=run.dirty,
+        settings={"spec": dict(run.spec.content), "options": dict(run.options)},
+        data=run.fingerprint or {},
+        stand_in=run.stand_in,
+        jobs=max([run.jobs, *(int(r.provenance.get("jobs", 1)) for r in records)]),
         threads=tuple(sorted(_provenance(records, "threads"))),
         peak_bytes_of=tuple(sorted(_provenance(records, "peak_bytes_of"))),
         intervals=_intervals(records, name) if kind is LR_RANGE else {},
-        started=str(run.get("started") or ""),
+        started=run.started,
         notes=(*notes, *([incomplete] if kind.trains and planned and recorded < planned else [])),
     )
 
@@ -112,22 +108,22 @@ def _benchmark(name: str, factors: Mapping[str, Any]) -> str:
     return f"{name}: {values}" if values else name
 
 
-def _of_trainings(run: Mapping[str, Any], records: Iterable[Record], name: str) -> Benchmarks:
+def _of_trainings(run: RunInfo, records: Iterable[Record], name: str) -> Benchmarks:
     found: Benchmarks = {}
-    has_target = bool(run["spec"].get("target"))
+    has_target = run.spec.target_metric is not None
     for record in records:
         seeds = found.setdefault(_benchmark(name, record.factors), {})
         seeds[record.seed] = _training("run", record, has_target)
     return found
 
 
-def _of_search(run: Mapping[str, Any], records: Sequence[Record], name: str) -> Benchmarks:
+def _of_search(run: RunInfo, records: Sequence[Record], name: str) -> Benchmarks:
     """Take the winner's trainings on fresh seeds. A search that was continued may have had another winner before."""
     fresh = fresh_records(run, records)
     if not fresh:
         return {}
     winner = freeze(fresh[-1].factors)
-    has_target = bool(run["spec"].get("target"))
+    has_target = run.spec.target_metric is not None
     seeds = {
         record.seed: _training("search", record, has_target)
         for record in fresh

@@ -5,9 +5,10 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, detectable_slowdown, looks_at
+    from fusetune.bench.gate.dependencies import read_dependencies
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.git_program import GitAnswer, run_git
-    from fusetune.bench.gate.json_text import as_json, read_result
+    from fusetune.bench.gate.json_text import as_json
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
         find_revisions,
         on_both_sides,
     )
-    from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules, better_by_name, unknown_direction
+    from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
+    from fusetune.bench.gate.self_test_report import show_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.trainings import job_name
     from fusetune.bench.gate.verdict import Outcome, Verdict
@@ -66,7 +68,6 @@ __all__ = [
     "as_json",
     "as_junit",
     "as_markdown",
-    "better_by_name",
     "checkouts",
     "counted",
     "decide",
@@ -87,13 +88,13 @@ __all__ = [
     "on_both_sides",
     "parts",
     "percent_text",
-    "read_result",
+    "read_dependencies",
     "reference_rounds",
     "resumed_request",
     "run_gate",
     "run_git",
     "show_gate",
+    "show_self_test",
     "study_self_test",
-    "unknown_direction",
     "value_text",
 ]

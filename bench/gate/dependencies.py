@@ -63,6 +63,7 @@ class Dependencies:
         installable: whether pip can install the checkout itself.
         compiles: whether its installation compiles something.
         build_requires: what is needed to build it.
+        name: of the project; empty where no file has it.
     """
 
     required: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Dependencies:
     installable: bool = False
     compiles: bool = False
     build_requires: tuple[str, ...] = ("setuptools",)
+    name: str = ""
 
     def differs_from(self, other: Dependencies, installed: Mapping[str, str]) -> tuple[str, ...]:
         """Name the places that differ, with what stands there on either side.
@@ -134,7 +136,8 @@ def read_dependencies(checkout: Path) -> Dependencies:
     """
     project = _toml(checkout / "pyproject.toml")
     legacy = (checkout / "setup.py").is_file() or (checkout / "setup.cfg").is_file()
-    installable = bool(project.get("project") or project.get("build-system") or legacy)
+    poetry = "poetry" in _table(project, "tool")
+    installable = "project" in project or "build-system" in project or poetry or legacy
     required: dict[str, frozenset[str]] = {}
     optional: dict[str, frozenset[str]] = {}
     facts: dict[str, str] = {}
@@ -155,7 +158,14 @@ def read_dependencies(checkout: Path) -> Dependencies:
         installable,
         _compiles(checkout, project),
         tuple(_texts(build.get("requires", ["setuptools"]))),
+        _name(project, checkout),
     )
+
+
+def _name(project: Mapping[str, Any], checkout: Path) -> str:
+    poetry = _table(_table(project, "tool"), "poetry")
+    named = _table(project, "project").get("name") or poetry.get("name")
+    return str(named or _setup_cfg(checkout).get("metadata", "name", fallback=""))
 
 
 def _read_pyproject(
@@ -197,11 +207,7 @@ def _read_setup_cfg(
     optional: dict[str, frozenset[str]],
     facts: dict[str, str],
 ) -> None:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(checkout / "setup.cfg", encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise _broken(checkout / "setup.cfg", error) from error
+    parser = _setup_cfg(checkout)
     wanted = parser.get("options", "install_requires", fallback="")
     if wanted.lstrip().startswith("file:"):
         files = [name.strip() for name in wanted.partition("file:")[2].split(",")]
@@ -214,6 +220,15 @@ def _read_setup_cfg(
     if parser.has_section("options.entry_points"):
         entries = {key: sorted(text.split("\n")) for key, text in parser.items("options.entry_points")}
         facts["setup.cfg: entry_points"] = json.dumps(entries, sort_keys=True)
+
+
+def _setup_cfg(checkout: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(checkout / "setup.cfg", encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise _broken(checkout / "setup.cfg", error) from error
+    return parser
 
 
 def _read_setup_py(checkout: Path, facts: dict[str, str]) -> None:
@@ -283,8 +298,8 @@ def _requirement_lines(path: Path, seen: frozenset[Path] = frozenset()) -> Itera
         included = re.fullmatch(r"(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)", line)
         if included:
             yield from _requirement_lines(path.parent / included[1], seen | {whole})
-        elif line:
-            yield _form(line)
+        elif form := _form(line):
+            yield form
 
 
 def _from_files(checkout: Path, value: object) -> frozenset[str]:
@@ -295,15 +310,21 @@ def _from_files(checkout: Path, value: object) -> frozenset[str]:
 
 
 def _forms(lines: object) -> frozenset[str]:
-    return frozenset(_form(line) for line in _texts(lines))
+    return frozenset(form for line in _texts(lines) if (form := _form(line)))
 
 
 def _form(line: str) -> str:
-    """Write a requirement in the one form that all that mean the same have. An option stays as it is."""
+    """Write a requirement in the one form that all that mean the same have. An option stays as it is.
+
+    Nothing is left of a requirement for another system or Python.
+    """
     try:
         wanted = Requirement(line)
     except InvalidRequirement:
         return " ".join(line.split())
+    if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        return ""
+    wanted.marker = None
     wanted.name = canonicalize_name(wanted.name)
     return str(wanted)
 

@@ -1,10 +1,9 @@
-"""A result as a JSON object, for scripts, and read back. docs/records.md describes each field."""
+"""A result as a JSON object, for scripts. docs/records.md describes each field."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from fusetune.bench.gate.result import GateResult, Row, Side
@@ -52,32 +51,3 @@ def _row(row: Row) -> dict[str, Any]:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in content.items()
     }
-
-
-def read_result(content: Mapping[str, Any]) -> GateResult:
-    """Return the result that `as_json` wrote.
-
-    Raises:
-        KeyError, TypeError, ValueError: the content is none.
-
-    Example:
-        >>> result = GateResult("digits.yaml", Side("main"), Side("working tree"), ())
-        >>> read_result(as_json(result)) == result
-        True
-    """
-    rows = []
-    for written in content["rows"]:
-        missed = dict.fromkeys(written["missed"], math.inf)
-        rows.append(Row(**{key: value for key, value in {**written, **missed}.items() if key != "missed"}))
-    return GateResult(
-        content["title"],
-        Side(**content["base"]),
-        Side(**content["head"]),
-        tuple(rows),
-        tuple(content["notes"]),
-        dict(content["pairs"]),
-        float(content["seconds"]),
-        content["budget_s"],
-        content["directory"],
-        content["kind"],
-    )

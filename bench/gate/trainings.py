@@ -29,7 +29,7 @@ from fusetune.bench.gate.processes import (
 from fusetune.bench.gate.record_metrics import failure_in, metrics_in
 from fusetune.bench.gate.reference_loop import reference_rounds
 from fusetune.bench.gate.rules import Rules
-from fusetune.bench.results import Record, RunDirectory
+from fusetune.bench.results import Record, RunDirectory, RunInfo
 from fusetune.bench.spec import AUTO, LoadedSpec, key_id, text_without_gate, value_id
 
 _BAD_INPUT = 2
@@ -128,7 +128,7 @@ class Trainings:
                 found += directory.records()[0]
             except RunDirectoryError as error:
                 raise SetupError(place.name, "wrote records that cannot be read", str(error)) from error
-            self.facts.setdefault(place.side, {key: directory.run.get(key) for key in _FACTS})
+            self.facts.setdefault(place.side, _facts(directory.run))
         return found
 
     def _measured(self, job: str, record: Record, ref: tuple[float, ...], seconds: float) -> Measured:
@@ -162,9 +162,18 @@ class Trainings:
         yield from ("--results", results)
 
 
-_FACTS = ("machine", "versions", "device", "stand_in")
 # What a spec may have besides factors, so that one configuration alone is trained.
 _EMPTY = {"configurations": "null", "design": "grid"}
+
+
+def _facts(run: RunInfo) -> dict[str, Any]:
+    """Return what a gate says of a side, as a JSON object."""
+    return {
+        "machine": dict(run.machine.details),
+        "versions": dict(run.versions),
+        "device": run.device,
+        "stand_in": run.stand_in,
+    }
 
 
 def is_fusetune(folder: Path) -> bool:

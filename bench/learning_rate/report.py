@@ -15,7 +15,7 @@ from rich.text import Text
 from fusetune.bench.learning_rate.plot import draw_lr_range, loss_window
 from fusetune.bench.learning_rate.study import MOST_SPREAD, LRStudy, Tested
 from fusetune.bench.report import caveat_lines
-from fusetune.bench.results import Pictures
+from fusetune.bench.results import Pictures, RangeTestOptions
 from fusetune.bench.stats import counted
 from fusetune.tuner.learning_rate import LRScaling
 
@@ -70,23 +70,21 @@ def _name_pictures(pictures: Pictures, console: Console) -> None:
 
 
 def _header(study: LRStudy, console: Console) -> None:
-    run, spec = study.run, study.run["spec"]
+    run = study.run
     for caveat in caveat_lines(study.caveats):
         console.print(caveat)
-    console.print(Rule(Text(f"LR range test: {spec['name']}", style="bold"), align="left", style=_DIM))
-    options = run.get("options", {})
-    machine = run.get("machine", {})
+    console.print(Rule(Text(f"LR range test: {run.spec.name}", style="bold"), align="left", style=_DIM))
+    options = RangeTestOptions.from_dict(run.options)
     sweep = (
-        f"{options['repeats']} x {options['steps']} steps, {options['lr_min']:g} to {options['lr_max']:g}, "
-        f"{options['mode']}"
+        f"{options.repeats} x {options.steps} steps, {options.lr_min:g} to {options.lr_max:g}, {options.mode}"
     )
-    judged = "the validation loss" if options["validation"] else "the training loss"
+    judged = "the validation loss" if options.validation else "the training loss"
     for name, text in (
         ("run", Path(study.directory).name),
-        ("data", ", ".join(run.get("data") or [])),
+        ("data", ", ".join(run.data)),
         ("sweep", f"{sweep}, judged by {judged}"),
-        ("device", ", ".join(str(machine[key]) for key in ("device", "device_name") if machine.get(key))),
-        ("commit", str(run.get("commit") or "unknown")[:12]),
+        ("device", ", ".join(filter(None, (run.machine.device, run.machine.device_name)))),
+        ("commit", (run.commit or "unknown")[:12]),
     ):
         if text:
             line = Text(f"{name:<8}", style=_DIM)

@@ -7,16 +7,15 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fusetune.bench.results import RangeTestOutcome, Record
+from fusetune.bench.results import RangeTestOptions, RangeTestOutcome, Record, RunInfo
 from fusetune.bench.spec import (
     LoadedSpec,
     Trial,
     field_of,
     key_id,
     name_of,
-    named_levels,
     value_label,
     varied,
     without_factors,
@@ -59,24 +58,29 @@ def with_swept_factors(loaded: LoadedSpec, *, all_seeds: bool) -> tuple[LoadedSp
 def run_lr_range(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
     """Test one configuration with one seed. See `bench.run.trial.run_trial` for the arguments.
 
-    The options of the trial are lr_min, lr_max, steps, repeats, mode, validation and confirm.
+    The options of the trial are `bench.results.RangeTestOptions`.
     """
     from fusetune.bench.run import build_workload, find_learning_rate, rehearse_trial
 
     if trial.rehearsal:
         return rehearse_trial(trial, context)
     started_s = time.perf_counter()
-    options = dict(trial.options)
-    confirming, judge_validation = options.pop("confirm"), options.pop("validation")
-    del options["all_seeds"]  # it was used when the trials were made
+    options = RangeTestOptions.from_dict(trial.options)
     on_progress({"phase": "data"})
     workload = build_workload(trial, context)
     workload.place()
-    on_progress({"phase": f"sweeping the rate, {options['repeats']} x {options['steps']} steps"})
-    judged = workload.data.validation if judge_validation else None
-    found = find_learning_rate(workload, validation=judged, **options)
+    on_progress({"phase": f"sweeping the rate, {options.repeats} x {options.steps} steps"})
+    found = find_learning_rate(
+        workload,
+        validation=workload.data.validation if options.validation else None,
+        lr_min=options.lr_min,
+        lr_max=options.lr_max,
+        steps=options.steps,
+        repeats=options.repeats,
+        mode=options.mode,
+    )
     confirmation = None
-    if confirming and found.suggestion is not None:
+    if options.confirm and found.suggestion is not None:
         on_progress({"phase": f"training briefly around {found.suggestion:.3g}"})
         confirmation = _confirm(workload, found)
     return _record(trial, context, found, confirmation, time.perf_counter() - started_s)
@@ -221,21 +225,21 @@ class LRStudy:
     """The results of a run of `bench lr-range`.
 
     Args:
-        run: content of run.json.
+        run: the run.
         tested: the tests, in the order of the records.
         scalings: power-law fit of each group of other factors (`optimizer=adam`), or why there is none.
         directory: the run's directory.
         caveats: warnings for the top of the report.
     """
 
-    run: Mapping[str, Any]
+    run: RunInfo
     tested: tuple[Tested, ...]
     scalings: dict[str, LRScaling | str] = field(default_factory=dict)
     directory: str = ""
     caveats: tuple[Caveat, ...] = ()
 
 
-def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], directory: str = "") -> LRStudy:
+def study_learning_rates(run: RunInfo, records: Sequence[Record], directory: str = "") -> LRStudy:
     """Return the tests of a run's records, with a power-law fit where the batch size is a factor."""
     from fusetune.bench.stats import configuration_label
 
@@ -257,9 +261,9 @@ def study_learning_rates(run: Mapping[str, Any], records: Sequence[Record], dire
     return LRStudy(run, tuple(tested), _scalings(run, records), directory, caveats_of(run, records))
 
 
-def _scalings(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, LRScaling | str]:
+def _scalings(run: RunInfo, records: Iterable[Record]) -> dict[str, LRScaling | str]:
     """Fit a power law for each combination of the other factors."""
-    key = name_of(_SIZE, named_levels(run["spec"]))
+    key = name_of(_SIZE, run.spec.levels)
     if key is None:
         return {}
     groups: dict[str, list[Record]] = {}

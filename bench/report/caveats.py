@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
+from fusetune.bench.results import RunInfo
 from fusetune.bench.stats import Caveat, caveats_of
 
 
-def banner(run: Mapping[str, Any]) -> list[str]:
+def banner(run: RunInfo) -> list[str]:
     """Return the lines before the first trial: caveats, and the profile that was merged over the spec.
 
     Args:
-        run: the content of run.json.
+        run: the run.
     """
     lines = [caveat.sentence for caveat in caveats_of(run, [])]
-    if run["profile"]:
-        lines.append(f"profile {run['profile']}: {'; '.join(run['profile_changes'])}")
+    if run.profile:
+        lines.append(f"profile {run.profile}: {'; '.join(run.profile_changes)}")
     return lines
 
 

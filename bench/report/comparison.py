@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -16,7 +15,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from fusetune.bench.results import Pictures
+from fusetune.bench.results import Machine, Pictures, RunInfo
 from fusetune.bench.stats import (
     STATUS_WORDS,
     Configuration,
@@ -83,13 +82,12 @@ def render_run(summary: Summary, console: Console) -> None:
 
 def _header(summary: Summary) -> RenderableType:
     """Describe what ran, where and on which data, under the banners."""
-    run = summary.run
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style=_DIM, no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in _provenance(summary):
         grid.add_row(name, Text(text))
-    title = Rule(Text(f"{run['spec'].get('name', 'run')}", style="bold"), align="left", style=_DIM)
+    title = Rule(Text(summary.run.spec.name, style="bold"), align="left", style=_DIM)
     banners = [
         Panel(Text(caveat.sentence, style="bold"), box=box.HEAVY, border_style="yellow", padding=(0, 1))
         for caveat in summary.caveats
@@ -100,20 +98,19 @@ def _header(summary: Summary) -> RenderableType:
 
 def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     """Yield (name, text) of each line of the header."""
-    run, spec = summary.run, summary.run["spec"]
-    started = str(run.get("started") or "")
+    run = summary.run
     directory = (summary.directory or "").rstrip("/").rsplit("/", 1)[-1]
-    if run_line := ", ".join(filter(None, [directory, started and f"started {started}"])):
+    if run_line := ", ".join(filter(None, [directory, run.started and f"started {run.started}"])):
         yield "run", run_line
     yield "data", _data(run)
-    for names in run.get("classes") or ():
+    for names in run.classes:
         yield "classes", _classes(names)
-    yield "model", _named(spec.get("model"))
+    yield "model", run.spec.model
     yield "target", str(summary.target) if summary.target else "none; ranked by the best validation accuracy"
-    if run.get("profile"):
-        yield "profile", f"{run['profile']}: {'; '.join(run.get('profile_changes') or ())}"
-    if run.get("overrides"):
-        yield "set", ", ".join(" ".join(text.split()) for text in run["overrides"])
+    if run.profile:
+        yield "profile", f"{run.profile}: {'; '.join(run.profile_changes)}"
+    if run.overrides:
+        yield "set", ", ".join(" ".join(text.split()) for text in run.overrides)
     for path in summary.fused_paths:
         yield "fused", path
     shown = summary.auto_rates[:_MOST_RATES]
@@ -124,21 +121,19 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "trials", _trials(summary)
     if summary.threads:
         yield "threads", summary.threads
-    yield "device", _device(run.get("machine") or {})
-    versions = run.get("versions") or {}
-    yield "software", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    commit = str(run.get("commit") or "unknown")[:12]
-    yield "commit", commit
+    yield "device", _device(run.machine)
+    yield "software", ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)
+    yield "commit", (run.commit or "unknown")[:12]
     for caveat in summary.caveats:
         if not caveat.is_banner:
             yield "note", caveat.sentence
 
 
-def _data(run: dict[str, Any]) -> str:
+def _data(run: RunInfo) -> str:
     """Name the data that were used, and the set that a stand-in replaces."""
-    wanted = _named(run["spec"].get("data"))
-    used = ", ".join(run.get("data") or [wanted])
-    return f"{used}, a stand-in for {wanted}" if run.get("stand_in") else used
+    wanted = run.spec.data
+    used = ", ".join(run.data or [wanted])
+    return f"{used}, a stand-in for {wanted}" if run.stand_in else used
 
 
 def _classes(names: Sequence[str]) -> str:
@@ -148,33 +143,23 @@ def _classes(names: Sequence[str]) -> str:
     return f"{shown} and {rest} more, in the records" if rest > 0 else shown
 
 
-def _named(section: Any) -> str:
-    if isinstance(section, dict):
-        return str(section.get("factory") or section.get("name") or "unknown")
-    return str(section or "unknown")
-
-
 def _trials(summary: Summary) -> str:
-    spec = summary.run["spec"]
-    design = "listed" if spec.get("configurations") else spec.get("design") or "grid"
-    seeds = len(spec.get("seeds") or ()) or 1
+    spec = summary.run.spec
+    design = "listed" if spec.is_listed else spec.design
+    seeds = len(spec.seeds) or 1
     configurations = counted(summary.planned // seeds, "configuration")
-    parts = [
-        f"{design if isinstance(design, str) else next(iter(design))}: {configurations} x "
-        f"{counted(seeds, 'seed')} = {counted(summary.planned, 'trial')}"
-    ]
+    parts = [f"{design}: {configurations} x {counted(seeds, 'seed')} = {counted(summary.planned, 'trial')}"]
     if summary.recorded < summary.planned:
         parts.append(f"{summary.recorded} recorded")
     return ", ".join([*parts, f"{format_seconds(summary.trials_s)} together"])
 
 
-def _device(machine: dict[str, Any]) -> str:
-    memory = machine.get("memory_bytes")
+def _device(machine: Machine) -> str:
     parts = [
-        str(machine.get("device") or "unknown device"),
-        str(machine.get("device_name") or ""),
-        f"{machine['cores']} cores" if machine.get("cores") else "",
-        format_bytes(memory) if memory else "",
+        machine.device or "unknown device",
+        machine.device_name,
+        f"{machine.cores} cores" if machine.cores else "",
+        format_bytes(machine.memory_bytes) if machine.memory_bytes else "",
     ]
     return ", ".join(filter(None, parts))
 

@@ -33,20 +33,25 @@ if TYPE_CHECKING:
         WorkerEvents,
     )
     from fusetune.bench.results.pictures import Pictures, picture_text
-    from fusetune.bench.results.records import STATUSES, Record, Status
-    from fusetune.bench.results.schema import as_written, check_records, check_reportable
+    from fusetune.bench.results.records import STATUSES, Record, Status, ThreadsChoice
+    from fusetune.bench.results.run_info import Machine, RunInfo
+    from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOptions
+    from fusetune.bench.results.schema import as_written
     from fusetune.bench.results.whole_file import remove_unfinished, write_whole
+    from fusetune.bench.results.written_spec import WrittenSpec
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "STATUSES",
     "AutoRate",
+    "BatchSizeOptions",
     "ContendedEpochs",
     "EarlierRangeTests",
     "EarlierTrainings",
     "FailedMeasurement",
     "LineFile",
+    "Machine",
     "Measurement",
     "MemoryPrediction",
     "MemoryProbe",
@@ -55,23 +60,25 @@ __all__ = [
     "NormsAtEpoch",
     "PausedTraining",
     "Pictures",
+    "RangeTestOptions",
     "RangeTestOutcome",
     "RateAtSize",
     "Record",
     "RecordKeeper",
     "RehearsalOutcome",
     "RunDirectory",
+    "RunInfo",
     "SimulatedBatch",
     "SizeToTarget",
     "Status",
     "StepTimes",
+    "ThreadsChoice",
     "ThroughputOutcome",
     "TrainingOutcome",
     "WorkerEvents",
+    "WrittenSpec",
     "acquire_lock",
     "as_written",
-    "check_records",
-    "check_reportable",
     "find_run",
     "first_fault",
     "make_unique",

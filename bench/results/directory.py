@@ -9,28 +9,35 @@ results/<spec name>/<run id>/
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import RunDirectoryError, unusable
-from fusetune.bench.kinds import TRAINING, kind_of
+from fusetune.bench.kinds import kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
 from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
 from fusetune.bench.results.line_file import LineFile
-from fusetune.bench.results.records import SCHEMA_VERSION, Record
-from fusetune.bench.results.schema import LaterVersionError, check_run, record_of, version_of
+from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
+from fusetune.bench.results.schema import (
+    LaterVersionError,
+    check_records,
+    check_reportable,
+    check_run,
+    record_of,
+    version_of,
+)
 from fusetune.bench.results.whole_file import remove_unfinished, write_whole
 from fusetune.bench.spec import difference
 from fusetune.bench.terminal import invocation
 from fusetune.errors import InvalidValueError
 
-# Defaults of run.json. Early versions had trainings only, and no kind.
-_ORDINARY: dict[str, Any] = {"kind": TRAINING.name, "options": {}}
 _RUN = "run.json"
 _RECORDS = "records.jsonl"
 
@@ -38,22 +45,23 @@ _RECORDS = "records.jsonl"
 class RunDirectory:
     """The directory of one run. `create` and `resume` hold its lock and can append, `open` only reads.
 
-    Use it in a `with` block, or call `close`. `path` is the directory, and `run` the content of run.json. `notes` lists
-    the repairs of `resume`.
+    Use it in a `with` block, or call `close`. `path` is the directory, and `run` what run.json says. `notes` lists the
+    repairs of `resume`.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as results:
-        ...     with RunDirectory.create(Path(results), "demo", {"spec": {"seeds": 1}}) as directory:
+        ...     with RunDirectory.create(Path(results), "demo", RunInfo()) as directory:
         ...         directory.append(Record("seed=0", {}, 0, "ok"))
         ...     records, notes = RunDirectory.open(find_run(Path(results) / "demo")).records()
         >>> records[0].trial, notes
         ('seed=0', [])
     """
 
-    def __init__(self, path: Path, run: dict[str, Any], lock: int | None = None) -> None:
+    def __init__(self, path: Path, content: Mapping[str, Any], lock: int | None = None) -> None:
         self.path = path
-        self.run = run
+        self.run = RunInfo.from_dict(content)
+        self._content = content
         self.notes: list[str] = []
         self._lock = lock
         self._file = LineFile(
@@ -64,14 +72,13 @@ class RunDirectory:
         )
 
     @classmethod
-    def create(cls, results: Path, spec_name: str, run: dict[str, Any]) -> RunDirectory:
+    def create(cls, results: Path, spec_name: str, run: RunInfo) -> RunDirectory:
         """Create a new directory under `results/<spec_name>/`, lock it and write run.json.
 
         Args:
             results: the directory of all runs, created if missing.
             spec_name: the spec's name, of letters, digits, `.`, `_`, `-`.
-            run: the content of run.json, JSON-able without NaN. `schema_version` and `run_id` are added, and `kind` and
-                `options` if missing.
+            run: what run.json will say, JSON-able without NaN. Its `run_id` is filled in.
 
         Raises:
             RunDirectoryError: the disk is full or the directory cannot be written.
@@ -82,8 +89,9 @@ class RunDirectory:
             parent.mkdir(parents=True, exist_ok=True)
             path = make_unique(parent)
             lock = acquire_lock(path)
-            content = {"schema_version": SCHEMA_VERSION, "run_id": path.name, **_ORDINARY, **run}
-            write_whole(path / _RUN, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+            content = dataclasses.replace(run, run_id=path.name).as_dict()
+            text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+            write_whole(path / _RUN, text.encode())
         except BaseException as error:
             if lock is not None:
                 os.close(lock)
@@ -92,7 +100,8 @@ class RunDirectory:
             if isinstance(error, OSError):
                 raise unusable(parent, error) from error
             raise
-        return cls(path, content, lock)
+        # As a reader of the file has it: a tuple in memory is a list on the disk.
+        return cls(path, json.loads(text), lock)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -104,21 +113,22 @@ class RunDirectory:
         return cls(path, _read_run(path))
 
     @classmethod
-    def resume(cls, path: Path, unchanged: Mapping[str, Any] | None = None) -> RunDirectory:
+    def resume(cls, path: Path, now: RunInfo | None = None) -> RunDirectory:
         """Open a run's directory for appending, lock it, and truncate a torn last line.
 
         Args:
             path: the run's directory.
-            unchanged: keys of run.json that must have these values, such as the spec. None: nothing is compared.
+            now: the run as it would begin now. Its `FIXED_ON_RESUME` must be those of run.json. None: not compared.
 
         Raises:
             RunDirectoryError: as for `open`, or another process uses the directory, or it is not writable, or values
                 have changed. The message lists the changes.
         """
-        run = _read_run(path)
-        _check_unchanged(path, run, unchanged or {})
+        content = _read_run(path)
+        if now is not None:
+            _check_unchanged(path, RunInfo.from_dict(content), now)
         try:
-            directory = cls(path, run, acquire_lock(path))
+            directory = cls(path, content, acquire_lock(path))
         except OSError as error:
             raise unusable(path, error) from error
         try:
@@ -138,7 +148,7 @@ class RunDirectory:
     @property
     def resume_command(self) -> str | None:
         """The command that continues the run, or None for a kind of run that cannot be resumed."""
-        kind = kind_of(self.run)
+        kind = kind_of(self.run.kind)
         command = kind.resumed_by if kind else None
         return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}"
 
@@ -167,6 +177,15 @@ class RunDirectory:
         with contextlib.suppress(OSError):  # other runs of the spec may be there
             self.path.parent.rmdir()
 
+    def check_reportable(self, records: Sequence[Record]) -> None:
+        """Refuse a run.json or records that lack what the report of their kind needs.
+
+        Raises:
+            RunDirectoryError: names the field or the trial.
+        """
+        check_reportable(self._content, self.path)
+        check_records(self.run, records, self.path)
+
     def append(self, record: Record) -> None:
         """Append one record. It is on disk on return.
 
@@ -191,12 +210,13 @@ class RunDirectory:
             RunDirectoryError: a complete line is not a record. The message names the line.
         """
         content, torn = self._file.lines()
-        kind = str(self.run["kind"])
         notes = [self._file.torn_note] if torn else []
         records: dict[str, Record] = {}
         for number, line in enumerate(content, start=1):
             try:
-                record: Record = self._file.parse(number, line, lambda content: record_of(content, kind))
+                record: Record = self._file.parse(
+                    number, line, lambda content: record_of(content, self.run.kind)
+                )
             except LaterVersionError as error:
                 raise error.at(self._file.where(number)) from None
             if record.trial in records:
@@ -253,7 +273,8 @@ def _read_run(path: Path) -> dict[str, Any]:
     if version is None:
         raise RunDirectoryError(path / _RUN, "is broken", "it has no schema_version", "Restore it.")
     check_run(run, str(path / _RUN))
-    return {**_ORDINARY, **run}
+    content: dict[str, Any] = run
+    return content
 
 
 def _not_a_run(path: Path) -> RunDirectoryError:
@@ -262,11 +283,13 @@ def _not_a_run(path: Path) -> RunDirectoryError:
     )
 
 
-def _check_unchanged(path: Path, run: Mapping[str, Any], unchanged: Mapping[str, Any]) -> None:
+def _check_unchanged(path: Path, run: RunInfo, now: RunInfo) -> None:
     """Raise an error if values of run.json have changed since the run was started."""
     # Compare JSON with JSON, because a tuple in memory is a list on disk.
-    now = json.loads(json.dumps(dict(unchanged)))
-    changes = difference({key: run.get(key) for key in now}, now)
+    before, after = (json.loads(json.dumps(each.as_dict())) for each in (run, now))
+    changes = difference(
+        {name: before[name] for name in FIXED_ON_RESUME}, {name: after[name] for name in FIXED_ON_RESUME}
+    )
     if changes:
         listed = "\n".join(f"  {change}" for change in changes)
         raise RunDirectoryError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.results.directory import RunDirectory
-from fusetune.bench.results.records import Record
+from fusetune.bench.results.records import Record, ThreadsChoice
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.spec import Source
 
 
@@ -17,30 +18,28 @@ class RecordKeeper:
     """Completes and appends the records of one run.
 
     Args:
-        run: content of run.json.
+        run: the run.
         directory: the run's directory, open for appending.
         records: records of an earlier part of the run.
     """
 
-    def __init__(
-        self, run: Mapping[str, Any], directory: RunDirectory, records: Iterable[Record] = ()
-    ) -> None:
+    def __init__(self, run: RunInfo, directory: RunDirectory, records: Iterable[Record] = ()) -> None:
         self.records = list(records)
         self._directory = directory
-        self._provenance = {
-            "device": run["device"],
-            "device_name": run["machine"].get("device_name"),
-            "torch": run["versions"].get("torch"),
-            "commit": run.get("commit"),
-            "dirty": run.get("dirty"),
-            "jobs": run["jobs"],
-            "timings_shared": run["jobs"] > 1,
+        self._provenance: dict[str, Any] = {
+            "device": run.device,
+            "device_name": run.machine.device_name,
+            "torch": run.versions.get("torch"),
+            "commit": run.commit,
+            "dirty": run.dirty,
+            "jobs": run.jobs,
+            "timings_shared": run.jobs > 1,
         }
 
-    def add(self, threads: Mapping[str, Any] | None) -> None:
+    def add(self, threads: ThreadsChoice | None) -> None:
         """Add the choice of the number of threads to each further record."""
         if threads is not None:
-            self._provenance["threads_choice"] = dict(threads)
+            self._provenance["threads_choice"] = threads.as_dict()
 
     @property
     def worker_log(self) -> Path:

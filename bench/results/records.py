@@ -24,6 +24,33 @@ STATUSES: tuple[str, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
+class ThreadsChoice:
+    """How many threads the trials of a run had, and why.
+
+    Args:
+        threads: PyTorch's threads in a worker.
+        asked: what the spec says: a number, or `auto`.
+        reason: one sentence.
+        speedups: measured, by number of threads as text. None where nothing was measured.
+    """
+
+    threads: int
+    asked: int | str
+    reason: str
+    speedups: Mapping[str, float] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        content = {"threads": self.threads, "asked": self.asked, "reason": self.reason}
+        return content if self.speedups is None else {**content, "speedups": dict(self.speedups)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ThreadsChoice:
+        """Read the JSON object. Unknown keys are left out."""
+        return cls(content["threads"], content["asked"], content["reason"], content.get("speedups"))
+
+
+@dataclass(frozen=True)
 class Record:
     """The result of one trial.
 
@@ -59,6 +86,12 @@ class Record:
     findings: list[dict[str, Any]] = field(default_factory=list)
     outcome: Outcome | None = None
     worker: WorkerEvents = field(default_factory=WorkerEvents)
+
+    @property
+    def threads_choice(self) -> ThreadsChoice | None:
+        """How the number of threads was chosen. None where nothing was chosen."""
+        given = self.provenance.get("threads_choice")
+        return ThreadsChoice.from_dict(given) if given else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object."""

@@ -22,10 +22,12 @@ from pydantic import (
 )
 
 from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.kinds import BATCH_SIZE, LR_RANGE, SEARCH, TRAINING, kind_of
 from fusetune.bench.results.faults import bounded, first_fault
 from fusetune.bench.results.first_version import second_version
 from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
-from fusetune.bench.spec import field_of, named_levels
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.spec import field_of
 from fusetune.errors import InvalidValueError
 from fusetune.tuner.training import Target
 
@@ -228,10 +230,10 @@ class _SearchRun(Run):
 
 
 _KINDS: dict[str, type[Run]] = {
-    "run": _TrainingRun,
-    "lr-range": _RangeRun,
-    "batch-size": _BatchRun,
-    "search": _SearchRun,
+    TRAINING.name: _TrainingRun,
+    LR_RANGE.name: _RangeRun,
+    BATCH_SIZE.name: _BatchRun,
+    SEARCH.name: _SearchRun,
 }
 
 
@@ -389,22 +391,23 @@ def check_reportable(content: Mapping[str, Any], path: Path) -> None:
     Raises:
         RunDirectoryError: a field is missing. The message names it.
     """
-    model = _KINDS.get(str(content.get("kind")))
+    model = _KINDS.get(str(content.get("kind", TRAINING.name)))
     if model is not None:
         _check(model, content, str(path / "run.json"))
 
 
-def check_records(run: Mapping[str, Any], records: Sequence[Record], path: Path) -> None:
+def check_records(run: RunInfo, records: Sequence[Record], path: Path) -> None:
     """Check that each record has what the report of the run's kind needs.
 
     Raises:
         RunDirectoryError: a record lacks a factor, or has an invalid curve. The message names the trial.
     """
-    wanted = set(named_levels(run["spec"])) if run.get("kind") in ("run", "lr-range") else set()
+    kind = kind_of(run.kind)
+    wanted = run.spec.levels.keys() if kind in (TRAINING, LR_RANGE) else set()
     for record in records:
         missing = sorted(wanted - record.factors.keys())
         fault = f"lacks the factor {missing[0]}" if missing else ""
-        if run.get("kind") == "lr-range" and not fault:
+        if kind is LR_RANGE and not fault:
             fault = _curve_fault(record.curve)
         if fault:
             raise RunDirectoryError(

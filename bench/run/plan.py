@@ -13,7 +13,16 @@ from typing import Any, Protocol
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.kinds import TRAINING, Kind
 from fusetune.bench.machine import describe_machine, source_state, versions
-from fusetune.bench.results import Record, RecordKeeper, RehearsalOutcome, RunDirectory
+from fusetune.bench.results import (
+    Machine,
+    Record,
+    RecordKeeper,
+    RehearsalOutcome,
+    RunDirectory,
+    RunInfo,
+    ThreadsChoice,
+    WrittenSpec,
+)
 from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
 from fusetune.bench.units import format_bytes
@@ -26,11 +35,6 @@ HARD_TIMEOUT_FACTOR = 2.0
 HARD_TIMEOUT_GRACE_S = 30.0
 # Work without a clock of its own takes longer: compilation, finding a rate, and all that is no training.
 LONG_GRACE_S = 120.0
-
-# A resumed run must share these with the run that it continues.
-FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
-# These may differ, but a reader should know, because the numbers depend on them.
-NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
 
 Announce = Callable[[str], None]
 
@@ -60,17 +64,19 @@ class RunPlan:
 
     Args:
         trials: in the order in which they run, their data sources filled in.
-        run: the content of `run.json`.
+        run: what run.json says.
         setup: what a worker is started with.
         hard_timeout_s: a trial that takes longer is given up. None: no such limit.
         jobs: trials at once.
+        threads: how the number of threads was chosen. None: it was not yet, or torch's own number stays.
     """
 
     trials: list[Trial]
-    run: dict[str, Any]
+    run: RunInfo
     setup: WorkerSetup
     hard_timeout_s: float | None
     jobs: int
+    threads: ThreadsChoice | None = None
 
 
 def make_plan(
@@ -103,31 +109,33 @@ def make_plan(
     place = loaded.document.where(("data",))
     sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
     stand_ins = dict.fromkeys(text for source in sources.values() if (text := source.announcement()))
-    run = {
-        "kind": kind.name,
-        "options": dict(options or {}),
-        "spec": spec.resolved(),
-        "spec_path": str(spec_path),
-        "overrides": list(loaded.overrides),
-        "profile": loaded.profile,
-        "profile_changes": list(loaded.changes),
-        "command": list(command),
-        "baseline": layout.baseline,
-        "trials": len(trials),
-        "same": layout.same,
-        "jobs": jobs,
-        "device": device,
-        "data": sorted({source.name for source in sources.values()}),
-        "classes": [
-            list(names) for names in dict.fromkeys(source.classes for source in sources.values()) if names
-        ],
-        "stand_in": " ".join(stand_ins) or None,
-        "fingerprint": fingerprint_all(sources.values(), spec_path.parent),
-        "machine": describe_machine(device),
-        "versions": versions(),
-        **source_state(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
+    state = source_state()
+    run = RunInfo(
+        kind=kind.name,
+        options=dict(options or {}),
+        spec=WrittenSpec(spec.resolved()),
+        spec_path=str(spec_path),
+        overrides=tuple(loaded.overrides),
+        profile=loaded.profile,
+        profile_changes=tuple(loaded.changes),
+        command=tuple(command),
+        baseline=layout.baseline,
+        trials=len(trials),
+        same=tuple(layout.same),
+        jobs=jobs,
+        device=device,
+        data=tuple(sorted({source.name for source in sources.values()})),
+        classes=tuple(
+            names for names in dict.fromkeys(source.classes for source in sources.values()) if names
+        ),
+        stand_in=" ".join(stand_ins) or None,
+        fingerprint=fingerprint_all(sources.values(), spec_path.parent),
+        machine=Machine.from_dict(describe_machine(device)),
+        versions=versions(),
+        commit=state["commit"],
+        dirty=state["dirty"],
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
     setup = WorkerSetup(
         kind.run_trial,
         device=device,
@@ -138,7 +146,7 @@ def make_plan(
         libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
     )
     ready = [
-        dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)], options=run["options"])
+        dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)], options=dict(run.options))
         for trial in trials
     ]
     return RunPlan(ready, run, setup, hard_timeout(trials, spec.limits.trial_time, kind), jobs)
@@ -172,28 +180,23 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
         RunDirectoryError: it cannot be written, is in use, or belongs to a run of something else.
     """
     if resume is None:
-        return RunDirectory.create(results, plan.run["spec"]["name"], plan.run)
+        return RunDirectory.create(results, plan.run.spec.name, plan.run)
     _check_data(resume, plan, announce)
-    directory = RunDirectory.resume(resume, {key: plan.run[key] for key in FIXED_ON_RESUME})
-    for key in NOTED_ON_RESUME:
-        if directory.run.get(key) != plan.run[key]:
-            announce(
-                f"note: {key} differs from the run's beginning: {directory.run.get(key)} -> {plan.run[key]}"
-            )
-    for note in (*directory.notes, *directory.records()[1]):
+    directory = RunDirectory.resume(resume, plan.run)
+    for note in (*directory.run.changes(plan.run), *directory.notes, *directory.records()[1]):
         announce(f"note: {note}")
     return directory
 
 
 def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
     """Refuse to continue a run on data that are not those that it began with."""
-    run = RunDirectory.open(resume).run
-    if "fingerprint" not in run:
+    before, now = RunDirectory.open(resume).run.fingerprint, plan.run.fingerprint
+    if before is None or now is None:
         announce(
             "note: the run began without a fingerprint of its data, so nobody can tell whether they changed"
         )
         return
-    changes = differences(run["fingerprint"], plan.run["fingerprint"])
+    changes = differences(before, now)
     if changes:
         listed = "\n".join(f"  {change}" for change in changes)
         raise RunDirectoryError(
@@ -226,7 +229,7 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
         _rehearse(plan, missing, first, display)
         plan = settle_threads(plan, first, display, done)
         missing = [trial for trial in plan.trials if trial.id not in have]
-        keeper.add(plan.run.get("threads"))
+        keeper.add(plan.threads)
     except BaseException as error:
         first.close()
         if isinstance(error, InputError) and not done:
@@ -251,34 +254,30 @@ def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequ
         display: shows the choice and its reason.
         done: records of the earlier part of a run, whose number is kept, for their times are compared.
     """
-    asked = plan.run["spec"].get("threads", AUTO)
-    threads = plan.setup.threads
-    choice: dict[str, Any] = {
-        "asked": asked,
-        "reason": "the spec says so" if asked != AUTO else "one core a worker",
-    }
+    asked, threads = plan.run.spec.threads, plan.setup.threads
+    reason, speedups = "the spec says so" if asked != AUTO else "one core a worker", None
     if threads is None:
-        if plan.run["device"] != "cpu":
+        if plan.run.device != "cpu":
             return plan
         earlier = next((r.provenance["threads"] for r in done if "threads" in r.provenance), None)
         if earlier is not None:
-            threads, choice["reason"] = earlier, "as in the run's beginning"
+            threads, reason = earlier, "as in the run's beginning"
         else:
             most = most_threads(plan.jobs)
             display.message(f"timing steps with 1 to {most} threads")
-            threads, choice["reason"], speedups = measure_threads(plan.trials, worker, most, _ignore)
-            choice["speedups"] = {str(count): round(speedup, 4) for count, speedup in speedups.items()}
-        display.message(f"threads: {threads}; {choice['reason']}")
-    return replace_threads(plan, threads, choice)
+            threads, reason, measured = measure_threads(plan.trials, worker, most, _ignore)
+            speedups = {str(count): round(speedup, 4) for count, speedup in measured.items()}
+        display.message(f"threads: {threads}; {reason}")
+    return replace_threads(plan, ThreadsChoice(threads, asked, reason, speedups))
 
 
-def replace_threads(plan: RunPlan, threads: int, choice: Mapping[str, Any]) -> RunPlan:
+def replace_threads(plan: RunPlan, choice: ThreadsChoice) -> RunPlan:
     """Return the plan with a number of threads for its workers and its trials."""
     return dataclasses.replace(
         plan,
-        trials=[dataclasses.replace(trial, threads=threads) for trial in plan.trials],
-        run={**plan.run, "threads": {"threads": threads, **choice}},
-        setup=dataclasses.replace(plan.setup, threads=threads),
+        trials=[dataclasses.replace(trial, threads=choice.threads) for trial in plan.trials],
+        setup=dataclasses.replace(plan.setup, threads=choice.threads),
+        threads=choice,
     )
 
 
@@ -334,13 +333,13 @@ def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display:
         rehearsed = record.outcome if isinstance(record.outcome, RehearsalOutcome) else RehearsalOutcome()
         if rehearsed.bad_input:
             name = f" ({trial.id})" if trial.factors else ""
-            raise InputError("", f"{named(plan.run['spec_path'], record.reason)}{name}")
+            raise InputError("", f"{named(plan.run.spec_path, record.reason)}{name}")
         built = rehearsed.built
         if built is not None:
-            first = seen.setdefault(identity(trial.spec, device=plan.run["device"], built=built), trial)
+            first = seen.setdefault(identity(trial.spec, device=plan.run.device, built=built), trial)
             if first is not trial:
                 raise InputError(
-                    f"{plan.run['spec_path']}: factors",
+                    f"{plan.run.spec_path}: factors",
                     f"{trial.id} gives the same training as {first.id}",
                     f"built were {', '.join((f'{key} {value}' for key, value in built.items()))}",
                     "Keep one of them",

@@ -1,6 +1,6 @@
 """A search on disk: its event log, search.jsonl in the run's directory.
 
-Each line is an event. Replaying all lines in order restores the search:
+Each line is an event. Replaying all lines in order restores the search. docs/records.md describes each field.
 
     {"event": "begin", "training": 0, "config": {"base_lr": 0.1}}    a training begins, numbers start at 0
     {"event": "epoch", "training": 0, "entry": {"epoch": 1, ...}}     its next epoch, as an entry of its curve

@@ -55,14 +55,14 @@ def optuna_study(path: Path) -> optuna.Study:
             optuna.create_study(storage="sqlite:///search.db", direction=study.direction).add_trials(study.trials)
     """
     directory = RunDirectory.open(path)
-    if directory.run["kind"] != SEARCH.name:
+    if directory.run.kind != SEARCH.name:
         raise RunDirectoryError(
             path,
-            f"is a run of kind '{directory.run['kind']}'",
+            f"is a run of kind '{directory.run.kind}'",
             "an Optuna study shows a search",
             "Name a run whose spec has design: {search: ...}",
         )
-    plan = plan_of(directory.run["spec"])
+    plan = plan_of(directory.run.spec)
     records, _ = directory.records()
     searcher, _ = read_search(plan, path, records)
     study = _empty(plan)

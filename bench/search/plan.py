@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RunInfo, WrittenSpec
 from fusetune.bench.spec import value_label
 from fusetune.tuner.search import SearchTrial, Space, shipped_prior
 from fusetune.tuner.training import higher_is_better
@@ -43,24 +43,24 @@ class SearchPlan:
         return higher_is_better(self.metric)
 
 
-def plan_of(spec: Mapping[str, Any]) -> SearchPlan:
-    """Return the search's settings from the resolved spec in run.json."""
-    settings, seeds = spec["design"]["search"], spec["seeds"]
-    following = range(max(seeds) + 1, max(seeds) + 1 + settings["fresh_seeds"])
+def plan_of(spec: WrittenSpec) -> SearchPlan:
+    """Return the search's settings from a resolved spec."""
+    settings, seeds = spec.search, spec.seeds
+    following = range(max(seeds) + 1, max(seeds) + 1 + settings.fresh_seeds)
     return SearchPlan(
-        space={name: values for name, values in spec["factors"].items() if values},
-        max_epochs=spec["train"]["epochs"],
+        space=spec.factors,
+        max_epochs=spec.epochs,
         seed=seeds[0],
-        metric=(spec.get("target") or {}).get("metric", "val_accuracy"),
-        budget_epochs=settings["budget_epochs"],
-        prior=settings["prior"],
-        fresh_seeds=(*seeds[1:], *following)[: settings["fresh_seeds"]],
+        metric=spec.target_metric or "val_accuracy",
+        budget_epochs=settings.budget_epochs,
+        prior=settings.prior,
+        fresh_seeds=(*seeds[1:], *following)[: settings.fresh_seeds],
     )
 
 
-def fresh_records(run: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+def fresh_records(run: RunInfo, records: Sequence[Record]) -> list[Record]:
     """Return the records of the winner's re-runs. Other trainings of a search end early by design."""
-    fresh = plan_of(run["spec"]).fresh_seeds
+    fresh = plan_of(run.spec).fresh_seeds
     return [record for record in records if record.seed in fresh]
 
 

@@ -75,7 +75,7 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
 
 def _header(study: SearchStudy) -> str:
     return (
-        f"{study.run['spec']['name']}: search for the best {study.plan.metric}, "
+        f"{study.run.spec.name}: search for the best {study.plan.metric}, "
         f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}, "
         f"{study.prior}"
     )

@@ -9,11 +9,10 @@ trials. Each job is a thread with its own worker. A single job uses one worker f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from fusetune.bench.results import Record, RecordKeeper, RunDirectory
+from fusetune.bench.results import Record, RecordKeeper, RunDirectory, ThreadsChoice, WrittenSpec
 from fusetune.bench.run import Display, RunPlan, make_worker, rehearse
 from fusetune.bench.search.lost_trainings import records_of_lost
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of, prior_words
@@ -34,7 +33,7 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
         InputError: a factor's value cannot be built as the spec asks. A run without records is then removed.
     """
     records, _ = directory.records()
-    searching = plan_of(spec.resolved())
+    searching = plan_of(WrittenSpec(spec.resolved()))
     searcher, log = open_search(searching, directory.path, records, go_on=directory.resume_command or "")
     if log.note:
         display.message(f"note: {log.note}")
@@ -44,7 +43,7 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
     keeper = _Keeper(plan, directory, records, display)
     plan = rehearse(plan, plan.trials, directory, display, remove=not records and not used)
-    keeper.add(plan.run.get("threads"))
+    keeper.add(plan.threads)
     first = make_worker(plan, directory, 0)
     try:
 
@@ -109,7 +108,7 @@ class _Keeper:
         self._keeper = RecordKeeper(plan.run, directory, records)
         self._source, self.say = plan.trials[0].source, display.message
 
-    def add(self, threads: Mapping[str, Any] | None) -> None:
+    def add(self, threads: ThreadsChoice | None) -> None:
         """Add the number of threads, and why it was chosen, to each further record."""
         self._keeper.add(threads)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import t as student
 
-from fusetune.bench.results import Record, TrainingOutcome
+from fusetune.bench.results import Record, RunInfo, TrainingOutcome
 from fusetune.bench.search.for_optuna import importances_of, predicted_study
 from fusetune.bench.search.plan import SearchPlan, is_left, plan_of, prior_words
 from fusetune.bench.search.state import read_search
@@ -41,7 +41,7 @@ class SearchStudy:
     """The results of a search.
 
     Args:
-        run: run.json.
+        run: the run.
         path: the run's directory.
         plan: the search's settings.
         prior: whether a prior was used, and the factors and values without curves in it.
@@ -59,7 +59,7 @@ class SearchStudy:
         rates: a (seed, rate) for each of the winner's trainings with `base_lr: auto`.
     """
 
-    run: Mapping[str, Any]
+    run: RunInfo
     path: Path
     plan: SearchPlan
     prior: str
@@ -94,18 +94,18 @@ class SearchStudy:
         return sum(map(is_left, self.trials))
 
 
-def study_search(run: Mapping[str, Any], records: Sequence[Record], directory: str) -> SearchStudy:
+def study_search(run: RunInfo, records: Sequence[Record], directory: str) -> SearchStudy:
     """Return a search's results from its directory.
 
     Args:
-        run: run.json.
+        run: the run.
         records: the run's records.
         directory: the run's directory.
 
     Raises:
         RunDirectoryError: the search's log cannot be read.
     """
-    plan, path = plan_of(run["spec"]), Path(directory)
+    plan, path = plan_of(run.spec), Path(directory)
     searcher, log = read_search(plan, path, records)
     result = searcher.result()
     best = result.best

@@ -5,16 +5,15 @@ To add one, write a rule that takes run.json and the records and yields its cave
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fusetune.bench.kinds import SEARCH, kind_of
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RunInfo
 from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
 
-Run = Mapping[str, Any]
 # Provenance keys that differ only after a resume under other conditions -> name in a sentence.
 _SHARED = {
     "device_name": "devices",
@@ -49,15 +48,17 @@ class Caveat:
         return asdict(self)
 
 
-def caveats_of(run: Run, records: Sequence[Record]) -> tuple[Caveat, ...]:
+def caveats_of(run: RunInfo, records: Sequence[Record]) -> tuple[Caveat, ...]:
     """Return the caveats of a run, banners first.
 
     Args:
-        run: the content of run.json. Missing keys give no caveat.
+        run: the run. What is unknown of it gives no caveat.
         records: records of the run, possibly none.
 
     Example:
-        >>> run = {"spec": {"target": {"metric": "test_accuracy", "at_least": 0.9}}, "jobs": 2}
+        >>> from fusetune.bench.results import WrittenSpec
+        >>> spec = WrittenSpec({"target": {"metric": "test_accuracy", "at_least": 0.9}})
+        >>> run = RunInfo(spec=spec, jobs=2)
         >>> [caveat.name for caveat in caveats_of(run, [])]
         ['steered_by_test_set', 'shared_timings']
     """
@@ -65,22 +66,22 @@ def caveats_of(run: Run, records: Sequence[Record]) -> tuple[Caveat, ...]:
     return tuple(sorted(found, key=lambda caveat: not caveat.is_banner))
 
 
-def _stand_in(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
+def _stand_in(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Generated data replaced the spec's data set."""
-    if run.get("stand_in"):
+    if run.stand_in:
         yield Caveat(
             "stand_in",
-            f"STAND-IN DATA: {run['stand_in']}",
+            f"STAND-IN DATA: {run.stand_in}",
             "All this holds for stand-in data.",
             "data: the real data set in place of the stand-in",
             is_banner=True,
         )
 
 
-def _steering(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
+def _steering(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """The target uses test samples or training samples, so that selection is biased."""
-    metric = str((run.get("spec", {}).get("target") or {}).get("metric", ""))
-    kind = kind_of(run)
+    metric = run.spec.target_metric or ""
+    kind = kind_of(run.kind)
     selects = kind is not None and kind.trains
     if metric.startswith("test_"):
         yield Caveat(
@@ -102,9 +103,9 @@ def _steering(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
         )
 
 
-def _shared_timings(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
+def _shared_timings(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Several trials ran at once, possibly only before or after a resume."""
-    jobs = max([run.get("jobs", 1), *(int(record.provenance.get("jobs", 1)) for record in records)])
+    jobs = max([run.jobs, *(int(record.provenance.get("jobs", 1)) for record in records)])
     if jobs > 1:
         yield Caveat(
             "shared_timings",
@@ -113,7 +114,7 @@ def _shared_timings(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
         )
 
 
-def _contended(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
+def _contended(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Other processes used the processor while trials were timed."""
     timed = [record for record in records if "processor_missing" in record.values]
     count = sum(is_contended(record.values["processor_missing"]) for record in timed)
@@ -127,15 +128,15 @@ def _contended(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
         )
 
 
-def _changed_sources(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
+def _changed_sources(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Sources with uncommitted changes ran."""
-    if run.get("dirty") or any(record.provenance.get("dirty") for record in records):
+    if run.dirty or any(record.provenance.get("dirty") for record in records):
         yield Caveat(
             "changed_sources", "The sources had uncommitted changes, so the commit does not identify them."
         )
 
 
-def _mixed(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
+def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Parts of the run had different conditions, so their trials are not comparable."""
     for key, name in _SHARED.items():
         values = {str(record.provenance[key]) for record in records if record.provenance.get(key) is not None}
@@ -149,12 +150,12 @@ def _mixed(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
             )
 
 
-def _same(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
+def _same(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Several configurations are the same training. A run trains it once, but a search treats them as different."""
-    same = run.get("same") or []
+    same = run.same
     if same:
         more = f" and {len(same) - 1} more" if len(same) > 1 else ""
-        searched = kind_of(run) is SEARCH
+        searched = kind_of(run.kind) is SEARCH
         what = (
             "The search treats equal trainings as different"
             if searched
@@ -163,7 +164,7 @@ def _same(run: Run, records: Sequence[Record]) -> Iterator[Caveat]:
         yield Caveat("same_configurations", f"{what}: {same[0]}{more}.")
 
 
-_RULES: tuple[Callable[[Run, Sequence[Record]], Iterator[Caveat]], ...] = (
+_RULES: tuple[Callable[[RunInfo, Sequence[Record]], Iterator[Caveat]], ...] = (
     _stand_in,
     _steering,
     _shared_timings,

@@ -1,6 +1,6 @@
 """Summary of a run's records: results of each configuration, their ranking, and its significance.
 
-Pure functions over `run.json` and its records, without printing and without torch. `bench.stats.effects` has the
+Pure functions over a run and its records, without printing and without torch. `bench.stats.effects` has the
 comparisons paired by seed. `bench.stats.significance` has the tests and intervals, and `bench.stats.wording` the
 sentences.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from fusetune.bench.results import STATUSES, Record, TrainingOutcome
-from fusetune.bench.spec import by_field, freeze, named_levels
+from fusetune.bench.results import STATUSES, Record, RunInfo, TrainingOutcome
+from fusetune.bench.spec import AUTO, by_field, freeze
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat, caveats_of
 from fusetune.bench.stats.diagnosis import Diagnosis, merge
@@ -130,7 +130,7 @@ class Summary:
     """The content of a report on trainings.
 
     Args:
-        run: run.json.
+        run: the run.
         directory: the run's directory, or None.
         target: the spec's target, or None.
         score_metric: the metric that ranks trials without a time to target.
@@ -148,7 +148,7 @@ class Summary:
         caveats: warnings for the top of the report.
     """
 
-    run: dict[str, Any]
+    run: RunInfo
     directory: str | None
     target: Target | None
     score_metric: str
@@ -181,7 +181,7 @@ class _Cell:
         return sum(map(math.isfinite, self.times))
 
 
-def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | None = None) -> Summary:
+def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = None) -> Summary:
     """Return a run's summary: ranking, significance of the first place, its gain, and each factor's main effect.
 
     A configuration's time to target is the median over its seeds. A seed that missed the target counts as infinite, for
@@ -189,7 +189,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
     seeds that reached the target, then by the median score.
 
     Args:
-        run: run.json, with spec (factors, target), baseline, trials, and the provenance for the report's header.
+        run: the run, with spec (factors, target), baseline, trials, and the provenance for the report's header.
         records: the records of the run, possibly none, in any order.
         directory: the run's directory, for the resume command.
 
@@ -197,7 +197,9 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         The summary, which does not depend on the order of the records.
 
     Example:
-        >>> run = {"spec": {"factors": {"batch_size": [64, 128]}}, "baseline": {"batch_size": 64}, "trials": 2}
+        >>> from fusetune.bench.results import WrittenSpec
+        >>> spec = WrittenSpec({"factors": {"batch_size": [64, 128]}})
+        >>> run = RunInfo(spec=spec, baseline={"batch_size": 64}, trials=2)
         >>> records = [
         ...     Record("a", {"batch_size": 64}, 0, "ok", values={"best_val_accuracy": 0.5}),
         ...     Record("b", {"batch_size": 128}, 0, "ok", values={"best_val_accuracy": 0.6}),
@@ -205,12 +207,10 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
         >>> summarize(run, records).configurations[0].factors
         {'batch_size': 128}
     """
-    spec = run["spec"]
-    target = Target(**spec["target"]) if spec.get("target") else None
+    target = run.spec.target
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    factors = named_levels(spec)
-    levels = {name: _levels(name, values, records) for name, values in factors.items()}
-    baseline = freeze(run.get("baseline") or {})
+    levels = {name: _levels(name, values, records) for name, values in run.spec.levels.items()}
+    baseline = freeze(run.baseline)
     cells = _ranked(_cells(records, target, score_metric), levels)
     return Summary(
         run=run,
@@ -229,7 +229,7 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
             main_effect(
                 name,
                 values,
-                run.get("baseline") or {},
+                run.baseline,
                 records,
                 score_metric=score_metric,
                 with_target=target is not None,
@@ -237,19 +237,18 @@ def summarize(run: dict[str, Any], records: Sequence[Record], directory: str | N
             for name, values in levels.items()
             if records and len(values) > 1
         ),
-        fused_paths=_fused_paths(spec, records),
+        fused_paths=_fused_paths(run.spec.implementation, records),
         auto_rates=tuple(_auto_rates(records)),
         threads=_threads(records),
         recorded=len(records),
-        planned=run["trials"],
+        planned=run.trials,
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
         caveats=caveats_of(run, records),
     )
 
 
-def _fused_paths(spec: Mapping[str, Any], records: Iterable[Record]) -> tuple[str, ...]:
+def _fused_paths(default: str, records: Iterable[Record]) -> tuple[str, ...]:
     """Return the paths of trials with `implementation: fused`, with the reason where that is plain PyTorch."""
-    default = spec.get("train", {}).get("implementation", "torch")
     found = set()
     for record in records:
         implementation = by_field(record.factors).get("train.implementation", default)
@@ -273,9 +272,9 @@ def _auto_rates(records: Iterable[Record]) -> Iterator[str]:
 def _threads(records: Iterable[Record]) -> str:
     """Return the number of threads of the trials, and the reason. Records of one run agree."""
     found = {
-        f"{choice['threads']} ({'auto: ' if choice['asked'] == 'auto' else ''}{choice['reason']})"
+        f"{choice.threads} ({'auto: ' if choice.asked == AUTO else ''}{choice.reason})"
         for record in records
-        if (choice := record.provenance.get("threads_choice"))
+        if (choice := record.threads_choice)
     }
     return "; ".join(sorted(found))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from fusetune.bench.spec import key_id, left_out, named_levels, value_label
+from fusetune.bench.spec import key_id, left_out, value_label
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat
 from fusetune.bench.stats.effects import Gain
@@ -266,7 +266,7 @@ def again_command(summary: Summary, count: int, seeds: int) -> str:
         seeds: number of seeds.
     """
     run = summary.run
-    levels = named_levels(run["spec"])
+    levels = run.spec.levels
     entries = []
     for configuration in summary.configurations[:count]:
         # Omit the factors that have the spec's own value.
@@ -276,16 +276,16 @@ def again_command(summary: Summary, count: int, seeds: int) -> str:
             if value != left_out(levels.get(key, []))
         }
         entries.append(flow_yaml(named))
-    kept = [text for text in run.get("overrides") or () if _overridden(text) not in _SET_AGAIN]
-    settings = [*kept, *(["factors={}"] if run["spec"].get("factors") else [])]
-    if run["spec"].get("design", "grid") != "grid":
+    kept = [text for text in run.overrides if _overridden(text) not in _SET_AGAIN]
+    settings = [*kept, *(["factors={}"] if run.spec.factors else [])]
+    if run.spec.design != "grid":
         settings.append("design=grid")
     settings.append(f"seeds={seeds}")
     words = [f"--set {shlex.quote(' '.join(text.split()))}" for text in settings]
     results = PurePath(summary.directory or "results/-/-").parents[1]
     if str(results) != "results":
         words.insert(0, f"--results {shlex.quote(str(results))}")
-    lines = [f"{invocation()} run {shlex.quote(run.get('spec_path') or 'SPEC')}"]
+    lines = [f"{invocation()} run {shlex.quote(run.spec_path or 'SPEC')}"]
     for word in words:
         if len(lines[-1]) + len(word) < _COMMAND_WIDTH:
             lines[-1] += f" {word}"
@@ -337,7 +337,7 @@ def gain_obstacle(summary: Summary) -> str | None:
     """
     if summary.gain is None or summary.gain.obstacle is None:
         return None
-    train = configuration_label(summary.run.get("baseline") or {})
+    train = configuration_label(summary.run.baseline)
     return {
         "no target": "The spec names no target, so there is no time to split.",
         "none reached": f"No configuration reached {summary.target}, so there is no time to split.",

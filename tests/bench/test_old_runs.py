@@ -18,8 +18,15 @@ import pytest
 from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
-from fusetune.bench.results.outcomes import AutoRate, EarlierTrainings, MemoryPrediction, TrainingOutcome
+from fusetune.bench.results.outcomes import (
+    AutoRate,
+    EarlierRangeTests,
+    EarlierTrainings,
+    MemoryPrediction,
+    TrainingOutcome,
+)
 from fusetune.bench.results.records import SCHEMA_VERSION, Record
+from fusetune.bench.results.run_info import RunInfo
 
 HERE = Path(__file__).parent
 RUNS = sorted(path.relative_to(HERE) for path in (HERE / "old_runs").glob("*/*"))
@@ -134,8 +141,14 @@ def test_outcomes_have_what_the_old_records_said() -> None:
     outcomes = [record.outcome for path in RUNS for record in records_of(path)]
     predictions = [each for each in outcomes if isinstance(each, MemoryPrediction)]
     assert {each.simulated is not None for each in predictions} == {True, False}
-    (earlier,) = [each for each in outcomes if isinstance(each, EarlierTrainings)]
-    assert [row.batch_size for row in earlier.rows] == [32, 64, 128]
+    for earlier in (each for each in outcomes if isinstance(each, EarlierTrainings)):
+        assert [row.batch_size for row in earlier.rows] == [32, 64, 128]
+    (rates,) = [each for each in outcomes if isinstance(each, EarlierRangeTests)]
+    assert [(row.batch_size, row.lr) for row in rates.rows] == [
+        (32, 0.03773399108981463),
+        (64, 0.04204576139863906),
+        (128, 0.05582792479247422),
+    ]
 
 
 def test_an_old_run_is_continued_in_the_new_format(tmp_path: Path) -> None:
@@ -158,7 +171,7 @@ def test_an_old_run_is_continued_in_the_new_format(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["run.json", "records.jsonl"])
 def test_a_file_of_a_later_version_is_refused_in_one_sentence(place: str, tmp_path: Path) -> None:
-    with RunDirectory.create(tmp_path, "demo", {"spec": {"seeds": 1}}) as directory:
+    with RunDirectory.create(tmp_path, "demo", RunInfo()) as directory:
         directory.append(Record("a", {}, 0, "ok"))
     path = directory.path / place
     path.write_text(path.read_text().replace(f'"schema_version":{SCHEMA_VERSION}', '"schema_version":99', 1))

@@ -6,18 +6,27 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
+import torch
 
 from fusetune.bench.gate import GateResult, Row, Side, as_json
 from fusetune.bench.gate.measured import Comparison
 from fusetune.bench.gate.verdict import Outcome
+from fusetune.bench.machine import describe_machine
 from fusetune.bench.results import outcomes
 from fusetune.bench.results.records import SCHEMA_VERSION, STATUSES, Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOptions
 from fusetune.bench.results.schema import Provenance, Run, WrittenRecord
+from fusetune.bench.search.event_log import LOG, EventLog
+from fusetune.bench.search.plan import SearchPlan
 from fusetune.bench.units import METRICS
 from fusetune.tuner.diagnosis.finding import Finding
+from fusetune.tuner.search import SearchTrial
+from fusetune.tuner.search import Status as SearchStatus
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "records.md").read_text(encoding="utf-8")
@@ -58,6 +67,9 @@ def fields(of: type[Any]) -> list[str]:
     ("title", "names"),
     [
         ("run.json", list(Run.model_fields)),
+        ("run.json", fields(RunInfo)),
+        ("options of lr-range", fields(RangeTestOptions)),
+        ("options of batch-size", fields(BatchSizeOptions)),
         ("records.jsonl", list(WrittenRecord.model_fields)),
         ("provenance", list(Provenance.model_fields)),
         ("values", list(METRICS)),
@@ -72,6 +84,37 @@ def fields(of: type[Any]) -> list[str]:
 )
 def test_the_page_lists_exactly_the_fields_there_are(title: str, names: list[str]) -> None:
     assert sorted(listed(title)) == sorted(names)
+
+
+def test_the_page_lists_exactly_what_is_written_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_cuda = {row[0].strip("`") for row in SECTIONS["machine"] if row[4].startswith("CUDA only")}
+    assert set(describe_machine("cpu")) == set(listed("machine")) - of_cuda
+    device = SimpleNamespace(
+        name="Example GPU", total_memory=2**34, major=9, minor=0, multi_processor_count=132
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda name: device)
+    assert set(describe_machine("cuda")) == set(listed("machine"))
+
+
+def test_the_page_lists_exactly_the_events_of_a_search_and_their_fields(tmp_path: Path) -> None:
+    plan = SearchPlan({"width": [8]}, 2, 0, "val_accuracy", budget_epochs=2, prior=False, fresh_seeds=(1,))
+    log = EventLog(tmp_path, plan)
+    training = SearchTrial(0, {"width": 8})
+    log.begin(training)
+    log.report(training, {"epoch": 1, "val_accuracy": 0.5})
+    log.add_repeats(training, 1)
+    training.status = "dropped"
+    log.close(training)
+    log.conclude()
+    written = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+
+    page = PAGE.partition("\n## search.jsonl\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^### (.+)$", page, flags=re.MULTILINE) == [event["event"] for event in written]
+    assert {event["event"] for event in written} == set(log._apply)
+    for event in written:
+        assert sorted(event) == sorted([*listed(event["event"]), "event"])
+    (statuses,) = [row[4] for row in SECTIONS["end"] if row[0] == "`status`"]
+    assert {*re.findall(r"`(\w+)`", statuses), "paused"} == set(get_args(SearchStatus))
 
 
 def test_every_class_on_disk_is_on_the_page_and_every_heading_is_one() -> None:
@@ -114,6 +157,8 @@ def test_runs_of_version_1_have_no_field_that_the_page_lacks(path: Path) -> None
     run = json.loads((path / "run.json").read_text())
     assert set(run) <= set(listed("run.json"))
     assert set(run["machine"]) <= set(listed("machine"))
+    if run["options"]:
+        assert set(run["options"]) == set(listed(f"options of {run['kind']}"))
     moved = set(
         re.findall(r"`(\w+)`", PAGE.partition("How a record of version 1 is read")[2].partition("## ")[0])
     )

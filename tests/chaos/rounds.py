@@ -15,6 +15,7 @@ from typing import Any
 
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.search.plan import plan_of
 from fusetune.bench.search.state import read_search
 from tests.bench.faulty_disk import snapshot
@@ -341,7 +342,7 @@ class _Round:
     def _check_search(self, path: Path, trials: list[str]) -> None:
         """Every training of the search has its record, the budget is spent, and the winner was trained again."""
         run = json.loads((path / "run.json").read_text())
-        plan = plan_of(run["spec"])
+        plan = plan_of(WrittenSpec(run["spec"]))
         searcher, store = read_search(plan, path)
         if store.note or not store.is_over:
             raise WrongError(f"the search is not over: {store.note}")

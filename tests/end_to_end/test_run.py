@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.stats.summary import summarize
 from tests.end_to_end.conftest import ROOT, Done, environment
 
@@ -218,7 +219,8 @@ def test_a_missed_target_is_a_finding_and_the_command_for_the_first_four_can_be_
     assert (pasted.returncode, pasted.stderr) == (0, "")
     first, second = sorted(tmp_path.glob("results/*/*/"), key=lambda path: path.name)
     ranked = summarize(
-        *(json.loads((first / "run.json").read_text()), [Record.from_dict(r) for r in read(first)])
+        RunInfo.from_dict(json.loads((first / "run.json").read_text())),
+        [Record.from_dict(r) for r in read(first)],
     )
     factors = [configuration.factors for configuration in ranked.configurations[:4]]
     again = read(second)

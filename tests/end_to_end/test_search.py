@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fusetune.bench.cli.program import main
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.search.for_optuna import FEWEST_FOR_IMPORTANCE
 from fusetune.bench.search.plan import plan_of
 from fusetune.bench.search.state import open_search
@@ -128,7 +129,7 @@ def check(done: Done) -> None:
     assert any(r["status"] == "ok" for r in searched)
 
     # What was trained again came to the numbers that the decisions went by.
-    searcher, _ = open_search(plan_of(done.run["spec"]), done.run_directory)
+    searcher, _ = open_search(plan_of(WrittenSpec(done.run["spec"])), done.run_directory)
     for trial in searcher.trials:
         (record,) = [r for r in searched if r["factors"] == trial.config]
         assert [e["val_accuracy"] for e in record["curve"]][: trial.epochs] == trial.values

@@ -18,6 +18,8 @@ from fusetune.bench.batch_size.earlier_runs import (
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 
 SPEC: dict[str, Any] = {
     "name": "demo",
@@ -51,7 +53,7 @@ def written(
     results: Path, records: list[Record], kind: str = "run", baseline: Any = None, **changes: Any
 ) -> Path:
     spec = {**SPEC, **changes}
-    run = {"kind": kind, "spec": spec, "baseline": baseline or {"batch_size": 64}}
+    run = RunInfo(kind=kind, spec=WrittenSpec(spec), baseline=baseline or {"batch_size": 64})
     with RunDirectory.create(results, "demo", run) as directory:
         for record in records:
             directory.append(record)
@@ -92,7 +94,7 @@ def test_only_the_configuration_in_question_counts(tmp_path: Path) -> None:
         for name, steps in (("relu", 100.0), ("tanh", 200.0))
     ]
     written(tmp_path, records, baseline={"batch_size": 64, "activation": "relu"})
-    found = find_target_run(tmp_path, SPEC, None)
+    found = find_target_run(tmp_path, WrittenSpec(SPEC), None)
     assert found is not None
     assert [row.steps for row in trainings_of(found, {}).rows] == [(100,), (100,)]
     assert [row.steps for row in trainings_of(found, {"activation": "tanh"}).rows] == [(200,), (200,)]
@@ -113,7 +115,7 @@ def test_the_newest_run_that_fits_is_taken(tmp_path: Path, monkeypatch: pytest.M
     written(tmp_path, three_sizes(100.0), kind="batch-size")
     (tmp_path / "demo" / "20260105-000000-ee").mkdir()  # no run at all
 
-    found = find_target_run(tmp_path, SPEC, None)
+    found = find_target_run(tmp_path, WrittenSpec(SPEC), None)
 
     assert found is not None
     assert found.directory == str(expected)
@@ -133,15 +135,15 @@ OTHERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("obstacle", OTHERS)
 def test_a_run_of_something_else_is_passed_over_or_refused(tmp_path: Path, obstacle: str) -> None:
     path = written(tmp_path, three_sizes(), **OTHERS[obstacle])
-    assert find_target_run(tmp_path, SPEC, None) is None
+    assert find_target_run(tmp_path, WrittenSpec(SPEC), None) is None
     with pytest.raises(InputError, match=f"--runs .*{obstacle}"):
-        find_target_run(tmp_path, SPEC, path)
+        find_target_run(tmp_path, WrittenSpec(SPEC), path)
 
 
 def test_batch_size_and_rate_of_the_spec_itself_do_not_matter(tmp_path: Path) -> None:
     path = written(tmp_path, three_sizes(), train={**SPEC["train"], "batch_size": 8, "base_lr": 0.5})
     for given in (None, path, tmp_path / "demo"):
-        found = find_target_run(tmp_path, SPEC, given)
+        found = find_target_run(tmp_path, WrittenSpec(SPEC), given)
         assert found is not None
         assert found.directory == str(path)
 
@@ -152,20 +154,20 @@ def test_a_run_whose_records_are_damaged_is_passed_over(tmp_path: Path) -> None:
     damaged = damaged.rename(damaged.with_name("9" + damaged.name))
     with (damaged / "records.jsonl").open("a") as file:
         file.write("half a line\n")
-    found = find_target_run(tmp_path, SPEC, None)
+    found = find_target_run(tmp_path, WrittenSpec(SPEC), None)
     assert found is not None
     assert found.directory == str(whole)
     rates = written(tmp_path, [range_test(size, 0.1) for size in (16, 64, 256)], "lr-range")
     with (rates / "records.jsonl").open("a") as file:
         file.write("half a line\n")
-    assert find_rate_run(tmp_path, SPEC) is None
+    assert find_rate_run(tmp_path, WrittenSpec(SPEC)) is None
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:
-    assert find_target_run(tmp_path, SPEC, None) is None
-    assert find_rate_run(tmp_path, SPEC) is None
+    assert find_target_run(tmp_path, WrittenSpec(SPEC), None) is None
+    assert find_rate_run(tmp_path, WrittenSpec(SPEC)) is None
     with pytest.raises(RunDirectoryError, match="is not a directory"):
-        find_target_run(tmp_path, SPEC, tmp_path / "nowhere")
+        find_target_run(tmp_path, WrittenSpec(SPEC), tmp_path / "nowhere")
 
 
 def range_test(size: int, lr: float | None, **factors: Any) -> Record:
@@ -177,7 +179,7 @@ def test_rates_are_read_from_range_tests_whatever_their_schedule(tmp_path: Path)
     records = [range_test(size, size / 1000) for size in (16, 64, 256)]
     longer = {**SPEC["train"], "schedule": {"name": "one-cycle"}, "epochs": 50}
     written(tmp_path, records, kind="lr-range", train=longer, target=None)
-    found = find_rate_run(tmp_path, SPEC)
+    found = find_rate_run(tmp_path, WrittenSpec(SPEC))
     assert found is not None
     assert [(row.batch_size, row.lr) for row in range_tests_of(found, {}).rows] == [
         (16, 0.016),
@@ -190,4 +192,4 @@ def test_rates_at_two_sizes_or_of_another_optimizer_are_no_use(tmp_path: Path) -
     written(tmp_path, [range_test(16, 0.1), range_test(64, 0.2), range_test(256, None)], kind="lr-range")
     sgd = {**SPEC["train"], "optimizer": "sgd"}
     written(tmp_path, [range_test(size, 0.1) for size in (16, 64, 256)], kind="lr-range", train=sgd)
-    assert find_rate_run(tmp_path, SPEC) is None
+    assert find_rate_run(tmp_path, WrittenSpec(SPEC)) is None

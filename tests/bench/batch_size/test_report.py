@@ -31,6 +31,7 @@ from fusetune.bench.results.outcomes import (
 )
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.stats.caveats import caveats_of
 from fusetune.tuner.batch_size.largest import Overhead
 
@@ -99,8 +100,9 @@ def study_of(study: ConfigurationStudy, **changes: Any) -> BatchSizeStudy:
     for key in ("spec_path", "stand_in"):
         run[key] = changes.pop(key, run[key])
     run["options"] |= changes.pop("options", {})
-    changes.setdefault("caveats", caveats_of(run, []))
-    return BatchSizeStudy(run, None, (study,), "results/demo/20260102-030405-ab12", **changes)
+    info = RunInfo.from_dict(run)
+    changes.setdefault("caveats", caveats_of(info, []))
+    return BatchSizeStudy(info, None, (study,), "results/demo/20260102-030405-ab12", **changes)
 
 
 def throughput_records() -> list[Record]:

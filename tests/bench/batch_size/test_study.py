@@ -27,6 +27,8 @@ from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.keeper import RecordKeeper
 from fusetune.bench.results.outcomes import MemoryPrediction, MemoryProbe, ThroughputOutcome, WorkerEvents
 from fusetune.bench.results.records import Record, Status
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.run.plan import RunPlan, make_plan
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.workers.executors import WorkerExecutor
@@ -379,7 +381,7 @@ def records(*probes: tuple[int, Status, float]) -> list[Record]:
     return made
 
 
-RUN: dict[str, Any] = {"spec": {"name": "demo"}, "device": "cpu", "options": {"device": None}}
+RUN = RunInfo(spec=WrittenSpec({"name": "demo"}), device="cpu")
 
 
 def test_expectations_are_those_from_before_the_run() -> None:

@@ -14,6 +14,8 @@ from fusetune.bench.cli import program as cli
 from fusetune.bench.cli.exit_codes import FAIL_ON, exit_code
 from fusetune.bench.errors import InputError
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.tuner.schedules.table import SCHEDULES
 
 ROOT = Path(__file__).parents[3]
@@ -108,7 +110,7 @@ def test_only_a_failed_trial_makes_the_exit_1() -> None:
 def test_of_a_search_the_winners_fresh_seeds_can_miss_the_target() -> None:
     search = {"search": {"budget_epochs": 9, "prior": False, "fresh_seeds": 1}}
     spec = {"design": search, "seeds": [0], "factors": {"optimizer": ["sgd"]}, "train": {"epochs": 3}}
-    run = {"kind": "search", "spec": spec}
+    run = RunInfo(kind="search", spec=WrittenSpec(spec))
     dropped = Record("a", {}, 0, "stopped_early")
     assert exit_code([dropped], ("missed",), run) == 0
     assert exit_code([dropped, Record("b", {}, 1, "missed_target")], ("missed",), run) == 1

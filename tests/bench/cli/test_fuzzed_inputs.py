@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.spec.design import lay_out
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.spec.spec import Spec
@@ -286,7 +287,7 @@ def test_any_override_of_a_spec_is_taken_or_refused(tries: int) -> None:
 @BUDGETS
 def test_any_bytes_in_a_runs_directory_are_read_or_refused(tries: int) -> None:
     with tempfile.TemporaryDirectory() as results:
-        with RunDirectory.create(Path(results), "demo", {"spec": {"seeds": 1}}) as directory:
+        with RunDirectory.create(Path(results), "demo", RunInfo()) as directory:
             pass
 
         def read(run: bytes, records: bytes) -> None:

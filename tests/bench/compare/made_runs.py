@@ -9,6 +9,7 @@ from typing import Any
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.outcomes import MemoryProbe, Outcome, ThroughputOutcome
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 
 MACHINE = {"device": "cpu", "device_name": "Example CPU", "cores": 2, "os": "Linux 6.1 x86_64", "threads": 2}
 RUN = {
@@ -77,7 +78,7 @@ def write_run(folder: Path, records: Sequence[Record], name: str = "digits", **c
     """Write a run's directory and return its path."""
     spec = {**RUN["spec"], "name": name, **changes.pop("spec", {})}  # type: ignore[dict-item]
     content = {**RUN, "trials": len(records), **changes, "spec": spec}
-    with RunDirectory.create(folder, name, content) as directory:
+    with RunDirectory.create(folder, name, RunInfo.from_dict(content)) as directory:
         for record in records:
             directory.append(record)
     return directory.path

@@ -18,10 +18,10 @@ import pytest
 from fusetune.bench.gate import (
     GateResult,
     Row,
+    Side,
     as_json,
     as_junit,
     as_markdown,
-    read_result,
     show_gate,
 )
 from fusetune.bench.gate.markdown import MOST_CHARACTERS
@@ -238,9 +238,19 @@ def test_junit_has_the_form_that_is_published(case: Callable[[], GateResult]) ->
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_json_is_read_back_as_it_was(case: Callable[[], GateResult]) -> None:
+def test_json_has_the_same_numbers_and_texts(case: Callable[[], GateResult]) -> None:
     made = case()
-    assert read_result(json.loads(json_text(made))) == made
+    written = json.loads(json_text(made))
+    for row, found in zip(made.rows, written["rows"], strict=True):
+        missed = dict.fromkeys(found.pop("missed"), math.inf)
+        assert Row(**{**found, **missed}) == row
+    assert [written["title"], written["notes"], written["pairs"]] == [
+        made.title,
+        list(made.notes),
+        made.pairs,
+    ]
+    assert Side(**written["base"]) == made.base
+    assert Side(**written["head"]) == made.head
 
 
 def test_json_has_no_number_that_is_not_finite() -> None:

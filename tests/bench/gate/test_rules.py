@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.gate import Measured, Metric, Pair, Rules, better_by_name, unknown_direction
+from fusetune.bench.gate import Measured, Metric, Pair, Rules
+from fusetune.bench.gate.rules import better_by_name, unknown_direction
 from fusetune.bench.spec.load import load_spec
 from tests.bench.spec_text import SPEC
 

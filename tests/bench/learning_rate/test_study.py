@@ -22,6 +22,7 @@ from fusetune.bench.learning_rate.study import study_learning_rates, with_swept_
 from fusetune.bench.results.outcomes import RangeTestOutcome
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.spec.load import load_spec
 from fusetune.tuner.learning_rate.scaling import LRScaling
 
@@ -33,6 +34,10 @@ data:  {name: digits, limit: 600, validation: 100}
 model: {name: mlp, width: 16, depth: 1}
 train: {optimizer: adam, base_lr: 0.01, batch_size: 32, epochs: 2}
 """
+
+
+def run_of(factors: dict[str, list[Any]]) -> RunInfo:
+    return RunInfo.from_dict(run_json(factors))
 
 
 def run_json(factors: dict[str, list[Any]]) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def records() -> list[Record]:
 
 def rendered(width: int = 100) -> str:
     output = io.StringIO()
-    study = study_learning_rates(run_json(FACTORS), records(), "results/demo/20260102-030405-abcd")
+    study = study_learning_rates(run_of(FACTORS), records(), "results/demo/20260102-030405-abcd")
     render_lr_range(study, Console(file=output, width=width))
     return output.getvalue()
 
@@ -125,14 +130,14 @@ def test_the_report_is_the_golden_one() -> None:
 
 def test_a_suggestion_comes_with_its_reason_and_the_rate_to_use() -> None:
     record = swept_record({"batch_size": 16, "optimizer": "adam"}, 0.002)
-    lines = study_learning_rates(run_json(FACTORS), [record]).tested[0]
+    lines = study_learning_rates(run_of(FACTORS), [record]).tested[0]
     assert lines.advice.startswith("because")
     assert f"Use {record.values['suggested_lr']:.3g}" in lines.advice
     values = {name: value for name, value in record.values.items() if name != "suggested_lr"}
-    (diverged,) = study_learning_rates(run_json(FACTORS), [dataclasses.replace(record, values=values)]).tested
+    (diverged,) = study_learning_rates(run_of(FACTORS), [dataclasses.replace(record, values=values)]).tested
     assert diverged.advice == ""
     assert "diverged" in diverged.notes[0]
-    (flat,) = study_learning_rates(run_json(FACTORS), [flat_record({"batch_size": 16})]).tested
+    (flat,) = study_learning_rates(run_of(FACTORS), [flat_record({"batch_size": 16})]).tested
     assert flat.advice == ""
 
 
@@ -143,7 +148,7 @@ def test_no_line_of_the_report_is_wider_than_the_console(width: int) -> None:
 
 
 def test_the_scaling_is_fitted_for_each_optimizer_or_says_what_is_missing() -> None:
-    scalings = study_learning_rates(run_json(FACTORS), records()).scalings
+    scalings = study_learning_rates(run_of(FACTORS), records()).scalings
     adam = scalings["optimizer=adam"]
     assert isinstance(adam, LRScaling)
     assert adam.exponent == pytest.approx(0.5)
@@ -157,7 +162,7 @@ def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> No
     tested = [swept_record({"batch_size": size}, 0.002 * (size / 16) ** 0.5) for size in (16, 64, 256)]
     unknown = swept_record({"batch_size": 1024}, 1e-6)
     unknown.values["lr_interval_high"] = 31 * unknown.values["lr_interval_low"]
-    study = study_learning_rates(run_json(factors), [*tested, unknown])
+    study = study_learning_rates(run_of(factors), [*tested, unknown])
     scaling = study.scalings["all"]
     assert isinstance(scaling, LRScaling)
     assert scaling.exponent == pytest.approx(0.5)
@@ -168,7 +173,7 @@ def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> No
         "(3 tests at 16, 64, 256); 1 more test left out, with an interval wider than a factor of 30"
         in output.getvalue()
     )
-    missing = study_learning_rates(run_json(factors), [*tested[:2], unknown]).scalings["all"]
+    missing = study_learning_rates(run_of(factors), [*tested[:2], unknown]).scalings["all"]
     assert missing == (
         "3 batch sizes with a suggestion, 1 test left out with an interval wider than a factor of 30; "
         "an exponent with an interval needs 3"
@@ -176,11 +181,11 @@ def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> No
 
 
 def test_no_exponent_is_spoken_of_without_batch_sizes() -> None:
-    assert study_learning_rates(run_json({}), [swept_record({}, 0.01)]).scalings == {}
+    assert study_learning_rates(run_of({}), [swept_record({}, 0.01)]).scalings == {}
 
 
 def test_the_character_plot_has_its_marks_where_they_belong() -> None:
-    (tested,) = study_learning_rates(run_json({}), [swept_record({}, 0.01)]).tested
+    (tested,) = study_learning_rates(run_of({}), [swept_record({}, 0.01)]).tested
     head, *frame = plot_lines(tested)[:15]
     assert "train" in head
     columns = {mark: {line.index(mark, 10) for line in frame if mark in line[10:]} for mark in "|!"}
@@ -191,7 +196,7 @@ def test_the_character_plot_has_its_marks_where_they_belong() -> None:
 
 @pytest.mark.slow
 def test_pictures_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
-    tested = study_learning_rates(run_json(FACTORS), records()[-2:]).tested
+    tested = study_learning_rates(run_of(FACTORS), records()[-2:]).tested
     pictures = Pictures(tmp_path, drawing=True)
     draw_lr_range(tested, pictures)
     paths = pictures.paths

@@ -19,12 +19,18 @@ from rich.console import Console
 from fusetune.bench.report import comparison
 from fusetune.bench.report.comparison import render_run
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.stats.significance import Estimate
 from fusetune.bench.stats.summary import Summary, summarize
 from fusetune.bench.units import format_metric
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TARGET = {"metric": "val_accuracy", "at_least": 0.6, "at_most": None}
+
+
+def run_of(factors: dict[str, list[Any]], **changes: Any) -> RunInfo:
+    """The same as an object."""
+    return RunInfo.from_dict(run_json(factors, **changes))
 
 
 def run_json(factors: dict[str, list[Any]], **changes: Any) -> dict[str, Any]:
@@ -102,7 +108,7 @@ TWO: dict[str, list[Any]] = {"batch_size": [256, 64], "optimizer": ["momentum", 
 
 def full_grid() -> Summary:
     records = grid_records(FOUR, 3)
-    return summarize(run_json(FOUR, trials=len(records)), records, "results/demo/20260102-030405-ab12")
+    return summarize(run_of(FOUR, trials=len(records)), records, "results/demo/20260102-030405-ab12")
 
 
 def contended() -> Summary:
@@ -124,12 +130,12 @@ def contended() -> Summary:
         )
         for record in grid_records(TWO, 3)
     ]
-    return summarize(run_json(TWO, trials=len(records)), records, "results/demo/20260102-030405-ab12")
+    return summarize(run_of(TWO, trials=len(records)), records, "results/demo/20260102-030405-ab12")
 
 
 def many_seeds() -> Summary:
     records = grid_records({"batch_size": [256, 64]}, 5)
-    run = run_json({"batch_size": [256, 64]}, trials=10, seeds=[0, 1, 2, 3, 4])
+    run = run_of({"batch_size": [256, 64]}, trials=10, seeds=[0, 1, 2, 3, 4])
     return summarize(run, records, "results/demo/20260102-030405-ab12")
 
 
@@ -150,11 +156,11 @@ def every_status() -> Summary:
             Record("f", {"batch_size": 2048}, seed, "failed",
                    "ValueError: batch_size 2048 is more than the 1,437 training samples (tuner/batches.py:40)"),
         ]  # fmt: skip
-    return summarize(run_json(factors, trials=12, seeds=[0, 1], jobs=2), records)
+    return summarize(run_of(factors, trials=12, seeds=[0, 1], jobs=2), records)
 
 
 def one_seed() -> Summary:
-    return summarize(run_json(TWO, trials=4, seeds=[0]), grid_records(TWO, 1))
+    return summarize(run_of(TWO, trials=4, seeds=[0]), grid_records(TWO, 1))
 
 
 def no_target() -> Summary:
@@ -164,11 +170,11 @@ def no_target() -> Summary:
         )
         for r in grid_records(TWO, 3)
     ]
-    return summarize(run_json(TWO, trials=12, target=None), records)
+    return summarize(run_of(TWO, trials=12, target=None), records)
 
 
 def interrupted() -> Summary:
-    return summarize(run_json(TWO, trials=12), grid_records(TWO, 3)[:7], "results/demo/20260102-030405-ab12")
+    return summarize(run_of(TWO, trials=12), grid_records(TWO, 3)[:7], "results/demo/20260102-030405-ab12")
 
 
 def stand_in() -> Summary:
@@ -183,11 +189,11 @@ def stand_in() -> Summary:
         "profile_changes": ["train.epochs: 16 -> 4"],
         "overrides": ["train.base_lr=0.1"],
     }
-    return summarize(run, grid_records(TWO, 1))
+    return summarize(RunInfo.from_dict(run), grid_records(TWO, 1))
 
 
 def target_on_the_test_set() -> Summary:
-    run = run_json(TWO, trials=4, seeds=[0], target={"metric": "test_accuracy", "at_least": 0.6})
+    run = run_of(TWO, trials=4, seeds=[0], target={"metric": "test_accuracy", "at_least": 0.6})
     return summarize(run, grid_records(TWO, 1))
 
 
@@ -203,21 +209,21 @@ def one_at_a_time() -> Summary:
             trial(others[1], seed, float("inf"), 0.010 * wobble, 0.55 + 0.001 * seed),
         ]
     factors = {"batch_size": [64], "schedule": ["warmup-stable-decay"]}
-    return summarize(run_json(factors, trials=9, baseline=start, design="one-at-a-time"), records)  # type: ignore[arg-type]
+    return summarize(run_of(factors, trials=9, baseline=start, design="one-at-a-time"), records)  # type: ignore[arg-type]
 
 
 def never_reached() -> Summary:
     records = [trial(cell, 0, float("inf"), 0.01, 0.4 + 0.01 * i) for i, cell in enumerate(cells(TWO))]
-    return summarize(run_json(TWO, trials=4, seeds=[0]), records)
+    return summarize(run_of(TWO, trials=4, seeds=[0]), records)
 
 
 def nothing_recorded() -> Summary:
-    return summarize(run_json(TWO, trials=12), [], "results/demo/20260102-030405-ab12")
+    return summarize(run_of(TWO, trials=12), [], "results/demo/20260102-030405-ab12")
 
 
 def no_factors() -> Summary:
     return summarize(
-        run_json({}, trials=2, seeds=[0, 1]), [trial({}, seed, 300, 0.01, 0.7) for seed in range(2)]
+        run_of({}, trials=2, seeds=[0, 1]), [trial({}, seed, 300, 0.01, 0.7) for seed in range(2)]
     )
 
 
@@ -242,7 +248,7 @@ def with_diagnoses() -> Summary:
         )
         for record in grid_records(TWO, 3)
     ]
-    return summarize(run_json(TWO, trials=12), records)
+    return summarize(run_of(TWO, trials=12), records)
 
 
 CASES = [
@@ -334,7 +340,7 @@ def test_a_gain_that_prints_as_none_has_no_parts_and_a_small_one_no_long_bar() -
 
 def test_square_brackets_in_a_reason_are_printed_not_taken_for_markup() -> None:
     record = Record("a", {"batch_size": 64}, 0, "failed", "IndexError: x[red][/red] of [bold]")
-    text = printed(summarize(run_json({"batch_size": [64]}, trials=1), [record]), 100)
+    text = printed(summarize(run_of({"batch_size": [64]}, trials=1), [record]), 100)
     assert "x[red][/red] of [bold]" in text
 
 
@@ -342,8 +348,9 @@ def test_the_report_needs_no_torch() -> None:
     code = (
         "import sys, io; from fusetune.bench.stats.summary import summarize;"
         "from fusetune.bench.report.comparison import render_run; "
+        "from fusetune.bench.results import RunInfo; "
         "import fusetune.bench.report.live; from rich.console import Console; "
-        "render_run(summarize({'spec': {}, 'trials': 0}, []), Console(file=io.StringIO())); "
+        "render_run(summarize(RunInfo(), []), Console(file=io.StringIO())); "
         "print(sorted({'torch', 'scipy.stats'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

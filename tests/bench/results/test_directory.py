@@ -16,6 +16,8 @@ import pytest
 from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.results.directory import RunDirectory, find_run
 from fusetune.bench.results.records import SCHEMA_VERSION, Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from tests.bench.faulty_disk import file_size_limit
 
 
@@ -30,7 +32,8 @@ def make_record(trial: str, **values: float) -> Record:
 
 def create(results: Path) -> RunDirectory:
     """Make a run of the spec `demo`."""
-    return RunDirectory.create(results, "demo", {"spec": {"seeds": 3}, "command": ["bench", "run"]})
+    run = RunInfo(spec=WrittenSpec({"seeds": 3}), command=("bench", "run"))
+    return RunDirectory.create(results, "demo", run)
 
 
 def test_what_is_appended_is_read_back_equal(tmp_path: Path) -> None:
@@ -54,11 +57,24 @@ def test_run_json_has_the_version_the_id_and_what_was_given(tmp_path: Path) -> N
     with create(tmp_path) as directory:
         pass
     run = json.loads((directory.path / "run.json").read_text())
-    assert run == directory.run == RunDirectory.open(directory.path).run
+    assert RunInfo.from_dict(run) == directory.run == RunDirectory.open(directory.path).run
+    assert json.loads(json.dumps(directory.run.as_dict())) == run
+    assert list(directory.run.as_dict()) == list(run)
     assert run["schema_version"] == SCHEMA_VERSION
     assert run["spec"] == {"seeds": 3}
     assert directory.path == tmp_path / "demo" / run["run_id"]
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", run["run_id"])
+
+
+def test_a_run_that_was_just_begun_and_one_that_was_opened_can_be_reported(tmp_path: Path) -> None:
+    spec = WrittenSpec({"name": "demo", "factors": {"a": [1, 2]}, "seeds": (0,)})
+    run = RunInfo(spec=spec, overrides=("a=1",), classes=(("cat", "dog"),), trials=2)
+    records = [Record("a=1", {"a": 1}, 0, "ok")]
+    with RunDirectory.create(tmp_path, "demo", run) as directory:
+        for each in (directory, RunDirectory.open(directory.path)):
+            each.check_reportable(records)
+            with pytest.raises(RunDirectoryError, match="trial b lacks the factor a"):
+                each.check_reportable([Record("b", {}, 0, "ok")])
 
 
 def test_a_run_without_records_has_none(tmp_path: Path) -> None:
@@ -136,16 +152,18 @@ def test_two_runs_never_write_one_directory(tmp_path: Path) -> None:
 
 
 def test_a_run_of_a_changed_spec_is_refused_with_the_difference_and_stays_free(tmp_path: Path) -> None:
-    spec = {"train": {"base_lr": 0.05, "epochs": 4}, "seeds": (0, 1)}
-    with RunDirectory.create(tmp_path, "demo", {"spec": spec, "device": "cpu"}) as directory:
+    begun = RunInfo(
+        spec=WrittenSpec({"train": {"base_lr": 0.05, "epochs": 4}, "seeds": (0, 1)}), device="cpu"
+    )
+    with RunDirectory.create(tmp_path, "demo", begun) as directory:
         pass
     changed = {"train": {"base_lr": 0.1, "epochs": 4}, "seeds": (0, 1)}
     with pytest.raises(RunDirectoryError) as caught:
-        RunDirectory.resume(directory.path, {"spec": changed, "device": "cuda"})
+        RunDirectory.resume(directory.path, RunInfo(spec=WrittenSpec(changed), device="cuda"))
     assert "spec.train.base_lr: 0.05 -> 0.1" in str(caught.value)
     assert "device: cpu -> cuda" in str(caught.value)
     assert "epochs" not in str(caught.value)
-    with RunDirectory.resume(directory.path, {"spec": spec, "device": "cpu"}) as resumed:
+    with RunDirectory.resume(directory.path, begun) as resumed:
         resumed.append(make_record("a"))
 
 
@@ -162,7 +180,8 @@ import sys
 from pathlib import Path
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.directory import RunDirectory
-directory = RunDirectory.create(Path(sys.argv[1]), "demo", {})
+from fusetune.bench.results.run_info import RunInfo
+directory = RunDirectory.create(Path(sys.argv[1]), "demo", RunInfo())
 print(directory.path, flush=True)
 for number in range(10**9):
     directory.append(Record(str(number), {}, 0, "ok", "x" * 2000))
@@ -216,7 +235,7 @@ def test_a_failing_fsync_takes_the_record_back(tmp_path: Path, monkeypatch: pyte
 
 
 def test_run_json_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    big = {"spec": {"note": "x" * 100_000}}
+    big = RunInfo(spec=WrittenSpec({"note": "x" * 100_000}))
     with file_size_limit(50_000), pytest.raises(RunDirectoryError, match="may not grow"):
         RunDirectory.create(tmp_path, "demo", big)
     assert list(tmp_path.glob("demo/*")) == []
@@ -294,10 +313,10 @@ def test_a_run_is_found_by_itself_or_as_the_newest_of_its_spec(tmp_path: Path) -
 
 
 def test_a_run_without_records_can_be_removed_and_one_with_records_cannot(tmp_path: Path) -> None:
-    with RunDirectory.create(tmp_path, "demo", {}) as directory:
+    with RunDirectory.create(tmp_path, "demo", RunInfo()) as directory:
         directory.remove()
     assert not (tmp_path / "demo").exists()
-    with RunDirectory.create(tmp_path, "demo", {}) as directory:
+    with RunDirectory.create(tmp_path, "demo", RunInfo()) as directory:
         directory.append(Record("seed=0", {}, 0, "ok"))
         with pytest.raises(ValueError, match="has records"):
             directory.remove()

@@ -16,6 +16,8 @@ from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.outcomes import AutoRate, TrainingOutcome
+from fusetune.bench.results.records import SCHEMA_VERSION
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.results.schema import as_written
 from tests.bench.learning_rate import test_study as lr_range_case
 from tests.bench.report import test_comparison as run_case
@@ -53,9 +55,12 @@ def range_tests(results: Path) -> Path:
 
 
 def written(results: Path, run: dict[str, Any], records: list[Any]) -> Path:
-    with RunDirectory.create(results, "demo", run) as directory:
+    """Write a run. Its run.json has what is given and no more, as that of an earlier version may."""
+    with RunDirectory.create(results, "demo", RunInfo.from_dict(run)) as directory:
         for record in records:
             directory.append(record)
+    content = {"schema_version": SCHEMA_VERSION, "run_id": directory.path.name, **run}
+    (directory.path / "run.json").write_text(json.dumps(content))
     return directory.path
 
 

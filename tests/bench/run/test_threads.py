@@ -10,7 +10,9 @@ import pytest
 import torch
 import yaml
 
-from fusetune.bench.results.records import Record
+from fusetune.bench.results.records import Record, ThreadsChoice
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.run.plan import RunPlan, settle_threads
 from fusetune.bench.run.threads import measure_threads, most_threads, samples_of, timed_trials, times_of
 from fusetune.bench.run.trial import run_trial
@@ -54,7 +56,7 @@ def trials(sizes: list[int]) -> list[Trial]:
 
 
 def plan(threads: Any = "auto", *, device: str = "cpu", bound: int | None = None) -> RunPlan:
-    run = {"spec": {"threads": threads}, "device": device}
+    run = RunInfo(spec=WrittenSpec({"threads": threads}), device=device)
     return RunPlan(
         trials([8, 16]), run, WorkerSetup("fusetune.bench.run.trial:run_trial", threads=bound), None, 1
     )
@@ -88,14 +90,16 @@ def test_the_choice_is_said_and_binds_workers_and_trials(monkeypatch: pytest.Mon
     found, said, timed = settled(plan(), [], monkeypatch)
     assert timed.timed == [8, 16]
     assert (found.setup.threads, {trial.threads for trial in found.trials}) == (4, {4})
-    assert (found.run["threads"]["asked"], found.run["threads"]["threads"]) == ("auto", 4)
-    assert found.run["threads"]["speedups"] == {"1": 1.0, "2": 2.0, "4": 4.0}
+    assert found.threads is not None
+    assert (found.threads.asked, found.threads.threads) == ("auto", 4)
+    assert found.threads.speedups == {"1": 1.0, "2": 2.0, "4": 4.0}
     assert any("threads: 4" in line for line in said)
 
 
 def test_a_number_in_the_spec_needs_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     found, _, timed = settled(plan(3, bound=3), [], monkeypatch)
-    assert (found.setup.threads, found.run["threads"]["threads"], timed.timed) == (3, 3, [])
+    assert found.threads == ThreadsChoice(3, 3, "the spec says so")
+    assert (found.setup.threads, timed.timed) == (3, [])
 
 
 def test_a_resumed_run_keeps_the_number_of_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:

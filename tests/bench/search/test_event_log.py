@@ -19,6 +19,8 @@ from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.search.event_log import LOG, EventLog
 from fusetune.bench.search.for_optuna import labels, optuna_study, predicted_study
 from fusetune.bench.search.plan import SearchPlan, plan_of, prior_words
@@ -111,8 +113,8 @@ def test_the_study_says_what_matters_and_draws_it(tmp_path: Path) -> None:
     searcher, log = open_search(PLAN, tmp_path)
     run(searcher, log, 30)
     resolved = resolved_spec()
-    assert plan_of(resolved) == PLAN
-    study = study_search({"spec": resolved}, [], str(tmp_path))
+    assert plan_of(WrittenSpec(resolved)) == PLAN
+    study = study_search(RunInfo(spec=WrittenSpec(resolved)), [], str(tmp_path))
     pictures = Pictures(tmp_path, drawing=True)
     show_search(study, Console(file=io.StringIO()), pictures)
     assert study.winner is not None
@@ -323,7 +325,8 @@ def test_a_reader_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before = snapshot(tmp_path)
     with monkeypatch.context() as patch:
         read_only(patch)
-        study = study_search({"spec": resolved_spec()}, [Record("a", {}, 0, "ok")], str(tmp_path))
+        run_info = RunInfo(spec=WrittenSpec(resolved_spec()))
+        study = study_search(run_info, [Record("a", {}, 0, "ok")], str(tmp_path))
         show_search(study, Console(file=io.StringIO()), Pictures(tmp_path, drawing=False))
     assert snapshot(tmp_path) == before
     assert study.epochs_used == (0 if there == "no log" else 12)
@@ -333,8 +336,8 @@ def test_a_reader_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_search_can_be_handed_to_optunas_own_storage(tmp_path: Path) -> None:
-    run_json = {"kind": "search", "spec": resolved_spec()}
-    with RunDirectory.create(tmp_path / "results", "demo", run_json) as directory:
+    run_info = RunInfo(kind="search", spec=WrittenSpec(resolved_spec()))
+    with RunDirectory.create(tmp_path / "results", "demo", run_info) as directory:
         searcher, log = open_search(PLAN, directory.path)
         run(searcher, log, 25)
     study = optuna_study(directory.path)
@@ -356,7 +359,7 @@ def test_a_search_can_be_handed_to_optunas_own_storage(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_no_search_is_no_optuna_study(tmp_path: Path) -> None:
-    with RunDirectory.create(tmp_path, "demo", {"kind": "run", "spec": {}}) as directory:
+    with RunDirectory.create(tmp_path, "demo", RunInfo()) as directory:
         pass
     with pytest.raises(RunDirectoryError, match="is a run of kind 'run'; an Optuna study shows a search"):
         optuna_study(directory.path)
@@ -376,7 +379,7 @@ design: {search: {budget_epochs: 10}}
 def test_a_search_with_a_range_is_read_and_written_back(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
     spec = load_spec(tmp_path / "small.yaml", device="cpu").spec
-    plan = plan_of(spec.resolved())
+    plan = plan_of(WrittenSpec(spec.resolved()))
     assert plan.space == {"base_lr": {"low": 0.01, "high": 1.0, "log": True}}
     assert (plan.budget_epochs, plan.prior, plan.fresh_seeds, plan.max_epochs) == (10, True, (1, 2, 3), 2)
 

@@ -379,7 +379,7 @@ def test_a_winner_whose_fresh_seeds_have_begun_stays_the_winner(
     with pytest.raises(PowerCut):
         bench.run(spec)
     before = trained(bench)
-    assert (before < plan_of(RunDirectory.open(bench.directory).run["spec"]).budget_epochs) == left
+    assert (before < plan_of(RunDirectory.open(bench.directory).run.spec).budget_epochs) == left
     first, _ = RunDirectory.open(bench.directory).records()
     (begun,) = [record for record in first if record.seed]
 
@@ -404,7 +404,7 @@ def accuracy_of(record: Record) -> float:
 def test_a_spent_budget_stays_spent(bench: Bench) -> None:
     records = bench.run()
     assert bench.run(resume=True) == records
-    searcher, _ = open_search(plan_of(RunDirectory.open(bench.directory).run["spec"]), bench.directory)
+    searcher, _ = open_search(plan_of(RunDirectory.open(bench.directory).run.spec), bench.directory)
     assert searcher.epochs_used == BUDGET
     assert not [trial for trial in searcher.trials if trial.status == "paused"]
     assert any(trial.reason == BUDGET_SPENT for trial in searcher.trials)

@@ -83,14 +83,14 @@ def test_a_null_of_a_persons_own_survives_run_json(tmp_path: Path, section: str)
     key = "width_cap" if section == "model" else "shift"
     with_null = plan_of(tmp_path, re.sub(rf"({section}: +{{)", rf"\1{key}: null, ", OWN))
     without = plan_of(tmp_path, OWN)
-    again = Spec.model_validate(json.loads(json.dumps(with_null.run["spec"])))
+    again = Spec.model_validate(json.loads(json.dumps(with_null.run.spec.content)))
     assert getattr(again, section).extras == {key: None}
-    assert again.resolved() == with_null.run["spec"]
+    assert again.resolved() == with_null.run.spec.content
     with RunDirectory.create(tmp_path, "own", with_null.run) as directory:
         path = directory.path
     with pytest.raises(RunDirectoryError, match="started with something else"):
-        RunDirectory.resume(path, {"spec": without.run["spec"]})
-    RunDirectory.resume(path, {"spec": with_null.run["spec"]}).close()
+        RunDirectory.resume(path, without.run)
+    RunDirectory.resume(path, with_null.run).close()
 
 
 @pytest.mark.parametrize(

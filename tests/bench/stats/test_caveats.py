@@ -12,30 +12,32 @@ from rich.console import Console
 from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.stats.caveats import caveats_of
 
 STAND_IN = "cifar10 is not on this machine; its stand-in cifar10-like is used."
 
 
-def run_json(kind: str, **changes: Any) -> dict[str, Any]:
+def run_of(kind: str, metric: str = "test_accuracy", **changes: Any) -> RunInfo:
     search = {"search": {"budget_epochs": 4, "prior": False, "fresh_seeds": 1}}
-    spec = {
+    spec: dict[str, Any] = {
         "name": "demo",
         "data": {"name": "cifar10"},
         "train": {"epochs": 2},
         "factors": {"optimizer": ["sgd", "adam"]},
         "seeds": [0],
         "design": search if kind == "search" else "grid",
-        "target": {"metric": "test_accuracy", "at_least": 0.9},
+        "target": {"metric": metric, "at_least": 0.9},
     }
     sweep = {"repeats": 1, "steps": 10, "lr_min": 1e-5, "lr_max": 1.0, "mode": "linear", "validation": False}
     plain = {"kind": kind, "spec": spec, "options": sweep, "trials": 2, "jobs": 1, "device": "cpu"}
-    return {**plain, **changes}
+    return RunInfo.from_dict({**plain, **changes})
 
 
-def report(run: dict[str, Any], records: list[Record], directory: Path) -> str:
+def report(run: RunInfo, records: list[Record], directory: Path) -> str:
     console = Console(width=100, record=True, quiet=False, file=io.StringIO())
-    kind = KINDS[run["kind"]]
+    kind = KINDS[run.kind]
     study = function(kind.study)(run, records, str(directory))
     function(kind.show)(study, console, Pictures(directory, drawing=False))
     return " ".join(console.export_text().replace("┃", " ").split())
@@ -43,7 +45,7 @@ def report(run: dict[str, Any], records: list[Record], directory: Path) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_report_says_all_that_its_data_hold(kind: str, tmp_path: Path) -> None:
-    run = run_json(kind, stand_in=STAND_IN, jobs=2, dirty=True, same=["a=1 = a=2", "b=1 = b=2"])
+    run = run_of(kind, stand_in=STAND_IN, jobs=2, dirty=True, same=["a=1 = a=2", "b=1 = b=2"])
     text = report(run, [], tmp_path)
     for words in (
         f"STAND-IN DATA: {STAND_IN}",
@@ -58,8 +60,7 @@ def test_every_kind_of_report_says_all_that_its_data_hold(kind: str, tmp_path: P
     assert text.index("STAND-IN") < text.index("demo")
     if kind == "search":
         assert "The test set was used for selection" in text
-    clean = run_json(kind)
-    clean["spec"]["target"]["metric"] = "val_accuracy"
+    clean = run_of(kind, "val_accuracy")
     assert caveats_of(clean, []) == ()
     assert not any(
         words in report(clean, [], tmp_path).lower() for words in ("for selection", "note:", "stand-in")
@@ -71,7 +72,7 @@ def test_a_run_that_was_resumed_under_other_conditions_says_which() -> None:
         return Record(str(provenance), {}, 0, "ok", provenance=provenance)
 
     first = {"device_name": "CPU A", "torch": "2.9.0", "commit": "a" * 40, "threads": 2, "jobs": 1}
-    run = run_json("run", spec={})
+    run = RunInfo()
     assert caveats_of(run, [record(**first), record(**first)]) == ()
     changed = {
         "device_name": "CPU B",
@@ -93,7 +94,7 @@ def test_a_run_that_was_resumed_under_other_conditions_says_which() -> None:
 def test_a_target_on_samples_that_should_not_steer_is_said_with_the_recommendation(
     metric: str, name: str
 ) -> None:
-    (caveat,) = caveats_of({"spec": {"target": {"metric": metric}}}, [])
+    (caveat,) = caveats_of(RunInfo(spec=WrittenSpec({"target": {"metric": metric}})), [])
     assert caveat.name == f"steered_by_{name}_set"
     assert f"{name} set was used for selection" in caveat.short
     assert caveat.mend.startswith("target:")

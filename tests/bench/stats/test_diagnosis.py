@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.stats.diagnosis import merge
 from fusetune.bench.stats.summary import summarize
 from fusetune.tuner.diagnosis import FINDINGS
@@ -52,8 +54,9 @@ def test_sound_trials_and_records_from_before_the_diagnosis_have_none() -> None:
 def test_a_summary_has_the_diagnoses_of_each_configuration_by_rank() -> None:
     good = dataclasses.replace(_record(0, batch_size=64), values={"best_val_accuracy": 0.9})
     bad = _record(0, _finding("learning_rate_too_low"), batch_size=128)
-    run_json = {"spec": {"factors": {"batch_size": [64, 128]}}, "baseline": {"batch_size": 64}, "trials": 2}
-    (diagnosis,) = summarize(run_json, [bad, good]).diagnoses
+    spec = WrittenSpec({"factors": {"batch_size": [64, 128]}})
+    run = RunInfo(spec=spec, baseline={"batch_size": 64}, trials=2)
+    (diagnosis,) = summarize(run, [bad, good]).diagnoses
     assert diagnosis.factors == {"batch_size": 128}
 
 

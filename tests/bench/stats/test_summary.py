@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.stats import significance, wording
 from fusetune.bench.stats.significance import Estimate
 from fusetune.bench.stats.summary import Summary, summarize
@@ -50,7 +52,7 @@ def run_of(records: list[Record], *, target: Any = TARGET, baseline: Any = None,
             levels += [] if value in levels else [value]
     spec = {"name": "t", "factors": factors, "seeds": [0], "target": target}
     run = {"spec": spec, "trials": len(records), "baseline": baseline or {}, "jobs": 1, **changes}
-    return summarize(run, records)
+    return summarize(RunInfo.from_dict(run), records)
 
 
 def order(summary: Summary, factor: str = "a") -> list[Any]:
@@ -250,7 +252,7 @@ def test_a_trial_that_diverged_after_its_target_did_not_reach_it() -> None:
 def test_ties_keep_the_order_of_the_spec_whatever_the_order_of_the_records() -> None:
     records = [trial({"a": x, "b": y}, seed, steps=10) for x in "pqr" for y in (2, 1) for seed in range(3)]
     spec = {"factors": {"a": ["q", "r", "p"], "b": [1, 2]}, "target": TARGET}
-    run = {"spec": spec, "trials": len(records), "baseline": {"a": "q", "b": 1}}
+    run = RunInfo(spec=WrittenSpec(spec), trials=len(records), baseline={"a": "q", "b": 1})
     expected = summarize(run, records)
     assert [tuple(c.factors.values()) for c in expected.configurations] == [
         (x, y) for x in "qrp" for y in (1, 2)
@@ -477,7 +479,7 @@ def test_one_at_a_time_pairs_each_arm_with_train_alone() -> None:
     records += [trial({"a": "y", "b": "p"}, s, steps=100) for s in range(3)]
     records += [trial({"a": "x", "b": "q"}, s, steps=200) for s in range(3)]
     spec = {"factors": {"a": ["y"], "b": ["q"]}, "target": TARGET}
-    summary = summarize({"spec": spec, "trials": 9, "baseline": start}, records)
+    summary = summarize(RunInfo(spec=WrittenSpec(spec), trials=9, baseline=start), records)
     found = [(e.levels[1].value, e.levels[1].pairs, e.levels[1].time) for e in summary.effects]
     assert [(value, pairs, time and round(time.value, 9)) for value, pairs, time in found] == [
         ("y", 3, 4),
@@ -572,8 +574,7 @@ def test_an_undecided_first_place_with_enough_seeds_says_what_it_could_have_seen
 
 
 def test_missing_trials_come_with_the_command_that_runs_them() -> None:
-    run = {"spec": {"factors": {}, "target": None}, "trials": 5, "baseline": {}}
-    lines = wording.missing(summarize(run, [trial({}, 0)], "results/my run"))
+    lines = wording.missing(summarize(RunInfo(trials=5), [trial({}, 0)], "results/my run"))
     assert lines == [
         "4 trials of 5 not run yet. Continue with\npython -m bench run --resume 'results/my run'"
     ]

@@ -34,6 +34,7 @@ from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.outcomes import RangeTestOutcome
 from fusetune.bench.results.pictures import Pictures, picture_text
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.search.for_optuna import draw_all
 from fusetune.bench.terminal.console import SafeConsole, say
 from fusetune.bench.terminal.text import one_line, printable
@@ -192,7 +193,7 @@ def report(directory: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 def written(results: Path, run: dict[str, Any], records: list[Record]) -> Path:
     """Write a run to disk."""
-    with RunDirectory.create(results, "demo", run) as directory:
+    with RunDirectory.create(results, "demo", RunInfo.from_dict(run)) as directory:
         for record in records:
             directory.append(record)
     return directory.path

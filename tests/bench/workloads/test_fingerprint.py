@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,8 @@ from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
+from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.run.plan import RunPlan, make_plan, open_directory
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.spec.source import Source
@@ -50,10 +51,9 @@ def plan_of(spec: Path) -> RunPlan:
     return make_plan(load_spec(spec), jobs=1, command=["bench"], announce=lambda text: None)
 
 
-def begun(spec: Path, **changes: Any) -> Path:
+def begun(spec: Path) -> Path:
     """Begin a run and write one record."""
-    plan = plan_of(spec)
-    run = {key: value for key, value in {**plan.run, **changes}.items() if value is not None}
+    run = plan_of(spec).run
     with RunDirectory.create(spec.parent / "results", "small", run) as directory:
         directory.append(Record("earlier", {}, 0, "ok"))
     return directory.path
@@ -63,8 +63,8 @@ def test_the_fingerprint_is_size_and_sha256_of_the_content(spec: Path) -> None:
     content = (spec.parent / "mine.npz").read_bytes()
     wanted = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     run = plan_of(spec).run
-    assert run["fingerprint"] == {"npz mine.npz": {"mine.npz": wanted}}
-    assert json.loads(json.dumps(run["fingerprint"])) == run["fingerprint"]
+    assert run.fingerprint == {"npz mine.npz": {"mine.npz": wanted}}
+    assert json.loads(json.dumps(run.fingerprint)) == run.fingerprint
 
 
 def test_the_same_data_can_be_gone_on_with_wherever_they_lie(spec: Path, tmp_path: Path) -> None:
@@ -104,8 +104,11 @@ def test_resuming_on_the_command_line_is_refused_too(spec: Path, capsys: pytest.
 
 
 def test_a_run_from_before_there_were_fingerprints_goes_on_with_a_note(spec: Path, tmp_path: Path) -> None:
-    path, said = begun(spec, fingerprint=None), []  # type: ignore[var-annotated]
-    assert "fingerprint" not in RunDirectory.open(path).run
+    path, said = begun(spec), []  # type: ignore[var-annotated]
+    content = json.loads((path / "run.json").read_text())
+    del content["fingerprint"]
+    (path / "run.json").write_text(json.dumps(content))
+    assert RunDirectory.open(path).run.fingerprint is None
     with open_directory(plan_of(spec), tmp_path, path, said.append):
         pass
     assert [text for text in said if "without a fingerprint" in text] == [
@@ -198,16 +201,18 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_an_earlier_run_on_other_data_says_nothing_of_batch_sizes(tmp_path: Path) -> None:
-    spec = {
-        "name": "demo",
-        "target": {"metric": "val_accuracy", "at_least": 0.9},
-        "factors": {"batch_size": [8, 16, 32]},
-    }
+    spec = WrittenSpec(
+        {
+            "name": "demo",
+            "target": {"metric": "val_accuracy", "at_least": 0.9},
+            "factors": {"batch_size": [8, 16, 32]},
+        }
+    )
     data = {"npz a.npz": {"a.npz": {"bytes": 1, "sha256": "aa"}}}
     other = {"npz a.npz": {"a.npz": {"bytes": 2, "sha256": "bb"}}}
     for kind in ("run", "lr-range"):
         with RunDirectory.create(
-            tmp_path, "demo", {"kind": kind, "spec": spec, "fingerprint": data}
+            tmp_path, "demo", RunInfo(kind=kind, spec=spec, fingerprint=data)
         ) as directory:
             for size in (8, 16, 32):
                 values = {"steps_to_target": 9.0, "time_to_target_s": 1.0, "range_lr": 0.1}
