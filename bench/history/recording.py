@@ -14,7 +14,7 @@ from fusetune.bench.history.commits import CommitFacts, commit_facts
 from fusetune.bench.history.entries import MACHINE_FACTS, SCHEMA_VERSION, Entry, benchmark_entry
 from fusetune.bench.history.log import FOLDER, append_entry, history_name
 from fusetune.bench.machine import machine_kind
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RunInfo
 
 _NO_COMMIT = CommitFacts()
 
@@ -98,7 +98,7 @@ class RunRecorder:
         self._spec_path = _relative(spec)
         self._reference = reference_rounds()
 
-    def append(self, run: Mapping[str, Any], records: Sequence[Record]) -> Path:
+    def append(self, run: RunInfo, records: Sequence[Record]) -> Path:
         """Add the run to the history of its spec and return the path of the history.
 
         Args:
@@ -109,26 +109,25 @@ class RunRecorder:
             RunDirectoryError: the disk is full or not writable.
         """
         reference = (*self._reference, *reference_rounds())
-        spec = run["spec"]
         benchmarks: dict[str, list[Measured]] = {}
         threads: dict[str, set[int | None]] = {}
         for record in sorted(records, key=lambda record: record.seed):
-            name = job_name(spec["name"], record.factors)
+            name = job_name(run.spec.name, record.factors)
             failure = failure_in(record)
-            metrics = {} if failure else metrics_in(record, has_target=bool(spec.get("target")))
+            metrics = {} if failure else metrics_in(record, has_target=run.spec.target_metric is not None)
             benchmarks.setdefault(name, []).append(Measured(metrics, reference, failure=failure))
             threads.setdefault(name, set()).add(record.provenance.get("threads"))
         recorded = Recorded(
-            run_id=run["run_id"],
+            run_id=run.run_id,
             source="run",
-            machine=run["machine"],
-            versions=run["versions"],
+            machine=run.machine.details,
+            versions=run.versions,
             commit=self._commit,
             spec_path=self._spec_path,
-            stand_in=run.get("stand_in"),
+            stand_in=run.stand_in,
             threads={name: each.pop() if len(each) == 1 else None for name, each in threads.items()},
         )
-        return append_run(self._results, spec["name"], recorded, benchmarks)
+        return append_run(self._results, run.spec.name, recorded, benchmarks)
 
 
 def _relative(spec: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ from fusetune.bench.history import measure as script
 RUNS = 42
 
 
+def save(path: Path, content: dict[str, Any]) -> None:
+    np.savez(path, **content)
+
+
 def recording(path: Path, **benchmarks: np.ndarray) -> Path:
     """Write times of runs: each has 40 rounds around its time."""
     rounds = 1 + 0.01 * np.random.default_rng(9).random(40)
-    np.savez(path, **{f"{name}/wall": np.outer(times, rounds) for name, times in benchmarks.items()})
+    save(path, {f"{name}/wall": np.outer(times, rounds) for name, times in benchmarks.items()})
     return path
 
 
@@ -64,8 +69,8 @@ def test_the_reference_loop_takes_out_what_slows_the_machine(tmp_path: Path) -> 
     machine = np.exp(np.cumsum(np.random.default_rng(3).normal(0, 0.05, RUNS)))
     rounds = np.ones(40)
     wall = np.outer(steady() * machine, rounds)
-    np.savez(tmp_path / "with.npz", **{"a/wall": wall, "a/ref": np.outer(machine, rounds[:12])})
-    np.savez(tmp_path / "without.npz", **{"a/wall": wall})
+    save(tmp_path / "with.npz", {"a/wall": wall, "a/ref": np.outer(machine, rounds[:12])})
+    save(tmp_path / "without.npz", {"a/wall": wall})
     with_it, without = (
         script.measure(script.read_recordings([tmp_path / name]), ["a"])
         for name in ("with.npz", "without.npz")
@@ -77,7 +82,7 @@ def test_the_reference_loop_takes_out_what_slows_the_machine(tmp_path: Path) -> 
 def test_the_burn_in_rounds_do_not_count(tmp_path: Path) -> None:
     wall = np.outer(steady(), np.ones(40))
     wall[:, : script.BURN_IN] *= np.random.default_rng(5).lognormal(0, 2, (RUNS, script.BURN_IN))
-    np.savez(tmp_path / "a.npz", **{"a/wall": wall})
+    save(tmp_path / "a.npz", {"a/wall": wall})
     assert script.measure(script.read_recordings([tmp_path / "a.npz"]), ["a"]).found(1.05) == 1
 
 
@@ -110,7 +115,7 @@ def test_the_script_prints_the_figures_of_a_half(tmp_path: Path, capsys: pytest.
 def test_bad_recordings_are_one_sentence_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: dict[str, np.ndarray], said: str
 ) -> None:
-    np.savez(tmp_path / "a.npz", **content)
+    save(tmp_path / "a.npz", content)
     assert script.main([str(tmp_path / "a.npz"), "--half", "all"]) == 2
     err = capsys.readouterr().err
     assert said in err

@@ -24,21 +24,24 @@ from fusetune.bench.history.entries import (
 from fusetune.bench.history.log import read_history
 from fusetune.bench.history.recording import Recorded, RunRecorder, append_run
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 from tests.bench.gate.scratch_repository import commit, git, make_repository, write
 
 PAGE = (Path(__file__).parents[3] / "docs" / "records.md").read_text(encoding="utf-8")
 MACHINE = {"device": "cpu", "device_name": "Some CPU", "cores": 2, "os": "Linux 6.1 x86_64", "extra": 1}
 
 
-def run_json(**more: Any) -> dict[str, Any]:
-    return {
-        "run_id": "20261129-120000-abcd",
-        "spec": {"name": "smoke", "target": {"metric": "val_accuracy", "at_least": 0.5}},
-        "machine": MACHINE,
-        "versions": {"torch": "2.9.0", "triton": None},
-        "stand_in": "generated stands in for cifar10.",
-        **more,
-    }
+def run_info(**more: Any) -> RunInfo:
+    return RunInfo.from_dict(
+        {
+            "run_id": "20261129-120000-abcd",
+            "spec": {"name": "smoke", "target": {"metric": "val_accuracy", "at_least": 0.5}},
+            "machine": MACHINE,
+            "versions": {"torch": "2.9.0", "triton": None},
+            "stand_in": "generated stands in for cifar10.",
+            **more,
+        }
+    )
 
 
 def record(seed: int, factors: dict[str, Any], status: Any = "ok", **values: float) -> Record:
@@ -61,7 +64,7 @@ def test_a_run_is_recorded_by_configuration_with_quartiles_of_its_rounds(tmp_pat
         record(0, {"optimizer": "adam"}, "missed_target"),
         record(0, {"optimizer": "sgd"}, "diverged"),
     ]
-    path = RunRecorder(tmp_path / "smoke.yaml", tmp_path).append(run_json(), records)
+    path = RunRecorder(tmp_path / "smoke.yaml", tmp_path).append(run_info(), records)
     assert path == tmp_path / "history" / "some-2-cores-linux-x86_64" / "smoke.jsonl"
     (entry,) = read_history(tmp_path, "smoke").entries
     assert list(entry.benchmarks) == ["smoke: optimizer=adam", "smoke: optimizer=sgd"]
@@ -86,7 +89,7 @@ def test_a_run_is_recorded_by_configuration_with_quartiles_of_its_rounds(tmp_pat
 
 
 def test_a_line_has_what_the_numbers_depend_on_and_no_more_of_the_machine(tmp_path: Path) -> None:
-    RunRecorder(tmp_path / "smoke.yaml", tmp_path).append(run_json(), [record(0, {})])
+    RunRecorder(tmp_path / "smoke.yaml", tmp_path).append(run_info(), [record(0, {})])
     (entry,) = read_history(tmp_path, "smoke").entries
     assert entry.run_id == "20261129-120000-abcd"
     assert entry.source == "run"
@@ -102,7 +105,7 @@ def test_the_commit_is_that_of_the_repository_of_the_spec_before_the_run(tmp_pat
     measured = commit(root, {"a.py": "1"}, "faster: by half")
     recorder = RunRecorder(root / "specs" / "smoke.yaml", root / "results")
     commit(root, {"a.py": "2"}, "made while the run was on")
-    recorder.append(run_json(), [record(0, {})])
+    recorder.append(run_info(), [record(0, {})])
     (entry,) = read_history(root / "results", "smoke").entries
     assert (entry.commit, entry.subject, entry.dirty) == (measured, "faster: by half", False)
     assert entry.commit_time == git(root, "show", "--no-patch", "--format=%cI", measured).replace(
