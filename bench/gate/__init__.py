@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules
     from fusetune.bench.gate.run import Request, resumed_request, run_gate
     from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
+    from fusetune.bench.gate.self_test_report import show_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.verdict import Outcome, Verdict
 else:
@@ -84,5 +85,6 @@ __all__ = [
     "run_gate",
     "run_git",
     "show_gate",
+    "show_self_test",
     "study_self_test",
 ]
