@@ -401,7 +401,7 @@ def test_whatever_stands_in_a_file_is_compared_or_refused_in_one_sentence(name: 
     else:
         whole = FILES / name
     content, file, refused = json.loads(whole.read_text()), tmp_path / "changed.json", []
-    junk = (None, True, -1, 0, 1e300, 10**400, "", "x", [], [None], {}, {"x": {}})
+    junk: tuple[Any, ...] = (None, True, -1, 0, 1e300, 10**400, "", "x", [], [None], {}, {"x": {}})
     for index, path in enumerate(places(content)):
         for value in junk[index % 2 :: 2]:
             file.write_text(json.dumps(replaced(content, path, value)))
