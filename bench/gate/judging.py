@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fusetune.bench.gate.decision import LEAST_PAIRS
+from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS
 from fusetune.bench.gate.decision import decide as decide_timing
 from fusetune.bench.gate.estimators import Run
 from fusetune.bench.gate.measured import Measured, Metric, Pair
@@ -39,7 +39,9 @@ HOLM_FROM = 12
 _ALPHA_OF_ALL = 0.05
 # The upper end of the interval with which `decide` passes, in thresholds.
 _TOLERATED_THRESHOLDS = 2.5
+# Quantiles of the normal distribution: 0.975 for an interval, 0.99 for a test.
 _NORMAL_INTERVAL = 1.96
+_NORMAL_TEST = 2.326
 # Beyond this many more pairs, another benchmark or a quieter machine is the better advice.
 _MOST_PAIRS = 100
 _UNCLEAR: Outcome = "can't tell"
@@ -200,8 +202,9 @@ def more_pairs(row: Row, noise: float | None = None) -> int | None:
     """Return how many more pairs would make an unclear timing clear, by the width of its interval.
 
     An interval's half-width h shrinks with the root of the number n of pairs. A comparison is clear when h is at most
-    the gap g between the effect and what decides: 2.5 thresholds for a pass, 0 for a regression. So it takes about
-    n (h / g)^2 pairs in all. Without an interval, h = 1.96 s sqrt(2 / n) for a noise of s between processes.
+    the gap g between the effect and what decides: 2.5 thresholds for a pass, 0 for a regression. For a regression g is
+    1.96 / 2.326 of the effect, because its test is stricter than the interval. So it takes about n (h / g)^2 pairs in
+    all. Without an interval, h = 1.96 s sqrt(2 / n) for a noise of s between processes.
 
     Args:
         row: with effect, threshold, n and, where there is one, interval.
@@ -216,7 +219,9 @@ def more_pairs(row: Row, noise: float | None = None) -> int | None:
         4
     """
     effect = abs(row.effect or 0.0)
-    gap = effect if effect > row.threshold else _TOLERATED_THRESHOLDS * row.threshold - effect
+    gap = effect * _NORMAL_INTERVAL / _NORMAL_TEST
+    if effect <= row.threshold:
+        gap = _TOLERATED_THRESHOLDS * row.threshold - effect
     if row.low is not None and row.high is not None:
         half = (row.high - row.low) / 2
     elif noise is not None and row.n:
@@ -491,12 +496,16 @@ def _advice(row: Row, compared: _Compared, noise: float | None, *, hopeless: boo
         return f"Use a longer benchmark or {quieter}."
     least = LEAST_SEEDS if row.comparison == "learning" else LEAST_PAIRS
     more = max(least - row.n, more_pairs(row, noise) or 1)
-    if more > _MOST_PAIRS:
-        return f"{more} more pairs would be needed. Use a longer benchmark or {quieter}."
+    most = LOOKS[-1].pairs if compared.staged else row.n + _MOST_PAIRS
+    if row.n + more > most:
+        made = f", and a gate makes {most} at most" if compared.staged else ""
+        return (
+            f"About {counted(more, 'more pair')} would be needed{made}. Use a longer benchmark or {quieter}."
+        )
     each = sum(pair.base.seconds + pair.head.seconds for pair in compared.pairs) / len(compared.pairs)
     time = f" ({duration_text(more * each)})" if each else ""
     also = f", or {quieter}" if contended else ""
-    return f"About {counted(more, 'more pair')}{time} would make it clear{also}."
+    return f"About {counted(more, 'more pair')}{time} should make it clear{also}."
 
 
 def _is_contended(pair: Pair) -> bool:
@@ -529,7 +538,7 @@ def _corrected(rows: Sequence[Row]) -> tuple[Row, ...]:
             if row.outcome == outcome and p > _ALPHA_OF_ALL:
                 reason = f"over {len(tested)} rows, Holm's correction makes p = {p:.2g} of it"
                 found[index] = replace(row, outcome=_UNCLEAR)
-                advice = "More pairs would make it clear."
+                advice = "More pairs should make it clear."
                 found[index] = replace(
                     found[index], sentence=sentence(found[index], reason=reason), advice=advice
                 )

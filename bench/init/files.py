@@ -24,7 +24,8 @@ train:  {optimizer: adamw, base_lr: 0.005, batch_size: 64, epochs: 12, schedule:
 target: {metric: val_accuracy, at_least: 0.9}
 gate:
   metrics:
-    step_time_s: {threshold: 0.02}  # a step that is 2 % slower, and surely so, is a regression
+    step_time_s: {threshold: 0.02}  # a step that is more than 2 % slower, and surely so, is a regression
+    peak_bytes: {threshold: 0.01}   # so is a peak of memory that is more than 1 % higher
 """
 _PAGE = "https://github.com/fusetune/fusetune/blob/main/docs/spec.md"
 

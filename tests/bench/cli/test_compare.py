@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from fusetune.bench.cli import program as cli
+from fusetune.bench.cli.run import _save_baseline
 from fusetune.bench.compare.baselines import save_baseline
 from fusetune.bench.compare.runs import read_run
+from fusetune.bench.results.directory import RunDirectory
 from tests.bench.compare.made_runs import MACHINE, training, write_run
 
 
@@ -166,3 +169,38 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert said in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "out", "err"),
+    [
+        ({}, "ok", "1 process\n", ""),
+        ({}, "missed_target", "1 process\n", ""),
+        ({"dirty": True}, "ok", "1 process\n", "the next run replaces this baseline"),
+        ({"commit": None, "dirty": None}, "ok", "1 process\n", "the next run replaces this baseline"),
+        ({}, "failed", "", "no baseline was saved, because a trial failed"),
+    ],
+)
+def test_what_bench_run_says_of_its_baseline(
+    changes: dict[str, Any],
+    status: str,
+    out: str,
+    err: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = RunDirectory.open(write_run(tmp_path, [training(status=status, reason="x")], **changes))
+    _save_baseline(tmp_path / "kept", directory, directory.records()[0], nothing=False)
+    said = capsys.readouterr()
+    assert said.out.endswith(out)
+    assert (out == "") == (said.out == "")
+    assert err in said.err
+    assert (err == "") == (said.err == "")
+    assert (tmp_path / "kept").exists() == (status != "failed")
+
+
+def test_a_run_without_records_makes_no_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = RunDirectory.open(write_run(tmp_path, []))
+    _save_baseline(tmp_path / "kept", directory, [], nothing=False)
+    assert "no baseline was saved, because nothing was found" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()

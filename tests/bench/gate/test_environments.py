@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -134,6 +135,51 @@ def test_the_same_dependencies_share_this_interpreter(tmp_path: Path) -> None:
             assert found[:2] == [value, str(side.path / "src" / "tiny" / "__init__.py")]
     assert installer.calls == []
     assert not (tmp_path / "cache").exists()
+
+
+def searched_first(tmp_path: Path, made: Path) -> list[str]:
+    """The folders that head's processes search first, relative to its checkout."""
+    repository = find_repository(made)
+    with checkouts(repository, *find_revisions(repository, "HEAD~1", "HEAD")) as sides:
+        both = make_environments(sides, install=Recorder(), cache=tmp_path / "cache")
+        found = both.head.variables.get("PYTHONPATH", "").split(os.pathsep)
+        return [str(Path(place).relative_to(sides.head.path)) for place in found if place]
+
+
+def test_what_this_interpreter_imports_from_the_repository_a_side_imports_from_its_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "lib/tiny/__init__.py": "",
+        "python/more/__init__.py": "",
+        "env/lib/site-packages/x/__init__.py": "",
+    }
+    made = repository_of(tmp_path, files, {"README.md": "new"})
+    assert searched_first(tmp_path, made) == []
+    # By a .pth file, and by the hook of an editable install by setuptools.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(made / "lib"), str(made / "env/lib/site-packages")])
+    hook = ModuleType("__editable___more_finder")
+    hook.MAPPING = {"more": str(made / "python" / "more")}  # type: ignore[attr-defined]
+    finder = type("_EditableFinder", (), {"__module__": hook.__name__, "find_spec": lambda *_arguments: None})
+    monkeypatch.setitem(sys.modules, hook.__name__, hook)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    monkeypatch.setattr(sys, "prefix", str(made / "env"))
+    assert searched_first(tmp_path, made) == ["lib", "python"]
+
+
+def test_a_project_without_src_is_imported_from_the_top_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = repository_of(
+        tmp_path, {"pyproject.toml": '[project]\nname = "tiny"\n', "tiny/__init__.py": ""}, {"a": "b"}
+    )
+    assert searched_first(tmp_path, made) == []
+    info = tmp_path / "installed" / "tiny-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": made.as_uri(), "dir_info": {}}))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(info.parent)])
+    assert searched_first(tmp_path, made) == ["."]
 
 
 @pytest.mark.slow

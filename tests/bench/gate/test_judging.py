@@ -168,7 +168,7 @@ def test_fewer_than_five_pairs_never_pass_and_are_told_how_many_more_it_takes() 
         judge(values("a_s", timing, [1.0] * 4, [1.0] * 4, seconds=15.0), Rules(), decide=Asked(verdict))
     )
     assert row.outcome == "can't tell"
-    assert row.advice == "About 1 more pair (30 s) would make it clear."
+    assert row.advice == "About 1 more pair (30 s) should make it clear."
 
 
 def test_a_metric_of_which_neither_direction_is_better_is_never_judged() -> None:
@@ -290,7 +290,7 @@ def test_missed_targets_are_never_dropped() -> None:
     assert better.outcome == "improved"
     few = only(judge(values("steps_to_target", learning, base[:4], [math.inf] * 4), Rules()))
     assert few.outcome == "can't tell"
-    assert few.advice == "About 3 more pairs would make it clear."
+    assert few.advice == "About 3 more pairs should make it clear."
 
 
 def test_learning_is_judged_by_the_exact_paired_test() -> None:
@@ -541,7 +541,8 @@ def test_the_pairs_that_are_needed_make_the_interval_as_narrow_as_it_must_be() -
         draws = noise * rng.standard_normal((2, 4000, total))
         spread = (draws[1] - draws[0]).std(axis=1, ddof=1)
         half = np.median(stats.t.ppf(0.975, total - 1) * spread / math.sqrt(total))
-        gap = effect if effect > threshold else 2.5 * threshold - effect
+        strictness = stats.norm.ppf(0.975) / stats.norm.ppf(0.99)
+        gap = effect * strictness if effect > threshold else 2.5 * threshold - effect
         assert total > n
         assert 0.85 * gap < half < 1.15 * gap
 
@@ -560,12 +561,27 @@ def test_advice_names_minutes_and_a_quieter_machine_where_it_was_busy() -> None:
             judge(values("a_s", timing, [1.0] * 10, [1.0] * 10, **both), Rules(), decide=Asked(verdict))
         ).advice
 
-    assert advice(unclear, seconds=6.0) == "About 53 more pairs (11 min) would make it clear."
+    assert advice(unclear, seconds=6.0) == "About 53 more pairs (11 min) should make it clear."
     assert advice(unclear, seconds=6.0, contention=0.3).endswith(
         "clear, or a quieter machine, because others had the processor."
     )
     hopeless = dataclasses.replace(unclear, low=-0.4, high=0.5)
-    assert advice(hopeless) == "1256 more pairs would be needed. Use a longer benchmark or a quieter machine."
+    assert advice(hopeless) == (
+        "About 1256 more pairs would be needed. Use a longer benchmark or a quieter machine."
+    )
+
+
+def test_a_gate_is_not_advised_to_make_more_pairs_than_it_makes() -> None:
+    unclear = Verdict("can't tell", 0.0, -0.06, 0.06, 0.3, 0.1, 15, noise=0.08)
+    pairs = values("a_s", timing, [1.0] * 15, [1.0] * 15)
+    row = only(judge(pairs, Rules(), decide=Asked(unclear), staged=True))
+    assert row.advice == (
+        "About 7 more pairs would be needed, and a gate makes 20 at most. "
+        "Use a longer benchmark or a quieter machine."
+    )
+    assert only(judge(pairs, Rules(), decide=Asked(unclear))).advice == (
+        "About 7 more pairs should make it clear."
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from fusetune.bench.init.workflow import WORKFLOW
 from fusetune.bench.spec import load_spec
 from tests.bench.gate.scratch_repository import clean_environment, commit, git, make_repository, write
 
+ROOT = Path(__file__).parents[3]
 HERE = ".".join(map(str, sys.version_info[:2]))
 SPEC = "name: mine\ndata: {name: digits}\nmodel: {name: mlp}\ntrain: {optimizer: adam, base_lr: 0.1}\n"
 
@@ -192,3 +193,16 @@ def test_no_folder_no_repository_no_room(
     write(folder, {".github": "a file"})
     with pytest.raises(InputError, match=r"gpu-bench\.yml: cannot be written; "):
         write_files(find_out(folder))
+
+
+def test_it_does_without_torch(folder: Path) -> None:
+    code = (
+        "import sys\nfrom fusetune.bench.cli import main\n"
+        "try:\n    main(['init', sys.argv[1]])\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT / "src", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "wrote" in done.stdout
