@@ -21,6 +21,7 @@ from fusetune.bench.results import (
 )
 from fusetune.bench.search import fresh_records
 from fusetune.bench.spec import freeze, key_id, value_id
+from fusetune.bench.stats import caveats_of
 
 WINNER = "the search's winner"
 _TO_TARGET = ("time_to_target_s", "steps_to_target")
@@ -75,6 +76,14 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
     if not benchmarks:
         what = "holds nothing that can be compared"
         raise InputError(path, what, f"a run of the kind '{form}'", "Wait for its first results")
+    mixed = {
+        caveat.name: caveat.sentence
+        for caveat in caveats_of(run, records)
+        if caveat.name.startswith("mixed_")
+    }
+    if "mixed_device_name" in mixed:
+        said = mixed["mixed_device_name"].rstrip(".")
+        raise InputError(path, said[:1].lower() + said[1:], to_do="Measure it on one device")
     planned, recorded = run.trials, len(records)
     incomplete = f"{path} is not complete: {recorded} of {planned} trials are recorded."
     return Stored(
@@ -94,7 +103,11 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
         peak_bytes_of=tuple(sorted(_provenance(records, "peak_bytes_of"))),
         intervals=_intervals(records, name) if kind is LR_RANGE else {},
         started=run.started,
-        notes=(*notes, *([incomplete] if kind.trains and planned and recorded < planned else [])),
+        notes=(
+            *notes,
+            *mixed.values(),
+            *([incomplete] if kind.trains and planned and recorded < planned else []),
+        ),
     )
 
 

@@ -69,7 +69,7 @@ class Trainings:
         """The configurations by the names of their jobs."""
         spec = self.loaded.spec
         given = (spec.gate.configurations if spec.gate else None) or [{}]
-        return {_job_name(spec.name, configuration): configuration for configuration in given}
+        return {job_name(spec.name, configuration): configuration for configuration in given}
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -198,11 +198,11 @@ def _environment(place: Place) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), given)))}
 
 
-def _job_name(spec: str, configuration: Mapping[str, Any]) -> str:
+def job_name(spec: str, configuration: Mapping[str, Any]) -> str:
     """Name a configuration.
 
     Example:
-        >>> _job_name("smoke", {}), _job_name("smoke", {"optimizer": "adam", "train.fused": True})
+        >>> job_name("smoke", {}), job_name("smoke", {"optimizer": "adam", "train.fused": True})
         ('smoke', 'smoke: optimizer=adam,train.fused=true')
     """
     values = ",".join(f"{key_id(key)}={value_id(value)}" for key, value in configuration.items())

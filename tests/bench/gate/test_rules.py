@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from fusetune.bench.errors import InputError
+from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.gate import Measured, Metric, Pair, Rules
 from fusetune.bench.gate.rules import better_by_name, unknown_direction
+from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.run.plan import RunPlan, make_plan
 from fusetune.bench.spec.load import load_spec
 from tests.bench.spec_text import SPEC
 
@@ -157,10 +160,17 @@ def test_what_is_wrong_in_the_section_is_said_with_its_line(tmp_path: Path, gate
     assert str(error.value).startswith(f"{path}:{line}: {text}")
 
 
+def plan_of(path: Path, *overrides: str) -> RunPlan:
+    return make_plan(load_spec(path, overrides=overrides), jobs=1, command=[], announce=print)
+
+
 def test_a_run_can_be_continued_after_a_change_of_the_section_alone(tmp_path: Path) -> None:
-    """What run.json holds of a spec, and what a resumed run is compared with, is `resolved`."""
-    with_gate = load_spec(spec_file(tmp_path)).spec
-    changed = load_spec(spec_file(tmp_path), overrides=["gate.budget=5min"]).spec
-    without = load_spec(spec_file(tmp_path, "")).spec
-    assert with_gate != changed
-    assert with_gate.resolved() == changed.resolved() == without.resolved()
+    plan = plan_of(spec_file(tmp_path))
+    with RunDirectory.create(tmp_path, "small", plan.run) as directory:
+        path = directory.path
+    assert "gate" not in json.loads((path / "run.json").read_text())["spec"]
+    for other in (plan_of(spec_file(tmp_path, "")), plan_of(spec_file(tmp_path), "gate.budget=5min")):
+        assert [trial.id for trial in other.trials] == [trial.id for trial in plan.trials]
+        RunDirectory.resume(path, other.run).close()
+    with pytest.raises(RunDirectoryError, match=r"train\.epochs: 2 -> 4"):
+        RunDirectory.resume(path, plan_of(spec_file(tmp_path), "train.epochs=4").run)

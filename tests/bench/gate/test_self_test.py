@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
-from fusetune.bench.gate import Measured, Metric, Pair, Rules, study_self_test
+from fusetune.bench.gate import Measured, Metric, Pair, Rules, show_self_test, study_self_test
+from fusetune.bench.terminal import SafeConsole
 from fusetune.errors import InvalidValueError
 
 
@@ -57,3 +60,22 @@ def test_a_budget_for_four_pairs_finds_nothing() -> None:
 def test_a_single_pair_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="one pair"):
         study_self_test(pairs_of(1, 0.01), Rules(), budget_s=None)
+
+
+def test_the_report_fits_and_says_what_is_found() -> None:
+    rows = study_self_test(pairs_of(12, 0.02), Rules(), budget_s=600.0, relabellings=20)
+    console = SafeConsole(width=100, record=True, file=io.StringIO())
+    show_self_test(rows, console, budget_s=600.0)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100
+    assert f"{rows[0].alarms} of 20" in text
+    assert rows[0].detectable is not None
+    assert f"{100 * rows[0].detectable:.1f} %" in text
+    assert "slower ✓, faster ✓, lost ✓" in text
+
+
+def test_the_report_says_when_a_budget_is_too_small() -> None:
+    rows = study_self_test(pairs_of(6, 0.01), Rules(), budget_s=80.0, relabellings=5)
+    console = SafeConsole(width=100, record=True, file=io.StringIO())
+    show_self_test(rows, console, budget_s=80.0)
+    assert "5 pairs take 1m40s" in console.export_text()

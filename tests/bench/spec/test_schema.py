@@ -55,6 +55,14 @@ def test_the_schema_accepts_the_ways_to_write_a_spec(validator: jsonschema.Draft
         validator.validate(
             {**plain, "train": {**plain["train"], "optimizer": own}, "factors": {"optimizer": ["adam", own]}}
         )
+    rule = {"threshold": 0.05, "better": "lower"}
+    gate = {
+        "budget": "10min",
+        "metrics": {"step_time_s": rule},
+        "benchmarks": {"small": {"step_time_s": rule}},
+    }
+    validator.validate({**plain, "gate": {**gate, "configurations": [{"optimizer": "adam"}]}})
+    validator.validate({**plain, "profiles": {"cpu": {"gate": {"budget": 60}}}})
     validator.validate({**plain, "profiles": {"cpu": {"factors": {"schedule": None}, "data": {"limit": 10}}}})
 
 
@@ -75,6 +83,10 @@ def test_the_schema_accepts_the_ways_to_write_a_spec(validator: jsonschema.Draft
         {"profiles": {"cpu": {"train": {"epoch": 3}}}},
         {"profiles": {"gpu": {}}},
         {"desing": "grid"},
+        {"gate": {"treshold": 1}},
+        {"gate": {"metrics": {"step_time_s": {"threshold": -1}}}},
+        {"gate": {"benchmarks": {"small": {"step_time_s": {"better": "more"}}}}},
+        {"gate": {"configurations": [{"optimizer": "adom"}]}},
     ],
     ids=str,
 )
