@@ -116,7 +116,9 @@ class Trainings:
             return {job: Measured(ref=ref, seconds=ended.seconds, failure=failure)}
         measured = self._measured(job, records[-1], ref, ended.seconds)
         if measured.failure:
-            show_failure(self.news, place, measured.failure, ended)
+            # The reason of a worker that died ends with its last line.
+            check_import(records[-1].reason.rpartition(" | ")[2], place)
+            self.news(f"{place.name}: {measured.failure}")
         return {job: measured}
 
     def _records(self, results: Path, place: Place) -> list[Record]:
@@ -234,4 +236,5 @@ def _refuse(ended: Ended, place: Place) -> None:
         raise InputError(
             place.name, "`bench run` rejects the spec", "it says:\n" + "\n".join(f"  {line}" for line in said)
         )
-    check_import(ended, place)
+    if ended.code:
+        check_import(ended.last_line, place)

@@ -39,8 +39,12 @@ def tell(findings: Findings, written: Written, command: str = "") -> Iterator[st
         yield "  echo /results/ >> .gitignore"
     if written.new:
         yield f"  git add {shlex.join(str(path) for path in written.new)} && git commit -m 'Gate pull requests'"
-    subject = f"--command {shlex.quote(command)}" if command else shlex.quote(str(written.spec))
-    yield f"  {invocation()} gate {subject} --base HEAD~1"
+    if written.spec in written.new:
+        # The commit before has no such spec to compare with.
+        yield f"  {invocation()} run {shlex.quote(str(written.spec))}"
+    else:
+        subject = f"--command {shlex.quote(command)}" if command else shlex.quote(str(written.spec))
+        yield f"  {invocation()} gate {subject} --base HEAD~1"
 
 
 def _some(paths: tuple[Path, ...]) -> str:

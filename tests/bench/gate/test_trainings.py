@@ -204,9 +204,9 @@ def test_without_a_target_none_is_missed() -> None:
 )
 def test_other_ends_are_failures(tmp_path: Path, status: Status, said: str) -> None:
     side = Side(tmp_path)
-    measured = side.measure(record(status, reason="why"), code=int(status == "failed"), err="last words")
+    measured = side.measure(record(status, reason="why"), code=int(status == "failed"))
     assert (measured.failure, dict(measured.metrics)) == (said, {})
-    assert side.told == [f"head main: {said}", "    last words"]
+    assert side.told == [f"head main: {said}"]
 
 
 def test_a_process_that_dies_without_a_record_is_a_failure(tmp_path: Path) -> None:
@@ -230,6 +230,16 @@ def test_a_side_without_the_command_is_bad_input(tmp_path: Path) -> None:
 def test_a_side_that_cannot_be_imported_is_no_regression(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be imported; it says ImportError: no torch"):
         Side(tmp_path).measure(None, code=1, err="Traceback\nImportError: no torch")
+
+
+def test_a_worker_that_cannot_be_imported_is_no_regression(tmp_path: Path) -> None:
+    reason = (
+        "the worker exited with code 1; its last lines: import x | ModuleNotFoundError: No module named 'x'"
+    )
+    with pytest.raises(
+        SetupError, match="cannot be imported; it says ModuleNotFoundError: No module named 'x'"
+    ):
+        Side(tmp_path).measure(record("failed", reason=reason), code=1)
 
 
 def test_what_the_run_says_of_machine_and_versions_is_kept(tmp_path: Path) -> None:
