@@ -94,6 +94,26 @@ def test_the_workflow_follows_githubs_schema(folder: Path, command: str) -> None
     assert ("schedule" in workflow_of(folder)[True]) == ("history" in jobs)
 
 
+def test_the_next_commands_can_be_pasted(folder: Path) -> None:
+    said = run_init(folder).partition("Next:\n")[2]
+    *prepare, last = [line.strip() for line in said.splitlines() if "cd " not in line]
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(prepare)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert git(folder, "status", "--porcelain") == ""
+    write(
+        folder,
+        {"results/gate/1/pairs.jsonl": "", "results/history/a/b.jsonl": "", "results/baselines/c.json": ""},
+    )
+    untracked = git(folder, "status", "--porcelain", "-uall", "results").splitlines()
+    assert untracked == ["?? results/baselines/c.json", "?? results/history/a/b.jsonl"]
+    assert last.endswith("run specs/gate.yaml")
+    again = run_init(folder)
+    assert ".gitignore" not in again
+    assert again.endswith("gate specs/gate.yaml --base HEAD~1\n")
+
+
 def test_nothing_is_overwritten(folder: Path) -> None:
     run_init(folder)
     written = [folder / "specs" / "gate.yaml", folder / WORKFLOW]
