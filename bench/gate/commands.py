@@ -29,6 +29,8 @@ from fusetune.bench.units import METRICS
 
 # The index of the pair. A program that seeds its training by it is compared over paired seeds.
 SEED_VARIABLE = "BENCH_GATE_SEED"
+# They stand for the interpreter of the side's environment, whichever is first on the PATH.
+_PYTHONS = ("python", "python3")
 _MOST_SHOWN = 80
 _FORM = 'its last line has the form {"metric": number or [numbers]} or {"benchmark": {"metric": ...}}'
 
@@ -87,7 +89,7 @@ class Command:
         before = reference_rounds()
         ended = run_process(self.words, place, limit_s=limit_s, environment={SEED_VARIABLE: str(index)})
         ref = (*before, *reference_rounds())
-        _refuse(ended, self.words, place)
+        _refuse(ended, words, place)
         if failure := failure_of(ended, limit_s):
             show_failure(self.news, place, failure, ended)
             return {job: Measured(ref=ref, seconds=ended.seconds, failure=failure)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fusetune.bench.errors import BenchError, InputError
+from fusetune.bench.errors import BenchError, InputError, SetupError
 from fusetune.bench.gate.commands import Command
 from fusetune.bench.gate.decision import THRESHOLD, decide
 from fusetune.bench.gate.environments import Environment, Environments, make_environments
@@ -234,7 +234,7 @@ class _Gate:
             def keep(pairs: Sequence[Pair]) -> None:
                 directory.append(pairs)
                 self._tell(measuring, pairs)
-                self._check_rules(measuring, subject.rules)
+                self._check_first_pairs(measuring, subject.rules)
                 if isinstance(subject, Trainings) and subject.facts != directory.content.get("sides"):
                     directory.describe({"sides": dict(subject.facts)})
 
@@ -320,13 +320,23 @@ class _Gate:
         rows = judge(pairs, rules, decide=_decide_so_far, staged=True)
         unclear = {row.benchmark for row in rows if row.outcome == "can't tell"}
         failed = {row.benchmark for row in rows if row.metric == FAILURE and row.outcome == "regressed"}
-        return {pair.benchmark for pair in pairs} - (unclear - failed)
+        works = {pair.benchmark for pair in pairs if not _failed_on_both_sides(pair)}
+        return {pair.benchmark for pair in pairs} - ((unclear & works) - failed)
 
-    def _check_rules(self, measuring: Measuring, rules: Rules) -> None:
-        """Check the names in the rules once each job has a pair, so that a misspelt one is heard of early."""
-        if not self._checked and all(map(measuring.count, measuring.plan.jobs)):
-            self._checked = True
-            rules.check(measuring.pairs)
+    def _check_first_pairs(self, measuring: Measuring, rules: Rules) -> None:
+        """Check once that each job has a pair: the names in the rules, and whether anything can be compared."""
+        if self._checked or not all(map(measuring.count, measuring.plan.jobs)):
+            return
+        self._checked = True
+        rules.check(measuring.pairs)
+        if all(map(_failed_on_both_sides, measuring.pairs)):
+            pair = measuring.pairs[0]
+            raise SetupError(
+                pair.benchmark,
+                "fails on both sides, so nothing is compared",
+                f"of head: {pair.head.failure}",
+                "Mend it, or name a base on which it works.",
+            )
 
     def _tell(self, measuring: Measuring, pairs: Sequence[Pair]) -> None:
         """Tell that a pair is finished."""
@@ -384,6 +394,10 @@ class _Gate:
             measuring.plan.budget_s,
             str(directory.path),
         )
+
+
+def _failed_on_both_sides(pair: Pair) -> bool:
+    return bool(pair.base.failure and pair.head.failure)
 
 
 def _decide_so_far(

@@ -192,6 +192,16 @@ def test_a_head_that_ends_with_an_error_is_red_at_once(repository: Path, gate: G
     assert "AssertionError: wrong sum" in gated.err
 
 
+def test_a_program_that_fails_on_both_sides_is_not_green(repository: Path, gate: Gate) -> None:
+    fails = ('print("a line of log")', "raise SystemExit('no device')")
+    commit(repository, {"bench.py": program(replaced=fails)}, "fails")
+    write(repository, {"bench.py": program(SIDE="head", replaced=fails)})
+    gated = gate("--base", "main")
+    assert gated.code == 4
+    assert "fails on both sides, so nothing is compared; of head: it ended with exit code 1" in gated.err
+    assert len(gated.pairs) == 1
+
+
 def test_a_metric_that_vanished_is_red(repository: Path, gate: Gate) -> None:
     write(repository, {"bench.py": program(SIDE="head", replaced=('"peak_bytes": BYTES, ', ""))})
     gated = gate("--base", "main")
