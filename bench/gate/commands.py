@@ -86,8 +86,9 @@ class Command:
             InputError: there is no such program, or its last line is no JSON object of finite numbers.
             SetupError: it cannot be started or imported.
         """
+        words = [place.python, *self.words[1:]] if self.words[0] in _PYTHONS else self.words
         before = reference_rounds()
-        ended = run_process(self.words, place, limit_s=limit_s, environment={SEED_VARIABLE: str(index)})
+        ended = run_process(words, place, limit_s=limit_s, environment={SEED_VARIABLE: str(index)})
         ref = (*before, *reference_rounds())
         _refuse(ended, words, place)
         if failure := failure_of(ended, limit_s):
