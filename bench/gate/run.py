@@ -40,7 +40,7 @@ from fusetune.bench.gate.trainings import Trainings
 from fusetune.bench.gate.verdict import Verdict
 from fusetune.bench.interrupts import ignore_interrupts
 from fusetune.bench.machine import describe_machine, versions
-from fusetune.bench.spec import Gate, load_gate, load_spec
+from fusetune.bench.spec import Gate, LoadedSpec, load_gate, load_spec
 from fusetune.bench.units import format_seconds
 
 DEFAULT_BUDGET_S = 600.0
@@ -219,7 +219,7 @@ class _Gate:
 
     def run(self, directory: GateDirectory) -> GateResult:
         """Check out, measure and judge."""
-        with checkouts(self.repository, self.base, self.head, links=_LINKS) as sides:
+        with checkouts(self.repository, self.base, self.head, links=self._links()) as sides:
             environments = make_environments(sides, announce=self.news)
             places = self._places(sides, environments)
             subject, section = self._subject(places)
@@ -276,15 +276,31 @@ class _Gate:
             section = load_gate(request.overrides)
             return Command(request.command, Rules.of_section(section, "--set gate"), self.news), section
         path = Path(request.spec)
-        own = self.repository.root if self.head.name == WORKING_TREE else places["head"].folder
-        overrides = (*request.overrides, *_configurations(request.configurations))
-        loaded = load_spec(Path(os.path.relpath(own / path)), overrides=overrides, device=self.device)
+        is_here = self.head.name == WORKING_TREE
+        loaded = self._load(self.repository.root if is_here else places["head"].folder, request.spec)
         subject = Trainings(
             loaded, path, request.overrides, Rules.of_section(loaded.spec.gate, f"{path}: gate"), self.news
         )
         for place in places.values():
             subject.prepare(place.folder)
         return subject, loaded.spec.gate
+
+    def _load(self, folder: Path, spec: str) -> LoadedSpec:
+        """Read the spec in the repository or in a checkout."""
+        overrides = (*self.request.overrides, *_configurations(self.request.configurations))
+        return load_spec(Path(os.path.relpath(folder / spec)), overrides=overrides, device=self.device)
+
+    def _links(self) -> list[str]:
+        """Return what both checkouts get a link to: data that git does not hold. The spec's errors come first."""
+        found = list(_LINKS)
+        if self.request.spec is not None and self.head.name == WORKING_TREE:
+            root = self.repository.root
+            data = self._load(root, self.request.spec).spec.data
+            for file in filter(None, (data.path, data.labels)):
+                place = Path(os.path.abspath((root / self.request.spec).parent / file))
+                if place.is_relative_to(root):
+                    found.append(str(place.relative_to(root)))
+        return found
 
     def _measure(
         self, subject: Subject, job: str, index: int, place: Place, budget_s: float

@@ -309,6 +309,20 @@ def test_a_spec_that_one_side_lacks_is_bad_input(repository: Path, gate: Gate) -
     assert "is in 'working tree' but not in 'main'" in gated.err
 
 
+def test_a_faulty_spec_is_bad_input_before_anything_is_checked_out(repository: Path, gate: Gate) -> None:
+    commit(
+        repository,
+        {"specs/mine.yaml": "name: mine\ngate: {metrics: {step_time_s: {threshhold: 1}}}\n"},
+        "spec",
+    )
+    write(repository, {"README.md": "two\n"})
+    gated = gate("specs/mine.yaml", "--base", "main", command=None)
+    assert gated.code == 2
+    assert "specs/mine.yaml:2: gate.metrics.step_time_s.threshhold: unknown key" in gated.err
+    assert "Did you mean 'threshold'?" in gated.err
+    assert not (repository / "results").exists()
+
+
 def test_a_direction_can_be_given_where_the_name_tells_none(repository: Path, gate: Gate) -> None:
     score = ("print(json.dumps(found))", 'print(json.dumps({"registers": 64}))')
     commit(repository, {"bench.py": program(replaced=score)}, "registers")

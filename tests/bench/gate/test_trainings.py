@@ -132,6 +132,17 @@ def test_a_configuration_is_a_factor_with_one_value(tmp_path: Path) -> None:
     assert trained.seeds == [3]
 
 
+def test_a_list_of_values_is_a_configuration_each(tmp_path: Path) -> None:
+    text = 'gate.configurations=[{"optimizer": [adam, momentum], "train.betas": [[0.9, 0.99]]}]'
+    side = Side(tmp_path, configurations=(text,))
+    assert side.trainings.jobs == (
+        "tiny: optimizer=adam,train.betas=[0.9;0.99]",
+        "tiny: optimizer=momentum,train.betas=[0.9;0.99]",
+    )
+    side.measure(record(), job=side.trainings.jobs[0])
+    assert side.overrides[-1] == 'factors={"optimizer": ["adam"], "train.betas": [[0.9, 0.99]]}'
+
+
 def test_a_list_of_configurations_is_emptied(tmp_path: Path) -> None:
     text = SPEC.replace("factors: {optimizer: [adam, momentum]}", "configurations: [{batch_size: [10, 20]}]")
     side = Side(tmp_path, text)
