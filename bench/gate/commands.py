@@ -196,7 +196,8 @@ def _refuse(ended: Ended, words: list[str], place: Place) -> None:
         ]
         script = scripts[0] if scripts else words[-1]
         raise InputError(place.name, f"has no file '{script}'", to_do="Name one that both sides hold.")
-    check_import(ended, place)
+    if ended.code and not ended.timed_out:
+        check_import(ended.last_line, place)
 
 
 def _shown(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fusetune.bench.errors import InputError
+from fusetune.bench.errors import BenchError, InputError
 from fusetune.bench.gate.commands import Command
 from fusetune.bench.gate.decision import THRESHOLD, decide
 from fusetune.bench.gate.environments import Environment, Environments, make_environments
@@ -39,14 +40,15 @@ from fusetune.bench.gate.trainings import Trainings
 from fusetune.bench.gate.verdict import Verdict
 from fusetune.bench.interrupts import ignore_interrupts
 from fusetune.bench.machine import describe_machine, versions
-from fusetune.bench.spec import Gate, load_gate, load_spec
+from fusetune.bench.spec import Gate, LoadedSpec, load_gate, load_spec
 from fusetune.bench.units import format_seconds
 
 DEFAULT_BUDGET_S = 600.0
-# A process may take so many times as long as the longest before it. The first ones have no such measure.
+# A process may take so many times as long as the longest before it. The first one may take so many budgets.
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 60.0
-_FIRST_PATIENCE_S = 1800.0
+_PATIENCE_IN_BUDGETS = 3.0
+_LEAST_FIRST_PATIENCE_S = 3600.0
 # Folders with data that git does not hold.
 _LINKS = ("data",)
 
@@ -136,6 +138,10 @@ def run_gate(
             )
             news(told if finished else "interrupted; no pair was finished.")
             raise
+        except BenchError:
+            if finished := len(directory.pairs()):
+                news(f"{finished} finished pairs are kept. Continue with: {directory.resume_command}")
+            raise
         finally:
             directory.remove_if_empty()
 
@@ -213,28 +219,31 @@ class _Gate:
 
     def run(self, directory: GateDirectory) -> GateResult:
         """Check out, measure and judge."""
-        with checkouts(self.repository, self.base, self.head, links=_LINKS) as sides:
+        with checkouts(self.repository, self.base, self.head, links=self._links()) as sides:
             environments = make_environments(sides, announce=self.news)
             places = self._places(sides, environments)
             subject, section = self._subject(places)
             budget_s = self.request.budget_s or (section.budget if section else None) or DEFAULT_BUDGET_S
-            for name, facts in directory.content.get("sides", {}).items():
-                if isinstance(subject, Trainings):
-                    subject.facts[name] = facts
+            if isinstance(subject, Trainings):
+                subject.facts.update(directory.content.get("sides", {}))
             plan = Plan(subject.jobs, budget_s, directory.content["seed"])
 
             def measure(job: str, side: SideName, index: int) -> dict[str, Measured]:
-                return self._measure(subject, job, index, places[side])
+                return self._measure(subject, job, index, places[side], budget_s)
 
             def keep(pairs: Sequence[Pair]) -> None:
                 directory.append(pairs)
                 self._tell(measuring, pairs)
                 self._check_rules(measuring, subject.rules)
-                if "sides" not in directory.content and isinstance(subject, Trainings):
-                    directory.describe({"sides": subject.facts})
+                if isinstance(subject, Trainings) and subject.facts != directory.content.get("sides"):
+                    directory.describe({"sides": dict(subject.facts)})
 
+            done = directory.pairs()
+            for pair in done:
+                job, taken_s = plan.job_of(pair.benchmark), max(pair.base.seconds, pair.head.seconds)
+                self._longest_s[job] = max(self._longest_s.get(job, 0.0), taken_s)
             measuring = Measuring(plan, measure, lambda pairs: self._settled(pairs, subject.rules), keep)
-            pairs = measuring.run(directory.pairs())
+            pairs = measuring.run(done)
             result = self._result(directory, subject, sides, measuring, pairs)
         directory.write_result(as_json(result))
         return result
@@ -267,9 +276,8 @@ class _Gate:
             section = load_gate(request.overrides)
             return Command(request.command, Rules.of_section(section, "--set gate"), self.news), section
         path = Path(request.spec)
-        own = self.repository.root if self.head.name == WORKING_TREE else places["head"].folder
-        overrides = (*request.overrides, *_configurations(request.configurations))
-        loaded = load_spec(own / path, overrides=overrides, device=self.device)
+        is_here = self.head.name == WORKING_TREE
+        loaded = self._load(self.repository.root if is_here else places["head"].folder, request.spec)
         subject = Trainings(
             loaded, path, request.overrides, Rules.of_section(loaded.spec.gate, f"{path}: gate"), self.news
         )
@@ -277,13 +285,34 @@ class _Gate:
             subject.prepare(place.folder)
         return subject, loaded.spec.gate
 
-    def _measure(self, subject: Subject, job: str, index: int, place: Place) -> dict[str, Measured]:
+    def _load(self, folder: Path, spec: str) -> LoadedSpec:
+        """Read the spec in the repository or in a checkout."""
+        overrides = (*self.request.overrides, *_configurations(self.request.configurations))
+        return load_spec(Path(os.path.relpath(folder / spec)), overrides=overrides, device=self.device)
+
+    def _links(self) -> list[str]:
+        """Return what both checkouts get a link to: data that git does not hold. The spec's errors come first."""
+        found = list(_LINKS)
+        if self.request.spec is not None and self.head.name == WORKING_TREE:
+            root = self.repository.root
+            data = self._load(root, self.request.spec).spec.data
+            for file in filter(None, (data.path, data.labels)):
+                place = Path(os.path.abspath((root / self.request.spec).parent / file))
+                if place.is_relative_to(root):
+                    found.append(str(place.relative_to(root)))
+        return found
+
+    def _measure(
+        self, subject: Subject, job: str, index: int, place: Place, budget_s: float
+    ) -> dict[str, Measured]:
         """Run one process, with a limit that grows with what its job has taken."""
         longest_s = self._longest_s.get(job)
-        limit_s = _FIRST_PATIENCE_S if longest_s is None else max(_LEAST_PATIENCE_S, _PATIENCE * longest_s)
+        if longest_s is None:
+            limit_s = max(_LEAST_FIRST_PATIENCE_S, _PATIENCE_IN_BUDGETS * budget_s)
+        else:
+            limit_s = max(_LEAST_PATIENCE_S, _PATIENCE * longest_s)
         measured = subject.measure(job, index, place, limit_s)
-        taken_s = max(each.seconds for each in measured.values())
-        self._longest_s[job] = max(longest_s or 0.0, taken_s)
+        self._longest_s[job] = max(longest_s or 0.0, *(each.seconds for each in measured.values()))
         return measured
 
     def _settled(self, pairs: Sequence[Pair], rules: Rules) -> set[str]:

@@ -24,6 +24,7 @@ import pytest
 
 from fusetune.bench.cli import main
 from tests.bench.gate.scratch_repository import commit, git, make_repository, write
+from tests.bench.test_records_page import listed
 from tests.end_to_end.conftest import environment
 
 # Isolated and without site-packages, an interpreter starts in a hundredth of a second.
@@ -130,6 +131,19 @@ def test_a_slower_head_is_red(repository: Path, gate: Gate) -> None:
     assert "REGRESSED" in gated.out
     assert "main" in gated.out
     assert "working tree" in gated.out
+
+
+def test_the_files_of_a_gate_are_those_of_the_page(repository: Path, gate: Gate) -> None:
+    write(repository, {"bench.py": program(SIDE="head")})
+    gated = gate("--base", "main", "--budget", "1ms")
+    assert {file.name for file in gated.directory.iterdir()} == {
+        "gate.json",
+        "pairs.jsonl",
+        "result.json",
+        "lock",
+    }
+    content = json.loads((gated.directory / "gate.json").read_text())
+    assert {*content, "sides"} == set(listed("gate.json"))  # sides: of a spec alone
 
 
 def test_a_faster_head_is_green(repository: Path, gate: Gate) -> None:
@@ -295,6 +309,20 @@ def test_a_spec_that_one_side_lacks_is_bad_input(repository: Path, gate: Gate) -
     assert "is in 'working tree' but not in 'main'" in gated.err
 
 
+def test_a_faulty_spec_is_bad_input_before_anything_is_checked_out(repository: Path, gate: Gate) -> None:
+    commit(
+        repository,
+        {"specs/mine.yaml": "name: mine\ngate: {metrics: {step_time_s: {threshhold: 1}}}\n"},
+        "spec",
+    )
+    write(repository, {"README.md": "two\n"})
+    gated = gate("specs/mine.yaml", "--base", "main", command=None)
+    assert gated.code == 2
+    assert "specs/mine.yaml:2: gate.metrics.step_time_s.threshhold: unknown key" in gated.err
+    assert "Did you mean 'threshold'?" in gated.err
+    assert not (repository / "results").exists()
+
+
 def test_a_direction_can_be_given_where_the_name_tells_none(repository: Path, gate: Gate) -> None:
     score = ("print(json.dumps(found))", 'print(json.dumps({"registers": 64}))')
     commit(repository, {"bench.py": program(replaced=score)}, "registers")
@@ -438,6 +466,22 @@ def test_a_gate_that_is_ended_keeps_its_pairs_and_goes_on(
     assert resumed.rows[COMMAND, "step_s"] == "regressed"
     assert resumed.pairs[:2] == first
     assert [pair["index"] for pair in resumed.pairs] == list(range(len(resumed.pairs)))
+    assert git(repository, "worktree", "list").count("\n") == 0
+
+
+@pytest.mark.slow
+def test_a_gate_that_is_ended_before_its_first_pair_leaves_nothing(repository: Path) -> None:
+    file = repository.parent / "go-on"
+    waits = ('print("a line of log")', WAITING.replace('== "2"', '== "0"').format(file=str(file)))
+    write(repository, {"bench.py": program(SIDE="head", replaced=waits)})
+    started = Program(repository, "--command", COMMAND, "--base", "main")
+    while not file.with_suffix(".waiting").exists():
+        time.sleep(0.01)
+    started.process.terminate()
+    ended = started.end()
+    assert (ended.code, ended.out) == (130, "")
+    assert "interrupted; no pair was finished." in ended.err
+    assert not (repository / "results").exists()
     assert git(repository, "worktree", "list").count("\n") == 0
 
 

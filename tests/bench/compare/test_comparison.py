@@ -19,6 +19,8 @@ from fusetune.bench.compare.sources import read_side
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.gate.result import GateResult
 from fusetune.bench.gate.rules import Rule, Rules
+from fusetune.bench.results.outcomes import FailedMeasurement
+from fusetune.bench.results.records import Record
 from tests.bench.compare.made_runs import MACHINE, sized, training, write_run
 
 FILES = Path(__file__).parent / "pytest_benchmark"
@@ -192,6 +194,27 @@ def test_sizes_of_one_side_alone_are_said_and_not_missing(tmp_path: Path) -> Non
     assert result.outcome == "can't tell"
     assert any(note.startswith("digits: batch_size=64 was measured in base alone") for note in result.notes)
     assert any(note.startswith("digits: batch_size=128 was measured in head alone") for note in result.notes)
+
+
+def test_a_search_of_batch_sizes_that_fails_or_finds_none_is_red(tmp_path: Path) -> None:
+    def searched(*records: Any) -> str:
+        options = {"device": "cpu", "train_batch_size": 32}
+        return str(write_run(tmp_path, records, kind="batch-size", options=options))
+
+    probe, timed = sized(32, probe=True, needed_bytes=1e6), sized(32, probe=False, step_time_s=0.5)
+    whole = searched(probe, timed)
+    broken = Record("t", {}, 0, "failed", reason="no steps", outcome=FailedMeasurement("throughput"))
+    result = compare_stored(whole, searched(probe, broken))
+    assert [(row.benchmark, row.metric) for row in result.rows if row.outcome == "regressed"] == [
+        ("digits", "failure")
+    ]
+    result = compare_stored(whole, searched(timed))
+    assert [(row.benchmark, row.metric) for row in result.rows if row.outcome == "missing"] == [
+        ("digits: batch_size=32", "needed_bytes"),
+        ("digits", "largest_batch_size"),
+    ]
+    noisy = Record("t", {}, 0, "failed", reason="no norms", outcome=FailedMeasurement("noise"))
+    assert compare_stored(whole, searched(probe, timed, noisy)).outcome == "can't tell"
 
 
 def test_range_tests_are_shown_and_their_intervals_told(tmp_path: Path) -> None:
