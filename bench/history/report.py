@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusetune.bench.gate import metric_title, percent_text, value_text
+from fusetune.bench.history.bisection import Bisection
 from fusetune.bench.history.change_points import LEAST_SERIES
 from fusetune.bench.history.sparkline import place, sparkline
 from fusetune.bench.history.study import Change, Gap, HistoryStudy, Series, newest_worsening
@@ -71,6 +72,34 @@ def show_histories(known: Mapping[str, Mapping[str, Path]], console: Console) ->
             table.add_row(Text(spec), Text(machine), Text(str(path)))
     console.print(table)
     console.print(Text(f"Show one with: {invocation()} history SPEC"))
+
+
+def show_bisection(found: Bisection, console: Console) -> None:
+    """Print what a bisection came to. Its steps have been told.
+
+    Args:
+        found: of `bisect`.
+        console: 100 columns wide, or more.
+    """
+    between = f"between {found.good.name} and {found.bad.name}"
+    first = found.steps[0]
+    if found.found is not None:
+        time_s = datetime.fromisoformat(found.found.time or "").timestamp()
+        console.print(Text(f"✗ first bad commit for {found.metric}", style=_STYLES["worse"]))
+        console.print(Text(f"    commit  {found.found.commit}"))
+        console.print(Text(f"    date    {_date(time_s)}"))
+        console.print(Text(f"    subject {one_line(found.found.subject or '')}"))
+        why = next(step.why for step in found.steps if step.commit == found.found.commit)
+        console.print(Text(f"    gate    {why}"))
+    elif first.judgement != "bad":
+        seen = "passes the gate" if first.judgement == "good" else "cannot be judged"
+        console.print(Text(f"No first bad commit: {found.bad.name} itself {seen}. {first.why}"))
+        if first.judgement == "good":
+            console.print(Text("The change may be of the environment, which both sides of a gate share."))
+    else:
+        console.print(Text(f"The first bad commit {between} is one of these, which cannot all be judged:"))
+        for commit in found.left:
+            console.print(Text(f"    {commit}"))
 
 
 def _header(study: HistoryStudy) -> Table:
