@@ -216,7 +216,7 @@ def test_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "list", "schema", "report --help", "run --help", "compare --help"]
+    "command", ["--help", "list", "schema", "report --help", "run --help", "gate --help", "compare --help"]
 )
 def test_quick_commands_never_import_torch(command: str) -> None:
     code = (

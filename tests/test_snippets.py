@@ -151,7 +151,9 @@ def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pyt
         for arguments in commands_in(text) if language == "sh" else ():
             # Nothing was run, so nothing fits and nothing is there to compare. There is no repository to gate.
             expected = 2 if arguments[0] in ("batch-size", "compare", "gate", "init") else 0
-            assert bench(arguments) == expected, arguments
+            code = bench(arguments)
+            # A run is recorded where the page records one before, but it has no metric.
+            assert code == expected or (arguments[0] == "history" and code == 2), arguments
             for made in Path("results").glob("*/*"):
                 wanted = made.parent / named.get(made.parent.name, made.name)
                 if not wanted.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from fusetune.bench.cli.verdict_output import (
     junit_option,
     markdown_option,
     strict_option,
+    write_json,
     write_outputs,
 )
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
@@ -75,6 +77,19 @@ def _seconds(context: click.Context, option: click.Parameter, given: str | None)
     type=click.Path(path_type=Path),
     help="Continue the gate in DIR with its options. --budget may be another one.",
 )
+@click.option(
+    "--self-test",
+    is_flag=True,
+    help="Run head against itself. Tells how often the gate errs on this machine, the noise between processes, and the "
+    "slowdown that it finds within its budget.",
+)
+@click.option(
+    "--minutes",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long a self-test measures.",
+)
 @json_option
 @markdown_option
 @junit_option
@@ -89,6 +104,8 @@ def gate(
     overrides: tuple[str, ...],
     strict: bool,
     resume: Path | None,
+    self_test: bool,
+    minutes: float,
     json_file: Path | None,
     markdown_file: Path | None,
     junit_file: Path | None,
@@ -104,6 +121,10 @@ def gate(
     """
     from fusetune.bench.gate import exit_code, run_gate, show_gate
 
+    if self_test and (base or resume or markdown_file or junit_file):
+        raise click.UsageError(
+            "--self-test has no base, and no outputs but --json; leave out --base, --resume, --markdown and --junit"
+        )
     check_outputs(json_file, markdown_file, junit_file)
     with terminate_as_interrupt():
         try:
@@ -117,6 +138,9 @@ def gate(
                 overrides=overrides,
                 resume=resume,
             )
+            if self_test:
+                _self_test(replace(request, self_test_s=60 * minutes), results, json_file)
+                sys.exit(0)
             result = run_gate(
                 request,
                 results,
@@ -130,6 +154,15 @@ def gate(
             ignore_interrupts()
             sys.exit(INTERRUPTED)
     sys.exit(exit_code(result, strict))
+
+
+def _self_test(request: Request, results: Path, json_file: Path | None) -> None:
+    from fusetune.bench.gate import run_self_test, show_self_test
+
+    found = run_self_test(request, results, device=device_at_hand(), news=lambda text: say(text, err=True))
+    show_self_test(found, make_console())
+    if json_file is not None:
+        write_json(found.as_dict(), json_file)
 
 
 def _request(

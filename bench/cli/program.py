@@ -20,6 +20,7 @@ from fusetune.bench.cli.console import WIDTH_WITHOUT_TERMINAL
 from fusetune.bench.cli.doctor import doctor
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
 from fusetune.bench.cli.gate import gate
+from fusetune.bench.cli.history import history
 from fusetune.bench.cli.init import init
 from fusetune.bench.cli.list import list_names
 from fusetune.bench.cli.lr_range import lr_range
@@ -62,7 +63,19 @@ def commands() -> None:
     """
 
 
-for _command in (run, batch_size, lr_range, gate, compare, init, report, list_names, doctor, schema):
+for _command in (
+    run,
+    batch_size,
+    lr_range,
+    gate,
+    compare,
+    history,
+    init,
+    report,
+    list_names,
+    doctor,
+    schema,
+):
     commands.add_command(_command)
 
 

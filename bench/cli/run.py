@@ -19,12 +19,14 @@ from fusetune.bench.cli.options import (
     what_to_run,
 )
 from fusetune.bench.cli.report import print_report
+from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import terminate_as_interrupt
 from fusetune.bench.kinds import SEARCH, TRAINING
 from fusetune.bench.terminal import say
 from fusetune.closest_name import closest
 
 if TYPE_CHECKING:
+    from fusetune.bench.history import RunRecorder
     from fusetune.bench.results import Record, RunDirectory
 
 
@@ -61,6 +63,11 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
     "trainings on fresh seeds count.",
 )
 @click.option(
+    "--record",
+    is_flag=True,
+    help="Add the run to the history of its spec, a line in RESULTS/history/. See `bench history`.",
+)
+@click.option(
     "--save-baseline",
     metavar="[DIR]",
     is_flag=False,
@@ -75,6 +82,7 @@ def run(
     overrides: tuple[str, ...],
     jobs: int,
     fail_on: tuple[str, ...],
+    record: bool,
     save_baseline: str | None,
     resume: Path | None,
     results: Path,
@@ -100,8 +108,16 @@ def run(
     with terminate_as_interrupt():
         loaded = load_spec(spec, overrides=overrides, device=device_at_hand())
         searches = isinstance(loaded.spec.design, SearchDesign)
+        if searches and record:
+            raise InputError(
+                "--record",
+                "a search trains other configurations each time",
+                "a history compares runs",
+                "Record a spec that names its configurations.",
+            )
         kind, command = SEARCH if searches else TRAINING, ["bench", *sys.argv[1:]]
         plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
+        recorder = _recorder(spec, results) if record else None
         with open_directory(plan, results, resume, display.message) as directory:
             try:
                 for line in banner(plan.run):
@@ -118,6 +134,8 @@ def run(
                 end_interrupted(directory, display)
             finally:
                 display.stop()
+            if recorder is not None:
+                say(f"recorded in {recorder.append(directory.run, records)}", err=True)
             if save_baseline is not None:
                 _save_baseline(
                     Path(save_baseline), directory, records, nothing=searches and study.winner is None
@@ -126,6 +144,13 @@ def run(
     for name, count in failures(records, fail_on, directory.run).items():
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
     sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))
+
+
+def _recorder(spec: Path, results: Path) -> RunRecorder:
+    """Take down what is measured, before it is."""
+    from fusetune.bench.history import RunRecorder
+
+    return RunRecorder(spec, results)
 
 
 def _save_baseline(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fusetune.bench.compare.stored import Stored
+from fusetune.bench.compare.stored import COMPARED, Stored
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate import LEAST_PAIRS
 from fusetune.bench.spec import difference
@@ -76,7 +76,13 @@ def cautions(base: Results, head: Results) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for rule in _RULES for note in rule(base, head)))
 
 
+def _has_timings(side: Results) -> bool:
+    return "timing" in COMPARED[side[0].form].values()
+
+
 def _stored_baselines(base: Results, head: Results) -> Iterator[str]:
+    if not _has_timings(base):
+        return
     yield (
         f"A stored result lies more: of unchanged code, {FALSE_ALARMS} of such comparisons came out red, and "
         f"{FALSE_ALARMS_IN_TURN} where both sides took turns as in `bench gate`."
@@ -91,6 +97,8 @@ def _stand_ins(base: Results, head: Results) -> Iterator[str]:
 
 def _too_few(base: Results, head: Results) -> Iterator[str]:
     few = [f"{name} is {_counted(side)}" for name, side in _sides(base, head) if len(side) < LEAST_PAIRS]
+    if not _has_timings(base):
+        return
     if few:
         yield f"Timings take {LEAST_PAIRS} processes a side before they can be judged, and {' and '.join(few)}."
     elif len(base) != len(head):
@@ -149,7 +157,11 @@ def _clocks(base: Results, head: Results) -> Iterator[str]:
 
 
 def _settings(base: Results, head: Results) -> Iterator[str]:
-    changes = difference(_plain(base[0]), _plain(head[0]))
+    ours, theirs = _plain(base[0]), _plain(head[0])
+    if base[0].form == "pytest-benchmark":  # by benchmark, and those of one side alone are rows
+        both = ours.keys() & theirs.keys()
+        ours, theirs = ({key: value for key, value in each.items() if key in both} for each in (ours, theirs))
+    changes = difference(ours, theirs)
     if changes:
         yield f"The settings differ: {_listed(changes)}."
     if base[0].data and head[0].data and base[0].data != head[0].data:

@@ -51,7 +51,7 @@ def pair_up(base: Sequence[Stored], head: Sequence[Stored]) -> tuple[list[Pair],
             )
         if name in left_out and based and headed:
             continue
-        if base[0].form == "batch-size" and not (based and headed):
+        if base[0].form == "batch-size" and not (based and headed) and not _is_whole({**based, **headed}):
             side = "base" if based else "head"
             notes.append(
                 f"{name} was measured in {side} alone, because a search of batch sizes tries its own."
@@ -101,6 +101,11 @@ def summaries(base: Sequence[Stored], head: Sequence[Stored]) -> set[str]:
 
 def _is_in(side: Sequence[Stored], name: str) -> bool:
     return any(name in each.benchmarks for each in side)
+
+
+def _is_whole(seeds: Seeds) -> bool:
+    """Whether a benchmark is a configuration's search of batch sizes as a whole, and not one of its sizes."""
+    return any(each.failure or "largest_batch_size" in each.metrics for each in seeds.values())
 
 
 def _pairs(name: str, ours: Sequence[Seeds], theirs: Sequence[Seeds]) -> list[Pair]:

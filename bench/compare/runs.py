@@ -12,6 +12,7 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.gate import Measured, Metric, failure_in
 from fusetune.bench.kinds import BATCH_SIZE, LR_RANGE, SEARCH, kind_of
 from fusetune.bench.results import (
+    FailedMeasurement,
     MemoryProbe,
     Record,
     RunDirectory,
@@ -21,6 +22,7 @@ from fusetune.bench.results import (
 )
 from fusetune.bench.search import fresh_records
 from fusetune.bench.spec import freeze, key_id, value_id
+from fusetune.bench.stats import caveats_of
 
 WINNER = "the search's winner"
 _TO_TARGET = ("time_to_target_s", "steps_to_target")
@@ -75,6 +77,14 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
     if not benchmarks:
         what = "holds nothing that can be compared"
         raise InputError(path, what, f"a run of the kind '{form}'", "Wait for its first results")
+    mixed = {
+        caveat.name: caveat.sentence
+        for caveat in caveats_of(run, records)
+        if caveat.name.startswith("mixed_")
+    }
+    if "mixed_device_name" in mixed:
+        said = mixed["mixed_device_name"].rstrip(".")
+        raise InputError(path, said[:1].lower() + said[1:], to_do="Measure it on one device")
     planned, recorded = run.trials, len(records)
     incomplete = f"{path} is not complete: {recorded} of {planned} trials are recorded."
     return Stored(
@@ -94,7 +104,11 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
         peak_bytes_of=tuple(sorted(_provenance(records, "peak_bytes_of"))),
         intervals=_intervals(records, name) if kind is LR_RANGE else {},
         started=run.started,
-        notes=(*notes, *([incomplete] if kind.trains and planned and recorded < planned else [])),
+        notes=(
+            *notes,
+            *mixed.values(),
+            *([incomplete] if kind.trains and planned and recorded < planned else []),
+        ),
     )
 
 
@@ -171,10 +185,14 @@ def _of_batch_sizes(records: Sequence[Record], name: str) -> Benchmarks:
     """Take step times and memory by batch size, and for each configuration the largest size that was run."""
     found: Benchmarks = {}
     largest: dict[tuple[str, int], float] = {}
+    failures: dict[tuple[str, int], str] = {}
     for record in records:
         size = record.factors.get("batch_size", record.factors.get("train.batch_size"))
         others = {k: v for k, v in record.factors.items() if k not in ("batch_size", "train.batch_size")}
         is_probe = isinstance(record.outcome, MemoryProbe)
+        of_noise = isinstance(record.outcome, FailedMeasurement) and record.outcome.measurement == "noise"
+        if record.status == "failed" and not of_noise:
+            failures[_benchmark(name, others), record.seed] = _failure(record)
         if size is None or not (is_probe or isinstance(record.outcome, ThroughputOutcome)):
             continue
         if record.status != "ok":
@@ -194,9 +212,14 @@ def _of_batch_sizes(records: Sequence[Record], name: str) -> Benchmarks:
         seeds[record.seed] = Measured(
             ordered, contention=record.values.get("processor_missing", before.contention)
         )
-    for (benchmark, seed), size in largest.items():
-        value = Measured({"largest_batch_size": metric("largest_batch_size", "batch-size", (size,))})
-        found.setdefault(benchmark, {})[seed] = value
+    for benchmark, seed in dict.fromkeys((*largest, *failures)):
+        key = benchmark, seed
+        sizes = (
+            {"largest_batch_size": metric("largest_batch_size", "batch-size", (largest[key],))}
+            if key in largest
+            else {}
+        )
+        found.setdefault(benchmark, {})[seed] = Measured(sizes, failure=failures.get(key, ""))
     return found
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
-    from fusetune.bench.gate.record_metrics import failure_in, parts
+    from fusetune.bench.gate.record_metrics import failure_in, metrics_in, parts
+    from fusetune.bench.gate.reference_loop import reference_rounds
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.revisions import (
         WORKING_TREE,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
         on_both_sides,
     )
     from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules
-    from fusetune.bench.gate.run import Request, resumed_request, run_gate
-    from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
+    from fusetune.bench.gate.run import Request, resumed_request, run_gate, run_self_test
+    from fusetune.bench.gate.self_test import SelfTest, SelfTestRow, study_self_test
     from fusetune.bench.gate.self_test_report import show_self_test
     from fusetune.bench.gate.terminal import show_gate
+    from fusetune.bench.gate.trainings import job_name
     from fusetune.bench.gate.verdict import Outcome, Verdict
+    from fusetune.bench.gate.wording import counted, metric_title, percent_text, value_text
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -59,6 +62,7 @@ __all__ = [
     "Row",
     "Rule",
     "Rules",
+    "SelfTest",
     "SelfTestRow",
     "Side",
     "Verdict",
@@ -66,6 +70,7 @@ __all__ = [
     "as_junit",
     "as_markdown",
     "checkouts",
+    "counted",
     "decide",
     "default_base",
     "detectable_slowdown",
@@ -74,17 +79,24 @@ __all__ = [
     "find_repository",
     "find_revision",
     "find_revisions",
+    "job_name",
     "judge",
     "looks_at",
     "make_environments",
+    "metric_title",
+    "metrics_in",
     "notes_on",
     "on_both_sides",
     "parts",
+    "percent_text",
     "read_dependencies",
+    "reference_rounds",
     "resumed_request",
     "run_gate",
     "run_git",
+    "run_self_test",
     "show_gate",
     "show_self_test",
     "study_self_test",
+    "value_text",
 ]

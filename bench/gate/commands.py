@@ -29,6 +29,8 @@ from fusetune.bench.units import METRICS
 
 # The index of the pair. A program that seeds its training by it is compared over paired seeds.
 SEED_VARIABLE = "BENCH_GATE_SEED"
+# They stand for the interpreter of the side's environment, whichever is first on the PATH.
+_PYTHONS = ("python", "python3")
 _MOST_SHOWN = 80
 _FORM = 'its last line has the form {"metric": number or [numbers]} or {"benchmark": {"metric": ...}}'
 
@@ -84,10 +86,11 @@ class Command:
             InputError: there is no such program, or its last line is no JSON object of finite numbers.
             SetupError: it cannot be started or imported.
         """
+        words = [place.python, *self.words[1:]] if self.words[0] in _PYTHONS else self.words
         before = reference_rounds()
-        ended = run_process(self.words, place, limit_s=limit_s, environment={SEED_VARIABLE: str(index)})
+        ended = run_process(words, place, limit_s=limit_s, environment={SEED_VARIABLE: str(index)})
         ref = (*before, *reference_rounds())
-        _refuse(ended, self.words, place)
+        _refuse(ended, words, place)
         if failure := failure_of(ended, limit_s):
             show_failure(self.news, place, failure, ended)
             return {job: Measured(ref=ref, seconds=ended.seconds, failure=failure)}
@@ -196,7 +199,8 @@ def _refuse(ended: Ended, words: list[str], place: Place) -> None:
         ]
         script = scripts[0] if scripts else words[-1]
         raise InputError(place.name, f"has no file '{script}'", to_do="Name one that both sides hold.")
-    check_import(ended, place)
+    if ended.code and not ended.timed_out:
+        check_import(ended.last_line, place)
 
 
 def _shown(text: str) -> str:

@@ -151,17 +151,21 @@ def show_failure(news: News, place: Place, failure: str, ended: Ended) -> None:
         news(f"    {line}")
 
 
-def check_import(ended: Ended, place: Place) -> None:
-    """Refuse a process that could not import its code. That is no finding about the revision's speed.
+def check_import(said: str, place: Place) -> None:
+    """Refuse a side whose code could not be imported. That is no finding about the revision's speed.
+
+    Args:
+        said: the last words of a process that failed.
+        place: where it ran.
 
     Raises:
-        SetupError: its last words say so.
+        SetupError: they say so.
     """
-    if ended.code and not ended.timed_out and _NOT_IMPORTED.match(ended.last_line):
+    if _NOT_IMPORTED.match(said):
         raise SetupError(
             place.name,
             "cannot be imported",
-            f"it says {_shortened(ended.last_line)}",
+            f"it says {_shortened(said)}",
             "Mend that revision, or install what it needs.",
         )
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fusetune.bench.errors import InputError
+from fusetune.bench.errors import BenchError, InputError, SetupError
 from fusetune.bench.gate.commands import Command
 from fusetune.bench.gate.decision import THRESHOLD, decide
 from fusetune.bench.gate.environments import Environment, Environments, make_environments
@@ -34,19 +35,22 @@ from fusetune.bench.gate.revisions import (
     on_both_sides,
 )
 from fusetune.bench.gate.rules import Rules
+from fusetune.bench.gate.self_test import SelfTest, study_self_test
 from fusetune.bench.gate.session import Measuring, Plan, SideName
 from fusetune.bench.gate.trainings import Trainings
 from fusetune.bench.gate.verdict import Verdict
 from fusetune.bench.interrupts import ignore_interrupts
 from fusetune.bench.machine import describe_machine, versions
-from fusetune.bench.spec import Gate, load_gate, load_spec
+from fusetune.bench.spec import Gate, LoadedSpec, load_gate, load_spec
 from fusetune.bench.units import format_seconds
 
 DEFAULT_BUDGET_S = 600.0
-# A process may take so many times as long as the longest before it. The first ones have no such measure.
+# A process may take so many times as long as the longest before it. The first one may take so many budgets.
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 60.0
-_FIRST_PATIENCE_S = 1800.0
+_PATIENCE_IN_BUDGETS = 3.0
+_LEAST_FIRST_PATIENCE_S = 3600.0
+_MOST_SELF_TEST_PAIRS = 1000
 # Folders with data that git does not hold.
 _LINKS = ("data",)
 
@@ -138,6 +142,10 @@ def run_gate(
             )
             news(told if finished else "interrupted; no pair was finished.")
             raise
+        except BenchError:
+            if finished := len(directory.pairs()):
+                news(f"{finished} finished pairs are kept. Continue with: {directory.resume_command}")
+            raise
         finally:
             directory.remove_if_empty()
 
@@ -155,7 +163,7 @@ def run_self_test(request: Request, results: Path, *, device: str, news: News) -
         InputError, SetupError, RunDirectoryError, KeyboardInterrupt: as for `run_gate`, or there was time for one pair
             alone.
     """
-    gate = _Gate(request, news, device)
+    gate = _Gate(request, news, device, is_resumed=False)
     with gate.open(results, None) as directory:
         try:
             return gate.run_self_test(directory)
@@ -165,6 +173,16 @@ def run_self_test(request: Request, results: Path, *, device: str, news: News) -
             raise
         finally:
             directory.remove_if_empty()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a gate needs between its checkouts and its verdicts."""
+
+    subject: Subject
+    sides: Checkouts
+    measuring: Measuring
+    budget_s: float
 
 
 @dataclass
@@ -244,31 +262,66 @@ class _Gate:
 
     def run(self, directory: GateDirectory) -> GateResult:
         """Check out, measure and judge."""
-        with checkouts(self.repository, self.base, self.head, links=_LINKS) as sides:
+        with self._prepared(directory) as ready:
+            pairs = ready.measuring.run(self._finished(directory, ready.measuring.plan))
+            result = self._result(directory, ready.subject, ready.sides, ready.measuring, pairs)
+        directory.write_result(as_json(result))
+        return result
+
+    def run_self_test(self, directory: GateDirectory) -> SelfTest:
+        """Check out, measure as many pairs as there is time for, and study them."""
+        with self._prepared(directory) as ready:
+            pairs = ready.measuring.run()
+        for benchmark in dict.fromkeys(pair.benchmark for pair in pairs):
+            for side in (pair.base for pair in pairs if pair.benchmark == benchmark):
+                if side.failure:
+                    raise InputError(
+                        benchmark, f"failed in a self-test; {side.failure}", to_do="Mend the benchmark first."
+                    )
+        self.news("studying the pairs")
+        # Each benchmark of a gate gets its share of the budget, for they take turns.
+        share_s = ready.budget_s / len(ready.measuring.plan.jobs)
+        rows = study_self_test(pairs, ready.subject.rules, share_s)
+        return SelfTest(rows, ready.budget_s, ready.measuring.spent_s, str(directory.path), tuple(self.notes))
+
+    @contextmanager
+    def _prepared(self, directory: GateDirectory) -> Iterator[_Prepared]:
+        """Check both sides out, and make ready what measures them."""
+        with checkouts(self.repository, self.base, self.head, links=self._links()) as sides:
             environments = make_environments(sides, announce=self.news)
             places = self._places(sides, environments)
             subject, section = self._subject(places)
             budget_s = self.request.budget_s or (section.budget if section else None) or DEFAULT_BUDGET_S
-            for name, facts in directory.content.get("sides", {}).items():
-                if isinstance(subject, Trainings):
-                    subject.facts[name] = facts
-            plan = Plan(subject.jobs, budget_s, directory.content["seed"])
+            if isinstance(subject, Trainings):
+                subject.facts.update(directory.content.get("sides", {}))
+            seed = directory.content["seed"]
+            plan = Plan(subject.jobs, budget_s, seed)
+            if self.request.self_test_s is not None:
+                plan = Plan(subject.jobs, self.request.self_test_s, seed, (_MOST_SELF_TEST_PAIRS,))
 
             def measure(job: str, side: SideName, index: int) -> dict[str, Measured]:
-                return self._measure(subject, job, index, places[side])
+                return self._measure(subject, job, index, places[side], budget_s)
 
             def keep(pairs: Sequence[Pair]) -> None:
                 directory.append(pairs)
                 self._tell(measuring, pairs)
-                self._check_rules(measuring, subject.rules)
-                if "sides" not in directory.content and isinstance(subject, Trainings):
-                    directory.describe({"sides": subject.facts})
+                self._check_first_pairs(measuring, subject.rules)
+                if isinstance(subject, Trainings) and subject.facts != directory.content.get("sides"):
+                    directory.describe({"sides": dict(subject.facts)})
 
-            measuring = Measuring(plan, measure, lambda pairs: self._settled(pairs, subject.rules), keep)
-            pairs = measuring.run(directory.pairs())
-            result = self._result(directory, subject, sides, measuring, pairs)
-        directory.write_result(as_json(result))
-        return result
+            def settled(pairs: Sequence[Pair]) -> set[str]:
+                return set() if self.request.self_test_s is not None else self._settled(pairs, subject.rules)
+
+            measuring = Measuring(plan, measure, settled, keep)
+            yield _Prepared(subject, sides, measuring, budget_s)
+
+    def _finished(self, directory: GateDirectory, plan: Plan) -> list[Pair]:
+        """Return the pairs of an earlier part of the gate, and learn from them how long a process takes."""
+        done = directory.pairs()
+        for pair in done:
+            job, taken_s = plan.job_of(pair.benchmark), max(pair.base.seconds, pair.head.seconds)
+            self._longest_s[job] = max(self._longest_s.get(job, 0.0), taken_s)
+        return done
 
     def _places(self, sides: Checkouts, environments: Environments) -> dict[SideName, Place]:
         """Return where each side's processes run."""
@@ -298,9 +351,8 @@ class _Gate:
             section = load_gate(request.overrides)
             return Command(request.command, Rules.of_section(section, "--set gate"), self.news), section
         path = Path(request.spec)
-        own = self.repository.root if self.head.name == WORKING_TREE else places["head"].folder
-        overrides = (*request.overrides, *_configurations(request.configurations))
-        loaded = load_spec(own / path, overrides=overrides, device=self.device)
+        is_here = self.head.name == WORKING_TREE
+        loaded = self._load(self.repository.root if is_here else places["head"].folder, request.spec)
         subject = Trainings(
             loaded, path, request.overrides, Rules.of_section(loaded.spec.gate, f"{path}: gate"), self.news
         )
@@ -308,13 +360,34 @@ class _Gate:
             subject.prepare(place.folder)
         return subject, loaded.spec.gate
 
-    def _measure(self, subject: Subject, job: str, index: int, place: Place) -> dict[str, Measured]:
+    def _load(self, folder: Path, spec: str) -> LoadedSpec:
+        """Read the spec in the repository or in a checkout."""
+        overrides = (*self.request.overrides, *_configurations(self.request.configurations))
+        return load_spec(Path(os.path.relpath(folder / spec)), overrides=overrides, device=self.device)
+
+    def _links(self) -> list[str]:
+        """Return what both checkouts get a link to: data that git does not hold. The spec's errors come first."""
+        found = list(_LINKS)
+        if self.request.spec is not None and self.head.name == WORKING_TREE:
+            root = self.repository.root
+            data = self._load(root, self.request.spec).spec.data
+            for file in filter(None, (data.path, data.labels)):
+                place = Path(os.path.abspath((root / self.request.spec).parent / file))
+                if place.is_relative_to(root):
+                    found.append(str(place.relative_to(root)))
+        return found
+
+    def _measure(
+        self, subject: Subject, job: str, index: int, place: Place, budget_s: float
+    ) -> dict[str, Measured]:
         """Run one process, with a limit that grows with what its job has taken."""
         longest_s = self._longest_s.get(job)
-        limit_s = _FIRST_PATIENCE_S if longest_s is None else max(_LEAST_PATIENCE_S, _PATIENCE * longest_s)
+        if longest_s is None:
+            limit_s = max(_LEAST_FIRST_PATIENCE_S, _PATIENCE_IN_BUDGETS * budget_s)
+        else:
+            limit_s = max(_LEAST_PATIENCE_S, _PATIENCE * longest_s)
         measured = subject.measure(job, index, place, limit_s)
-        taken_s = max(each.seconds for each in measured.values())
-        self._longest_s[job] = max(longest_s or 0.0, taken_s)
+        self._longest_s[job] = max(longest_s or 0.0, *(each.seconds for each in measured.values()))
         return measured
 
     def _settled(self, pairs: Sequence[Pair], rules: Rules) -> set[str]:
@@ -322,13 +395,23 @@ class _Gate:
         rows = judge(pairs, rules, decide=_decide_so_far, staged=True)
         unclear = {row.benchmark for row in rows if row.outcome == "can't tell"}
         failed = {row.benchmark for row in rows if row.metric == FAILURE and row.outcome == "regressed"}
-        return {pair.benchmark for pair in pairs} - (unclear - failed)
+        works = {pair.benchmark for pair in pairs if not _failed_on_both_sides(pair)}
+        return {pair.benchmark for pair in pairs} - ((unclear & works) - failed)
 
-    def _check_rules(self, measuring: Measuring, rules: Rules) -> None:
-        """Check the names in the rules once each job has a pair, so that a misspelt one is heard of early."""
-        if not self._checked and all(map(measuring.count, measuring.plan.jobs)):
-            self._checked = True
-            rules.check(measuring.pairs)
+    def _check_first_pairs(self, measuring: Measuring, rules: Rules) -> None:
+        """Check once that each job has a pair: the names in the rules, and whether anything can be compared."""
+        if self._checked or not all(map(measuring.count, measuring.plan.jobs)):
+            return
+        self._checked = True
+        rules.check(measuring.pairs)
+        if all(map(_failed_on_both_sides, measuring.pairs)):
+            pair = measuring.pairs[0]
+            raise SetupError(
+                pair.benchmark,
+                "fails on both sides, so nothing is compared",
+                f"of head: {pair.head.failure}",
+                "Mend it, or name a base on which it works.",
+            )
 
     def _tell(self, measuring: Measuring, pairs: Sequence[Pair]) -> None:
         """Tell that a pair is finished."""
@@ -386,6 +469,10 @@ class _Gate:
             measuring.plan.budget_s,
             str(directory.path),
         )
+
+
+def _failed_on_both_sides(pair: Pair) -> bool:
+    return bool(pair.base.failure and pair.head.failure)
 
 
 def _decide_so_far(

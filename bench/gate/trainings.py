@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,14 @@ class Trainings:
 
     @property
     def configurations(self) -> dict[str, Mapping[str, Any]]:
-        """The configurations by the names of their jobs."""
+        """The configurations by the names of their jobs. A list of values stands for one configuration each."""
         spec = self.loaded.spec
-        given = (spec.gate.configurations if spec.gate else None) or [{}]
-        return {_job_name(spec.name, configuration): configuration for configuration in given}
+        entries = (spec.gate.configurations if spec.gate else None) or [{}]
+        return {
+            job_name(spec.name, configuration): configuration
+            for entry in entries
+            for configuration in _expanded(entry)
+        }
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -116,7 +121,9 @@ class Trainings:
             return {job: Measured(ref=ref, seconds=ended.seconds, failure=failure)}
         measured = self._measured(job, records[-1], ref, ended.seconds)
         if measured.failure:
-            show_failure(self.news, place, measured.failure, ended)
+            # The reason of a worker that died ends with its last line.
+            check_import(records[-1].reason.rpartition(" | ")[2], place)
+            self.news(f"{place.name}: {measured.failure}")
         return {job: measured}
 
     def _records(self, results: Path, place: Place) -> list[Record]:
@@ -176,6 +183,18 @@ def _facts(run: RunInfo) -> dict[str, Any]:
     }
 
 
+def _expanded(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the configurations of one entry, as of those at the top of a spec.
+
+    Example:
+        >>> list(_expanded({"optimizer": ["adam", "sgd"], "model.sizes": [[8, 4]]}))
+        [{'optimizer': 'adam', 'model.sizes': [8, 4]}, {'optimizer': 'sgd', 'model.sizes': [8, 4]}]
+    """
+    values = (given if isinstance(given, list) else [given] for given in entry.values())
+    for chosen in product(*values):
+        yield dict(zip(entry, chosen, strict=True))
+
+
 def is_fusetune(folder: Path) -> bool:
     """Whether a checkout is one of fusetune itself, in its present layout or the one before."""
     if (folder / "src/fusetune/__init__.py").is_file():
@@ -198,11 +217,11 @@ def _environment(place: Place) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), given)))}
 
 
-def _job_name(spec: str, configuration: Mapping[str, Any]) -> str:
+def job_name(spec: str, configuration: Mapping[str, Any]) -> str:
     """Name a configuration.
 
     Example:
-        >>> _job_name("smoke", {}), _job_name("smoke", {"optimizer": "adam", "train.fused": True})
+        >>> job_name("smoke", {}), job_name("smoke", {"optimizer": "adam", "train.fused": True})
         ('smoke', 'smoke: optimizer=adam,train.fused=true')
     """
     values = ",".join(f"{key_id(key)}={value_id(value)}" for key, value in configuration.items())
@@ -234,4 +253,5 @@ def _refuse(ended: Ended, place: Place) -> None:
         raise InputError(
             place.name, "`bench run` rejects the spec", "it says:\n" + "\n".join(f"  {line}" for line in said)
         )
-    check_import(ended, place)
+    if ended.code:
+        check_import(ended.last_line, place)

@@ -38,7 +38,7 @@ class Findings:
         branch: the default branch.
         specs: every spec in the repository, relative to its root, the one to gate first.
         gpu: what says that there is one here; empty: there is none.
-        results_ignored: whether git ignores `results/`.
+        results_ignored: whether git ignores the runs in `results/`.
         fusetune: what `pip install` is given for fusetune itself.
     """
 
@@ -79,7 +79,7 @@ def find_out(folder: Path) -> Findings:
         _default_branch(repository),
         _specs(repository, project),
         _gpu(),
-        run_git(repository.root, "check-ignore", "--quiet", "results/x").code == 0,
+        run_git(repository.root, "check-ignore", "--quiet", "results/gate/x").code == 0,
         "" if name == _OURS else _fusetune(),
     )
 

@@ -36,11 +36,17 @@ def tell(findings: Findings, written: Written, command: str = "") -> Iterator[st
     change = [] if where == Path() else [f"cd {shlex.quote(str(where))}"]
     yield from (f"  {line}" for line in change)
     if not findings.results_ignored:
-        yield "  echo /results/ >> .gitignore"
+        # Histories and baselines are for git, runs are not.
+        yield r"  printf '/results/*\n!/results/baselines/\n!/results/history/\n' >> .gitignore"
     if written.new:
-        yield f"  git add {shlex.join(str(path) for path in written.new)} && git commit -m 'Gate pull requests'"
-    subject = f"--command {shlex.quote(command)}" if command else shlex.quote(str(written.spec))
-    yield f"  {invocation()} gate {subject} --base HEAD~1"
+        added = [*map(str, written.new), *([] if findings.results_ignored else [".gitignore"])]
+        yield f"  git add {shlex.join(added)} && git commit -m 'Gate pull requests'"
+    if written.spec in written.new:
+        # The commit before has no such spec to compare with.
+        yield f"  {invocation()} run {shlex.quote(str(written.spec))}"
+    else:
+        subject = f"--command {shlex.quote(command)}" if command else shlex.quote(str(written.spec))
+        yield f"  {invocation()} gate {subject} --base HEAD~1"
 
 
 def _some(paths: tuple[Path, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The text of `.github/workflows/gpu-bench.yml`."""
+"""The text of `.github/workflows/gpu-bench.yml`: pull requests are gated, and a run is recorded every night."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ name: gpu-bench
 on:
   pull_request:
     branches: [@BRANCH@]
-  workflow_dispatch:
-
+@SCHEDULE@
 permissions:
   contents: read
 
-# Measurements on one machine disturb each other.
+# A new push ends the measurement of the one before.
 concurrency:
   group: gpu-bench-${{ github.ref }}
   cancel-in-progress: true
@@ -44,23 +43,7 @@ jobs:
       pull-requests: write
     steps:
       # The merge of the pull request. Its first parent is what it is compared with, so the history has to be there.
-      - uses: actions/checkout@v4
-        with:
-          fetch-depth: 0
-
-      - uses: actions/setup-python@v5
-        with:
-          python-version: @PYTHON@
-
-      # Kept between runs, beside the checkout.
-      - name: Install
-        run: |
-          venv="$RUNNER_WORKSPACE/gpu-bench-@VERSION@"
-          test -x "$venv/bin/python" || python -m venv "$venv"
-          "$venv/bin/python" -m pip install --quiet --disable-pip-version-check @INSTALLATION@
-          echo "$venv/bin" >> "$GITHUB_PATH"
-
-      # Exit code 1 (regressed or missing), 2 (bad input) and 4 (a side does not install) turn the job red.
+@STEPS@      # Exit code 1 (regressed or missing), 2 (bad input) and 4 (a side does not install) turn the job red.
       - name: Gate
         run: |
           out="$RUNNER_TEMP/gpu-bench"
@@ -100,6 +83,72 @@ jobs:
           if-no-files-found: ignore
 """
 
+_STEPS = """\
+      - uses: actions/checkout@v4
+        with:
+          fetch-depth: 0
+
+      - uses: actions/setup-python@v5
+        with:
+          python-version: @PYTHON@
+
+      # Kept between runs, beside the checkout.
+      - name: Install
+        run: |
+          venv="$RUNNER_WORKSPACE/gpu-bench-@VERSION@"
+          test -x "$venv/bin/python" || python -m venv "$venv"
+          "$venv/bin/python" -m pip install --quiet --disable-pip-version-check @INSTALLATION@
+          echo "$venv/bin" >> "$GITHUB_PATH"
+
+"""
+
+_SCHEDULE = """\
+  # Every night, on the default branch.
+  schedule:
+    - cron: "17 3 * * *"
+  workflow_dispatch:
+"""
+
+_HISTORY = """\
+
+  history:
+    if: github.event_name != 'pull_request'
+    runs-on: [self-hosted, linux, gpu]
+    timeout-minutes: 120
+    permissions:
+      contents: write
+    env:
+      GIT_AUTHOR_NAME: gpu-bench
+      GIT_AUTHOR_EMAIL: gpu-bench@users.noreply.github.com
+      GIT_COMMITTER_NAME: gpu-bench
+      GIT_COMMITTER_EMAIL: gpu-bench@users.noreply.github.com
+    steps:
+@STEPS@      # The branch gpu-bench-history holds nothing but recorded runs, one line each.
+      - name: Record
+        run: |
+          history="$RUNNER_TEMP/results/history"
+          git worktree prune
+          if git ls-remote --exit-code origin refs/heads/gpu-bench-history > /dev/null; then
+            git fetch --quiet origin refs/heads/gpu-bench-history
+            git worktree add --quiet --detach "$history" FETCH_HEAD
+          else
+            begin=$(git commit-tree -m "Recorded runs" "$(git mktree < /dev/null)")
+            git worktree add --quiet --detach "$history" "$begin"
+          fi
+          python -m fusetune.bench run "$SPEC" --record --results "$RUNNER_TEMP/results"
+          git -C "$history" add --all
+          git -C "$history" commit --quiet -m "Record $(git rev-parse --short HEAD)"
+          git -C "$history" push --quiet origin HEAD:refs/heads/gpu-bench-history
+
+      - name: Show the history
+        run: |
+          {
+            echo '```text'
+            python -m fusetune.bench history "$SPEC" --results "$RUNNER_TEMP/results"
+            echo '```'
+          } | tee -a "$GITHUB_STEP_SUMMARY"
+"""
+
 # The pull request that brings the spec has a base without it.
 _FIRST = """\
           if ! git cat-file -e "HEAD^1:$SPEC"; then
@@ -119,6 +168,8 @@ def workflow(findings: Findings, spec: Path | None, command: str) -> str:
     """
     subject = f"COMMAND: {_quoted(command)}" if spec is None else f"SPEC: {_quoted(spec.as_posix())}"
     parts = {
+        "@STEPS@": _STEPS,
+        "@SCHEDULE@": "" if spec is None else _SCHEDULE,
         "@BRANCH@": _quoted(findings.branch),
         "@FUSETUNE@": _quoted(findings.fusetune),
         "@SUBJECT@": subject,
@@ -130,7 +181,7 @@ def workflow(findings: Findings, spec: Path | None, command: str) -> str:
         "@FIRST@": "" if spec is None else _FIRST,
         "@WHAT@": '--command "$COMMAND"' if spec is None else '"$SPEC"',
     }
-    text = _TEMPLATE
+    text = _TEMPLATE if spec is None else _TEMPLATE + _HISTORY
     if not findings.fusetune:
         text = text.replace("  FUSETUNE: @FUSETUNE@\n", "")
     for name, value in parts.items():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         value_id,
         value_label,
     )
-    from fusetune.bench.spec.yaml import dotted
+    from fusetune.bench.spec.yaml import dotted, read_yaml
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -48,6 +48,7 @@ __all__ = [
     "make_trial",
     "name_of",
     "named_levels",
+    "read_yaml",
     "same_value",
     "schema_text",
     "text_without_gate",

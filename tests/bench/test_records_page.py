@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from fusetune.bench.gate import GateResult, Row, Side, as_json
+from fusetune.bench.gate import GateResult, Measured, Metric, Pair, Row, Side, as_json
 from fusetune.bench.gate.measured import Comparison
 from fusetune.bench.gate.verdict import Outcome
 from fusetune.bench.machine import describe_machine
@@ -33,6 +33,8 @@ PAGE = (HERE.parents[1] / "docs" / "records.md").read_text(encoding="utf-8")
 GATE = GateResult(
     "", Side("main"), Side("working tree"), (Row("smoke", "step_time_s", "timing", "pass", ""),)
 )
+_PROCESS = Measured({"step_time_s": Metric((0.1,))})
+PAIR = Pair("smoke", 0, _PROCESS, _PROCESS).as_dict()
 PARTS = {
     "auto_rate": outcomes.AutoRate,
     "contended_epochs": outcomes.ContendedEpochs,
@@ -74,6 +76,9 @@ def fields(of: type[Any]) -> list[str]:
         ("provenance", list(Provenance.model_fields)),
         ("values", list(METRICS)),
         ("worker", fields(outcomes.WorkerEvents)),
+        ("pairs.jsonl", list(PAIR)),
+        ("a process of a pair", list(PAIR["base"])),
+        ("a metric of a process", list(PAIR["base"]["metrics"]["step_time_s"])),
         ("result.json of a gate", list(as_json(GATE))),
         ("a side of a gate", list(as_json(GATE)["base"])),
         ("a row of a gate", list(as_json(GATE)["rows"][0])),

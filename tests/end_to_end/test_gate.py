@@ -24,6 +24,7 @@ import pytest
 
 from fusetune.bench.cli import main
 from tests.bench.gate.scratch_repository import commit, git, make_repository, write
+from tests.bench.test_records_page import listed
 from tests.end_to_end.conftest import environment
 
 # Isolated and without site-packages, an interpreter starts in a hundredth of a second.
@@ -132,6 +133,19 @@ def test_a_slower_head_is_red(repository: Path, gate: Gate) -> None:
     assert "working tree" in gated.out
 
 
+def test_the_files_of_a_gate_are_those_of_the_page(repository: Path, gate: Gate) -> None:
+    write(repository, {"bench.py": program(SIDE="head")})
+    gated = gate("--base", "main", "--budget", "1ms")
+    assert {file.name for file in gated.directory.iterdir()} == {
+        "gate.json",
+        "pairs.jsonl",
+        "result.json",
+        "lock",
+    }
+    content = json.loads((gated.directory / "gate.json").read_text())
+    assert {*content, "sides"} == set(listed("gate.json"))  # sides: of a spec alone
+
+
 def test_a_faster_head_is_green(repository: Path, gate: Gate) -> None:
     write(repository, {"bench.py": program(SIDE="head", SLOWER=0.9)})
     gated = gate("--base", "main")
@@ -176,6 +190,16 @@ def test_a_head_that_ends_with_an_error_is_red_at_once(repository: Path, gate: G
     assert (gated.code, gated.rows[COMMAND, "failure"]) == (1, "regressed")
     assert len(gated.pairs) == 1
     assert "AssertionError: wrong sum" in gated.err
+
+
+def test_a_program_that_fails_on_both_sides_is_not_green(repository: Path, gate: Gate) -> None:
+    fails = ('print("a line of log")', "raise SystemExit('no device')")
+    commit(repository, {"bench.py": program(replaced=fails)}, "fails")
+    write(repository, {"bench.py": program(SIDE="head", replaced=fails)})
+    gated = gate("--base", "main")
+    assert gated.code == 4
+    assert "fails on both sides, so nothing is compared; of head: it ended with exit code 1" in gated.err
+    assert len(gated.pairs) == 1
 
 
 def test_a_metric_that_vanished_is_red(repository: Path, gate: Gate) -> None:
@@ -293,6 +317,20 @@ def test_a_spec_that_one_side_lacks_is_bad_input(repository: Path, gate: Gate) -
     gated = gate("spec.yaml", "--base", "main", command=None)
     assert gated.code == 2
     assert "is in 'working tree' but not in 'main'" in gated.err
+
+
+def test_a_faulty_spec_is_bad_input_before_anything_is_checked_out(repository: Path, gate: Gate) -> None:
+    commit(
+        repository,
+        {"specs/mine.yaml": "name: mine\ngate: {metrics: {step_time_s: {threshhold: 1}}}\n"},
+        "spec",
+    )
+    write(repository, {"README.md": "two\n"})
+    gated = gate("specs/mine.yaml", "--base", "main", command=None)
+    assert gated.code == 2
+    assert "specs/mine.yaml:2: gate.metrics.step_time_s.threshhold: unknown key" in gated.err
+    assert "Did you mean 'threshold'?" in gated.err
+    assert not (repository / "results").exists()
 
 
 def test_a_direction_can_be_given_where_the_name_tells_none(repository: Path, gate: Gate) -> None:
@@ -441,6 +479,22 @@ def test_a_gate_that_is_ended_keeps_its_pairs_and_goes_on(
     assert git(repository, "worktree", "list").count("\n") == 0
 
 
+@pytest.mark.slow
+def test_a_gate_that_is_ended_before_its_first_pair_leaves_nothing(repository: Path) -> None:
+    file = repository.parent / "go-on"
+    waits = ('print("a line of log")', WAITING.replace('== "2"', '== "0"').format(file=str(file)))
+    write(repository, {"bench.py": program(SIDE="head", replaced=waits)})
+    started = Program(repository, "--command", COMMAND, "--base", "main")
+    while not file.with_suffix(".waiting").exists():
+        time.sleep(0.01)
+    started.process.terminate()
+    ended = started.end()
+    assert (ended.code, ended.out) == (130, "")
+    assert "interrupted; no pair was finished." in ended.err
+    assert not (repository / "results").exists()
+    assert git(repository, "worktree", "list").count("\n") == 0
+
+
 WAITING = """
 import pathlib, time
 go_on = pathlib.Path({file!r})
@@ -448,3 +502,42 @@ while os.environ["BENCH_GATE_SEED"] == "2" and not go_on.exists():
     go_on.with_suffix(".waiting").touch()
     time.sleep(0.01)
 """
+
+
+def test_a_self_test_tells_what_the_gate_is_worth_here(repository: Path, gate: Gate, tmp_path: Path) -> None:
+    # Both sides are the same code with the same seed. So the noise of a process comes from its number.
+    changed = ("random.Random(SIDE", "random.Random(str(os.getpid())")
+    write(repository, {"bench.py": program(changed)})
+    found = tmp_path / "found.json"
+    gated = gate("--self-test", "--minutes", "0.1", "--json", str(found))
+    assert gated.code == 0
+    content = json.loads(found.read_text())
+    (row,) = content["rows"]
+    assert (row["benchmark"], row["metric"]) == (COMMAND, "step_s")
+    assert row["pairs"] == len(gated.pairs) >= 2
+    assert row["noise"] < 0.02
+    assert all(row["reached"][outcome] for outcome in ("regressed", "improved", "missing"))
+    assert "of the same code" in gated.out
+    assert set(content) == set(listed("a self-test"))
+    assert set(row) == set(listed("a row of a self-test"))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--self-test", "--base", "main"), "--self-test has no base"),
+        (("--self-test", "--minutes", "0"), "--minutes"),
+    ],
+)
+def test_a_self_test_with_wrong_options(gate: Gate, options: tuple[str, ...], complaint: str) -> None:
+    gated = gate(*options)
+    assert gated.code == 2
+    assert complaint in gated.err
+
+
+def test_a_self_test_of_a_program_that_fails_is_refused(repository: Path, gate: Gate) -> None:
+    write(repository, {"bench.py": "raise SystemExit('broken on purpose')\n"})
+    gated = gate("--self-test", "--minutes", "0.01")
+    # A base that never works is a set-up that failed.
+    assert gated.code == 4
+    assert "broken on purpose" in gated.err

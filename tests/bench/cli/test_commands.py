@@ -60,7 +60,7 @@ def test_doctor_says_what_is_here_in_100_columns(capsys: pytest.CaptureFixture[s
     [
         (
             ("rnu",),
-            "unknown command 'rnu'; known: batch-size, compare, doctor, gate, init, list, lr-range, report, run, ",
+            "unknown command 'rnu'; known: batch-size, compare, doctor, gate, history, init, list, lr-range, report, ",
         ),
         (("run",), "name a SPEC, e.g. specs/cifar.yaml, or --resume DIR"),
         (("run", "x.yaml", "--fail-on", "missed,out_of_memory"), "Did you mean 'out-of-memory'?"),

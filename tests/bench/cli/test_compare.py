@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +17,8 @@ from fusetune.bench.compare.baselines import save_baseline
 from fusetune.bench.compare.runs import read_run
 from fusetune.bench.results.directory import RunDirectory
 from tests.bench.compare.made_runs import MACHINE, training, write_run
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +208,15 @@ def test_a_run_without_records_makes_no_baseline(tmp_path: Path, capsys: pytest.
     _save_baseline(tmp_path / "kept", directory, [], nothing=False)
     assert "no baseline was saved, because nothing was found" in capsys.readouterr().err
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_comparison_never_imports_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom fusetune.bench.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert stop.code == 1, stop.code\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    command = [sys.executable, "-c", code, "compare", made(tmp_path), made(tmp_path, 8192)]
+    done = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "REGRESSED" in done.stdout

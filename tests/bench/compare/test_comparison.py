@@ -6,16 +6,21 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fusetune.bench.compare.baselines import save_baseline
 from fusetune.bench.compare.comparison import compare_stored
+from fusetune.bench.compare.runs import read_run
 from fusetune.bench.compare.sources import read_side
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.gate.result import GateResult
 from fusetune.bench.gate.rules import Rule, Rules
+from fusetune.bench.results.outcomes import FailedMeasurement
+from fusetune.bench.results.records import Record
 from tests.bench.compare.made_runs import MACHINE, sized, training, write_run
 
 FILES = Path(__file__).parent / "pytest_benchmark"
@@ -191,6 +196,27 @@ def test_sizes_of_one_side_alone_are_said_and_not_missing(tmp_path: Path) -> Non
     assert any(note.startswith("digits: batch_size=128 was measured in head alone") for note in result.notes)
 
 
+def test_a_search_of_batch_sizes_that_fails_or_finds_none_is_red(tmp_path: Path) -> None:
+    def searched(*records: Any) -> str:
+        options = {"device": "cpu", "train_batch_size": 32}
+        return str(write_run(tmp_path, records, kind="batch-size", options=options))
+
+    probe, timed = sized(32, probe=True, needed_bytes=1e6), sized(32, probe=False, step_time_s=0.5)
+    whole = searched(probe, timed)
+    broken = Record("t", {}, 0, "failed", reason="no steps", outcome=FailedMeasurement("throughput"))
+    result = compare_stored(whole, searched(probe, broken))
+    assert [(row.benchmark, row.metric) for row in result.rows if row.outcome == "regressed"] == [
+        ("digits", "failure")
+    ]
+    result = compare_stored(whole, searched(timed))
+    assert [(row.benchmark, row.metric) for row in result.rows if row.outcome == "missing"] == [
+        ("digits: batch_size=32", "needed_bytes"),
+        ("digits", "largest_batch_size"),
+    ]
+    noisy = Record("t", {}, 0, "failed", reason="no norms", outcome=FailedMeasurement("noise"))
+    assert compare_stored(whole, searched(probe, timed, noisy)).outcome == "can't tell"
+
+
 def test_range_tests_are_shown_and_their_intervals_told(tmp_path: Path) -> None:
     old = Path(__file__).parents[1] / "old_runs" / "sizes" / "20261129-113216-3189"
     new = tmp_path / old.name
@@ -211,6 +237,20 @@ def test_range_tests_are_shown_and_their_intervals_told(tmp_path: Path) -> None:
         in notes
     )
     assert "sizes: batch_size=128: the 95 % intervals of the suggested lr overlap" in notes
+
+
+def test_a_suggestion_that_is_gone_is_missing(tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "old_runs" / "sizes" / "20261129-113216-3189"
+    new = tmp_path / old.name
+    shutil.copytree(old, new)
+    lines = [json.loads(line) for line in (new / "records.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["values"].pop("suggested_lr", None)
+    (new / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = compare_stored(str(old), str(new))
+    assert [row.metric for row in result.rows if row.outcome == "missing"] == ["suggested_lr"] * 2
+    # Nothing of it is a timing, so nothing is said of timings.
+    assert not any("processes a side" in note or "lies more" in note for note in result.notes)
 
 
 def test_rules_of_a_spec_are_kept(tmp_path: Path) -> None:
@@ -355,3 +395,42 @@ def test_a_directory_that_is_no_run_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "huge.json").write_text(text)
     with pytest.raises(InputError, match="should be a finite number"):
         read_side(str(tmp_path / "huge.json"))
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each value, of the first two items of a list."""
+    yield path
+    inner = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content[:2] if isinstance(content, list) else ())
+    )
+    for key, value in inner:
+        yield from places(value, (*path, key))
+
+
+def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copy = dict(content) if isinstance(content, dict) else list(content)
+    copy[path[0]] = replaced(copy[path[0]], path[1:], value)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["3.0.0.json", "5.3.1-without-data.json", "baseline"])
+def test_whatever_stands_in_a_file_is_compared_or_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    if name == "baseline":
+        whole, _ = save_baseline(tmp_path / "kept", read_run(write_run(tmp_path, [training(0), training(1)])))
+    else:
+        whole = FILES / name
+    content, file, refused = json.loads(whole.read_text()), tmp_path / "changed.json", []
+    junk: tuple[Any, ...] = (None, True, -1, 0, 1e300, 10**400, "", "x", [], [None], {}, {"x": {}})
+    for index, path in enumerate(places(content)):
+        for value in junk[index % 2 :: 2]:
+            file.write_text(json.dumps(replaced(content, path, value)))
+            try:
+                compare_stored(str(whole), str(file))
+            except (InputError, RunDirectoryError) as error:
+                refused.append(str(error))
+    assert len(refused) > 50
+    assert all(len(text.splitlines()) == 1 for text in refused)

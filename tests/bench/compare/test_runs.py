@@ -187,3 +187,14 @@ def test_a_record_without_rounds_has_its_mean(tmp_path: Path) -> None:
     measured = read_run(write_run(tmp_path, [record], spec={"target": None})).benchmarks["digits"][0]
     assert values_of(measured) == {"step_time_s": (0.002,)}
     assert measured.contention == 0.3
+
+
+def test_a_run_that_went_on_elsewhere_is_refused_or_said(tmp_path: Path) -> None:
+    def resumed(**there: str) -> Path:
+        here = {"device_name": "Example CPU", "torch": "2.9.0"}
+        return write_run(tmp_path, [training(0, provenance=here), training(1, provenance=here | there)])
+
+    with pytest.raises(InputError, match="trials ran on different devices: Example CPU, Other CPU"):
+        read_run(resumed(device_name="Other CPU"))
+    stored = read_run(resumed(torch="2.10.0"))
+    assert stored.notes == ("Trials ran on different versions of torch: 2.10.0, 2.9.0.",)

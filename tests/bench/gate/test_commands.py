@@ -124,3 +124,16 @@ def test_a_script_that_a_side_lacks_is_bad_input(tmp_path: Path) -> None:
     command = Command(f"{shlex.quote(sys.executable)} missing.py --fast", Rules())
     with pytest.raises(InputError, match=r"head main: has no file 'missing\.py'"):
         command.measure("cmd", 0, Place("head", "head main", tmp_path, sys.executable), None)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("python", 1.0), ("python3", 1.0), (shlex.quote(sys.executable), 2.0)]
+)
+def test_python_is_that_of_the_side(tmp_path: Path, word: str, value: float) -> None:
+    own = tmp_path / "own-python"
+    own.write_text("#!/bin/sh\necho '{\"loss\": 1}'\n")
+    own.chmod(0o755)
+    (tmp_path / "bench.py").write_text("print('{\"loss\": 2}')")
+    command = Command(f"{word} bench.py", Rules())
+    found = command.measure("cmd", 0, Place("head", "head main", tmp_path, str(own)), None)
+    assert found["cmd"].metrics["loss"].values == (value,)

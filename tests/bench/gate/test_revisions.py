@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -449,16 +451,20 @@ GATE = """
 """
 
 
-@pytest.fixture
-def gate(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has both sides checked out, and sleeps."""
-    process = subprocess.Popen(
+def start_gate(folder: Path, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(GATE), str(folder)],
         cwd=ROOT / "src",
-        env=clean_environment(),
+        env={**clean_environment(), **variables},
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture
+def gate(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has both sides checked out, and sleeps."""
+    process = start_gate(folder)
     yield process
     process.kill()
     process.communicate()
@@ -477,6 +483,49 @@ def test_an_interrupted_gate_removes_its_worktrees(
     gate.send_signal(number)
     assert gate.communicate(timeout=60)[0] == "interrupted\n"
     assert gate.returncode == 130
+    assert nothing_is_left(folder)
+
+
+def git_that_sends(signal_name: str, tmp_path: Path) -> str:
+    """Return a PATH whose git sends its caller a signal before it checks head out, and waits for a file named go."""
+    fake = tmp_path / "bin" / "git"
+    fake.parent.mkdir()
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *"worktree add"*/head\\ *) kill -{signal_name} $PPID; '
+        f'while [ ! -e "{tmp_path}/go" ]; do sleep 0.05; done;; esac\n'
+        f'exec "{shutil.which("git")}" "$@"\n'
+    )
+    fake.chmod(0o755)
+    return f"{fake.parent}:{os.environ['PATH']}"
+
+
+def test_an_interruption_of_a_checkout_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    interrupted = start_gate(folder, PATH=git_that_sends("INT", tmp_path))
+    assert interrupted.communicate(timeout=60)[0] == "interrupted\n"
+    assert nothing_is_left(folder)
+
+
+def test_a_git_that_outlives_its_gate_is_waited_for(
+    folder: Path, tmp_path: Path, repository: Repository
+) -> None:
+    start_gate(folder, PATH=git_that_sends("KILL", tmp_path)).communicate(timeout=60)
+    [left] = [path for path in (folder / ".git" / "fusetune-gate").iterdir() if path.is_dir()]
+    assert remove_abandoned(repository) == ()  # git is at work in it
+    (tmp_path / "go").touch()
+    deadline = time.monotonic() + 60
+    while remove_abandoned(repository) != (left,):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert nothing_is_left(folder)
+
+
+def test_gits_own_prune_forgets_what_a_killed_gate_left(folder: Path, gate: subprocess.Popen[str]) -> None:
+    left = started(gate)
+    gate.kill()
+    gate.wait()
+    shutil.rmtree(left)
+    git(folder, "worktree", "prune")
     assert nothing_is_left(folder)
 
 

@@ -132,6 +132,17 @@ def test_a_configuration_is_a_factor_with_one_value(tmp_path: Path) -> None:
     assert trained.seeds == [3]
 
 
+def test_a_list_of_values_is_a_configuration_each(tmp_path: Path) -> None:
+    text = 'gate.configurations=[{"optimizer": [adam, momentum], "train.betas": [[0.9, 0.99]]}]'
+    side = Side(tmp_path, configurations=(text,))
+    assert side.trainings.jobs == (
+        "tiny: optimizer=adam,train.betas=[0.9;0.99]",
+        "tiny: optimizer=momentum,train.betas=[0.9;0.99]",
+    )
+    side.measure(record(), job=side.trainings.jobs[0])
+    assert side.overrides[-1] == 'factors={"optimizer": ["adam"], "train.betas": [[0.9, 0.99]]}'
+
+
 def test_a_list_of_configurations_is_emptied(tmp_path: Path) -> None:
     text = SPEC.replace("factors: {optimizer: [adam, momentum]}", "configurations: [{batch_size: [10, 20]}]")
     side = Side(tmp_path, text)
@@ -204,9 +215,9 @@ def test_without_a_target_none_is_missed() -> None:
 )
 def test_other_ends_are_failures(tmp_path: Path, status: Status, said: str) -> None:
     side = Side(tmp_path)
-    measured = side.measure(record(status, reason="why"), code=int(status == "failed"), err="last words")
+    measured = side.measure(record(status, reason="why"), code=int(status == "failed"))
     assert (measured.failure, dict(measured.metrics)) == (said, {})
-    assert side.told == [f"head main: {said}", "    last words"]
+    assert side.told == [f"head main: {said}"]
 
 
 def test_a_process_that_dies_without_a_record_is_a_failure(tmp_path: Path) -> None:
@@ -230,6 +241,16 @@ def test_a_side_without_the_command_is_bad_input(tmp_path: Path) -> None:
 def test_a_side_that_cannot_be_imported_is_no_regression(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be imported; it says ImportError: no torch"):
         Side(tmp_path).measure(None, code=1, err="Traceback\nImportError: no torch")
+
+
+def test_a_worker_that_cannot_be_imported_is_no_regression(tmp_path: Path) -> None:
+    reason = (
+        "the worker exited with code 1; its last lines: import x | ModuleNotFoundError: No module named 'x'"
+    )
+    with pytest.raises(
+        SetupError, match="cannot be imported; it says ModuleNotFoundError: No module named 'x'"
+    ):
+        Side(tmp_path).measure(record("failed", reason=reason), code=1)
 
 
 def test_what_the_run_says_of_machine_and_versions_is_kept(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def run_job(
     temporary.mkdir(exist_ok=True)
     environment = {
         **{key: str(value) for key, value in workflow.get("env", {}).items()},
+        **{key: str(value) for key, value in workflow["jobs"][name].get("env", {}).items()},
         **variables,
         **{key: str(file) for key, file in files.items()},
         "GITHUB_ACTIONS": "true",

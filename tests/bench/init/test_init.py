@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_a_repository_gets_a_spec_and_a_workflow(folder: Path) -> None:
     assert workflow["env"]["SPEC"] == "specs/gate.yaml"
     assert '"$FUSETUNE" -e .\n' in step(workflow, "Install")["run"]
     assert workflow["jobs"]["gate"]["steps"][1]["with"] == {"python-version": HERE}
-    assert "@" not in (folder / WORKFLOW).read_text().replace("@v", "")
+    assert re.findall(r"@[A-Z]+@", (folder / WORKFLOW).read_text()) == []
 
 
 @pytest.mark.parametrize("command", ["", "python bench.py --name 'a b' # \"é\" ${{ x }}"])
@@ -87,6 +88,30 @@ def test_the_workflow_follows_githubs_schema(folder: Path, command: str) -> None
     if command:
         assert workflow_of(folder)["env"]["COMMAND"] == command
         assert not (folder / "specs").exists()
+    # Without a spec nothing is recorded at night.
+    jobs = ["gate"] if command else ["gate", "history"]
+    assert list(workflow_of(folder)["jobs"]) == jobs
+    assert ("schedule" in workflow_of(folder)[True]) == ("history" in jobs)
+
+
+def test_the_next_commands_can_be_pasted(folder: Path) -> None:
+    said = run_init(folder).partition("Next:\n")[2]
+    *prepare, last = [line.strip() for line in said.splitlines() if "cd " not in line]
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(prepare)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert git(folder, "status", "--porcelain") == ""
+    write(
+        folder,
+        {"results/gate/1/pairs.jsonl": "", "results/history/a/b.jsonl": "", "results/baselines/c.json": ""},
+    )
+    untracked = git(folder, "status", "--porcelain", "-uall", "results").splitlines()
+    assert untracked == ["?? results/baselines/c.json", "?? results/history/a/b.jsonl"]
+    assert last.endswith("run specs/gate.yaml")
+    again = run_init(folder)
+    assert ".gitignore" not in again
+    assert again.endswith("gate specs/gate.yaml --base HEAD~1\n")
 
 
 def test_nothing_is_overwritten(folder: Path) -> None:

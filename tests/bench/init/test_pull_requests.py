@@ -15,7 +15,7 @@ import yaml
 
 from fusetune.bench.init import find_out, write_files
 from fusetune.bench.init.workflow import WORKFLOW
-from tests.bench.gate.scratch_repository import clean_environment, commit, git, make_repository
+from tests.bench.gate.scratch_repository import IDENTITY, clean_environment, commit, git, make_repository
 from tests.bench.init.github_runner import JobRun, run_job
 
 ROOT = Path(__file__).parents[3]
@@ -27,11 +27,20 @@ rng = random.Random(os.environ.get("BENCH_GATE_SEED", "0"))
 print("warming up")
 print(json.dumps({"decode_s": [STEPS * 1e-5 * rng.uniform(0.99, 1.01) for _ in range(30)], "peak_bytes": 4096}))
 """
+TINY = """
+name: tiny
+data: {name: spirals, limit: 200, validation: 50}
+model: {name: mlp, width: 8}
+train: {optimizer: adam, base_lr: 0.01, batch_size: 50, epochs: 1}
+threads: 1
+"""
 
 
-def variables() -> dict[str, str]:
+def variables(*, with_identity: bool = True) -> dict[str, str]:
     """The environment of a runner, whose pip knows no index."""
     kept = {key: value for key, value in clean_environment().items() if not key.startswith("PIP_")}
+    if not with_identity:
+        kept = {key: value for key, value in kept.items() if "AUTHOR" not in key and "COMMITTER" not in key}
     # The checkout is on the path by .pth files alone, as an installation is.
     kept.pop("PYTHONPATH", None)
     return {
@@ -147,6 +156,36 @@ def test_the_pull_request_that_brings_the_spec_is_green(
     run = gated(made, workspace, 1)
     assert run.failed == [], run.output
     assert "The base has no specs/gate.yaml yet" in (workspace / "temp" / "gpu-bench" / "gate.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_nightly_job_records_a_run_on_a_branch_of_its_own(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in clean_environment().items():
+        if key.startswith("GIT_"):
+            monkeypatch.setenv(key, value)
+    made = make_repository(tmp_path / "origin", {"tiny.yaml": TINY})
+    write_files(find_out(made))
+    commit(made, {}, "bench init")
+    # The identity is the workflow's.
+    for key in [key for key in IDENTITY if "AUTHOR" in key or "COMMITTER" in key]:
+        monkeypatch.delenv(key)
+    for night in (1, 2):
+        checkout = workspace / "checkout"
+        shutil.rmtree(checkout, ignore_errors=True)
+        shutil.rmtree(workspace / "temp", ignore_errors=True)
+        git(workspace, "clone", "--quiet", str(made), str(checkout))
+        workflow = yaml.safe_load((checkout / WORKFLOW).read_text())
+        run = run_job(workflow, "history", checkout, workspace, variables(with_identity=False))
+        assert run.failed == [], run.output
+        files = git(made, "ls-tree", "-r", "--name-only", "gpu-bench-history").splitlines()
+        [recorded] = [name for name in files if name.endswith("/tiny.jsonl")]
+        lines = git(made, "show", f"gpu-bench-history:{recorded}").splitlines()
+        assert len(lines) == night
+        assert git(made, "rev-parse", "main") in lines[-1]
+        assert "tiny" in run.summary
+        commit(made, {"README.md": f"after night {night}\n"}, "a day's work")
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which runs a workflow's scripts")

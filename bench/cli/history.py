@@ -1,0 +1,193 @@
+"""`bench history`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import FAILED
+from fusetune.bench.cli.options import overrides_option, results_option
+from fusetune.bench.errors import InputError
+from fusetune.bench.interrupts import terminate_as_interrupt
+from fusetune.bench.path_checks import is_file
+from fusetune.bench.terminal import say
+
+if TYPE_CHECKING:
+    from fusetune.bench.history import History, HistoryStudy
+
+
+@click.command()
+@click.argument("spec", required=False)
+@click.option("--metric", metavar="METRIC", help="Only this metric, with its newest runs one a line.")
+@click.option(
+    "--machine", metavar="KIND", help="The kind of machine. Default: that of the newest recorded run."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else there."
+)
+@click.option(
+    "--bisect",
+    "bisected",
+    metavar="METRIC",
+    help="Find the commit that made METRIC worse, by `git bisect run` with the gate as its test.",
+)
+@click.option(
+    "--good",
+    metavar="REV",
+    help="A commit before the change. Default: the last one before the newest change of METRIC for the worse.",
+)
+@click.option("--bad", metavar="REV", help="A commit after it. Default: the first one after that change.")
+@click.option("--command", metavar="COMMAND", help="Bisect a program in place of a SPEC, see `bench gate`.")
+@click.option("--budget", metavar="TIME", help="The longest that each gate of a bisection may measure.")
+@overrides_option
+@results_option
+def history(
+    spec: str | None,
+    metric: str | None,
+    machine: str | None,
+    as_json: bool,
+    overrides: tuple[str, ...],
+    results: Path,
+    **bisection: str | None,
+) -> None:
+    """Show each metric of SPEC over commits: where it changed, in which commits, and what changed around them.
+
+    SPEC is the path of a spec or the name of a history. Runs are recorded by the option --record of `bench run`.
+    Without SPEC, the histories are listed.
+
+    Exit codes: 0 success, 1 a bisection found no commit, 2 bad input, 4 a bisection cannot be made to run, 130
+    interrupted.
+    """
+    from fusetune.bench.history import known_histories, read_history, show_histories, show_history
+
+    if bisection["bisected"] is not None:
+        options = [part for text in overrides for part in ("--set", text)]
+        if bisection["budget"] is not None:
+            options += ["--budget", bisection["budget"]]
+        _bisect(spec, machine, results, bisection, options, as_json=as_json)
+    if overrides:
+        raise click.UsageError("--set is for --bisect METRIC")
+    for option in ("good", "bad", "command", "budget"):
+        if bisection[option] is not None:
+            raise click.UsageError(f"--{option} is for --bisect METRIC")
+    known = known_histories(results)
+    if spec is None and len(known) > 1:
+        if as_json:
+            say(json.dumps({name: sorted(machines) for name, machines in known.items()}, sort_keys=True))
+        else:
+            show_histories(known, make_console())
+        return
+    name = _name(spec) if spec is not None else next(iter(known), "")
+    study = _study(read_history(results, name, machine), metric)
+    if as_json:
+        say(json.dumps(study.as_dict(), allow_nan=False))
+    else:
+        show_history(study, make_console(), runs=metric is not None)
+
+
+def _name(spec: str) -> str:
+    """Return the name of the history that SPEC means: that of the spec in a file, or SPEC itself."""
+    from fusetune.bench.history import history_name
+    from fusetune.bench.spec import read_yaml
+
+    path = Path(spec)
+    if path.suffix not in (".yaml", ".yml"):
+        return history_name(spec)
+    return str(read_yaml(path).data.get("name") or path.stem) if is_file(path) else path.stem
+
+
+def _study(found: History, metric: str | None) -> HistoryStudy:
+    from fusetune.bench.history import CommitCounter, study_history
+
+    return study_history(found, CommitCounter(Path.cwd()), metric)
+
+
+def _bisect(
+    spec: str | None,
+    machine: str | None,
+    results: Path,
+    asked: dict[str, str | None],
+    options: list[str],
+    *,
+    as_json: bool,
+) -> NoReturn:
+    """Find the first bad commit, print it and exit.
+
+    Raises:
+        InputError: neither options nor the history say what to bisect.
+    """
+    from fusetune.bench.gate import find_repository
+    from fusetune.bench.history import bisect, show_bisection
+
+    metric = asked["bisected"] or ""
+    good, bad, command = asked["good"], asked["bad"], asked["command"]
+    if spec is not None and command is not None:
+        raise click.UsageError("name either a SPEC or a --command")
+    subject = (
+        ["--command", command] if command is not None else [spec] if spec and is_file(Path(spec)) else []
+    )
+    repository = find_repository(Path.cwd())
+    if not subject or good is None or bad is None:
+        found = _recorded(command or spec, machine, results)
+        subject = subject or _subject(found, repository.root)
+        before, after = (good, bad) if good and bad else _change(found, metric)
+        good, bad = good or before, bad or after
+    with terminate_as_interrupt():
+        bisection = bisect(
+            repository,
+            [*subject, *options, "--results", str(results)],
+            metric,
+            good,
+            bad,
+            folder=Path.cwd(),
+            news=lambda text: say(text, err=True),
+        )
+    if as_json:
+        say(json.dumps(dataclasses.asdict(bisection)))
+    else:
+        show_bisection(bisection, make_console())
+    sys.exit(0 if bisection.found is not None else FAILED)
+
+
+def _recorded(name: str | None, machine: str | None, results: Path) -> History:
+    from fusetune.bench.history import history_name, known_histories, read_history
+
+    known = known_histories(results)
+    if name is None and len(known) == 1:
+        name = next(iter(known))
+    if name is None:
+        raise click.UsageError("name a SPEC or a --command, and --good and --bad where no history is there")
+    return read_history(results, history_name(name) if name in known else _name(name), machine)
+
+
+def _subject(found: History, root: Path) -> list[str]:
+    """Return what the newest run measured, as arguments of `bench gate`."""
+    newest = found.entries[-1]
+    if newest.measured_command is not None:
+        return ["--command", newest.measured_command]
+    path = root / (newest.spec_path or "")
+    if newest.spec_path is None or not is_file(path):
+        raise InputError(
+            "SPEC", f"the spec of '{found.spec}' is not here", f"it was {newest.spec_path}", "Give its path."
+        )
+    return [str(path)]
+
+
+def _change(found: History, metric: str) -> tuple[str, str]:
+    """Return the commits around the newest change of a metric for the worse."""
+    from fusetune.bench.history import newest_worsening
+
+    change = newest_worsening(_study(found, metric), metric)
+    if change is None:
+        raise InputError(
+            "--bisect",
+            f"'{metric}' has no change for the worse in this history",
+            to_do="Name the commits by --good and --bad.",
+        )
+    return change
