@@ -44,7 +44,7 @@ def _seconds(context: click.Context, option: click.Parameter, given: str | None)
     metavar="COMMAND",
     help="Gate a program of your own in place of a SPEC. It runs in each checkout, without a shell. Its last line of "
     'output is a JSON object: {"metric": number or [numbers]} or {"benchmark": {"metric": ...}}. It may take the '
-    "variable BENCH_GATE_SEED as its seed.",
+    "variable BENCH_GATE_SEED as its seed. The word python stands for the interpreter of each side.",
 )
 @click.option(
     "--base",
