@@ -46,7 +46,7 @@ def _seconds(context: click.Context, option: click.Parameter, given: str | None)
     metavar="COMMAND",
     help="Gate a program of your own in place of a SPEC. It runs in each checkout, without a shell. Its last line of "
     'output is a JSON object: {"metric": number or [numbers]} or {"benchmark": {"metric": ...}}. It may take the '
-    "variable BENCH_GATE_SEED as its seed.",
+    "variable BENCH_GATE_SEED as its seed. The word python stands for the interpreter of each side.",
 )
 @click.option(
     "--base",
@@ -90,6 +90,11 @@ def _seconds(context: click.Context, option: click.Parameter, given: str | None)
     type=click.FloatRange(min=0, min_open=True),
     help="How long a self-test measures.",
 )
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Add what was measured of head to its history, a line in RESULTS/history/. See `bench history`.",
+)
 @json_option
 @markdown_option
 @junit_option
@@ -106,6 +111,7 @@ def gate(
     resume: Path | None,
     self_test: bool,
     minutes: float,
+    record: bool,
     json_file: Path | None,
     markdown_file: Path | None,
     junit_file: Path | None,
@@ -121,9 +127,9 @@ def gate(
     """
     from fusetune.bench.gate import exit_code, run_gate, show_gate
 
-    if self_test and (base or resume or markdown_file or junit_file):
+    if self_test and (base or resume or record or markdown_file or junit_file):
         raise click.UsageError(
-            "--self-test has no base, and no outputs but --json; leave out --base, --resume, --markdown and --junit"
+            "--self-test has no base, and no outputs but --json; leave out --base, --resume, --record, --markdown and --junit"
         )
     check_outputs(json_file, markdown_file, junit_file)
     with terminate_as_interrupt():
@@ -150,6 +156,10 @@ def gate(
             )
             show_gate(result, make_console())
             write_outputs(result, json_file, markdown_file, junit_file)
+            if record:
+                from fusetune.bench.history import record_gate
+
+                say(f"recorded in {record_gate(results, result)}", err=True)
         except KeyboardInterrupt:
             ignore_interrupts()
             sys.exit(INTERRUPTED)

@@ -99,7 +99,8 @@ def repository(tmp_path: Path) -> Path:
 def gate(repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Gate:
     """Return a function that gates the working tree, and checks that no worktree and no change is left behind."""
     monkeypatch.chdir(repository)
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    for name in ("GITHUB_ACTIONS", "GITHUB_BASE_REF"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(*options: str, command: str | None = COMMAND) -> Gated:
         before = git(repository, "status", "--porcelain")

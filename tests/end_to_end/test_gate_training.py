@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.bench.gate.scratch_repository import git, make_repository
@@ -42,12 +43,17 @@ def plant(repository: Path, file: str, before: str, after: str) -> None:
     (repository / file).write_text(text.replace(before, after))
 
 
-def gate(repository: Path, *options: str) -> tuple[int, str, dict[str, dict[str, str]]]:
+def gate(
+    repository: Path, *options: str, module: str = "bench"
+) -> tuple[int, str, dict[str, dict[str, str]]]:
     """Gate the working tree against main: exit code, standard error, benchmark -> metric -> outcome."""
+    variables = environment(repository.parent)
+    if module == "bench":  # the repository's own code
+        del variables["PYTHONPATH"]
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "gate", "specs/tiny.yaml", "--base", "main", *options],
+        [sys.executable, "-m", module, "gate", "specs/tiny.yaml", "--base", "main", *options],
         cwd=repository,
-        env={key: value for key, value in environment(repository.parent).items() if key != "PYTHONPATH"},
+        env=variables,
         capture_output=True,
         text=True,
         timeout=280,
@@ -91,3 +97,31 @@ def test_a_training_that_fails_is_red_and_a_package_that_does_not_import_is_not(
     code, said, _ = gate(repository)
     assert code == 4, said
     assert "head working tree: cannot be imported" in said
+
+
+MODEL = """
+import torch
+
+def build(input_shape, num_classes, width=8):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(input_shape[0], width), torch.nn.Linear(width, num_classes)
+    )
+"""
+
+
+@pytest.mark.slow
+def test_a_model_of_your_own_comes_from_each_checkout(tmp_path: Path) -> None:
+    spec = SPEC.replace("{name: mlp, width: 8, depth: 1}", "{factory: 'my_models:build'}")
+    npz = spec.replace(
+        "{name: spirals, limit: 200, validation: 40}", "{name: npz, path: ../mine.npz, validation: 40}"
+    )
+    files = {"specs/tiny.yaml": npz, "my_models.py": MODEL, ".gitignore": "*.npz\n__pycache__\n"}
+    repository = make_repository(tmp_path / "repository", files)
+    random = np.random.default_rng(0)
+    # Data that git does not hold: both checkouts get a link.
+    x, y = random.normal(size=(200, 2)).astype("float32"), random.integers(0, 2, 200)
+    np.savez(repository / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    plant(repository, "my_models.py", "width=8", "width=64")
+    code, said, rows = gate(repository, module="fusetune.bench")
+    assert code == 1, said
+    assert rows["tiny"]["peak_bytes"] == "regressed"
