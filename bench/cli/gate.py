@@ -129,7 +129,8 @@ def gate(
 
     if self_test and (base or resume or record or markdown_file or junit_file):
         raise click.UsageError(
-            "--self-test has no base, and no outputs but --json; leave out --base, --resume, --record, --markdown and --junit"
+            "--self-test has no base, and no outputs but --json; "
+            "leave out --base, --resume, --record, --markdown and --junit"
         )
     check_outputs(json_file, markdown_file, junit_file)
     with terminate_as_interrupt():
