@@ -226,6 +226,7 @@ class _Gate:
             budget_s = self.request.budget_s or (section.budget if section else None) or DEFAULT_BUDGET_S
             if isinstance(subject, Trainings):
                 subject.facts.update(directory.content.get("sides", {}))
+                subject.threads.update(directory.content.get("threads", {}))
             plan = Plan(subject.jobs, budget_s, directory.content["seed"])
 
             def measure(job: str, side: SideName, index: int) -> dict[str, Measured]:
@@ -235,8 +236,8 @@ class _Gate:
                 directory.append(pairs)
                 self._tell(measuring, pairs)
                 self._check_first_pairs(measuring, subject.rules)
-                if isinstance(subject, Trainings) and subject.facts != directory.content.get("sides"):
-                    directory.describe({"sides": dict(subject.facts)})
+                if isinstance(subject, Trainings):
+                    directory.describe({"sides": dict(subject.facts), "threads": dict(subject.threads)})
 
             done = directory.pairs()
             for pair in done:
