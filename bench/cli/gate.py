@@ -75,6 +75,11 @@ def _seconds(context: click.Context, option: click.Parameter, given: str | None)
     type=click.Path(path_type=Path),
     help="Continue the gate in DIR with its options. --budget may be another one.",
 )
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Add what was measured of head to its history, a line in RESULTS/history/. See `bench history`.",
+)
 @json_option
 @markdown_option
 @junit_option
@@ -89,6 +94,7 @@ def gate(
     overrides: tuple[str, ...],
     strict: bool,
     resume: Path | None,
+    record: bool,
     json_file: Path | None,
     markdown_file: Path | None,
     junit_file: Path | None,
@@ -126,6 +132,10 @@ def gate(
             )
             show_gate(result, make_console())
             write_outputs(result, json_file, markdown_file, junit_file)
+            if record:
+                from fusetune.bench.history import record_gate
+
+                say(f"recorded in {record_gate(results, result)}", err=True)
         except KeyboardInterrupt:
             ignore_interrupts()
             sys.exit(INTERRUPTED)

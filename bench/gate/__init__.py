@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, detectable_slowdown, looks_at
     from fusetune.bench.gate.dependencies import read_dependencies
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
+    from fusetune.bench.gate.gate_directory import GateDirectory
     from fusetune.bench.gate.git_program import GitAnswer, run_git
     from fusetune.bench.gate.json_text import as_json
     from fusetune.bench.gate.judging import exit_code, judge, notes_on
@@ -49,6 +50,7 @@ __all__ = [
     "Checkouts",
     "Environment",
     "Environments",
+    "GateDirectory",
     "GateResult",
     "GitAnswer",
     "Look",

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.history.bisection import Bisection, bisect
     from fusetune.bench.history.commits import CommitCounter, CommitFacts, commit_facts
     from fusetune.bench.history.log import History, history_name, known_histories, read_history
-    from fusetune.bench.history.recording import Recorded, RunRecorder, append_run
+    from fusetune.bench.history.recording import Recorded, RunRecorder, append_run, record_gate
     from fusetune.bench.history.report import show_bisection, show_histories, show_history
     from fusetune.bench.history.study import HistoryStudy, newest_worsening, study_history
 else:
@@ -28,6 +28,7 @@ __all__ = [
     "known_histories",
     "newest_worsening",
     "read_history",
+    "record_gate",
     "show_bisection",
     "show_histories",
     "show_history",

@@ -44,6 +44,7 @@ def _changes(before: Entry, after: Entry, benchmark: str) -> Iterator[str]:
                 yield f"{_TITLES.get(name, name)} {format_bytes(first)} -> {format_bytes(second)}"
             continue
         yield from _change(_TITLES.get(name, name), first, second)
+    yield from _change("recorded by bench", before.source, after.source)
     yield from _change("stand-in data", before.stand_in, after.stand_in)
     threads = [
         entry.benchmarks[benchmark].threads for entry in (before, after) if benchmark in entry.benchmarks

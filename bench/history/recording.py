@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.gate import Measured, failure_in, find_repository, job_name, metrics_in, reference_rounds
+from fusetune.bench.gate import (
+    GateDirectory,
+    GateResult,
+    Measured,
+    failure_in,
+    find_repository,
+    job_name,
+    metrics_in,
+    reference_rounds,
+)
 from fusetune.bench.history.commits import CommitFacts, commit_facts
 from fusetune.bench.history.entries import MACHINE_FACTS, SCHEMA_VERSION, Entry, benchmark_entry
 from fusetune.bench.history.log import FOLDER, append_entry, history_name
@@ -128,6 +137,40 @@ class RunRecorder:
             threads={name: each.pop() if len(each) == 1 else None for name, each in threads.items()},
         )
         return append_run(self._results, run.spec.name, recorded, benchmarks)
+
+
+def record_gate(results: Path, result: GateResult) -> Path:
+    """Add what a gate measured of its head to the history of its spec or command, and return the history's path.
+
+    Args:
+        results: the results directory.
+        result: of a finished gate.
+
+    Raises:
+        RunDirectoryError: the gate's directory cannot be read, or the disk is full or not writable.
+    """
+    with GateDirectory.resume(Path(result.directory)) as directory:
+        request, pairs = directory.content["request"], directory.pairs()
+    benchmarks: dict[str, list[Measured]] = {}
+    for pair in pairs:
+        benchmarks.setdefault(pair.benchmark, []).append(pair.head)
+    head = result.head
+    facts = commit_facts(Path.cwd(), revision=head.commit or "HEAD")
+    if head.dirty:
+        # What makes it dirty may be this history itself.
+        facts = replace(facts, dirty=commit_facts(Path.cwd(), apart_from=results / FOLDER).dirty)
+    # A benchmark of a spec begins with its name.
+    name = request["command"] or next(iter(benchmarks), result.title).partition(": ")[0]
+    recorded = Recorded(
+        run_id=Path(result.directory).name,
+        source="gate",
+        machine=head.machine,
+        versions=head.versions,
+        commit=facts,
+        spec_path=request["spec"],
+        command=request["command"] or None,
+    )
+    return append_run(results, name, recorded, benchmarks)
 
 
 def _relative(spec: Path) -> str:

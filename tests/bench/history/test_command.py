@@ -174,6 +174,35 @@ def test_runs_are_recorded_and_shown(
     assert re.search(r"step time\s+[\d.]+ [um]?s", out)
 
 
+@pytest.mark.slow
+def test_a_gate_records_its_head(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import json\nprint(json.dumps({'a': {'peak_bytes': 10}, 'b': {'peak_bytes': 20}}))\n"
+    root = make_repository(tmp_path / "repository", {"measure.py": text, ".gitignore": "results/gate/\n"})
+    head = commit(root, {"measure.py": text.replace("20", "22")}, "hungrier")
+    commit(root, {"measure.py": text}, "the newest")
+    monkeypatch.chdir(root)
+    command = f"{sys.executable} -I -S measure.py"
+    code, _, err = run(
+        capsys, "gate", "--command", command, "--base", "HEAD~2", "--head", "HEAD~1", "--record"
+    )
+    assert code == 1, err
+    (path,) = (root / "results" / "history").glob("*/*.jsonl")
+    assert f"recorded in {path.relative_to(root)}" in err
+    (entry,) = read_history(root / "results", path.stem).entries
+    assert (entry.source, entry.measured_command, entry.spec_path) == ("gate", command, None)
+    assert (entry.commit, entry.subject, entry.dirty) == (head, "hungrier", False)
+    assert [gate.name for gate in (root / "results" / "gate").glob("*-*")] == [entry.run_id]
+    for name, peak in (("a", 10.0), ("b", 22.0)):
+        found = entry.benchmarks[name]
+        assert set(found.metrics["peak_bytes"].median) == {peak}
+        assert found.reference is not None
+    code, out, _ = run(capsys, "history", command)
+    assert code == 0
+    assert out.startswith(f"history  {path.stem}")
+
+
 def test_a_search_is_not_recorded(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     spec = TINY.replace(
         "seeds: 2", "design: {search: {budget_epochs: 8}}\ntarget: {metric: val_accuracy, at_least: 0.5}"

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusetune.bench.gate.measured import Measured, Metric
+from fusetune.bench.gate.gate_directory import GateDirectory
+from fusetune.bench.gate.measured import Measured, Metric, Pair
+from fusetune.bench.gate.result import GateResult, Side
 from fusetune.bench.history.commits import CommitCounter, CommitFacts, commit_facts
 from fusetune.bench.history.entries import (
     MACHINE_FACTS,
@@ -22,7 +24,7 @@ from fusetune.bench.history.entries import (
     benchmark_entry,
 )
 from fusetune.bench.history.log import read_history
-from fusetune.bench.history.recording import Recorded, RunRecorder, append_run
+from fusetune.bench.history.recording import Recorded, RunRecorder, append_run, record_gate
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import RunInfo
 from tests.bench.gate.scratch_repository import commit, git, make_repository, write
@@ -157,6 +159,22 @@ def test_others_can_record_what_they_measured(tmp_path: Path) -> None:
     assert entry.benchmarks["decode"].reference == QuartileLists(
         q1=[0.0015] * 2, median=[0.002] * 2, q3=[0.0025] * 2
     )
+
+
+def test_a_gate_of_a_spec_is_recorded_under_the_name_of_the_spec(tmp_path: Path) -> None:
+    base, head = (Measured({"step_time_s": Metric((time,))}, ref=(0.001,)) for time in (0.1, 0.2))
+    request = {"spec": "specs/smoke.yaml", "command": ""}
+    with GateDirectory.create(tmp_path, {"request": request}) as directory:
+        directory.append([Pair("smoke: optimizer=adam", index, base, head) for index in range(5)])
+    side = Side("working tree", "0" * 40, dirty=False, machine=MACHINE, versions={"torch": "2.9.0"})
+    path = record_gate(
+        tmp_path, GateResult("specs/smoke.yaml", side, side, (), directory=str(directory.path))
+    )
+    assert path.stem == "smoke"
+    (entry,) = read_history(tmp_path, "smoke").entries
+    assert (entry.run_id, entry.source, entry.spec_path) == (directory.path.name, "gate", "specs/smoke.yaml")
+    assert entry.measured_command is None
+    assert entry.benchmarks["smoke: optimizer=adam"].metrics["step_time_s"].median == [0.2] * 5
 
 
 def test_a_reference_is_kept_where_all_processes_have_it() -> None:
