@@ -294,6 +294,8 @@ class _Gate:
             budget_s = self.request.budget_s or (section.budget if section else None) or DEFAULT_BUDGET_S
             if isinstance(subject, Trainings):
                 subject.facts.update(directory.content.get("sides", {}))
+                subject.threads.update(directory.content.get("threads", {}))
+            plan = Plan(subject.jobs, budget_s, directory.content["seed"])
             seed = directory.content["seed"]
             plan = Plan(subject.jobs, budget_s, seed)
             if self.request.self_test_s is not None:
@@ -306,8 +308,8 @@ class _Gate:
                 directory.append(pairs)
                 self._tell(measuring, pairs)
                 self._check_first_pairs(measuring, subject.rules)
-                if isinstance(subject, Trainings) and subject.facts != directory.content.get("sides"):
-                    directory.describe({"sides": dict(subject.facts)})
+                if isinstance(subject, Trainings):
+                    directory.describe({"sides": dict(subject.facts), "threads": dict(subject.threads)})
 
             def settled(pairs: Sequence[Pair]) -> set[str]:
                 return set() if self.request.self_test_s is not None else self._settled(pairs, subject.rules)

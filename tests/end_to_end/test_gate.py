@@ -144,7 +144,8 @@ def test_the_files_of_a_gate_are_those_of_the_page(repository: Path, gate: Gate)
         "lock",
     }
     content = json.loads((gated.directory / "gate.json").read_text())
-    assert {*content, "sides"} == set(listed("gate.json"))  # sides: of a spec alone
+    of_a_spec = {"sides", "threads"}
+    assert {*content, *of_a_spec} == set(listed("gate.json"))
 
 
 def test_a_faster_head_is_green(repository: Path, gate: Gate) -> None:
