@@ -282,7 +282,8 @@ class _Gate:
         # Each benchmark of a gate gets its share of the budget, for they take turns.
         share_s = ready.budget_s / len(ready.measuring.plan.jobs)
         rows = study_self_test(pairs, ready.subject.rules, share_s)
-        return SelfTest(rows, ready.budget_s, ready.measuring.spent_s, str(directory.path), tuple(self.notes))
+        notes = (*self.notes, *notes_on(pairs, ()))
+        return SelfTest(rows, ready.budget_s, ready.measuring.spent_s, str(directory.path), notes)
 
     @contextmanager
     def _prepared(self, directory: GateDirectory) -> Iterator[_Prepared]:

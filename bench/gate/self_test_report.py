@@ -60,7 +60,7 @@ def show_self_test(found: SelfTest, console: Console) -> None:
     ):
         console.print(Text(f"  {text}", style="dim"))
     for note in found.notes:
-        console.print(Text(f"  {one_line(note)}"))
+        console.print(Text(f"  note: {one_line(note)}"))
     if found.directory:
         console.print()
         console.print(Text(f"raw pairs: {found.directory}/pairs.jsonl", style="dim"))
