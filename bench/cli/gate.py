@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from fusetune.bench.cli.verdict_output import (
     junit_option,
     markdown_option,
     strict_option,
+    write_json,
     write_outputs,
 )
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
@@ -76,6 +78,19 @@ def _seconds(context: click.Context, option: click.Parameter, given: str | None)
     help="Continue the gate in DIR with its options. --budget may be another one.",
 )
 @click.option(
+    "--self-test",
+    is_flag=True,
+    help="Run head against itself. Tells how often the gate errs on this machine, the noise between processes, and the "
+    "slowdown that it finds within its budget.",
+)
+@click.option(
+    "--minutes",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long a self-test measures.",
+)
+@click.option(
     "--record",
     is_flag=True,
     help="Add what was measured of head to its history, a line in RESULTS/history/. See `bench history`.",
@@ -94,6 +109,8 @@ def gate(
     overrides: tuple[str, ...],
     strict: bool,
     resume: Path | None,
+    self_test: bool,
+    minutes: float,
     record: bool,
     json_file: Path | None,
     markdown_file: Path | None,
@@ -110,6 +127,11 @@ def gate(
     """
     from fusetune.bench.gate import exit_code, run_gate, show_gate
 
+    if self_test and (base or resume or record or markdown_file or junit_file):
+        raise click.UsageError(
+            "--self-test has no base, and no outputs but --json; "
+            "leave out --base, --resume, --record, --markdown and --junit"
+        )
     check_outputs(json_file, markdown_file, junit_file)
     with terminate_as_interrupt():
         try:
@@ -123,6 +145,9 @@ def gate(
                 overrides=overrides,
                 resume=resume,
             )
+            if self_test:
+                _self_test(replace(request, self_test_s=60 * minutes), results, json_file)
+                sys.exit(0)
             result = run_gate(
                 request,
                 results,
@@ -140,6 +165,15 @@ def gate(
             ignore_interrupts()
             sys.exit(INTERRUPTED)
     sys.exit(exit_code(result, strict))
+
+
+def _self_test(request: Request, results: Path, json_file: Path | None) -> None:
+    from fusetune.bench.gate import run_self_test, show_self_test
+
+    found = run_self_test(request, results, device=device_at_hand(), news=lambda text: say(text, err=True))
+    show_self_test(found, make_console())
+    if json_file is not None:
+        write_json(found.as_dict(), json_file)
 
 
 def _request(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,7 +53,7 @@ def write_outputs(
     from fusetune.bench.gate import as_json, as_junit, as_markdown
 
     if json_file is not None:
-        _to_file(json_file, json.dumps(as_json(result), indent=2, allow_nan=False) + "\n")
+        write_json(as_json(result), json_file)
     if markdown_file is not None:
         _to_file(markdown_file, as_markdown(result))
     if junit_file is not None:
@@ -60,6 +61,15 @@ def write_outputs(
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and os.environ.get("GITHUB_ACTIONS") == "true":
         _to_file(Path(summary), as_markdown(result) + "\n", mode="a")
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON object to a file.
+
+    Raises:
+        RunDirectoryError: the file cannot be written.
+    """
+    _to_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _to_file(path: Path, text: str, mode: str = "w") -> None:

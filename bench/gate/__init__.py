@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         on_both_sides,
     )
     from fusetune.bench.gate.rules import TIMING_THRESHOLD, Rule, Rules
-    from fusetune.bench.gate.run import Request, resumed_request, run_gate
-    from fusetune.bench.gate.self_test import SelfTestRow, study_self_test
+    from fusetune.bench.gate.run import Request, resumed_request, run_gate, run_self_test
+    from fusetune.bench.gate.self_test import SelfTest, SelfTestRow, study_self_test
     from fusetune.bench.gate.self_test_report import show_self_test
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.trainings import job_name
@@ -64,6 +64,7 @@ __all__ = [
     "Row",
     "Rule",
     "Rules",
+    "SelfTest",
     "SelfTestRow",
     "Side",
     "Verdict",
@@ -95,6 +96,7 @@ __all__ = [
     "resumed_request",
     "run_gate",
     "run_git",
+    "run_self_test",
     "show_gate",
     "show_self_test",
     "study_self_test",

@@ -135,11 +135,13 @@ class GateDirectory:
         return f"{invocation()} gate --resume {shlex.quote(str(self.path))}"
 
     def describe(self, more: Mapping[str, Any]) -> None:
-        """Add to gate.json what has become known, such as the machine.
+        """Add to gate.json what has become known, such as the machine. Nothing is written where nothing is new.
 
         Raises:
             RunDirectoryError: it cannot be written.
         """
+        if more and all(self.content.get(key) == value for key, value in more.items()):
+            return
         self.content.update(more)
         try:
             _write(self.path / _GATE, self.content)

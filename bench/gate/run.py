@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from fusetune.bench.gate.revisions import (
     on_both_sides,
 )
 from fusetune.bench.gate.rules import Rules
+from fusetune.bench.gate.self_test import SelfTest, study_self_test
 from fusetune.bench.gate.session import Measuring, Plan, SideName
 from fusetune.bench.gate.trainings import Trainings
 from fusetune.bench.gate.verdict import Verdict
@@ -49,6 +50,7 @@ _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 60.0
 _PATIENCE_IN_BUDGETS = 3.0
 _LEAST_FIRST_PATIENCE_S = 3600.0
+_MOST_SELF_TEST_PAIRS = 1000
 # Folders with data that git does not hold.
 _LINKS = ("data",)
 
@@ -67,6 +69,7 @@ class Request:
         configurations: each `factor=value,factor=value`; none: those of the spec.
         overrides: `key.path=value` texts over the spec.
         budget_s: None: the spec's, or else 10 min.
+        self_test_s: time for pairs of head with itself; None: head is compared with base.
     """
 
     spec: str | None = None
@@ -77,6 +80,7 @@ class Request:
     configurations: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     budget_s: float | None = None
+    self_test_s: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -146,6 +150,41 @@ def run_gate(
             directory.remove_if_empty()
 
 
+def run_self_test(request: Request, results: Path, *, device: str, news: News) -> SelfTest:
+    """Measure head against itself, as a gate would measure it against base.
+
+    Args:
+        request: with `self_test_s`, and without a base.
+        results: the directory of all results.
+        device: `cpu` or `cuda`, for the profile of the spec.
+        news: takes a line for each thing that happens.
+
+    Raises:
+        InputError, SetupError, RunDirectoryError, KeyboardInterrupt: as for `run_gate`, or there was time for one pair
+            alone.
+    """
+    gate = _Gate(request, news, device, is_resumed=False)
+    with gate.open(results, None) as directory:
+        try:
+            return gate.run_self_test(directory)
+        except KeyboardInterrupt:
+            ignore_interrupts()
+            news(f"interrupted; {len(directory.pairs())} pairs are in {directory.path}.")
+            raise
+        finally:
+            directory.remove_if_empty()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a gate needs between its checkouts and its verdicts."""
+
+    subject: Subject
+    sides: Checkouts
+    measuring: Measuring
+    budget_s: float
+
+
 @dataclass
 class _Gate:
     """One gate on its way."""
@@ -166,6 +205,10 @@ class _Gate:
         self.repository = find_repository(Path.cwd())
         base = self.request.base
         named = ""
+        if self.request.self_test_s is not None:
+            head = self.request.head
+            self.base, self.head = find_revisions(self.repository, head, head, may_be_same=True)
+            return
         if base is None:
             base, named = default_base(self.repository, self.request.head)
             self.news(f"base: {named}, {base[:12]}")
@@ -219,6 +262,31 @@ class _Gate:
 
     def run(self, directory: GateDirectory) -> GateResult:
         """Check out, measure and judge."""
+        with self._prepared(directory) as ready:
+            pairs = ready.measuring.run(self._finished(directory, ready.measuring.plan))
+            result = self._result(directory, ready.subject, ready.sides, ready.measuring, pairs)
+        directory.write_result(as_json(result))
+        return result
+
+    def run_self_test(self, directory: GateDirectory) -> SelfTest:
+        """Check out, measure as many pairs as there is time for, and study them."""
+        with self._prepared(directory) as ready:
+            pairs = ready.measuring.run()
+        for benchmark in dict.fromkeys(pair.benchmark for pair in pairs):
+            for side in (pair.base for pair in pairs if pair.benchmark == benchmark):
+                if side.failure:
+                    raise InputError(
+                        benchmark, f"failed in a self-test; {side.failure}", to_do="Mend the benchmark first."
+                    )
+        self.news("studying the pairs")
+        # Each benchmark of a gate gets its share of the budget, for they take turns.
+        share_s = ready.budget_s / len(ready.measuring.plan.jobs)
+        rows = study_self_test(pairs, ready.subject.rules, share_s)
+        return SelfTest(rows, ready.budget_s, ready.measuring.spent_s, str(directory.path), tuple(self.notes))
+
+    @contextmanager
+    def _prepared(self, directory: GateDirectory) -> Iterator[_Prepared]:
+        """Check both sides out, and make ready what measures them."""
         with checkouts(self.repository, self.base, self.head, links=self._links()) as sides:
             environments = make_environments(sides, announce=self.news)
             places = self._places(sides, environments)
@@ -226,7 +294,12 @@ class _Gate:
             budget_s = self.request.budget_s or (section.budget if section else None) or DEFAULT_BUDGET_S
             if isinstance(subject, Trainings):
                 subject.facts.update(directory.content.get("sides", {}))
+                subject.threads.update(directory.content.get("threads", {}))
             plan = Plan(subject.jobs, budget_s, directory.content["seed"])
+            seed = directory.content["seed"]
+            plan = Plan(subject.jobs, budget_s, seed)
+            if self.request.self_test_s is not None:
+                plan = Plan(subject.jobs, self.request.self_test_s, seed, (_MOST_SELF_TEST_PAIRS,))
 
             def measure(job: str, side: SideName, index: int) -> dict[str, Measured]:
                 return self._measure(subject, job, index, places[side], budget_s)
@@ -235,18 +308,22 @@ class _Gate:
                 directory.append(pairs)
                 self._tell(measuring, pairs)
                 self._check_first_pairs(measuring, subject.rules)
-                if isinstance(subject, Trainings) and subject.facts != directory.content.get("sides"):
-                    directory.describe({"sides": dict(subject.facts)})
+                if isinstance(subject, Trainings):
+                    directory.describe({"sides": dict(subject.facts), "threads": dict(subject.threads)})
 
-            done = directory.pairs()
-            for pair in done:
-                job, taken_s = plan.job_of(pair.benchmark), max(pair.base.seconds, pair.head.seconds)
-                self._longest_s[job] = max(self._longest_s.get(job, 0.0), taken_s)
-            measuring = Measuring(plan, measure, lambda pairs: self._settled(pairs, subject.rules), keep)
-            pairs = measuring.run(done)
-            result = self._result(directory, subject, sides, measuring, pairs)
-        directory.write_result(as_json(result))
-        return result
+            def settled(pairs: Sequence[Pair]) -> set[str]:
+                return set() if self.request.self_test_s is not None else self._settled(pairs, subject.rules)
+
+            measuring = Measuring(plan, measure, settled, keep)
+            yield _Prepared(subject, sides, measuring, budget_s)
+
+    def _finished(self, directory: GateDirectory, plan: Plan) -> list[Pair]:
+        """Return the pairs of an earlier part of the gate, and learn from them how long a process takes."""
+        done = directory.pairs()
+        for pair in done:
+            job, taken_s = plan.job_of(pair.benchmark), max(pair.base.seconds, pair.head.seconds)
+            self._longest_s[job] = max(self._longest_s.get(job, 0.0), taken_s)
+        return done
 
     def _places(self, sides: Checkouts, environments: Environments) -> dict[SideName, Place]:
         """Return where each side's processes run."""

@@ -7,7 +7,8 @@ noise there is between processes, and which slowdown the gate would find within 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,34 @@ class SelfTestRow:
     def alarm_rate(self) -> float:
         """The share of false alarms."""
         return self.alarms / self.relabellings
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """A self-test that is over.
+
+    Args:
+        rows: one for each timing of each benchmark.
+        budget_s: time that a gate of the same benchmarks has.
+        seconds: how long measuring took.
+        directory: where the raw pairs lie.
+        notes: what a reader must know first.
+    """
+
+    rows: tuple[SelfTestRow, ...]
+    budget_s: float
+    seconds: float = 0.0
+    directory: str = ""
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object.
+
+        Example:
+            >>> SelfTest((), 600.0).as_dict()["kind"]
+            'self-test'
+        """
+        return {"schema_version": 1, "kind": "self-test", **asdict(self)}
 
 
 def study_self_test(

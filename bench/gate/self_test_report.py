@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fusetune.bench.gate.self_test import SelfTestRow
+from fusetune.bench.gate.self_test import SelfTest, SelfTestRow
 from fusetune.bench.gate.wording import counted, metric_title
 from fusetune.bench.terminal import one_line
 from fusetune.bench.units import format_seconds
@@ -19,17 +19,14 @@ from fusetune.bench.units import format_seconds
 _TOLERABLE = 0.01
 
 
-def show_self_test(
-    rows: Sequence[SelfTestRow], console: Console, *, budget_s: float, directory: str = ""
-) -> None:
+def show_self_test(found: SelfTest, console: Console) -> None:
     """Print the findings: a headline, a row for each timing, and what each column means.
 
     Args:
-        rows: what `study_self_test` returned.
+        found: what `run_self_test` returned.
         console: 100 columns wide, or more.
-        budget_s: time that a gate has.
-        directory: where raw pairs lie; empty: nowhere.
     """
+    rows, budget_s = found.rows, found.budget_s
     console.print(Panel(Text(headline(rows, budget_s)), box=box.HEAVY, padding=(0, 1)))
     if not rows:
         return
@@ -62,9 +59,11 @@ def show_self_test(
         "planted: what the gate said of a slowdown, a speedup and a lost metric that were put into head.",
     ):
         console.print(Text(f"  {text}", style="dim"))
-    if directory:
+    for note in found.notes:
+        console.print(Text(f"  {one_line(note)}"))
+    if found.directory:
         console.print()
-        console.print(Text(f"raw pairs: {directory}/pairs.jsonl", style="dim"))
+        console.print(Text(f"raw pairs: {found.directory}/pairs.jsonl", style="dim"))
 
 
 def headline(rows: Sequence[SelfTestRow], budget_s: float) -> str:

@@ -144,7 +144,8 @@ def test_the_files_of_a_gate_are_those_of_the_page(repository: Path, gate: Gate)
         "lock",
     }
     content = json.loads((gated.directory / "gate.json").read_text())
-    assert {*content, "sides"} == set(listed("gate.json"))  # sides: of a spec alone
+    of_a_spec = {"sides", "threads"}
+    assert {*content, *of_a_spec} == set(listed("gate.json"))
 
 
 def test_a_faster_head_is_green(repository: Path, gate: Gate) -> None:
@@ -503,3 +504,42 @@ while os.environ["BENCH_GATE_SEED"] == "2" and not go_on.exists():
     go_on.with_suffix(".waiting").touch()
     time.sleep(0.01)
 """
+
+
+def test_a_self_test_tells_what_the_gate_is_worth_here(repository: Path, gate: Gate, tmp_path: Path) -> None:
+    # Both sides are the same code with the same seed. So the noise of a process comes from its number.
+    changed = ("random.Random(SIDE", "random.Random(str(os.getpid())")
+    write(repository, {"bench.py": program(changed)})
+    found = tmp_path / "found.json"
+    gated = gate("--self-test", "--minutes", "0.1", "--json", str(found))
+    assert gated.code == 0
+    content = json.loads(found.read_text())
+    (row,) = content["rows"]
+    assert (row["benchmark"], row["metric"]) == (COMMAND, "step_s")
+    assert row["pairs"] == len(gated.pairs) >= 2
+    assert row["noise"] < 0.02
+    assert all(row["reached"][outcome] for outcome in ("regressed", "improved", "missing"))
+    assert "of the same code" in gated.out
+    assert set(content) == set(listed("a self-test"))
+    assert set(row) == set(listed("a row of a self-test"))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--self-test", "--base", "main"), "--self-test has no base"),
+        (("--self-test", "--minutes", "0"), "--minutes"),
+    ],
+)
+def test_a_self_test_with_wrong_options(gate: Gate, options: tuple[str, ...], complaint: str) -> None:
+    gated = gate(*options)
+    assert gated.code == 2
+    assert complaint in gated.err
+
+
+def test_a_self_test_of_a_program_that_fails_is_refused(repository: Path, gate: Gate) -> None:
+    write(repository, {"bench.py": "raise SystemExit('broken on purpose')\n"})
+    gated = gate("--self-test", "--minutes", "0.01")
+    # A base that never works is a set-up that failed.
+    assert gated.code == 4
+    assert "broken on purpose" in gated.err

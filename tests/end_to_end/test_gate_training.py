@@ -125,3 +125,8 @@ def test_a_model_of_your_own_comes_from_each_checkout(tmp_path: Path) -> None:
     code, said, rows = gate(repository, module="fusetune.bench")
     assert code == 1, said
     assert rows["tiny"]["peak_bytes"] == "regressed"
+    (file,) = repository.glob("results/gate/*/gate.json")
+    gated = json.loads(file.read_text())
+    assert {side["device"] for side in gated["sides"].values()} == {"cpu"}
+    assert set(gated["sides"]) == {"base", "head"}
+    assert gated["threads"] == {}  # the spec names their number

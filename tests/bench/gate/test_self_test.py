@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from fusetune.bench.gate import Measured, Metric, Pair, Rules, show_self_test, study_self_test
+from fusetune.bench.gate import Measured, Metric, Pair, Rules, SelfTest, show_self_test, study_self_test
 from fusetune.bench.terminal import SafeConsole
 from fusetune.errors import InvalidValueError
 
@@ -65,7 +65,7 @@ def test_a_single_pair_is_refused() -> None:
 def test_the_report_fits_and_says_what_is_found() -> None:
     rows = study_self_test(pairs_of(12, 0.02), Rules(), budget_s=600.0, relabellings=20)
     console = SafeConsole(width=100, record=True, file=io.StringIO())
-    show_self_test(rows, console, budget_s=600.0)
+    show_self_test(SelfTest(rows, 600.0), console)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 100
     assert f"{rows[0].alarms} of 20" in text
@@ -77,5 +77,5 @@ def test_the_report_fits_and_says_what_is_found() -> None:
 def test_the_report_says_when_a_budget_is_too_small() -> None:
     rows = study_self_test(pairs_of(6, 0.01), Rules(), budget_s=80.0, relabellings=5)
     console = SafeConsole(width=100, record=True, file=io.StringIO())
-    show_self_test(rows, console, budget_s=80.0)
+    show_self_test(SelfTest(rows, 80.0), console)
     assert "5 pairs take 1m40s" in console.export_text()
