@@ -15,6 +15,7 @@ from typing import Any
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate import Metric, Rules
 from fusetune.bench.history.change_points import (
+    LEAST_RUNS,
     LEAST_SERIES,
     NOISE_FLOOR,
     ChangePoint,
@@ -356,7 +357,15 @@ def _change_points(
     """Return the changes: of what hardly ever takes another value each, of what has noise those beyond it."""
     switches = sum(before != after for before, after in pairwise(values))
     if newest.comparison != "timing" and switches <= max(1, _MOST_STEPS * len(values)):
-        return tuple(step for step in find_steps(values) if abs(_ratio(step.before, step.after)) > threshold)
+        steps = find_steps(values)
+        starts = [0, *(step.index for step in steps)]
+        # A count is repeatable. Whether a training is, three runs with the same outcome show.
+        least = 1 if newest.comparison == "exact" else LEAST_RUNS
+        return tuple(
+            step
+            for start, step in zip(starts, steps, strict=False)
+            if step.index - start >= least and abs(_ratio(step.before, step.after)) > threshold
+        )
     return find_change_points(levels, threshold=max(threshold, NOISE_FLOOR))
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.results.records import Record
+from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.search.for_optuna import label, labels
 from fusetune.bench.spec.design import lay_out
 from fusetune.bench.spec.load import load_spec
@@ -220,7 +221,7 @@ def test_every_configuration_is_a_trial_and_a_row_of_the_report(
     run = json.loads(
         json.dumps({"spec": spec.resolved(), "baseline": layout.baseline, "trials": len(records)})
     )
-    summary = summarize(run, records)
+    summary = summarize(RunInfo.from_dict(run), records)
     assert len(summary.configurations) == len(layout.trials)
     assert len({configuration_label(row.factors) for row in summary.configurations}) == len(layout.trials)
     assert len({freeze(row.factors) for row in summary.configurations}) == len(layout.trials)
