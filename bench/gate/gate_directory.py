@@ -46,8 +46,9 @@ class GateDirectory:
     Example:
         >>> import tempfile
         >>> from fusetune.bench.gate.measured import Measured
+        >>> content = {"title": "digits.yaml", "request": {"spec": "digits.yaml"}, "seed": 1}
         >>> with tempfile.TemporaryDirectory() as results:
-        ...     with GateDirectory.create(Path(results), {"title": "digits.yaml"}) as directory:
+        ...     with GateDirectory.create(Path(results), content) as directory:
         ...         directory.append([Pair("digits", 0, Measured(), Measured())])
         ...     with GateDirectory.resume(directory.path) as again:
         ...         [pair.benchmark for pair in again.pairs()]
@@ -228,12 +229,10 @@ def read_gate(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise unusable(file, error) from error
     except (ValueError, RecursionError) as error:
-        raise RunDirectoryError(file, "is broken", str(error), "Restore it, or start a new gate.") from error
+        raise broken_gate(path, str(error)) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
-        raise RunDirectoryError(
-            file, "is broken", "it has no schema_version", "Restore it, or start a new gate."
-        )
+        raise broken_gate(path, "it has no schema_version")
     if version > VERSION:
         raise RunDirectoryError(
             file,
@@ -241,7 +240,15 @@ def read_gate(path: Path) -> dict[str, Any]:
             f"known: up to {VERSION}",
             "Update fusetune.",
         )
+    for key in ("request", "seed"):
+        if key not in content:
+            raise broken_gate(path, f"it has no {key}")
     return dict(content)
+
+
+def broken_gate(path: Path, why: str) -> RunDirectoryError:
+    """Return the error for a gate.json that no gate has written."""
+    return RunDirectoryError(path / _GATE, "is broken", why, "Restore it, or start a new gate.")
 
 
 def sha256(content: bytes) -> str:

@@ -16,7 +16,7 @@ from fusetune.bench.gate.commands import Command
 from fusetune.bench.gate.decision import THRESHOLD, decide
 from fusetune.bench.gate.environments import Environment, Environments, make_environments
 from fusetune.bench.gate.estimators import Run
-from fusetune.bench.gate.gate_directory import GateDirectory, read_gate, sha256
+from fusetune.bench.gate.gate_directory import GateDirectory, broken_gate, read_gate, sha256
 from fusetune.bench.gate.json_text import as_json
 from fusetune.bench.gate.judging import FAILURE, judge, notes_on
 from fusetune.bench.gate.measured import Measured, Pair
@@ -106,8 +106,14 @@ def resumed_request(path: Path, budget_s: float | None) -> Request:
 
     Raises:
         RunDirectoryError: no gate is there, or it is broken.
+        InputError: a self-test is there.
     """
-    request = Request.from_dict(read_gate(path)["request"])
+    try:
+        request = Request.from_dict(read_gate(path)["request"])
+    except (TypeError, AttributeError) as error:
+        raise broken_gate(path, f"its request cannot be read, {error}") from None
+    if request.self_test_s is not None:
+        raise InputError(f"--resume {path}", "a self-test is not continued", to_do="Start a new one.")
     return request if budget_s is None else Request(**{**request.__dict__, "budget_s": budget_s})
 
 
@@ -276,7 +282,7 @@ class _Gate:
             for side in (pair.base for pair in pairs if pair.benchmark == benchmark):
                 if side.failure:
                     raise InputError(
-                        benchmark, f"failed in a self-test; {side.failure}", to_do="Mend the benchmark first."
+                        benchmark, "failed in a self-test", side.failure, "Mend the benchmark first."
                     )
         self.news("studying the pairs")
         # Each benchmark of a gate gets its share of the budget, for they take turns.
@@ -296,7 +302,6 @@ class _Gate:
             if isinstance(subject, Trainings):
                 subject.facts.update(directory.content.get("sides", {}))
                 subject.threads.update(directory.content.get("threads", {}))
-            plan = Plan(subject.jobs, budget_s, directory.content["seed"])
             seed = directory.content["seed"]
             plan = Plan(subject.jobs, budget_s, seed)
             if self.request.self_test_s is not None:

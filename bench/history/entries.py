@@ -31,11 +31,15 @@ MACHINE_FACTS = (
 )
 _DIGITS = 6
 _UNIX = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LATEST_S = (datetime(9998, 12, 31, tzinfo=timezone.utc) - _UNIX).total_seconds()
 
 
 def _with_zone(text: str) -> str:
+    """Take a time that can be shown, with its time zone."""
     if datetime.fromisoformat(text).tzinfo is None:
         raise ValueError("has no time zone")
+    if not 0 <= _seconds(text) <= _LATEST_S:
+        raise ValueError("is before 1970 or after 9998")
     return text
 
 

@@ -1,6 +1,6 @@
 """What the change points are worth: false alarms and delay, measured on recordings of processes.
 
-    python -m fusetune.bench.history.measure FILE... [--half tuning|other|all] [--penalty 8] [--penalty 10]
+    python -m fusetune.bench.history.measure FILE... [--half tuning|other|all] [--penalty 8] [--penalty 10] [--joined]
 
 A recording is an .npz file. `<benchmark>/wall` [runs, rounds] has the times of the rounds of each process, in any
 unit. `<benchmark>/ref` [runs, rounds] has those of a reference loop beside it. `<benchmark>@1.05` is the same benchmark
@@ -17,6 +17,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,49 @@ def measure(
     )
 
 
+def measure_joined(
+    recordings: Sequence[Mapping[str, Levels]], benchmarks: Sequence[str], penalty: float = PENALTY
+) -> tuple[int, float]:
+    """Count false changes in series whose second half is of the next recording.
+
+    The runs of a history are further apart than those of a recording, and so differ more.
+
+    Args:
+        recordings: of one machine, in the order in which they were made.
+        benchmarks: those that count.
+        penalty: of `find_change_points`.
+
+    Returns:
+        The number of series, and the share of them with a change point after the last run.
+
+    Raises:
+        InputError: there are too few runs or recordings.
+    """
+    half = SERIES // 2
+    found = []
+    for first, second in pairwise(recordings):
+        for name in benchmarks:
+            if name not in first or name not in second:
+                continue
+            for start in range(0, _length(first[name]) - half + 1, STRIDE):
+                for later in range(0, _length(second[name]) - half + 1, STRIDE):
+                    series = {
+                        estimator: [
+                            *levels[start : start + half],
+                            *second[name][estimator][later : later + half],
+                        ]
+                        for estimator, levels in first[name].items()
+                    }
+                    found.append(bool(_found(series, penalty)))
+    if not found:
+        raise InputError(
+            "recordings",
+            f"have no benchmark with {half} runs in two of them",
+            to_do="Give two files or more for --joined.",
+        )
+    return len(found), sum(found) / len(found)
+
+
 def _recording(path: Path) -> Iterator[tuple[str, Levels]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -227,6 +271,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a recording, an .npz file")
     parser.add_argument("--half", choices=("tuning", "other", "all"), default="other")
     parser.add_argument("--penalty", type=float, action="append", help=f"default: {PENALTY:g}")
+    parser.add_argument(
+        "--joined",
+        action="store_true",
+        help="false changes alone, in series whose second half is of the next file, made later on the same machine",
+    )
     given = parser.parse_args(arguments)
     try:
         recordings = read_recordings(given.files)
@@ -234,7 +283,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         benchmarks = {"tuning": tuning, "other": other, "all": sorted(tuning + other)}[given.half]
         say(f"benchmarks: {', '.join(benchmarks)}")
         for penalty in given.penalty or [PENALTY]:
-            say(_line(given.half, penalty, measure(recordings, benchmarks, penalty)))
+            if given.joined:
+                series, share = measure_joined(recordings, benchmarks, penalty)
+                say(
+                    f"{given.half:<7} penalty {penalty:g}\n    {series} joined series: false {100 * share:.1f} %"
+                )
+            else:
+                say(_line(given.half, penalty, measure(recordings, benchmarks, penalty)))
     except BenchError as error:
         say(f"error: {error}", err=True)
         return error.exit_code

@@ -15,6 +15,7 @@ from typing import Any
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate import Metric, Rules
 from fusetune.bench.history.change_points import (
+    LEAST_RUNS,
     LEAST_SERIES,
     NOISE_FLOOR,
     ChangePoint,
@@ -35,6 +36,9 @@ GAP_COMMITS = 10
 _DAY_S = 86_400.0
 # A series that takes another value more often than this share of its runs has noise.
 _MOST_STEPS = 0.25
+# Beyond these, numbers that somebody made up would overflow.
+_FARTHEST = 1e9
+_LARGEST_LOG = 700.0
 
 # Commits from one to another, the last included; None: not known.
 CountCommits = Callable[[str | None, str | None], int | None]
@@ -306,7 +310,7 @@ def _series(
             for (_, entry, _, found), value, level in zip(having, values, levels, strict=True)
         ),
         changes=tuple(changes),
-        noise=math.expm1(noise),
+        noise=_as_change(noise),
         estimator=estimator,
         gap_at=gap_at,
         ended=len(entries) - 1 - places[-1],
@@ -330,11 +334,12 @@ def _levels(
     finite = [value for value in values if math.isfinite(value)]
     if finite and min(finite) > 0:
         # A missed target is twice as far away as the farthest one that was reached.
-        beyond = math.log(2 * max(finite))
+        beyond = math.log(2) + math.log(max(finite))
         return "median", [math.log(value) if math.isfinite(value) else beyond for value in values]
     # Zeros and negative numbers have no logarithm: relative to their size.
     scale = median(map(abs, finite)) if finite else 1.0
-    return "median", [value / (scale or 1.0) if math.isfinite(value) else 2.0 for value in values]
+    relative = (value / (scale or 1.0) if math.isfinite(value) else 2.0 for value in values)
+    return "median", [max(-_FARTHEST, min(_FARTHEST, level)) for level in relative]
 
 
 def _run(measured: BenchmarkEntry, found: MetricEntry) -> Run:
@@ -356,15 +361,28 @@ def _change_points(
     """Return the changes: of what hardly ever takes another value each, of what has noise those beyond it."""
     switches = sum(before != after for before, after in pairwise(values))
     if newest.comparison != "timing" and switches <= max(1, _MOST_STEPS * len(values)):
-        return tuple(step for step in find_steps(values) if abs(_ratio(step.before, step.after)) > threshold)
+        steps = find_steps(values)
+        starts = [0, *(step.index for step in steps)]
+        # A count is repeatable. Whether a training is, three runs with the same outcome show.
+        least = 1 if newest.comparison == "exact" else LEAST_RUNS
+        return tuple(
+            step
+            for start, step in zip(starts, steps, strict=False)
+            if step.index - start >= least and abs(_ratio(step.before, step.after)) > threshold
+        )
     return find_change_points(levels, threshold=max(threshold, NOISE_FLOOR))
 
 
 def _effect(point: ChangePoint, before: float, after: float, newest: MetricEntry) -> float:
     """Return the relative change. Of timings it is that of the levels, from which the machine's speed is removed."""
     if newest.comparison == "timing":
-        return math.expm1(point.jump)
+        return _as_change(point.jump)
     return _ratio(before, after)
+
+
+def _as_change(log: float) -> float:
+    """Return the relative change of a difference of logarithms."""
+    return math.expm1(min(log, _LARGEST_LOG))
 
 
 def _ratio(before: float, after: float) -> float:

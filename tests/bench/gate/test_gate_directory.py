@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.gate.gate_directory import GateDirectory, read_gate
 from fusetune.bench.gate.measured import Measured, Metric, Pair
+from fusetune.bench.gate.run import Request, resumed_request
 
 CONTENT = {"title": "bench.py", "base": {"commit": "a" * 40}, "request": {"base": "main"}, "seed": 1}
 
@@ -93,6 +94,8 @@ def test_gate_json_is_completed_whole(tmp_path: Path) -> None:
         ("{", "is broken"),
         ("[]", "it has no schema_version"),
         ('{"title": "x"}', "it has no schema_version"),
+        ('{"schema_version": 1, "seed": 1}', "it has no request"),
+        ('{"schema_version": 1, "request": {}}', "it has no seed"),
         ('{"schema_version": 2}', "schema_version 2 is newer than this program"),
     ],
 )
@@ -112,3 +115,26 @@ def test_a_pair_is_one_line_of_json(tmp_path: Path) -> None:
         directory.append([pair(0)])
     (line,) = (directory.path / "pairs.jsonl").read_text().splitlines()
     assert json.loads(line)["base"]["metrics"]["steps_to_target"]["values"] == [None]
+
+
+@pytest.mark.parametrize("request_", [[], {"nonsense": 1}])
+def test_a_request_that_no_gate_has_written_is_one_sentence(tmp_path: Path, request_: object) -> None:
+    content = {"schema_version": 1, "seed": 1, "request": request_}
+    (tmp_path / "gate.json").write_text(json.dumps(content))
+    with pytest.raises(RunDirectoryError, match="is broken; its request cannot be read"):
+        resumed_request(tmp_path, None)
+
+
+def test_a_self_test_is_not_continued(tmp_path: Path) -> None:
+    content = {"schema_version": 1, "seed": 1, "request": Request(command="x", self_test_s=5.0).as_dict()}
+    (tmp_path / "gate.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="a self-test is not continued"):
+        resumed_request(tmp_path, None)
+
+
+def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
+    request = Request("specs/a.yaml", base="main", configurations=("a=1",), overrides=("b=2",), budget_s=3.0)
+    content = {"schema_version": 1, "seed": 1, "request": request.as_dict()}
+    (tmp_path / "gate.json").write_text(json.dumps(content))
+    assert resumed_request(tmp_path, None) == request
+    assert resumed_request(tmp_path, 7.0).budget_s == 7.0

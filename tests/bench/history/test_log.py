@@ -209,6 +209,7 @@ METRIC = ("benchmarks", "smoke", "metrics", "step_time_s")
         ),
         (changed("recorded", value="yesterday"), "recorded: Invalid isoformat string: 'yesterday'"),
         (changed("commit_time", value="2026-01-01T00:00:00"), "commit_time: has no time zone"),
+        (changed("recorded", value="0001-01-01T00:00:00+23:59"), "recorded: is before 1970 or after 9998"),
         (changed("benchmarks", value=None), "benchmarks is missing"),
         ("<<<<<<< HEAD", "git left a conflict here; both sides' runs are wanted. Remove its marks"),
         (">>>>>>> other", "git left a conflict here"),

@@ -102,6 +102,21 @@ def test_the_script_prints_the_figures_of_a_half(tmp_path: Path, capsys: pytest.
     assert "found 0 %, half within more than 15 runs" in second
 
 
+def test_a_machine_that_is_slower_in_the_next_recording_is_a_false_alarm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = recording(tmp_path / "1.npz", a=steady(), b=steady(seed=1))
+    second = recording(tmp_path / "2.npz", a=1.2 * steady(seed=2), b=steady(seed=3))
+    recordings = script.read_recordings([first, second])
+    series = 10 * 10
+    assert script.measure_joined(recordings, ["a"]) == (series, 1.0)
+    assert script.measure_joined(recordings, ["b"]) == (series, 0.0)
+    assert script.main([str(first), str(second), "--half", "all", "--joined"]) == 0
+    assert f"{2 * series} joined series: false 50.0 %" in capsys.readouterr().out
+    assert script.main([str(first), "--joined"]) == 2
+    assert "have no benchmark with 15 runs in two of them" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

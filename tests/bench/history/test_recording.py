@@ -164,7 +164,7 @@ def test_others_can_record_what_they_measured(tmp_path: Path) -> None:
 def test_a_gate_of_a_spec_is_recorded_under_the_name_of_the_spec(tmp_path: Path) -> None:
     base, head = (Measured({"step_time_s": Metric((time,))}, ref=(0.001,)) for time in (0.1, 0.2))
     request = {"spec": "specs/smoke.yaml", "command": ""}
-    with GateDirectory.create(tmp_path, {"request": request}) as directory:
+    with GateDirectory.create(tmp_path, {"request": request, "seed": 0}) as directory:
         directory.append([Pair("smoke: optimizer=adam", index, base, head) for index in range(5)])
     side = Side("working tree", "0" * 40, dirty=False, machine=MACHINE, versions={"torch": "2.9.0"})
     path = record_gate(

@@ -139,6 +139,20 @@ def test_a_count_of_bytes_has_changed_with_the_first_run_that_differs() -> None:
     assert change.effect == pytest.approx(1 / 1024)
 
 
+def test_an_accuracy_has_to_be_repeatable_before_it_can_change() -> None:
+    def scored(values: Sequence[float]) -> Series:
+        runs = [
+            entry(number, {"smoke": [Measured({"acc": Metric((value,), "fraction", "higher", "learning")})]})
+            for number, value in enumerate(values)
+        ]
+        return of(study(runs), "acc")
+
+    assert scored([0.9, 0.8]).changes == ()
+    assert scored([0.9, 0.8, 0.85]).changes == ()
+    (change,) = scored([0.9, 0.9, 0.9, 0.8]).changes
+    assert (change.index, change.direction) == (3, "worse")
+
+
 def test_an_exact_metric_that_varies_is_judged_by_its_noise() -> None:
     rng = np.random.default_rng(0)
     peaks = [int(1e6 * factor) for factor in rng.normal(1, 0.01, 30)]
