@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -432,12 +433,13 @@ class Program:
 
     def wait_for_pairs(self, count: int) -> None:
         """Return when so many pairs are on the disk."""
-        while self.process.poll() is None:
+        while True:
+            has_ended = self.process.poll() is not None
             files = list(self.repository.glob("results/gate/*/pairs.jsonl"))
-            if files and files[0].read_bytes().count(b"\n") >= count:
+            if sum(file.read_bytes().count(b"\n") for file in files) >= count:
                 return
+            assert not has_ended, self.process.communicate()
             time.sleep(0.01)
-        raise AssertionError(self.process.communicate())
 
     def end(self) -> Gated:
         out, err = self.process.communicate()
@@ -479,6 +481,35 @@ def test_a_gate_that_is_ended_keeps_its_pairs_and_goes_on(
     assert resumed.pairs[:2] == first
     assert [pair["index"] for pair in resumed.pairs] == list(range(len(resumed.pairs)))
     assert git(repository, "worktree", "list").count("\n") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gate_that_is_ended_again_and_again_loses_no_finished_pair(repository: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    write(repository, {"bench.py": program(SIDE="head", SLOWER=1.2)})
+    words = ["--command", COMMAND, "--base", "main"]
+    kept = b""
+    for _ in range(4):
+        started = Program(repository, *words)
+        started.wait_for_pairs(kept.count(b"\n") + chance.choice([0, 1, 1]))
+        time.sleep(chance.uniform(0, 0.3))
+        started.process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        ended = started.end()
+        # 1: it was quicker. SIGTERM ends a program that has not begun.
+        assert ended.code in (130, -signal.SIGKILL, -signal.SIGTERM, 1)
+        for file in repository.glob("results/gate/*/pairs.jsonl"):
+            now = file.read_bytes()
+            assert now.startswith(kept[: kept.rfind(b"\n") + 1])
+            kept = now[: now.rfind(b"\n") + 1]
+            words = ["--resume", str(file.parent)]
+    done = Program(repository, *words).end()
+    assert (done.code, done.rows[COMMAND, "step_s"]) == (1, "regressed"), done.err
+    whole = (done.directory / "pairs.jsonl").read_bytes()
+    assert whole.startswith(kept)
+    assert [pair["index"] for pair in done.pairs] == list(range(len(done.pairs)))
+    assert git(repository, "worktree", "list").count("\n") == 0
+    assert [file.name for file in (repository / ".git/fusetune-gate").iterdir()] in ([], ["lock"])
 
 
 @pytest.mark.slow
