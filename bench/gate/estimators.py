@@ -26,8 +26,9 @@ _LOCATIONS = ("minimum", "lower decile", "lower quartile", "median", "mean")
 _QUANTILES = {"minimum": 0.0, "lower decile": 0.1, "lower quartile": 0.25, "median": 0.5}
 _FIRST_ROUNDS = (5, 30, None)
 _EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# The mean of the best estimators varies less by the choice than the best alone.
+# The mean of the best estimators varies less by the choice than the best alone. Much noisier ones would add noise.
 _AVERAGED = 5
+_AS_QUIET = 1.25
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def choose(history: Values, base: Values, head: Values) -> NDArray[np.intp]:
     changes = np.abs(np.concatenate([pair_means, np.diff(history, axis=1)], axis=1))
     if not changes.shape[1]:
         return np.arange(1)
-    return np.argsort(changes.mean(axis=1), kind="stable")[:_AVERAGED]
+    noise = changes.mean(axis=1)
+    best = np.argsort(noise, kind="stable")[:_AVERAGED]
+    return best[noise[best] <= _AS_QUIET * noise[best[0]]]
 
 
 def _checked(run: Run, name: str, index: int) -> Values:

@@ -153,6 +153,14 @@ def test_processes_of_different_length_count_their_shared_rounds() -> None:
     assert decide(base, head).effect == 0.0
 
 
+def test_a_time_without_noise_gets_none_from_the_reference_loop() -> None:
+    rng = np.random.default_rng(12)
+    base: list[Run] = [{"wall": [1.0], "ref": list(rng.lognormal(0, 0.2, 6))} for _ in range(10)]
+    head: list[Run] = [{"wall": [1.2], "ref": list(rng.lognormal(0, 0.2, 6))} for _ in range(10)]
+    assert decide(base, head).effect == pytest.approx(0.2, abs=1e-12)
+    assert decide(base, base[::-1]).effect == 0.0
+
+
 def test_staged_looks_stop_early() -> None:
     rng = np.random.default_rng(8)
     assert decide(*sides(rng, 20, 0.002, 0.2), staged=True).runs_used == 5
