@@ -118,7 +118,8 @@ def choose(history: Values, base: Values, head: Values) -> NDArray[np.intp]:
         return np.arange(1)
     noise = changes.mean(axis=1)
     best = np.argsort(noise, kind="stable")[:_AVERAGED]
-    return best[noise[best] <= _AS_QUIET * noise[best[0]]]
+    quiet = noise[best] <= _AS_QUIET * noise[best[0]]
+    return np.compress(quiet, best)
 
 
 def _checked(run: Run, name: str, index: int) -> Values:
