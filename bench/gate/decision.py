@@ -154,7 +154,7 @@ def _compare(base: Values, head: Values, look: Look, threshold: float) -> Verdic
     slower = mann_whitney(head.tolist(), base.tolist(), "greater")
     faster = mann_whitney(base.tolist(), head.tolist(), "greater")
     residuals = _residuals(base, head)
-    noise = float(residuals.std()) * math.sqrt(pairs / max(1, pairs - 1))
+    noise = _noise(residuals)
     outcome: Outcome = "can't tell"
     if slower <= look.alpha and effect > log_threshold:
         outcome = "regressed"
@@ -200,10 +200,10 @@ def _bounds(base: Values, head: Values, alpha: float) -> tuple[float, float]:
     return float(differences[outside]), float(differences[-1 - outside])
 
 
-def detectable_slowdown(
+def noise_and_power(
     base: Sequence[Run], head: Sequence[Run], pairs: int, *, threshold: float = THRESHOLD
-) -> float | None:
-    """Return the smallest slowdown that 90 of 100 comparisons of so many pairs would find.
+) -> tuple[float, float | None]:
+    """Return the noise between processes, and the smallest slowdown that 90 of 100 comparisons would find.
 
     Args:
         base, head: runs of an unchanged benchmark side by side, at least two pairs.
@@ -211,14 +211,15 @@ def detectable_slowdown(
         threshold: as for `decide`.
 
     Returns:
-        The relative change; None where so few pairs find nothing.
+        Both as relative changes. The slowdown is None where so few pairs find nothing.
 
     Example:
         >>> runs = [{"wall": [1.0 + 0.001 * (i * 7 % 10)]} for i in range(10)]
-        >>> detectable_slowdown(runs, runs[::-1], 4) is None
+        >>> noise_and_power(runs, runs[::-1], 4)[1] is None
         True
-        >>> 0.02 < detectable_slowdown(runs, runs[::-1], 10) < 0.03
-        True
+        >>> noise, detectable = noise_and_power(runs, runs[::-1], 10)
+        >>> 0.002 < noise < 0.004, 0.02 < detectable < 0.03
+        (True, True)
     """
     runs = [*base, *head]
     candidates = estimators(
@@ -227,9 +228,15 @@ def detectable_slowdown(
     values = log_values(runs, candidates)
     sides = values[:, : len(base)], values[:, len(base) :]
     chosen = choose(values[:, :0], *sides)
-    return _detectable(
-        _residuals(*(side[chosen].mean(axis=0) for side in sides)), pairs, _ALPHA, math.log1p(threshold)
-    )
+    residuals = _residuals(*(side[chosen].mean(axis=0) for side in sides))
+    detectable = _detectable(residuals, pairs, _ALPHA, math.log1p(threshold))
+    return math.expm1(_noise(residuals)), detectable
+
+
+def _noise(residuals: Values) -> float:
+    """The standard deviation between processes, from the residuals of both sides."""
+    pairs = len(residuals) // 2
+    return float(residuals.std()) * math.sqrt(pairs / max(1, pairs - 1))
 
 
 def _residuals(base: Values, head: Values) -> Values:
