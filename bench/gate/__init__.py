@@ -4,7 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, detectable_slowdown, looks_at
+    from fusetune.bench.gate.decision import LEAST_PAIRS, LOOKS, Look, decide, looks_at, noise_and_power
     from fusetune.bench.gate.dependencies import read_dependencies
     from fusetune.bench.gate.environments import Environment, Environments, make_environments
     from fusetune.bench.gate.gate_directory import GateDirectory
@@ -75,7 +75,6 @@ __all__ = [
     "counted",
     "decide",
     "default_base",
-    "detectable_slowdown",
     "exit_code",
     "failure_in",
     "find_repository",
@@ -87,6 +86,7 @@ __all__ = [
     "make_environments",
     "metric_title",
     "metrics_in",
+    "noise_and_power",
     "notes_on",
     "on_both_sides",
     "parts",

@@ -22,6 +22,8 @@ _EXCLUDED_THRESHOLDS = 2.5
 # Fewer reach no p of 0.01: with 4 pairs, the smallest is 1/70.
 LEAST_PAIRS = 5
 _ALPHA = 0.01
+# An improvement holds nothing up, so it gets half of the level, and a table has fewer false differences of either kind.
+_OF_IMPROVED = 0.5
 _RESAMPLES = 500
 # The quantile of the slowdowns that resampled comparisons need, so that 9 of 10 real ones are found. It is above 0.9
 # because the noise is itself known from a few runs only.
@@ -77,8 +79,8 @@ def decide(
 
     A process becomes one number by the least noisy estimators for this benchmark, see `estimators`. `regressed`: the
     exact one-sided Mann-Whitney U test over these numbers has p <= 0.01, and the median of the pairs' differences
-    exceeds the threshold. `improved`: the same in the other direction. `pass`: a slowdown of 2.5 thresholds is
-    excluded with 95 % certainty. All else is `can't tell`.
+    exceeds the threshold. `improved`: the same in the other direction, with half of that p. `pass`: a slowdown of 2.5
+    thresholds is excluded with 95 % certainty. All else is `can't tell`.
 
     Args:
         base, head: a run is `{"wall": [seconds...], "ref": [seconds...]}`, the rounds of one fresh process and those of
@@ -154,11 +156,11 @@ def _compare(base: Values, head: Values, look: Look, threshold: float) -> Verdic
     slower = mann_whitney(head.tolist(), base.tolist(), "greater")
     faster = mann_whitney(base.tolist(), head.tolist(), "greater")
     residuals = _residuals(base, head)
-    noise = float(residuals.std()) * math.sqrt(pairs / max(1, pairs - 1))
+    noise = _noise(residuals)
     outcome: Outcome = "can't tell"
     if slower <= look.alpha and effect > log_threshold:
         outcome = "regressed"
-    elif faster <= look.alpha and effect < -log_threshold:
+    elif faster <= _OF_IMPROVED * look.alpha and effect < -log_threshold:
         outcome = "improved"
     elif pairs >= LEAST_PAIRS:
         is_small = look.clear is None or abs(effect) < math.log1p(look.clear * threshold)
@@ -200,10 +202,10 @@ def _bounds(base: Values, head: Values, alpha: float) -> tuple[float, float]:
     return float(differences[outside]), float(differences[-1 - outside])
 
 
-def detectable_slowdown(
+def noise_and_power(
     base: Sequence[Run], head: Sequence[Run], pairs: int, *, threshold: float = THRESHOLD
-) -> float | None:
-    """Return the smallest slowdown that 90 of 100 comparisons of so many pairs would find.
+) -> tuple[float, float | None]:
+    """Return the noise between processes, and the smallest slowdown that 90 of 100 comparisons would find.
 
     Args:
         base, head: runs of an unchanged benchmark side by side, at least two pairs.
@@ -211,14 +213,15 @@ def detectable_slowdown(
         threshold: as for `decide`.
 
     Returns:
-        The relative change; None where so few pairs find nothing.
+        Both as relative changes. The slowdown is None where so few pairs find nothing.
 
     Example:
         >>> runs = [{"wall": [1.0 + 0.001 * (i * 7 % 10)]} for i in range(10)]
-        >>> detectable_slowdown(runs, runs[::-1], 4) is None
+        >>> noise_and_power(runs, runs[::-1], 4)[1] is None
         True
-        >>> 0.02 < detectable_slowdown(runs, runs[::-1], 10) < 0.03
-        True
+        >>> noise, detectable = noise_and_power(runs, runs[::-1], 10)
+        >>> 0.002 < noise < 0.004, 0.02 < detectable < 0.03
+        (True, True)
     """
     runs = [*base, *head]
     candidates = estimators(
@@ -227,9 +230,15 @@ def detectable_slowdown(
     values = log_values(runs, candidates)
     sides = values[:, : len(base)], values[:, len(base) :]
     chosen = choose(values[:, :0], *sides)
-    return _detectable(
-        _residuals(*(side[chosen].mean(axis=0) for side in sides)), pairs, _ALPHA, math.log1p(threshold)
-    )
+    residuals = _residuals(*(side[chosen].mean(axis=0) for side in sides))
+    detectable = _detectable(residuals, pairs, _ALPHA, math.log1p(threshold))
+    return math.expm1(_noise(residuals)), detectable
+
+
+def _noise(residuals: Values) -> float:
+    """The standard deviation between processes, from the residuals of both sides."""
+    pairs = len(residuals) // 2
+    return float(residuals.std()) * math.sqrt(pairs / max(1, pairs - 1))
 
 
 def _residuals(base: Values, head: Values) -> Values:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fusetune.bench.gate.decision import LOOKS, decide, detectable_slowdown
+from fusetune.bench.gate.decision import LOOKS, decide, noise_and_power
 from fusetune.bench.gate.estimators import Run
 from fusetune.bench.gate.judging import judge
 from fusetune.bench.gate.measured import Measured, Pair
@@ -148,7 +148,7 @@ def _row(
     seconds = sum(pair.base.seconds + pair.head.seconds for pair in group) / len(group)
     most = LOOKS[-1].pairs
     affordable = most if budget_s is None or not seconds else min(most, int(budget_s / seconds))
-    detectable = detectable_slowdown(base, head, affordable, threshold=threshold)
+    noise, detectable = noise_and_power(base, head, affordable, threshold=threshold)
     # Twice what is found in 9 of 10 cases is found nearly always.
     planted = 2 * (detectable or _CERTAIN)
     return SelfTestRow(
@@ -156,7 +156,7 @@ def _row(
         metric,
         len(group),
         seconds,
-        decide(base, head, threshold=threshold).noise or 0.0,
+        noise,
         _alarms(base, head, threshold, relabellings),
         relabellings,
         affordable,
@@ -186,7 +186,7 @@ def _alarms(base: Sequence[Run], head: Sequence[Run], threshold: float, relabell
     rng = np.random.default_rng(0)
     alarms = 0
     for _ in range(relabellings):
-        order = rng.permutation(len(base))
+        order = rng.permutation(len(base))[: LOOKS[-1].pairs]
         swapped = rng.random(len(base)) < 0.5
         sides = [(head[i], base[i]) if swapped[i] else (base[i], head[i]) for i in order]
         verdict = decide([b for b, _ in sides], [h for _, h in sides], staged=True, threshold=threshold)
@@ -198,7 +198,7 @@ def _reached(group: Sequence[Pair], metric: str, rules: Rules, planted: float) -
     """Plant what each outcome stands for into head, and ask the gate."""
 
     def outcome(change: Callable[[Measured], Measured], row: str = metric) -> Outcome:
-        changed = [replace(pair, head=change(pair.head)) for pair in group]
+        changed = [replace(pair, head=change(pair.head)) for pair in group[: LOOKS[-1].pairs]]
         return next(found.outcome for found in judge(changed, rules) if found.metric == row)
 
     def scaled(factor: float) -> Callable[[Measured], Measured]:
