@@ -43,7 +43,7 @@ def tell(findings: Findings, written: Written, command: str = "") -> Iterator[st
         yield f"  git add {shlex.join(added)} && git commit -m 'Gate pull requests'"
     if written.spec in written.new:
         # The commit before has no such spec to compare with.
-        yield f"  {invocation()} run {shlex.quote(str(written.spec))}"
+        yield f"  {invocation()} gate {shlex.quote(str(written.spec))} --self-test"
     else:
         subject = f"--command {shlex.quote(command)}" if command else shlex.quote(str(written.spec))
         yield f"  {invocation()} gate {subject} --base HEAD~1"

@@ -108,7 +108,7 @@ def test_the_next_commands_can_be_pasted(folder: Path) -> None:
     )
     untracked = git(folder, "status", "--porcelain", "-uall", "results").splitlines()
     assert untracked == ["?? results/baselines/c.json", "?? results/history/a/b.jsonl"]
-    assert last.endswith("run specs/gate.yaml")
+    assert last.endswith("gate specs/gate.yaml --self-test")
     again = run_init(folder)
     assert ".gitignore" not in again
     assert again.endswith("gate specs/gate.yaml --base HEAD~1\n")
