@@ -35,6 +35,8 @@ History = Mapping[str, Mapping[str, Sequence[Run]]]
 
 FAILURE = "failure"
 LEAST_SEEDS = 7
+# The later looks of a staged decision have less of the level.
+LEAST_SEEDS_STAGED = 10
 HOLM_FROM = 12
 _ALPHA_OF_ALL = 0.05
 # The upper end of the interval with which `decide` passes, in thresholds.
@@ -494,7 +496,8 @@ def _advice(row: Row, compared: _Compared, noise: float | None, *, hopeless: boo
     quieter = "a quieter machine, because others had the processor" if contended else "a quieter machine"
     if hopeless:
         return f"Use a longer benchmark or {quieter}."
-    least = LEAST_SEEDS if row.comparison == "learning" else LEAST_PAIRS
+    seeds = LEAST_SEEDS_STAGED if compared.staged else LEAST_SEEDS
+    least = seeds if row.comparison == "learning" else LEAST_PAIRS
     more = max(least - row.n, more_pairs(row, noise) or 1)
     most = LOOKS[-1].pairs if compared.staged else row.n + _MOST_PAIRS
     if row.n + more > most:

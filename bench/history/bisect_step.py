@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, BinaryIO, Literal
 
 from fusetune.bench.gate import run_git
+from fusetune.bench.terminal import say
 
 Judgement = Literal["good", "bad", "skip", "refused", "interrupted"]
 
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
     if step.judgement == "refused":
         # The bad commit was gated before, so that this is about this commit: it may lack the spec.
         step = Step(step.commit, "skip", f"it cannot be judged: {step.why}")
-    print(step.as_line(), flush=True)
+    say(step.as_line())
     return EXIT_CODES[step.judgement]
 
 
