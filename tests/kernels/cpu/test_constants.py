@@ -146,7 +146,8 @@ def test_scalar_arguments_are_the_nearest(letter: str, kernel: Any) -> None:
     kernel[(1,)](y, np.float32(0.3))
     assert y[0] == torch.tensor(0.3, dtype=y.dtype)
     with pytest.raises(
-        ValueError, match=rf"^{kernel.__name__}: the argument value is 'much', which its type \w+ cannot represent"
+        ValueError,
+        match=rf"^{kernel.__name__}: the argument value is 'much', which its type \w+ cannot represent",
     ):
         kernel[(1,)](y, "much")
 
