@@ -192,7 +192,7 @@ def save_baseline(folder: Path, stored: Stored) -> tuple[Path, int]:
     A run of the same clean commit, spec, data and versions joins the processes that are there. Any other replaces them.
 
     Args:
-        folder: where baselines lie; made if it is missing.
+        folder: where baselines lie. Made if it is missing.
         stored: a run.
 
     Returns:

@@ -78,7 +78,7 @@ class Command:
 
         Args:
             job: names what is measured where the program does not.
-            index: of the pair; the program gets it as the variable BENCH_GATE_SEED.
+            index: of the pair. The program gets it as the variable BENCH_GATE_SEED.
             place: where the side runs.
             limit_s: the process is ended after so many seconds; None: never.
 

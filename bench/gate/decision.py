@@ -85,7 +85,7 @@ def decide(
     Args:
         base, head: a run is `{"wall": [seconds...], "ref": [seconds...]}`, the rounds of one fresh process and those of
             a reference loop around it. `base[i]` and `head[i]` ran side by side. `ref` may be empty.
-        history: earlier runs of the unchanged benchmark, in the order of time; may be empty.
+        history: earlier runs of the unchanged benchmark, in the order of time. May be empty.
         staged: look after 5, 7, 10, 14 and 20 pairs, and stop as soon as the outcome is clear or hopeless. It is
             hopeless where 20 pairs would miss a slowdown of 5 thresholds, and nothing hints at one.
         more: of a staged decision, whether pairs may still come. Only the planned looks are taken then.

@@ -63,7 +63,7 @@ class Dependencies:
         installable: whether pip can install the checkout itself.
         compiles: whether its installation compiles something.
         build_requires: what is needed to build it.
-        name: of the project; empty where no file has it.
+        name: of the project. Empty where no file has it.
     """
 
     required: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -353,7 +353,7 @@ def _compiles(checkout: Path, project: Mapping[str, Any]) -> bool:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file; nothing where there is none."""
+    """Return the content of a TOML file. Nothing where there is none."""
     if not path.is_file():
         return {}
     try:

@@ -58,7 +58,7 @@ class Environment:
 
     Args:
         python: the interpreter.
-        kind: `shared`: this process's own; `own`: a virtual environment.
+        kind: `shared`: this process's own. `own`: a virtual environment.
         variables: environment variables that they need besides those of this process.
     """
 
@@ -73,7 +73,7 @@ class Environments:
 
     Args:
         base, head: what to start processes with.
-        differs: the places where their dependencies differ; empty where they share an environment.
+        differs: the places where their dependencies differ. Empty where they share an environment.
     """
 
     base: Environment
@@ -124,7 +124,7 @@ def make_environments(
         announce: called with a sentence before something that takes long.
 
     Raises:
-        SetupError: a side cannot be installed; the message has pip's last lines.
+        SetupError: a side cannot be installed. The message has pip's last lines.
 
     Example:
         environments = make_environments(sides)

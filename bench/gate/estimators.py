@@ -106,7 +106,7 @@ def choose(history: Values, base: Values, head: Values) -> NDArray[np.intp]:
     favour an outcome, and the exact test that follows stays exact.
 
     Args:
-        history: values of earlier runs of the unchanged benchmark, [candidates, runs]; may have no runs.
+        history: values of earlier runs of the unchanged benchmark, [candidates, runs]. May have no runs.
         base, head: values of the two sides, [candidates, pairs].
 
     Returns:

@@ -2,10 +2,10 @@
 
 results/gate/.gitignore  keeps gates out of git, for an untracked file is a change of the working tree
 results/gate/<id>/
-    gate.json        what is compared: both commits, the spec's text, the options; whole or not at all
+    gate.json        what is compared: both commits, the spec's text, the options. Whole or not at all
     pairs.jsonl      one line a finished pair, on the disk before the next one starts
     result.json      the verdicts, once there are any
-    lock             held by the gate that writes here; the kernel frees it when that process dies
+    lock             held by the gate that writes here. The kernel frees it when that process dies
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class GateDirectory:
 
         Args:
             results: made if it is missing.
-            content: of gate.json; `schema_version` and `gate_id` are added.
+            content: of gate.json. `schema_version` and `gate_id` are added.
 
         Raises:
             RunDirectoryError: the disk is full or the directory cannot be written.
@@ -150,7 +150,7 @@ class GateDirectory:
             raise unusable(self.path, error, go_on=self.resume_command) from error
 
     def append(self, pairs: Sequence[Pair]) -> None:
-        """Write pairs; when this returns, they are on the disk.
+        """Write pairs. When this returns, they are on the disk.
 
         Raises:
             RunDirectoryError: the disk is full or the file cannot be written.
@@ -161,7 +161,7 @@ class GateDirectory:
         """Return the finished pairs.
 
         Raises:
-            RunDirectoryError: a line is no pair; the message names it.
+            RunDirectoryError: a line is no pair. The message names it.
         """
         lines, _ = self._file.lines()
         pairs: list[Pair] = [

@@ -450,7 +450,7 @@ def _score(value: float, *, higher: bool, logs: bool) -> float:
 
 
 def _times_of_equal_steps(row: Row, compared: _Compared) -> tuple[list[Run], list[Run]] | None:
-    """Return the seconds per step of each side where all seeds took equal steps to the target; else None."""
+    """Return the seconds per step of each side where all seeds took equal steps to the target. Else None."""
     if row.metric != "time_to_target_s":
         return None
     runs: tuple[list[Run], list[Run]] = ([], [])
@@ -467,7 +467,7 @@ def _times_of_equal_steps(row: Row, compared: _Compared) -> tuple[list[Run], lis
 
 
 def _only(side: Measured, metric: str) -> float:
-    """Return the one value of a metric that a process has once; infinite where it has none."""
+    """Return the one value of a metric that a process has once. Infinite where it has none."""
     return side.metrics[metric].values[0] if metric in side.metrics else math.inf
 
 

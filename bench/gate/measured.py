@@ -17,7 +17,7 @@ class Metric:
     """One metric of one benchmark in one process.
 
     Args:
-        values: raw values in SI base units, at least one; a timing has one per round. Infinite: a target was missed.
+        values: raw values in SI base units, at least one. A timing has one per round. Infinite: a target was missed.
         unit: `s`, `bytes`, `count`, `fraction`, `samples/s`, `nats` or `none`.
         better: the direction that is better.
         comparison: how it is compared.
@@ -37,7 +37,7 @@ class Measured:
         metrics: name -> metric. Empty where the process failed.
         ref: seconds of each round of the reference loop, those before the process and those after it.
         seconds: how long the process took, all in all.
-        failure: one sentence; empty where nothing failed. The benchmark ran and was wrong, diverged, ran out of memory
+        failure: one sentence. Empty where nothing failed. The benchmark ran and was wrong, diverged, ran out of memory
             or ended with an error.
         contention: share of processor time that others took meanwhile; None: not known.
     """
@@ -55,9 +55,9 @@ class Pair:
 
     Args:
         benchmark: its name within the spec, e.g. `smoke` or `smoke: optimizer=adam`.
-        index: counts the benchmark's pairs from 0; a training's seed.
+        index: counts the benchmark's pairs from 0. A training's seed.
         base, head: what they measured.
-        head_first: which ran first; drawn at random.
+        head_first: which ran first. Drawn at random.
         started: seconds since the epoch at which the first process began.
     """
 

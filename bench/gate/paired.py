@@ -33,7 +33,7 @@ class PairedComparison:
 
     Args:
         shift: the Hodges-Lehmann estimate: the median of all means of two differences. It may be infinite.
-        low, high: 95 % interval; infinite with fewer than six pairs.
+        low, high: 95 % interval. Infinite with fewer than six pairs.
         worse, better: exact one-sided p of head being worse, and of head being better.
         alpha: the largest p that counts.
         detectable: the shift that is found in 90 of 100 cases; None where none is known.
@@ -56,7 +56,7 @@ def compare_pairs(
     """Compare two sides over paired seeds.
 
     Args:
-        base, head: scores, lower being better, infinite for a missed target; `base[i]` and `head[i]` have one seed.
+        base, head: scores, lower being better, infinite for a missed target. `base[i]` and `head[i]` have one seed.
         least_shift: a smaller shift does not count, for `detectable`.
         staged: whether the pairs are looked at several times, see `decision.LOOKS`.
 
@@ -89,7 +89,7 @@ def signed_rank(differences: Sequence[float]) -> float:
     did. Equal differences share a rank, and so do infinite ones, which rank last.
 
     Args:
-        differences: head's score less base's, a pair each; no NaN.
+        differences: head's score less base's, a pair each. No NaN.
 
     Returns:
         The p; 1.0 where no difference is other than 0.

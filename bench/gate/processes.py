@@ -66,7 +66,7 @@ class Ended:
     """A process that has ended.
 
     Args:
-        code: its exit code; negative: the signal that ended it.
+        code: its exit code. Negative: the signal that ended it.
         out, err: the ends of what it printed.
         seconds: from its start to its end.
         timed_out: whether it was ended because it took too long.
@@ -126,7 +126,7 @@ def run_process(
 
 
 def failure_of(ended: Ended, limit_s: float | None = None) -> str:
-    """Say in one sentence how a process failed; nothing where it did not.
+    """Say in one sentence how a process failed. Nothing where it did not.
 
     Example:
         >>> failure_of(Ended(1, "", "Traceback ...\\nAssertionError: 3 != 4\\n", 0.1))

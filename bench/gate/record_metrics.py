@@ -21,7 +21,7 @@ _FAILURES = {"failed": "failed", "diverged": "diverged", "out_of_memory": "ran o
 
 
 def failure_in(record: Record) -> str:
-    """Say in one sentence how a training failed; nothing where it did not. A missed target is no failure.
+    """Say in one sentence how a training failed. Nothing where it did not. A missed target is no failure.
 
     Example:
         >>> failure_in(Record("seed=0", {}, 0, "diverged", reason="the loss is not finite in epoch 2"))

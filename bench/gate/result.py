@@ -36,18 +36,18 @@ class Row:
     """The verdict on one metric of one benchmark.
 
     Args:
-        benchmark, metric: names; metric `failure` is the correctness of the benchmark as a whole.
+        benchmark, metric: names. Metric `failure` is the correctness of the benchmark as a whole.
         comparison: how it was compared.
         outcome: the verdict.
         sentence: effect, interval, p, n and smallest detectable change in one sentence.
         unit, better: of the metric.
-        base, head: typical values; infinite for a missed target, None for what is missing.
+        base, head: typical values. Infinite for a missed target, None for what is missing.
         effect, low, high: relative change of head against base, with 95 % interval; None where there is none.
         p: one-sided; None for an exact comparison.
         n: pairs that the verdict rests on.
         detectable: smallest change for the worse that is found in 90 of 100 cases; None: not known.
         threshold: relative change from which on a difference counts.
-        advice: what would make a `can't tell` clear; else empty.
+        advice: what would make a `can't tell` clear. Else empty.
     """
 
     benchmark: str
@@ -81,7 +81,7 @@ class GateResult:
         pairs: benchmark -> finished pairs.
         seconds: how long the measuring took.
         budget_s: how long it might have taken; None: no limit.
-        directory: where raw pairs lie; empty for stored results.
+        directory: where raw pairs lie. Empty for stored results.
         kind: `gate`, `compare` or `self-test`.
     """
 

@@ -2,7 +2,7 @@
 
     <git directory>/fusetune-gate/
         lock             held while a folder is made or removed
-        <id>/owner.lock  held by the gate that uses the folder; the kernel frees it when that process dies
+        <id>/owner.lock  held by the gate that uses the folder. The kernel frees it when that process dies
         <id>/base        worktrees with a detached HEAD
         <id>/head
 
@@ -85,10 +85,10 @@ class Revision:
 
     Args:
         name: as a person gave it, such as `main`, or `working tree`.
-        commit: full hash; of the working tree: its HEAD.
-        dirty: whether tracked files differ from the commit; false for all but the working tree.
+        commit: full hash. Of the working tree: its HEAD.
+        dirty: whether tracked files differ from the commit. False for all but the working tree.
         subject: first line of the commit's message.
-        changes: SHA-256 of what differs from the commit, untracked files included; empty where nothing does.
+        changes: SHA-256 of what differs from the commit, untracked files included. Empty where nothing does.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Checkouts:
     Args:
         repository: where they come from.
         base, head: the two sides.
-        folder: holds both worktrees; whatever else is put there is removed with them.
+        folder: holds both worktrees. Whatever else is put there is removed with them.
         notes: what a reader must know of them, a sentence each.
     """
 
@@ -133,7 +133,7 @@ def find_repository(path: Path) -> Repository:
     """Return the repository that a path lies in.
 
     Args:
-        path: a folder, or a file in one; it need not exist.
+        path: a folder, or a file in one. It need not exist.
 
     Raises:
         InputError: there is no git program, the path is in no repository, or in a bare one, or git does not trust it.
@@ -306,7 +306,7 @@ def checkouts(
 
     Args:
         repository: see `find_repository`.
-        base, head: see `find_revisions`; they may be the same.
+        base, head: see `find_revisions`. They may be the same.
         where: the folder that gets a folder for this call. None: `fusetune-gate` in the repository's git directory.
         links: names of files or folders relative to the root that git does not hold, such as `data`. Where they exist,
             both checkouts get links to them.
@@ -462,7 +462,7 @@ def _without_environments(root: Path, names: Sequence[str]) -> Iterator[str]:
 
 
 def _fingerprint(root: Path, names: Sequence[str]) -> str:
-    """Return the SHA-256 of files' names, kinds and contents; large files count by size and time."""
+    """Return the SHA-256 of files' names, kinds and contents. Large files count by size and time."""
     total = hashlib.sha256()
     for name in sorted(names):
         kind, content = "gone", b""

@@ -22,7 +22,7 @@ class Rule:
 
     Args:
         threshold: relative change from which on a difference counts.
-        better: the direction that is better; `neither`: the metric is shown, and never judged.
+        better: the direction that is better. `neither`: the metric is shown, and never judged.
     """
 
     threshold: float | None = None
@@ -102,7 +102,7 @@ class Rules:
             pairs: one finished pair of each benchmark, or more.
 
         Raises:
-            InputError: a benchmark or a metric that was not measured, with the closest name; or a threshold of 0 for a
+            InputError: a benchmark or a metric that was not measured, with the closest name, or a threshold of 0 for a
                 timing.
         """
         measured: dict[str, dict[str, Metric]] = {}

@@ -63,10 +63,10 @@ class Request:
 
     Args:
         spec: of trainings, relative to the top of the repository; None: a command is gated.
-        command: the command line; empty: a spec is gated.
+        command: the command line. Empty: a spec is gated.
         folder: where the command runs, relative to the top of the repository.
-        base, head: names of the revisions; no base: where head's branch left the default branch.
-        configurations: each `factor=value,factor=value`; none: those of the spec.
+        base, head: names of the revisions. No base: where head's branch left the default branch.
+        configurations: each `factor=value,factor=value`. None: those of the spec.
         overrides: `key.path=value` texts over the spec.
         budget_s: None: the spec's, or else 10 min.
         self_test_s: time for pairs of head with itself; None: head is compared with base.

@@ -100,7 +100,7 @@ def study_self_test(
         pairs: of one revision with itself, at least two of each benchmark.
         rules: thresholds and directions.
         budget_s: time that a gate has for each benchmark; None: no limit.
-        relabellings: how many are drawn; the seed is fixed.
+        relabellings: how many are drawn. The seed is fixed.
 
     Returns:
         A row for each timing of each benchmark.

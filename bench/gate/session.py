@@ -36,7 +36,7 @@ class Plan:
         jobs: their names, in the order of the spec. That of a job with one benchmark is the benchmark's.
         budget_s: the longest that measuring may take; None: no limit.
         seed: of the order of the processes.
-        stages: numbers of pairs after which the verdicts are looked at; the last is the most that are made.
+        stages: numbers of pairs after which the verdicts are looked at. The last is the most that are made.
     """
 
     jobs: tuple[str, ...]

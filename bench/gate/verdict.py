@@ -20,10 +20,10 @@ class Verdict:
         low, high: 95 % interval of the effect; None with fewer than two pairs.
         p: exact one-sided p of the direction that was seen; 1.0 where nothing can be computed.
         detectable: the smallest slowdown that such a comparison finds in 90 of 100 cases; None where none is known.
-        runs_used: pairs that the decision took; fewer than were given where a staged decision was clear before.
+        runs_used: pairs that the decision took. Fewer than were given where a staged decision was clear before.
         estimator: how a run became one number, e.g. `lower quartile of 30 rounds / reference^0.5`.
         noise: robust standard deviation of that number between processes, as a relative change.
-        reason: what holds the outcome back; empty where it is clear.
+        reason: what holds the outcome back. Empty where it is clear.
     """
 
     outcome: Outcome

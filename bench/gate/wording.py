@@ -39,12 +39,12 @@ def verdict_text(outcome: Outcome) -> str:
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """Order rows by outcome, the regressed ones first; equal ones stay in their order."""
+    """Order rows by outcome, the regressed ones first. Equal ones stay in their order."""
     return sorted(rows, key=lambda row: WORST_FIRST.index(row.outcome))
 
 
 def metric_title(metric: str) -> str:
-    """Name a metric as a person would; one that is not this project's stays as it is.
+    """Name a metric as a person would. One that is not this project's stays as it is.
 
     Example:
         >>> metric_title("peak_bytes"), metric_title("my_score"), metric_title("failure")
@@ -56,7 +56,7 @@ def metric_title(metric: str) -> str:
 
 
 def value_text(value: float | None, unit: str) -> str:
-    """Write a typical value; `-` where there is none, `missed` for a target that was missed.
+    """Write a typical value. `-` where there is none, `missed` for a target that was missed.
 
     Example:
         >>> value_text(0.0123, "s"), value_text(math.inf, "count"), value_text(None, "s")
@@ -108,7 +108,7 @@ def is_uncertain(row: Row) -> bool:
 
 
 def interval_text(row: Row) -> str:
-    """Write the 95 % interval of a row's change; empty where there is none.
+    """Write the 95 % interval of a row's change. Empty where there is none.
 
     Example:
         >>> interval_text(Row("b", "step_time_s", "timing", "pass", "", low=-0.01, high=0.0123))

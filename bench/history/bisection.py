@@ -39,7 +39,7 @@ class Bisection:
     Args:
         metric: that became worse.
         good, bad: where it began.
-        steps: each commit that was gated, in order; the first is `bad`.
+        steps: each commit that was gated, in order. The first is `bad`.
         found: the first bad commit; None: there is none, or too many commits could not be judged.
         left: hashes of the commits among which the first bad one is, where it was not found.
     """
@@ -71,7 +71,7 @@ def bisect(
         repository: of the commits.
         subject: arguments of `bench gate` that say what is gated, and how.
         metric: its name.
-        good, bad: names of revisions; the good one leads to the bad one.
+        good, bad: names of revisions. The good one leads to the bad one.
         folder: where gates are started.
         news: takes a line for each commit.
 

@@ -57,7 +57,7 @@ def noise_of(levels: Sequence[float]) -> float:
     median and one from the 90 % quantile of the differences. Thus rare and frequent disturbances both count.
 
     Args:
-        levels: of at least two runs; else 0.
+        levels: of at least two runs. Else 0.
 
     Example:
         >>> round(noise_of([0.0, 0.1, 0.0, 0.1, 5.0, 5.1, 5.0, 5.1, 5.0, 5.1, 5.0, 5.1]), 3)
@@ -73,7 +73,7 @@ def noise_of(levels: Sequence[float]) -> float:
 
 
 def quietest(candidates: Mapping[_Name, Sequence[float]]) -> _Name:
-    """Return the name of the series with the least noise; the first of equal ones.
+    """Return the name of the series with the least noise. The first of equal ones.
 
     Args:
         candidates: several measures of the same runs, at least one.

@@ -78,8 +78,8 @@ class MetricEntry(_Line):
 
     Args:
         unit, better, comparison: see `bench.gate.Metric`.
-        median: of the rounds of each process, or its only value; null: the process missed its target.
-        q1, q3: the same, where a process has several rounds; null: each has one.
+        median: of the rounds of each process, or its only value. Null: the process missed its target.
+        q1, q3: the same, where a process has several rounds. Null: each has one.
     """
 
     unit: str
@@ -105,9 +105,9 @@ class BenchmarkEntry(_Line):
 
     Args:
         metrics: name -> metric, of the processes that did not fail.
-        reference: the reference loop beside each of these processes; null: there was none.
+        reference: the reference loop beside each of these processes. Null: there was none.
         failures: a sentence for each process that failed.
-        threads: of the processes, where they are known to be the same; else null.
+        threads: of the processes, where they are known to be the same. Else null.
     """
 
     metrics: dict[str, MetricEntry]
@@ -121,16 +121,16 @@ class Entry(_Line):
 
     Args:
         schema_version: of the line.
-        run_id: unique; of two lines with the same one, one counts.
+        run_id: unique. Of two lines with the same one, one counts.
         source: `run` or `gate`.
-        spec_path: of the spec, relative to the top of the repository; null: a command was measured.
-        measured_command: the command line; null: a spec was measured.
+        spec_path: of the spec, relative to the top of the repository. Null: a command was measured.
+        measured_command: the command line. Null: a spec was measured.
         recorded: when the line was written.
-        commit, commit_time, subject: of the repository in which the spec lies; null where there is none.
+        commit, commit_time, subject: of the repository in which the spec lies. Null where there is none.
         dirty: whether tracked files differed from the commit, the history itself left out.
         machine: facts, see `MACHINE_FACTS`.
-        versions: library -> version; null where it is not installed.
-        stand_in: which generated data stood in for which set; null: none.
+        versions: library -> version. Null where it is not installed.
+        stand_in: which generated data stood in for which set. Null: none.
         benchmarks: name -> what its processes measured.
     """
 

@@ -123,8 +123,8 @@ def read_history(results: Path, spec: str, machine: str | None = None) -> Histor
         machine: kind of machine; None: that of the newest recording.
 
     Raises:
-        InputError: there is no such history; the message has the known ones and the closest.
-        RunDirectoryError: a line is no run, or of a later version; the message names it.
+        InputError: there is no such history. The message has the known ones and the closest.
+        RunDirectoryError: a line is no run, or of a later version. The message names it.
     """
     known = known_histories(results)
     if not known:

@@ -55,7 +55,7 @@ class Figures:
         series: unchanged ones that were watched.
         false_at_end: share of them with a change point after the last run.
         false_ever: share of them with a change point at any time on the way.
-        delays: slowdown -> for each planted one, the runs after which it was named; infinite: not within those watched.
+        delays: slowdown -> for each planted one, the runs after which it was named. Infinite: not within those watched.
     """
 
     series: int
@@ -69,7 +69,7 @@ class Figures:
         return sum(map(math.isfinite, delays)) / len(delays)
 
     def delay(self, slowdown: float, share: float) -> float:
-        """Return the number of runs within which a share of the planted slowdowns was named; infinite: none."""
+        """Return the number of runs within which a share of the planted slowdowns was named. Infinite: none."""
         delays = sorted(self.delays[slowdown])
         return delays[max(0, math.ceil(share * len(delays)) - 1)]
 

@@ -53,7 +53,7 @@ class Point:
         commit, subject: what was measured; None: not known.
         time_s: of the commit, else of the recording, in seconds since 1970.
         dirty: whether there were uncommitted changes.
-        value: the median over the run's processes, in SI base units; infinite: more than half missed their target.
+        value: the median over the run's processes, in SI base units. Infinite: more than half missed their target.
         level: what change points are found in: a logarithm, the reference loop divided out where that is quieter.
         processes: how many measured it.
     """

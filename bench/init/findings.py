@@ -32,12 +32,12 @@ class Findings:
     Args:
         repository: where it is.
         project: folder of the project, relative to the repository's root.
-        package: its name; of a folder without one, the folder's.
-        installation: what `pip install` is given for it, from the repository's root; empty: nothing has to be.
+        package: its name. Of a folder without one, the folder's.
+        installation: what `pip install` is given for it, from the repository's root. Empty: nothing has to be.
         python: version for the workflow, such as `3.12`.
         branch: the default branch.
         specs: every spec in the repository, relative to its root, the one to gate first.
-        gpu: what says that there is one here; empty: there is none.
+        gpu: what says that there is one here. Empty: there is none.
         results_ignored: whether git ignores the runs in `results/`.
         fusetune: what `pip install` is given for fusetune itself.
     """
@@ -129,7 +129,7 @@ def _specs(repository: Repository, project: Path) -> tuple[Path, ...]:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    """Return the top level of a YAML file; nothing where it holds something else, or cannot be read."""
+    """Return the top level of a YAML file. Nothing where it holds something else, or cannot be read."""
     try:
         if path.is_symlink() or path.stat().st_size > _LARGEST_SPEC_BYTES:
             return {}

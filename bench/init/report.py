@@ -18,7 +18,7 @@ def tell(findings: Findings, written: Written, command: str = "") -> Iterator[st
     Args:
         findings: what was found out.
         written: what became of the files.
-        command: the command line that is gated; empty: a spec is.
+        command: the command line that is gated. Empty: a spec is.
     """
     root = findings.repository.root
     yield f"repository  {root}"

@@ -1,4 +1,4 @@
-"""Thresholds and directions come from the spec; a name that was not measured is an error; a run ignores it all."""
+"""Thresholds and directions come from the spec. A name that was not measured is an error. A run ignores it all."""
 
 from __future__ import annotations
 

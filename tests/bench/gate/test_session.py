@@ -22,7 +22,7 @@ class Scene:
 
     Args:
         seconds: of one process, by job.
-        clear_after: benchmark -> pairs from which on its verdict is clear; missing: never.
+        clear_after: benchmark -> pairs from which on its verdict is clear. Missing: never.
         failing: (job, side, index) of processes that fail.
         nested: benchmarks of one process, where it measures several.
         interrupted_at: number of the process during which Ctrl-C arrives.
