@@ -115,7 +115,8 @@ def decide(
         raise InvalidValueError("decide", f"threshold {threshold!r} is not a finite number above 0")
     runs = [*history, *base, *head]
     candidates = estimators(
-        min(len(run.get("wall", ())) for run in runs), with_reference=all(run.get("ref") for run in runs)
+        min(len(run.get("wall", ())) for run in runs),
+        with_reference=all(len(run.get("ref", ())) for run in runs),
     )
     values = log_values(runs, candidates)
     past, base_values, head_values = np.split(values, [len(history), len(history) + pairs], axis=1)
@@ -225,7 +226,8 @@ def noise_and_power(
     """
     runs = [*base, *head]
     candidates = estimators(
-        min(len(run.get("wall", ())) for run in runs), with_reference=all(run.get("ref") for run in runs)
+        min(len(run.get("wall", ())) for run in runs),
+        with_reference=all(len(run.get("ref", ())) for run in runs),
     )
     values = log_values(runs, candidates)
     sides = values[:, : len(base)], values[:, len(base) :]

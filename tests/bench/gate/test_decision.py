@@ -161,6 +161,14 @@ def test_a_time_without_noise_gets_none_from_the_reference_loop() -> None:
     assert decide(base, base[::-1]).effect == 0.0
 
 
+def test_arrays_and_lists_are_the_same() -> None:
+    base, head = sides(np.random.default_rng(13), 10, 0.02, 0.05)
+    arrays = [
+        [{name: np.array(times) for name, times in run.items()} for run in side] for side in (base, head)
+    ]
+    assert decide(*arrays, history=arrays[0]) == decide(base, head, history=base)  # type: ignore[arg-type]
+
+
 def test_staged_looks_stop_early() -> None:
     rng = np.random.default_rng(8)
     assert decide(*sides(rng, 20, 0.002, 0.2), staged=True).runs_used == 5
