@@ -164,10 +164,10 @@ def test_a_time_without_noise_gets_none_from_the_reference_loop() -> None:
 
 def test_arrays_and_lists_are_the_same() -> None:
     base, head = sides(np.random.default_rng(13), 10, 0.02, 0.05)
-    arrays = [
+    arrays: list[list[Any]] = [
         [{name: np.array(times) for name, times in run.items()} for run in side] for side in (base, head)
     ]
-    assert decide(*arrays, history=arrays[0]) == decide(base, head, history=base)  # type: ignore[arg-type]
+    assert decide(arrays[0], arrays[1], arrays[0]) == decide(base, head, base)
 
 
 def test_staged_looks_stop_early() -> None:
