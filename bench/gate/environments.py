@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlparse
@@ -192,7 +192,8 @@ def _make(
 ) -> None:
     """Make an environment over this interpreter's packages, and install a side into it."""
     shutil.rmtree(folder, ignore_errors=True)
-    bare = ["--without-pip"] if importlib.util.find_spec("pip") else []
+    # By the path alone: setuptools' hook in sys.meta_path gives its distutils up for good once pip is asked for.
+    bare = ["--without-pip"] if PathFinder.find_spec("pip") else []
     made = subprocess.run(
         [sys.executable, "-m", "venv", *bare, str(folder)],
         stdin=subprocess.DEVNULL,

@@ -229,6 +229,22 @@ def test_a_side_that_does_not_install_is_a_failed_setup(tmp_path: Path, why: str
     assert not list((repository.git_dir / "fusetune-gate").glob("*/"))
 
 
+@pytest.mark.slow
+def test_setuptools_still_imports_where_environments_were_made(tmp_path: Path) -> None:
+    """torch.compile imports setuptools, whose hook on imports gives up once somebody looks for pip."""
+    made = repository_of(tmp_path, project(1, "needed-by-tiny==1.0"), project(2, "needed-by-tiny==2.0"))
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from fusetune.bench.gate.environments import make_environments\n"
+        "from fusetune.bench.gate.revisions import checkouts, find_repository, find_revisions\n"
+        "repository = find_repository(Path(sys.argv[1]))\n"
+        "with checkouts(repository, *find_revisions(repository, 'HEAD~1', 'HEAD')) as sides:\n"
+        "    make_environments(sides, cache=Path(sys.argv[2]))\n"
+        "import setuptools\n"
+    )
+    subprocess.run([sys.executable, "-c", code, made, tmp_path / "cache"], check=True)
+
+
 def test_what_pip_is_asked_for(tmp_path: Path) -> None:
     # `packaging` is installed here, so its lines in an extra count; those of a package that is not do not.
     extra = '[project.optional-dependencies]\ngpu = ["packaging<{}", "no-such-package=={}"]\n'
