@@ -235,7 +235,6 @@ def only_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ship one kernel with two cases."""
     probe = Kernel(
         "probe",
-        "activation",
         fused=lambda: None,
         reference=lambda: None,
         make_inputs=lambda *_: {},
