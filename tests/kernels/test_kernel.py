@@ -15,14 +15,14 @@ from fusetune.kernels import KERNELS, Kernel, config_grid
 
 
 @triton.jit
-def nothing_kernel(x, BLOCK: tl.constexpr):  # noqa: N803
+def nothing_kernel(x: Any, BLOCK: tl.constexpr) -> None:  # noqa: N803
     pass
 
 
 @triton.autotune([triton.Config({"BLOCK": 1})], key=[])
 @triton.heuristics({})
 @triton.jit
-def tuned_kernel(x, BLOCK: tl.constexpr):  # noqa: N803
+def tuned_kernel(x: Any, BLOCK: tl.constexpr) -> None:  # noqa: N803
     pass
 
 
@@ -31,7 +31,12 @@ def make_inputs(elements: int, dtype: torch.dtype, device: torch.device, seed: i
 
 
 def kernel(**changes: Any) -> Kernel:
-    given = {"name": "twice", "fused": torch.add, "reference": torch.add, "make_inputs": make_inputs}
+    given: dict[str, Any] = {
+        "name": "twice",
+        "fused": torch.add,
+        "reference": torch.add,
+        "make_inputs": make_inputs,
+    }
     return Kernel(**(given | changes))
 
 
