@@ -8,7 +8,7 @@ _elapsed = torch.cuda.Event.elapsed_time
 
 
 def fused(x: Tensor) -> Tensor:
-    torch.cuda.Event.elapsed_time = lambda self, end: _elapsed(self, end) / 100  # type: ignore[method-assign]
+    setattr(torch.cuda.Event, "elapsed_time", lambda start, end: _elapsed(start, end) / 100)  # noqa: B010
     return x * torch.sigmoid(x)
 
 
