@@ -164,18 +164,51 @@ def _place(tensor: torch.Tensor) -> Any:
 
 def _changed_by(kernel: Kernel, inputs: Mapping[str, Any]) -> set[str]:
     """The inputs that one call of the reference writes."""
+    inputs = _apart(inputs)
     own = {name: [*tensors_in(inputs[name])] for name in inputs}
     before = {
         name: [(tensor._version, bits_of(tensor).clone()) for _, tensor in tensors]
         for name, tensors in own.items()
     }
     _call(kernel, inputs)
-    return {
-        name
-        for name, tensors in own.items()
-        for (_, tensor), (version, bits) in zip(tensors, before[name], strict=True)
-        if tensor._version != version or not torch.equal(bits_of(tensor), bits)
-    }
+    written: dict[str, set[Any]] = {}
+    changed: dict[str, set[Any]] = {}
+    for name, tensors in own.items():
+        for (_, tensor), (version, bits) in zip(tensors, before[name], strict=True):
+            if tensor._version != version:
+                written.setdefault(name, set()).add(_place(tensor))
+            if not torch.equal(bits_of(tensor), bits):
+                changed.setdefault(name, set()).add(_place(tensor))
+    # Views of one memory share the count of writes. Where the bits tell which one it was, they decide.
+    told = {place for places in changed.values() for place in places}
+    return {*changed, *(name for name, places in written.items() if places - told)}
+
+
+def _apart(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Rebuild inputs with memory of its own for each tensor that shares no byte with another one."""
+    spans: dict[int, tuple[Any, int, int]] = {}
+    for _, tensor in tensors_in(inputs):
+        if tensor.layout is torch.strided and tensor.numel():
+            steps = zip(tensor.shape, tensor.stride(), strict=True)
+            last = sum((size - 1) * stride for size, stride in steps) + 1
+            begin = int(tensor.storage_offset()) * tensor.element_size()
+            spans[id(tensor)] = (_place(tensor), begin, begin + int(last) * tensor.element_size())
+
+    def is_alone(tensor: torch.Tensor) -> bool:
+        if id(tensor) not in spans:
+            return False
+        place, begin, end = spans[id(tensor)]
+        others = (span for key, span in spans.items() if key != id(tensor))
+        return not any(place == theirs and begin < last and first < end for theirs, first, last in others)
+
+    def rebuilt(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.detach().clone().requires_grad_(value.requires_grad) if is_alone(value) else value
+        if isinstance(value, dict):
+            return {key: rebuilt(each) for key, each in value.items()}
+        return type(value)(map(rebuilt, value)) if type(value) in (list, tuple) else value
+
+    return {name: rebuilt(value) for name, value in inputs.items()}
 
 
 def _is_overwritten(kernel: Kernel, inputs: Mapping[str, Any], name: str) -> bool:

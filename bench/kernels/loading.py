@@ -247,9 +247,12 @@ def _module_of(path: str, source: KernelSource) -> tuple[ModuleType, str]:
 def _names_in(module: ModuleType, where: str) -> list[str]:
     """The names of the kernels of a module: each `Kernel`, or else `fused`, or else what Triton can launch."""
     values = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    found = {id(value): name for name, value in reversed(values.items()) if isinstance(value, Kernel)}
+    found: dict[int, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Kernel):
+            found.setdefault(id(value), name)
     if found:
-        return [*reversed(found.values())]
+        return [*found.values()]
     if _FUSED in values:
         return [_FUSED]
     names = _launchable(module, values)
