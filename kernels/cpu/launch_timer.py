@@ -42,6 +42,7 @@ def timed_launches() -> Iterator[list[float]]:
         NoCompilerError, CompilerFailedError: there is no compiler, or it fails.
 
     Example:
+        >>> import torch
         >>> from fusetune.kernels import KERNELS, timed_launches
         >>> kernel = KERNELS["relu"]
         >>> inputs = kernel.make_inputs(1000, torch.float32, torch.device("cpu"), 0)

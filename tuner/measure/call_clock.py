@@ -21,7 +21,7 @@ from fusetune.errors import InvalidValueError, StateError
 from fusetune.tuner.measure.freed_memory import fault_in, page_faults
 
 ClockName = Literal["wall", "event", "graph", "kernel"]
-Arguments = Mapping[str, Any]
+Call = Callable[[], Any]
 # On a GPU: so much of a call's host time is waited on the device before the first event, so that it never runs dry.
 _HEAD_START = 1.5
 # The interpreter's own small objects may fault in as many pages in a sample.
@@ -30,15 +30,15 @@ _FEW_FAULTS = 4
 
 @dataclass(frozen=True)
 class Sample:
-    """What one sample calls, each time with other tensors.
+    """What one sample calls, each with tensors of its own that were made beforehand.
 
     Args:
-        lead: arguments of the call that precedes, off the clock.
-        timed: arguments of the calls on the clock, in their order.
+        lead: the call that precedes, off the clock.
+        timed: the calls on the clock, in their order.
     """
 
-    lead: Arguments
-    timed: Sequence[Arguments]
+    lead: Call
+    timed: Sequence[Call]
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,11 @@ class CallClock:
         ValueError: a clock that the device does not have, or `kernel` without `launch_times`.
 
     Example:
+        >>> from functools import partial
         >>> clock = CallClock("wall", "cpu")
-        >>> sample = clock.time(torch.neg, [Sample({"input": torch.ones(9)}, [{"input": torch.ones(9)}])])[0]
-        >>> sample.seconds > 0, len(sample.results)
+        >>> lead, timed = (partial(torch.neg, torch.ones(9)) for _ in range(2))
+        >>> (found,) = clock.time([Sample(lead, [timed])])
+        >>> found.seconds > 0, len(found.results)
         (True, 1)
     """
 
@@ -129,55 +131,60 @@ class CallClock:
         self._host_s = host_s
         self._reserved_bytes = 0
 
-    def time(self, function: Callable[..., Any], samples: Sequence[Sample]) -> list[TimedSample]:
+    def time(
+        self, samples: Sequence[Sample], *, before_each: Callable[[], object] = lambda: None
+    ) -> list[TimedSample]:
         """Time samples, one after the other. Events are read at the end, so no sample waits for the device.
 
         Args:
-            function: called with keyword arguments. It has been called before, so that nothing compiles.
-            samples: made beforehand. Their tensors and the results live until the end.
+            samples: of calls that were made before, so that nothing compiles. Their results live until the end.
+            before_each: called right before the calls of each sample that are timed, off the clock.
         """
+        for sample in samples:
+            if not sample.timed:
+                raise InvalidValueError("sample", "it has no timed call")
         if self.name == "event":
-            return self._by_events(function, samples)
+            return self._by_events(samples, before_each)
         if self.name == "graph":
-            return self._by_graph(function, samples)
+            return self._by_graph(samples, before_each)
         one = self._by_launches if self.name == "kernel" else self._by_wall
-        return [one(function, sample) for sample in samples]
+        return [one(sample, before_each) for sample in samples]
 
-    def _begin(self, function: Callable[..., Any], sample: Sample) -> Any:
+    def _begin(self, sample: Sample) -> Any:
         """What precedes the timed calls. Returns the lead's results, so that their memory is not used again yet."""
-        if not sample.timed:
-            raise InvalidValueError("sample", "it has no timed call")
         if self._reserved_bytes:
             self._device.reserve(self._reserved_bytes)
         if self._flush is not None:
             self._flush()
-        return function(**sample.lead)
+        return sample.lead()
 
-    def _by_wall(self, function: Callable[..., Any], sample: Sample) -> TimedSample:
-        kept = self._begin(function, sample)
+    def _by_wall(self, sample: Sample, before: Call) -> TimedSample:
+        kept = self._begin(sample)
         device, now_s = self._device, self._device.now_s
         first, *others = sample.timed
         device.wait()
+        before()
         faults = device.faults()
         now_s()  # brings the clock itself into the cache
         start_s = now_s()
-        results = [function(**first)]
-        for arguments in others:
-            results += (function(**arguments),)
+        results = [first()]
+        for call in others:
+            results += (call(),)
         device.wait()
         end_s = now_s()
         faults = device.faults() - faults
         self._learn(faults, kept, results)
         return TimedSample((end_s - start_s) / len(sample.timed), tuple(results), faults)
 
-    def _by_launches(self, function: Callable[..., Any], sample: Sample) -> TimedSample:
+    def _by_launches(self, sample: Sample, before: Call) -> TimedSample:
         assert self._launch_times is not None
         with self._launch_times() as seconds:
-            kept = self._begin(function, sample)
+            kept = self._begin(sample)
             self._device.wait()
+            before()
             seconds.clear()
             faults = self._device.faults()
-            results = [function(**arguments) for arguments in sample.timed]
+            results = [call() for call in sample.timed]
             self._device.wait()
             faults = self._device.faults() - faults
             if not seconds:
@@ -193,19 +200,20 @@ class CallClock:
             needed = max(needed, self._reserved_bytes + max(_bytes_of(results), 1 << 20))
         self._reserved_bytes = max(self._reserved_bytes, needed)
 
-    def _by_events(self, function: Callable[..., Any], samples: Sequence[Sample]) -> list[TimedSample]:
+    def _by_events(self, samples: Sequence[Sample], before: Call) -> list[TimedSample]:
         device, kept, marks, results = self._device, [], [], []
         for sample in samples:
-            kept.append(self._begin(function, sample))
+            kept.append(self._begin(sample))
+            before()
             device.delay(_HEAD_START * self._host_s * len(sample.timed))
             start = device.event()
-            results.append(tuple(function(**arguments) for arguments in sample.timed))
+            results.append(tuple(call() for call in sample.timed))
             marks.append((start, device.event()))
         device.wait()
         self._learn(0, kept, results)
         return self._read(samples, marks, results)
 
-    def _by_graph(self, function: Callable[..., Any], samples: Sequence[Sample]) -> list[TimedSample]:
+    def _by_graph(self, samples: Sequence[Sample], before: Call) -> list[TimedSample]:
         device, marks, results = self._device, [], []
         captured: list[list[Any]] = []
 
@@ -213,13 +221,14 @@ class CallClock:
             """What is captured. Its results have the addresses that each replay writes to."""
             found: list[Any] = []
             captured.append(found)
-            return lambda: found.extend(function(**arguments) for arguments in sample.timed)
+            return lambda: found.extend(call() for call in sample.timed)
 
         replays = [device.capture(calls(sample)) for sample in samples]
         device.wait()
         kept = []
         for sample, replay in zip(samples, replays, strict=True):
-            kept.append(self._begin(function, sample))
+            kept.append(self._begin(sample))
+            before()
             device.delay(_HEAD_START * self._host_s)
             start = device.event()
             replay()
@@ -294,6 +303,11 @@ class _Cpu:
         raise StateError("clock", "a CPU has no graphs")
 
 
+# Taken hold of here, before a person's code could replace them.
+_Event: Any = torch.cuda.Event
+_synchronize, _sleep = torch.cuda.synchronize, getattr(torch.cuda, "_sleep", None)
+
+
 class _Cuda:
     """A CUDA device. All work goes to its current stream."""
 
@@ -306,14 +320,14 @@ class _Cuda:
         self._cycles_per_s = 1e3 * rate_khz
 
     def wait(self) -> None:
-        torch.cuda.synchronize(self._device)
+        _synchronize(self._device)
 
-    def event(self) -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
+    def event(self) -> Any:
+        event = _Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
         return event
 
-    def seconds_between(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    def seconds_between(self, start: Any, end: Any) -> float:
         milliseconds: float = start.elapsed_time(end)
         return 1e-3 * milliseconds
 
@@ -324,7 +338,8 @@ class _Cuda:
         return int(torch.cuda.memory_stats(self._device).get("segment.all.allocated", 0))
 
     def delay(self, seconds: float) -> None:
-        torch.cuda._sleep(int(seconds * self._cycles_per_s))
+        if _sleep is not None:
+            _sleep(int(seconds * self._cycles_per_s))
 
     def capture(self, work: Callable[[], object]) -> Callable[[], object]:
         graph = torch.cuda.CUDAGraph()

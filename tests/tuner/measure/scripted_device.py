@@ -90,8 +90,8 @@ class ScriptedDevice:
         self.give(self.CALL_S)
         return 2 * x
 
-    def fresh(self, value: float) -> dict[str, torch.Tensor]:
-        """Arguments made anew."""
+    def fresh(self, value: float) -> torch.Tensor:
+        """A tensor made anew."""
         self.log.append("allocate")
         self.host_s += self.ALLOCATION_S
-        return {"x": torch.tensor(value)}
+        return torch.tensor(value)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -14,12 +15,20 @@ from tests.fresh_process import in_fresh_process
 from tests.tuner.measure.scripted_device import ScriptedDevice
 
 
-def samples_on(device: ScriptedDevice, samples: int, calls: int) -> list[Sample]:
+def samples_on(
+    device: ScriptedDevice,
+    samples: int,
+    calls: int,
+    call: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> list[Sample]:
+    """Samples whose tensors have values and addresses of their own."""
     values = iter(range(1000))
-    return [
-        Sample(device.fresh(next(values)), [device.fresh(next(values)) for _ in range(calls)])
-        for _ in range(samples)
-    ]
+    chosen = call or device.call
+
+    def made() -> Callable[[], torch.Tensor]:
+        return partial(chosen, device.fresh(next(values)))
+
+    return [Sample(made(), [made() for _ in range(calls)]) for _ in range(samples)]
 
 
 @pytest.mark.parametrize("calls", [1, 4])
@@ -27,7 +36,7 @@ def samples_on(device: ScriptedDevice, samples: int, calls: int) -> list[Sample]
 def test_wall_has_host_and_device_time_on_the_clock_and_nothing_else(calls: int, asynchronous: bool) -> None:
     device = ScriptedDevice(asynchronous)
     samples = samples_on(device, 3, calls)
-    found = CallClock("wall", device, flush=device.flush).time(device.call, samples)
+    found = CallClock("wall", device, flush=device.flush).time(samples)
     # A device with a queue works while the host gives it the next call.
     total_s = device.HOST_S * (1 if asynchronous else calls) + device.CALL_S * calls
     assert [sample.seconds for sample in found] == [total_s / calls] * 3
@@ -43,7 +52,7 @@ def test_events_and_graphs_have_device_time_alone_and_wait_once(name: ClockName,
     device = ScriptedDevice(asynchronous=True)
     samples = samples_on(device, 5, calls)
     device.log.clear()
-    found = CallClock(name, device, flush=device.flush, host_s=device.HOST_S).time(device.call, samples)
+    found = CallClock(name, device, flush=device.flush, host_s=device.HOST_S).time(samples)
     assert [sample.seconds for sample in found] == [device.CALL_S] * 5
     assert device.log.count("wait") == (1 if name == "event" else 2)  # never inside the batch
     assert device.log.count("flush") == 5
@@ -57,8 +66,8 @@ def test_without_a_head_start_an_event_would_measure_the_host() -> None:
     device = ScriptedDevice(asynchronous=True)
     device.CALL_S = 0.01
     sample = samples_on(device, 1, 8)
-    (late,) = CallClock("event", device, host_s=0.0).time(device.call, sample)
-    (early,) = CallClock("event", device, host_s=device.HOST_S).time(device.call, samples_on(device, 1, 8))
+    (late,) = CallClock("event", device, host_s=0.0).time(sample)
+    (early,) = CallClock("event", device, host_s=device.HOST_S).time(samples_on(device, 1, 8))
     assert early.seconds == pytest.approx(device.CALL_S)
     assert late.seconds > 10 * device.CALL_S
 
@@ -76,7 +85,7 @@ def test_kernel_adds_up_the_launches_of_the_timed_calls_alone() -> None:
         yield times
 
     clock = CallClock("kernel", device, flush=device.flush, launch_times=launch_times)
-    (found,) = clock.time(call, samples_on(device, 1, 3))
+    (found,) = clock.time(samples_on(device, 1, 3, call))
     assert found.seconds == 0.625
 
 
@@ -88,13 +97,13 @@ def test_kernel_refuses_what_launches_nothing() -> None:
     device = ScriptedDevice()
     clock = CallClock("kernel", device, launch_times=launch_times)
     with pytest.raises(StateError, match="launched no kernel"):
-        clock.time(device.call, samples_on(device, 1, 1))
+        clock.time(samples_on(device, 1, 1))
 
 
 @pytest.mark.parametrize("name", ["wall", "event", "graph"])
 def test_every_call_has_its_own_tensors_and_its_results_are_kept(name: ClockName) -> None:
     device = ScriptedDevice(asynchronous=True)
-    found = CallClock(name, device).time(device.call, samples_on(device, 2, 3))
+    found = CallClock(name, device).time(samples_on(device, 2, 3))
     assert len(set(device.addresses)) == len(device.addresses) == len(set(device.values)) == 8
     results = [[float(result) for result in sample.results] for sample in found]
     assert results == [[2.0, 4.0, 6.0], [10.0, 12.0, 14.0]]
@@ -110,13 +119,13 @@ def test_the_results_of_the_lead_live_until_the_sample_ends() -> None:
         return y
 
     lead, timed = torch.zeros(1000), torch.zeros(1000)
-    CallClock("wall", "cpu").time(call, [Sample({"x": lead}, [{"x": timed}])])
+    CallClock("wall", "cpu").time([Sample(partial(call, lead), [partial(call, timed)])])
     assert len(set(addresses)) == 2
 
 
 def test_a_warm_cache_is_not_flushed() -> None:
     device = ScriptedDevice()
-    CallClock("wall", device).time(device.call, samples_on(device, 2, 1))
+    CallClock("wall", device).time(samples_on(device, 2, 1))
     assert "flush" not in device.log
 
 
@@ -131,16 +140,16 @@ def test_a_clock_that_the_device_lacks_is_refused() -> None:
 
 def test_a_sample_without_a_timed_call_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="no timed call"):
-        CallClock("wall", "cpu").time(torch.neg, [Sample({"input": torch.ones(1)}, [])])
+        CallClock("wall", "cpu").time([Sample(lambda: None, [])])
 
 
 def test_memory_for_new_tensors_is_reserved_before_the_flush() -> None:
     """A flush empties the cache of what reserving brought there."""
     device = ScriptedDevice()
     clock = CallClock("wall", device, flush=device.flush)
-    clock.time(device.call, samples_on(device, 1, 1))
+    clock.time(samples_on(device, 1, 1))
     device.log.clear()
-    clock.time(device.call, samples_on(device, 1, 1))
+    clock.time(samples_on(device, 1, 1))
     assert device.log[2:] == ["reserve 32", "flush", "call", "wait", "call", "wait"]
 
 
@@ -148,7 +157,7 @@ def test_what_is_reserved_grows_until_the_clock_runs_without_faults() -> None:
     device = ScriptedDevice()
     device.needs_bytes = 3 << 20
     clock = CallClock("wall", device)
-    found = [clock.time(device.call, samples_on(device, 1, 1))[0].faults for _ in range(6)]
+    found = [clock.time(samples_on(device, 1, 1))[0].faults for _ in range(6)]
     assert found[0] > 0
     assert found[-1] == 0
 
@@ -163,8 +172,8 @@ def faults_of_large_results() -> int | None:
         return (x + 1) * 2 - 3
 
     for _ in range(6):
-        sample = Sample({"x": torch.ones(12_000_000)}, [{"x": torch.ones(12_000_000)}])
-        (found,) = clock.time(call, [sample])
+        lead, timed = (partial(call, torch.ones(12_000_000)) for _ in range(2))
+        (found,) = clock.time([Sample(lead, [timed])])
     return found.faults
 
 
@@ -174,3 +183,17 @@ def test_no_page_is_faulted_in_on_the_clock() -> None:
     if faults is None:
         pytest.skip("not glibc")
     assert faults < 100  # 48 MB are 11719 pages
+
+
+@pytest.mark.parametrize("name", ["wall", "event", "graph"])
+def test_what_comes_before_each_sample_is_off_the_clock(name: ClockName) -> None:
+    device = ScriptedDevice(asynchronous=name != "wall")
+
+    def before() -> None:
+        device.log.append("before")
+        device.host_s += 50.0
+
+    samples = samples_on(device, 2, 1)
+    found = CallClock(name, device, flush=device.flush).time(samples, before_each=before)
+    assert max(sample.seconds for sample in found) <= device.CALL_S + device.HOST_S
+    assert device.log.count("before") == 2
