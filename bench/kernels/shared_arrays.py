@@ -1,8 +1,8 @@
 """Nested inputs and results of kernels, carried between processes by files in memory.
 
-A tree is dicts, lists and tuples of tensors and of plain values. Without torch a tensor is an `Array`. A tree crosses as
-two parts: a text, which describes it, and a file with the bytes of all storages. Reading calls nothing: no pickle is
-opened on the driver's side. Files have no name, so that none is left behind, whatever dies.
+A tree is dicts, lists and tuples of tensors and of plain values. Without torch a tensor is an `Array`. A tree crosses
+in two parts: a text, which describes it, and a file with the bytes of all storages. Reading calls nothing: no pickle
+is opened on the driver's side. Files have no name, so that none is left behind, whatever dies.
 
     text     JSON: a node, and the place of each storage in the file
     file     the storages, each from a multiple of 64 bytes on
@@ -137,7 +137,7 @@ class Array:
         return _SMALLEST[self.dtype]
 
     @property
-    def bits(self) -> np.ndarray:
+    def bits(self) -> Any:
         """The elements as they are stored: a view, in which bfloat16 are uint16."""
         stored = _STORED[self.dtype]
         begin = self.offset * stored.itemsize
@@ -148,7 +148,7 @@ class Array:
         return np.ndarray(self.shape, stored, buffer=whole, strides=strides)
 
     @property
-    def values(self) -> np.ndarray:
+    def values(self) -> Any:
         """The elements as numbers. Those that numpy lacks are widened to float32, exactly."""
         bits = self.bits
         if self.dtype == "bfloat16":
@@ -276,7 +276,7 @@ def scaled(tree: Tree, factor: float) -> Tree:
     return mapped(tree, change)
 
 
-def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+def _rounded(values: np.ndarray, dtype: str) -> Any:
     """Round float64 numbers to the bits of a dtype, to nearest, ties to even. Products of short factors are exact."""
     if dtype == "bfloat16":
         wide = values.astype(np.float32).view(np.uint32)
@@ -346,7 +346,9 @@ class TreeWriter:
         if kind is Opaque:
             return ["opaque", value.kind, value.text]
         if self._opaque_of is None:
-            raise InvalidValueError("tree", f"holds a {kind.__name__}, which does not cross between processes")
+            raise InvalidValueError(
+                "tree", f"holds a {kind.__name__}, which does not cross between processes"
+            )
         opaque = self._opaque_of(value)
         return ["opaque", opaque.kind, opaque.text]
 
@@ -423,9 +425,7 @@ def read_tree(text: str, file: int) -> Tree:
         raise UnreadableTreeError("the file is shorter than its description says")
     storages: dict[int, np.ndarray] = {}
 
-    def make(
-        dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, index: int
-    ) -> Array:
+    def make(dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, index: int) -> Array:
         if dtype not in _STORED or not 0 <= index < len(extents) or len(shape) != len(strides):
             raise UnreadableTreeError(f"an array of no known form ({dtype})")
         if offset < 0 or min((*shape, *strides), default=0) < 0:
@@ -446,13 +446,13 @@ def read_tree(text: str, file: int) -> Tree:
 def read_bytes(file: int, begin: int, size: int) -> np.ndarray:
     """Return some bytes of a file."""
     data = np.empty(size, np.uint8)
-    read_into(file, begin, memoryview(data))
+    read_into(file, begin, data)
     return data
 
 
-def read_into(file: int, begin: int, target: memoryview) -> None:
-    """Fill memory from a file."""
-    done = 0
+def read_into(file: int, begin: int, array: np.ndarray) -> None:
+    """Fill an array of bytes from a file."""
+    target, done = memoryview(array.data), 0
     while done < len(target):
         got = os.preadv(file, [target[done : done + _CHUNK_BYTES]], begin + done)
         if not got:
@@ -460,9 +460,9 @@ def read_into(file: int, begin: int, target: memoryview) -> None:
         done += got
 
 
-def write_from(file: int, begin: int, source: memoryview) -> None:
-    """Copy memory into a file."""
-    done = 0
+def write_from(file: int, begin: int, array: np.ndarray) -> None:
+    """Copy an array of bytes into a file."""
+    source, done = memoryview(array.data), 0
     while done < len(source):
         done += os.pwrite(file, source[done : done + _CHUNK_BYTES], begin + done)
 
@@ -497,7 +497,7 @@ class SharedTree:
         try:
             os.ftruncate(self.file, writer.total_bytes)
             for begin, storage in writer.placed():
-                write_from(self.file, begin, memoryview(storage))
+                write_from(self.file, begin, storage)
             _seal(self.file)
         except BaseException:
             os.close(self.file)

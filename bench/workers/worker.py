@@ -38,8 +38,8 @@ from fusetune.bench.workers.memory_limit import (
     address_space_left,
     classify,
     effective_limit,
+    limited_memory,
     measure_footprint,
-    memory_limit,
     settle_footprint,
 )
 from fusetune.bench.workers.messages import Sender
@@ -230,7 +230,7 @@ def attempt(
     """Run one trial under the memory limit. An exception becomes a record with its reason."""
     _set_threads(trial)
     try:
-        with memory_limit(context.memory):
+        with limited_memory(context.memory):
             return run_trial(trial, context, on_progress)
     except Exception as error:  # a person's model, data, optimizer or loss
         traceback.print_exc()

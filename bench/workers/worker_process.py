@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,14 @@ class WorkerProcess:
         """Send something picklable. Raises WorkerLostError when the worker is gone."""
         try:
             self._connection.send(content)
+        except OSError:
+            self.process.join(_STOP_TIMEOUT_S)
+            raise WorkerLostError from None
+
+    def send_file(self, descriptor: int) -> None:
+        """Let the worker, which waits for it, have an open file. Raises WorkerLostError when the worker is gone."""
+        try:
+            send_handle(self._connection, descriptor, self.process_id)
         except OSError:
             self.process.join(_STOP_TIMEOUT_S)
             raise WorkerLostError from None
