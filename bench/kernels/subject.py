@@ -723,9 +723,8 @@ def _bytes_moved(side: _Side, result: Any, changed: set[str]) -> int:
     kernel, inputs = side.kernel, side.sample
     if not side.is_backward and kernel.bytes_moved is not None:
         return int(kernel.bytes_moved(inputs))
-    read = sum(tensor.nbytes for tensor in _tensors(inputs))
-    written = sum(tensor.nbytes for tensor in _tensors(result))
-    return read + written + sum(tensor.nbytes for name in changed for tensor in _tensors(inputs[name]))
+    written = [inputs[name] for name in sorted(changed)]
+    return sum(int(tensor.nbytes) for tensor in _tensors([inputs, result, written]))
 
 
 _flushed: list[Any] = []
