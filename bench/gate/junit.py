@@ -54,7 +54,9 @@ def as_junit(result: GateResult) -> str:
     }
     skipped = str(sum(case.find("skipped") is not None for case in cases))
     root = ElementTree.Element("testsuites", {"name": f"bench {result.kind}", **counts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": one_line(result.title), **counts, "skipped": skipped})
+    suite = ElementTree.SubElement(
+        root, "testsuite", {"name": one_line(result.title), **counts, "skipped": skipped}
+    )
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (
         ("base", side_text(result.base)),
