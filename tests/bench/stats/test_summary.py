@@ -145,7 +145,7 @@ def test_sides_of_any_size_have_the_p_of_the_other_side() -> None:
     ours, theirs = [1.0, 2.0, 5.0, INF], [0.5, 2.0, 3.0, 3.0, 7.0, 8.0, 9.0]
     flipped = [[-value for value in side] for side in (theirs, ours)]
     for sides in ((ours, theirs), flipped):
-        assert significance.mann_whitney(*sides, "greater") == pytest.approx(
+        assert significance.mann_whitney(sides[0], sides[1], "greater") == pytest.approx(
             significance.mann_whitney([-x for x in sides[1]], [-x for x in sides[0]], "greater")
         )
 
