@@ -23,7 +23,7 @@ def samples_on(
 ) -> list[Sample]:
     """Samples whose tensors have values and addresses of their own."""
     values = iter(range(1000))
-    chosen = call or device.call
+    chosen = device.call if call is None else call
 
     def made() -> Callable[[], torch.Tensor]:
         return partial(chosen, device.fresh(next(values)))
