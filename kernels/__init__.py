@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.kernels.activations import Activation, activation
     from fusetune.kernels.catalog import KERNELS
+    from fusetune.kernels.kernel import Kernel
     from fusetune.kernels.launch import path_on, why_not_here
     from fusetune.kernels.optimizers import FusedAdam, FusedAdamW, FusedSGD
     from fusetune.kernels.private_directory import have_private, temporary_directory
@@ -28,6 +29,7 @@ __all__ = [
     "FusedAdam",
     "FusedAdamW",
     "FusedSGD",
+    "Kernel",
     "activation",
     "have_private",
     "knobs",
