@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
     from fusetune.bench.kernels.signatures import takes_config, tensors_in
     from fusetune.bench.kernels.sources import kernel_source
 else:
@@ -27,22 +29,29 @@ else:
 
 __all__ = [
     "MODELS",
+    "Answer",
+    "Array",
     "Cache",
     "Case",
     "Clock",
     "CopySpeed",
     "Direction",
     "InputFacts",
+    "KernelFacts",
     "KernelSource",
     "Lane",
     "LaneError",
     "Policy",
     "Prepared",
+    "ProcessLane",
+    "ReferenceLane",
     "Row",
+    "SharedTree",
     "SideResult",
     "SideStatus",
     "TimedRound",
     "Verification",
+    "arrays_of",
     "bits_of",
     "build_competitor",
     "bytes_in",
@@ -53,6 +62,8 @@ __all__ = [
     "kernel_source",
     "kernels_in",
     "load_kernel",
+    "moved",
+    "scaled",
     "takes_config",
     "tensors_in",
 ]
