@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.report import show_rows
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -18,10 +19,19 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.spec import (
+        DEFAULT_SPEC,
+        LoadedKernels,
+        is_kernel_spec,
+        kernels_schema_text,
+        load_kernels,
+    )
+    from fusetune.bench.kernels.study import study_rows
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "DEFAULT_SPEC",
     "MODELS",
     "Cache",
     "Case",
@@ -31,6 +41,7 @@ __all__ = [
     "KernelSource",
     "Lane",
     "LaneError",
+    "LoadedKernels",
     "Policy",
     "Prepared",
     "Row",
@@ -40,5 +51,10 @@ __all__ = [
     "Verification",
     "build_competitor",
     "competitors_of",
+    "is_kernel_spec",
     "kernel_on",
+    "kernels_schema_text",
+    "load_kernels",
+    "show_rows",
+    "study_rows",
 ]
