@@ -87,7 +87,8 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
         said = mixed["mixed_device_name"].rstrip(".")
         raise InputError(path, said[:1].lower() + said[1:], to_do="Measure it on one device")
     planned, recorded = run.trials, len(records)
-    incomplete = f"{path} is not complete: {recorded} of {planned} {'rows' if kind is KERNELS else 'trials'} are recorded."
+    noun = "rows" if kind is KERNELS else "trials"
+    incomplete = f"{path} is not complete: {recorded} of {planned} {noun} are recorded."
     return Stored(
         path,
         form,
