@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.report import show_rows
     from fusetune.bench.kernels.row import (
         Cache,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
     from fusetune.bench.kernels.spec import (
         DEFAULT_SPEC,
         LoadedKernels,
@@ -33,28 +35,37 @@ else:
 __all__ = [
     "DEFAULT_SPEC",
     "MODELS",
+    "Answer",
+    "Array",
     "Cache",
     "Case",
     "Clock",
     "CopySpeed",
     "Direction",
+    "KernelFacts",
     "KernelSource",
     "Lane",
     "LaneError",
     "LoadedKernels",
     "Policy",
     "Prepared",
+    "ProcessLane",
+    "ReferenceLane",
     "Row",
+    "SharedTree",
     "SideResult",
     "SideStatus",
     "TimedRound",
     "Verification",
+    "arrays_of",
     "build_competitor",
     "competitors_of",
     "is_kernel_spec",
     "kernel_on",
     "kernels_schema_text",
     "load_kernels",
+    "moved",
+    "scaled",
     "show_rows",
     "study_rows",
 ]
