@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.kernels.activations import Activation, activation
     from fusetune.kernels.catalog import KERNELS
+    from fusetune.kernels.cpu import timed_launches
     from fusetune.kernels.kernel import Config, Kernel, config_grid
     from fusetune.kernels.launch import path_on, why_not_here
     from fusetune.kernels.optimizers import FusedAdam, FusedAdamW, FusedSGD
@@ -39,6 +40,7 @@ __all__ = [
     "path_on",
     "replace_activations",
     "temporary_directory",
+    "timed_launches",
     "verify_activation",
     "why_not_here",
 ]
