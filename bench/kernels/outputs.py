@@ -108,7 +108,7 @@ def as_markdown(study: KernelsStudy) -> str:
         _line(head),
         _line(["---", *["--:"] * (len(head) - 1)]),
     ]
-    lines += [_line(_markdown_cells(row, names)) for row in study.rows]
+    lines += [_line(list(_markdown_cells(row, names))) for row in study.rows]
     failed = [row for row in study.rows if not row.is_ok]
     if failed:
         lines += ["", *(f"- {escaped(row.row.case.name)}: {escaped(lost(row.row.ours))}" for row in failed)]

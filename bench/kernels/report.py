@@ -59,8 +59,8 @@ def render_rows(study: KernelsStudy, console: Console, pictures: Pictures | None
     names = max([_LEAST_NAME, *(len(row.row.case.name) for row in study.rows)])
     widths = [max(len(line[column]) for line in (*cells, _HEAD)) for column in range(len(_HEAD))]
     console.print(_aligned("", _HEAD, names, widths), no_wrap=True, crop=False, soft_wrap=True)
-    for row, line in zip(study.rows, cells, strict=True):
-        for text in _row(row, line, names, widths, console.width):
+    for row, shown in zip(study.rows, cells, strict=True):
+        for text in _row(row, shown, names, widths, console.width):
             console.print(text, soft_wrap=True)
     console.print()
     for line in _summary(study.rows):

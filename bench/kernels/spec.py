@@ -259,7 +259,7 @@ def _accept_one(field: dict[str, Any]) -> None:
     """Accept a single value where a list of them may stand."""
     lists: list[dict[str, Any]] = field.get("anyOf") or [dict(field)]
     array = next(each for each in lists if each.get("type") == "array")
-    kept = {key: field[key] for key in ("description", "default", "title") if key in field}
+    kept: dict[str, Any] = {key: field[key] for key in ("description", "default", "title") if key in field}
     of_array = {key: value for key, value in array.items() if key not in kept}
     either = [of_array, array["items"]]
     if any(each.get("type") == "null" for each in lists):

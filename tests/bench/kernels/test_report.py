@@ -45,6 +45,10 @@ def printed(study: KernelsStudy, width: int = 100) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
+def points(data: Any) -> list[float]:
+    return [float(each) for each in data]
+
+
 def test_the_report_of_a_good_row_word_by_word() -> None:
     assert printed(studied([good_row(), failed_row()])) == [
         "kernels: 2 rows ────────────────────────────────────────────────────────────────────────────────────",
@@ -136,10 +140,10 @@ def test_a_sweep_is_drawn_with_the_copy_as_its_roofline(tmp_path: Path) -> None:
     figure = draw("kernels", sweep)
     latency, bandwidth = figure.axes
     lines = {line.get_label(): line for line in bandwidth.get_lines()}
-    assert list(lines["copy of as many bytes"].get_ydata()) == [11.0] * 6
-    moved = lines["ours"].get_xdata()
+    assert points(lines["copy of as many bytes"].get_ydata()) == [11.0] * 6
+    moved = points(lines["ours"].get_xdata())
     expected = [m / (10e-6 + m / 10e9) / 1e9 for m in moved]  # 10 us, then 10 GB/s
-    assert list(lines["ours"].get_ydata()) == pytest.approx(expected, rel=1e-6)
+    assert points(lines["ours"].get_ydata()) == pytest.approx(expected, rel=1e-6)
     assert latency.get_xscale() == latency.get_yscale() == "log"
     pictures = Pictures(tmp_path, drawing=True)
     show_rows(study, SafeConsole(width=100, file=io.StringIO()), pictures)
