@@ -339,6 +339,56 @@ def someone_listens() -> bool:
     return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
 
+def jit_function(value: Any) -> Any:
+    """The `@triton.jit` function within what Triton's decorators made of it, or None where there is none."""
+    kinds = (__getattr__("JITFunction"), __getattr__("InterpretedFunction"))
+    decorated = tuple(filter(None, map(_of_autotuner, ("Autotuner", "Heuristics"))))
+    while isinstance(value, decorated):
+        value = value.fn
+    return value if isinstance(value, kinds) else None
+
+
+def is_triton_function(value: Any) -> bool:
+    """Say whether something is a function in Triton's language: `@triton.jit`, with decorators or not."""
+    return jit_function(value) is not None
+
+
+def is_autotuned(value: Any) -> bool:
+    """Say whether a function in Triton's language is decorated by `@triton.autotune`."""
+    return _autotuner_within(value) is not None
+
+
+def autotune_configs(value: Any) -> tuple[dict[str, Any], ...]:
+    """What a launch by each config of `@triton.autotune` takes: constexprs, `num_warps`, `num_stages` and the like.
+
+    It is empty for other functions, and where a config has a `pre_hook`, which a plain launch would leave out.
+    """
+    tuner = _autotuner_within(value)
+    if tuner is None or any(config.pre_hook is not None for config in tuner.configs):
+        return ()
+    return tuple(config.all_kwargs() for config in tuner.configs)
+
+
+def not_tuned(value: Any) -> Any:
+    """The same function without `@triton.autotune`, to launch by a config of one's own."""
+    tuner = _autotuner_within(value)
+    return value if tuner is None else tuner.fn
+
+
+def _autotuner_within(value: Any) -> Any:
+    """The outermost `@triton.autotune`, or None."""
+    autotuner, heuristics = _of_autotuner("Autotuner"), _of_autotuner("Heuristics")
+    while heuristics and isinstance(value, heuristics):
+        value = value.fn
+    return value if autotuner and isinstance(value, autotuner) else None
+
+
+@functools.cache
+def _of_autotuner(name: str) -> Any:
+    """A class of Triton's autotuner, or None where this Triton has none of that name."""
+    return getattr(import_module("triton.runtime.autotuner"), name, None)
+
+
 def libdevice() -> Any:
     """What kernels import as `triton.language.extra.libdevice`, by NVIDIA's names. None where there is none."""
     try:

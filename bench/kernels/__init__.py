@@ -5,7 +5,9 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
+    from fusetune.bench.kernels.competitors import build_competitor, competitors_of
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
+    from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -20,6 +22,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "MODELS",
     "Cache",
     "Case",
     "Clock",
@@ -35,4 +38,7 @@ __all__ = [
     "SideStatus",
     "TimedRound",
     "Verification",
+    "build_competitor",
+    "competitors_of",
+    "kernel_on",
 ]
