@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusetune.bench.autotune.race import pseudomedian
+from fusetune.bench.gate import least_significant_rank_sum, signed_rank
 
 LOOKS = (12, 24, 48)
 RISK = 0.008
@@ -84,38 +85,12 @@ def confirm(
             break
         rows.append((times["default"], times["challenger"]))
         if len(rows) in looks:
-            p = signed_rank_p([math.log(first / second) for first, second in rows])
+            p = signed_rank([math.log(first / second) for first, second in rows])
             if p <= risk / len(looks):
                 return _confirmation(rows, p, replaces=True)
             if p > 0.5:  # it is not even faster by this half of the rounds
                 break
     return _confirmation(rows, p, replaces=False, complete=complete)
-
-
-def signed_rank_p(differences: Sequence[float]) -> float:
-    """Return the exact one-sided p of the signed-rank test that differences tend to be positive.
-
-    p = P(W >= w), where W sums the ranks of a random half of the absolute differences. Zeros have a rank and count half.
-    Equal absolute values share their mean rank.
-
-    Example:
-        >>> signed_rank_p([1.0, 2.0, 3.0]), signed_rank_p([0.0, 0.0])
-        (0.125, 1.0)
-        >>> signed_rank_p([-1.0, 2.0, 3.0])
-        0.25
-    """
-    from scipy.stats import rankdata
-
-    values = np.asarray([value for value in differences if value != 0.0])
-    if not len(values):
-        return 1.0
-    doubled = np.rint(2 * rankdata(np.abs(values))).astype(int)  # midranks are halves
-    ways = np.zeros(int(doubled.sum()) + 1)
-    ways[0] = 1.0
-    for rank in doubled:
-        ways[rank:] += ways[:-rank].copy()
-    reached = int(doubled[values > 0].sum())
-    return float(ways[reached:].sum() / 2.0 ** len(values))
 
 
 def _confirmation(
@@ -146,14 +121,9 @@ def interval(logs: np.ndarray) -> tuple[float, float]:
         (1.1, 1.6)
     """
     n = len(logs)
-    if n < 6:
+    rank = least_significant_rank_sum(n, 0.025)
+    if rank is None:
         return math.nan, math.nan
-    ways = np.zeros(n * (n + 1) // 2 + 1)
-    ways[0] = 1.0
-    for rank in range(1, n + 1):
-        ways[rank:] += ways[:-rank].copy()
-    chances = np.cumsum(ways) / 2.0**n
-    cut = int(np.searchsorted(chances, 0.025, side="right"))  # so many of the lowest means are left out
     i, j = np.triu_indices(n)
     means = np.sort((logs[i] + logs[j]) / 2)
-    return math.exp(means[cut - 1]), math.exp(means[-cut])
+    return math.exp(means[-rank]), math.exp(means[rank - 1])

@@ -13,8 +13,9 @@ The leader is the candidate with the lowest pseudomedian of log t_r, less the me
     no gain  when D - z' se > -indifference: if it wins at all, then by less than anyone cares for
     failed   when its time is not finite
 
-z follows from `risk` by Bonferroni's bound over the candidates. The race ends with one candidate left, after
-`most_rounds`, or when `may_go_on` says so. Then the leader wins.
+z follows from `risk` by Bonferroni's bound over the candidates. It looks after rounds that grow by a sixth, for a look
+costs more than a short kernel. The race ends with one candidate left, after `most_rounds`, or when `may_go_on` says so.
+Then the leader wins.
 
 Source of the estimates: Hodges and Lehmann 1963, "Estimates of location based on rank tests". Racing: Maron and Moore
 1994, "Hoeffding races".
@@ -33,10 +34,13 @@ import numpy as np
 Why = Literal["slower", "no gain", "failed"]
 End = Literal["one left", "rounds", "budget", "all failed"]
 
-_NORMAL_SCALE = 1.4826  # of the median absolute deviation, so that it is a standard deviation of normal samples
+_NORMAL_SCALE = (
+    1.4826  # of the median absolute deviation, so that it is a standard deviation of normal samples
+)
 _EFFICIENCY = 0.955  # of the pseudomedian against the mean, for normal samples
 _SIGN_P = 1 / 8
 _SHARED_WEIGHT = 8  # so many differences is the scale of the whole field worth, beside a candidate's own
+_GROWTH = 7 / 6  # of the rounds between two looks
 _LEAST_SCALE = 1e-5  # below what a clock resolves
 
 
@@ -55,10 +59,10 @@ class Rules:
 
     risk: float = 0.02
     indifference: float = 0.003
-    soft_z: float = 1.0
+    soft_z: float = 1.64
     least_rounds: int = 3
     least_soft_rounds: int = 8
-    most_rounds: int = 60
+    most_rounds: int = 80
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class RaceResult:
         return tuple(i for i in range(self.samples_s.shape[1]) if i not in self.left)
 
 
-def race(
+def run_race(
     candidates: int,
     sample: Callable[[int, int], float],
     *,
@@ -128,7 +132,7 @@ def race(
 
     Example:
         >>> times = [3.0, 1.0, 2.0]
-        >>> found = race(3, lambda candidate, turn: times[candidate])
+        >>> found = run_race(3, lambda candidate, turn: times[candidate])
         >>> found.winner, found.end, found.left[0].why
         (1, 'one left', 'slower')
     """
@@ -140,6 +144,7 @@ def race(
     left: dict[int, Departure] = {}
     there = list(range(candidates))
     spent = 0
+    look = rules.least_rounds
     end: End = "rounds"
     while len(rows) < rules.most_rounds:
         if not there or (len(there) == 1 and len(rows) >= rules.least_rounds):
@@ -165,7 +170,8 @@ def race(
             break
         rows.append(row)
         orders.append(order)
-        if len(rows) >= rules.least_rounds and len(there) > 1:
+        if len(rows) >= look and len(there) > 1:
+            look = max(len(rows) + 1, math.ceil(len(rows) * _GROWTH))
             for candidate, departure in _departures(np.log(np.array(rows)[:, there]), there, rules, z):
                 there.remove(candidate)
                 left[candidate] = departure

@@ -123,7 +123,8 @@ def attention(heads: int, length: int, width: int) -> Problem:
         return _attention[grid](*tensors, length, width**-0.5, WIDTH=width, **config)
 
     def reference(t: Tensors) -> torch.Tensor:
-        return F.scaled_dot_product_attention(*(t[name].double() for name in "qkv"))
+        q, k, v = (t[name].double() for name in "qkv")
+        return F.scaled_dot_product_attention(q, k, v)
 
     configs = product(BLOCK_M=(4, 8, 16, 32, 64), BLOCK_N=(8, 16, 32, 64, 128))
     return Problem("attention", f"{heads}x{length}x{width}", configs, make, launch, reference)

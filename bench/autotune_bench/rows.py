@@ -48,9 +48,7 @@ def softmax(rows: int, columns: int) -> Problem:
     def launch(t: Tensors, config: Config) -> Any:
         return _softmax[(triton.cdiv(rows, config["ROWS"]),)](t["x"], t["out"], rows, columns, **config)
 
-    return Problem(
-        "softmax", f"{rows}x{columns}", _SPACE, make, launch, lambda t: t["x"].double().softmax(1)
-    )
+    return Problem("softmax", f"{rows}x{columns}", _SPACE, make, launch, lambda t: t["x"].double().softmax(1))
 
 
 @triton.jit
@@ -122,9 +120,7 @@ def rms_norm(rows: int, columns: int) -> Problem:
 
 
 @triton.jit
-def _cross_entropy(
-    x_ptr, target_ptr, out_ptr, rows, columns, ROWS: tl.constexpr, BLOCK_SIZE: tl.constexpr
-):
+def _cross_entropy(x_ptr, target_ptr, out_ptr, rows, columns, ROWS: tl.constexpr, BLOCK_SIZE: tl.constexpr):
     """out[r] = log of the sum of exp(x[r]), minus x[r, target[r]]."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = row < rows
