@@ -11,6 +11,7 @@ Used elsewhere as they are, because they are Triton's language: `triton.jit`, `t
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import warnings
 from abc import update_abstractmethods
@@ -337,6 +338,40 @@ def someone_listens() -> bool:
     runtime = _runtime_knobs()
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
     return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
+
+
+def undecorated(value: Any) -> Any:
+    """The function within Triton's decorators, such as `@triton.autotune`: what `@triton.jit` made, or plain Python."""
+    ours = (__getattr__("JITFunction"), __getattr__("InterpretedFunction"))
+    while (
+        type(value).__module__.startswith("triton.") and not isinstance(value, ours) and hasattr(value, "fn")
+    ):
+        value = value.fn
+    return value
+
+
+def is_jit(value: Any) -> bool:
+    """Say whether something is what `@triton.jit` made."""
+    return isinstance(value, (__getattr__("JITFunction"), __getattr__("InterpretedFunction")))
+
+
+def plain_function(jit: Any) -> Any:
+    """The Python function that `@triton.jit` was given."""
+    return jit.fn
+
+
+def source_of(jit: Any) -> str:
+    """The source of what `@triton.jit` made, without its decorators where Triton keeps it so."""
+    source = getattr(jit, "src", None)
+    return source if isinstance(source, str) else inspect.getsource(jit.fn)
+
+
+def ptxas_version() -> str:
+    """The version of NVIDIA's assembler that Triton calls, or `?` where it does not say."""
+    try:
+        return str(__getattr__("knobs").nvidia.ptxas.version)
+    except (*_NOT_AT_HAND, AttributeError):
+        return "?"
 
 
 def libdevice() -> Any:
