@@ -246,7 +246,7 @@ def read_export(path: Path) -> list[Entry]:
         raise InvalidValueError(
             path, f"cannot be read ({error.strerror})", to_do="Name another file"
         ) from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidValueError(path, "is not JSON", to_do=to_do) from None
     if not isinstance(content, dict) or content.get("what") != _EXPORT:
         raise InvalidValueError(path, "holds no tuned launch configs of fusetune's", to_do=to_do)
@@ -367,7 +367,7 @@ def _entry_at(path: Path) -> Entry | None:
         return _from_json(parsed["entry"])
     except InvalidValueError as error:
         notice(path, str(error))
-    except ValueError:
+    except (ValueError, RecursionError):
         notice(path, "it is damaged")
     return None
 
