@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.kernels.activations import Activation, activation
     from fusetune.kernels.catalog import KERNELS
+    from fusetune.kernels.cpu import timed_launches
+    from fusetune.kernels.kernel import Config, Kernel, config_grid
     from fusetune.kernels.launch import path_on, why_not_here
     from fusetune.kernels.optimizers import FusedAdam, FusedAdamW, FusedSGD
     from fusetune.kernels.private_directory import have_private, temporary_directory
@@ -25,16 +27,20 @@ __all__ = [
     "KERNELS",
     "TESTED",
     "Activation",
+    "Config",
     "FusedAdam",
     "FusedAdamW",
     "FusedSGD",
+    "Kernel",
     "activation",
+    "config_grid",
     "have_private",
     "knobs",
     "misfit",
     "path_on",
     "replace_activations",
     "temporary_directory",
+    "timed_launches",
     "verify_activation",
     "why_not_here",
 ]

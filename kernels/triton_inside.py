@@ -340,19 +340,60 @@ def someone_listens() -> bool:
     return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
 
-def undecorated(value: Any) -> Any:
-    """The function within Triton's decorators, such as `@triton.autotune`: what `@triton.jit` made, or plain Python."""
-    ours = (__getattr__("JITFunction"), __getattr__("InterpretedFunction"))
-    while (
-        type(value).__module__.startswith("triton.") and not isinstance(value, ours) and hasattr(value, "fn")
-    ):
+def jit_function(value: Any) -> Any:
+    """The `@triton.jit` function within what Triton's decorators made of it, or None where there is none."""
+    kinds = (__getattr__("JITFunction"), __getattr__("InterpretedFunction"))
+    decorated = tuple(filter(None, map(_of_autotuner, ("Autotuner", "Heuristics"))))
+    while isinstance(value, decorated):
         value = value.fn
-    return value
+    return value if isinstance(value, kinds) else None
 
 
-def is_jit(value: Any) -> bool:
-    """Say whether something is what `@triton.jit` made."""
-    return isinstance(value, (__getattr__("JITFunction"), __getattr__("InterpretedFunction")))
+def is_triton_function(value: Any) -> bool:
+    """Say whether something is a function in Triton's language: `@triton.jit`, with decorators or not."""
+    return jit_function(value) is not None
+
+
+def is_autotuned(value: Any) -> bool:
+    """Say whether a function in Triton's language is decorated by `@triton.autotune`."""
+    return _autotuner_within(value) is not None
+
+
+def autotune_configs(value: Any) -> tuple[dict[str, Any], ...]:
+    """What a launch by each config of `@triton.autotune` takes: constexprs, `num_warps`, `num_stages` and the like.
+
+    It is empty for other functions, and where a config has a `pre_hook`, which a plain launch would leave out.
+    """
+    tuner = _autotuner_within(value)
+    if tuner is None or any(config.pre_hook is not None for config in tuner.configs):
+        return ()
+    return tuple(config.all_kwargs() for config in tuner.configs)
+
+
+def not_tuned(value: Any) -> Any:
+    """The same function without `@triton.autotune`, to launch by a config of one's own."""
+    tuner = _autotuner_within(value)
+    return value if tuner is None else tuner.fn
+
+
+def _autotuner_within(value: Any) -> Any:
+    """The outermost `@triton.autotune`, or None."""
+    autotuner, heuristics = _of_autotuner("Autotuner"), _of_autotuner("Heuristics")
+    while heuristics and isinstance(value, heuristics):
+        value = value.fn
+    return value if autotuner and isinstance(value, autotuner) else None
+
+
+@functools.cache
+def _of_autotuner(name: str) -> Any:
+    """A class of Triton's autotuner, or None where this Triton has none of that name."""
+    return getattr(import_module("triton.runtime.autotuner"), name, None)
+
+
+def constexpr_function(value: Any) -> Any:
+    """The Python function of a `@triton.constexpr_function`, which kernels call, or None where it is something else."""
+    is_of_triton = type(value).__module__ == "triton.runtime.jit" and jit_function(value) is None
+    return getattr(value, "fn", None) if is_of_triton else None
 
 
 def plain_function(jit: Any) -> Any:

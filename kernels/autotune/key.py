@@ -28,12 +28,12 @@ from fusetune.errors import InvalidValueError
 from fusetune.kernels.cpu import compiler_version, cpu_features, why_not
 from fusetune.kernels.kernel import Kernel
 from fusetune.kernels.triton_inside import (
-    is_jit,
+    constexpr_function,
+    jit_function,
     plain_function,
     ptxas_version,
     release,
     source_of,
-    undecorated,
 )
 
 # How launch configs are measured. It grows when times of before and after cannot be compared.
@@ -234,34 +234,34 @@ def _read(value: Any, found: dict[str, str], seen: set[int]) -> None:
         for each in (value.func, *value.args, *value.keywords.values()):
             _read(each, found, seen)
         return
-    of_triton = type(value).__module__.startswith("triton.")
-    value = inspect.unwrap(undecorated(value)) if callable(value) or of_triton else value
-    value = getattr(value, "__func__", value)
-    if id(value) in seen or _package(value) in _NOT_READ:
+    jit, constant = jit_function(value), constexpr_function(value)
+    function = plain_function(jit) if jit is not None else constant or value
+    if callable(function):
+        function = inspect.unwrap(getattr(function, "__func__", function))
+    if id(function) in seen or _package(function) in _NOT_READ:
         return
-    if is_jit(value):
-        seen.add(id(value))
-        function = plain_function(value)
-        found[_name(function)] = source_of(value)
+    if jit is not None:
+        seen.add(id(function))
+        found[_name(function)] = source_of(jit)
         for name, mentioned in _mentioned(function):
             if isinstance(mentioned, (bool, int, float, str)) or _is_constexpr(mentioned):
                 found[f"{_name(function)}: {name}"] = repr(mentioned)
             else:
                 _read(mentioned, found, seen)
-    elif isinstance(value, types.FunctionType):
-        seen.add(id(value))
-        if of_triton:  # a @triton.constexpr_function, which kernels call
-            found[_name(value)] = inspect.getsource(value)
-        for _, mentioned in _mentioned(value):
+    elif isinstance(function, types.FunctionType):
+        seen.add(id(function))
+        if constant is not None:
+            found[_name(function)] = inspect.getsource(function)
+        for _, mentioned in _mentioned(function):
             _read(mentioned, found, seen)
-    elif isinstance(value, type):
-        seen.add(id(value))
-        for member in vars(value).values():
+    elif isinstance(function, type):
+        seen.add(id(function))
+        for member in vars(function).values():
             if isinstance(member, (types.FunctionType, staticmethod, classmethod)):
                 _read(getattr(member, "__func__", member), found, seen)
-    elif callable(value) and not isinstance(value, types.BuiltinFunctionType):
-        seen.add(id(value))
-        _read(type(value), found, seen)
+    elif callable(function) and not isinstance(function, types.BuiltinFunctionType):
+        seen.add(id(function))
+        _read(type(function), found, seen)
 
 
 def _mentioned(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
@@ -292,8 +292,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _package(value: Any) -> str:
     """The outermost package that a function or class is from."""
-    function = plain_function(value) if is_jit(value) else value
-    return str(getattr(function, "__module__", None) or "").partition(".")[0]
+    return str(getattr(value, "__module__", None) or "").partition(".")[0]
 
 
 def _name(function: Callable[..., Any]) -> str:

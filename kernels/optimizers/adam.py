@@ -565,21 +565,24 @@ def adam_constants(dtypes: Sequence[torch.dtype], master: bool = False) -> dict[
     return {"P": p, "G": g, "S": s, "AMSGRAD": len(dtypes) - master == 5, "MASTER": master}
 
 
-def adam_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
-    """Update one parameter with the kernel, or with the reference where no kernel can run.
+def adam_(streams: Sequence[Tensor] | Sequence[Sequence[Tensor]], row: Row, table: MultiTensorTable) -> None:
+    """Update one parameter or many by one launch, or with the reference where no kernel can run.
 
     Args:
         streams: parameter, gradient, exp_avg, exp_avg_sq and, with amsgrad, max_exp_avg_sq: `is_flat`, on one device.
+            Each may also be a list, with a tensor for each of many parameters.
         row: see `adam_row`.
         table: made once for these dtypes and this device.
 
-    Mutates: the parameter and its states.
+    Mutates: the parameters and their states.
     """
-    if path_of(adam_kernel, streams[0].device) == "torch":
-        adam_reference_(streams, row)
+    columns = [[each] if isinstance(each, Tensor) else each for each in streams]
+    if path_of(adam_kernel, columns[0][0].device) == "torch":
+        for tensors in zip(*columns, strict=True):
+            adam_reference_(tensors, row)
         return
-    table.update([[tensor] for tensor in streams], [0], [row])
-    table.launch(adam_kernel, **adam_constants([tensor.dtype for tensor in streams]))
+    table.update(columns, [0] * len(columns[0]), [row])
+    table.launch(adam_kernel, **adam_constants([column[0].dtype for column in columns]))
 
 
 def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:

@@ -350,21 +350,24 @@ def sgd_constants(dtypes: Sequence[torch.dtype], master: bool = False) -> dict[s
     return {"P": p, "G": g, "S": s, "MOMENTUM": len(dtypes) - master == 3, "MASTER": master}
 
 
-def sgd_(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:
-    """Update one parameter with the kernel, or with the reference where no kernel can run.
+def sgd_(streams: Sequence[Tensor] | Sequence[Sequence[Tensor]], row: Row, table: MultiTensorTable) -> None:
+    """Update one parameter or many by one launch, or with the reference where no kernel can run.
 
     Args:
         streams: parameter, gradient and, with momentum, the buffer: `is_flat`, on one device.
+            Each may also be a list, with a tensor for each of many parameters.
         row: see `sgd_row`.
         table: made once for these dtypes and this device.
 
-    Mutates: the parameter and the buffer.
+    Mutates: the parameters and the buffers.
     """
-    if path_of(sgd_kernel, streams[0].device) == "torch":
-        sgd_reference_(streams, row)
+    columns = [[each] if isinstance(each, Tensor) else each for each in streams]
+    if path_of(sgd_kernel, columns[0][0].device) == "torch":
+        for tensors in zip(*columns, strict=True):
+            sgd_reference_(tensors, row)
         return
-    table.update([[tensor] for tensor in streams], [0], [row])
-    table.launch(sgd_kernel, **sgd_constants([tensor.dtype for tensor in streams]))
+    table.update(columns, [0] * len(columns[0]), [row])
+    table.launch(sgd_kernel, **sgd_constants([column[0].dtype for column in columns]))
 
 
 def _reference(streams: Sequence[Tensor], row: Row, table: MultiTensorTable) -> None:

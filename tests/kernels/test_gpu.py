@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
+from fusetune.bench.kernels.model_shapes import MODELS
 from fusetune.kernels import KERNELS, FusedAdamW, FusedSGD, activation
 from fusetune.kernels.activations.api import reference
 from fusetune.kernels.activations.functions import FUNCTIONS
 from fusetune.kernels.launch import path_of
 from tests.kernels.binder import binder_runs
-from tests.kernels.model_shapes import MODELS
 from tests.kernels.probe_kernels import add_kernel
 from tests.kernels.special_values import RULE, assert_rule
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fusetune.bench.kernels.model_shapes import MODELS, Shapes
 from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD
 from fusetune.kernels.optimizers import tables as multi_tensor
 from fusetune.kernels.optimizers.adam import adam_row
 from fusetune.kernels.static.recorder import record_launches
-from tests.kernels.model_shapes import MODELS, Shapes
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda params, **rest: FusedSGD(params, lr=0.1, **rest),
@@ -49,7 +49,7 @@ def parameters(shapes: Shapes, dtype: torch.dtype = torch.float32) -> list[torch
 
 @pytest.mark.parametrize(
     ("model", "tensors", "count"),
-    [("resnet50", 161, 25_557_032), ("vit-b-16", 152, 86_567_656), ("gpt2-124m", 148, 124_439_808)],
+    [("resnet50", 161, 25_557_032), ("vit_b_16", 152, 86_567_656), ("gpt2_124m", 148, 124_439_808)],
 )
 def test_shapes_are_those_of_the_published_models(model: str, tensors: int, count: int) -> None:
     assert len(MODELS[model]) == tensors

@@ -20,12 +20,12 @@ import triton.language as tl
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from fusetune.bench.kernels.model_shapes import MODELS
 from fusetune.kernels import KERNELS, FusedAdam, activation
 from fusetune.kernels.activations.functions import FUNCTIONS
 from fusetune.kernels.activations.kernels import forward_kernel, index_types, launch_config
 from fusetune.kernels.launch import launch, why_not_on_cpu
 from fusetune.kernels.optimizers.adam import adam_kernel
-from tests.kernels.model_shapes import MODELS
 from tests.perf.competitors import (
     OPTIMIZERS,
     assert_same_loss,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from tests.kernels.model_shapes import MODELS
+from fusetune.bench.kernels.model_shapes import MODELS
 from tests.perf.competitors import (
     OPTIMIZERS,
     assert_same_loss,
@@ -27,7 +27,7 @@ DEVICE = torch.device("cuda")
 _TENSORS: dict[str, Sequence[tuple[int, ...]]] = {
     "10^4": [(10**4,)],
     "resnet50": MODELS["resnet50"],
-    "gpt2-124m": MODELS["gpt2-124m"],
+    "gpt2_124m": MODELS["gpt2_124m"],
 }
 
 

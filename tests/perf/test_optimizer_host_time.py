@@ -15,9 +15,9 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from fusetune.bench.kernels.model_shapes import MODELS
 from fusetune.kernels import FusedAdam, FusedSGD
 from fusetune.kernels.static.recorder import record_launches
-from tests.kernels.model_shapes import MODELS
 from tests.kernels.test_recorded_steps import CountOperations
 
 _ROUNDS = 9

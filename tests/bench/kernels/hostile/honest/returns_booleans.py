@@ -1,0 +1,18 @@
+"""Compares, and returns booleans."""
+# expected: ok
+
+import torch
+from torch import Tensor
+
+
+def fused(x: Tensor, y: Tensor) -> Tensor:
+    return torch.gt(x, y)
+
+
+def reference(x: Tensor, y: Tensor) -> Tensor:
+    return x > y
+
+
+def make_inputs(seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(4099, generator=generator), torch.randn(4099, generator=generator)
