@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from fusetune.kernels.optimizers import FusedAdam, FusedAdamW, FusedSGD
     from fusetune.kernels.private_directory import have_private, temporary_directory
     from fusetune.kernels.replace import replace_activations, verify_activation
-    from fusetune.kernels.triton_inside import TESTED, knobs, misfit
+    from fusetune.kernels.triton_inside import (
+        TESTED,
+        autotune_configs,
+        chosen_by_decorators,
+        is_autotuned,
+        is_triton_function,
+        jit_function,
+        knobs,
+        misfit,
+        not_tuned,
+    )
 else:
     # Triton imports fusetune.kernels.cpu, its backend for CPUs, in the middle of `import triton`, when nothing here can
     # import Triton yet.
@@ -33,10 +43,16 @@ __all__ = [
     "FusedSGD",
     "Kernel",
     "activation",
+    "autotune_configs",
+    "chosen_by_decorators",
     "config_grid",
     "have_private",
+    "is_autotuned",
+    "is_triton_function",
+    "jit_function",
     "knobs",
     "misfit",
+    "not_tuned",
     "path_on",
     "replace_activations",
     "temporary_directory",

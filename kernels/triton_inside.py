@@ -15,7 +15,7 @@ import inspect
 import os
 import warnings
 from abc import update_abstractmethods
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -342,10 +342,9 @@ def someone_listens() -> bool:
 
 def jit_function(value: Any) -> Any:
     """The `@triton.jit` function within what Triton's decorators made of it, or None where there is none."""
+    for each in _decorators_of(value):
+        value = each.fn
     kinds = (__getattr__("JITFunction"), __getattr__("InterpretedFunction"))
-    decorated = tuple(filter(None, map(_of_autotuner, ("Autotuner", "Heuristics"))))
-    while isinstance(value, decorated):
-        value = value.fn
     return value if isinstance(value, kinds) else None
 
 
@@ -356,32 +355,47 @@ def is_triton_function(value: Any) -> bool:
 
 def is_autotuned(value: Any) -> bool:
     """Say whether a function in Triton's language is decorated by `@triton.autotune`."""
-    return _autotuner_within(value) is not None
+    return any(_is_a("Autotuner", each) for each in _decorators_of(value))
 
 
 def autotune_configs(value: Any) -> tuple[dict[str, Any], ...]:
     """What a launch by each config of `@triton.autotune` takes: constexprs, `num_warps`, `num_stages` and the like.
 
-    It is empty for other functions, and where a config has a `pre_hook`, which a plain launch would leave out.
+    It is empty for other functions, for those with a decorator around it, and where a config has a `pre_hook`. A plain
+    launch would leave these out.
     """
-    tuner = _autotuner_within(value)
-    if tuner is None or any(config.pre_hook is not None for config in tuner.configs):
+    if not _is_a("Autotuner", value) or any(config.pre_hook is not None for config in value.configs):
         return ()
-    return tuple(config.all_kwargs() for config in tuner.configs)
+    return tuple(config.all_kwargs() for config in value.configs)
 
 
 def not_tuned(value: Any) -> Any:
-    """The same function without `@triton.autotune`, to launch by a config of one's own."""
-    tuner = _autotuner_within(value)
-    return value if tuner is None else tuner.fn
+    """The same function without the `@triton.autotune` around it, to launch by a config of one's own."""
+    return value.fn if _is_a("Autotuner", value) else value
 
 
-def _autotuner_within(value: Any) -> Any:
-    """The outermost `@triton.autotune`, or None."""
-    autotuner, heuristics = _of_autotuner("Autotuner"), _of_autotuner("Heuristics")
-    while heuristics and isinstance(value, heuristics):
+def chosen_by_decorators(value: Any) -> set[str]:
+    """Names of the constexprs that `@triton.autotune` and `@triton.heuristics` give values to."""
+    chosen: set[str] = set()
+    for each in _decorators_of(value):
+        if _is_a("Autotuner", each):
+            chosen.update(*(config.all_kwargs() for config in each.configs))
+        else:
+            chosen.update(each.values)
+    return chosen
+
+
+def _decorators_of(value: Any) -> Iterator[Any]:
+    """Yield the autotuners and heuristics around a `@triton.jit` function, the outermost first."""
+    while _is_a("Autotuner", value) or _is_a("Heuristics", value):
+        yield value
         value = value.fn
-    return value if autotuner and isinstance(value, autotuner) else None
+
+
+def _is_a(name: str, value: Any) -> bool:
+    """Say whether something is an instance of a class of Triton's autotuner."""
+    kind = _of_autotuner(name)
+    return kind is not None and isinstance(value, kind)
 
 
 @functools.cache
