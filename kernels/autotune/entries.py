@@ -11,6 +11,7 @@ One exported file holds any number of entries, to be committed and shipped.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -23,10 +24,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fusetune import __version__
 from fusetune.errors import InvalidValueError, StateError
 from fusetune.kernels.autotune.key import TuningKey
 from fusetune.kernels.kernel import Config
@@ -39,6 +40,15 @@ _EXPORT = "fusetune tuned launch configs"
 _UNFINISHED = ".unfinished"
 _ABANDONED_S = 3600.0
 _MOST_BYTES = 1 << 20
+
+
+@functools.cache
+def _version() -> str:
+    """This version of fusetune, or `?` in a bare checkout."""
+    try:
+        return metadata.version("fusetune")
+    except metadata.PackageNotFoundError:
+        return "?"
 
 
 def _now() -> str:
@@ -74,7 +84,7 @@ class Entry:
     speedup: tuple[float, float, float] | None = None
     rounds: int = 0
     tuned_at: str = field(default_factory=_now)
-    fusetune: str = __version__
+    fusetune: str = field(default_factory=_version)
 
 
 @dataclass(frozen=True)

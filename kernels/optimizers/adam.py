@@ -644,5 +644,5 @@ def _kernel(name: str, decoupled: bool, static_cases: tuple[StaticCase, ...]) ->
     )
 
 
-ADAM = _kernel("adam", False, STATIC_CASES)
-ADAMW = _kernel("adamw", True, ())
+ADAM: Kernel = _kernel("adam", False, STATIC_CASES)
+ADAMW: Kernel = _kernel("adamw", True, ())

@@ -425,5 +425,5 @@ def _kernel(name: str, count: int) -> Kernel:
     )
 
 
-SGD = _kernel("sgd", 2)
-MOMENTUM = _kernel("momentum", 3)
+SGD: Kernel = _kernel("sgd", 2)
+MOMENTUM: Kernel = _kernel("momentum", 3)

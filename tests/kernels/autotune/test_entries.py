@@ -98,6 +98,24 @@ def rewritten(change: Callable[[Any], None]) -> Callable[[Path], None]:
     return damage
 
 
+def link(path: Path) -> None:
+    """Move the file and leave a link."""
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+def pipe(path: Path) -> None:
+    """Put a pipe in the place of the file."""
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def directory(path: Path) -> None:
+    """Put a directory in the place of the file."""
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     "empty": lambda path: path.write_text(""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-40]),
@@ -109,12 +127,9 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "no entry": rewritten(lambda content: content.pop("entry")),
     "others can write": lambda path: path.chmod(0o666),
     "a directory of others": lambda path: path.parent.chmod(0o777),
-    "a link": lambda path: (
-        path.rename(path.with_suffix(".moved")),
-        path.symlink_to(path.with_suffix(".moved")),
-    ),
-    "a directory": lambda path: (path.unlink(), path.mkdir()),
-    "a pipe": lambda path: (path.unlink(), os.mkfifo(path, 0o600)),
+    "a link": link,
+    "a directory": directory,
+    "a pipe": pipe,
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fusetune.errors import InvalidValueError
-from fusetune.kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD, activation
+from fusetune.kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD, activation, trust
 from fusetune.kernels.autotune import (
     Entry,
     Lookup,
@@ -105,13 +105,23 @@ def watched_grid(kernel: Any, programs: list[int]) -> Iterator[None]:
         type(kernel).run = original
 
 
+def files_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are read from now on."""
+    read: list[Path] = []
+
+    def noted(path: Path) -> bytes | None:
+        read.append(path)
+        return trust.read_trusted(path)
+
+    monkeypatch.setattr(entries, "read_trusted", noted)
+    return read
+
+
 def test_an_entry_is_read_once_for_all_sizes_of_a_bucket(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tune("relu")
-    read: list[Path] = []
-    original = entries.read_trusted
-    monkeypatch.setattr(entries, "read_trusted", lambda path: (read.append(path), original(path))[1])
+    read = files_read(monkeypatch)
     for elements in (4992, 5001, 6000, 6001, 4992, 5001):
         call("relu", elements)
     assert len(read) == len(set(read)) == 2  # with and without a tail
@@ -160,7 +170,7 @@ def test_a_launch_in_the_steady_state_costs_no_call_more(name: str, cache: Path)
     assert counts[0] == counts[1]
 
 
-def calls_of(step: Callable[[], None]) -> list[str]:
+def calls_of(step: Callable[[], Any]) -> list[str]:
     """The file of each Python function that a call runs, in order."""
     files: list[str] = []
     sys.setprofile(
@@ -372,9 +382,7 @@ def test_a_persons_kernel_reads_an_entry_once(
 ) -> None:
     x = torch.zeros(5000)
     write_entry(Entry(lookups_of(hers, {"x": x})[0].key, {"BLOCK": 2048}))
-    read: list[Path] = []
-    original = entries.read_trusted
-    monkeypatch.setattr(entries, "read_trusted", lambda path: (read.append(path), original(path))[1])
+    read = files_read(monkeypatch)
     for elements in (5000, 5001, 5000, 6000):
         best_config(hers, {"x": torch.zeros(elements)})
     assert len(read) == 1
