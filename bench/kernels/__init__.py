@@ -6,8 +6,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
+    from fusetune.bench.kernels.loading import kernels_in, load_kernel
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -18,27 +21,49 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
+    from fusetune.bench.kernels.signatures import takes_config, tensors_in
+    from fusetune.bench.kernels.sources import kernel_source
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "MODELS",
+    "Answer",
+    "Array",
     "Cache",
     "Case",
     "Clock",
     "CopySpeed",
     "Direction",
+    "InputFacts",
+    "KernelFacts",
     "KernelSource",
     "Lane",
     "LaneError",
     "Policy",
     "Prepared",
+    "ProcessLane",
+    "ReferenceLane",
     "Row",
+    "SharedTree",
     "SideResult",
     "SideStatus",
     "TimedRound",
     "Verification",
+    "arrays_of",
+    "bits_of",
     "build_competitor",
+    "bytes_in",
+    "bytes_moved",
     "competitors_of",
+    "input_facts",
     "kernel_on",
+    "kernel_source",
+    "kernels_in",
+    "load_kernel",
+    "moved",
+    "scaled",
+    "takes_config",
+    "tensors_in",
 ]
