@@ -11,6 +11,7 @@ Used elsewhere as they are, because they are Triton's language: `triton.jit`, `t
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import warnings
 from abc import update_abstractmethods
@@ -401,6 +402,31 @@ def _is_a(name: str, value: Any) -> bool:
 def _of_autotuner(name: str) -> Any:
     """A class of Triton's autotuner, or None where this Triton has none of that name."""
     return getattr(import_module("triton.runtime.autotuner"), name, None)
+
+
+def constexpr_function(value: Any) -> Any:
+    """The Python function of a `@triton.constexpr_function`, which kernels call, or None where it is something else."""
+    is_of_triton = type(value).__module__ == "triton.runtime.jit" and jit_function(value) is None
+    return getattr(value, "fn", None) if is_of_triton else None
+
+
+def plain_function(jit: Any) -> Any:
+    """The Python function that `@triton.jit` was given."""
+    return jit.fn
+
+
+def source_of(jit: Any) -> str:
+    """The source of what `@triton.jit` made, without its decorators where Triton keeps it so."""
+    source = getattr(jit, "src", None)
+    return source if isinstance(source, str) else inspect.getsource(jit.fn)
+
+
+def ptxas_version() -> str:
+    """The version of NVIDIA's assembler that Triton calls, or `?` where it does not say."""
+    try:
+        return str(__getattr__("knobs").nvidia.ptxas.version)
+    except (*_NOT_AT_HAND, AttributeError):
+        return "?"
 
 
 def libdevice() -> Any:

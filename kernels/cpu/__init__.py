@@ -12,6 +12,6 @@ import triton  # noqa: F401
 
 from fusetune.kernels.cpu.cache import settled, why_not_in
 from fusetune.kernels.cpu.launch_timer import timed_launches
-from fusetune.kernels.cpu.toolchain import why_not
+from fusetune.kernels.cpu.toolchain import compiler_version, cpu_features, why_not
 
-__all__ = ["settled", "timed_launches", "why_not", "why_not_in"]
+__all__ = ["compiler_version", "cpu_features", "settled", "timed_launches", "why_not", "why_not_in"]
