@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.compiled import CompiledFacts, compiled_kernels, facts_of
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
@@ -43,6 +44,7 @@ __all__ = [
     "Array",
     "Cache",
     "Case",
+    "CompiledFacts",
     "Clock",
     "CopySpeed",
     "Direction",
@@ -68,6 +70,7 @@ __all__ = [
     "bytes_in",
     "bytes_moved",
     "competitors_of",
+    "compiled_kernels",
     "input_facts",
     "is_kernel_spec",
     "kernel_on",
