@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Verification,
     )
     from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
+    from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -32,6 +33,7 @@ __all__ = [
     "Clock",
     "CopySpeed",
     "Direction",
+    "Finding",
     "KernelFacts",
     "KernelSource",
     "Lane",
@@ -46,8 +48,10 @@ __all__ = [
     "SideStatus",
     "TimedRound",
     "Verification",
+    "Verifier",
     "arrays_of",
     "build_competitor",
+    "compare",
     "competitors_of",
     "kernel_on",
     "moved",

@@ -54,6 +54,8 @@ _MESSAGE_S = 3e-3
 _ROUNDS_TO_JUDGE = 5
 _SPEED_OF_LIES = 4.0
 _KEPT_FILES = 16
+# What every lane on a CPU starts with.
+_LIBRARIES = ("fusetune.bench.kernels.subject",)
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,10 @@ class ProcessLane:
         limit = self._limit_bytes
         if limit is None and self._device == "cpu":
             limit = default_limit_bytes()
-        self._worker = WorkerProcess(start_lane, (self._device, limit), self._log, name="bench-lane")
+        # CUDA does not survive a fork, and what is imported may ask it something.
+        libraries = _LIBRARIES if self._device == "cpu" else ()
+        setup = (self._device, limit)
+        self._worker = WorkerProcess(start_lane, setup, self._log, name="bench-lane", libraries=libraries)
         self._worker.wait_until_ready(lambda: False)
         self._answer_file = memory_file("fusetune-answers")
         self._hand_over(self._answer_file, {"key": None})
