@@ -85,7 +85,7 @@ class KernelFacts:
 
     Args:
         mutates: given, or found on the reference.
-        tolerance, scratch_bytes, atomics, alignment: see `Kernel`.
+        tolerance, scratch_bytes, atomics, alignment, sized: see `Kernel`.
         elements: of the case.
     """
 
@@ -95,6 +95,7 @@ class KernelFacts:
     atomics: bool
     alignment: int
     elements: int
+    sized: bool = True
 
 
 class ProcessLane:
@@ -426,6 +427,7 @@ class ReferenceLane(ProcessLane):
             bool(found["atomics"]),
             int(found["alignment"]),
             int(found["elements"]),
+            bool(found["sized"]),
         )
 
     def make_inputs(self, seed: int, elements: int | None = None) -> Tree:

@@ -98,6 +98,7 @@ class Nursery:
         self._socket = socket.socket(fileno=os.dup(ours.fileno()))
         ours.close()
         self._one_at_a_time = threading.Lock()
+        self.is_lost = False
 
     def fork(
         self, main: Callable[..., None], connection: Connection, leash: Connection, setup: Any, log: Path
@@ -105,7 +106,7 @@ class Nursery:
         """Start a worker: `main(connection, leash, setup, log)` in a fork.
 
         Raises:
-            OSError: the nursery is gone.
+            OSError, EOFError: the nursery is gone.
         """
         state = (main, setup, log, dict(os.environ), os.getcwd(), list(sys.path))
         data = pickle.dumps(state)
@@ -117,6 +118,7 @@ class Nursery:
                 self._socket.sendall(data)
                 (process_id,) = struct.unpack(_HEADER, _exactly(self._socket, struct.calcsize(_HEADER)))
         except BaseException:
+            self.is_lost = True
             os.close(sentinel)
             raise
         finally:
@@ -138,7 +140,7 @@ def nursery_for(libraries: Sequence[str]) -> Nursery:
     key = (os.getpid(), tuple(libraries), tuple(sorted(variables.items())))
     with _lock:
         found = _nurseries.get(key)
-        if found is None or not found.process.is_alive():
+        if found is None or found.is_lost or not found.process.is_alive():
             for other in list(_nurseries):
                 if other[0] == os.getpid():
                     _nurseries.pop(other).close()

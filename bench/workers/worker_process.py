@@ -93,9 +93,12 @@ class WorkerProcess:
         self._log = log
         self.process: Any
         with _starting():
+            self.process = None
             if libraries and is_guarded():
-                self.process = nursery_for(libraries).fork(main, theirs, guards, setup, log)
-            else:
+                # A library that does not load says so in the worker that is started instead.
+                with contextlib.suppress(OSError, EOFError):
+                    self.process = nursery_for(libraries).fork(main, theirs, guards, setup, log)
+            if self.process is None:
                 self.process = spawn.Process(target=main, args=(theirs, guards, setup, log), name=name)
                 self.process.start()
         # Otherwise a program that ends before it closes its worker would wait for it for ever.
