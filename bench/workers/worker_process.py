@@ -262,6 +262,15 @@ class WorkerProcess:
         with contextlib.suppress(OSError), self._log.open("ab") as log:
             log.write(f"--- {text}\n".encode())
 
+    def busy_s(self) -> float | None:
+        """Return the processor seconds of all threads that the worker has. None where the system does not say."""
+        try:
+            tasks = [*Path(f"/proc/{self.process_id}/task").iterdir()]
+            counts = [(task / "schedstat").read_text(encoding="ascii").split() for task in tasks]
+        except OSError:
+            return None
+        return 1e-9 * sum(int(count[0]) for count in counts) or None
+
     def _resident_bytes(self) -> int:
         """Return the worker's resident memory, or 0 when it is not known."""
         try:
