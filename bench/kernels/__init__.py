@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         load_kernels,
     )
     from fusetune.bench.kernels.study import study_rows
+    from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -48,6 +49,7 @@ __all__ = [
     "Clock",
     "CopySpeed",
     "Direction",
+    "Finding",
     "InputFacts",
     "KernelFacts",
     "KernelSource",
@@ -64,11 +66,13 @@ __all__ = [
     "SideStatus",
     "TimedRound",
     "Verification",
+    "Verifier",
     "arrays_of",
     "bits_of",
     "build_competitor",
     "bytes_in",
     "bytes_moved",
+    "compare",
     "competitors_of",
     "compiled_kernels",
     "input_facts",
