@@ -101,11 +101,11 @@ class LaneWorkbench:
         self._built.add(_key(config))
         return prepared.compiled or CompiledFacts()
 
-    def verify(self, config: Config) -> None:
-        """Hold its results against float64, by all seeds, sizes and places."""
+    def verify(self, config: Config, *, thorough: bool) -> None:
+        """Hold its results against float64, at the size of the case or at all sizes, seeds and places."""
         assert self._verifier is not None
         self._select(config)
-        self._verifications[_key(config)] = self._verifier.verify(self._lane)
+        self._verifications[_key(config)] = self._verifier.verify(self._lane, thorough=thorough)
 
     def sample(self, config: Config, turn: int) -> float:
         """Time a call, again where others had the processor. Results of some timed calls are checked."""

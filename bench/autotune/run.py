@@ -1,10 +1,13 @@
 """Tunes one case: builds, screens and verifies the configs, lets them race, and confirms the winner.
 
-All that touches a kernel goes through a `Workbench`. That of `lanes` has the kernel in a process of its own, so a config
-may crash, hang or exhaust memory. It is then a row, and the others go on.
+All that touches a kernel goes through a `Workbench`. That of `lanes` has the kernel in a process of its own, so that a
+config may crash, hang or exhaust memory. It is then a row, and the others go on.
+
+Every config is verified at the size that is tuned, before it is timed. The default and the fastest are verified at all
+sizes, seeds and places too. Where the fastest then fails, the next one takes its place.
 
 The budget is asked for before each config that is built and before each sample. So it is overrun by one candidate at
-most. A quarter of it is kept for the confirmation.
+most. Half of it is for building and verifying, a quarter is kept for the confirmation.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ from fusetune.bench.autotune.tuning import Candidate, Outcome, Tuning
 from fusetune.bench.kernels import Case, CompiledFacts, LaneError
 from fusetune.kernels import Config
 
-_BEFORE_CONFIRMATION = 0.75
+_BEFORE_RACE, _BEFORE_CONFIRMATION = 0.5, 0.75
 _FRESH = 1_000_000  # rounds from here on are the confirmation's
 _OUTCOMES: Mapping[str, Outcome] = {"slower": "slower", "no gain": "no gain", "failed": "failed"}
 
 Event = Callable[[Mapping[str, Any]], None]
+# From a share of the budget to a function that says whether less than that is spent.
+Before = Callable[[float], Callable[[], bool]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Workbench(Protocol):
     def build(self, config: Config) -> CompiledFacts:
         """Compile a config, and call it once."""
 
-    def verify(self, config: Config) -> None:
-        """Hold its results against float64."""
+    def verify(self, config: Config, *, thorough: bool) -> None:
+        """Hold its results against float64, at the size of the case or at all sizes, seeds and places."""
 
     def sample(self, config: Config, turn: int) -> float:
         """Time a call. All configs of one turn get the same values."""
@@ -73,12 +78,13 @@ class Workbench(Protocol):
 class _Session:
     """The state of one tuning."""
 
-    def __init__(self, workbench: Workbench, opened: Opened, may_go_on: Callable[[], bool], tell: Event):
-        self.workbench, self.opened, self.may_go_on, self.tell = workbench, opened, may_go_on, tell
+    def __init__(self, workbench: Workbench, opened: Opened, before: Before, tell: Event) -> None:
+        self.workbench, self.opened, self.before, self.tell = workbench, opened, before, tell
+        self.may_go_on = before(_BEFORE_CONFIRMATION)
         self.candidates = [Candidate(config) for config in opened.space]
         self.default = [dict(config) for config in opened.space].index(dict(opened.default))
         self.facts: dict[int, CompiledFacts] = {}
-        self.verified: set[int] = set()
+        self.verified: dict[int, bool] = {}
         self.samples: dict[int, list[float]] = {}
         self.best_s = math.inf
         self.timings = 0
@@ -106,12 +112,14 @@ class _Session:
             except LaneError as error:
                 self.fail(index, error)
 
-    def verify(self, index: int) -> None:
+    def verify(self, index: int, *, thorough: bool = False) -> None:
         """Verify a config, unless that was done."""
-        if index not in self.verified and not self.is_failed(index):
+        if self.verified.get(index, False) < thorough or index not in self.verified:
+            if self.is_failed(index):
+                return
             try:
-                self.workbench.verify(self.opened.space[index])
-                self.verified.add(index)
+                self.workbench.verify(self.opened.space[index], thorough=thorough)
+                self.verified[index] = thorough
             except LaneError as error:
                 self.fail(index, error)
 
@@ -172,7 +180,7 @@ def tune(
         opened = workbench.open(case)
     except LaneError as error:
         return Tuning(case, error.status, error.reason, seconds=clock() - start_s, budget_s=budget_s)
-    session = _Session(workbench, opened, before(_BEFORE_CONFIRMATION), tell)
+    session = _Session(workbench, opened, before, tell)
     default = session.default
     tuning = Tuning(
         case,
@@ -192,28 +200,23 @@ def tune(
         )
 
     session.build(default)
-    session.verify(default)
+    session.verify(default, thorough=True)
     if session.is_failed(default):
         failed = session.candidates[default]
         return ended(status=failed.status, reason=failed.reason)
-    if len(opened.space) > LARGE_SPACE:
-        fastest, notes = _search(session, seed, rules)
-    else:
-        fastest, notes = _race(session, seed, rules)
+    choose = _search if len(opened.space) > LARGE_SPACE else _race
+    ranking, notes = choose(session, seed, rules)
+    fastest = _fastest_right(session, ranking)
     if fastest is None or session.is_failed(default):
         failed = session.candidates[default]
-        return ended(
-            status=failed.status or "timed out", reason=failed.reason or "no config could be timed"
-        )
+        return ended(status=failed.status or "timed out", reason=failed.reason or "no config could be timed")
     session.change(fastest, "fastest")
     confirmation = None
     if fastest != default:
         confirmation = _confirm(session, fastest, before(1.0), seed)
         if not confirmation.complete:
             notes.append("The budget ended before the fastest was confirmed, so the default stays.")
-    if session.is_failed(fastest) or session.is_failed(default):
-        confirmation = None if session.is_failed(fastest) else confirmation
-    replaces = confirmation is not None and confirmation.replaces
+    replaces = confirmation is not None and confirmation.replaces and not session.is_failed(fastest)
     result = ended(
         winner=opened.space[fastest] if replaces else opened.default,
         confirmation=confirmation,
@@ -223,12 +226,21 @@ def tune(
     return replace(result, entries=workbench.save(opened.keys, result), seconds=clock() - start_s)
 
 
-def _race(session: _Session, seed: int, rules: Rules | None) -> tuple[int | None, list[str]]:
-    """Build and screen all, verify what is left, and let it race."""
-    notes = []
+def _fastest_right(session: _Session, ranking: Sequence[int]) -> int | None:
+    """The first of a ranking that is right at all sizes. The default was verified so before."""
+    for index in ranking:
+        session.verify(index, thorough=True)
+        if not session.is_failed(index):
+            return index
+    return None
+
+
+def _race(session: _Session, seed: int, rules: Rules | None) -> tuple[list[int], list[str]]:
+    """Build and screen all, verify what is left, and let it race. Return a ranking and notes."""
+    may_prepare = session.before(_BEFORE_RACE)
     order = [session.default, *(i for i in range(len(session.candidates)) if i != session.default)]
     for index in order:
-        if session.may_go_on():
+        if may_prepare():
             session.build(index)
     screened = screen(session.facts, session.default)
     for index, other in screened.same_as.items():
@@ -237,15 +249,12 @@ def _race(session: _Session, seed: int, rules: Rules | None) -> tuple[int | None
         session.change(index, "dropped", why)
     kept = []
     for index in screened.kept:
-        if index == session.default or session.may_go_on():
+        if index == session.default or may_prepare():
             session.verify(index)
             if not session.is_failed(index):
                 kept.append(index)
     untried = sum(candidate.outcome == "not tried" for candidate in session.candidates) - len(kept)
-    if untried > 0:
-        notes.append(f"The budget ended before {untried} configs were built and verified.")
-    if not kept:
-        return None, notes
+    notes = [f"The budget ended before {untried} configs were built and verified."] if untried > 0 else []
     found = run_race(
         len(kept),
         lambda candidate, turn: session.sample(kept[candidate], turn),
@@ -254,11 +263,14 @@ def _race(session: _Session, seed: int, rules: Rules | None) -> tuple[int | None
         seed=seed,
     )
     _tell_race(session, found, kept)
-    return None if found.winner is None else kept[found.winner], notes
+    if not len(found.samples_s):
+        notes.append("The budget ended before a round was complete, so the default stays.")
+        return [session.default], notes
+    return [kept[candidate] for candidate in found.ranking()], notes
 
 
-def _search(session: _Session, seed: int, rules: Rules | None) -> tuple[int | None, list[str]]:
-    """Search a large space. Configs are built and verified when they are first timed."""
+def _search(session: _Session, seed: int, rules: Rules | None) -> tuple[list[int], list[str]]:
+    """Search a large space. Configs are built and verified when they are first timed. As `_race`."""
     found = run_search(
         session.opened.space,
         session.sample,
@@ -270,10 +282,12 @@ def _search(session: _Session, seed: int, rules: Rules | None) -> tuple[int | No
     for index, behind in zip(found.tried, found.behind, strict=True):
         if not session.is_failed(index):
             session.change(index, "slower", f"by {100 * behind:.1f} % in its batch")
+    ranking = list(found.finalists)
     if found.race is not None:
         _tell_race(session, found.race, found.finalists)
+        ranking = [found.finalists[candidate] for candidate in found.race.ranking()]
     tried = f"{len(found.tried)} of {len(session.candidates)} configs were tried, by a search."
-    return found.winner, [tried]
+    return ranking or [session.default], [tried]
 
 
 def _tell_race(session: _Session, found: RaceResult, kept: Sequence[int]) -> None:
