@@ -5,9 +5,8 @@ A lane times them as it times any kernel. They compute nothing that is worth a c
 
 from __future__ import annotations
 
-# Triton: constexprs in capitals (N803), arguments without types (mypy).
+# Triton: constexprs in capitals (N803).
 # ruff: noqa: N803
-# mypy: disallow-untyped-defs=False, disallow-untyped-decorators=False
 from typing import Any
 
 import torch
