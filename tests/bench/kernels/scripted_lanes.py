@@ -12,7 +12,7 @@ import numpy as np
 
 from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.lane import LaneError, Prepared, TimedRound
-from fusetune.bench.kernels.measure import Tools
+from fusetune.bench.kernels.measurement import Tools
 from fusetune.bench.kernels.row import CopySpeed, Policy, Row, SideStatus, Verification
 from fusetune.bench.kernels.shared_arrays import Array, Tree
 

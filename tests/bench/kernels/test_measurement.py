@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fusetune.bench.kernels.gpu_state import GpuReading, GpuWatch
-from fusetune.bench.kernels.measure import Settings, measure
+from fusetune.bench.kernels.measurement import Settings, measure
 from fusetune.bench.kernels.rounds import StopRule
 from tests.bench.kernels.scripted_lanes import Heard, ScriptedCopies, World, case, failure
 
