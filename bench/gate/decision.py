@@ -260,8 +260,9 @@ def _detectable(residuals: Values, pairs: int, alpha: float, log_threshold: floa
     known = len(residuals) // 2
     spread = residuals * math.sqrt(known / max(1, known - 1))
     base, head = np.random.default_rng(0).choice(spread, size=(2, _RESAMPLES, pairs))
-    differences = (head[:, :, None] - base[:, None, :]).reshape(_RESAMPLES, -1)
     place = pairs * pairs - needed
-    by_rank = -np.partition(differences, place, axis=1)[:, place]
+    by_rank = np.empty(_RESAMPLES)
+    for index, (ours, theirs) in enumerate(zip(base, head, strict=True)):
+        by_rank[index] = -np.partition((theirs[:, None] - ours).ravel(), place)[place]
     by_size = log_threshold - np.median(head - base, axis=1)
     return math.expm1(float(np.quantile(np.maximum(by_rank, by_size), _FOUND)))

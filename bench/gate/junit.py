@@ -28,7 +28,7 @@ def as_junit(result: GateResult) -> str:
         >>> from fusetune.bench.gate.result import Row, Side
         >>> row = Row("digits", "step_time_s", "timing", "pass", "No change.")
         >>> print(as_junit(GateResult("digits.yaml", Side("main"), Side("working tree"), (row,))).splitlines()[1])
-        <testsuites name="bench gate" tests="1" failures="0" errors="0" skipped="0" time="0.000">
+        <testsuites name="bench gate" tests="1" failures="0" errors="0" time="0.000">
 
     Source: the schema of Jenkins' xUnit plug-in, junit-10.xsd.
     """
@@ -50,11 +50,13 @@ def as_junit(result: GateResult) -> str:
         "tests": str(len(cases)),
         "failures": str(sum(case.find("failure") is not None for case in cases)),
         "errors": "0",
-        "skipped": str(sum(case.find("skipped") is not None for case in cases)),
         "time": f"{result.seconds:.3f}",
     }
+    skipped = str(sum(case.find("skipped") is not None for case in cases))
     root = ElementTree.Element("testsuites", {"name": f"bench {result.kind}", **counts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": one_line(result.title), **counts})
+    suite = ElementTree.SubElement(
+        root, "testsuite", {"name": one_line(result.title), **counts, "skipped": skipped}
+    )
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (
         ("base", side_text(result.base)),

@@ -23,7 +23,8 @@ ALPHA = 0.01
 _LEAST_FOR_SIGNS = 7
 _INTERVAL_TAIL = 0.025
 _FOUND = 0.9
-_DRAWS = 4000
+# As many draws as memory has room for: n pairs have n (n + 1) / 2 averages.
+_LEAST_DRAWS, _MOST_DRAWS, _MOST_AVERAGES = 100, 4000, 4_000_000
 _BEYOND = 1e9  # stands for infinity in sums of two differences
 
 
@@ -105,7 +106,7 @@ def signed_rank(differences: Sequence[float]) -> float:
         return 1.0
     ranks = doubled_midranks([abs(d) for d in nonzero])
     observed = sum(rank for rank, d in zip(ranks, nonzero, strict=True) if d > 0)
-    return float(sum(_sign_counts(tuple(sorted(ranks)))[observed:]) / (1 << len(ranks)))
+    return float(_sign_probabilities(tuple(sorted(ranks)))[observed:].sum())
 
 
 def apart(lower: Sequence[float], upper: Sequence[float]) -> float:
@@ -128,24 +129,27 @@ def least_significant_rank_sum(n: int, alpha: float) -> int | None:
         >>> least_significant_rank_sum(7, 0.01), least_significant_rank_sum(6, 0.01)
         (28, None)
     """
-    counts = _sign_counts(tuple(range(1, n + 1)))
-    ways, least = 0, None
-    for total in range(len(counts) - 1, -1, -1):
-        ways += counts[total]
-        if ways > alpha * (1 << n):
-            break
-        least = total
-    return least
+    import numpy as np
+
+    upper = _sign_probabilities(tuple(range(1, n + 1)))[::-1].cumsum()[::-1]
+    significant = np.flatnonzero(upper <= alpha)
+    return int(significant[0]) if len(significant) else None
 
 
 @lru_cache(maxsize=256)
-def _sign_counts(ranks: tuple[int, ...]) -> list[int]:
-    """Count, for each sum, the choices of positive ranks with that sum. Python's integers keep it exact."""
-    counts = [1] + [0] * sum(ranks)
+def _sign_probabilities(ranks: tuple[int, ...]) -> np.ndarray:
+    """Return the probability of each sum of positive ranks, if each rank is positive with probability 1/2.
+
+    Only halves and sums of positive numbers are taken, so that no digits cancel.
+    """
+    import numpy as np
+
+    found = np.zeros(sum(ranks) + 1)
+    found[0] = 1.0
     for rank in ranks:
-        for total in range(len(counts) - 1, rank - 1, -1):
-            counts[total] += counts[total - rank]
-    return counts
+        found /= 2
+        found[rank:] += found[:-rank].copy()
+    return found
 
 
 def _difference(ours: float, theirs: float) -> float:
@@ -185,7 +189,8 @@ def _draws(n: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Return, for draws of n normal differences, the shifts that lift enough averages and the estimate above 0."""
     import numpy as np
 
-    draws = np.random.default_rng(0).standard_normal((_DRAWS, n))
     first, second = np.triu_indices(n)
-    averages = np.sort((draws[:, first] + draws[:, second]) / 2, axis=1)
+    draws = max(_LEAST_DRAWS, min(_MOST_DRAWS, _MOST_AVERAGES // len(first)))
+    drawn = np.random.default_rng(0).standard_normal((draws, n))
+    averages = np.sort((drawn[:, first] + drawn[:, second]) / 2, axis=1)
     return -averages[:, -rank], -np.median(averages, axis=1)

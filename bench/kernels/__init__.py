@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -18,27 +19,37 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "MODELS",
+    "Answer",
+    "Array",
     "Cache",
     "Case",
     "Clock",
     "CopySpeed",
     "Direction",
+    "KernelFacts",
     "KernelSource",
     "Lane",
     "LaneError",
     "Policy",
     "Prepared",
+    "ProcessLane",
+    "ReferenceLane",
     "Row",
+    "SharedTree",
     "SideResult",
     "SideStatus",
     "TimedRound",
     "Verification",
+    "arrays_of",
     "build_competitor",
     "competitors_of",
     "kernel_on",
+    "moved",
+    "scaled",
 ]

@@ -47,7 +47,7 @@ def test_one_sided_p_is_scipys(pairs: int) -> None:
         assert mann_whitney(ours.tolist(), theirs.tolist(), "greater") == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("pairs", "alpha"), [(5, 0.004), (5, 0.025), (10, 0.01), (20, 0.0015)])
+@pytest.mark.parametrize(("pairs", "alpha"), [(5, 0.004), (5, 0.025), (10, 0.01), (20, 0.0015), (60, 0.01)])
 def test_the_least_significant_u_is_significant_and_the_one_below_is_not(pairs: int, alpha: float) -> None:
     # Two samples with a given U: all of ours below theirs, but for one that exceeds as many as are needed.
     u = least_significant_u(pairs, alpha)
@@ -61,6 +61,14 @@ def test_the_least_significant_u_is_significant_and_the_one_below_is_not(pairs: 
         return float(mannwhitneyu(ours, theirs, alternative="greater", method="exact").pvalue)
 
     assert p_at(u) <= alpha < p_at(u - 1)
+
+
+def test_hundreds_of_pairs_are_decided() -> None:
+    base, head = sides(np.random.default_rng(0), 200, 0.02, 0.03)
+    verdict = decide(base, head)
+    assert (verdict.outcome, verdict.runs_used) == ("regressed", 200)
+    assert verdict.effect == pytest.approx(0.03, abs=0.005)
+    assert verdict.detectable == pytest.approx(0.02, abs=0.008)
 
 
 def test_four_pairs_reach_nothing() -> None:

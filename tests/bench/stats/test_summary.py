@@ -113,6 +113,43 @@ def test_mann_whitney_has_the_published_critical_values(n: int, critical_u: int)
     assert p_of_u(critical_u) <= 0.05 < p_of_u(critical_u + 1)
 
 
+@pytest.mark.parametrize(("n", "m", "off"), [(51, 51, 0.002), (60, 70, 0.002), (40, 100, 0.004)])
+def test_many_values_are_approximated_within_the_error_that_is_documented(n: int, m: int, off: float) -> None:
+    ours, theirs = (scipy.stats.norm.ppf((np.arange(size) + 0.5) / size) for size in (n, m))
+    for shift in (0.0, 0.21, 0.43, 0.55):
+        moved = (ours + shift + 1e-9).tolist()
+        exact = scipy.stats.mannwhitneyu(moved, theirs, alternative="greater", method="exact").pvalue
+        assert exact > 0.001
+        assert significance.mann_whitney(moved, theirs.tolist(), "greater") == pytest.approx(exact, rel=off)
+    far = (ours + 0.75).tolist()
+    exact = scipy.stats.mannwhitneyu(far, theirs, alternative="greater", method="exact").pvalue
+    assert 1e-5 < exact < 0.001
+    assert significance.mann_whitney(far, theirs.tolist(), "greater") == pytest.approx(exact, rel=0.06)
+
+
+def test_many_values_with_ties_are_approximated() -> None:
+    """Few different values: against the deals that a seeded generator draws."""
+    generator = np.random.default_rng(5)
+    ours, theirs = np.repeat([1.0, 2.0, 3.0], [25, 20, 15]), np.repeat([1.0, 2.0, 3.0], [18, 20, 22])
+    ranks = scipy.stats.rankdata([*ours, *theirs])
+    deals = np.array([generator.permutation(ranks)[:60].sum() for _ in range(20_000)])
+    drawn = (deals <= ranks[:60].sum()).mean()
+    assert 0.02 < drawn < 0.2
+    assert significance.mann_whitney(theirs.tolist(), ours.tolist(), "greater") == pytest.approx(
+        drawn, rel=0.15
+    )
+    assert significance.mann_whitney([1.0] * 80, [1.0] * 90) == 1.0
+
+
+def test_sides_of_any_size_have_the_p_of_the_other_side() -> None:
+    ours, theirs = [1.0, 2.0, 5.0, INF], [0.5, 2.0, 3.0, 3.0, 7.0, 8.0, 9.0]
+    flipped = [[-value for value in side] for side in (theirs, ours)]
+    for sides in ((ours, theirs), flipped):
+        assert significance.mann_whitney(sides[0], sides[1], "greater") == pytest.approx(
+            significance.mann_whitney([-x for x in sides[1]], [-x for x in sides[0]], "greater")
+        )
+
+
 def test_mann_whitney_needs_values_on_both_sides() -> None:
     with pytest.raises(ValueError, match="at least one"):
         significance.mann_whitney([], [1.0])

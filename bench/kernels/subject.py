@@ -1,0 +1,737 @@
+"""What runs inside the process of a lane: it builds a side, calls it, and tells what it saw.
+
+The other side is `process`. Nothing here holds a seed or a result that is right, so nothing is here to be read. All
+that counts is taken hold of before a person's code is imported: functions of torch, of Python, the clock, and this
+suite's own. Afterwards the suite's modules are forgotten. Whoever patches them patches copies that nobody uses.
+
+A request is a mark, its kind and a dict. An answer has the mark, `done` and a dict, or `failed` with status and reason.
+Before each timed call the process says `ready` and waits for the word to go.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import os
+import pickle
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fusetune.bench.import_paths import append_folders
+from fusetune.bench.kernels.case import Case
+from fusetune.bench.kernels.competitors import build_competitor
+from fusetune.bench.kernels.lane import LaneError
+from fusetune.bench.kernels.model_shapes import kernel_on
+from fusetune.bench.kernels.row import Policy
+from fusetune.bench.kernels.shared_arrays import (
+    Opaque,
+    Tree,
+    TreeReader,
+    TreeWriter,
+    parsed,
+    read_into,
+    write_from,
+)
+from fusetune.bench.workers import (
+    MemoryBudget,
+    Message,
+    classify,
+    describe_exception,
+    encode,
+    limited_memory,
+    measure_footprint,
+    next_job,
+)
+from fusetune.kernels import KERNELS, Kernel
+from fusetune.tuner.measure import ProcessorWatch
+
+# Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
+_clock_ns = time.perf_counter_ns
+_sleep = time.sleep
+_live_threads = threading.enumerate
+_Tensor, _Parameter = torch.Tensor, torch.nn.Parameter
+_empty, _clone, _equal, _as_strided = torch.empty, torch.clone, torch.equal, torch.as_strided
+_from_numpy = torch.from_numpy
+_detach, _numpy, _view, _to = _Tensor.detach, _Tensor.numpy, _Tensor.view, _Tensor.to
+_contiguous, _reshape = _Tensor.contiguous, _Tensor.reshape
+_data_ptr, _untyped_storage, _set = _Tensor.data_ptr, _Tensor.untyped_storage, _Tensor.set_
+_grad = torch.autograd.grad
+_write, _pack, _getpid = os.write, struct.pack, os.getpid
+
+# How long a kernel that works on after its return is waited for: at least, and at most.
+_PAUSE_S = (0.02, 0.5)
+_HEADER = "!i"
+_OWN_ROOMS = ("fusetune.bench", "fusetune.tuner")
+_PUBLIC_SEED = 0
+_ALIGNMENT = 64
+
+
+def serve(connection: Connection, device: str, limit_bytes: int | None) -> None:
+    """Answer the requests that arrive on `connection` until None arrives."""
+    answers = _Answers(connection.fileno())
+    os.register_at_fork(after_in_child=connection.close)
+    source = "the benchmark" if limit_bytes else None
+    memory = MemoryBudget(device, limit_bytes, source, measure_footprint(device))
+    answers.send("", "ready", (_getpid(), memory))
+    subject = _Subject(connection, answers, memory)
+    with limited_memory(memory):
+        while (job := next_job(connection)) is not None:
+            subject.answer(*job)
+
+
+class _Answers:
+    """Writes messages in multiprocessing's format, by functions that nobody can replace."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._process = _getpid()
+
+    def send(self, mark: str, kind: str, content: Any) -> None:
+        """Send a message. A fork of the process ends here."""
+        if _getpid() != self._process:
+            os._exit(1)
+        data = encode(Message(mark, kind, content))
+        data = _pack(_HEADER, len(data)) + data
+        while data:
+            data = data[_write(self._descriptor, data) :]
+
+
+@dataclass
+class _Side:
+    """One side of a case, built."""
+
+    kernel: Kernel
+    call: Callable[..., Any]
+    elements: int
+    dtype: torch.dtype
+    device: torch.device
+    is_backward: bool
+    sample: dict[str, Any]
+    call_s: float = 0.0
+
+
+@dataclass
+class _Kept:
+    """The results of a call, and copies of them that were made at once."""
+
+    results: Any
+    inputs: Any
+    copies: list[Any]
+
+
+@dataclass
+class _Subject:
+    """Answers requests, one at a time."""
+
+    connection: Connection
+    answers: _Answers
+    memory: MemoryBudget
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
+    answer_file: int = -1
+    side: _Side | None = None
+    kept: _Kept | None = None
+    previous: list[Any] = field(default_factory=list)
+    mark: str = ""
+
+    def answer(self, mark: str, kind: str, request: dict[str, Any]) -> None:
+        """Answer one request. Whatever is raised is an answer."""
+        self.mark = mark
+        try:
+            content = getattr(self, f"on_{kind}")(**request)
+        except LaneError as error:
+            self.answers.send(mark, "failed", (error.status, error.reason))
+        except BaseException as error:
+            shortage = classify(error, self.memory) if isinstance(error, Exception) else None
+            if shortage is not None:
+                self.answers.send(mark, "failed", ("out of memory", shortage.sentence))
+            else:
+                status = "crashed" if kind == "time" else "does not build"
+                self.answers.send(mark, "failed", (status, describe_exception(error)))
+        else:
+            self.answers.send(mark, "done", content)
+
+    def on_take(self, key: str | None, text: str = "") -> None:
+        """Take a file: that of answers, or one of inputs."""
+        file = recv_handle(self.connection)
+        if key is None:
+            self.answer_file = file
+        else:
+            self.files[key] = (file, text)
+
+    def on_drop(self, key: str) -> None:
+        """Forget the file of some inputs."""
+        os.close(self.files.pop(key)[0])
+
+    def on_prepare(self, case: Case, side: str, config: Mapping[str, int] | None) -> dict[str, Any]:
+        """Build a side, and call it on inputs that are no secret."""
+        self.side = self.kept = None
+        self.previous.clear()
+        append_folders(*case.source.import_paths)
+        if case.device == "cpu":
+            torch.set_num_threads(case.threads)
+        kernel, elements = kernel_on(load_kernel(case), case.shape)
+        device, dtype = torch.device(case.device), getattr(torch, case.dtype)
+        call = _function(kernel, side, config)
+        backward = case.direction == "backward"
+        sample = _backward_inputs if backward else _forward_inputs
+        inputs = sample(kernel, elements, dtype, device, _PUBLIC_SEED)
+        new = _Side(kernel, call, elements, dtype, device, backward, inputs)
+        start_ns = _clock_ns()
+        first = _ready(new, _copies(inputs))
+        before = _copies(first.inputs)
+        result = first()
+        _wait(device)
+        compile_s = (_clock_ns() - start_ns) * 1e-9
+        changed = _changed(before, first.inputs)
+        _result_tensors(result)
+        calls_s = []
+        for _ in range(3):
+            ready = _ready(new, _copies(inputs))
+            start_ns = _clock_ns()
+            ready()
+            _wait(device)
+            calls_s.append((_clock_ns() - start_ns) * 1e-9)
+            if calls_s[-1] > 1.0:
+                break
+        new.call_s = min(calls_s)
+        self.side = new
+        return {
+            "bytes_moved": _bytes_moved(new, result, changed),
+            "compile_s": compile_s,
+            "mutates": sorted(changed),
+            "call_s": new.call_s,
+            "launches": None,
+            "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
+        }
+
+    def on_facts(self) -> dict[str, Any]:
+        """Say what the kernel says of itself. Asked of the lane of the reference."""
+        side = self._built()
+        kernel, inputs = side.kernel, side.sample["inputs"] if side.is_backward else side.sample
+        mutates: Sequence[str] | None = () if side.is_backward else kernel.mutates
+        if mutates is None:
+            mutates = self._mutated_by_reference(side)
+        return {
+            "mutates": list(mutates),
+            "tolerance": kernel.tolerance,
+            "scratch_bytes": None if kernel.scratch_bytes is None else int(kernel.scratch_bytes(inputs)),
+            "atomics": bool(kernel.atomics),
+            "alignment": int(kernel.alignment),
+            "elements": side.elements,
+        }
+
+    def on_make_inputs(self, seed: int, elements: int | None) -> dict[str, Any]:
+        """Make inputs by a seed that the driver chose. Asked of the lane of the reference alone."""
+        side = self._built()
+        make = _backward_inputs if side.is_backward else _forward_inputs
+        tree = make(side.kernel, elements or side.elements, side.dtype, side.device, seed)
+        return {"text": self._write(tree, windows=True, closed=_closed)}
+
+    def on_truth(self, key: str) -> dict[str, Any]:
+        """Compute what is right, in float64. Asked of the lane of the reference alone."""
+        side = self._built()
+        inputs = _widened(self._inputs(key))
+        call = _ready(_Side(**{**vars(side), "call": side.kernel.reference}), inputs)
+        results = call()
+        _wait(side.device)
+        return {"text": self._write({"results": results, "inputs": call.inputs})}
+
+    def on_call(self, key: str, poison: bool, trusted: bool) -> dict[str, Any]:
+        """Call the side on inputs, once or twice, and write what came of it."""
+        side = self._built()
+        with _poisoned(poison):
+            first = self._observed(side, key)
+            found = {"repeatable": True, "overwrites": False, "aliases": _aliases(first), "extra_bytes": None}
+            if not trusted:
+                second = self._observed(side, key)
+                found["repeatable"] = all(map(_same_bits, first.copies, second.copies))
+                found["overwrites"] = bool(_spans(first.results) & _spans(second.results))
+                extra = _ready(side, self._inputs(key))
+                found["extra_bytes"] = _extra_bytes(extra, side.device)
+                found["result_bytes"] = sum(tensor.nbytes for tensor in _tensors(first.results))
+        return {**found, "text": self._write_kept(first)}
+
+    def on_time(self, keys: list[str], policies: list[Policy]) -> dict[str, Any]:
+        """Time one sample by each policy. The driver may keep one of the calls, when it is over."""
+        side = self._built()
+        self.kept = None
+        latencies: dict[str, float] = {}
+        watch, missing = ProcessorWatch(), [0.0]
+        for policy in policies:
+            calls = [_ready(side, self._inputs(keys[i % len(keys)])) for i in range(policy.calls)]
+            if policy.cache == "cold":
+                _flush()
+            gc.collect()
+            gc.disable()
+            watch.start()
+            try:
+                seconds, results = self._time_calls(calls, side.device)
+            finally:
+                missing.append(watch.stop().missing or 0.0)
+                gc.enable()
+            latencies[policy.name] = seconds / len(calls)
+            self.answers.send(self.mark, "timed", seconds)
+            kept = self.connection.recv()
+            if kept is not None:
+                self.kept = _kept(results[kept], calls[kept].inputs)
+            # So that the next tensors have other addresses.
+            self.previous[:] = [calls, results]
+        return {"latencies_s": latencies, "contention": max(missing)}
+
+    def on_kept(self) -> dict[str, Any]:
+        """Write the results of the timed call that was kept."""
+        kept = self.kept
+        if kept is None:
+            raise LaneError("crashed", "no timed call was kept")
+        self._refuse_late(kept, 0.0)
+        return {"text": self._write_kept(kept), "aliases": _aliases(kept)}
+
+    def _time_calls(self, calls: list[_Ready], device: torch.device) -> tuple[float, list[Any]]:
+        """Wait for the word, and call."""
+        _wait(device)
+        self.answers.send(self.mark, "ready", None)
+        self.connection.recv()
+        start_ns = _clock_ns()
+        results = [call() for call in calls]
+        _wait(device)
+        end_ns = _clock_ns()
+        return (end_ns - start_ns) * 1e-9, results
+
+    def _built(self) -> _Side:
+        if self.side is None:
+            raise LaneError("crashed", "nothing was prepared")
+        return self.side
+
+    def _inputs(self, key: str) -> Any:
+        """Return fresh tensors with the values of some inputs."""
+        file, text = self.files[key]
+        node, extents = parsed(text)
+        device = self._built().device
+        storages: dict[int, Any] = {}
+
+        def make(dtype: str, shape: Any, strides: Any, offset: int, index: int) -> Any:
+            if index not in storages:
+                storages[index] = _filled(file, *extents[index], device)
+            tensor = _empty(0, dtype=getattr(torch, dtype), device=device)
+            return _set(tensor, storages[index], offset, shape, strides)
+
+        return TreeReader(make, _open).tree(node)
+
+    def _observed(self, side: _Side, key: str) -> _Kept:
+        """Call once, and copy the results at once. They must not change any more."""
+        before = set(_live_threads())
+        call = _ready(side, self._inputs(key))
+        result = call()
+        _wait(side.device)
+        kept = _kept(result, call.inputs)
+        self._refuse_late(kept, min(max(_PAUSE_S[0], 2 * side.call_s), _PAUSE_S[1]))
+        new = [thread.name for thread in _live_threads() if thread not in before and thread.is_alive()]
+        if new:
+            raise LaneError("late", f"a thread that it started still runs when it has returned ({new[0]})")
+        return kept
+
+    def _refuse_late(self, kept: _Kept, pause_s: float) -> None:
+        """Raise where results or inputs changed after the call had returned."""
+        if pause_s:
+            _sleep(pause_s)
+        _wait(self._built().device)
+        now = [*_tensors(kept.results), *_tensors(kept.inputs)]
+        if not all(map(_same_bits, now, kept.copies)):
+            raise LaneError("late", "it still wrote when it had returned")
+
+    def _mutated_by_reference(self, side: _Side) -> list[str]:
+        """Name the inputs that the reference changes, on two sets of values."""
+        found: set[str] = set()
+        for seed in (_PUBLIC_SEED, _PUBLIC_SEED + 1):
+            inputs = _forward_inputs(side.kernel, side.elements, side.dtype, side.device, seed)
+            before = _copies(inputs)
+            side.kernel.reference(**inputs)
+            _wait(side.device)
+            found |= _changed(before, inputs)
+        return sorted(found)
+
+    def _write_kept(self, kept: _Kept) -> str:
+        """Write the copies of a call's results, and the storages of its inputs as they were."""
+        copies = iter(kept.copies)
+        results = _rebuilt(kept.results, copies)
+        return self._write({"results": results, "inputs": kept.inputs}, windows=True)
+
+    def _write(
+        self, tree: Tree, *, windows: bool = False, closed: Callable[[Any], Opaque] | None = None
+    ) -> str:
+        """Write a tree into the file of answers, and return its description.
+
+        Args:
+            tree: of tensors.
+            windows: write storages whole. Else each tensor's own elements.
+            closed: what becomes of values that are not plain. None: their names alone are told.
+        """
+
+        def window_of(value: Any) -> Any:
+            if not isinstance(value, _Tensor):
+                return None
+            dtype = str(value.dtype).removeprefix("torch.")
+            if windows:
+                storage = _untyped_storage(value)
+                key = storage.data_ptr() or id(value)
+                offset, strides = value.storage_offset(), value.stride()
+                return dtype, value.shape, strides, offset, key, storage.nbytes(), (storage, value.device)
+            whole = _contiguous(_detach(value))
+            return dtype, whole.shape, whole.stride(), 0, id(value), whole.nbytes, whole
+
+        writer = TreeWriter(window_of, closed or (lambda value: Opaque(type(value).__name__, "")))
+        text = writer.text(tree)
+        os.ftruncate(self.answer_file, 0)
+        os.ftruncate(self.answer_file, writer.total_bytes)
+        for place, storage in writer.placed():
+            if isinstance(storage, tuple):
+                storage = _set(_empty(0, dtype=torch.uint8, device=storage[1]), storage[0])
+            if storage.numel():
+                data = _view(_reshape(storage, (-1,)), torch.uint8)
+                write_from(self.answer_file, place, _numpy(_to(data, "cpu")))
+        return text
+
+
+class _Ready:
+    """A call whose arguments are made."""
+
+    def __init__(self, call: Callable[[], Any], inputs: Any) -> None:
+        self._call = call
+        self.inputs = inputs
+
+    def __call__(self) -> Any:
+        return self._call()
+
+
+def _ready(side: _Side, inputs: Any) -> _Ready:
+    """Do what belongs off the clock, and return the call."""
+    call = side.call
+    if not side.is_backward:
+        return _Ready(lambda: call(**inputs), inputs)
+    given, gradients = inputs["inputs"], inputs["gradients"]
+    leaves = [tensor for tensor in _tensors(given) if tensor.is_floating_point()]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    with torch.enable_grad():
+        outputs = [tensor for tensor in _tensors(call(**given)) if tensor.is_floating_point()]
+    if len(outputs) != len(gradients) or not any(output.requires_grad for output in outputs):
+        raise LaneError("does not build", "its results have no gradient")
+    pairs = [
+        (output, slope) for output, slope in zip(outputs, gradients, strict=True) if output.requires_grad
+    ]
+    ends, slopes = ([pair[i] for pair in pairs] for i in (0, 1))
+    return _Ready(lambda: list(_grad(ends, leaves, slopes, allow_unused=True)), inputs)
+
+
+def _function(kernel: Kernel, side: str, config: Mapping[str, int] | None) -> Callable[..., Any]:
+    """Return what a side calls."""
+    if side != "ours":
+        return build_competitor(kernel, side)
+    fused = kernel.fused
+    chosen = config or (kernel.default or kernel.configs[0] if kernel.configs else None)
+    if chosen is not None and _takes_config(fused):
+        given = dict(chosen)
+        return lambda **inputs: fused(**inputs, config=given)
+    return fused
+
+
+def _takes_config(function: Callable[..., Any]) -> bool:
+    """Whether a function has a parameter `config`."""
+    code = getattr(function, "__code__", None)
+    return code is not None and "config" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def load_kernel(case: Case) -> Kernel:
+    """Return the kernel of a case. A person's code is imported here."""
+    source = case.source
+    if source.is_shipped:
+        return KERNELS[source.reference]
+    _forget_own_modules()
+    return _load(source.reference)
+
+
+def _load(reference: str) -> Kernel:
+    """Import a kernel from `FILE.py:NAME`, `FILE.py` or `package.module:NAME`."""
+    import importlib
+    import importlib.util
+
+    place, _, name = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
+    if place.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(place)
+    if name:
+        found = getattr(module, name)
+        assert isinstance(found, Kernel)
+        return found
+    if isinstance(getattr(module, "KERNEL", None), Kernel):
+        return module.KERNEL  # type: ignore[no-any-return]
+    fused, plain = module.fused, module.reference
+
+    def make_inputs(elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
+        made = module.make_inputs(seed)
+        return dict(zip(_names(fused), made, strict=True)) if isinstance(made, (tuple, list)) else made
+
+    return Kernel(Path(place).stem, fused, plain, make_inputs)
+
+
+def _names(function: Callable[..., Any]) -> tuple[str, ...]:
+    return function.__code__.co_varnames[: function.__code__.co_argcount]
+
+
+def _forget_own_modules() -> None:
+    """Let a person's code import the suite anew, so that what runs here is out of its reach."""
+    for name in list(sys.modules):
+        if name.startswith(_OWN_ROOMS):
+            del sys.modules[name]
+
+
+def _forward_inputs(kernel: Kernel, elements: int, dtype: Any, device: Any, seed: int) -> dict[str, Any]:
+    return kernel.make_inputs(elements, dtype, device, seed)
+
+
+def _backward_inputs(kernel: Kernel, elements: int, dtype: Any, device: Any, seed: int) -> dict[str, Any]:
+    """Make inputs, and a gradient for each floating result of the reference."""
+    inputs = kernel.make_inputs(elements, dtype, device, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        outputs = [each for each in _tensors(kernel.reference(**_copies(inputs))) if each.is_floating_point()]
+    gradients = [torch.randn(each.shape, generator=generator).to(each.device, each.dtype) for each in outputs]
+    return {"inputs": inputs, "gradients": gradients}
+
+
+def _tensors(tree: Any) -> Iterator[Any]:
+    """Yield the tensors of a tree in order."""
+    if isinstance(tree, _Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _tensors(value)
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from _tensors(value)
+
+
+def _result_tensors(tree: Any) -> None:
+    """Raise unless a result is made of tensors proper, on which nothing is computed later."""
+    if tree is None or isinstance(tree, (bool, int, float, complex, str)):
+        return
+    if isinstance(tree, Mapping):
+        tree = list(tree.values())
+    if isinstance(tree, (list, tuple)):
+        for value in tree:
+            _result_tensors(value)
+    elif type(tree) not in (_Tensor, _Parameter):
+        raise LaneError("not a tensor", f"it returned a {type(tree).__name__}, not a torch.Tensor")
+    elif tree.layout is not torch.strided or tree.is_neg() or tree.is_conj():
+        raise LaneError("not a tensor", "it returned a tensor whose values are not in its memory")
+
+
+def _kept(result: Any, inputs: Any) -> _Kept:
+    """Copy what a call returned and wrote, at once."""
+    _result_tensors(result)
+    copies = [_copy(tensor) for tensor in (*_tensors(result), *_tensors(inputs))]
+    return _Kept(result, inputs, copies)
+
+
+def _copy(tensor: Any) -> Any:
+    return _contiguous(_clone(_detach(tensor)))
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    """Whether two tensors have the same bits, NaN or not."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(_equal(_bytes(one), _bytes(other)))
+
+
+def _bytes(tensor: Any) -> Any:
+    return _view(_reshape(_contiguous(_detach(tensor)), (-1,)), torch.uint8)
+
+
+def _copies(tree: Any) -> Any:
+    """Copy the tensors of a tree, with their layout and what they share."""
+    storages: dict[int, Any] = {}
+
+    def copy(tensor: Any) -> Any:
+        storage = _untyped_storage(tensor)
+        key = storage.data_ptr() or id(tensor)
+        if key not in storages:
+            storages[key] = storage.clone()
+        new = _empty(0, dtype=tensor.dtype, device=tensor.device)
+        return _set(new, storages[key], tensor.storage_offset(), tensor.shape, tensor.stride())
+
+    return _changed_tensors(tree, copy)
+
+
+def _widened(tree: Any) -> Any:
+    """Return a tree with all numbers in double precision."""
+
+    def widen(tensor: Any) -> Any:
+        if tensor.is_floating_point():
+            return _to(tensor, torch.float64, copy=True)
+        return _to(tensor, torch.complex128, copy=True) if tensor.is_complex() else _clone(tensor)
+
+    return _changed_tensors(tree, widen)
+
+
+def _rebuilt(tree: Any, copies: Iterator[Any]) -> Any:
+    return _changed_tensors(tree, lambda _: next(copies))
+
+
+def _changed_tensors(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a tree with each tensor changed."""
+    if isinstance(tree, _Tensor):
+        return change(tree)
+    if isinstance(tree, Mapping):
+        return {key: _changed_tensors(value, change) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)([_changed_tensors(value, change) for value in tree])
+    return tree
+
+
+def _changed(before: Any, after: Any) -> set[str]:
+    """Name the inputs that have other bits than before."""
+    return {
+        name for name in before if not all(map(_same_bits, _tensors(before[name]), _tensors(after[name])))
+    }
+
+
+def _spans(tree: Any) -> set[int]:
+    """Return the storages of a result that has elements."""
+    return {_untyped_storage(tensor).data_ptr() for tensor in _tensors(tree) if tensor.numel()}
+
+
+def _aliases(kept: _Kept) -> list[str]:
+    """Name the inputs whose memory a result shares."""
+    spans = _spans(kept.results)
+    if not isinstance(kept.inputs, Mapping):
+        return []
+    return [name for name, value in kept.inputs.items() if spans & _spans(value)]
+
+
+def _filled(file: int, begin: int, size: int, device: torch.device) -> Any:
+    """Return a new storage with bytes of a file."""
+    data = _empty(size, dtype=torch.uint8)
+    if size:
+        read_into(file, begin, _numpy(data))
+    return _untyped_storage(_to(data, device))
+
+
+def _open(opaque: Opaque) -> Any:
+    """Open what a lane closed."""
+    return pickle.loads(base64.b64decode(opaque.text))
+
+
+def _closed(value: Any) -> Opaque:
+    """Close what is no tensor and no plain value."""
+    try:
+        data = pickle.dumps(value)
+    except Exception as error:
+        kind = type(value).__name__
+        raise LaneError("does not build", f"an input is a {kind}, which cannot be pickled: {error}") from None
+    return Opaque(type(value).__name__, base64.b64encode(data).decode())
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        _synchronize(device)
+
+
+_synchronize = torch.cuda.synchronize
+
+
+@contextmanager
+def _poisoned(wanted: bool) -> Iterator[None]:
+    """Let memory that nobody wrote hold NaN, or the largest integers."""
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    filling: Any = torch.utils.deterministic
+    fills = filling.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    filling.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+        filling.fill_uninitialized_memory = fills
+
+
+class _Allocations(TorchDispatchMode):
+    """Adds up the memory of new tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sizes: dict[int, int] = {}
+        self._alive: list[Any] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {_untyped_storage(tensor).data_ptr() for tensor in _tensors([args, kwargs or {}])}
+        result = function(*args, **(kwargs or {}))
+        for tensor in _tensors([result]):
+            storage = _untyped_storage(tensor)
+            if storage.data_ptr() not in known:
+                self.sizes[storage.data_ptr()] = storage.nbytes()
+                # Otherwise the next one could get the same address.
+                self._alive.append(tensor)
+        return result
+
+
+def _extra_bytes(call: _Ready, device: torch.device) -> int:
+    """Return the memory that a call takes beside its results."""
+    before = _allocated(device)
+    with _Allocations() as found:
+        result = call()
+    _wait(device)
+    own = _spans(result)
+    if device.type == "cuda":
+        results = {_untyped_storage(t).data_ptr(): _untyped_storage(t).nbytes() for t in _tensors(result)}
+        return max(0, _allocated(device) - before - int(sum(results.values())))
+    extra = sum(size for place, size in found.sizes.items() if place not in own)
+    return int(extra)
+
+
+def _allocated(device: torch.device) -> int:
+    """Return the bytes that torch's allocator has ever handed out on a GPU."""
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.memory_stats(device)["allocated_bytes.all.allocated"])
+
+
+def _bytes_moved(side: _Side, result: Any, changed: set[str]) -> int:
+    """Return the bytes that must cross memory once: as declared, or all that is read and written."""
+    kernel, inputs = side.kernel, side.sample
+    if not side.is_backward and kernel.bytes_moved is not None:
+        return int(kernel.bytes_moved(inputs))
+    written = [inputs[name] for name in sorted(changed)]
+    return sum(int(tensor.nbytes) for tensor in _tensors([inputs, result, written]))
+
+
+_flushed: list[Any] = []
+
+
+def _flush() -> None:
+    """Fill the caches with other data."""
+    if not _flushed:
+        _flushed.append(torch.zeros(2**24, dtype=torch.int32))
+    _flushed[0].add_(1)
