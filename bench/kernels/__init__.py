@@ -6,7 +6,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
+    from fusetune.bench.kernels.loading import kernels_in, load_kernel
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.row import (
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
         Verification,
     )
     from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
+    from fusetune.bench.kernels.signatures import takes_config, tensors_in
+    from fusetune.bench.kernels.sources import kernel_source
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -32,6 +36,7 @@ __all__ = [
     "Clock",
     "CopySpeed",
     "Direction",
+    "InputFacts",
     "KernelFacts",
     "KernelSource",
     "Lane",
@@ -47,9 +52,18 @@ __all__ = [
     "TimedRound",
     "Verification",
     "arrays_of",
+    "bits_of",
     "build_competitor",
+    "bytes_in",
+    "bytes_moved",
     "competitors_of",
+    "input_facts",
     "kernel_on",
+    "kernel_source",
+    "kernels_in",
+    "load_kernel",
     "moved",
     "scaled",
+    "takes_config",
+    "tensors_in",
 ]
