@@ -266,7 +266,10 @@ class ProcessLane:
         limit = self._limit_bytes
         if limit is None and self._device == "cpu":
             limit = default_limit_bytes()
-        self._worker = WorkerProcess(start_lane, (self._device, limit), self._log, name="bench-lane")
+        # CUDA does not live through a fork, and nobody knows what else a GPU's libraries have started.
+        preload = "fusetune.bench.kernels.preloaded" if self._device == "cpu" else ""
+        setup = (self._device, limit, dict(os.environ))
+        self._worker = WorkerProcess(start_lane, setup, self._log, name="bench-lane", preload=preload)
         self._worker.wait_until_ready(lambda: False)
         self._answer_file = memory_file("fusetune-answers")
         self._hand_over(self._answer_file, {"key": None})
@@ -458,13 +461,19 @@ class _Shared:
         pass
 
 
-def start_lane(connection: Any, leash: Any, setup: tuple[str, int | None], log: Path) -> None:
-    """Serve a lane. The main function of a started process, see `workers.worker.begin`."""
+def start_lane(connection: Any, leash: Any, setup: tuple[str, int | None, dict[str, str]], log: Path) -> None:
+    """Serve a lane. The main function of a started process, see `workers.worker.begin`.
+
+    Mutates: os.environ, which becomes the driver's of this moment.
+    """
+    device, limit_bytes, environment = setup
+    os.environ.clear()
+    os.environ.update(environment)
     begin(connection, leash, log)
     # torch is loaded behind the guard, which needs none.
     from fusetune.bench.kernels.subject import serve
 
-    serve(connection, *setup)
+    serve(connection, device, limit_bytes)
 
 
 def default_limit_bytes() -> int | None:

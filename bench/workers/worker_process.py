@@ -74,14 +74,22 @@ class WorkerProcess:
         setup: what it is told at the start. Picklable.
         log: takes its output.
         name: of the process.
+        preload: a module. Where workers have a guard, one process imports it once, and workers are forked from that.
+            They have the environment of the moment when the first one was started.
     """
 
-    def __init__(self, main: Callable[..., None], setup: Any, log: Path, *, name: str) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawn.Pipe()
-        guards, self._leash = spawn.Pipe(duplex=False)
+    def __init__(
+        self, main: Callable[..., None], setup: Any, log: Path, *, name: str, preload: str = ""
+    ) -> None:
+        # mypy knows no common class of the two.
+        context: Any = multiprocessing.get_context("spawn")
+        if preload and is_guarded():
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([preload])
+        self._connection, theirs = context.Pipe()
+        guards, self._leash = context.Pipe(duplex=False)
         self._log = log
-        self.process = spawn.Process(target=main, args=(theirs, guards, setup, log), name=name)
+        self.process = context.Process(target=main, args=(theirs, guards, setup, log), name=name)
         with _starting():
             self.process.start()
         # Otherwise a program that ends before it closes its worker would wait for it for ever.
