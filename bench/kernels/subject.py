@@ -359,11 +359,11 @@ class _Subject:
         node, extents = parsed(text)
         device = self._built().device
         storages: dict[int, Any] = {}
-        used = iter(self.used if reuse else ())
+        used: Iterator[Any] = iter(self.used if reuse else ())
         made: list[Any] = []
 
         def make(dtype: str, shape: Any, strides: Any, offset: int, index: int) -> Any:
-            tensor = next(used, None)
+            tensor: Any = next(used, None)
             layout = getattr(torch, dtype), tuple(shape), tuple(strides), offset, extents[index][1]
             fits = tensor is not None and _layout(tensor) == layout
             if index not in storages:

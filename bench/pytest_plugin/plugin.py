@@ -30,7 +30,7 @@ def kernel_benchmark(request: pytest.FixtureRequest) -> KernelBenchmark:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the kernels that were verified or timed, after pytest-benchmark's table."""
-    found = [
+    found: list[Any] = [
         value
         for reports in terminalreporter.stats.values()
         for report in reports
