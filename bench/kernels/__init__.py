@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         load_kernels,
     )
     from fusetune.bench.kernels.study import study_rows
+    from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -46,6 +47,7 @@ __all__ = [
     "Clock",
     "CopySpeed",
     "Direction",
+    "Finding",
     "InputFacts",
     "KernelFacts",
     "KernelSource",
@@ -62,11 +64,13 @@ __all__ = [
     "SideStatus",
     "TimedRound",
     "Verification",
+    "Verifier",
     "arrays_of",
     "bits_of",
     "build_competitor",
     "bytes_in",
     "bytes_moved",
+    "compare",
     "competitors_of",
     "input_facts",
     "is_kernel_spec",

@@ -19,13 +19,12 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +33,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fusetune.bench.import_paths import append_folders
 from fusetune.bench.kernels.case import Case
 from fusetune.bench.kernels.competitors import build_competitor
+from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts
 from fusetune.bench.kernels.lane import LaneError
+from fusetune.bench.kernels.loading import load_kernel
 from fusetune.bench.kernels.model_shapes import kernel_on
 from fusetune.bench.kernels.row import Policy
 from fusetune.bench.kernels.shared_arrays import (
@@ -46,6 +47,7 @@ from fusetune.bench.kernels.shared_arrays import (
     read_into,
     write_from,
 )
+from fusetune.bench.kernels.signatures import takes_config
 from fusetune.bench.kernels.tampering import Untouched
 from fusetune.bench.workers import (
     MemoryBudget,
@@ -58,7 +60,7 @@ from fusetune.bench.workers import (
     next_job,
 )
 from fusetune.errors import StateError
-from fusetune.kernels import KERNELS, Kernel, timed_launches
+from fusetune.kernels import Kernel, timed_launches
 from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, keep_freed_memory
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
@@ -203,7 +205,9 @@ class _Subject:
         if case.device == "cpu":
             torch.set_num_threads(case.threads)
         self.untouched.take_settings()
-        kernel, elements = kernel_on(load_kernel(case), case.shape)
+        if not case.source.is_shipped:
+            _forget_own_modules()
+        kernel, elements = kernel_on(load_kernel(case.source), case.shape)
         device, dtype = torch.device(case.device), getattr(torch, case.dtype)
         call = _function(kernel, side, config)
         backward = case.direction == "backward"
@@ -233,7 +237,7 @@ class _Subject:
         gc.collect()
         gc.freeze()
         return {
-            "bytes_moved": _bytes_moved(new, result, changed),
+            "bytes_moved": _bytes_moved(new, result),
             "compile_s": compile_s,
             "mutates": sorted(changed),
             "call_s": new.call_s,
@@ -245,11 +249,9 @@ class _Subject:
         """Say what the kernel says of itself. Asked of the lane of the reference."""
         side = self._built()
         kernel, inputs = side.kernel, side.sample["inputs"] if side.is_backward else side.sample
-        mutates: Sequence[str] | None = () if side.is_backward else kernel.mutates
-        if mutates is None:
-            mutates = self._mutated_by_reference(side)
         return {
-            "mutates": list(mutates),
+            "mutates": [] if side.is_backward else list(_facts(side).mutates),
+            "sized": bool(kernel.sized),
             "tolerance": kernel.tolerance,
             "scratch_bytes": None if kernel.scratch_bytes is None else int(kernel.scratch_bytes(inputs)),
             "atomics": bool(kernel.atomics),
@@ -403,17 +405,6 @@ class _Subject:
         if not all(map(_same_bits, now, kept.copies)):
             raise LaneError("late", "it still wrote when it had returned")
 
-    def _mutated_by_reference(self, side: _Side) -> list[str]:
-        """Name the inputs that the reference changes, on two sets of values."""
-        found: set[str] = set()
-        for seed in (_PUBLIC_SEED, _PUBLIC_SEED + 1):
-            inputs = _forward_inputs(side.kernel, side.elements, side.dtype, side.device, seed)
-            before = _copies(inputs)
-            side.kernel.reference(**inputs)
-            _wait(side.device)
-            found |= _changed(before, inputs)
-        return sorted(found)
-
     def _write_kept(self, kept: _Kept) -> str:
         """Write the copies of a call's results, and the storages of its inputs as they were."""
         copies = iter(kept.copies)
@@ -493,7 +484,7 @@ def _function(kernel: Kernel, side: str, config: Mapping[str, int] | None) -> Ca
         return build_competitor(kernel, side)
     fused = kernel.fused
     chosen = config or (kernel.default or kernel.configs[0] if kernel.configs else None)
-    if chosen is not None and _takes_config(fused):
+    if chosen is not None and takes_config(fused):
         given = dict(chosen)
         return lambda **inputs: fused(**inputs, config=given)
     return fused
@@ -509,55 +500,6 @@ def _launches(call: _Ready, device: torch.device) -> int | None:
     except (StateError, OSError):
         return None
     return len(seconds)
-
-
-def _takes_config(function: Callable[..., Any]) -> bool:
-    """Whether a function has a parameter `config`."""
-    code = getattr(function, "__code__", None)
-    return code is not None and "config" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
-def load_kernel(case: Case) -> Kernel:
-    """Return the kernel of a case. A person's code is imported here."""
-    source = case.source
-    if source.is_shipped:
-        return KERNELS[source.reference]
-    _forget_own_modules()
-    return _load(source.reference)
-
-
-def _load(reference: str) -> Kernel:
-    """Import a kernel from `FILE.py:NAME`, `FILE.py` or `package.module:NAME`."""
-    import importlib
-    import importlib.util
-
-    place, _, name = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
-    if place.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(place)
-    if name:
-        found = getattr(module, name)
-        assert isinstance(found, Kernel)
-        return found
-    if isinstance(getattr(module, "KERNEL", None), Kernel):
-        return module.KERNEL  # type: ignore[no-any-return]
-    fused, plain = module.fused, module.reference
-
-    def make_inputs(elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
-        made = module.make_inputs(seed)
-        return dict(zip(_names(fused), made, strict=True)) if isinstance(made, (tuple, list)) else made
-
-    return Kernel(Path(place).stem, fused, plain, make_inputs)
-
-
-def _names(function: Callable[..., Any]) -> tuple[str, ...]:
-    return function.__code__.co_varnames[: function.__code__.co_argcount]
 
 
 def _forget_own_modules() -> None:
@@ -818,10 +760,19 @@ def _allocated(device: torch.device) -> int:
     return int(torch.cuda.memory_stats(device)["allocated_bytes.all.allocated"])
 
 
-def _bytes_moved(side: _Side, result: Any, changed: set[str]) -> int:
+def _facts(side: _Side) -> InputFacts:
+    """Find what the reference changes: on few elements, or where it refuses these on those of the case."""
+    kernel, dtype, device = side.kernel, side.dtype, side.device
+    try:
+        return input_facts(kernel, dtype=dtype, device=device)
+    except Exception:
+        return input_facts(kernel, side.elements, dtype, device)
+
+
+def _bytes_moved(side: _Side, result: Any) -> int:
     """Return the bytes that must cross memory once: as declared, or all that is read and written."""
-    kernel, inputs = side.kernel, side.sample
-    if not side.is_backward and kernel.bytes_moved is not None:
-        return int(kernel.bytes_moved(inputs))
-    written = [inputs[name] for name in sorted(changed)]
-    return sum(int(tensor.nbytes) for tensor in _tensors([inputs, result, written]))
+    if side.is_backward:
+        return bytes_moved(side.sample, result, InputFacts(()))
+    if side.kernel.bytes_moved is not None:
+        return int(side.kernel.bytes_moved(side.sample))
+    return bytes_moved(side.sample, result, _facts(side))

@@ -84,7 +84,9 @@ def _settings() -> dict[str, Any]:
         "torch's number of threads": torch.get_num_threads(),
         "torch's default dtype": torch.get_default_dtype(),
         "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "the filling of uninitialised memory": torch.utils.deterministic.fill_uninitialized_memory,
+        "the filling of uninitialised memory": getattr(
+            torch.utils.deterministic, "fill_uninitialized_memory", None
+        ),
         "the number of torch's function modes": _length("_len_torch_function_stack"),
         "the number of torch's dispatch modes": _length("_len_torch_dispatch_stack"),
         "garbage collection": gc.isenabled(),
