@@ -13,8 +13,8 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.kernels import Case, Direction, Row
 from fusetune.bench.pytest_plugin.columns import columns_of
 from fusetune.bench.pytest_plugin.kernel_source import WHERE, source_of
-from fusetune.bench.pytest_plugin.plugin import PROPERTY
 from fusetune.bench.pytest_plugin.replayed_clock import ReplayedClock
+from fusetune.bench.pytest_plugin.report_key import PROPERTY
 
 if TYPE_CHECKING:
     import torch

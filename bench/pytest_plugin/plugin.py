@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fusetune.bench.pytest_plugin.report_key import PROPERTY
+
 if TYPE_CHECKING:
     from fusetune.bench.pytest_plugin.fixture import KernelBenchmark
-
-# The property of a test's report that carries what was found. It comes back from the processes of pytest-xdist too.
-PROPERTY = "kernel_benchmark"
 
 
 @pytest.fixture
