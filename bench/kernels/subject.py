@@ -23,16 +23,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fusetune.bench.errors import InputError
 from fusetune.bench.import_paths import append_folders
-from fusetune.bench.kernels.case import Case
+from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.competitors import build_competitor
+from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts, mutated_inputs
+from fusetune.bench.kernels.inspection import described
 from fusetune.bench.kernels.lane import LaneError
+from fusetune.bench.kernels.loading import load_kernel
 from fusetune.bench.kernels.model_shapes import kernel_on
 from fusetune.bench.kernels.row import Policy
 from fusetune.bench.kernels.shared_arrays import (
@@ -44,6 +47,7 @@ from fusetune.bench.kernels.shared_arrays import (
     read_into,
     write_from,
 )
+from fusetune.bench.kernels.signatures import takes_config
 from fusetune.bench.workers import (
     MemoryBudget,
     Message,
@@ -54,7 +58,7 @@ from fusetune.bench.workers import (
     measure_footprint,
     next_job,
 )
-from fusetune.kernels import KERNELS, Kernel
+from fusetune.kernels import Kernel
 from fusetune.tuner.measure import ProcessorWatch
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
@@ -174,6 +178,14 @@ class _Subject:
         """Forget the file of some inputs."""
         os.close(self.files.pop(key)[0])
 
+    def on_describe(self, source: KernelSource, device: str) -> dict[str, Any]:
+        """Say what kernels a source has, before any is built."""
+        append_folders(*source.import_paths)
+        if not source.is_shipped:
+            _forget_own_modules()
+        with _as_lane_error():
+            return {"kernels": described(source, device)}
+
     def on_prepare(self, case: Case, side: str, config: Mapping[str, int] | None) -> dict[str, Any]:
         """Build a side, and call it on inputs that are no secret."""
         self.side = self.kept = None
@@ -181,7 +193,7 @@ class _Subject:
         append_folders(*case.source.import_paths)
         if case.device == "cpu":
             torch.set_num_threads(case.threads)
-        kernel, elements = kernel_on(load_kernel(case), case.shape)
+        kernel, elements = kernel_on(_kernel_of(case.source), case.shape)
         device, dtype = torch.device(case.device), getattr(torch, case.dtype)
         call = _function(kernel, side, config)
         backward = case.direction == "backward"
@@ -222,7 +234,7 @@ class _Subject:
         kernel, inputs = side.kernel, side.sample["inputs"] if side.is_backward else side.sample
         mutates: Sequence[str] | None = () if side.is_backward else kernel.mutates
         if mutates is None:
-            mutates = self._mutated_by_reference(side)
+            mutates = mutated_inputs(kernel, side.elements, side.dtype, side.device)
         return {
             "mutates": list(mutates),
             "tolerance": kernel.tolerance,
@@ -351,17 +363,6 @@ class _Subject:
         if not all(map(_same_bits, now, kept.copies)):
             raise LaneError("late", "it still wrote when it had returned")
 
-    def _mutated_by_reference(self, side: _Side) -> list[str]:
-        """Name the inputs that the reference changes, on two sets of values."""
-        found: set[str] = set()
-        for seed in (_PUBLIC_SEED, _PUBLIC_SEED + 1):
-            inputs = _forward_inputs(side.kernel, side.elements, side.dtype, side.device, seed)
-            before = _copies(inputs)
-            side.kernel.reference(**inputs)
-            _wait(side.device)
-            found |= _changed(before, inputs)
-        return sorted(found)
-
     def _write_kept(self, kept: _Kept) -> str:
         """Write the copies of a call's results, and the storages of its inputs as they were."""
         copies = iter(kept.copies)
@@ -441,59 +442,27 @@ def _function(kernel: Kernel, side: str, config: Mapping[str, int] | None) -> Ca
         return build_competitor(kernel, side)
     fused = kernel.fused
     chosen = config or (kernel.default or kernel.configs[0] if kernel.configs else None)
-    if chosen is not None and _takes_config(fused):
+    if chosen is not None and takes_config(fused):
         given = dict(chosen)
         return lambda **inputs: fused(**inputs, config=given)
     return fused
 
 
-def _takes_config(function: Callable[..., Any]) -> bool:
-    """Whether a function has a parameter `config`."""
-    code = getattr(function, "__code__", None)
-    return code is not None and "config" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
-def load_kernel(case: Case) -> Kernel:
+def _kernel_of(source: KernelSource) -> Kernel:
     """Return the kernel of a case. A person's code is imported here."""
-    source = case.source
-    if source.is_shipped:
-        return KERNELS[source.reference]
-    _forget_own_modules()
-    return _load(source.reference)
+    if not source.is_shipped:
+        _forget_own_modules()
+    with _as_lane_error():
+        return load_kernel(source)
 
 
-def _load(reference: str) -> Kernel:
-    """Import a kernel from `FILE.py:NAME`, `FILE.py` or `package.module:NAME`."""
-    import importlib
-    import importlib.util
-
-    place, _, name = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
-    if place.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(place)
-    if name:
-        found = getattr(module, name)
-        assert isinstance(found, Kernel)
-        return found
-    if isinstance(getattr(module, "KERNEL", None), Kernel):
-        return module.KERNEL  # type: ignore[no-any-return]
-    fused, plain = module.fused, module.reference
-
-    def make_inputs(elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
-        made = module.make_inputs(seed)
-        return dict(zip(_names(fused), made, strict=True)) if isinstance(made, (tuple, list)) else made
-
-    return Kernel(Path(place).stem, fused, plain, make_inputs)
-
-
-def _names(function: Callable[..., Any]) -> tuple[str, ...]:
-    return function.__code__.co_varnames[: function.__code__.co_argcount]
+@contextmanager
+def _as_lane_error() -> Iterator[None]:
+    """Let what is wrong in a person's file be said as it is."""
+    try:
+        yield
+    except InputError as error:
+        raise LaneError("does not build", str(error)) from error
 
 
 def _forget_own_modules() -> None:
@@ -723,8 +692,10 @@ def _bytes_moved(side: _Side, result: Any, changed: set[str]) -> int:
     kernel, inputs = side.kernel, side.sample
     if not side.is_backward and kernel.bytes_moved is not None:
         return int(kernel.bytes_moved(inputs))
-    written = [inputs[name] for name in sorted(changed)]
-    return sum(int(tensor.nbytes) for tensor in _tensors([inputs, result, written]))
+    facts = InputFacts(tuple(changed))
+    if not side.is_backward:
+        facts = input_facts(kernel, side.elements, side.dtype, side.device)
+    return bytes_moved(inputs, result, facts)
 
 
 _flushed: list[Any] = []
