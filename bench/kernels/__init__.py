@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
+    from fusetune.bench.kernels.report import show_rows
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -25,10 +26,20 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
     from fusetune.bench.kernels.signatures import takes_config, tensors_in
     from fusetune.bench.kernels.sources import kernel_source
+    from fusetune.bench.kernels.spec import (
+        DEFAULT_SPEC,
+        LoadedKernels,
+        is_kernel_spec,
+        kernels_schema_text,
+        load_kernels,
+    )
+    from fusetune.bench.kernels.study import study_rows
+    from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "DEFAULT_SPEC",
     "MODELS",
     "Answer",
     "Array",
@@ -37,12 +48,14 @@ __all__ = [
     "Clock",
     "CopySpeed",
     "Direction",
+    "Finding",
     "InputFacts",
     "KernelDescription",
     "KernelFacts",
     "KernelSource",
     "Lane",
     "LaneError",
+    "LoadedKernels",
     "Policy",
     "Prepared",
     "ProcessLane",
@@ -53,20 +66,27 @@ __all__ = [
     "SideStatus",
     "TimedRound",
     "Verification",
+    "Verifier",
     "arrays_of",
     "bits_of",
     "build_competitor",
     "bytes_in",
     "bytes_moved",
+    "compare",
     "competitors_of",
     "describe",
     "input_facts",
+    "is_kernel_spec",
     "kernel_on",
     "kernel_source",
     "kernels_in",
+    "kernels_schema_text",
     "load_kernel",
+    "load_kernels",
     "moved",
     "scaled",
+    "show_rows",
+    "study_rows",
     "takes_config",
     "tensors_in",
 ]

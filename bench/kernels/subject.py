@@ -18,9 +18,10 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
@@ -32,7 +33,7 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.import_paths import append_folders
 from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.competitors import build_competitor
-from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts, mutated_inputs
+from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts
 from fusetune.bench.kernels.inspection import described
 from fusetune.bench.kernels.lane import LaneError
 from fusetune.bench.kernels.loading import load_kernel
@@ -58,8 +59,9 @@ from fusetune.bench.workers import (
     measure_footprint,
     next_job,
 )
-from fusetune.kernels import Kernel
-from fusetune.tuner.measure import ProcessorWatch
+from fusetune.errors import StateError
+from fusetune.kernels import Kernel, timed_launches
+from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, keep_freed_memory
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
 _clock_ns = time.perf_counter_ns
@@ -69,6 +71,7 @@ _Tensor, _Parameter = torch.Tensor, torch.nn.Parameter
 _empty, _clone, _equal, _as_strided = torch.empty, torch.clone, torch.equal, torch.as_strided
 _from_numpy = torch.from_numpy
 _detach, _numpy, _view, _to = _Tensor.detach, _Tensor.numpy, _Tensor.view, _Tensor.to
+_Clock, _Sample, _timed_launches = CallClock, Sample, timed_launches
 _contiguous, _reshape = _Tensor.contiguous, _Tensor.reshape
 _data_ptr, _untyped_storage, _set = _Tensor.data_ptr, _Tensor.untyped_storage, _Tensor.set_
 _grad = torch.autograd.grad
@@ -80,12 +83,15 @@ _HEADER = "!i"
 _OWN_ROOMS = ("fusetune.bench", "fusetune.tuner")
 _PUBLIC_SEED = 0
 _ALIGNMENT = 64
+# On a GPU the device waits about as long as the host takes for a call. It never takes longer than this.
+_LONGEST_HEAD_START_S = 2e-3
 
 
 def serve(connection: Connection, device: str, limit_bytes: int | None) -> None:
     """Answer the requests that arrive on `connection` until None arrives."""
     answers = _Answers(connection.fileno())
     os.register_at_fork(after_in_child=connection.close)
+    keep_freed_memory()
     source = "the benchmark" if limit_bytes else None
     memory = MemoryBudget(device, limit_bytes, source, measure_footprint(device))
     answers.send("", "ready", (_getpid(), memory))
@@ -146,6 +152,8 @@ class _Subject:
     answer_file: int = -1
     side: _Side | None = None
     kept: _Kept | None = None
+    flush: CacheFlush | None = None
+    clocks: dict[str, CallClock] = field(default_factory=dict)
     previous: list[Any] = field(default_factory=list)
     mark: str = ""
 
@@ -190,10 +198,14 @@ class _Subject:
         """Build a side, and call it on inputs that are no secret."""
         self.side = self.kept = None
         self.previous.clear()
+        self.clocks.clear()
         append_folders(*case.source.import_paths)
         if case.device == "cpu":
             torch.set_num_threads(case.threads)
-        kernel, elements = kernel_on(_kernel_of(case.source), case.shape)
+        if not case.source.is_shipped:
+            _forget_own_modules()
+        with _as_lane_error():
+            kernel, elements = kernel_on(load_kernel(case.source), case.shape)
         device, dtype = torch.device(case.device), getattr(torch, case.dtype)
         call = _function(kernel, side, config)
         backward = case.direction == "backward"
@@ -219,12 +231,15 @@ class _Subject:
                 break
         new.call_s = min(calls_s)
         self.side = new
+        # What stays is not looked at any more when garbage is collected before a timed call.
+        gc.collect()
+        gc.freeze()
         return {
-            "bytes_moved": _bytes_moved(new, result, changed),
+            "bytes_moved": _bytes_moved(new, result),
             "compile_s": compile_s,
             "mutates": sorted(changed),
             "call_s": new.call_s,
-            "launches": None,
+            "launches": _launches(_ready(new, _copies(inputs)), device),
             "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
         }
 
@@ -232,11 +247,9 @@ class _Subject:
         """Say what the kernel says of itself. Asked of the lane of the reference."""
         side = self._built()
         kernel, inputs = side.kernel, side.sample["inputs"] if side.is_backward else side.sample
-        mutates: Sequence[str] | None = () if side.is_backward else kernel.mutates
-        if mutates is None:
-            mutates = mutated_inputs(kernel, side.elements, side.dtype, side.device)
         return {
-            "mutates": list(mutates),
+            "mutates": [] if side.is_backward else list(_facts(side).mutates),
+            "sized": bool(kernel.sized),
             "tolerance": kernel.tolerance,
             "scratch_bytes": None if kernel.scratch_bytes is None else int(kernel.scratch_bytes(inputs)),
             "atomics": bool(kernel.atomics),
@@ -282,24 +295,25 @@ class _Subject:
         latencies: dict[str, float] = {}
         watch, missing = ProcessorWatch(), [0.0]
         for policy in policies:
-            calls = [_ready(side, self._inputs(keys[i % len(keys)])) for i in range(policy.calls)]
-            if policy.cache == "cold":
-                _flush()
+            # The lead call has the inputs that follow those of the timed ones.
+            calls = [_ready(side, self._inputs(keys[i % len(keys)])) for i in range(policy.calls + 1)]
+            lead = calls.pop()
+            clock = self._clock(policy, side)
             gc.collect()
             gc.disable()
             watch.start()
             try:
-                seconds, results = self._time_calls(calls, side.device)
+                (timed,) = clock.time([_Sample(lead, calls)], before_each=self._wait_for_the_word)
             finally:
                 missing.append(watch.stop().missing or 0.0)
                 gc.enable()
-            latencies[policy.name] = seconds / len(calls)
-            self.answers.send(self.mark, "timed", seconds)
+            latencies[policy.name] = timed.seconds
+            self.answers.send(self.mark, "timed", timed.seconds * len(calls))
             kept = self.connection.recv()
             if kept is not None:
-                self.kept = _kept(results[kept], calls[kept].inputs)
+                self.kept = _kept(timed.results[kept], calls[kept].inputs)
             # So that the next tensors have other addresses.
-            self.previous[:] = [calls, results]
+            self.previous[:] = [lead, calls, timed]
         return {"latencies_s": latencies, "contention": max(missing)}
 
     def on_kept(self) -> dict[str, Any]:
@@ -310,16 +324,23 @@ class _Subject:
         self._refuse_late(kept, 0.0)
         return {"text": self._write_kept(kept), "aliases": _aliases(kept)}
 
-    def _time_calls(self, calls: list[_Ready], device: torch.device) -> tuple[float, list[Any]]:
-        """Wait for the word, and call."""
-        _wait(device)
+    def _clock(self, policy: Policy, side: _Side) -> CallClock:
+        """Return what times by a policy. It knows what earlier samples needed."""
+        if policy.cache == "cold" and self.flush is None:
+            self.flush = CacheFlush(side.device)
+        if policy.name not in self.clocks:
+            self.clocks[policy.name] = _Clock(
+                policy.clock,
+                side.device,
+                flush=self.flush if policy.cache == "cold" else None,
+                launch_times=_timed_launches,
+                host_s=min(side.call_s, _LONGEST_HEAD_START_S),
+            )
+        return self.clocks[policy.name]
+
+    def _wait_for_the_word(self) -> None:
         self.answers.send(self.mark, "ready", None)
         self.connection.recv()
-        start_ns = _clock_ns()
-        results = [call() for call in calls]
-        _wait(device)
-        end_ns = _clock_ns()
-        return (end_ns - start_ns) * 1e-9, results
 
     def _built(self) -> _Side:
         if self.side is None:
@@ -420,7 +441,7 @@ def _ready(side: _Side, inputs: Any) -> _Ready:
     """Do what belongs off the clock, and return the call."""
     call = side.call
     if not side.is_backward:
-        return _Ready(lambda: call(**inputs), inputs)
+        return _Ready(partial(call, **inputs), inputs)
     given, gradients = inputs["inputs"], inputs["gradients"]
     leaves = [tensor for tensor in _tensors(given) if tensor.is_floating_point()]
     for leaf in leaves:
@@ -448,12 +469,16 @@ def _function(kernel: Kernel, side: str, config: Mapping[str, int] | None) -> Ca
     return fused
 
 
-def _kernel_of(source: KernelSource) -> Kernel:
-    """Return the kernel of a case. A person's code is imported here."""
-    if not source.is_shipped:
-        _forget_own_modules()
-    with _as_lane_error():
-        return load_kernel(source)
+def _launches(call: _Ready, device: torch.device) -> int | None:
+    """Count the kernels that Triton launches in a call. None: not known."""
+    if device.type != "cpu":
+        return None
+    try:
+        with _timed_launches() as seconds:
+            call()
+    except (StateError, OSError):
+        return None
+    return len(seconds)
 
 
 @contextmanager
@@ -687,22 +712,19 @@ def _allocated(device: torch.device) -> int:
     return int(torch.cuda.memory_stats(device)["allocated_bytes.all.allocated"])
 
 
-def _bytes_moved(side: _Side, result: Any, changed: set[str]) -> int:
+def _facts(side: _Side) -> InputFacts:
+    """Find what the reference changes: on few elements, or where it refuses these on those of the case."""
+    kernel, dtype, device = side.kernel, side.dtype, side.device
+    try:
+        return input_facts(kernel, dtype=dtype, device=device)
+    except Exception:
+        return input_facts(kernel, side.elements, dtype, device)
+
+
+def _bytes_moved(side: _Side, result: Any) -> int:
     """Return the bytes that must cross memory once: as declared, or all that is read and written."""
-    kernel, inputs = side.kernel, side.sample
-    if not side.is_backward and kernel.bytes_moved is not None:
-        return int(kernel.bytes_moved(inputs))
-    facts = InputFacts(tuple(changed))
-    if not side.is_backward:
-        facts = input_facts(kernel, side.elements, side.dtype, side.device)
-    return bytes_moved(inputs, result, facts)
-
-
-_flushed: list[Any] = []
-
-
-def _flush() -> None:
-    """Fill the caches with other data."""
-    if not _flushed:
-        _flushed.append(torch.zeros(2**24, dtype=torch.int32))
-    _flushed[0].add_(1)
+    if side.is_backward:
+        return bytes_moved(side.sample, result, InputFacts(()))
+    if side.kernel.bytes_moved is not None:
+        return int(side.kernel.bytes_moved(side.sample))
+    return bytes_moved(side.sample, result, _facts(side))
