@@ -31,10 +31,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fusetune.bench.errors import InputError
 from fusetune.bench.import_paths import append_folders
-from fusetune.bench.kernels.case import Case
+from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.competitors import build_competitor
 from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts
+from fusetune.bench.kernels.inspection import described
 from fusetune.bench.kernels.lane import LaneError
 from fusetune.bench.kernels.loading import load_kernel
 from fusetune.bench.kernels.model_shapes import kernel_on
@@ -196,6 +198,14 @@ class _Subject:
         """Forget the file of some inputs."""
         os.close(self.files.pop(key)[0])
 
+    def on_describe(self, source: KernelSource, device: str) -> dict[str, Any]:
+        """Say what kernels a source has, before any is built."""
+        append_folders(*source.import_paths)
+        if not source.is_shipped:
+            _forget_own_modules()
+        with _as_lane_error():
+            return {"kernels": described(source, device)}
+
     def on_prepare(self, case: Case, side: str, config: Mapping[str, int] | None) -> dict[str, Any]:
         """Build a side, and call it on inputs that are no secret."""
         self.side = self.kept = None
@@ -208,7 +218,8 @@ class _Subject:
         self.untouched.take_settings()
         if not case.source.is_shipped:
             _forget_own_modules()
-        kernel, elements = kernel_on(load_kernel(case.source), case.shape)
+        with _as_lane_error():
+            kernel, elements = kernel_on(load_kernel(case.source), case.shape)
         device, dtype = torch.device(case.device), getattr(torch, case.dtype)
         call = _function(kernel, side, config)
         backward = case.direction == "backward"
@@ -501,6 +512,15 @@ def _launches(call: _Ready, device: torch.device) -> int | None:
     except (StateError, OSError):
         return None
     return len(seconds)
+
+
+@contextmanager
+def _as_lane_error() -> Iterator[None]:
+    """Let what is wrong in a person's file be said as it is."""
+    try:
+        yield
+    except InputError as error:
+        raise LaneError("does not build", str(error)) from error
 
 
 def _forget_own_modules() -> None:
