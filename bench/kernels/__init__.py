@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.description import KernelDescription, describe
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
@@ -49,6 +50,7 @@ __all__ = [
     "Direction",
     "Finding",
     "InputFacts",
+    "KernelDescription",
     "KernelFacts",
     "KernelSource",
     "Lane",
@@ -72,6 +74,7 @@ __all__ = [
     "bytes_moved",
     "compare",
     "competitors_of",
+    "describe",
     "input_facts",
     "is_kernel_spec",
     "kernel_on",

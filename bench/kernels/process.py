@@ -176,6 +176,18 @@ class ProcessLane:
             extra_bytes=int(_number(found, "extra_bytes")),
         )
 
+    def describe(self, source: KernelSource) -> list[dict[str, Any]]:
+        """Say what kernels a source has. See `described`.
+
+        Raises:
+            LaneError: it has none that can be called, or its import ended the process or takes too long.
+        """
+        self._watched(self._started)
+        self._source = source
+        request = {"source": source, "device": self._device}
+        found = self._ask("describe", request, self._build_timeout_s)
+        return list(found["kernels"])
+
     def results(self, inputs: SharedTree | Tree, *, poison: bool = True, trusted: bool = False) -> Answer:
         """Call it on inputs that the driver made, twice, off the clock.
 
