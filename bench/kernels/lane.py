@@ -41,6 +41,8 @@ class Prepared:
         mutates: names of the inputs that a call changes.
         call_s: a first guess of the seconds of a call.
         compiled: what is known of its machine code.
+        device_name: as its driver names it. "": a CPU.
+        caches: of the device, name and bytes, smallest first.
     """
 
     bytes_moved: int
@@ -51,6 +53,8 @@ class Prepared:
     launches: int | None = None
     extra_bytes: int | None = None
     compiled: CompiledFacts | None = None
+    device_name: str = ""
+    caches: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Answer:
         repeatable: a second call on the same values gave the same bits.
         overwrites: a second call returned the memory of the first one's result, which was still held.
         aliases: names of the inputs whose memory a result shares.
-        extra_bytes: memory that a call took beside its results. None: not measured.
+        extra_bytes: memory that a call took beside its results. None: not measured. Of `truth`: what is declared.
     """
 
     results: Tree
@@ -91,13 +91,12 @@ class KernelFacts:
 
     Args:
         mutates: given, or found on the reference.
-        tolerance, scratch_bytes, atomics, alignment, sized: see `Kernel`.
+        tolerance, atomics, alignment, sized: see `Kernel`.
         elements: of the case.
     """
 
     mutates: tuple[str, ...]
     tolerance: float | None
-    scratch_bytes: int | None
     atomics: bool
     alignment: int
     elements: int
@@ -185,6 +184,8 @@ class ProcessLane:
             call_s=self._call_s,
             launches=found["launches"],
             extra_bytes=int(_number(found, "extra_bytes")),
+            device_name=str(found["device_name"]),
+            caches=tuple((str(name), int(size)) for name, size in found["caches"]),
             compiled=_compiled(found.get("compiled")),
         )
 
@@ -208,6 +209,18 @@ class ProcessLane:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LaneError("forged", f"its answer has no lookups: {error}") from None
+
+    def describe(self, source: KernelSource) -> list[dict[str, Any]]:
+        """Say what kernels a source has. See `described`.
+
+        Raises:
+            LaneError: it has none that can be called, or its import ended the process or takes too long.
+        """
+        self._watched(self._started)
+        self._source = source
+        request = {"source": source, "device": self._device}
+        found = self._ask("describe", request, self.build_timeout_s)
+        return list(found["kernels"])
 
     def results(self, inputs: SharedTree | Tree, *, poison: bool = True, trusted: bool = False) -> Answer:
         """Call it on inputs that the driver made, twice, off the clock.
@@ -471,7 +484,6 @@ class ReferenceLane(ProcessLane):
         return KernelFacts(
             tuple(map(str, found["mutates"])),
             found["tolerance"],
-            found["scratch_bytes"],
             bool(found["atomics"]),
             int(found["alignment"]),
             int(found["elements"]),
@@ -497,7 +509,8 @@ class ReferenceLane(ProcessLane):
             request = {"key": self._give(shared)}
             found = self._ask("truth", request, self.build_timeout_s + self._limit_s(4, shared))
             tree = self._tree(found)
-            return Answer(tree["results"], tree["inputs"])
+            declared = int(_number(found, "scratch_bytes"))
+            return Answer(tree["results"], tree["inputs"], extra_bytes=declared)
 
 
 class _Shared:
