@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench exhaustive compilers processors versions libraries fuzz chaos static
+.PHONY: run test test-all lint perf search-bench autotune-bench exhaustive compilers processors versions libraries fuzz chaos static
 .PHONY: compat release-check gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
@@ -103,6 +103,11 @@ gpu-perf: $(VENV)/installed-test
 # Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
 search-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.search_bench.replay $(SEARCH_BENCH)
+
+# Rules of the autotuner replayed on recorded landscapes: a minute or two. To record the landscapes again, on an idle
+# machine: `python -m fusetune.bench.autotune_bench.record --again`, a quarter of an hour.
+autotune-bench: $(VENV)/installed
+	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json

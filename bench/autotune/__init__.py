@@ -1,0 +1,25 @@
+"""Which launch config of a kernel is fastest."""
+
+from fusetune.exports import load_on_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.bench.autotune.confirmation import Confirmation, confirm
+    from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
+    from fusetune.bench.autotune.search import LARGE_SPACE, Plan, SearchResult, run_search
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = [
+    "LARGE_SPACE",
+    "Confirmation",
+    "Departure",
+    "Plan",
+    "RaceResult",
+    "Rules",
+    "SearchResult",
+    "confirm",
+    "pseudomedian",
+    "run_race",
+    "run_search",
+]
