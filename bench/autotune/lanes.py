@@ -92,12 +92,13 @@ class LaneWorkbench:
     def build(self, config: Config) -> CompiledFacts:
         """Compile a config, and call it once."""
         assert self._case is not None
-        if self._lane.process_id != self._process:
-            self._built.clear()
         try:
             prepared = self._lane.prepare(self._case, config)
         finally:
-            self._process = self._lane.process_id
+            # A process that ended, or a new one, knows none of the configs.
+            if self._lane.process_id != self._process:
+                self._built.clear()
+                self._process = self._lane.process_id
         self._built.add(_key(config))
         return prepared.compiled or CompiledFacts()
 
