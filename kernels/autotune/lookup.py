@@ -39,8 +39,8 @@ class UsedConfig:
         dtypes, size, layout: the parts of its key.
         device: of its tensors.
         config: the launch config.
-        origin: `tuned`: an entry's of this user. `shipped`: see `ship_entries`. `default`: there was no entry. `forced`:
-            see `forced_config`. `pinned`: the default too, and no entry of this user's was looked for.
+        origin: `tuned`: an entry's of this user. `shipped`: see `ship_entries`. `default`: there was no entry.
+            `forced`: see `forced_config`. `pinned`: the default too, and no entry of this user's was looked for.
         entry: hash of the entry's key, or None.
     """
 
