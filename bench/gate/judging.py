@@ -493,7 +493,7 @@ def _said(
 def _advice(row: Row, compared: _Compared, noise: float | None, *, hopeless: bool) -> str:
     """Say what would make an unclear row clear."""
     contended = any(map(_is_contended, compared.both))
-    quieter = "a quieter machine, because others had the processor" if contended else "a quieter machine"
+    quieter = "a quieter machine, because these timings are contended" if contended else "a quieter machine"
     if hopeless:
         return f"Use a longer benchmark or {quieter}."
     seeds = LEAST_SEEDS_STAGED if compared.staged else LEAST_SEEDS

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         settle_footprint,
         why_not_enforced,
     )
+    from fusetune.bench.workers.programs import running_program
     from fusetune.bench.workers.worker import (
         OnProgress,
         Progress,
@@ -36,6 +37,7 @@ __all__ = [
     "measure_footprint",
     "record_without_result",
     "run_all",
+    "running_program",
     "settle_footprint",
     "why_not_enforced",
 ]

@@ -563,7 +563,7 @@ def test_advice_names_minutes_and_a_quieter_machine_where_it_was_busy() -> None:
 
     assert advice(unclear, seconds=6.0) == "About 53 more pairs (11 min) should make it clear."
     assert advice(unclear, seconds=6.0, contention=0.3).endswith(
-        "clear, or a quieter machine, because others had the processor."
+        "clear, or a quieter machine, because these timings are contended."
     )
     hopeless = dataclasses.replace(unclear, low=-0.4, high=0.5)
     assert advice(hopeless) == (
