@@ -7,7 +7,8 @@ unit, and `<benchmark>/ref` [runs, rounds] those of a reference loop beside it. 
 
 Without LATER, the base of a comparison is some successive processes, and its head those that follow. With LATER, base
 and head are of one recording each. Neither has a reference loop, because stored results have none. The first line
-printed is for a gate: base and head are every other process of one recording, with the reference loop.
+printed is for a gate: of each two successive processes, chance makes one base and the other head, and the reference
+loop is used.
 """
 
 from __future__ import annotations
@@ -59,11 +60,16 @@ def read_recording(path: Path) -> Recording:
 
 
 def in_turn(recording: Recording, processes: int) -> Iterator[Sides]:
-    """Yield sides that took turns, as in a gate."""
+    """Yield sides that took turns in a random order, as in a gate."""
+    rng = np.random.default_rng(0)
     for runs in recording.values():
         for start in range(len(runs) - 2 * processes + 1):
             both = runs[start : start + 2 * processes]
-            yield both[::2], both[1::2]
+            first = rng.integers(0, 2, processes)
+            yield (
+                [both[2 * pair + which] for pair, which in enumerate(first)],
+                [both[2 * pair + 1 - which] for pair, which in enumerate(first)],
+            )
 
 
 def one_after_the_other(recording: Recording, processes: int, between: int = 0) -> Iterator[Sides]:
@@ -79,7 +85,7 @@ def of_two(first: Recording, second: Recording, processes: int) -> Iterator[Side
     for name, runs in first.items():
         others = second.get(name, ())
         for start in range(0, len(runs) - processes + 1, processes):
-            for later in range(len(others) - processes + 1):
+            for later in range(0, len(others) - processes + 1, processes):
                 yield _stored(runs[start : start + processes]), _stored(others[later : later + processes])
 
 
