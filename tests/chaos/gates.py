@@ -42,7 +42,11 @@ def gate_round(place: Path, chance: random.Random, fresh: bool, faults: list[str
         faults: gets the disasters.
     """
     repository = make_repository(
-        place / "repository", {"bench.py": PROGRAM.format(side="base", slower=1.0, number=1000)}
+        place / "repository",
+        {
+            ".gitignore": "printed.txt\n",
+            "bench.py": PROGRAM.format(side="base", slower=1.0, number=1000),
+        },
     )
     write(repository, {"bench.py": PROGRAM.format(side="head", slower=1.2, number=1001)})
     status = git(repository, "status", "--porcelain")
