@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,12 @@ def recording(path: Path, levels: list[float], noise: float = 0.001) -> Path:
     wall = np.outer(levels, 1 + noise * rng.standard_normal(33)) * (
         1 + noise * rng.standard_normal((len(levels), 1))
     )
-    np.savez(path, **{"a/wall": wall, "a/ref": np.outer(levels, [1.0, 1.0]), "a@1.05/wall": 2 * wall})
+    arrays: dict[str, Any] = {
+        "a/wall": wall,
+        "a/ref": np.outer(levels, [1.0, 1.0]),
+        "a@1.05/wall": 2 * wall,
+    }
+    np.savez(path, **arrays)
     return path
 
 
