@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench exhaustive compilers processors versions libraries fuzz chaos static
+.PHONY: run test test-all lint perf search-bench autotune-bench exhaustive compilers processors versions libraries fuzz chaos static
 .PHONY: compat release-check gpu-check gpu-perf schema clean
 
 run: $(VENV)/installed
@@ -49,9 +49,10 @@ fuzz: $(VENV)/installed-test
 	$(FUZZ) $(BIN)/python -m pytest -m exhaustive tests/kernels/cpu/test_fuzz.py
 
 # Runs of every kind that are killed, starved of disk and torn, resumed, and held to undisturbed ones: 200 rounds.
-# `CHAOS_ROUNDS=20 CHAOS_SEED=77 make chaos` for fewer or others; a round that fails prints its seed.
+# `CHAOS_ROUNDS=20 CHAOS_SEED=77 make chaos` for fewer or others; a round that fails prints its seed. Then 200 kills of
+# writers of tuned launch configs: TUNING_KILLS and TUNING_SEED.
 chaos: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m chaos -s tests/chaos
+	$(BIN)/python -m pytest -m chaos -s tests/chaos tests/kernels/autotune
 
 # The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
 # few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,
@@ -102,6 +103,11 @@ gpu-perf: $(VENV)/installed-test
 # Searchers replayed side by side on recorded tables of learning curves: minutes; `SEARCH_BENCH="--seeds 60"` for more.
 search-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.search_bench.replay $(SEARCH_BENCH)
+
+# Rules of the autotuner replayed on recorded landscapes: a minute or two. To record the landscapes again, on an idle
+# machine: `python -m fusetune.bench.autotune_bench.record --again`, a quarter of an hour.
+autotune-bench: $(VENV)/installed
+	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json

@@ -16,6 +16,9 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 
 import torch
 
+# What a person tuned on this machine must not change what is tested. Tests of tuning unset it.
+os.environ["FUSETUNE_TUNING"] = "pinned"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hide the GPU from tests that are not about one: what they expect of devices and paths is the same everywhere."""

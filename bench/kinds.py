@@ -18,7 +18,8 @@ class Kind:
 
     Args:
         name: stands in run.json.
-        run_trial: runs one trial in a worker, see `bench.workers.worker.WorkerSetup`.
+        run_trial: runs one trial in a worker, see `bench.workers.worker.WorkerSetup`. None: the command itself
+            measures.
         study: `study(run, records, directory)` returns a summary of the records. `run` is a
             `bench.results.RunInfo`, `directory` the path of the run as a string.
         show: `show(study, console, pictures)` draws and prints what `study` returned.
@@ -33,7 +34,7 @@ class Kind:
     """
 
     name: str
-    run_trial: str
+    run_trial: str | None
     study: str
     show: str
     trains: bool = False
@@ -73,7 +74,14 @@ BATCH_SIZE = Kind(
     show="fusetune.bench.batch_size:show_batch_sizes",
     has_free_records=True,
 )
-KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE)}
+KERNELS = Kind(
+    "kernels",
+    run_trial=None,
+    study="fusetune.bench.kernels:study_rows",
+    show="fusetune.bench.kernels:show_rows",
+    has_free_records=True,
+)
+KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE, KERNELS)}
 
 
 def kind_of(name: str) -> Kind | None:

@@ -66,6 +66,11 @@ METRICS: dict[str, Metric] = {
     "lr_interval_low": Metric("interval from", "none", "neither"),
     "lr_interval_high": Metric("interval to", "none", "neither"),
     "divergence_lr": Metric("diverges at lr", "none", "neither"),
+    "latency_s": Metric("latency", "s", "lower"),
+    "host_s": Metric("host time", "s", "lower"),
+    "launches": Metric("launches", "count", "lower"),
+    "moved_bytes": Metric("bytes moved", "bytes", "lower"),
+    "extra_bytes": Metric("extra memory", "bytes", "lower"),
 }
 
 
@@ -157,6 +162,17 @@ def format_count(value: float) -> str:
     if abs(value) >= 1e6:
         return f"{value / 1e6:.2f}M"
     return f"{value:,.0f}"
+
+
+def format_rate(bytes_per_s: float) -> str:
+    """Print a bandwidth as data sheets do, by powers of ten.
+
+    Example:
+        >>> format_rate(1.024e10), format_rate(3.35e12), format_rate(2.5e8)
+        ('10.2 GB/s', '3350 GB/s', '0.250 GB/s')
+    """
+    value = bytes_per_s / 1e9
+    return f"{value:.0f} GB/s" if value >= 99.95 else f"{_three_digits(value)} GB/s"
 
 
 def format_metric(name: str, value: float | None) -> str:

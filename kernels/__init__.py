@@ -11,12 +11,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.kernels.activations import Activation, activation
     from fusetune.kernels.catalog import KERNELS
+    from fusetune.kernels.cpu import timed_launches
     from fusetune.kernels.kernel import Config, Kernel, config_grid
     from fusetune.kernels.launch import path_on, why_not_here
     from fusetune.kernels.optimizers import FusedAdam, FusedAdamW, FusedSGD
     from fusetune.kernels.private_directory import have_private, temporary_directory
     from fusetune.kernels.replace import replace_activations, verify_activation
-    from fusetune.kernels.triton_inside import TESTED, knobs, misfit
+    from fusetune.kernels.triton_inside import (
+        TESTED,
+        CompiledKernel,
+        autotune_configs,
+        chosen_by_decorators,
+        is_autotuned,
+        is_triton_function,
+        jit_function,
+        knobs,
+        misfit,
+        not_tuned,
+    )
 else:
     # Triton imports fusetune.kernels.cpu, its backend for CPUs, in the middle of `import triton`, when nothing here can
     # import Triton yet.
@@ -26,19 +38,27 @@ __all__ = [
     "KERNELS",
     "TESTED",
     "Activation",
+    "CompiledKernel",
     "Config",
     "FusedAdam",
     "FusedAdamW",
     "FusedSGD",
     "Kernel",
     "activation",
+    "autotune_configs",
+    "chosen_by_decorators",
     "config_grid",
     "have_private",
+    "is_autotuned",
+    "is_triton_function",
+    "jit_function",
     "knobs",
     "misfit",
+    "not_tuned",
     "path_on",
     "replace_activations",
     "temporary_directory",
+    "timed_launches",
     "verify_activation",
     "why_not_here",
 ]

@@ -81,7 +81,7 @@ class Kernel:
     Only the first four must be given. What is None is found on the kernel's inputs. Lists are as good as tuples.
 
     Args:
-        name: unique, e.g. `adam`. It has no spaces and no `/`, for it is a part of a row's name.
+        name: unique, e.g. `adam`. It has no `/`, which separates the parts of a row's name.
         fused: called with what `make_inputs` returns as keyword arguments. It returns tensors, updates some, or both.
             Where `configs` are given and it has a parameter `config`, it is called with one of them too.
         reference: the same call with the same results, in plain PyTorch. It also works on float64 tensors.
@@ -182,13 +182,8 @@ def _check(where: str, value: object, is_right: bool, known: str) -> None:
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise _wrong_type("name", name, "a text")
-    if not name or not name.isprintable() or set(name) & set(" /"):
-        raise InvalidValueError(
-            "name",
-            f"'{name}' is not allowed",
-            "known: printable characters but spaces and '/'",
-            "Choose another",
-        )
+    if not name.strip() or name != name.strip() or not name.isprintable() or "/" in name:
+        raise InvalidValueError("name", f"'{name}' is not allowed", "known: printable characters but '/'")
 
 
 def _check_callable(where: str, function: object) -> None:

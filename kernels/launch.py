@@ -9,7 +9,7 @@ torch         the plain PyTorch twin, for tensors that no Triton backend can rea
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from fusetune.errors import InvalidValueError
 from fusetune.kernels.cpu import why_not
 from fusetune.kernels.trial_launch import why_it_fails
 from fusetune.kernels.triton_inside import (
@@ -33,6 +34,9 @@ from fusetune.kernels.triton_inside import (
 Path = Literal["triton", "triton-cpu", "interpreter", "torch"]
 PATHS: tuple[Path, ...] = ("triton", "triton-cpu", "interpreter", "torch")
 
+# A last block reaches as far beyond the end of its tensor. Indices of 32 bits leave that much room.
+MOST_ELEMENTS = 2**16
+
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 
@@ -43,6 +47,43 @@ class LaunchConfig:
     block_size: int
     num_warps: int
     num_stages: int = 1
+
+    def named(self) -> dict[str, int]:
+        """Return the same by the names that Triton and tuned entries use.
+
+        Example:
+            >>> LaunchConfig(1024, 4).named()
+            {'BLOCK_SIZE': 1024, 'num_warps': 4, 'num_stages': 1}
+        """
+        return {"BLOCK_SIZE": self.block_size, "num_warps": self.num_warps, "num_stages": self.num_stages}
+
+    @classmethod
+    def of(cls, config: Mapping[str, int]) -> LaunchConfig:
+        """Return the launch config with these values by name. What is left out is 1.
+
+        Args:
+            config: BLOCK_SIZE, from 16 to 65536, num_warps, to 32, and num_stages. The first two are powers of two.
+
+        Raises:
+            ValueError: a name or a value is another.
+
+        Example:
+            >>> LaunchConfig.of({"BLOCK_SIZE": 512, "num_warps": 8})
+            LaunchConfig(block_size=512, num_warps=8, num_stages=1)
+        """
+        where = "launch config"
+        known = {"BLOCK_SIZE": (16, MOST_ELEMENTS), "num_warps": (1, 32), "num_stages": (1, 16)}
+        for name, value in config.items():
+            if name not in known:
+                raise InvalidValueError.unknown(where, name, known)
+            least, most = known[name]
+            if type(value) is not int or not least <= value <= most:
+                raise InvalidValueError(where, f"{name} is {value!r}", f"it can be from {least} to {most}")
+            if name != "num_stages" and value & (value - 1):
+                raise InvalidValueError(where, f"{name} is {value}", "it must be a power of two")
+        if "BLOCK_SIZE" not in config:
+            raise InvalidValueError(where, "BLOCK_SIZE is missing", to_do="Give it")
+        return cls(config["BLOCK_SIZE"], config.get("num_warps", 1), config.get("num_stages", 1))
 
 
 def path_of(kernel: Any, device: torch.device) -> Path:

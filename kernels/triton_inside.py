@@ -11,10 +11,11 @@ Used elsewhere as they are, because they are Triton's language: `triton.jit`, `t
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import warnings
 from abc import update_abstractmethods
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -341,10 +342,9 @@ def someone_listens() -> bool:
 
 def jit_function(value: Any) -> Any:
     """The `@triton.jit` function within what Triton's decorators made of it, or None where there is none."""
+    for each in _decorators_of(value):
+        value = each.fn
     kinds = (__getattr__("JITFunction"), __getattr__("InterpretedFunction"))
-    decorated = tuple(filter(None, map(_of_autotuner, ("Autotuner", "Heuristics"))))
-    while isinstance(value, decorated):
-        value = value.fn
     return value if isinstance(value, kinds) else None
 
 
@@ -355,38 +355,78 @@ def is_triton_function(value: Any) -> bool:
 
 def is_autotuned(value: Any) -> bool:
     """Say whether a function in Triton's language is decorated by `@triton.autotune`."""
-    return _autotuner_within(value) is not None
+    return any(_is_a("Autotuner", each) for each in _decorators_of(value))
 
 
 def autotune_configs(value: Any) -> tuple[dict[str, Any], ...]:
     """What a launch by each config of `@triton.autotune` takes: constexprs, `num_warps`, `num_stages` and the like.
 
-    It is empty for other functions, and where a config has a `pre_hook`, which a plain launch would leave out.
+    It is empty for other functions, for those with a decorator around it, and where a config has a `pre_hook`. A plain
+    launch would leave these out.
     """
-    tuner = _autotuner_within(value)
-    if tuner is None or any(config.pre_hook is not None for config in tuner.configs):
+    if not _is_a("Autotuner", value) or any(config.pre_hook is not None for config in value.configs):
         return ()
-    return tuple(config.all_kwargs() for config in tuner.configs)
+    return tuple(config.all_kwargs() for config in value.configs)
 
 
 def not_tuned(value: Any) -> Any:
-    """The same function without `@triton.autotune`, to launch by a config of one's own."""
-    tuner = _autotuner_within(value)
-    return value if tuner is None else tuner.fn
+    """The same function without the `@triton.autotune` around it, to launch by a config of one's own."""
+    return value.fn if _is_a("Autotuner", value) else value
 
 
-def _autotuner_within(value: Any) -> Any:
-    """The outermost `@triton.autotune`, or None."""
-    autotuner, heuristics = _of_autotuner("Autotuner"), _of_autotuner("Heuristics")
-    while heuristics and isinstance(value, heuristics):
+def chosen_by_decorators(value: Any) -> set[str]:
+    """Names of the constexprs that `@triton.autotune` and `@triton.heuristics` give values to."""
+    chosen: set[str] = set()
+    for each in _decorators_of(value):
+        if _is_a("Autotuner", each):
+            chosen.update(*(config.all_kwargs() for config in each.configs))
+        else:
+            chosen.update(each.values)
+    return chosen
+
+
+def _decorators_of(value: Any) -> Iterator[Any]:
+    """Yield the autotuners and heuristics around a `@triton.jit` function, the outermost first."""
+    while _is_a("Autotuner", value) or _is_a("Heuristics", value):
+        yield value
         value = value.fn
-    return value if autotuner and isinstance(value, autotuner) else None
+
+
+def _is_a(name: str, value: Any) -> bool:
+    """Say whether something is an instance of a class of Triton's autotuner."""
+    kind = _of_autotuner(name)
+    return kind is not None and isinstance(value, kind)
 
 
 @functools.cache
 def _of_autotuner(name: str) -> Any:
     """A class of Triton's autotuner, or None where this Triton has none of that name."""
     return getattr(import_module("triton.runtime.autotuner"), name, None)
+
+
+def constexpr_function(value: Any) -> Any:
+    """The Python function of a `@triton.constexpr_function`, which kernels call, or None where it is something else."""
+    is_of_triton = type(value).__module__ == "triton.runtime.jit" and jit_function(value) is None
+    return getattr(value, "fn", None) if is_of_triton else None
+
+
+def plain_function(jit: Any) -> Any:
+    """The Python function that `@triton.jit` was given."""
+    return jit.fn
+
+
+def source_of(jit: Any) -> str:
+    """The source of what `@triton.jit` made, without its decorators where Triton keeps it so."""
+    source = getattr(jit, "src", None)
+    return source if isinstance(source, str) else inspect.getsource(jit.fn)
+
+
+def ptxas_version() -> str:
+    """The version of NVIDIA's assembler that Triton calls, or `?` where it does not say."""
+    try:
+        return str(__getattr__("knobs").nvidia.ptxas.version)
+    except (*_NOT_AT_HAND, AttributeError):
+        return "?"
 
 
 def libdevice() -> Any:

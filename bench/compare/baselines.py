@@ -25,7 +25,7 @@ BASELINES = Path("results/baselines")
 VERSION = 1
 # More processes than a comparison needs. The oldest are dropped.
 MOST_PROCESSES = 20
-_RUN_FORMS = ("run", "search", "lr-range", "batch-size")
+_RUN_FORMS = ("run", "search", "lr-range", "batch-size", "kernels")
 
 
 class _Strict(BaseModel):

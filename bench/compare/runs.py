@@ -10,9 +10,10 @@ from typing import Any, cast
 from fusetune.bench.compare.stored import COMPARED, Form, Stored, metric
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate import Measured, Metric, failure_in
-from fusetune.bench.kinds import BATCH_SIZE, LR_RANGE, SEARCH, kind_of
+from fusetune.bench.kinds import BATCH_SIZE, KERNELS, LR_RANGE, SEARCH, kind_of
 from fusetune.bench.results import (
     FailedMeasurement,
+    KernelOutcome,
     MemoryProbe,
     Record,
     RunDirectory,
@@ -70,7 +71,7 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
             benchmarks = _of_search(run, records, name)
         elif kind is BATCH_SIZE:
             benchmarks = _of_batch_sizes(records, name)
-        elif kind is LR_RANGE:
+        elif kind in (LR_RANGE, KERNELS):
             benchmarks = _of_studies(form, records, name)
         else:
             benchmarks = _of_trainings(run, records, name)
@@ -86,7 +87,8 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
         said = mixed["mixed_device_name"].rstrip(".")
         raise InputError(path, said[:1].lower() + said[1:], to_do="Measure it on one device")
     planned, recorded = run.trials, len(records)
-    incomplete = f"{path} is not complete: {recorded} of {planned} trials are recorded."
+    noun = "rows" if kind is KERNELS else "trials"
+    incomplete = f"{path} is not complete: {recorded} of {planned} {noun} are recorded."
     return Stored(
         path,
         form,
@@ -107,7 +109,7 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
         notes=(
             *notes,
             *mixed.values(),
-            *([incomplete] if kind.trains and planned and recorded < planned else []),
+            *([incomplete] if (kind.trains or kind is KERNELS) and planned and recorded < planned else []),
         ),
     )
 
@@ -157,6 +159,8 @@ def _training(form: Form, record: Record, has_target: bool) -> Measured:
 
 def _failure(record: Record) -> str:
     said = failure_in(record)
+    if isinstance(record.outcome, KernelOutcome):  # which has no seed
+        return said
     return said and f"seed {record.seed}: {said}"
 
 

@@ -13,7 +13,7 @@ from fusetune.bench.gate import Measured, Metric
 from fusetune.bench.units import METRICS
 
 # The kinds of runs, and what pytest-benchmark writes.
-Form = Literal["run", "search", "lr-range", "batch-size", "pytest-benchmark"]
+Form = Literal["run", "search", "lr-range", "batch-size", "kernels", "pytest-benchmark"]
 Comparison = Literal["timing", "exact", "learning"]
 
 PYTEST_METRIC = "time_s"
@@ -41,6 +41,12 @@ COMPARED: dict[str, dict[str, Comparison]] = {
     "lr-range": {"suggested_lr": "exact", "divergence_lr": "exact"},
     # A probe reads the memory of a process, which varies a little.
     "batch-size": {"step_time_s": "timing", "needed_bytes": "learning", "largest_batch_size": "learning"},
+    "kernels": {
+        "latency_s": "timing",
+        "launches": "exact",
+        "moved_bytes": "exact",
+        "extra_bytes": "exact",
+    },
     "pytest-benchmark": {PYTEST_METRIC: "timing"},
 }
 # Metrics that no record has, because they are made of several records or stem from other programs.

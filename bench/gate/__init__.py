@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
+    from fusetune.bench.gate.paired import least_significant_rank_sum, signed_rank
     from fusetune.bench.gate.record_metrics import failure_in, metrics_in, parts
     from fusetune.bench.gate.reference_loop import reference_rounds
     from fusetune.bench.gate.result import GateResult, Row, Side
@@ -82,6 +83,7 @@ __all__ = [
     "find_revisions",
     "job_name",
     "judge",
+    "least_significant_rank_sum",
     "looks_at",
     "make_environments",
     "metric_title",
@@ -99,6 +101,7 @@ __all__ = [
     "run_self_test",
     "show_gate",
     "show_self_test",
+    "signed_rank",
     "study_self_test",
     "value_text",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Sequence
 
 from fusetune.bench.gate.result import GateResult, Row
@@ -19,7 +17,7 @@ from fusetune.bench.gate.wording import (
     verdict_text,
     worst_first,
 )
-from fusetune.bench.terminal import one_line
+from fusetune.bench.terminal import escaped
 
 # GitHub refuses a comment with more characters.
 MOST_CHARACTERS = 65_536
@@ -27,17 +25,12 @@ _FOR_NOTES = 8_000
 _SHARE_OF_TABLE = 0.7
 _OF_COUNTS = 200  # what the lines take that count the rows and sentences left out
 _MOST_OF_A_NAME = 120
-_MOST_OF_A_SENTENCE = 600
 _MOST_OF_A_NOTE = 300
 _TABLE = [
     "| verdict | benchmark | metric | base | head | change | 95 % interval | p | n |",
     "|---|---|---|--:|--:|--:|--:|--:|--:|",
 ]
 _FOLDED = ["<details><summary>What the verdicts rest on</summary>", "", "", "</details>", ""]
-# What Markdown could take for more than itself within a line. A colon begins an emoji.
-_MARKUP = re.compile(r"[\\`*_\[\]|~$@#]|:(?=[\w+-]+:)")
-# Mentions, references and addresses of others must not notify or link from a comment.
-_LINKING = re.compile(r"@|#|://|www\.|GH-", re.IGNORECASE)
 
 
 def as_markdown(result: GateResult) -> str:
@@ -71,32 +64,6 @@ def as_markdown(result: GateResult) -> str:
         folded = [*opening, *_fitting([_sentence(row) for row in rows], left, "sentence"), *closing]
         start += [*_TABLE, *table, "", *folded]
     return "\n".join([*start, *end]).rstrip() + "\n"
-
-
-def escaped(text: str, most: int = _MOST_OF_A_SENTENCE) -> str:
-    """Escape a text so that it is shown as it is, on one line.
-
-    Args:
-        text: any string.
-        most: characters to keep.
-
-    Example:
-        >>> print(escaped("<b>|@all"))
-        &lt;b&gt;&#124;&#64;<!-- -->all
-    """
-    text = one_line(text)
-    text = text if len(text) <= most else f"{text[: most - 3]}..."
-    return "".join(_piece(part) for part in re.split(f"({_LINKING.pattern})", text, flags=re.IGNORECASE))
-
-
-def _piece(text: str) -> str:
-    if not _LINKING.fullmatch(text):
-        return _entities(text)
-    return f"{_entities(text[0])}<!-- -->{_entities(text[1:])}"
-
-
-def _entities(text: str) -> str:
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", html.escape(text, quote=False))
 
 
 def _code(text: str) -> str:

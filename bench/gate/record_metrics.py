@@ -1,4 +1,4 @@
-"""What the gate compares of a training's record, and how."""
+"""What the gate compares of the record of a training or a kernel, and how."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from fusetune.bench.gate.measured import Comparison, Metric
-from fusetune.bench.results import Record
+from fusetune.bench.results import KernelOutcome, Record
 from fusetune.bench.units import METRICS
 
 # Others say the same in other words, such as samples_per_s, or change with the machine's past, such as setup_s. They
 # are compared where the spec's `gate:` section names them.
 GATED = ("time_to_target_s", "steps_to_target", "step_time_s", "final_val_accuracy", "peak_bytes")
+GATED_OF_KERNELS = ("latency_s", "launches", "moved_bytes", "extra_bytes")
 ROUNDS = 30
 
 _TO_TARGET = ("time_to_target_s", "steps_to_target", "epochs_to_target", "samples_to_target")
@@ -21,7 +22,7 @@ _FAILURES = {"failed": "failed", "diverged": "diverged", "out_of_memory": "ran o
 
 
 def failure_in(record: Record) -> str:
-    """Say in one sentence how a training failed. Nothing where it did not. A missed target is no failure.
+    """Say in one sentence how a training or a kernel failed. Nothing where it did not. A missed target is no failure.
 
     Example:
         >>> failure_in(Record("seed=0", {}, 0, "diverged", reason="the loss is not finite in epoch 2"))
@@ -29,11 +30,12 @@ def failure_in(record: Record) -> str:
     """
     if record.status not in _FAILURES:
         return ""
-    return f"the training {_FAILURES[record.status]}" + (f": {record.reason}" if record.reason else "")
+    subject = "kernel" if isinstance(record.outcome, KernelOutcome) else "training"
+    return f"the {subject} {_FAILURES[record.status]}" + (f": {record.reason}" if record.reason else "")
 
 
 def metrics_in(record: Record, *, has_target: bool, also: Collection[str] = ()) -> dict[str, Metric]:
-    """Return the metrics of a training that did not fail.
+    """Return the metrics of a training or a kernel that did not fail.
 
     A target that was missed takes infinitely many steps. The time of a step has up to 30 values: the means of
     successive parts of the training.
@@ -53,10 +55,13 @@ def metrics_in(record: Record, *, has_target: bool, also: Collection[str] = ()) 
     if has_target and record.status in _MISSED:
         values |= dict.fromkeys(_TO_TARGET, math.inf)
     metrics = {}
-    for name in dict.fromkeys((*GATED, *also)):
+    gated = GATED_OF_KERNELS if isinstance(record.outcome, KernelOutcome) else GATED
+    for name in dict.fromkeys((*gated, *also)):
         if name in values and name in METRICS:
             metric = METRICS[name]
             rounds = parts(record.samples.get(name, ())) if name == "step_time_s" else ()
+            if name == "latency_s":
+                rounds = tuple(record.samples.get(name, ()))
             metrics[name] = Metric(
                 rounds or (float(values[name]),), metric.unit, metric.better, _comparison(name)
             )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from fusetune.bench.history.bisect_step import (
     step_command,
 )
 from fusetune.bench.history.commits import CommitFacts, commit_facts
-from fusetune.bench.workers import running_program
+from fusetune.bench.interrupts import interrupts_deferred
 
 # A gate that is asked to end removes its worktrees. Then it is killed.
 _GRACE_S = 60.0
@@ -147,16 +149,7 @@ def _left(worktree: Path, bad: str) -> tuple[str, ...]:
 def _run(worktree: Path, command: Sequence[str], tell: Callable[[Step], None]) -> int:
     """Drive `git bisect run` to its end and return its exit code."""
     words = ["git", "-C", str(worktree), "-c", "core.hooksPath=/dev/null", "bisect", "run", *command]
-    with running_program(
-        words,
-        asked_by=signal.SIGINT,
-        grace_s=_GRACE_S,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    with _started(words) as process:
         assert process.stdout is not None
         for line in process.stdout:
             step = read_step(line)
@@ -165,6 +158,41 @@ def _run(worktree: Path, command: Sequence[str], tell: Callable[[Step], None]) -
             if step is not None:
                 tell(step)
         return process.wait()
+
+
+@contextmanager
+def _started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a program in a group of its own, and end the group with the block.
+
+    All of the group hold its standard output. So the group has ended when that has.
+    """
+    process: subprocess.Popen[str] | None = None
+    try:
+        with interrupts_deferred():
+            process = subprocess.Popen(
+                words,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,
+            )
+        yield process
+    finally:
+        if process is not None:
+            with interrupts_deferred():
+                _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None or number == signal.SIGKILL:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_GRACE_S)
+            return
 
 
 def _last_line(text: str) -> str:

@@ -6,8 +6,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.compiled import CompiledFacts, compiled_kernels, facts_of
+    from fusetune.bench.kernels.description import KernelDescription, describe
+    from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
+    from fusetune.bench.kernels.loading import kernels_in, load_kernel
+    from fusetune.bench.kernels.measurement import Listener, Settings, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
+    from fusetune.bench.kernels.report import show_rows
+    from fusetune.bench.kernels.rounds import StopRule
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -18,27 +26,77 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
+    from fusetune.bench.kernels.signatures import takes_config, tensors_in
+    from fusetune.bench.kernels.sources import kernel_source
+    from fusetune.bench.kernels.spec import (
+        DEFAULT_SPEC,
+        LoadedKernels,
+        is_kernel_spec,
+        kernels_schema_text,
+        load_kernels,
+    )
+    from fusetune.bench.kernels.study import study_rows
+    from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "DEFAULT_SPEC",
     "MODELS",
+    "Answer",
+    "Array",
     "Cache",
     "Case",
     "Clock",
+    "CompiledFacts",
     "CopySpeed",
     "Direction",
+    "Finding",
+    "InputFacts",
+    "KernelDescription",
+    "KernelFacts",
     "KernelSource",
     "Lane",
     "LaneError",
+    "Listener",
+    "LoadedKernels",
     "Policy",
     "Prepared",
+    "ProcessLane",
+    "ReferenceLane",
     "Row",
+    "Settings",
+    "SharedTree",
     "SideResult",
     "SideStatus",
+    "StopRule",
     "TimedRound",
     "Verification",
+    "Verifier",
+    "arrays_of",
+    "bits_of",
     "build_competitor",
+    "bytes_in",
+    "bytes_moved",
+    "compare",
     "competitors_of",
+    "compiled_kernels",
+    "describe",
+    "facts_of",
+    "input_facts",
+    "is_kernel_spec",
     "kernel_on",
+    "kernel_source",
+    "kernels_in",
+    "kernels_schema_text",
+    "load_kernel",
+    "load_kernels",
+    "measure",
+    "moved",
+    "scaled",
+    "show_rows",
+    "study_rows",
+    "takes_config",
+    "tensors_in",
 ]

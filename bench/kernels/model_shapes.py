@@ -74,7 +74,8 @@ def kernel_on(kernel: Kernel, shape: int | str) -> tuple[Kernel, int]:
     Example:
         >>> from fusetune.kernels import KERNELS
         >>> kernel, elements = kernel_on(KERNELS["adam"], "resnet50")
-        >>> inputs = kernel.make_inputs(10_000, kernel.dtypes[0], "cpu", 0)
+        >>> import torch
+        >>> inputs = kernel.make_inputs(10_000, torch.float32, torch.device("cpu"), 0)
         >>> elements, [tensor.numel() for tensor in inputs["streams"][0]]
         (25557032, [9408, 64, 64, 464])
     """

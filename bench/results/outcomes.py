@@ -366,6 +366,21 @@ class EarlierRangeTests:
     rows: tuple[RateAtSize, ...]
 
 
+@dataclass(frozen=True)
+class KernelOutcome:
+    """A kernel at one shape, dtype and direction, with its competitors.
+
+    Args:
+        row: a `bench.kernels.Row` as plain data. The latencies of the kernel itself by the row's first policy are
+            left out, because they are the record's sample `latency_s`.
+    """
+
+    kind: ClassVar[str] = "kernel"
+    __pydantic_config__ = _FINITE
+
+    row: dict[str, Any]
+
+
 Outcome = (
     TrainingOutcome
     | RehearsalOutcome
@@ -380,6 +395,7 @@ Outcome = (
     | FailedMeasurement
     | EarlierTrainings
     | EarlierRangeTests
+    | KernelOutcome
 )
 # Outcomes of a batch-size search beside those of memory.
 Measurement = ThroughputOutcome | NoiseOutcome | FailedMeasurement | EarlierTrainings | EarlierRangeTests
@@ -393,6 +409,7 @@ _ON_DISK: tuple[type[Any], ...] = (
     FailedMeasurement,
     EarlierTrainings,
     EarlierRangeTests,
+    KernelOutcome,
 )
 _IN_TRANSIT: tuple[type[Any], ...] = (RehearsalOutcome, PausedTraining, StepTimes, NormsAlongTraining)
 # Kind on disk -> its class.

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from fusetune.bench.errors import RunDirectoryError
-from fusetune.bench.kinds import BATCH_SIZE, LR_RANGE, SEARCH, TRAINING, kind_of
+from fusetune.bench.kinds import BATCH_SIZE, KERNELS, LR_RANGE, SEARCH, TRAINING, kind_of
 from fusetune.bench.results.faults import bounded, first_fault
 from fusetune.bench.results.first_version import second_version
 from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
@@ -229,11 +229,18 @@ class _SearchRun(Run):
     spec: _SearchSpec
 
 
+class _KernelsRun(Run):
+    """Required fields for the report of kernel benchmarks."""
+
+    spec: _NamedSpec
+
+
 _KINDS: dict[str, type[Run]] = {
     TRAINING.name: _TrainingRun,
     LR_RANGE.name: _RangeRun,
     BATCH_SIZE.name: _BatchRun,
     SEARCH.name: _SearchRun,
+    KERNELS.name: _KernelsRun,
 }
 
 
@@ -299,6 +306,7 @@ _ABOVE_ZERO = (
     "lr_interval_low",
     "lr_interval_high",
     "divergence_lr",
+    "latency_s",
 )
 
 

@@ -136,6 +136,7 @@ def make_plan(
         dirty=state["dirty"],
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+    assert kind.run_trial is not None
     setup = WorkerSetup(
         kind.run_trial,
         device=device,

@@ -6,11 +6,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.spec.design import Trial, lay_out, make_trial, varied, without_factors
     from fusetune.bench.spec.factor_names import by_field, field_of, name_of
-    from fusetune.bench.spec.load import LoadedSpec, difference, load_gate, load_spec, text_without_gate
+    from fusetune.bench.spec.load import (
+        Form,
+        LoadedSpec,
+        difference,
+        load_gate,
+        load_spec,
+        resolve,
+        text_without_gate,
+    )
     from fusetune.bench.spec.same_training import identity
-    from fusetune.bench.spec.schema import schema_text
+    from fusetune.bench.spec.schema import DIALECT, schema_text
     from fusetune.bench.spec.source import Source
-    from fusetune.bench.spec.spec import AUTO, Data, Gate, OptimizerFactory, SearchDesign, Spec
+    from fusetune.bench.spec.spec import (
+        AUTO,
+        DEVICES,
+        PROFILES,
+        Data,
+        Gate,
+        GateMetric,
+        OneOf,
+        OptimizerFactory,
+        SearchDesign,
+        Seconds,
+        Section,
+        Spec,
+        finding,
+    )
     from fusetune.bench.spec.values import (
         freeze,
         key_id,
@@ -20,17 +42,26 @@ if TYPE_CHECKING:
         value_id,
         value_label,
     )
-    from fusetune.bench.spec.yaml import dotted, read_yaml
+    from fusetune.bench.spec.yaml import Document, dotted, parse_yaml, read_yaml
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "AUTO",
+    "DEVICES",
+    "DIALECT",
+    "PROFILES",
     "Data",
+    "Document",
+    "Form",
     "Gate",
+    "GateMetric",
     "LoadedSpec",
+    "OneOf",
     "OptimizerFactory",
     "SearchDesign",
+    "Seconds",
+    "Section",
     "Source",
     "Spec",
     "Trial",
@@ -38,6 +69,7 @@ __all__ = [
     "difference",
     "dotted",
     "field_of",
+    "finding",
     "freeze",
     "identity",
     "key_id",
@@ -48,7 +80,9 @@ __all__ = [
     "make_trial",
     "name_of",
     "named_levels",
+    "parse_yaml",
     "read_yaml",
+    "resolve",
     "same_value",
     "schema_text",
     "text_without_gate",

@@ -9,18 +9,42 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.spec.design import check_factors
-from fusetune.bench.spec.spec import PROFILES, SECTIONS, Gate, Spec
+from fusetune.bench.spec.spec import PROFILES, SECTIONS, Gate, Section, Spec
 from fusetune.bench.spec.yaml import Document, KeyPath, dotted, parse_value, read_yaml
 from fusetune.closest_name import closest, meant
 
 MAX_REPORTED = 6
 
+
+S = TypeVar("S", bound=Section)
+# Where a key that stands in the wrong place may belong. Names and factories stand in several.
+_WHERE_KEYS_BELONG = ("train", "model", "data", "data.augment", "", "target", "limits", "early_stop")
+
+
+@dataclass(frozen=True)
+class Form(Generic[S]):
+    """One form of specs, e.g. of trainings.
+
+    Args:
+        root: the class of the whole.
+        sections: the classes of its mappings, by the key that leads to them.
+        belong: where a key that stands in the wrong place may belong, key paths. Empty: at the top.
+        command: of the program, that takes such specs.
+    """
+
+    root: type[S]
+    sections: Mapping[str, type[BaseModel]]
+    belong: tuple[str, ...] = ("",)
+    command: str = "run"
+
+
+TRAININGS: Form[Spec] = Form(Spec, SECTIONS, _WHERE_KEYS_BELONG)
 
 # Stands in a list of differences for a key that is not there. A null that is there may mean something.
 _NOTHING = "(none)"
@@ -38,6 +62,17 @@ class LoadedSpec:
     changes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Resolved(Generic[S]):
+    """A validated spec of any form, with what `LoadedSpec` says of one of trainings."""
+
+    spec: S
+    document: Document
+    device: str
+    profile: str | None = None
+    changes: tuple[str, ...] = ()
+
+
 def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu") -> LoadedSpec:
     """Read, merge and validate a spec.
 
@@ -49,21 +84,53 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), device: str = "cpu")
     Raises:
         InputError: with one sentence for each of the first findings, each with file, line and key path.
     """
-    document = _override(read_yaml(path), overrides)
+    found = resolve(read_yaml(path), TRAININGS, overrides=overrides, device=device)
+    return LoadedSpec(
+        found.spec, found.document, found.device, tuple(overrides), found.profile, found.changes
+    )
+
+
+def resolve(
+    document: Document, form: Form[S], *, overrides: Sequence[str] = (), device: str = "cpu"
+) -> Resolved[S]:
+    """Merge and validate a spec of any form, see `load_spec`.
+
+    Args:
+        document: what was read.
+        form: of the spec.
+        overrides: `key.path=value` texts, merged over everything else.
+        device: the device type in use.
+
+    Raises:
+        InputError: with one sentence for each of the first findings, or the spec is one for another command.
+    """
+    _check_form(document, form)
+    document = _override(document, overrides)
     chosen = document.data.get("device")
     device = chosen if chosen in PROFILES else device
     profiles = document.data.get("profiles") or {}
-    validate(document)
+    validate(document, form)
     _check_profiles(document)
     for other in profiles:
         if other != device:
-            validate(_override(_with_profile(document, other), overrides))
+            validate(_override(_with_profile(document, other), overrides), form)
     if device not in profiles:
-        return LoadedSpec(validate(document), document, device, tuple(overrides))
+        return Resolved(validate(document, form), document, device)
     merged = _override(_with_profile(document, device), overrides)
-    spec = validate(merged)
     changes = difference(document.data, {**merged.data, "profiles": profiles})
-    return LoadedSpec(spec, merged, device, tuple(overrides), device, tuple(changes))
+    return Resolved(validate(merged, form), merged, device, device, tuple(changes))
+
+
+# The keys by which a spec that is given to the wrong command is known -> the command that takes it.
+_MARKS = {"kernels": "kernels", "train": "run"}
+
+
+def _check_form(document: Document, form: Form[S]) -> None:
+    """Refuse a spec that another command takes."""
+    for mark, command in _MARKS.items():
+        if mark in document.data and command != form.command and mark not in form.root.model_fields:
+            what = f"is a spec for `bench {command}`, because it has the key '{mark}'"
+            raise InputError(document.name, what, to_do=f"Write bench {command} {document.name}")
 
 
 def load_gate(overrides: Sequence[str]) -> Gate:
@@ -89,7 +156,7 @@ def load_gate(overrides: Sequence[str]) -> Gate:
         return Gate.model_validate(document.data.get("gate", {}))
     except ValidationError as error:
         items = [{**item, "loc": ("gate", *item["loc"])} for item in error.errors()]
-        findings = [sentence for item in items for sentence in _explain(item, document)]
+        findings = [sentence for item in items for sentence in _explain(item, document, TRAININGS)]
         raise InputError("", "\n".join(findings[:MAX_REPORTED])) from None
 
 
@@ -114,21 +181,21 @@ def text_without_gate(path: Path) -> bytes:
     return json.dumps(data, indent=1).encode()  # YAML contains JSON
 
 
-def validate(document: Document) -> Spec:
+def validate(document: Document, form: Form[S]) -> S:
     """Validate one document.
 
     Raises:
         InputError: with one sentence for each of the first findings.
     """
     try:
-        spec = Spec.model_validate(document.data)
+        spec = form.root.model_validate(document.data)
     except ValidationError as error:
         # A misspelt key is also a missing one: the misspelling is what the user wants to hear of first.
         items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-        findings = [sentence for item in items for sentence in _explain(item, document)]
+        findings = [sentence for item in items for sentence in _explain(item, document, form)]
         rest = [f"... and {len(findings) - MAX_REPORTED} more"] if len(findings) > MAX_REPORTED else []
         raise InputError("", "\n".join(findings[:MAX_REPORTED] + rest)) from None
-    wrong = [*check_factors(spec), *_check_gated(spec)]
+    wrong = [*check_factors(spec), *_check_gated(spec)] if isinstance(spec, Spec) else []
     findings = [f"{document.where(path)}: {dotted(path)}: {text}" for path, text in wrong]
     if findings:
         raise InputError("", "\n".join(findings[:MAX_REPORTED]))
@@ -215,8 +282,6 @@ def _override_path(key: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-# Where a key that stands in the wrong place may belong. Names and factories stand in several.
-_WHERE_KEYS_BELONG = ("train", "model", "data", "data.augment", "", "target", "limits", "early_stop")
 _EVERYWHERE = ("name", "factory", "seed", "description")
 _TYPES = {
     "int_type": "a whole number",
@@ -237,7 +302,7 @@ _BOUNDS = {
 }
 
 
-def _explain(item: Any, document: Document) -> list[str]:
+def _explain(item: Any, document: Document, form: Form[S]) -> list[str]:
     """Turn one of pydantic's findings into our sentences."""
     if any(str(part).startswith("literal[") for part in item["loc"]):
         return []  # the other branch of `design` has the better sentence
@@ -245,9 +310,9 @@ def _explain(item: Any, document: Document) -> list[str]:
     kind, context, value = item["type"], item.get("ctx") or {}, item.get("input")
     where = f"{document.where(path)}: {dotted(path)}" if path else document.name
     if kind == "own_keys":
-        return [_unknown_key((*path, key), document, context["known"]) for key in context["keys"]]
+        return [_unknown_key((*path, key), document, context["known"], form) for key in context["keys"]]
     if kind == "extra_forbidden":
-        return [_unknown_key(path, document, _fields_at(path[:-1]))]
+        return [_unknown_key(path, document, _fields_at(path[:-1], form), form)]
     if kind == "unknown_name":
         return [str(InputError.unknown(where, value, context["known"]))]
     if kind == "missing":
@@ -276,32 +341,32 @@ def _is_annotation(part: int | str) -> bool:
     return part == "[key]" or part in branches or str(part).startswith("tagged-union")
 
 
-def _unknown_key(path: KeyPath, document: Document, known: Collection[str]) -> str:
+def _unknown_key(path: KeyPath, document: Document, known: Collection[str], form: Form[S]) -> str:
     """Name an unknown key, the known ones and the closest."""
-    near = meant(path[-1], known) or _elsewhere(str(path[-1])) or closest(path[-1], known)
+    near = meant(path[-1], known) or _elsewhere(str(path[-1]), form) or closest(path[-1], known)
     hint = f"Did you mean '{near}'?" if near else "Remove it or use one of these."
     return f"{document.where(path)}: {dotted(path)}: unknown key; known: {', '.join(sorted(known))}. {hint}"
 
 
-def _elsewhere(key: str) -> str | None:
+def _elsewhere(key: str, form: Form[S]) -> str | None:
     """Return the key path of another section that has `key`, or our name for another library's key."""
     finders: tuple[Callable[[list[str]], str | None], ...] = (
         lambda known: key if key in known else None,
         lambda known: meant(key, known),
     )
     for find in finders:
-        for prefix in _WHERE_KEYS_BELONG:
-            section = SECTIONS[prefix.rpartition(".")[2]] if prefix else Spec
+        for prefix in form.belong:
+            section = form.sections[prefix.rpartition(".")[2]] if prefix else form.root
             known = [name for name in section.model_fields if name not in _EVERYWHERE]
             if (near := find(known)) is not None:
                 return f"{prefix}.{near}" if prefix else near
     return None
 
 
-def _fields_at(path: KeyPath) -> list[str]:
-    section: type[BaseModel] = Spec
+def _fields_at(path: KeyPath, form: Form[S]) -> list[str]:
+    section: type[BaseModel] = form.root
     for part in path:
-        section = SECTIONS.get(str(part), section)
+        section = form.sections.get(str(part), section)
     return list(section.model_fields)
 
 

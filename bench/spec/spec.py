@@ -72,8 +72,12 @@ class OneOf:
         return value
 
 
-def _wrong(message: str) -> PydanticCustomError:
-    """Make a finding whose text is shown unchanged."""
+def finding(message: str) -> PydanticCustomError:
+    """Return an exception for validators, whose text is shown unchanged.
+
+    Args:
+        message: what is wrong, without the place.
+    """
     return PydanticCustomError("said", "{text}", {"text": message})
 
 
@@ -84,7 +88,7 @@ def _bytes(value: Any) -> Any:
     try:
         return parse_bytes(value)
     except ValueError as error:
-        raise _wrong(str(error)) from None
+        raise finding(str(error)) from None
 
 
 def _seconds(value: Any) -> Any:
@@ -94,19 +98,19 @@ def _seconds(value: Any) -> Any:
     try:
         return parse_seconds(value)
     except ValueError as error:
-        raise _wrong(str(error)) from None
+        raise finding(str(error)) from None
 
 
 def _seeds(value: Any) -> Any:
     """Turn a number n of seeds into the seeds 0 .. n-1."""
     if isinstance(value, int) and not isinstance(value, bool):
         if not 1 <= value <= 1000:
-            raise _wrong(f"must be 1 to 1000 seeds, is {value}")
+            raise finding(f"must be 1 to 1000 seeds, is {value}")
         return list(range(value))
     if not isinstance(value, list):
-        raise _wrong(f"must be a number of seeds or a list of them, is {value!r}")
+        raise finding(f"must be a number of seeds or a list of them, is {value!r}")
     if len(set(map(str, value))) != len(value):
-        raise _wrong("names a seed twice")
+        raise finding("names a seed twice")
     return value
 
 
@@ -120,7 +124,7 @@ def _optimizer(value: Any) -> Any:
     if isinstance(value, str) and ":" in value:
         return {"factory": value}
     if isinstance(value, dict) and "name" in value and "factory" not in value:
-        raise _wrong(
+        raise finding(
             f"a mapping is for a factory; a known optimizer is its name alone, and its parameters are keys of train. "
             f"Write optimizer: {value['name']}"
         )
@@ -136,16 +140,16 @@ def _values(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     if not isinstance(value, dict):
         return handler(value)
     if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
-        raise _wrong(f"must be a list of values, or a range {{low, high, log}}, is {value!r}")
+        raise finding(f"must be a list of values, or a range {{low, high, log}}, is {value!r}")
     low, high, log = value["low"], value["high"], value.get("log", False)
     if not isinstance(log, bool):
-        raise _wrong(f"log must be true or false, is {log!r}")
+        raise finding(f"log must be true or false, is {log!r}")
     if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high)):
-        raise _wrong(f"low and high must be numbers, are {low!r} and {high!r}")
+        raise finding(f"low and high must be numbers, are {low!r} and {high!r}")
     if not low < high:
-        raise _wrong(f"low {low!r} must be below high {high!r}")
+        raise finding(f"low {low!r} must be below high {high!r}")
     if log and low <= 0:
-        raise _wrong(f"low is {low!r}, which has no logarithm. Give a low above 0, or leave out log")
+        raise finding(f"low is {low!r}, which has no logarithm. Give a low above 0, or leave out log")
     return value
 
 
@@ -163,7 +167,7 @@ def _design(value: Any) -> Any:
     if isinstance(value, dict):
         return value
     if value == "random":
-        raise _wrong("'random' needs a number of configurations. Write it like {random: 20}")
+        raise finding("'random' needs a number of configurations. Write it like {random: 20}")
     if value not in ("grid", "one-at-a-time"):
         raise PydanticCustomError("unknown_name", "", {"known": ["grid", "one-at-a-time", "{random: N}"]})
     return value
@@ -173,7 +177,7 @@ def _learning_rate(value: Any) -> Any:
     if value == AUTO:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong(f"must be a number or {AUTO}, is {value!r}")
+        raise finding(f"must be a number or {AUTO}, is {value!r}")
     if not math.isfinite(value):
         raise PydanticKnownError("finite_number")
     if value <= 0:
@@ -185,7 +189,7 @@ def _threads(value: Any) -> Any:
     if value == AUTO:
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
-        raise _wrong(f"must be a number of threads from 1 to 1024, or {AUTO}, is {value!r}")
+        raise finding(f"must be a number of threads from 1 to 1024, or {AUTO}, is {value!r}")
     return value
 
 
@@ -243,7 +247,7 @@ class OwnCode(Section):
         """Require a name or a factory, and allow other keys beside a factory alone."""
         name = getattr(self, "name", None)
         if (name is None) == (self.factory is None):
-            raise _wrong(
+            raise finding(
                 "needs either a name or a factory" if name is None else "has both a name and a factory"
             )
         if self.model_extra and self.factory is None:
@@ -262,7 +266,7 @@ def _two_sides(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return [value, value]
     if not isinstance(value, list) or len(value) != 2:
-        raise _wrong(f"must be one number or [height, width], is {value!r}")
+        raise finding(f"must be one number or [height, width], is {value!r}")
     return value
 
 
@@ -287,7 +291,7 @@ class OptimizerFactory(OwnCode):
     def _no_rate(self) -> OptimizerFactory:
         """Refuse `lr`: the rate is base_lr, which schedules and range tests change."""
         if "lr" in self.extras:
-            raise _wrong("lr is train.base_lr, which the schedule moves. Remove it here, and set base_lr")
+            raise finding("lr is train.base_lr, which the schedule moves. Remove it here, and set base_lr")
         return self
 
 
@@ -345,11 +349,11 @@ class Data(OwnCode):
         for key in _KEYS_OF_FILES if self.factory is None else ():
             takers = [name for name, entry in DATASETS.items() if key in entry.parameters]
             if getattr(self, key) is not None and self.name not in takers:
-                raise _wrong(f"{key} is for name: {' or '.join(takers)}")
+                raise finding(f"{key} is for name: {' or '.join(takers)}")
             if key == "path" and self.path is None and self.name in takers:
-                raise _wrong(f"{self.name} needs a path")
+                raise finding(f"{self.name} needs a path")
         if self.stand_in is not None and self.name != "cifar10":
-            raise _wrong("stand_in is for a set that may be missing: name: cifar10")
+            raise finding("stand_in is for a set that may be missing: name: cifar10")
         return self
 
 
@@ -404,11 +408,11 @@ class Schedule(Section):
         known = SCHEDULES[self.name].parameters
         for key in self.parameters:
             if key not in known:
-                raise _wrong(str(InputError.unknown(f"schedule {self.name}", key, known)))
+                raise finding(str(InputError.unknown(f"schedule {self.name}", key, known)))
         try:
             check_schedule(self.name, self.parameters)
         except ValueError as error:
-            raise _wrong(str(error)) from None
+            raise finding(str(error)) from None
         return self
 
 
@@ -491,9 +495,9 @@ class Target(Section):
         accuracy = self.metric.endswith("accuracy")
         wanted, other = (self.at_least, self.at_most) if accuracy else (self.at_most, self.at_least)
         if wanted is None or other is not None:
-            raise _wrong(f"{self.metric} needs {'at_least' if accuracy else 'at_most'}, and nothing else")
+            raise finding(f"{self.metric} needs {'at_least' if accuracy else 'at_most'}, and nothing else")
         if accuracy and wanted > 1:
-            raise _wrong(
+            raise finding(
                 f"at_least: an accuracy is a fraction of 1, is {wanted:g}. Did you mean {wanted / 100:g}?"
             )
         return self

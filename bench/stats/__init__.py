@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         holm,
         least_significant_u,
         mann_whitney,
+        median_ratio,
     )
     from fusetune.bench.stats.summary import Configuration, Spread, Summary, summarize
     from fusetune.bench.stats.wording import (
@@ -50,6 +51,7 @@ __all__ = [
     "label",
     "least_significant_u",
     "mann_whitney",
+    "median_ratio",
     "missing",
     "percent",
     "ratio_text",

@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
+    from fusetune.bench.terminal.markdown import escaped
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
     from fusetune.bench.terminal.text import one_line
@@ -15,6 +16,7 @@ __all__ = [
     "LossyFile",
     "SafeConsole",
     "StandardStreams",
+    "escaped",
     "invocation",
     "one_line",
     "open_closed_streams",

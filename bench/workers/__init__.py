@@ -4,22 +4,35 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.workers.compile_cache import keep_headers_private
+    from fusetune.bench.workers.compile_cache import keep_compiled_code_private, keep_headers_private
     from fusetune.bench.workers.executors import Executor, WorkerExecutor, run_all
     from fusetune.bench.workers.memory_limit import (
         SOURCE_NAMES,
+        MemoryBudget,
         address_space_left,
+        classify,
+        limited_memory,
         measure_footprint,
         settle_footprint,
         why_not_enforced,
     )
+    from fusetune.bench.workers.messages import Message, encode
     from fusetune.bench.workers.programs import running_program
     from fusetune.bench.workers.worker import (
         OnProgress,
         Progress,
         WorkerContext,
         WorkerSetup,
+        begin,
+        describe_exception,
+        next_job,
         record_without_result,
+        wait_passively,
+    )
+    from fusetune.bench.workers.worker_process import (
+        ForeignMessageError,
+        WorkerLostError,
+        WorkerProcess,
     )
 else:
     __getattr__ = load_on_use(__name__)
@@ -27,17 +40,30 @@ else:
 __all__ = [
     "SOURCE_NAMES",
     "Executor",
+    "ForeignMessageError",
+    "MemoryBudget",
+    "Message",
     "OnProgress",
     "Progress",
     "WorkerContext",
     "WorkerExecutor",
+    "WorkerLostError",
+    "WorkerProcess",
     "WorkerSetup",
     "address_space_left",
+    "begin",
+    "classify",
+    "describe_exception",
+    "encode",
+    "keep_compiled_code_private",
     "keep_headers_private",
+    "limited_memory",
     "measure_footprint",
+    "next_job",
     "record_without_result",
     "run_all",
     "running_program",
     "settle_footprint",
+    "wait_passively",
     "why_not_enforced",
 ]

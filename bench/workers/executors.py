@@ -5,37 +5,25 @@ An executor turns a trial into a record, whatever happens. `run_all` hands trial
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import dataclasses
 import functools
 import itertools
-import multiprocessing
-import multiprocessing.connection
-import multiprocessing.resource_tracker
-import os
 import queue
-import resource
 import secrets
-import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from fusetune.bench.errors import unusable
-from fusetune.bench.import_paths import safe_path
 from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.machine import oom_kill_count
 from fusetune.bench.results import Record, WorkerEvents
 from fusetune.bench.units import format_seconds
 from fusetune.bench.workers.compile_cache import keep_compiled_code_private
-from fusetune.bench.workers.guard import is_guarded
-from fusetune.bench.workers.memory_limit import MemoryBudget, OutOfMemory, classify_text
-from fusetune.bench.workers.messages import ForeignMessage, decode
+from fusetune.bench.workers.memory_limit import MemoryBudget
 from fusetune.bench.workers.worker import (
     OnProgress,
     Progress,
@@ -48,20 +36,12 @@ from fusetune.bench.workers.worker import (
     release_memory,
     start,
 )
+from fusetune.bench.workers.worker_process import WorkerLostError, WorkerProcess
 from fusetune.errors import InvalidValueError
 
-# How often a waiting executor checks the worker's memory, its deadline and its cancellation.
+# How often an executor's thread checks whether the run is stopping.
 _POLL_S = 0.2
-# Importing torch from a cold disk takes about a minute. A worker that needs longer than this hangs.
-_START_TIMEOUT_S = 300.0
-_STOP_TIMEOUT_S = 5.0
-_LONGEST_TAIL = 400
-_TAIL_LINES = 3
-_TAIL_BYTES = 64 * 2**10
 _NO_MORE = object()
-# Several threads start workers, and all share one environment.
-_START_LOCK = threading.Lock()
-_CRASH = "Fatal Python error"
 
 
 class Executor(Protocol):
@@ -163,11 +143,10 @@ class WorkerExecutor:
         kills_before = oom_kill_count()
         try:
             if self._worker is None:
-                with _starting():
-                    self._worker = _Worker(self._setup, self._log)
+                self._worker = _Worker(self._setup, self._log)
             # The mark identifies this trial's messages.
             record = self._worker.run(trial, on_progress, self._hard_timeout_s, self._cancelled.is_set)
-        except _WorkerLostError as lost:
+        except WorkerLostError as lost:
             worker, self._worker = self._worker, None
             assert worker is not None
             worker.kill()
@@ -211,74 +190,28 @@ class WorkerExecutor:
     def _record_of_loss(
         self,
         trial: RunnableTrial,
-        lost: _WorkerLostError,
+        lost: WorkerLostError,
         worker: _Worker,
         log_start: int,
         kills_before: int | None,
     ) -> Record:
         """Find the cause of a worker's death in its exit code and log."""
-        printed = _read_end(self._log, log_start)
-        if lost.reason:
-            return record_without_result(trial, "failed", _with_tail(lost.reason, printed))
-        code, kills = worker.process.exitcode, oom_kill_count()
-        shortage, reason = None, _describe_exit(code)
-        if code == -signal.SIGKILL:
-            if kills is not None and kills_before is not None and kills > kills_before:
-                shortage = worker.killed_by_kernel(kills_before, kills)
-            else:
-                reason = _describe_unexplained_kill(kills)
-        elif code == -signal.SIGABRT and worker.memory.enforced:
-            shortage = classify_text(printed, worker.memory, worker.growth_bytes)
-        if shortage is not None:
-            return record_without_result(trial, "out_of_memory", shortage.sentence, shortage.values)
-        record = record_without_result(trial, "failed", _with_tail(reason, printed))
-        return dataclasses.replace(record, worker=WorkerEvents(unexplained_kill=code == -signal.SIGKILL))
+        loss = worker.explain(lost, log_start, kills_before, oom_kill_count())
+        if loss.shortage is not None:
+            return record_without_result(trial, "out_of_memory", loss.shortage.sentence, loss.shortage.values)
+        record = record_without_result(trial, "failed", loss.reason)
+        return dataclasses.replace(record, worker=WorkerEvents(unexplained_kill=loss.unexplained_kill))
 
 
-class _WorkerLostError(Exception):
-    """The worker died (`reason` is empty) or was given up for `reason`."""
-
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class _Worker:
-    """One worker process and the pipe to it. `process` is its guard, if it has one, which ends as the worker did."""
+class _Worker(WorkerProcess):
+    """A worker that runs trials."""
 
     def __init__(self, setup: WorkerSetup, log: Path) -> None:
         keep_compiled_code_private()
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawn.Pipe()
-        guards, self._leash = spawn.Pipe(duplex=False)
-        self._log = log
-        self.process = spawn.Process(target=start, args=(theirs, guards, setup, log), name="bench-worker")
-        self.process.start()
-        # Otherwise a program that ends before it closes its executor would wait for the worker for ever.
-        atexit.register(self.kill)
-        theirs.close()
-        guards.close()
-        self.process_id = self.process.pid
+        super().__init__(start, setup, log, name="bench-worker")
         source = setup.limit_source if setup.limit_bytes else None
         self.memory = MemoryBudget(setup.device, setup.limit_bytes, source)
         self._ready = False
-        self._resident_at_start_bytes = 0
-        self._peak_resident_bytes = 0
-
-    @property
-    def growth_bytes(self) -> int:
-        """The most resident memory that the worker was seen to use in this trial, beyond its memory when ready."""
-        return max(0, self._peak_resident_bytes - self._resident_at_start_bytes)
-
-    def killed_by_kernel(self, kills_before: int, kills: int) -> OutOfMemory:
-        """Describe a worker that the kernel killed. The kernel's counts are those before and after the trial."""
-        cause = (
-            f"the kernel killed the worker; its count of kills for memory rose from {kills_before} to {kills}"
-        )
-        # Pages of libraries that became resident are in the growth. An enforced limit bounds what the trial had.
-        most = self.memory.limit_bytes if self.memory.enforced else None
-        held_bytes = self.growth_bytes if most is None else min(self.growth_bytes, most)
-        return OutOfMemory(held_bytes, False, self.memory.limit_bytes, self.memory.source, cause)
 
     def run(
         self,
@@ -287,105 +220,24 @@ class _Worker:
         timeout_s: float | None,
         is_cancelled: Callable[[], bool],
     ) -> Record:
-        """Hand over `trial` and return its record. Raises _WorkerLostError when the worker dies or hangs."""
+        """Hand over `trial` and return its record. Raises WorkerLostError when the worker dies or hangs."""
         if not self._ready:
-            try:
-                _, (self.process_id, self.memory) = self._receive("", _START_TIMEOUT_S, is_cancelled)
-            except TimeoutError:
-                limit = format_seconds(_START_TIMEOUT_S)
-                raise _WorkerLostError(f"the worker was not ready within {limit} and was killed") from None
+            self.wait_until_ready(is_cancelled)
             self._ready = True
-            self._resident_at_start_bytes = self._resident_bytes()
-        self._peak_resident_bytes = 0
+        self.watch_memory_anew()
         mark = secrets.token_hex(8)
-        self._send(mark, trial)
+        self.send((mark, trial))
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             left_s = None if deadline is None else deadline - time.monotonic()
             try:
-                kind, content = self._receive(mark, left_s, is_cancelled)
+                kind, content = self.receive(mark, left_s, is_cancelled)
             except TimeoutError:
                 limit = format_seconds(timeout_s or 0.0)
-                raise _WorkerLostError(f"the worker did not answer within {limit} and was killed") from None
+                raise WorkerLostError(f"the worker did not answer within {limit} and was killed") from None
             if kind == "record":
                 return Record.from_dict(content)
             on_progress(content)
-
-    def stop(self) -> None:
-        """Ask the worker to end. Kill it when it does not."""
-        with interrupts_deferred():
-            try:
-                self._connection.send(None)
-            except OSError:
-                pass
-            else:
-                self.process.join(_STOP_TIMEOUT_S)
-            self.kill()
-
-    def kill(self) -> None:
-        """Kill the worker, unless it is dead, and every process that it has started. Wait until all have ended."""
-        with interrupts_deferred():
-            self._leash.close()
-            if is_guarded():
-                self.process.join(_STOP_TIMEOUT_S)
-            self.process.kill()
-            self.process.join()
-            self._connection.close()
-            atexit.unregister(self.kill)
-
-    def _send(self, mark: str, trial: RunnableTrial) -> None:
-        """Send a trial. Raises _WorkerLostError when the worker is gone."""
-        try:
-            self._connection.send((mark, trial))
-        except OSError:
-            self.process.join(_STOP_TIMEOUT_S)
-            raise _WorkerLostError from None
-
-    def _receive(
-        self, mark: str, timeout_s: float | None, is_cancelled: Callable[[], bool]
-    ) -> tuple[str, Any]:
-        """Return kind and content of the next message with that mark. Raises _WorkerLostError or TimeoutError."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            # Kept, because it cannot be read after the worker's death.
-            self._peak_resident_bytes = max(self._peak_resident_bytes, self._resident_bytes())
-            ready = multiprocessing.connection.wait([self._connection, self.process.sentinel], _POLL_S)
-            if is_cancelled():
-                raise _WorkerLostError("cancelled")
-            # A message counts even when its sender has died in the meantime.
-            if self._connection in ready:
-                try:
-                    message = decode(self._connection.recv_bytes())
-                except (EOFError, OSError):
-                    self.process.join(_STOP_TIMEOUT_S)
-                    ended = self.process.exitcode is not None
-                    raise _WorkerLostError(
-                        "" if ended else "the trial closed the worker's connection"
-                    ) from None
-                except ForeignMessage as error:
-                    raise _WorkerLostError(
-                        f"what came from the worker is no message of its own: {error}"
-                    ) from None
-                if message.mark == mark:
-                    return message.kind, message.content
-                self._note("a message of another trial was refused")
-                continue
-            if ready:
-                raise _WorkerLostError
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError
-
-    def _note(self, text: str) -> None:
-        with contextlib.suppress(OSError), self._log.open("ab") as log:
-            log.write(f"--- {text}\n".encode())
-
-    def _resident_bytes(self) -> int:
-        """Return the worker's resident memory, or 0 when it is not known."""
-        try:
-            pages = Path(f"/proc/{self.process_id}/statm").read_text(encoding="ascii").split()
-        except OSError:
-            return 0
-        return int(pages[1]) * resource.getpagesize()
 
 
 def run_all(
@@ -515,64 +367,3 @@ class _Parallel:
 def _raise(error: BaseException) -> None:
     """Raise an executor's exception in the calling thread."""
     raise error
-
-
-@contextmanager
-def _starting() -> Iterator[None]:
-    """Start a process that never receives Ctrl-C, which the terminal sends to the whole group. This process gets it
-    later.
-
-    Its interpreter does not search the current directory for its first modules.
-    """
-    with _START_LOCK, safe_path():
-        # Starting the tracker lifts the mask, so it has to be started before.
-        multiprocessing.resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _read_end(log: Path, start: int) -> str:
-    """Return the text of `log` after `start`, or the end of it."""
-    with log.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(start, end - _TAIL_BYTES))
-        return file.read().decode("utf-8", "replace")
-
-
-def _describe_exit(code: int | None) -> str:
-    if code is not None and code < 0:
-        try:
-            return f"the worker died of {signal.Signals(-code).name}"
-        except ValueError:  # a real-time signal has no name
-            return f"the worker died of signal {-code}"
-    return f"the worker exited with code {code}"
-
-
-def _describe_unexplained_kill(kills: int | None) -> str:
-    """Describe a SIGKILL that the kernel has not counted."""
-    known = "does not say how many it has killed for memory"
-    if kills is not None:
-        known = f"has killed none for memory meanwhile (its count is {kills})"
-    return f"the worker was killed by SIGKILL; the kernel {known}, so who sent it is not known"
-
-
-def _with_tail(reason: str, printed: str) -> str:
-    """Append the end of a worker's output to `reason`, on one line.
-
-    A crash report of the interpreter lists frames from the innermost one on and ends in a list of modules. So its
-    beginning is the informative part.
-    """
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    told = lines[-_TAIL_LINES:]
-    crash = next((index for index, line in enumerate(lines) if line.startswith(_CRASH)), None)
-    if crash is not None:
-        # The text right before has the cause.
-        told = lines[max(0, crash - 1) : crash + 1]
-        told += [line for line in lines[crash:] if line.startswith("File ")][:1]
-    text = " | ".join(told)
-    if len(text) > _LONGEST_TAIL:
-        text = "…" + text[1 - _LONGEST_TAIL :]
-    return f"{reason}; its last lines: {text}" if text else reason

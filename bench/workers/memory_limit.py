@@ -192,13 +192,13 @@ def measure_footprint(device: str) -> Footprint:
 
 
 @contextmanager
-def memory_limit(budget: MemoryBudget) -> Iterator[None]:
+def limited_memory(budget: MemoryBudget) -> Iterator[None]:
     """Enforce `budget` in this process inside the block, and restore the earlier limit at the end.
 
     Without a limit, or where the platform cannot enforce one (`budget.note` has the reason), the block runs unchanged.
 
     Example:
-        >>> with memory_limit(MemoryBudget(limit_bytes=2**28, footprint=measure_footprint("cpu"))):
+        >>> with limited_memory(MemoryBudget(limit_bytes=2**28, footprint=measure_footprint("cpu"))):
         ...     block = bytearray(2**29)
         Traceback (most recent call last):
         MemoryError

@@ -11,6 +11,7 @@ import os
 import pickle
 import threading
 from multiprocessing.connection import Connection
+from pickle import dumps
 from typing import Any, NamedTuple
 
 # The only types in messages besides plain values.
@@ -36,7 +37,8 @@ class Message(NamedTuple):
 
 
 def encode(message: Message) -> bytes:
-    return pickle.dumps(tuple(message))
+    # Not by its module, where what a kernel's process runs could have replaced it.
+    return dumps(tuple(message))
 
 
 def decode(data: bytes) -> Message:

@@ -38,8 +38,8 @@ from fusetune.bench.workers.memory_limit import (
     address_space_left,
     classify,
     effective_limit,
+    limited_memory,
     measure_footprint,
-    memory_limit,
     settle_footprint,
 )
 from fusetune.bench.workers.messages import Sender
@@ -130,25 +130,34 @@ def start(connection: Connection, leash: Connection, setup: WorkerSetup, log: Pa
         setup: how the worker is started.
         log: takes the output of the worker.
     """
+    begin(connection, leash, log)
+    serve(connection, setup)
+
+
+def begin(connection: Connection, leash: Connection, log: Path) -> None:
+    """Become the guard of a worker, where the system allows, and the worker, whose output goes to its log.
+
+    Args:
+        connection, leash, log: see `start`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     open_closed_streams()
     forget_safe_path()
     if is_guarded():
         become_guard(leash, connection)
     _end_with_parent(guarded=is_guarded())
-    serve(connection, setup, log)
-
-
-def serve(connection: Connection, setup: WorkerSetup, log: Path) -> None:
-    """Run the trials that arrive on `connection` until None arrives."""
-    _wait_passively()
+    wait_passively()
     _write_output_to(log)
+
+
+def serve(connection: Connection, setup: WorkerSetup) -> None:
+    """Run the trials that arrive on `connection` until None arrives."""
     sender = Sender(connection)
     append_folders(*setup.import_paths)
     run_trial = _import(setup.run_trial)
     context = make_context(setup)
     sender.send("", "ready", (os.getpid(), context.memory))
-    while (job := _next_trial(connection)) is not None:
+    while (job := next_job(connection)) is not None:
         mark, trial = job
         sender.mark = mark
         _set_threads(trial)
@@ -162,7 +171,7 @@ def serve(connection: Connection, setup: WorkerSetup, log: Path) -> None:
         release_memory(setup.device)
 
 
-def _wait_passively() -> None:
+def wait_passively() -> None:
     """Let threads that wait for each other sleep soon, if torch is not imported yet. The user's settings stay.
 
     OpenMP's threads spin for milliseconds by default. Beside other work a spinning thread takes the core that the
@@ -180,8 +189,8 @@ def _wait_passively() -> None:
     os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 
-def _next_trial(connection: multiprocessing.connection.Connection) -> Any:
-    """Wait for a trial. None at the end, or when the run has ended."""
+def next_job(connection: Connection) -> Any:
+    """Wait for a trial, or what else a worker is asked. None at the end, or when the run has ended."""
     try:
         return connection.recv()
     except EOFError:
@@ -221,7 +230,7 @@ def attempt(
     """Run one trial under the memory limit. An exception becomes a record with its reason."""
     _set_threads(trial)
     try:
-        with memory_limit(context.memory):
+        with limited_memory(context.memory):
             return run_trial(trial, context, on_progress)
     except Exception as error:  # a person's model, data, optimizer or loss
         traceback.print_exc()

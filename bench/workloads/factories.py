@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.import_paths import append_folders, hidden_file, own_folders, place_of
+from fusetune.bench.own_modules import import_own_module
 from fusetune.closest_name import closest
 
-# The suite's packages had these names, without `fusetune.` before them.
-_RENAMED = ("kernels", "tuner", "bench")
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
@@ -52,7 +46,8 @@ def load_factory(reference: str, where: str, spec_dir: Path | None = None) -> Ca
             where, f"'{reference}' does not name a function", "known: package.module:function", "Write it so"
         )
     module_name, function_name = match.groups()
-    module = _import(module_name, where, spec_dir)
+    folders = () if spec_dir is None else (str(spec_dir.resolve()),)
+    module = import_own_module(module_name, where, folders, beside="the spec")
     if not hasattr(module, function_name):
         functions = [
             key for key, value in vars(module).items() if callable(value) and not key.startswith("_")
@@ -155,67 +150,6 @@ def build_model_from_factory(
             where, f"'{reference}' returned a {kind}", "a model is a torch.nn.Module", "Return one"
         )
     return model
-
-
-def _import(name: str, where: str, spec_dir: Path | None) -> ModuleType:
-    """Import a module. Every kind of failure is one sentence with its cause."""
-    append_folders(*([] if spec_dir is None else [str(spec_dir.resolve())]), os.getcwd())
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(name)
-        _refuse_hidden(name, where)
-        return module
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.partition(".")[0] in _RENAMED:
-            _refuse_hidden(name, where)
-            raise InputError(
-                where,
-                f"no module '{error.name}'",
-                f"the suite's packages are fusetune.{', fusetune.'.join(_RENAMED)}",
-                f"Write 'fusetune.{error.name}'",
-            ) from error
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            _refuse_hidden(name, where)
-            looked = ", ".join(own_folders())
-            raise InputError(
-                where,
-                f"no module '{error.name}'",
-                f"looked in {looked} and where Python finds modules",
-                "Check the name, or put the module beside the spec",
-            ) from error
-        raise _import_failed(name, where, error) from error
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a person's module, which runs while it is imported
-        raise _import_failed(name, where, error) from error
-
-
-def _refuse_hidden(name: str, where: str) -> None:
-    """Raise InputError where a person's module has the name of a library, which Python finds first."""
-    hidden = hidden_file(name)
-    if hidden is not None:
-        raise InputError(
-            where,
-            f"module '{name}' in {hidden} has the name of another, which is found first: {place_of(name)}",
-            to_do="Rename yours",
-        )
-
-
-def _import_failed(name: str, where: str, error: BaseException) -> InputError:
-    """Build the error of a module that was found and failed while it ran."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")
-    ]
-    last = frames[-1]
-    place = (
-        "" if isinstance(error, SyntaxError) else f" ({os.path.basename(last.filename)}, line {last.lineno})"
-    )
-    return InputError(
-        where,
-        f"importing '{name}' failed",
-        f"{type(error).__name__}: {error}{place}",
-        "Mend the module, then try again",
-    )
 
 
 def _check_signature(

@@ -27,6 +27,7 @@ from fusetune.kernels.activations.kernels import (
     backward_kernel,
     forward_case,
     forward_kernel,
+    launch_config,
 )
 from fusetune.kernels.activations.launch import (
     Call,
@@ -37,6 +38,7 @@ from fusetune.kernels.activations.launch import (
     laid_out_like,
     launch_over,
 )
+from fusetune.kernels.autotune import forcing, whole_elementwise_space
 from fusetune.kernels.kernel import Kernel, StaticCase
 from fusetune.kernels.launch import Path, lies_in_memory, path_of
 from fusetune.kernels.triton_inside import driver
@@ -420,7 +422,7 @@ def _eager_call(
     if x.dtype not in DTYPES:
         return None
     of_bias = None if bias is None else (bias.dtype, bias.device, bias.shape, bias.stride())
-    key = (name, approximate, bias_dim, x.dtype, x.device, x.shape, x.stride(), of_bias)
+    key = (name, approximate, bias_dim, x.dtype, x.device, x.shape, x.stride(), of_bias, forcing.number)
     known = _EAGER_CALLS.get(key)
     if not lies_in_memory(x) or not (bias is None or lies_in_memory(bias)):
         return None
@@ -599,6 +601,7 @@ def _kernel(name: str, backward: bool) -> Kernel:
         reference=twin,
         make_inputs=_make_inputs(row.gated, backward),
         bytes_moved=bytes_moved,
+        configs=whole_elementwise_space(launch_config(torch.float32, row.gated and backward)),
         static_cases=tuple(cases),
     )
 

@@ -20,7 +20,8 @@ from fusetune.kernels.activations.kernels import (
     launch_config,
     precision,
 )
-from fusetune.kernels.launch import PreparedLaunch, on_device_of
+from fusetune.kernels.autotune import bucket, elementwise_space, forcing, tuned_config
+from fusetune.kernels.launch import LaunchConfig, PreparedLaunch, on_device_of
 from fusetune.kernels.triton_inside import driver
 
 
@@ -92,7 +93,7 @@ def _prepared_for(
     channels, inner = (1, 1) if bias is None else (bias.shape[0], max(1, whole.stride(call.bias_dim)))
     half = dense.shape[-1] if FUNCTIONS[call.name].gated else 1
     sizes = Sizes(dense.numel(), whole.numel(), channels, inner, half)
-    return _prepare(kernel, call.name, call.approximate, dense.device, dense.dtype, sizes)
+    return _prepare(kernel, call.name, call.approximate, dense.device, dense.dtype, sizes, forcing.number)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -103,25 +104,67 @@ def _prepare(
     device: torch.device,
     dtype: torch.dtype,
     sizes: Sizes,
+    number: int,
 ) -> PreparedLaunch:
-    """The launch over elements of `dtype` on one device."""
+    """The launch over elements of `dtype` on one device. `number` is that of `forcing`."""
     elements, whole, channels, inner, half = sizes
     row = FUNCTIONS[name]
-    config = launch_config(dtype, row.gated and kernel is backward_kernel)
     tail = elements % 16
     n = elements - tail
     functions = {"VALUE": row.value} if kernel is forward_kernel else {"VALUE": row.value, "SLOPE": row.slope}
+    constants = {
+        "GATED": row.gated,
+        "PRECISION": precision(row, dtype, approximate),
+        "HAS_TAIL": tail > 0,
+        **index_types(whole, max(channels, inner, half)),
+    }
+    size = bucket(elements) + (f" in rows of {bucket(half)}" if row.gated else "")
+    layout = "flat" if channels == 1 else f"{bucket(channels)} channels, {bucket(inner)} apart"
+    backward = kernel is backward_kernel
+    default = launch_config(dtype, row.gated and backward)
+    config = _tuned(
+        f"{name}_backward" if backward else name,
+        (kernel, *functions.values()),
+        constants,
+        dtype,
+        size,
+        layout,
+        device,
+        default,
+    )
     return PreparedLaunch(
         kernel,
         -(-n // config.block_size) or 1,
         (n, tail, channels, inner, half),
         config,
-        GATED=row.gated,
-        PRECISION=precision(row, dtype, approximate),
-        HAS_TAIL=tail > 0,
-        **index_types(whole, max(channels, inner, half)),
+        **constants,
         **functions,
     )
+
+
+def _tuned(
+    name: str,
+    functions: tuple[Any, ...],
+    constants: dict[str, Any],
+    dtype: torch.dtype,
+    size: str,
+    layout: str,
+    device: torch.device,
+    default: LaunchConfig,
+) -> LaunchConfig:
+    """The launch config that was tuned for such a launch, or the default. The rest is as for `tuned_config`."""
+    config = tuned_config(
+        name,
+        functions,
+        constants,
+        str(dtype).removeprefix("torch."),
+        size,
+        layout,
+        device,
+        default.named(),
+        lambda: elementwise_space(device, default),
+    )
+    return LaunchConfig.of(config)
 
 
 # Rows whose gradients one program sums: few partial sums, and enough programs for many threads.
@@ -130,19 +173,35 @@ _ROWS_OF_A_SUM = 64
 
 @functools.lru_cache(maxsize=1024)
 def _prepare_rows(
-    name: str, approximate: bool, dtype: torch.dtype, rows: int, columns: int
+    name: str, approximate: bool, dtype: torch.dtype, rows: int, columns: int, number: int
 ) -> PreparedLaunch:
-    """The launch of the backward kernel that also sums dx, for `rows` rows of `columns` elements."""
+    """The launch of the backward kernel that also sums dx, for `rows` rows of `columns` elements.
+
+    The sums are the same bits whatever the launch config is, because each column is added up row by row.
+    """
     row = FUNCTIONS[name]
+    constants = {
+        "PRECISION": precision(row, dtype, approximate),
+        "POSITION": index_types(rows * columns, 1)["POSITION"],
+        "ROWS": _ROWS_OF_A_SUM,
+    }
+    config = _tuned(
+        f"{name}_backward_with_sums",
+        (backward_rows_kernel, row.slope),
+        constants,
+        dtype,
+        f"{bucket(rows)} rows of {bucket(columns)}",
+        "rows",
+        torch.device("cpu"),
+        launch_config(dtype, False),
+    )
     return PreparedLaunch(
         backward_rows_kernel,
         -(-rows // _ROWS_OF_A_SUM),
         (rows, columns),
-        launch_config(dtype, False),
+        config,
         SLOPE=row.slope,
-        PRECISION=precision(row, dtype, approximate),
-        POSITION=index_types(rows * columns, 1)["POSITION"],
-        ROWS=_ROWS_OF_A_SUM,
+        **constants,
     )
 
 
@@ -155,7 +214,7 @@ def backward_with_sums(
     rows = saved.numel() // columns
     sums = torch.zeros((-(-rows // _ROWS_OF_A_SUM), columns), dtype=torch.float32)
     bias = None if bias is None else bias.contiguous()
-    prepared = _prepare_rows(call.name, call.approximate, saved.dtype, rows, columns)
+    prepared = _prepare_rows(call.name, call.approximate, saved.dtype, rows, columns, forcing.number)
     prepared((laid_out_like(dy, dx), saved, bias, dx, sums), tuple(call.parameters))
     return dx, sums.sum(0)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton  # noqa: F401
 
 from fusetune.kernels.cpu.cache import settled, why_not_in
-from fusetune.kernels.cpu.toolchain import why_not
+from fusetune.kernels.cpu.launch_timer import timed_launches
+from fusetune.kernels.cpu.toolchain import compiler_version, cpu_features, why_not
 
-__all__ = ["settled", "why_not", "why_not_in"]
+__all__ = ["compiler_version", "cpu_features", "settled", "timed_launches", "why_not", "why_not_in"]

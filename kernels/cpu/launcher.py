@@ -18,6 +18,7 @@ import torch
 
 from fusetune.errors import InvalidTypeError, InvalidValueError
 from fusetune.kernels.cpu.failures import LANES_OVERLAP, error_of
+from fusetune.kernels.cpu.launch_timer import instead
 from fusetune.kernels.cpu.lowering import MOST_AT_ONCE
 from fusetune.kernels.cpu.rounding import nearest_bits
 from fusetune.kernels.triton_inside import LAUNCH_PARAMETERS, descriptors_round
@@ -125,6 +126,7 @@ def _launcher(
         "regions": _regions,
         "lanes_overlap": LANES_OVERLAP.encode(),
         "check_grid": functools.partial(_check_grid, kernel, cooperative),
+        "instead": instead,
         "fitted": functools.partial(_fitted, kernel, leaves),
         "for_overlaps": for_overlaps,
         "meet": functools.partial(_meet, apart),
@@ -192,7 +194,10 @@ def launch({", ".join(LAUNCH_PARAMETERS)}, {names}):
         other = for_overlaps()
         other.run(x, y, z, stream, other.function, other.packed_metadata, None, None, None, {names})
     else:
-        failure = function(x, y, z, threads(), packed)
+        if instead:
+            failure = instead[0](function, x, y, z, threads(), packed)
+        else:
+            failure = function(x, y, z, threads(), packed)
         if failure is not None:
             if failure != lanes_overlap:
                 raise error_of(kernel, failure)
@@ -209,7 +214,10 @@ def bind(x, y, z, function, one_thread, {names}):
         other = for_overlaps()
         return other.run.bind(x, y, z, other.function, one_thread, {names})
     def again():
-        failure = function(x, y, z, 1 if one_thread else threads(), packed)
+        if instead:
+            failure = instead[0](function, x, y, z, 1 if one_thread else threads(), packed)
+        else:
+            failure = function(x, y, z, 1 if one_thread else threads(), packed)
         if failure is not None:
             if failure != lanes_overlap:
                 raise error_of(kernel, failure)

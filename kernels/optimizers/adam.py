@@ -25,6 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fusetune.errors import StateError
+from fusetune.kernels.autotune import whole_elementwise_space
 from fusetune.kernels.kernel import Kernel, StaticCase
 from fusetune.kernels.launch import path_of
 from fusetune.kernels.optimizers.rounding import rounded
@@ -45,6 +46,7 @@ from fusetune.kernels.optimizers.step import (
 )
 from fusetune.kernels.optimizers.tables import (
     TRITON_TYPES,
+    UNIFORM,
     MultiTensorTable,
     static_case,
     stream,
@@ -637,9 +639,10 @@ def _kernel(name: str, decoupled: bool, static_cases: tuple[StaticCase, ...]) ->
         make_inputs=lambda elements, dtype, device, seed: _inputs(decoupled, elements, dtype, device, seed),
         bytes_moved=_bytes_moved,
         mutates=("streams",),
+        configs=whole_elementwise_space(UNIFORM),
         static_cases=static_cases,
     )
 
 
-ADAM = _kernel("adam", False, STATIC_CASES)
-ADAMW = _kernel("adamw", True, ())
+ADAM: Kernel = _kernel("adam", False, STATIC_CASES)
+ADAMW: Kernel = _kernel("adamw", True, ())

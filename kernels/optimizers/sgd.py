@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fusetune.kernels.autotune import whole_elementwise_space
 from fusetune.kernels.kernel import Kernel, StaticCase
 from fusetune.kernels.launch import path_of
 from fusetune.kernels.optimizers.rounding import rounded
@@ -39,6 +40,7 @@ from fusetune.kernels.optimizers.step import (
 )
 from fusetune.kernels.optimizers.tables import (
     TRITON_TYPES,
+    UNIFORM,
     MultiTensorTable,
     static_case,
     stream,
@@ -418,9 +420,10 @@ def _kernel(name: str, count: int) -> Kernel:
         make_inputs=lambda elements, dtype, device, seed: _inputs(count, elements, dtype, device, seed),
         bytes_moved=_bytes_moved,
         mutates=("streams",),
+        configs=whole_elementwise_space(UNIFORM),
         static_cases=tuple(case for case in STATIC_CASES if case.name.startswith(f"{name}-")),
     )
 
 
-SGD = _kernel("sgd", 2)
-MOMENTUM = _kernel("momentum", 3)
+SGD: Kernel = _kernel("sgd", 2)
+MOMENTUM: Kernel = _kernel("momentum", 3)

@@ -24,8 +24,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fusetune.kernels.autotune import bucket, elementwise_space, forcing, tuned_config
 from fusetune.kernels.kernel import StaticCase
 from fusetune.kernels.launch import LaunchConfig, RepeatedLaunch, on_device_of
+from fusetune.kernels.triton_inside import plain_function
 
 RECORD_WIDTH = tl.constexpr(8)
 ROW_WIDTH = tl.constexpr(16)
@@ -260,7 +262,10 @@ class MultiTensorTable:
 
     def __init__(self, dtypes: Sequence[torch.dtype], device: torch.device) -> None:
         self.device = device
+        self.dtypes = tuple(dtypes)
         self.config = launch_config(dtypes)
+        self._chosen_for: Any = None
+        self._number = 0
         self.vector = 16 // min(dtype.itemsize for dtype in dtypes)
         self.vector_only = True
         self._fields: dict[int, list[int]] = {}
@@ -273,6 +278,8 @@ class MultiTensorTable:
         self._chunks = self._records = self._rows = torch.empty(0)
         self._launched: tuple[Any, ...] | None = None
         self._kept_for_graphs: list[Tensor] = []
+        self._chunks_of: dict[int, Tensor] = {}
+        self._launches: dict[LaunchConfig, RepeatedLaunch] = {}
         self._launch = RepeatedLaunch()
 
     def update(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int], rows: Sequence[Any]) -> None:
@@ -297,6 +304,8 @@ class MultiTensorTable:
         **constants: Any,
     ) -> None:
         """Launch `kernel` once, one program a chunk. The tensors are read on the device."""
+        if self._chosen_for is not kernel or self._number != forcing.number:
+            self._choose_config(kernel, constants, random)
         if is_being_captured(self.device):
             # Later steps replace the tables. The graph reads these at every replay.
             self._kept_for_graphs += [self._records, self._chunks, self._rows]
@@ -333,12 +342,47 @@ class MultiTensorTable:
             and chunks is self._chunks
             and rows is self._rows
             and vector_only is self.vector_only
+            and self._number == forcing.number
             and self._launch.again()
         )
 
     def can_repeat(self) -> bool:
         """Return whether the last launch was on the CPU, and by the driver that is still Triton's."""
         return self._launch.can_repeat()
+
+    def _choose_config(self, kernel: Any, constants: dict[str, Any], random: Tensor | None) -> None:
+        """Take the launch config that was tuned for such a launch, and list its chunks."""
+        default = launch_config(self.dtypes)
+        config = default
+        if random is None:  # which random number an element gets depends on the blocks
+            sizes = self._fields.get(_SIZE.value, [])
+            config = LaunchConfig.of(
+                tuned_config(
+                    plain_function(kernel).__name__.removesuffix("_kernel"),
+                    (kernel,),
+                    {**constants, "VECTOR": self.vector, "VECTOR_ONLY": self.vector_only},
+                    " ".join(str(dtype).removeprefix("torch.") for dtype in self.dtypes),
+                    f"{bucket(sum(sizes))} in {bucket(len(sizes))} tensors",
+                    "whole vectors" if self.vector_only else "any",
+                    self.device,
+                    default.named(),
+                    lambda: elementwise_space(self.device, default),
+                )
+            )
+        if config != self.config:
+            self._chunks = self._chunks_by(config.block_size, self._fields.get(_SIZE.value, []))
+            self._launches[self.config] = self._launch
+            self._launch = self._launches.setdefault(config, RepeatedLaunch())
+            self.config = config
+        self._chosen_for, self._number = kernel, forcing.number
+
+    def _chunks_by(self, block_size: int, sizes: Sequence[int]) -> Tensor:
+        """The chunks of tensors of these sizes, kept until a size changes."""
+        if block_size not in self._chunks_of:
+            chunks = _chunks(sizes, block_size)
+            chunks[:, 0] *= self._host_records.shape[1] // RECORD_WIDTH.value
+            self._chunks_of[block_size] = self._upload(chunks)
+        return self._chunks_of[block_size]
 
     def _update_records(self, columns: Sequence[Sequence[Tensor]], row_of: Sequence[int]) -> None:
         """Write changed addresses, sizes and rows into the records. List the chunks again if a size changed."""
@@ -356,7 +400,7 @@ class MultiTensorTable:
             width = RECORD_WIDTH.value * (1 + streams[-1] // RECORD_WIDTH.value)
             self._host_records = np.zeros((len(row_of), width), np.int64)
             changed = list(fields)
-        records = self._host_records
+        records, were_vectors = self._host_records, self.vector_only
         for place in changed:
             records[:, place] = fields[place]
         still_aligned = not any(address % 16 for place in changed for address in fields[place])
@@ -367,9 +411,10 @@ class MultiTensorTable:
         if resized or not self._reads_host:
             self._records = self._upload(torch.from_numpy(records))
         if resized:
-            chunks = _chunks(fields[_SIZE.value], self.config.block_size)
-            chunks[:, 0] *= records.shape[1] // RECORD_WIDTH.value
-            self._chunks = self._upload(chunks)
+            self._chunks_of.clear()
+            self._chunks = self._chunks_by(self.config.block_size, fields[_SIZE.value])
+        if resized or self.vector_only is not were_vectors:
+            self._chosen_for = None
         self._fields = fields
 
     def update_rows(self, rows: Sequence[Any]) -> None:

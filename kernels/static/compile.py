@@ -32,6 +32,7 @@ from fusetune.kernels.kernel import StaticCase
 from fusetune.kernels.static.gpu_targets import TARGETS, gpu_target, occupancy
 from fusetune.kernels.static.machine_code import (
     Instruction,
+    backward_branches,
     parse_gcn,
     parse_sass,
     path_through,
@@ -85,6 +86,7 @@ class StaticReport:
         instructions_per_element: instructions of the vector path over the elements of a thread.
         occupancy: resident warps over those that the hardware can hold, 0 to 1.
         bytes_in_flight: bytes that a thread loads from streams on the vector path.
+        loops: branches on the vector path that go back. Above 0, its instructions run more than once.
     """
 
     case: str
@@ -100,6 +102,7 @@ class StaticReport:
     instructions_per_element: float
     occupancy: float
     bytes_in_flight: int
+    loops: int = 0
 
     @property
     def narrowest_stream_bytes(self) -> int:
@@ -236,6 +239,7 @@ def _report(
         instructions_per_element=len(path) * threads / case.elements,
         occupancy=occupancy(target, registers, compiled.metadata.shared, case.config.num_warps),
         bytes_in_flight=sum(i.bits for i in path if is_stream(i) and i.kind == "load") // 8,
+        loops=backward_branches(path),
     )
 
 

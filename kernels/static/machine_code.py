@@ -152,6 +152,21 @@ def path_through(
     return tuple(instruction for i in sorted(path) for instruction in blocks[i])
 
 
+def backward_branches(path: tuple[Instruction, ...]) -> int:
+    """Return the branches that go to an earlier instruction of the path: one or more for each loop.
+
+    Example:
+        >>> backward_branches((Instruction("MOV", "other", labels=("a",)), Instruction("BRA", "branch", target="a")))
+        1
+    """
+    seen: set[str] = set()
+    count = 0
+    for instruction in path:
+        seen.update(instruction.labels)
+        count += instruction.kind == "branch" and instruction.target in seen
+    return count
+
+
 def _sass_instruction(found: re.Match[str], source: tuple[str, int], labels: tuple[str, ...]) -> Instruction:
     """Classify one line of SASS."""
     opcode, rest = found["op"], found["rest"]

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from fusetune.kernels.launch import as_if_on_gpu
+from fusetune.kernels.kernel import StaticCase
+from fusetune.kernels.launch import LaunchConfig, as_if_on_gpu
 from fusetune.kernels.static.gpu_targets import gpu_target
 from fusetune.kernels.triton_inside import (
     LAUNCH_PARAMETERS,
@@ -38,6 +39,7 @@ class Launch:
         types: argument name -> Triton type, e.g. `*fp32`, or `constexpr` for a compile-time constant.
         constants: name -> value of each compile-time constant, which includes integers of value 1.
         aligned: arguments that were specialised as multiples of 16 (for pointers: bytes).
+        function: the `@triton.jit` function.
     """
 
     kernel: str
@@ -47,11 +49,29 @@ class Launch:
     types: Mapping[str, str]
     constants: Mapping[str, Any]
     aligned: frozenset[str]
+    function: Any = field(default=None, compare=False, repr=False)
 
     @property
     def programs(self) -> int:
         """Number of programs on the grid."""
         return math.prod(self.grid)
+
+    def as_case(self, elements: int) -> StaticCase:
+        """Return it as a case of the static analysis.
+
+        Args:
+            elements: that the whole launch handles. Its programs share them evenly.
+        """
+        per_program = max(1, -(-elements // max(1, self.programs)))
+        return StaticCase(
+            name=self.kernel,
+            jit=self.function,
+            signature={name: kind for name, kind in self.types.items() if name not in self.constants},
+            constants=dict(self.constants),
+            config=LaunchConfig(per_program, self.num_warps, self.num_stages),
+            elements=per_program,
+            aligned=tuple(sorted(self.aligned)),
+        )
 
 
 @dataclass
@@ -144,6 +164,7 @@ class _StandInDriver:
                     dict(source.signature),
                     constants,
                     aligned,
+                    source.fn,
                 )
             )
 

@@ -24,7 +24,7 @@ ARGUMENTS = {"run_trial": 3, "study": 3, "show": 3, "judged": 2}
 def test_a_kind_names_functions_of_faces_that_can_be_called(kind: Kind, field: str) -> None:
     reference = getattr(kind, field)
     if reference is None:
-        assert field == "judged"
+        assert field in ("judged", "run_trial")
         return
     package, _, name = reference.partition(":")
     assert name in import_module(package).__all__

@@ -15,6 +15,8 @@ import torch
 from fusetune.bench.gate import GateResult, Measured, Metric, Pair, Row, Side, as_json
 from fusetune.bench.gate.measured import Comparison
 from fusetune.bench.gate.verdict import Outcome
+from fusetune.bench.kernels import Case, CopySpeed, Policy, SideResult, Verification
+from fusetune.bench.kernels import Row as Row_
 from fusetune.bench.machine import describe_machine
 from fusetune.bench.results import outcomes
 from fusetune.bench.results.records import SCHEMA_VERSION, STATUSES, Record
@@ -41,6 +43,12 @@ PARTS = {
     "simulated_batch": outcomes.SimulatedBatch,
     "size_to_target": outcomes.SizeToTarget,
     "rate_at_size": outcomes.RateAtSize,
+    "kernel_row": Row_,
+    "kernel_case": Case,
+    "kernel_side": SideResult,
+    "kernel_verification": Verification,
+    "kernel_policy": Policy,
+    "copy_speed": CopySpeed,
 }
 
 

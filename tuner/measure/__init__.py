@@ -4,6 +4,15 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.tuner.measure.cache_levels import CacheFlush, CacheLevel, caches_of, level_of
+    from fusetune.tuner.measure.call_clock import (
+        CallClock,
+        ClockName,
+        Sample,
+        TimedDevice,
+        TimedSample,
+        clocks_of,
+    )
     from fusetune.tuner.measure.contention import (
         CONTENDED,
         Contention,
@@ -14,6 +23,7 @@ if TYPE_CHECKING:
         read_processor,
         total,
     )
+    from fusetune.tuner.measure.freed_memory import keep_freed_memory
     from fusetune.tuner.measure.out_of_memory import (
         is_out_of_memory,
         reports_out_of_memory,
@@ -27,16 +37,27 @@ else:
 
 __all__ = [
     "CONTENDED",
+    "CacheFlush",
+    "CacheLevel",
+    "CallClock",
+    "ClockName",
     "Contention",
     "PeakMemory",
     "ProcessorWatch",
     "ReadProcessor",
+    "Sample",
     "Stopwatch",
+    "TimedDevice",
+    "TimedSample",
     "address_space_peak",
+    "caches_of",
     "candidate_counts",
     "choose_thread_count",
+    "clocks_of",
     "is_contended",
     "is_out_of_memory",
+    "keep_freed_memory",
+    "level_of",
     "load_average",
     "read_processor",
     "reports_out_of_memory",

@@ -24,8 +24,8 @@ from fusetune.bench.workers.memory_limit import (
     classify,
     classify_text,
     effective_limit,
+    limited_memory,
     measure_footprint,
-    memory_limit,
     settle_footprint,
 )
 from fusetune.bench.workers.worker import WorkerSetup, make_context
@@ -44,7 +44,7 @@ def budget_from_now(limit_bytes: int) -> MemoryBudget:
 def shortage_of(action: Callable[[], Any], limit_bytes: int) -> OutOfMemory:
     """Run `action` under a limit that it exceeds and return what was made of its error."""
     budget = budget_from_now(limit_bytes)
-    with pytest.raises((RuntimeError, MemoryError, OSError)) as caught, memory_limit(budget):
+    with pytest.raises((RuntimeError, MemoryError, OSError)) as caught, limited_memory(budget):
         action()
     found = classify(caught.value, budget)
     assert found is not None
@@ -106,7 +106,7 @@ def test_what_is_held_already_is_part_of_what_was_wanted() -> None:
 def test_the_limit_is_over_the_footprint_and_ends_with_the_block() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
     budget = budget_from_now(512 * MIB)
-    with memory_limit(budget):
+    with limited_memory(budget):
         torch.ones(300 * MIB, dtype=torch.uint8)
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         assert (soft, hard) == (budget.footprint.address_space_bytes + 512 * MIB, before[1])
@@ -123,15 +123,15 @@ def test_the_limit_ends_with_the_block_after_an_error_too() -> None:
 @needs_linux
 def test_a_tighter_limit_of_the_shell_stays() -> None:
     outer = budget_from_now(512 * MIB)
-    with memory_limit(outer):
+    with limited_memory(outer):
         tight = resource.getrlimit(resource.RLIMIT_AS)
-        with memory_limit(budget_from_now(2**40)):
+        with limited_memory(budget_from_now(2**40)):
             assert resource.getrlimit(resource.RLIMIT_AS) == tight
 
 
 def test_without_a_limit_nothing_changes() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
-    with memory_limit(MemoryBudget()):
+    with limited_memory(MemoryBudget()):
         assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
@@ -146,7 +146,7 @@ for channels, limit_mib in enumerate([128, 64, 32, 16, 8, 4, 2, 1], start=16):
     images = torch.zeros(4, 3, 16, 16)
     budget = MemoryBudget("cpu", limit_mib * 2**20, "spec", measure_footprint("cpu"))
     try:
-        with memory_limit(budget):
+        with limited_memory(budget):
             network(images).sum().backward()
     except Exception as error:
         found = classify(error, budget)
@@ -281,7 +281,7 @@ def test_a_platform_that_cannot_enforce_a_limit_says_so(monkeypatch: pytest.Monk
     assert not budget.enforced
     assert "not enforced on Darwin" in budget.note
     before = resource.getrlimit(resource.RLIMIT_AS)
-    with memory_limit(budget):
+    with limited_memory(budget):
         assert resource.getrlimit(resource.RLIMIT_AS) == before
     assert MemoryBudget("cpu").note == ""
     assert MemoryBudget("cuda", 64 * MIB, "spec").enforced
@@ -298,10 +298,10 @@ def test_a_device_limit_is_a_fraction_of_its_memory_over_the_footprint(
         torch._C, "_cuda_setMemoryFraction", lambda *call: fractions.append(call), raising=False
     )
     monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
-    with memory_limit(MemoryBudget("cuda", 200 * MIB, "spec", Footprint(device_bytes=50 * MIB))):
+    with limited_memory(MemoryBudget("cuda", 200 * MIB, "spec", Footprint(device_bytes=50 * MIB))):
         assert fractions == [(0.25, 3)]
     assert fractions[1:] == [(1.0, 3)]
-    with memory_limit(MemoryBudget("cuda:1", 5000 * MIB, "spec")):
+    with limited_memory(MemoryBudget("cuda:1", 5000 * MIB, "spec")):
         assert fractions[2] == (1.0, 1)
 
 
@@ -309,7 +309,7 @@ def test_a_device_limit_is_a_fraction_of_its_memory_over_the_footprint(
 def test_a_real_device_refuses_what_is_over_the_limit() -> None:
     torch.zeros(1, device="cuda")
     budget = MemoryBudget("cuda", 256 * MIB, "spec", measure_footprint("cuda"))
-    with pytest.raises(torch.OutOfMemoryError) as caught, memory_limit(budget):
+    with pytest.raises(torch.OutOfMemoryError) as caught, limited_memory(budget):
         torch.empty(512 * MIB, dtype=torch.uint8, device="cuda")
     found = classify(caught.value, budget)
     assert found is not None

@@ -1,0 +1,1 @@
+"""A benchmark of tuning rules on recorded landscapes (`make autotune-bench`)."""
