@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         misfit,
         not_tuned,
     )
+    from fusetune.kernels.triton_searches import TritonSearch, triton_searches
 else:
     # Triton imports fusetune.kernels.cpu, its backend for CPUs, in the middle of `import triton`, when nothing here can
     # import Triton yet.
@@ -42,6 +43,7 @@ __all__ = [
     "FusedAdamW",
     "FusedSGD",
     "Kernel",
+    "TritonSearch",
     "activation",
     "autotune_configs",
     "chosen_by_decorators",
@@ -57,6 +59,7 @@ __all__ = [
     "replace_activations",
     "temporary_directory",
     "timed_launches",
+    "triton_searches",
     "verify_activation",
     "why_not_here",
 ]
