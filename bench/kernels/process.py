@@ -68,7 +68,7 @@ class Answer:
         repeatable: a second call on the same values gave the same bits.
         overwrites: a second call returned the memory of the first one's result, which was still held.
         aliases: names of the inputs whose memory a result shares.
-        extra_bytes: memory that a call took beside its results. None: not measured.
+        extra_bytes: memory that a call took beside its results. None: not measured. Of `truth`: what is declared.
     """
 
     results: Tree
@@ -85,13 +85,12 @@ class KernelFacts:
 
     Args:
         mutates: given, or found on the reference.
-        tolerance, scratch_bytes, atomics, alignment, sized: see `Kernel`.
+        tolerance, atomics, alignment, sized: see `Kernel`.
         elements: of the case.
     """
 
     mutates: tuple[str, ...]
     tolerance: float | None
-    scratch_bytes: int | None
     atomics: bool
     alignment: int
     elements: int
@@ -175,6 +174,8 @@ class ProcessLane:
             call_s=self._call_s,
             launches=found["launches"],
             extra_bytes=int(_number(found, "extra_bytes")),
+            device_name=str(found["device_name"]),
+            caches=tuple((str(name), int(size)) for name, size in found["caches"]),
         )
 
     def describe(self, source: KernelSource) -> list[dict[str, Any]]:
@@ -449,7 +450,6 @@ class ReferenceLane(ProcessLane):
         return KernelFacts(
             tuple(map(str, found["mutates"])),
             found["tolerance"],
-            found["scratch_bytes"],
             bool(found["atomics"]),
             int(found["alignment"]),
             int(found["elements"]),
@@ -475,7 +475,8 @@ class ReferenceLane(ProcessLane):
             request = {"key": self._give(shared)}
             found = self._ask("truth", request, self._build_timeout_s + self._limit_s(4, shared))
             tree = self._tree(found)
-            return Answer(tree["results"], tree["inputs"])
+            declared = int(_number(found, "scratch_bytes"))
+            return Answer(tree["results"], tree["inputs"], extra_bytes=declared)
 
 
 class _Shared:
