@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         misfit,
         not_tuned,
     )
-    from fusetune.kernels.triton_searches import TritonSearch, triton_searches
+    from fusetune.kernels.triton_searches import TritonSearch, searches_of_triton
 else:
     # Triton imports fusetune.kernels.cpu, its backend for CPUs, in the middle of `import triton`, when nothing here can
     # import Triton yet.
@@ -57,9 +57,9 @@ __all__ = [
     "not_tuned",
     "path_on",
     "replace_activations",
+    "searches_of_triton",
     "temporary_directory",
     "timed_launches",
-    "triton_searches",
     "verify_activation",
     "why_not_here",
 ]

@@ -60,16 +60,61 @@ class TritonSearch:
             return f"{text}, by its cache on disk"
         return text if self.seconds is None else f"{text}, in {self.seconds:.2g} s"
 
+    def as_row(self) -> dict[str, Any]:
+        """Return plain values, for JSON and for messages between processes. A config that failed has no latency.
+
+        Example:
+            >>> TritonSearch("add", (), ({"BLOCK": 8},), ((math.inf,),), {"BLOCK": 8}).as_row()["configs"]
+            [{'config': {'BLOCK': 8}, 'latency_s': None, 'p20_s': None, 'p80_s': None}]
+        """
+        configs = []
+        for index, config in enumerate(self.configs):
+            told = self.latencies_s[index] if index < len(self.latencies_s) else ()
+            times = [time if math.isfinite(time) else None for time in told]
+            latency, p20, p80 = (*times, None, None, None)[:3]
+            configs.append({"config": dict(config), "latency_s": latency, "p20_s": p20, "p80_s": p80})
+        return {
+            "kernel": self.kernel,
+            "key": list(self.key),
+            "best": dict(self.best),
+            "seconds": self.seconds,
+            "from_cache": self.from_cache,
+            "configs": configs,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> TritonSearch:
+        """Return the search that a row tells.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: it is no such row. A process may have told anything.
+
+        Example:
+            >>> search = TritonSearch("add", ("8",), ({"BLOCK": 8},), ((1e-6, 1e-6, 2e-6),), {"BLOCK": 8}, 0.5)
+            >>> TritonSearch.from_row(search.as_row()) == search
+            True
+        """
+        seconds = row["seconds"]
+        return cls(
+            str(row["kernel"]),
+            tuple(map(str, row["key"])),
+            tuple(_plain(each["config"]) for each in row["configs"]),
+            tuple(_times(each) for each in row["configs"]),
+            _plain(row["best"]),
+            None if seconds is None else float(seconds),
+            bool(row["from_cache"]),
+        )
+
 
 @contextmanager
-def triton_searches() -> Iterator[list[TritonSearch]]:
+def searches_of_triton() -> Iterator[list[TritonSearch]]:
     """Collect the searches that Triton makes in the block. Where somebody listens already, they are told as well.
 
     Triton tells of searches from 3.8 on. Before, they are read from the autotuners at the end of the block: of several
     searches by one autotuner, the last one alone has timings.
 
     Example:
-        >>> with triton_searches() as found:
+        >>> with searches_of_triton() as found:
         ...     pass
         >>> found
         []
@@ -83,15 +128,24 @@ def triton_searches() -> Iterator[list[TritonSearch]]:
             before(**told)
 
     tells, before = search_listener(listener)
-    known = {} if tells else {id(each): _State.of(each) for each in autotuners()}
+    known = {} if tells else {id(each): _State.of(each) for each in _autotuners()}
     try:
         yield found
     finally:
         if tells:
             search_listener(before)
         else:
-            for each in autotuners():
+            for each in _autotuners():
                 found += _new_searches(each, known.get(id(each), _State()))
+
+
+# What was seen stays known, for `gc.freeze` hides objects from the next look.
+_seen: dict[int, Any] = {}
+
+
+def _autotuners() -> list[Any]:
+    _seen.update((id(each), each) for each in autotuners())
+    return [*_seen.values()]
 
 
 @dataclass(frozen=True)
@@ -146,11 +200,19 @@ def _search(
 
 def _config(config: Any) -> dict[str, int | str]:
     """A config of Triton's as names and values. What says nothing new is left out."""
-    return {
-        str(name): value if isinstance(value, int) else str(value)
-        for name, value in config.all_kwargs().items()
-        if (name, value) != ("num_ctas", 1)
-    }
+    return _plain(
+        {name: value for name, value in config.all_kwargs().items() if (name, value) != ("num_ctas", 1)}
+    )
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, int | str]:
+    return {str(name): value if isinstance(value, int) else str(value) for name, value in config.items()}
+
+
+def _times(told: Mapping[str, Any]) -> tuple[float, ...]:
+    """The latencies of a row's config."""
+    times = [told["latency_s"], told["p20_s"], told["p80_s"]]
+    return (math.inf,) if times[0] is None else tuple(float(time) for time in times if time is not None)
 
 
 def _in_seconds(times: Any) -> tuple[float, ...]:

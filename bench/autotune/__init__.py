@@ -5,7 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
-    from fusetune.bench.autotune.listener import as_row, read_row, search_table
+    from fusetune.bench.autotune.listener import search_table
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
     from fusetune.bench.autotune.search import LARGE_SPACE, Plan, SearchResult, run_search
 else:
@@ -19,10 +19,8 @@ __all__ = [
     "RaceResult",
     "Rules",
     "SearchResult",
-    "as_row",
     "confirm",
     "pseudomedian",
-    "read_row",
     "run_race",
     "run_search",
     "search_table",

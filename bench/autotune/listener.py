@@ -1,63 +1,13 @@
-"""What Triton's own `@triton.autotune` tuned, as rows: told by a lane, and shown beside what was tuned here."""
+"""What Triton's own `@triton.autotune` tuned, as a table of our report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from rich.table import Table
 
 from fusetune.bench.units import format_seconds
 from fusetune.kernels import TritonSearch
-
-
-def as_row(search: TritonSearch) -> dict[str, Any]:
-    """Return a search as plain values, for JSON and for messages between processes.
-
-    Infinity, which JSON does not have, is None: a config that failed.
-
-    Example:
-        >>> as_row(TritonSearch("add", (), ({"BLOCK": 8},), ((float("inf"),),), {"BLOCK": 8}))["configs"]
-        [{'config': {'BLOCK': 8}, 'latency_s': None, 'p20_s': None, 'p80_s': None}]
-    """
-    configs = []
-    for index, config in enumerate(search.configs):
-        told = search.latencies_s[index] if index < len(search.latencies_s) else ()
-        times = [time if math.isfinite(time) else None for time in told]
-        latency, p20, p80 = (*times, None, None, None)[:3]
-        configs.append({"config": dict(config), "latency_s": latency, "p20_s": p20, "p80_s": p80})
-    return {
-        "kernel": search.kernel,
-        "key": list(search.key),
-        "best": dict(search.best),
-        "seconds": search.seconds,
-        "from_cache": search.from_cache,
-        "configs": configs,
-    }
-
-
-def read_row(row: Mapping[str, Any]) -> TritonSearch:
-    """Return the search that a row tells.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is no such row. A lane may have told anything.
-
-    Example:
-        >>> search = TritonSearch("add", ("8",), ({"BLOCK": 8},), ((1e-6, 1e-6, 2e-6),), {"BLOCK": 8}, 0.5)
-        >>> read_row(as_row(search)) == search
-        True
-    """
-    seconds = row["seconds"]
-    return TritonSearch(
-        str(row["kernel"]),
-        tuple(map(str, row["key"])),
-        tuple(_config(each["config"]) for each in row["configs"]),
-        tuple(_times(each) for each in row["configs"]),
-        _config(row["best"]),
-        None if seconds is None else float(seconds),
-        bool(row["from_cache"]),
-    )
 
 
 def search_table(search: TritonSearch, most: int = 10) -> Table:
@@ -90,14 +40,3 @@ def search_table(search: TritonSearch, most: int = 10) -> Table:
     if len(pairs) > most:
         table.caption = f"and {len(pairs) - most} more"
     return table
-
-
-def _config(told: Mapping[str, Any]) -> dict[str, int | str]:
-    return {str(name): value if isinstance(value, int) else str(value) for name, value in told.items()}
-
-
-def _times(told: Mapping[str, Any]) -> tuple[float, ...]:
-    times = [told["latency_s"], told["p20_s"], told["p80_s"]]
-    if times[0] is None:
-        return (math.inf,)
-    return tuple(float(time) for time in times if time is not None)

@@ -41,6 +41,7 @@ class Prepared:
         call_s: a first guess of the seconds of a call.
         device_name: as its driver names it. "": a CPU.
         caches: of the device, name and bytes, smallest first.
+        searches: by Triton's own autotuner, in these calls. See `TritonSearch.from_row`.
     """
 
     bytes_moved: int
@@ -52,6 +53,7 @@ class Prepared:
     extra_bytes: int | None = None
     device_name: str = ""
     caches: tuple[tuple[str, int], ...] = ()
+    searches: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from fusetune.kernels import triton_searches
+from fusetune.kernels import searches_of_triton
 from fusetune.kernels.triton_inside import search_listener
 
 TIMES_MS = {64: 3.0, 128: 1.0, 256: 2.0}
@@ -44,7 +44,7 @@ def tuned_kernel(**options: Any) -> Any:
 
 def test_a_search_is_told_with_its_timings() -> None:
     kernel = tuned_kernel(do_bench=do_bench)
-    with triton_searches() as found:
+    with searches_of_triton() as found:
         kernel[(1,)](WRITTEN, 1000)
     (search,) = found
     assert search.kernel == "tell_block"
@@ -63,7 +63,7 @@ def test_a_search_is_told_with_its_timings() -> None:
 def test_what_was_tuned_before_is_not_told_again() -> None:
     kernel = tuned_kernel(do_bench=do_bench)
     kernel[(1,)](WRITTEN, 1000)
-    with triton_searches() as found:
+    with searches_of_triton() as found:
         kernel[(1,)](WRITTEN, 1000)
         assert found == []
         kernel[(1,)](WRITTEN, 2000)
@@ -78,7 +78,7 @@ def test_a_config_that_cannot_be_launched_is_infinitely_slow() -> None:
         return times if times[0] < 3 else [math.inf] * 3
 
     kernel = tuned_kernel(do_bench=fails)
-    with triton_searches() as found:
+    with searches_of_triton() as found:
         kernel[(1,)](WRITTEN, 1000)
     assert found[0].failed == 1
     assert "of 3 configs, of which 1 failed" in found[0].sentence
@@ -89,7 +89,7 @@ def test_timings_of_the_disk_cache_are_said_to_be(tmp_path: Any, monkeypatch: py
     found = []
     for _ in range(2):
         kernel = tuned_kernel(do_bench=do_bench, cache_results=True)
-        with triton_searches() as searches:
+        with searches_of_triton() as searches:
             kernel[(1,)](WRITTEN, 1000)
         found += searches
     assert [search.from_cache for search in found] == [False, True]
@@ -106,7 +106,7 @@ def test_where_triton_tells_it_is_listened_to_and_others_still_are(monkeypatch: 
     mine = settings.listener
     kernel = tuned_kernel(do_bench=do_bench)
     config = kernel.configs[1]
-    with triton_searches() as found:
+    with searches_of_triton() as found:
         settings.listener(
             fn=kernel.fn,
             key=(1000, "torch.float32"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fusetune.bench.autotune.listener import as_row, read_row, search_table
+from fusetune.bench.autotune.listener import search_table
 from fusetune.kernels import TritonSearch
 
 CONFIGS = tuple({"BLOCK": block, "num_warps": 4} for block in (64, 128, 256))
@@ -17,19 +17,19 @@ SEARCH = TritonSearch("add", ("1000", "torch.float32"), CONFIGS, TIMES, CONFIGS[
 
 
 def test_a_row_survives_json() -> None:
-    row = json.loads(json.dumps(as_row(SEARCH), allow_nan=False))
+    row = json.loads(json.dumps(SEARCH.as_row(), allow_nan=False))
     assert [each["latency_s"] for each in row["configs"]] == [3e-6, 1e-6, None]
-    again = read_row(row)
+    again = TritonSearch.from_row(row)
     assert (again.best, again.failed, again.configs) == (SEARCH.best, 1, SEARCH.configs)
-    assert as_row(again) == row
+    assert again.as_row() == row
 
 
 @pytest.mark.parametrize(
-    "row", [{}, {**as_row(SEARCH), "configs": 3}, {**as_row(SEARCH), "best": None}], ids=str
+    "row", [{}, {**SEARCH.as_row(), "configs": 3}, {**SEARCH.as_row(), "best": None}], ids=str
 )
 def test_what_is_no_row_is_refused(row: Any) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
-        read_row(row)
+        TritonSearch.from_row(row)
 
 
 def test_the_table_has_the_fastest_first() -> None:
