@@ -5,11 +5,8 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
-<<<<<<< HEAD
-    from fusetune.bench.autotune.listener import search_table
-=======
     from fusetune.bench.autotune.lanes import LaneWorkbench
->>>>>>> main
+    from fusetune.bench.autotune.listener import search_table
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
     from fusetune.bench.autotune.run import Opened, Workbench, config_text, tune
     from fusetune.bench.autotune.screening import Screened, screen
@@ -37,10 +34,7 @@ __all__ = [
     "pseudomedian",
     "run_race",
     "run_search",
-<<<<<<< HEAD
-    "search_table",
-=======
     "screen",
+    "search_table",
     "tune",
->>>>>>> main
 ]

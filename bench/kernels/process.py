@@ -186,11 +186,8 @@ class ProcessLane:
             extra_bytes=int(_number(found, "extra_bytes")),
             device_name=str(found["device_name"]),
             caches=tuple((str(name), int(size)) for name, size in found["caches"]),
-<<<<<<< HEAD
             searches=tuple(found["searches"]),
-=======
             compiled=_compiled(found.get("compiled")),
->>>>>>> main
         )
 
     def select(self, config: Mapping[str, int] | None) -> None:
