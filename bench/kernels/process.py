@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.lane import LaneError, Prepared, TimedRound
@@ -56,6 +56,8 @@ _SPEED_OF_LIES = 4.0
 _KEPT_FILES = 16
 # What every lane on a CPU starts with.
 _LIBRARIES = ("fusetune.bench.kernels.subject",)
+
+_Lane = TypeVar("_Lane", bound="ProcessLane")
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ class ProcessLane:
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def __enter__(self) -> ProcessLane:
+    def __enter__(self: _Lane) -> _Lane:
         return self
 
     def __exit__(self, *error: object) -> None:
