@@ -6,13 +6,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.compiled import CompiledFacts, compiled_kernels, facts_of
     from fusetune.bench.kernels.description import KernelDescription, describe
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
+    from fusetune.bench.kernels.measurement import Listener, Settings, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.report import show_rows
+    from fusetune.bench.kernels.rounds import StopRule
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -46,6 +49,7 @@ __all__ = [
     "Cache",
     "Case",
     "Clock",
+    "CompiledFacts",
     "CopySpeed",
     "Direction",
     "Finding",
@@ -55,15 +59,18 @@ __all__ = [
     "KernelSource",
     "Lane",
     "LaneError",
+    "Listener",
     "LoadedKernels",
     "Policy",
     "Prepared",
     "ProcessLane",
     "ReferenceLane",
     "Row",
+    "Settings",
     "SharedTree",
     "SideResult",
     "SideStatus",
+    "StopRule",
     "TimedRound",
     "Verification",
     "Verifier",
@@ -74,7 +81,9 @@ __all__ = [
     "bytes_moved",
     "compare",
     "competitors_of",
+    "compiled_kernels",
     "describe",
+    "facts_of",
     "input_facts",
     "is_kernel_spec",
     "kernel_on",
@@ -83,6 +92,7 @@ __all__ = [
     "kernels_schema_text",
     "load_kernel",
     "load_kernels",
+    "measure",
     "moved",
     "scaled",
     "show_rows",
