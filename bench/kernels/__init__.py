@@ -7,9 +7,12 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
+    from fusetune.bench.kernels.engine import measure_planned
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
+    from fusetune.bench.kernels.plan import Planned, plan_cases
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.report import show_rows
     from fusetune.bench.kernels.row import (
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.run import Keeper, describe_run, run_rows, static_facts
     from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
     from fusetune.bench.kernels.signatures import takes_config, tensors_in
     from fusetune.bench.kernels.sources import kernel_source
@@ -47,11 +51,13 @@ __all__ = [
     "CopySpeed",
     "Direction",
     "InputFacts",
+    "Keeper",
     "KernelFacts",
     "KernelSource",
     "Lane",
     "LaneError",
     "LoadedKernels",
+    "Planned",
     "Policy",
     "Prepared",
     "ProcessLane",
@@ -63,11 +69,15 @@ __all__ = [
     "TimedRound",
     "Verification",
     "arrays_of",
+    "as_csv",
+    "as_json",
+    "as_markdown",
     "bits_of",
     "build_competitor",
     "bytes_in",
     "bytes_moved",
     "competitors_of",
+    "describe_run",
     "input_facts",
     "is_kernel_spec",
     "kernel_on",
@@ -76,9 +86,13 @@ __all__ = [
     "kernels_schema_text",
     "load_kernel",
     "load_kernels",
+    "measure_planned",
     "moved",
+    "plan_cases",
+    "run_rows",
     "scaled",
     "show_rows",
+    "static_facts",
     "study_rows",
     "takes_config",
     "tensors_in",

@@ -13,6 +13,8 @@ from fusetune.bench.catalog import (
     ACTIVATIONS,
     DATASETS,
     IMPLEMENTATIONS,
+    KERNEL_SHAPES,
+    KERNELS,
     METRICS_TO_REACH,
     MODELS,
     NORMS,
@@ -35,6 +37,8 @@ def render_names(console: Console) -> None:
     _render(console, "train.optimizer", _rows(OPTIMIZERS))
     _render(console, "train.schedule", schedules)
     _render(console, "train.implementation", _rows(IMPLEMENTATIONS))
+    for keys, known in (("kernels", KERNELS), ("kernels.*.shapes", KERNEL_SHAPES)):
+        console.print(Text.assemble((keys, "bold"), f": {', '.join(known)}"), highlight=False)
     own = "data.factory, model.factory, train.optimizer"
     for keys, known in (
         ("train.precision", ", ".join(PRECISIONS)),
