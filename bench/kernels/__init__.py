@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.compiled_facts import static_facts
+    from fusetune.bench.kernels.description import KernelDescription, describe
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.engine import measure_planned
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
-    from fusetune.bench.kernels.run import Keeper, describe_run, run_rows, static_facts
+    from fusetune.bench.kernels.run import Keeper, describe_run, run_rows
     from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
     from fusetune.bench.kernels.signatures import takes_config, tensors_in
     from fusetune.bench.kernels.sources import kernel_source
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         load_kernels,
     )
     from fusetune.bench.kernels.study import study_rows
+    from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -50,8 +53,10 @@ __all__ = [
     "Clock",
     "CopySpeed",
     "Direction",
+    "Finding",
     "InputFacts",
     "Keeper",
+    "KernelDescription",
     "KernelFacts",
     "KernelSource",
     "Lane",
@@ -68,6 +73,7 @@ __all__ = [
     "SideStatus",
     "TimedRound",
     "Verification",
+    "Verifier",
     "arrays_of",
     "as_csv",
     "as_json",
@@ -76,7 +82,9 @@ __all__ = [
     "build_competitor",
     "bytes_in",
     "bytes_moved",
+    "compare",
     "competitors_of",
+    "describe",
     "describe_run",
     "input_facts",
     "is_kernel_spec",

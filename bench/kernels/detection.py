@@ -61,14 +61,38 @@ def input_facts(
     """
     device = torch.device(device)
     first = kernel.make_inputs(elements, dtype, device, seeds[0])
-    mutates = kernel.mutates
-    if mutates is None:
-        changed: set[str] = set()
-        for seed in seeds:
-            changed |= _changed_by(kernel, kernel.make_inputs(elements, dtype, device, seed))
-        mutates = tuple(name for name in first if name in changed)
+    mutates = mutated_inputs(kernel, elements, dtype, device, seeds=seeds)
     overwritten = tuple(name for name in mutates if name in first and _is_overwritten(kernel, first, name))
     return InputFacts(mutates, overwritten)
+
+
+def mutated_inputs(
+    kernel: Kernel,
+    elements: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    seeds: Sequence[int] = _SEEDS,
+) -> tuple[str, ...]:
+    """Return the names of the inputs that a kernel changes: those that it names, or those that its reference changes.
+
+    Args:
+        kernel, elements, dtype, device, seeds: see `input_facts`.
+
+    Example:
+        >>> kernel = Kernel("add", torch.add, lambda x: x.add_(0), lambda *_: {"x": torch.ones(2)})
+        >>> mutated_inputs(kernel, 2, torch.float32, torch.device("cpu"))
+        ('x',)
+    """
+    if kernel.mutates is not None:
+        return kernel.mutates
+    changed: set[str] = set()
+    names: list[str] = []
+    for seed in seeds:
+        inputs = kernel.make_inputs(elements, dtype, device, seed)
+        names = [*inputs]
+        changed |= _changed_by(kernel, inputs)
+    return tuple(name for name in names if name in changed)
 
 
 def bytes_moved(inputs: Mapping[str, Any], results: Any, facts: InputFacts) -> int:

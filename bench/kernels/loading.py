@@ -63,8 +63,36 @@ def load_kernel(source: KernelSource) -> Kernel:
         >>> load_kernel(KernelSource("gelu")).name
         'gelu'
     """
-    if source.is_shipped:
-        return KERNELS[source.reference]
+    return KERNELS[source.reference] if source.is_shipped else load_own(source).kernel
+
+
+@dataclass(frozen=True)
+class OwnKernel:
+    """A person's kernel, and what it was made of.
+
+    Args:
+        kernel: complete.
+        fused, reference, make_inputs: as they were written.
+        order: the parameters that gave the inputs their names.
+        where: for errors.
+        fields: of `Kernel` that were given.
+    """
+
+    kernel: Kernel
+    fused: Any
+    reference: Function
+    make_inputs: Function
+    order: Parameters
+    where: str
+    fields: frozenset[str]
+
+
+def load_own(source: KernelSource) -> OwnKernel:
+    """Import a person's kernel. See `load_kernel`.
+
+    Args:
+        source: that is not shipped.
+    """
     path, name = parts_of(source.reference)
     module, where = _module_of(path, source)
     if name is None:
@@ -122,11 +150,11 @@ class _Pieces:
     source: KernelSource
     where: str
 
-    def completed(self, kernel: Kernel) -> Kernel:
+    def completed(self, kernel: Kernel) -> OwnKernel:
         """A person's `Kernel`, its functions called as their signatures have it."""
         order = order_of(kernel.fused, kernel.reference)
         make_inputs, sized = seeded_inputs(kernel.make_inputs, order, self.where)
-        return dataclasses.replace(
+        whole = dataclasses.replace(
             kernel,
             fused=by_name(kernel.fused, order),
             reference=by_name(kernel.reference, order),
@@ -134,8 +162,12 @@ class _Pieces:
             sized=kernel.sized and sized,
             competitors={name: by_name(each, order) for name, each in kernel.competitors.items()},
         )
+        fields = dataclasses.fields(kernel)
+        given = {each.name for each in fields if getattr(kernel, each.name) != _default_of(each)}
+        functions = kernel.fused, kernel.reference, kernel.make_inputs
+        return OwnKernel(whole, *functions, order, self.where, frozenset(given))
 
-    def assembled(self, fused: Function) -> Kernel:
+    def assembled(self, fused: Function) -> OwnKernel:
         """A kernel from functions, and from what its file says of it."""
         takes = ", ".join(Parameters.of(fused).names) or "*inputs"
         make_inputs = self._function(
@@ -155,7 +187,7 @@ class _Pieces:
         order = order_of(fused, reference)
         make, sized = seeded_inputs(make_inputs, order, self.where)
         name = Path(self.module.__file__ or self.name).stem if self.name == _FUSED else self.name
-        return Kernel(
+        whole = Kernel(
             name,
             by_name(fused, order),
             by_name(reference, order),
@@ -163,10 +195,11 @@ class _Pieces:
             sized=sized,
             **{"family": "own", **fields},
         )
+        return OwnKernel(whole, fused, reference, make_inputs, order, self.where, frozenset(fields))
 
     def _launched(
         self, function: Any, reference: Function, make_inputs: Function, fields: dict[str, Any]
-    ) -> Kernel:
+    ) -> OwnKernel:
         """A kernel from a function in Triton's language."""
         grid = self._get("grid")
         order = Parameters.of(function)
@@ -183,7 +216,7 @@ class _Pieces:
             if configs:
                 fields |= {"configs": ({}, *configs), "default": {}}
         make, sized = seeded_inputs(make_inputs, order, self.where)
-        return Kernel(
+        whole = Kernel(
             jit_function(function).__name__,
             launched(function, grid, fields.get("configs", ())),
             writing_reference(reference, function, self.where),
@@ -191,6 +224,7 @@ class _Pieces:
             sized=sized,
             **{"family": "own", **fields},
         )
+        return OwnKernel(whole, function, reference, make_inputs, order, self.where, frozenset(fields))
 
     def _function(self, field: str, meaning: str, parameters: str) -> Function:
         """A function that the kernel cannot do without."""
@@ -221,6 +255,12 @@ class _Pieces:
         if not hasattr(module, name or field):
             return _value_of(module, name or field, where)
         return getattr(module, name or field)
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    """The value that a field has when it is not given."""
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _configs_of_triton(function: Any) -> tuple[Config, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import cast
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.kernels.case import Case, Direction, KernelSource
-from fusetune.bench.kernels.competitors import BUILT_IN
-from fusetune.bench.kernels.listing import Listed, list_kernels, unique
+from fusetune.bench.kernels.competitors import BUILT_IN, COMPILE, EAGER, competitors_of
+from fusetune.bench.kernels.description import KernelDescription, describe
 from fusetune.bench.kernels.model_shapes import MODELS
-from fusetune.bench.kernels.sources import kernel_source, parts_of
+from fusetune.bench.kernels.sources import parts_of
 from fusetune.bench.kernels.spec import KernelSection, LoadedKernels, Shape, sections_of
+from fusetune.kernels import KERNELS
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ def plan_cases(loaded: LoadedKernels) -> tuple[Planned, ...]:
         >>> [each.case.name for each in found], found[0].competitors
         (['gelu/8/float32', 'gelu/9/float32'], ('eager', 'compile'))
     """
-    listed: dict[str, tuple[KernelSection, tuple[Listed, ...]]] = {}
+    listed: dict[str, tuple[KernelSection, tuple[KernelDescription, ...]]] = {}
     for name, section in sections_of(loaded.spec).items():
         needs = {"make_inputs": section.make_inputs, "reference": section.reference}
         given = {key: _relocated(value, loaded) for key, value in needs.items() if value is not None}
-        listed[name] = section, list_kernels(kernel_source(_relocated(name, loaded), needs=given))
-    unique([each for _, kernels in listed.values() for each in kernels])
+        listed[name] = section, describe(_relocated(name, loaded), needs=given, device=loaded.device)
+    _check_names([each for _, kernels in listed.values() for each in kernels])
     planned = [
         each
         for name, (section, kernels) in listed.items()
@@ -73,7 +74,9 @@ def _relocated(reference: str, loaded: LoadedKernels) -> str:
     return moved if name is None else f"{moved}:{name}"
 
 
-def _cases(loaded: LoadedKernels, name: str, section: KernelSection, kernel: Listed) -> Iterator[Planned]:
+def _cases(
+    loaded: LoadedKernels, name: str, section: KernelSection, kernel: KernelDescription
+) -> Iterator[Planned]:
     """Yield the cases of one kernel."""
     spec = loaded.spec
     where = f"{loaded.document.where(('kernels', name))}: kernels.{name}"
@@ -106,28 +109,50 @@ def _cases(loaded: LoadedKernels, name: str, section: KernelSection, kernel: Lis
 
 
 def _competitors(
-    section: KernelSection, general: Sequence[str], kernel: Listed, where: str
+    section: KernelSection, general: Sequence[str], kernel: KernelDescription, where: str
 ) -> tuple[str, ...]:
     """Return the competitors of a kernel that are asked for. Those of its own always are, but by a list for it alone.
 
     Raises:
         InputError: the list for this kernel names one that it does not have.
     """
+    known = _competitors_known(kernel)
     if section.competitors is not None:
         for name in section.competitors:
-            if name not in kernel.competitors:
-                raise InputError.unknown(f"{where}.competitors", name, kernel.competitors)
+            if name not in known:
+                raise InputError.unknown(f"{where}.competitors", name, known)
         asked: Sequence[str] = section.competitors
     else:
-        unknown = [name for name in general if name not in BUILT_IN and name not in kernel.competitors]
+        unknown = [name for name in general if name not in (*BUILT_IN, *known)]
         if unknown and kernel.source.is_shipped:
             raise InputError.unknown("competitors", unknown[0], BUILT_IN, in_order=True)
-        own = [name for name in kernel.competitors if name not in BUILT_IN]
+        own = [name for name in known if name not in BUILT_IN]
         asked = [*general, *own] if general else []
-    return tuple(name for name in kernel.competitors if name in asked)
+    return tuple(name for name in known if name in asked)
 
 
-def _check(kernel: Listed, shape: Shape, direction: str, where: str) -> None:
+def _competitors_known(kernel: KernelDescription) -> tuple[str, ...]:
+    """Return the other ways to do a kernel's work. PyTorch's and Liger's take the arguments of our kernels."""
+    if not kernel.source.is_shipped:
+        return (EAGER, COMPILE, *kernel.competitors)
+    return competitors_of(KERNELS[kernel.source.reference])
+
+
+def _check_names(kernels: Sequence[KernelDescription]) -> None:
+    """Refuse two kernels of one name, by which rows are told apart.
+
+    Raises:
+        InputError: names both places.
+    """
+    found: dict[str, KernelSource] = {}
+    for each in kernels:
+        first = found.setdefault(each.name, each.source)
+        if first != each.source:
+            known = f"{first.reference} and {each.source.reference}"
+            raise InputError(each.name, "two kernels have this name", known, "Rename one")
+
+
+def _check(kernel: KernelDescription, shape: Shape, direction: str, where: str) -> None:
     """Refuse what no kernel of this family can do.
 
     Raises:
@@ -138,8 +163,3 @@ def _check(kernel: Listed, shape: Shape, direction: str, where: str) -> None:
         raise InputError(where, what, f"it is of the family '{kernel.family}'", "Give a number")
     if direction == "backward" and kernel.family == "optimizer":
         raise InputError(where, f"{kernel.name} has no gradient", "an optimizer's step", "Use forward")
-
-
-def sources_of(planned: Sequence[Planned]) -> Mapping[str, KernelSource]:
-    """Return kernel -> where it is found."""
-    return {each.case.kernel: each.case.source for each in planned}

@@ -8,10 +8,7 @@ from datetime import datetime, timezone
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.kernels.case import Case
-from fusetune.bench.kernels.datasheets import DATASHEETS, TYPICAL
-from fusetune.bench.kernels.forecast import forecast
-from fusetune.bench.kernels.listing import in_own_process
-from fusetune.bench.kernels.loading import load_kernel
+from fusetune.bench.kernels.compiled_facts import Facts
 from fusetune.bench.kernels.plan import Planned
 from fusetune.bench.kernels.records import record_of_row
 from fusetune.bench.kernels.row import Row
@@ -20,11 +17,6 @@ from fusetune.bench.kinds import KERNELS
 from fusetune.bench.machine import describe_machine, source_state, versions
 from fusetune.bench.report import Progress
 from fusetune.bench.results import Machine, Record, RecordKeeper, RunDirectory, RunInfo, WrittenSpec
-from fusetune.errors import FusetuneError
-
-Facts = Mapping[str, Mapping[str, float | str]]
-# Of a model, whose parameters are compiled for as one tensor.
-_ELEMENTS = 2**20
 
 
 def describe_run(loaded: LoadedKernels, planned: Sequence[Planned], command: Sequence[str]) -> RunInfo:
@@ -60,62 +52,6 @@ def describe_run(loaded: LoadedKernels, planned: Sequence[Planned], command: Seq
         dirty=state["dirty"],
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-
-
-def static_facts(
-    planned: Sequence[Planned], targets: Sequence[str], news: Callable[[str], None]
-) -> Mapping[str, Facts]:
-    """Compile each case for GPUs that are not here, and forecast its speed, in a process of its own.
-
-    Args:
-        planned: the rows.
-        targets: as `forecast` takes them. Empty: nothing is compiled.
-        news: takes a line.
-
-    Returns:
-        The row's name -> target -> compiled facts and forecast. What could not be compiled has a `verdict` that says
-        why.
-
-    Raises:
-        InputError: an unknown target.
-    """
-    if not targets:
-        return {}
-    for named in targets:
-        target, _, gpu = named.partition("=")
-        if target not in TYPICAL:
-            raise InputError.unknown("static", target, TYPICAL, in_order=True)
-        if gpu and gpu not in DATASHEETS:
-            raise InputError.unknown(f"static: {target}", gpu, DATASHEETS, in_order=True)
-    news(f"compiling for {', '.join(targets)}")
-    sources: dict[str, list[Case]] = {}
-    for each in planned:
-        sources.setdefault("" if each.case.source.is_shipped else each.case.source.reference, []).append(
-            each.case
-        )
-    found: dict[str, Facts] = {}
-    for reference, cases in sources.items():
-        found |= in_own_process(_forecasts, tuple(cases), tuple(targets), where=reference or "static")
-    return found
-
-
-def _forecasts(cases: Sequence[Case], targets: Sequence[str]) -> dict[str, Facts]:
-    """Return the row's name -> target -> facts. A model's parameters are compiled for as one tensor."""
-    import torch
-
-    found: dict[str, Facts] = {}
-    for case in cases:
-        elements = case.shape if isinstance(case.shape, int) else _ELEMENTS
-        facts: dict[str, dict[str, float | str]] = {}
-        for target in targets:
-            try:
-                kernel = load_kernel(case.source)
-                made = forecast(kernel, elements, getattr(torch, case.dtype), [target])
-                facts[target] = made[target].as_dict()
-            except FusetuneError as error:
-                facts[target] = {"verdict": f"no forecast: {error.what}"}
-        found[case.name] = facts
-    return found
 
 
 @dataclass

@@ -146,7 +146,8 @@ def seeded_inputs(
     """Return a `make_inputs` as `Kernel` has it, and whether its inputs have the size that is asked for.
 
     It is called with those of elements, dtype, device and seed that it has parameters for. The random generators of
-    torch, numpy and Python are seeded, too. What it makes is then converted to the dtype and moved to the device.
+    torch, numpy and Python are seeded, too. What it makes is then moved to the device. Where it takes no dtype, tensors
+    of the largest one's dtype are converted. The dtype None leaves them as they are.
 
     Args:
         make_inputs: a person's.
@@ -170,7 +171,7 @@ def seeded_inputs(
         known = f"known: {', '.join(GIVEN)}"
         raise InputError(where, f"make_inputs needs '{unknown[0]}'", known, to_do)
 
-    def make(elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
+    def make(elements: int, dtype: torch.dtype | None, device: torch.device, seed: int) -> dict[str, Any]:
         device = torch.device(device)
         values = dict(zip(GIVEN, (elements, dtype, device, seed), strict=True))
         with _seeded(seed, device):
@@ -180,7 +181,7 @@ def seeded_inputs(
                 made = make_inputs(**{name: values[name] for name in GIVEN if own.takes([name])})
         inputs = _named(made, order, where)
         from_dtype = None if by_position or own.takes(["dtype"]) else main_dtype(inputs)
-        return dict(_moved(inputs, device, from_dtype, dtype, {}))
+        return dict(_moved(inputs, device, from_dtype, dtype or from_dtype, {}))
 
     return make, by_position or own.takes(["elements"])
 
@@ -253,7 +254,11 @@ def _named(made: Any, order: Parameters, where: str) -> dict[str, Any]:
 
 
 def _moved(
-    value: Any, device: torch.device, from_dtype: torch.dtype | None, dtype: torch.dtype, seen: dict[int, Any]
+    value: Any,
+    device: torch.device,
+    from_dtype: torch.dtype | None,
+    dtype: torch.dtype | None,
+    seen: dict[int, Any],
 ) -> Any:
     """Rebuild inputs on a device, with one dtype converted. A tensor that is there twice stays one."""
     if isinstance(value, torch.Tensor):
@@ -375,14 +380,3 @@ def _kernels_name(name: str, own: Parameters, order: Parameters, where: str) -> 
 def _shapes(tensors: Sequence[torch.Tensor]) -> str:
     shapes = ", ".join(str(tuple(each.shape)) for each in tensors)
     return f"{len(tensors)} tensor{'s' * (len(tensors) != 1)}" + (f" {shapes}" if shapes else "")
-
-
-def missing_constexprs(function: Any, known: Sequence[str]) -> list[str]:
-    """Return the constexprs of a function in Triton's language that nothing gives a value to.
-
-    Args:
-        function: as in `launched`.
-        known: names of inputs and of launch configs.
-    """
-    order = Parameters.of(function)
-    return [name for name in order.constexprs if name in order.needed and name not in known]

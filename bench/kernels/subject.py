@@ -18,21 +18,25 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fusetune.bench.errors import InputError
 from fusetune.bench.import_paths import append_folders
-from fusetune.bench.kernels.case import Case
+from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.competitors import build_competitor
+from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts
+from fusetune.bench.kernels.inspection import described
 from fusetune.bench.kernels.lane import LaneError
+from fusetune.bench.kernels.loading import load_kernel
 from fusetune.bench.kernels.model_shapes import kernel_on
 from fusetune.bench.kernels.row import Policy
 from fusetune.bench.kernels.shared_arrays import (
@@ -44,6 +48,7 @@ from fusetune.bench.kernels.shared_arrays import (
     read_into,
     write_from,
 )
+from fusetune.bench.kernels.signatures import takes_config
 from fusetune.bench.workers import (
     MemoryBudget,
     Message,
@@ -54,8 +59,9 @@ from fusetune.bench.workers import (
     measure_footprint,
     next_job,
 )
-from fusetune.kernels import KERNELS, Kernel
-from fusetune.tuner.measure import ProcessorWatch
+from fusetune.errors import StateError
+from fusetune.kernels import Kernel, timed_launches
+from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, keep_freed_memory
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
 _clock_ns = time.perf_counter_ns
@@ -65,6 +71,7 @@ _Tensor, _Parameter = torch.Tensor, torch.nn.Parameter
 _empty, _clone, _equal, _as_strided = torch.empty, torch.clone, torch.equal, torch.as_strided
 _from_numpy = torch.from_numpy
 _detach, _numpy, _view, _to = _Tensor.detach, _Tensor.numpy, _Tensor.view, _Tensor.to
+_Clock, _Sample, _timed_launches = CallClock, Sample, timed_launches
 _contiguous, _reshape = _Tensor.contiguous, _Tensor.reshape
 _data_ptr, _untyped_storage, _set = _Tensor.data_ptr, _Tensor.untyped_storage, _Tensor.set_
 _grad = torch.autograd.grad
@@ -76,12 +83,15 @@ _HEADER = "!i"
 _OWN_ROOMS = ("fusetune.bench", "fusetune.tuner")
 _PUBLIC_SEED = 0
 _ALIGNMENT = 64
+# On a GPU the device waits about as long as the host takes for a call. It never takes longer than this.
+_LONGEST_HEAD_START_S = 2e-3
 
 
 def serve(connection: Connection, device: str, limit_bytes: int | None) -> None:
     """Answer the requests that arrive on `connection` until None arrives."""
     answers = _Answers(connection.fileno())
     os.register_at_fork(after_in_child=connection.close)
+    keep_freed_memory()
     source = "the benchmark" if limit_bytes else None
     memory = MemoryBudget(device, limit_bytes, source, measure_footprint(device))
     answers.send("", "ready", (_getpid(), memory))
@@ -142,6 +152,8 @@ class _Subject:
     answer_file: int = -1
     side: _Side | None = None
     kept: _Kept | None = None
+    flush: CacheFlush | None = None
+    clocks: dict[str, CallClock] = field(default_factory=dict)
     previous: list[Any] = field(default_factory=list)
     mark: str = ""
 
@@ -174,14 +186,26 @@ class _Subject:
         """Forget the file of some inputs."""
         os.close(self.files.pop(key)[0])
 
+    def on_describe(self, source: KernelSource, device: str) -> dict[str, Any]:
+        """Say what kernels a source has, before any is built."""
+        append_folders(*source.import_paths)
+        if not source.is_shipped:
+            _forget_own_modules()
+        with _as_lane_error():
+            return {"kernels": described(source, device)}
+
     def on_prepare(self, case: Case, side: str, config: Mapping[str, int] | None) -> dict[str, Any]:
         """Build a side, and call it on inputs that are no secret."""
         self.side = self.kept = None
         self.previous.clear()
+        self.clocks.clear()
         append_folders(*case.source.import_paths)
         if case.device == "cpu":
             torch.set_num_threads(case.threads)
-        kernel, elements = kernel_on(load_kernel(case), case.shape)
+        if not case.source.is_shipped:
+            _forget_own_modules()
+        with _as_lane_error():
+            kernel, elements = kernel_on(load_kernel(case.source), case.shape)
         device, dtype = torch.device(case.device), getattr(torch, case.dtype)
         call = _function(kernel, side, config)
         backward = case.direction == "backward"
@@ -207,12 +231,15 @@ class _Subject:
                 break
         new.call_s = min(calls_s)
         self.side = new
+        # What stays is not looked at any more when garbage is collected before a timed call.
+        gc.collect()
+        gc.freeze()
         return {
-            "bytes_moved": _bytes_moved(new, result, changed),
+            "bytes_moved": _bytes_moved(new, result),
             "compile_s": compile_s,
             "mutates": sorted(changed),
             "call_s": new.call_s,
-            "launches": None,
+            "launches": _launches(_ready(new, _copies(inputs)), device),
             "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
         }
 
@@ -220,11 +247,9 @@ class _Subject:
         """Say what the kernel says of itself. Asked of the lane of the reference."""
         side = self._built()
         kernel, inputs = side.kernel, side.sample["inputs"] if side.is_backward else side.sample
-        mutates: Sequence[str] | None = () if side.is_backward else kernel.mutates
-        if mutates is None:
-            mutates = self._mutated_by_reference(side)
         return {
-            "mutates": list(mutates),
+            "mutates": [] if side.is_backward else list(_facts(side).mutates),
+            "sized": bool(kernel.sized),
             "tolerance": kernel.tolerance,
             "scratch_bytes": None if kernel.scratch_bytes is None else int(kernel.scratch_bytes(inputs)),
             "atomics": bool(kernel.atomics),
@@ -270,24 +295,25 @@ class _Subject:
         latencies: dict[str, float] = {}
         watch, missing = ProcessorWatch(), [0.0]
         for policy in policies:
-            calls = [_ready(side, self._inputs(keys[i % len(keys)])) for i in range(policy.calls)]
-            if policy.cache == "cold":
-                _flush()
+            # The lead call has the inputs that follow those of the timed ones.
+            calls = [_ready(side, self._inputs(keys[i % len(keys)])) for i in range(policy.calls + 1)]
+            lead = calls.pop()
+            clock = self._clock(policy, side)
             gc.collect()
             gc.disable()
             watch.start()
             try:
-                seconds, results = self._time_calls(calls, side.device)
+                (timed,) = clock.time([_Sample(lead, calls)], before_each=self._wait_for_the_word)
             finally:
                 missing.append(watch.stop().missing or 0.0)
                 gc.enable()
-            latencies[policy.name] = seconds / len(calls)
-            self.answers.send(self.mark, "timed", seconds)
+            latencies[policy.name] = timed.seconds
+            self.answers.send(self.mark, "timed", timed.seconds * len(calls))
             kept = self.connection.recv()
             if kept is not None:
-                self.kept = _kept(results[kept], calls[kept].inputs)
+                self.kept = _kept(timed.results[kept], calls[kept].inputs)
             # So that the next tensors have other addresses.
-            self.previous[:] = [calls, results]
+            self.previous[:] = [lead, calls, timed]
         return {"latencies_s": latencies, "contention": max(missing)}
 
     def on_kept(self) -> dict[str, Any]:
@@ -298,16 +324,23 @@ class _Subject:
         self._refuse_late(kept, 0.0)
         return {"text": self._write_kept(kept), "aliases": _aliases(kept)}
 
-    def _time_calls(self, calls: list[_Ready], device: torch.device) -> tuple[float, list[Any]]:
-        """Wait for the word, and call."""
-        _wait(device)
+    def _clock(self, policy: Policy, side: _Side) -> CallClock:
+        """Return what times by a policy. It knows what earlier samples needed."""
+        if policy.cache == "cold" and self.flush is None:
+            self.flush = CacheFlush(side.device)
+        if policy.name not in self.clocks:
+            self.clocks[policy.name] = _Clock(
+                policy.clock,
+                side.device,
+                flush=self.flush if policy.cache == "cold" else None,
+                launch_times=_timed_launches,
+                host_s=min(side.call_s, _LONGEST_HEAD_START_S),
+            )
+        return self.clocks[policy.name]
+
+    def _wait_for_the_word(self) -> None:
         self.answers.send(self.mark, "ready", None)
         self.connection.recv()
-        start_ns = _clock_ns()
-        results = [call() for call in calls]
-        _wait(device)
-        end_ns = _clock_ns()
-        return (end_ns - start_ns) * 1e-9, results
 
     def _built(self) -> _Side:
         if self.side is None:
@@ -350,17 +383,6 @@ class _Subject:
         now = [*_tensors(kept.results), *_tensors(kept.inputs)]
         if not all(map(_same_bits, now, kept.copies)):
             raise LaneError("late", "it still wrote when it had returned")
-
-    def _mutated_by_reference(self, side: _Side) -> list[str]:
-        """Name the inputs that the reference changes, on two sets of values."""
-        found: set[str] = set()
-        for seed in (_PUBLIC_SEED, _PUBLIC_SEED + 1):
-            inputs = _forward_inputs(side.kernel, side.elements, side.dtype, side.device, seed)
-            before = _copies(inputs)
-            side.kernel.reference(**inputs)
-            _wait(side.device)
-            found |= _changed(before, inputs)
-        return sorted(found)
 
     def _write_kept(self, kept: _Kept) -> str:
         """Write the copies of a call's results, and the storages of its inputs as they were."""
@@ -419,7 +441,7 @@ def _ready(side: _Side, inputs: Any) -> _Ready:
     """Do what belongs off the clock, and return the call."""
     call = side.call
     if not side.is_backward:
-        return _Ready(lambda: call(**inputs), inputs)
+        return _Ready(partial(call, **inputs), inputs)
     given, gradients = inputs["inputs"], inputs["gradients"]
     leaves = [tensor for tensor in _tensors(given) if tensor.is_floating_point()]
     for leaf in leaves:
@@ -441,59 +463,31 @@ def _function(kernel: Kernel, side: str, config: Mapping[str, int] | None) -> Ca
         return build_competitor(kernel, side)
     fused = kernel.fused
     chosen = config or (kernel.default or kernel.configs[0] if kernel.configs else None)
-    if chosen is not None and _takes_config(fused):
+    if chosen is not None and takes_config(fused):
         given = dict(chosen)
         return lambda **inputs: fused(**inputs, config=given)
     return fused
 
 
-def _takes_config(function: Callable[..., Any]) -> bool:
-    """Whether a function has a parameter `config`."""
-    code = getattr(function, "__code__", None)
-    return code is not None and "config" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+def _launches(call: _Ready, device: torch.device) -> int | None:
+    """Count the kernels that Triton launches in a call. None: not known."""
+    if device.type != "cpu":
+        return None
+    try:
+        with _timed_launches() as seconds:
+            call()
+    except (StateError, OSError):
+        return None
+    return len(seconds)
 
 
-def load_kernel(case: Case) -> Kernel:
-    """Return the kernel of a case. A person's code is imported here."""
-    source = case.source
-    if source.is_shipped:
-        return KERNELS[source.reference]
-    _forget_own_modules()
-    return _load(source.reference)
-
-
-def _load(reference: str) -> Kernel:
-    """Import a kernel from `FILE.py:NAME`, `FILE.py` or `package.module:NAME`."""
-    import importlib
-    import importlib.util
-
-    place, _, name = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
-    if place.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(place)
-    if name:
-        found = getattr(module, name)
-        assert isinstance(found, Kernel)
-        return found
-    if isinstance(getattr(module, "KERNEL", None), Kernel):
-        return module.KERNEL  # type: ignore[no-any-return]
-    fused, plain = module.fused, module.reference
-
-    def make_inputs(elements: int, dtype: torch.dtype, device: torch.device, seed: int) -> dict[str, Any]:
-        made = module.make_inputs(seed)
-        return dict(zip(_names(fused), made, strict=True)) if isinstance(made, (tuple, list)) else made
-
-    return Kernel(Path(place).stem, fused, plain, make_inputs)
-
-
-def _names(function: Callable[..., Any]) -> tuple[str, ...]:
-    return function.__code__.co_varnames[: function.__code__.co_argcount]
+@contextmanager
+def _as_lane_error() -> Iterator[None]:
+    """Let what is wrong in a person's file be said as it is."""
+    try:
+        yield
+    except InputError as error:
+        raise LaneError("does not build", str(error)) from error
 
 
 def _forget_own_modules() -> None:
@@ -718,20 +712,19 @@ def _allocated(device: torch.device) -> int:
     return int(torch.cuda.memory_stats(device)["allocated_bytes.all.allocated"])
 
 
-def _bytes_moved(side: _Side, result: Any, changed: set[str]) -> int:
+def _facts(side: _Side) -> InputFacts:
+    """Find what the reference changes: on few elements, or where it refuses these on those of the case."""
+    kernel, dtype, device = side.kernel, side.dtype, side.device
+    try:
+        return input_facts(kernel, dtype=dtype, device=device)
+    except Exception:
+        return input_facts(kernel, side.elements, dtype, device)
+
+
+def _bytes_moved(side: _Side, result: Any) -> int:
     """Return the bytes that must cross memory once: as declared, or all that is read and written."""
-    kernel, inputs = side.kernel, side.sample
-    if not side.is_backward and kernel.bytes_moved is not None:
-        return int(kernel.bytes_moved(inputs))
-    written = [inputs[name] for name in sorted(changed)]
-    return sum(int(tensor.nbytes) for tensor in _tensors([inputs, result, written]))
-
-
-_flushed: list[Any] = []
-
-
-def _flush() -> None:
-    """Fill the caches with other data."""
-    if not _flushed:
-        _flushed.append(torch.zeros(2**24, dtype=torch.int32))
-    _flushed[0].add_(1)
+    if side.is_backward:
+        return bytes_moved(side.sample, result, InputFacts(()))
+    if side.kernel.bytes_moved is not None:
+        return int(side.kernel.bytes_moved(side.sample))
+    return bytes_moved(side.sample, result, _facts(side))

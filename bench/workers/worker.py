@@ -146,7 +146,7 @@ def begin(connection: Connection, leash: Connection, log: Path) -> None:
     if is_guarded():
         become_guard(leash, connection)
     _end_with_parent(guarded=is_guarded())
-    _wait_passively()
+    wait_passively()
     _write_output_to(log)
 
 
@@ -171,7 +171,7 @@ def serve(connection: Connection, setup: WorkerSetup) -> None:
         release_memory(setup.device)
 
 
-def _wait_passively() -> None:
+def wait_passively() -> None:
     """Let threads that wait for each other sleep soon, if torch is not imported yet. The user's settings stay.
 
     OpenMP's threads spin for milliseconds by default. Beside other work a spinning thread takes the core that the

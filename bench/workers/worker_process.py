@@ -12,7 +12,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.reduction import send_handle
@@ -25,6 +25,7 @@ from fusetune.bench.units import format_seconds
 from fusetune.bench.workers.guard import is_guarded
 from fusetune.bench.workers.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from fusetune.bench.workers.messages import ForeignMessage, Message, decode
+from fusetune.bench.workers.preloaded import nursery_for
 
 # How often a waiting side checks the worker's memory, its deadline and its cancellation.
 _POLL_S = 0.2
@@ -74,16 +75,32 @@ class WorkerProcess:
         setup: what it is told at the start. Picklable.
         log: takes its output.
         name: of the process.
+        libraries: modules that the process starts with, as a fork, where that is possible. See `workers.preloaded`.
     """
 
-    def __init__(self, main: Callable[..., None], setup: Any, log: Path, *, name: str) -> None:
+    def __init__(
+        self,
+        main: Callable[..., None],
+        setup: Any,
+        log: Path,
+        *,
+        name: str,
+        libraries: Sequence[str] = (),
+    ) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
         guards, self._leash = spawn.Pipe(duplex=False)
         self._log = log
-        self.process = spawn.Process(target=main, args=(theirs, guards, setup, log), name=name)
+        self.process: Any
         with _starting():
-            self.process.start()
+            self.process = None
+            if libraries and is_guarded():
+                # A library that does not load says so in the worker that is started instead.
+                with contextlib.suppress(OSError, EOFError):
+                    self.process = nursery_for(libraries).fork(main, theirs, guards, setup, log)
+            if self.process is None:
+                self.process = spawn.Process(target=main, args=(theirs, guards, setup, log), name=name)
+                self.process.start()
         # Otherwise a program that ends before it closes its worker would wait for it for ever.
         atexit.register(self.kill)
         theirs.close()
@@ -244,6 +261,15 @@ class WorkerProcess:
     def _note(self, text: str) -> None:
         with contextlib.suppress(OSError), self._log.open("ab") as log:
             log.write(f"--- {text}\n".encode())
+
+    def busy_s(self) -> float | None:
+        """Return the processor seconds of all threads that the worker has. None where the system does not say."""
+        try:
+            tasks = [*Path(f"/proc/{self.process_id}/task").iterdir()]
+            counts = [(task / "schedstat").read_text(encoding="ascii").split() for task in tasks]
+        except OSError:
+            return None
+        return 1e-9 * sum(int(count[0]) for count in counts) or None
 
     def _resident_bytes(self) -> int:
         """Return the worker's resident memory, or 0 when it is not known."""

@@ -1,6 +1,6 @@
 """The time of single calls: only the call is on the clock, and every policy says whether host time is in.
 
-    sample = reserve, flush, lead call, wait, [ call x n, wait ]          what stands in brackets is on the clock
+    sample = reserve, flush, before_each, lead call, wait, [ call x n, wait ]      what is on the clock is in brackets
 
 The lead call has arguments of its own. It brings the program back into the caches that the flush emptied, and leaves
 the data of the timed calls cold. Reserving has memory for new tensors at hand, so none is asked of the system on the
@@ -138,7 +138,7 @@ class CallClock:
 
         Args:
             samples: of calls that were made before, so that nothing compiles. Their results live until the end.
-            before_each: called right before the calls of each sample that are timed, off the clock.
+            before_each: called between the flush and the lead call of each sample, off the clock.
         """
         for sample in samples:
             if not sample.timed:
@@ -150,20 +150,22 @@ class CallClock:
         one = self._by_launches if self.name == "kernel" else self._by_wall
         return [one(sample, before_each) for sample in samples]
 
-    def _begin(self, sample: Sample) -> Any:
+    def _begin(self, sample: Sample, before: Call) -> Any:
         """What precedes the timed calls. Returns the lead's results, so that their memory is not used again yet."""
         if self._reserved_bytes:
             self._device.reserve(self._reserved_bytes)
         if self._flush is not None:
             self._flush()
+        if self.name in ("wall", "kernel"):
+            self._device.wait()
+        before()
         return sample.lead()
 
     def _by_wall(self, sample: Sample, before: Call) -> TimedSample:
-        kept = self._begin(sample)
+        kept = self._begin(sample, before)
         device, now_s = self._device, self._device.now_s
         first, *others = sample.timed
         device.wait()
-        before()
         faults = device.faults()
         now_s()  # brings the clock itself into the cache
         start_s = now_s()
@@ -179,9 +181,8 @@ class CallClock:
     def _by_launches(self, sample: Sample, before: Call) -> TimedSample:
         assert self._launch_times is not None
         with self._launch_times() as seconds:
-            kept = self._begin(sample)
+            kept = self._begin(sample, before)
             self._device.wait()
-            before()
             seconds.clear()
             faults = self._device.faults()
             results = [call() for call in sample.timed]
@@ -203,8 +204,7 @@ class CallClock:
     def _by_events(self, samples: Sequence[Sample], before: Call) -> list[TimedSample]:
         device, kept, marks, results = self._device, [], [], []
         for sample in samples:
-            kept.append(self._begin(sample))
-            before()
+            kept.append(self._begin(sample, before))
             device.delay(_HEAD_START * self._host_s * len(sample.timed))
             start = device.event()
             results.append(tuple(call() for call in sample.timed))
@@ -227,8 +227,7 @@ class CallClock:
         device.wait()
         kept = []
         for sample, replay in zip(samples, replays, strict=True):
-            kept.append(self._begin(sample))
-            before()
+            kept.append(self._begin(sample, before))
             device.delay(_HEAD_START * self._host_s)
             start = device.event()
             replay()

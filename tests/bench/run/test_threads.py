@@ -147,5 +147,5 @@ def test_workers_wait_passively_unless_the_user_says_otherwise(monkeypatch: pyte
     ):
         with monkeypatch.context() as scoped:
             scoped.setattr(os, "environ", dict(given))
-            worker._wait_passively()
+            worker.wait_passively()
             assert {name: value for name in names if (value := os.environ.get(name)) is not None} == expected

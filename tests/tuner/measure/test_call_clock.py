@@ -40,7 +40,7 @@ def test_wall_has_host_and_device_time_on_the_clock_and_nothing_else(calls: int,
     # A device with a queue works while the host gives it the next call.
     total_s = device.HOST_S * (1 if asynchronous else calls) + device.CALL_S * calls
     assert [sample.seconds for sample in found] == [total_s / calls] * 3
-    each = ["flush", "call", "wait", *["call"] * calls, "wait"]
+    each = ["flush", "wait", "call", "wait", *["call"] * calls, "wait"]
     made, timed = device.log[: 3 * (1 + calls)], device.log[3 * (1 + calls) :]
     assert set(made) == {"allocate"}
     assert [action for action in timed if not action.startswith("reserve")] == 3 * each
@@ -150,7 +150,7 @@ def test_memory_for_new_tensors_is_reserved_before_the_flush() -> None:
     clock.time(samples_on(device, 1, 1))
     device.log.clear()
     clock.time(samples_on(device, 1, 1))
-    assert device.log[2:] == ["reserve 32", "flush", "call", "wait", "call", "wait"]
+    assert device.log[2:] == ["reserve 32", "flush", "wait", "call", "wait", "call", "wait"]
 
 
 def test_what_is_reserved_grows_until_the_clock_runs_without_faults() -> None:

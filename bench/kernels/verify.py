@@ -1,0 +1,541 @@
+"""Is what a kernel gives right? Judged by the driver, on arrays alone, against float64 and against the reference.
+
+For each tensor, T is the reference's in float64, E the reference's in the tensor's own dtype, R the kernel's. There are
+two norms, the largest element and the root mean square (rms).
+
+    error(X)  = |X - T| / |T|                    once by each norm
+    floor     = eps + 4 eps32 sqrt(n)            16-bit results
+              = 4 eps sqrt(n)                    others
+    R passes where error(R) <= max(2 error(E), floor), by both norms
+
+`eps` is the gap above 1. A kernel that computes in fp32 rounds a 16-bit result once, or twice where it is stored in
+between: by eps in all. In the working precision a handful of operations are off by a few eps. A chain of n is off by
+about sqrt(n) times as much, by the probabilistic bound of Higham and Mary. n is the number of inputs for an output.
+Where the reference is off by more, twice its error is allowed, which is the rule of flash-attention's tests.
+A tensor's scale is its own, so nothing near zero passes for free. NaN and infinities must be the reference's.
+
+A tensor that is updated must change as the true one does, too. The part of its change that lies along the true change
+is <R - before, T - before> / <T - before, T - before>. It must be that of the reference, or nearer to 1. In bf16 a
+kernel that does nothing has small errors, and no progress.
+
+Sources: Higham and Mary 2019, "A new approach to probabilistic rounding error analysis". Dao et al. 2022,
+FlashAttention, whose tests compare with twice the error of PyTorch in the same dtype.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fusetune.bench.kernels.case import Case
+from fusetune.bench.kernels.lane import LaneError
+from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
+from fusetune.bench.kernels.row import Verification
+from fusetune.bench.kernels.shared_arrays import Array, SharedTree, Tree, arrays_of, moved
+from fusetune.bench.units import format_bytes
+
+# Times the error of the reference, which is allowed.
+_OF_EAGER = 2.0
+_OPERATIONS = 4.0
+_EPS32 = 2.0**-23
+# Too few elements say nothing of progress.
+_ELEMENTS_FOR_PROGRESS = 64
+_SIGMAS = 5.0
+_PROGRESS_FLOOR = 0.02
+# What a call may allocate without being asked: a share of what it moves, or this much.
+_NEGLIGIBLE_SHARE, _NEGLIGIBLE_BYTES = 0.01, 64 * 2**10
+_SEEDS = 3
+_GUARD_BYTES = 256
+# Sets of inputs above this are made anew for each side.
+_KEPT_BYTES = 2**29
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the comparison of one call came to.
+
+    Args:
+        error: the largest relative error of the kernel.
+        eager_error: that of the reference in the same dtype.
+        tolerance: what was allowed, for the tensor that came nearest to it.
+        notes: sentences.
+    """
+
+    error: float = 0.0
+    eager_error: float = 0.0
+    tolerance: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def and_also(self, other: Finding) -> Finding:
+        """Return both in one."""
+        nearer = max(self, other, key=lambda each: each.error / each.tolerance if each.tolerance else -1.0)
+        eager = max(self.eager_error, other.eager_error)
+        notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
+        return Finding(max(self.error, other.error), eager, nearer.tolerance, notes)
+
+
+def compare(
+    answer: Answer,
+    before: Tree,
+    truth: Answer,
+    eager: Answer,
+    mutates: Sequence[str],
+    *,
+    tolerance: float | None = None,
+) -> Finding:
+    """Judge one call.
+
+    Args:
+        answer: of the kernel.
+        before: the inputs that it got.
+        truth: of the reference in float64, on the same values.
+        eager: of the reference in the same dtype.
+        mutates: names of the inputs that are updated in place.
+        tolerance: the largest error that passes. None: by the rule of this module.
+
+    Returns: errors and what was allowed.
+
+    Raises:
+        LaneError: `wrong`, `mutated` or `not a tensor`, with the first thing that is not right.
+    """
+    changed = _unchanged_or_raise(answer, before, mutates, truth)
+    found = Finding()
+    read = sum(array.elements for _, array in arrays_of(before))
+    pairs = [*_results(answer, truth, eager), *changed(eager)]
+    for name, result, true, plain, old in pairs:
+        one = _compare_tensor(name, result, true, plain, tolerance, read)
+        if old is not None:
+            _judge_progress(name, result, true, plain, old)
+        found = found.and_also(one)
+    return found
+
+
+def _results(
+    answer: Answer, truth: Answer, eager: Answer
+) -> list[tuple[str, Array, Array, Array, Array | None]]:
+    """Pair what was returned with what is right."""
+    got, plain = dict(arrays_of(answer.results)), dict(arrays_of(eager.results))
+    right = dict(arrays_of(truth.results))
+    if not plain:
+        return []
+    if len(got) != len(plain):
+        raise LaneError("wrong", f"it returned {_count(len(got))}, the reference {_count(len(plain))}")
+    # A list for a tuple is as good. The order is what counts.
+    return [
+        (_said(path) or "the result", result, true, each, None)
+        for path, result, true, each in zip(plain, got.values(), right.values(), plain.values(), strict=True)
+    ]
+
+
+def _unchanged_or_raise(answer: Answer, before: Tree, mutates: Sequence[str], truth: Answer) -> Any:
+    """Raise where memory that is not to be updated has changed. Return what pairs the updated tensors."""
+    old, new = dict(arrays_of(before)), dict(arrays_of(answer.inputs))
+    right = dict(arrays_of(truth.inputs))
+    if list(old) != list(new) or any(
+        (old[path].dtype, old[path].shape) != (new[path].dtype, new[path].shape) for path in old
+    ):
+        raise LaneError("mutated", "its inputs are other tensors than before")
+    updated = {path for path in old if _root(path) in mutates}
+    for path in old:
+        if path not in updated and not _same_bits(old[path], new[path]):
+            where = _first_difference(old[path], new[path])
+            raise LaneError("mutated", f"it changed {_said(path)}, which it may not ({where})")
+    checked: set[int] = set()
+    for path in old:
+        key = id(new[path].storage)
+        if key not in checked:
+            checked.add(key)
+            _judge_surroundings(path, old, new, updated)
+
+    def pairs(eager: Answer) -> list[tuple[str, Array, Array, Array, Array | None]]:
+        plain = dict(arrays_of(eager.inputs))
+        return [
+            (_said(path), new[path], right[path], plain[path], old[path]) for path in old if path in updated
+        ]
+
+    return pairs
+
+
+def _judge_surroundings(
+    path: tuple[Any, ...], old: Mapping[Any, Array], new: Mapping[Any, Array], updated: set[Any]
+) -> None:
+    """Raise where a storage has changed outside of the tensors that are updated."""
+    was, now = old[path].storage, new[path].storage
+    if len(was) != len(now):
+        raise LaneError("mutated", f"the memory of {_said(path)} is another")
+    differs = was != now
+    if not differs.any():
+        return
+    for each in updated:
+        if new[each].storage is now:
+            window = replace(new[each], storage=differs.view(np.uint8))
+            item = window.itemsize
+            # The bytes of the elements, as a window of their own.
+            as_bytes = Array(
+                "uint8",
+                (*window.shape, item),
+                (*(stride * item for stride in window.strides), 1),
+                window.storage,
+                window.offset * item,
+            )
+            as_bytes.bits[...] = 0
+    if differs.any():
+        raise LaneError("mutated", f"it wrote outside of {_said(path)}, into memory beside it")
+
+
+def _compare_tensor(
+    name: str, result: Array, true: Array, plain: Array, tolerance: float | None, read: int
+) -> Finding:
+    """Judge one tensor."""
+    if result.shape != plain.shape:
+        raise LaneError("wrong", f"{name} has the shape {result.shape}, not {plain.shape}")
+    if result.dtype != plain.dtype:
+        raise LaneError("wrong", f"{name} is {result.dtype}, not {plain.dtype}")
+    if not result.elements:
+        return Finding()
+    if not result.is_inexact or not true.is_inexact:
+        return _compare_exact(name, result, true, plain)
+    with np.errstate(all="ignore"):
+        return _compare_floats(name, result, true, plain, tolerance, read)
+
+
+def _compare_exact(name: str, result: Array, true: Array, plain: Array) -> Finding:
+    """Integers and truth values are those of the reference, in its own dtype or in float64."""
+    good = (result.bits == plain.bits) | (result.values == true.values)
+    if good.all():
+        return Finding()
+    at = tuple(int(i) for i in np.argwhere(~good)[0])
+    told = f"{name} is {result.values[at]} at {list(at)}, not {plain.values[at]}"
+    raise LaneError("wrong", f"{told} ({_share(good)} differ)")
+
+
+def _compare_floats(
+    name: str, result: Array, true: Array, plain: Array, tolerance: float | None, read: int
+) -> Finding:
+    wide = np.complex128 if true.dtype.startswith("complex") else np.float64
+    r, t, e = (each.values.astype(wide) for each in (result, true, plain))
+    # What float64 holds and the dtype does not is an infinity there.
+    fitting = true.values.astype(result.values.dtype).astype(wide)
+    largest = _largest(result.dtype)
+    fitting = np.where(np.abs(fitting) > largest, np.sign(fitting) * np.inf, fitting)
+    finite = np.isfinite(r)
+    expected = np.isfinite(fitting)
+    matches = (
+        (finite & expected)
+        | _same_special(r, e)
+        | _same_special(r, fitting)
+        # Rounding decides whether a number next to the largest one fits.
+        | (finite & np.isfinite(e))
+    )
+    if not matches.all():
+        at = tuple(int(i) for i in np.argwhere(~matches)[0])
+        told = f"{name} is {_number(r[at])} at {list(at)}, where the reference gives {_number(e[at])}"
+        raise LaneError("wrong", f"{told} ({_share(matches)} like it)")
+    both = finite & np.isfinite(t)
+    if not both.any():
+        return Finding()
+    inputs = max(1.0, read / result.elements)
+    floor = _floor(result, inputs)
+    difference, size = np.where(both, np.abs(r - t), 0.0), np.where(both, np.abs(t), 0.0)
+    plain_difference = np.where(both & np.isfinite(e), np.abs(e - t), 0.0)
+    found = Finding()
+    for norm in (_maximum, _rms):
+        scale = max(norm(size), result.smallest / result.eps)
+        error, eager_error = norm(difference) / scale, norm(plain_difference) / scale
+        allowed = max(_OF_EAGER * eager_error, floor) if tolerance is None else tolerance
+        if not error <= allowed:
+            at = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+            told = f"{name} is off by {error:.2g} of its {_NORMS[norm]}, and {allowed:.2g} is allowed"
+            place = f"{_number(r[at])} at {list(at)}, not {_number(t[at])}"
+            raise LaneError("wrong", f"{told} ({place}; the reference is off by {eager_error:.2g})")
+        found = found.and_also(Finding(error, eager_error, allowed))
+    return found
+
+
+def _floor(result: Array, inputs: float) -> float:
+    """Return the error that is allowed whatever the reference's is."""
+    growth = _OPERATIONS * float(np.sqrt(inputs))
+    if result.itemsize <= 2:
+        return result.eps + growth * _EPS32
+    return growth * result.eps
+
+
+def _judge_progress(name: str, result: Array, true: Array, plain: Array, old: Array) -> None:
+    """Raise where an updated tensor has not moved as far as the reference moved it."""
+    if not result.is_float or result.elements < _ELEMENTS_FOR_PROGRESS:
+        return
+    with np.errstate(all="ignore"):
+        r, t, e, o = (each.values.astype(np.float64) for each in (result, true, plain, old))
+        good = np.isfinite(r) & np.isfinite(t) & np.isfinite(e) & np.isfinite(o)
+        change = np.where(good, t - o, 0.0)
+        whole = float(np.vdot(change, change))
+        if not whole:
+            return
+        moved_by, plain_by = (float(np.vdot(np.where(good, x - o, 0.0), change)) / whole for x in (r, e))
+        spread = _rms(np.where(good, e - t, 0.0)) / _rms(change) / np.sqrt(result.elements)
+    slack = _SIGMAS * float(spread) + _PROGRESS_FLOOR
+    if not min(plain_by, 1.0) - slack <= moved_by <= max(plain_by, 1.0) + slack:
+        told = f"{name} moves {moved_by:.2g} of its true change, and {plain_by:.2g} by the reference"
+        raise LaneError("wrong", told)
+
+
+def _maximum(values: np.ndarray) -> float:
+    return float(values.max())
+
+
+def _rms(values: np.ndarray) -> float:
+    """Root mean square, without overflow."""
+    largest = float(np.abs(values).max())
+    if not largest:
+        return 0.0
+    return largest * float(np.sqrt(np.mean(np.square(values / largest))))
+
+
+_NORMS = {_maximum: "largest element", _rms: "rms"}
+
+
+def _largest(dtype: str) -> float:
+    """The largest finite number of a dtype."""
+    known = {"bfloat16": 2.0**127 * (2 - 2.0**-7), "float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+    return known[dtype] if dtype in known else float(np.finfo(dtype).max)
+
+
+def _same_special(one: np.ndarray, other: np.ndarray) -> Any:
+    """Where both are NaN, or the same infinity."""
+    return (np.isnan(one) & np.isnan(other)) | (np.isinf(one) & (one == other))
+
+
+def _same_bits(one: Array, other: Array) -> bool:
+    return bool(one.bits.tobytes() == other.bits.tobytes())
+
+
+def _first_difference(old: Array, new: Array) -> str:
+    differs = np.argwhere(np.asarray(old.bits != new.bits))
+    if not len(differs):
+        return "its bits"
+    at = tuple(int(i) for i in differs[0])
+    return f"{_number(old.values[at])} became {_number(new.values[at])} at {list(at)}"
+
+
+def _number(value: Any) -> str:
+    return str(value) if isinstance(value, (bool, np.bool_)) else f"{value:.4g}"
+
+
+def _share(good: np.ndarray) -> str:
+    return f"{good.size - int(good.sum())} of {good.size}"
+
+
+def _count(results: int) -> str:
+    return "1 tensor" if results == 1 else f"{results} tensors"
+
+
+def _root(path: tuple[Any, ...]) -> str:
+    return str(path[0]) if path else ""
+
+
+def _said(path: tuple[Any, ...]) -> str:
+    """Return a path as it is written: `streams[0]`."""
+    if not path:
+        return ""
+    first, *rest = path
+    head = str(first) if isinstance(first, str) else f"result {first}"
+    return head + "".join(f"[{each!r}]" for each in rest)
+
+
+@dataclass
+class _Set:
+    """Inputs that a kernel is tried on, and what is right, once that was asked for."""
+
+    elements: int
+    shared: SharedTree
+    what: str
+    truth: Answer | None = None
+    eager: Answer | None = None
+
+
+@dataclass
+class Verifier:
+    """Verifies the sides of one case: the same secret inputs for all of them.
+
+    Args:
+        reference: its lane, in which the case was prepared.
+        case: what is verified.
+        prepared_bytes: bytes that a call moves, see `Prepared`.
+        seeds: secret seeds at the size of the case.
+    """
+
+    reference: ReferenceLane
+    case: Case
+    prepared_bytes: int = 0
+    seeds: int = _SEEDS
+    _sets: list[_Set] = field(default_factory=list)
+    _facts: KernelFacts | None = None
+    _notes: list[str] = field(default_factory=list)
+
+    @property
+    def facts(self) -> KernelFacts:
+        """What the kernel says of itself."""
+        if self._facts is None:
+            self._facts = self.reference.facts()
+        return self._facts
+
+    def verify(self, lane: ProcessLane, *, thorough: bool = True) -> Verification:
+        """Verify one side.
+
+        Args:
+            lane: in which the case was prepared.
+            thorough: all sizes, seeds and places. Else one seed at the size of the case, and no memory is counted, as
+                for competitors.
+
+        Returns: errors, and what was checked.
+
+        Raises:
+            LaneError: what is wrong with it.
+        """
+        found, repeatable = Finding(), True
+        sets = self._all_sets() if thorough else self._all_sets()[:1]
+        for each in sets:
+            try:
+                answer = lane.results(each.shared)
+                found = found.and_also(self._judge(answer, each.shared, each, thorough=thorough))
+            except LaneError as error:
+                if error.status in ("wrong", "does not build", "crashed", "mutated") and each.what:
+                    raise LaneError(error.status, f"{error.reason} ({each.what})") from None
+                raise
+            repeatable = repeatable and answer.repeatable
+        notes = [*self._notes, *found.notes]
+        if not repeatable:
+            cause = "as its atomics allow" if self.facts.atomics else "though it declares no atomics"
+            notes.append(f"Two calls on the same values gave other bits, {cause}.")
+        return Verification(
+            found.error,
+            found.eager_error,
+            found.tolerance,
+            len(sets),
+            repeatable=repeatable,
+            notes=tuple(notes),
+        )
+
+    def check_timed(
+        self, lane: ProcessLane, inputs: SharedTree | Sequence[SharedTree], so_far: Verification
+    ) -> Verification:
+        """Check the results of the timed call that a lane kept, and return the verification with it.
+
+        Args:
+            lane: after a `time_round` with `keep`.
+            inputs: what `time_round` got.
+            so_far: what was found before.
+
+        Raises:
+            LaneError: what is wrong with it.
+        """
+        given = [inputs] if isinstance(inputs, SharedTree) else list(inputs)
+        used = given[(lane.kept_call or 0) % len(given)]
+        try:
+            found = self._judge(lane.kept_results(), used, None, thorough=False)
+        except LaneError as error:
+            raise LaneError(error.status, f"{error.reason} (in a timed call)") from None
+        before = Finding(so_far.error, so_far.eager_error, so_far.tolerance)
+        both = before.and_also(found)
+        return replace(
+            so_far,
+            error=both.error,
+            eager_error=both.eager_error,
+            tolerance=both.tolerance,
+            checked=so_far.checked + 1,
+            timed=so_far.timed + 1,
+        )
+
+    def close(self) -> None:
+        """Give the memory of the inputs back."""
+        for each in self._sets:
+            each.shared.close()
+        self._sets.clear()
+
+    def _judge(self, answer: Answer, shared: SharedTree, known: _Set | None, *, thorough: bool) -> Finding:
+        """Judge an answer. What is right is computed now, when the kernel has answered."""
+        facts = self.facts
+        if answer.overwrites:
+            raise LaneError("wrong", "a second call wrote into the result of the first one")
+        truth, eager = (known.truth, known.eager) if known else (None, None)
+        if truth is None or eager is None:
+            eager = self.reference.results(shared, poison=False, trusted=True)
+            truth = self.reference.truth(shared)
+        if known is not None and shared.nbytes <= _KEPT_BYTES:
+            known.truth, known.eager = truth, eager
+        foreign = [name for name in answer.aliases if name not in facts.mutates and name not in eager.aliases]
+        found = compare(answer, shared.tree, truth, eager, facts.mutates, tolerance=facts.tolerance)
+        if foreign:
+            raise LaneError("wrong", f"its result is the memory of its input {foreign[0]}")
+        if thorough and answer.extra_bytes is not None:
+            self._judge_memory(answer.extra_bytes, shared)
+        return found
+
+    def _judge_memory(self, extra_bytes: int, shared: SharedTree) -> None:
+        """Raise where a call took more memory than is declared or negligible."""
+        moved_bytes = max(self.prepared_bytes, shared.nbytes)
+        declared = self.facts.scratch_bytes or 0
+        allowed = declared + max(_NEGLIGIBLE_BYTES, int(_NEGLIGIBLE_SHARE * moved_bytes))
+        if extra_bytes > allowed:
+            told = f"a call allocates {format_bytes(extra_bytes)} beside its results"
+            known = f"{format_bytes(declared)} are declared" if declared else "none are declared"
+            raise LaneError("allocates", f"{told}, and {known} as scratch_bytes")
+
+    def _all_sets(self) -> list[_Set]:
+        """Make the inputs, once."""
+        if self._sets:
+            return self._sets
+        elements = self.facts.elements
+        for _ in range(self.seeds):
+            self._sets.append(self._made(elements, 0, ""))
+        trees = [dict(arrays_of(each.shared.tree)) for each in self._sets]
+        if self.seeds > 1 and all(
+            _same_bits(trees[0][path], trees[1][path]) for path in trees[0] if trees[0][path].is_float
+        ):
+            self._notes.append("make_inputs gives the same values for every seed.")
+        shape = {path: array.shape for path, array in trees[0].items()}
+        sizes = set()
+        for size in self._other_sizes(elements):
+            made = self._tried(size, 0) or self._tried(size + 1, 0)
+            if made is not None:
+                sizes.add(size)
+                if {path: each.shape for path, each in arrays_of(made.shared.tree)} == shape:
+                    self._notes.append(
+                        "It was verified at one shape only, which is all that make_inputs has."
+                    )
+                    made.shared.close()
+                    break
+                self._sets.append(made)
+        else:
+            if not sizes:
+                self._notes.append("It was verified at one shape only: the reference takes no other sizes.")
+        if self.facts.alignment < 64:
+            self._sets.append(self._made(elements, self.facts.alignment, "on tensors that begin off a block"))
+        return self._sets
+
+    def _other_sizes(self, elements: int) -> list[int]:
+        """Return sizes that nobody can know, off every block, and 1."""
+        odd = 257 + 2 * secrets.randbelow(384)
+        off_a_block = 8193 + 2 * secrets.randbelow(6000)
+        return [size for size in (off_a_block, odd, 1) if size != elements]
+
+    def _tried(self, elements: int, by_bytes: int) -> _Set | None:
+        """Return inputs of another size, or None where the reference refuses it."""
+        try:
+            made = self._made(elements, by_bytes, f"at {elements} elements")
+            made.eager = self.reference.results(made.shared, poison=False, trusted=True)
+        except LaneError as error:
+            if error.status != "does not build":
+                raise
+            return None
+        return made
+
+    def _made(self, elements: int, by_bytes: int, what: str) -> _Set:
+        seed = secrets.randbelow(2**62)
+        tree = self.reference.make_inputs(seed, elements)
+        around = moved(tree, by_bytes=by_bytes, guard_bytes=_GUARD_BYTES, seed=secrets.randbelow(2**62))
+        return _Set(elements, SharedTree(around), what)
