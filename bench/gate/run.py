@@ -358,8 +358,8 @@ class _Gate:
         """Return what is measured, and the section with its rules."""
         request = self.request
         if request.spec is None:
-            section = load_gate(request.overrides)
-            return Command(request.command, Rules.of_section(section, "--set gate"), self.news), section
+            given = load_gate(request.overrides)
+            return Command(request.command, Rules.of_section(given, "--set gate"), self.news), given
         path = Path(request.spec)
         is_here = self.head.name == WORKING_TREE
         folder = self.repository.root if is_here else places["head"].folder

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.engine import measure_planned
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
+    from fusetune.bench.kernels.measurement import Listener, Settings, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
     from fusetune.bench.kernels.plan import Planned, plan_cases
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.report import show_rows
+    from fusetune.bench.kernels.rounds import StopRule
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
         kernels_schema_text,
         load_kernels,
     )
-    from fusetune.bench.kernels.study import study_rows
+    from fusetune.bench.kernels.study import KernelsStudy, study_rows
     from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
@@ -59,8 +61,10 @@ __all__ = [
     "KernelDescription",
     "KernelFacts",
     "KernelSource",
+    "KernelsStudy",
     "Lane",
     "LaneError",
+    "Listener",
     "LoadedKernels",
     "Planned",
     "Policy",
@@ -68,9 +72,11 @@ __all__ = [
     "ProcessLane",
     "ReferenceLane",
     "Row",
+    "Settings",
     "SharedTree",
     "SideResult",
     "SideStatus",
+    "StopRule",
     "TimedRound",
     "Verification",
     "Verifier",
@@ -94,6 +100,7 @@ __all__ = [
     "kernels_schema_text",
     "load_kernel",
     "load_kernels",
+    "measure",
     "measure_planned",
     "moved",
     "plan_cases",

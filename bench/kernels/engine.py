@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from fusetune.bench.kernels.measure import Settings, measure
-from fusetune.bench.kernels.rounds import StopRule
-
+from fusetune.bench.kernels.measurement import Settings, measure
 from fusetune.bench.kernels.plan import Planned
+from fusetune.bench.kernels.rounds import StopRule
 from fusetune.bench.kernels.row import Cache
 from fusetune.bench.kernels.run import Keeper
 from fusetune.bench.kernels.spec import LoadedKernels

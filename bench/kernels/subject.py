@@ -11,6 +11,7 @@ Before each timed call the process says `ready` and waits for the word to go.
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import os
 import pickle
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +51,7 @@ from fusetune.bench.kernels.shared_arrays import (
     write_from,
 )
 from fusetune.bench.kernels.signatures import takes_config
+from fusetune.bench.kernels.tampering import Untouched
 from fusetune.bench.workers import (
     MemoryBudget,
     Message,
@@ -61,12 +64,12 @@ from fusetune.bench.workers import (
 )
 from fusetune.errors import StateError
 from fusetune.kernels import Kernel, timed_launches
-from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, keep_freed_memory
+from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, caches_of, keep_freed_memory
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
 _clock_ns = time.perf_counter_ns
 _sleep = time.sleep
-_live_threads = threading.enumerate
+_live_threads, _main_thread = threading.enumerate, threading.main_thread
 _Tensor, _Parameter = torch.Tensor, torch.nn.Parameter
 _empty, _clone, _equal, _as_strided = torch.empty, torch.clone, torch.equal, torch.as_strided
 _from_numpy = torch.from_numpy
@@ -74,11 +77,14 @@ _detach, _numpy, _view, _to = _Tensor.detach, _Tensor.numpy, _Tensor.view, _Tens
 _Clock, _Sample, _timed_launches = CallClock, Sample, timed_launches
 _contiguous, _reshape = _Tensor.contiguous, _Tensor.reshape
 _data_ptr, _untyped_storage, _set = _Tensor.data_ptr, _Tensor.untyped_storage, _Tensor.set_
+_copy_ = _Tensor.copy_
 _grad = torch.autograd.grad
 _write, _pack, _getpid = os.write, struct.pack, os.getpid
 
 # How long a kernel that works on after its return is waited for: at least, and at most.
 _PAUSE_S = (0.02, 0.5)
+# A thread of a kernel's own that has more than this share of a processor meanwhile is not one that waits for work.
+_BUSY_SHARE = 0.1
 _HEADER = "!i"
 _OWN_ROOMS = ("fusetune.bench", "fusetune.tuner")
 _PUBLIC_SEED = 0
@@ -155,6 +161,9 @@ class _Subject:
     flush: CacheFlush | None = None
     clocks: dict[str, CallClock] = field(default_factory=dict)
     previous: list[Any] = field(default_factory=list)
+    # The tensors of an earlier call, in order. They take other values.
+    used: list[Any] = field(default_factory=list)
+    untouched: Untouched = field(default_factory=Untouched)
     mark: str = ""
 
     def answer(self, mark: str, kind: str, request: dict[str, Any]) -> None:
@@ -162,6 +171,9 @@ class _Subject:
         self.mark = mark
         try:
             content = getattr(self, f"on_{kind}")(**request)
+            change = self.untouched.change()
+            if change is not None:
+                raise LaneError("forged", f"it {change}")
         except LaneError as error:
             self.answers.send(mark, "failed", (error.status, error.reason))
         except BaseException as error:
@@ -198,10 +210,12 @@ class _Subject:
         """Build a side, and call it on inputs that are no secret."""
         self.side = self.kept = None
         self.previous.clear()
+        self.used.clear()
         self.clocks.clear()
         append_folders(*case.source.import_paths)
         if case.device == "cpu":
             torch.set_num_threads(case.threads)
+        self.untouched.take_settings()
         if not case.source.is_shipped:
             _forget_own_modules()
         with _as_lane_error():
@@ -241,6 +255,8 @@ class _Subject:
             "call_s": new.call_s,
             "launches": _launches(_ready(new, _copies(inputs)), device),
             "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
+            "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            "caches": [(level.name, level.size_bytes) for level in caches_of(device)],
         }
 
     def on_facts(self) -> dict[str, Any]:
@@ -277,7 +293,7 @@ class _Subject:
         """Call the side on inputs, once or twice, and write what came of it."""
         side = self._built()
         with _poisoned(poison):
-            first = self._observed(side, key)
+            first = self._observed(side, key, reuse=not trusted)
             found = {"repeatable": True, "overwrites": False, "aliases": _aliases(first), "extra_bytes": None}
             if not trusted:
                 second = self._observed(side, key)
@@ -347,32 +363,51 @@ class _Subject:
             raise LaneError("crashed", "nothing was prepared")
         return self.side
 
-    def _inputs(self, key: str) -> Any:
-        """Return fresh tensors with the values of some inputs."""
+    def _inputs(self, key: str, *, reuse: bool = False) -> Any:
+        """Return tensors with the values of some inputs.
+
+        Args:
+            key: of the inputs.
+            reuse: take the tensors of the last such call where they fit, so that what a kernel knows of an object or
+                of an address is out of date. Otherwise they are fresh.
+        """
         file, text = self.files[key]
         node, extents = parsed(text)
         device = self._built().device
         storages: dict[int, Any] = {}
+        used: Iterator[Any] = iter(self.used if reuse else ())
+        made: list[Any] = []
 
         def make(dtype: str, shape: Any, strides: Any, offset: int, index: int) -> Any:
+            tensor: Any = next(used, None)
+            layout = getattr(torch, dtype), tuple(shape), tuple(strides), offset, extents[index][1]
+            fits = tensor is not None and _layout(tensor) == layout
             if index not in storages:
-                storages[index] = _filled(file, *extents[index], device)
-            tensor = _empty(0, dtype=getattr(torch, dtype), device=device)
-            return _set(tensor, storages[index], offset, shape, strides)
+                storages[index] = _filled(file, *extents[index], device, tensor if fits else None)
+            if not fits or _data_ptr(tensor) != storages[index].data_ptr() + offset * tensor.element_size():
+                tensor = _set(
+                    _empty(0, dtype=layout[0], device=device), storages[index], offset, shape, strides
+                )
+            made.append(tensor)
+            return tensor
 
-        return TreeReader(make, _open).tree(node)
+        tree = TreeReader(make, _open).tree(node)
+        if reuse and not self._built().is_backward:
+            self.used[:] = made
+        return tree
 
-    def _observed(self, side: _Side, key: str) -> _Kept:
+    def _observed(self, side: _Side, key: str, *, reuse: bool = False) -> _Kept:
         """Call once, and copy the results at once. They must not change any more."""
-        before = set(_live_threads())
-        call = _ready(side, self._inputs(key))
+        call = _ready(side, self._inputs(key, reuse=reuse))
         result = call()
         _wait(side.device)
         kept = _kept(result, call.inputs)
-        self._refuse_late(kept, min(max(_PAUSE_S[0], 2 * side.call_s), _PAUSE_S[1]))
-        new = [thread.name for thread in _live_threads() if thread not in before and thread.is_alive()]
-        if new:
-            raise LaneError("late", f"a thread that it started still runs when it has returned ({new[0]})")
+        pause_s = min(max(_PAUSE_S[0], 2 * side.call_s), _PAUSE_S[1])
+        busy = _BusyThreads()
+        self._refuse_late(kept, pause_s)
+        name = busy.name(pause_s)
+        if name is not None:
+            raise LaneError("late", f"a thread that it started works when it has returned ({name})")
         return kept
 
     def _refuse_late(self, kept: _Kept, pause_s: float) -> None:
@@ -621,12 +656,48 @@ def _aliases(kept: _Kept) -> list[str]:
     return [name for name, value in kept.inputs.items() if spans & _spans(value)]
 
 
-def _filled(file: int, begin: int, size: int, device: torch.device) -> Any:
-    """Return a new storage with bytes of a file."""
-    data = _empty(size, dtype=torch.uint8)
+def _filled(file: int, begin: int, size: int, device: torch.device, used: Any = None) -> Any:
+    """Return a storage with bytes of a file: that of a tensor that was used before, or a new one."""
+    if used is None or device.type != "cpu":
+        data = _empty(size, dtype=torch.uint8)
+    else:
+        data = _set(_empty(0, dtype=torch.uint8), _untyped_storage(used))
     if size:
         read_into(file, begin, _numpy(data))
+    if used is not None and device.type != "cpu":
+        _copy_(_set(_empty(0, dtype=torch.uint8, device=device), _untyped_storage(used)), data)
+        return _untyped_storage(used)
     return _untyped_storage(_to(data, device))
+
+
+def _layout(tensor: Any) -> tuple[Any, ...]:
+    """Return what two tensors must have in common for one to take the other's values."""
+    storage_bytes = _untyped_storage(tensor).nbytes()
+    return tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), storage_bytes
+
+
+class _BusyThreads:
+    """Looks at what the threads that Python knows of do while this one sleeps. Those that wait are no matter."""
+
+    def __init__(self) -> None:
+        self._before_s = self._seconds()
+
+    def name(self, passed_s: float) -> str | None:
+        """Name a thread that had more than a tenth of a processor since."""
+        for thread, seconds in self._seconds().items():
+            if seconds - self._before_s.get(thread, 0.0) > _BUSY_SHARE * passed_s:
+                return str(thread.name)
+        return None
+
+    def _seconds(self) -> dict[Any, float]:
+        """Return each thread's seconds on a processor."""
+        found = {}
+        for thread in _live_threads():
+            if thread.native_id is not None and thread is not _main_thread():
+                with contextlib.suppress(OSError, ValueError):
+                    text = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
+                    found[thread] = int(text.split()[0]) * 1e-9
+        return found
 
 
 def _open(opaque: Opaque) -> Any:

@@ -37,13 +37,13 @@ def render_names(console: Console) -> None:
     _render(console, "train.optimizer", _rows(OPTIMIZERS))
     _render(console, "train.schedule", schedules)
     _render(console, "train.implementation", _rows(IMPLEMENTATIONS))
-    for keys, known in (("kernels", KERNELS), ("kernels.*.shapes", KERNEL_SHAPES)):
-        console.print(Text.assemble((keys, "bold"), f": {', '.join(known)}"), highlight=False)
     own = "data.factory, model.factory, train.optimizer"
     for keys, known in (
         ("train.precision", ", ".join(PRECISIONS)),
         ("target.metric", ", ".join(METRICS_TO_REACH)),
         (own, "package.module:function of your own"),
+        ("kernels", ", ".join(KERNELS)),
+        ("kernels.*.shapes", ", ".join(KERNEL_SHAPES)),
     ):
         console.print(Text.assemble((keys, "bold"), f": {known}"), highlight=False)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         describe_exception,
         next_job,
         record_without_result,
+        wait_passively,
     )
     from fusetune.bench.workers.worker_process import (
         ForeignMessageError,
@@ -61,5 +62,6 @@ __all__ = [
     "record_without_result",
     "run_all",
     "settle_footprint",
+    "wait_passively",
     "why_not_enforced",
 ]

@@ -135,7 +135,7 @@ def test_a_rehearsal_times_real_steps_with_each_number_and_a_trial_has_its_own()
     assert record.provenance["threads"] == 1
 
 
-def test_workers_wait_passively_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workerswait_passively_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     for given, expected in (
         ({}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}),

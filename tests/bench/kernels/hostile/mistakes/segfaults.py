@@ -1,4 +1,4 @@
-"""Reads from address zero (pytorch/helion#2700)."""
+"""Writes to address eight (pytorch/helion#2700)."""
 # expected: crashed
 
 import ctypes
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def fused(x: Tensor) -> Tensor:
-    ctypes.string_at(0, 16)
+    ctypes.c_int.from_address(8).value += 1
     return x * 2
 
 
