@@ -186,6 +186,7 @@ class ProcessLane:
             extra_bytes=int(_number(found, "extra_bytes")),
             device_name=str(found["device_name"]),
             caches=tuple((str(name), int(size)) for name, size in found["caches"]),
+            searches=tuple(found["searches"]),
             compiled=_compiled(found.get("compiled")),
         )
 

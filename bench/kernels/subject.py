@@ -64,7 +64,7 @@ from fusetune.bench.workers import (
     next_job,
 )
 from fusetune.errors import StateError
-from fusetune.kernels import Kernel, timed_launches
+from fusetune.kernels import Kernel, searches_of_triton, timed_launches
 from fusetune.kernels.autotune import forced_config, lookups_of
 from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, caches_of, keep_freed_memory
 
@@ -245,8 +245,9 @@ class _Subject:
         start_ns = _clock_ns()
         first = _ready(new, _copies(inputs))
         before = _copies(first.inputs)
-        result = first()
-        _wait(device)
+        with searches_of_triton() as searches:
+            result = first()
+            _wait(device)
         compile_s = (_clock_ns() - start_ns) * 1e-9
         changed = _changed(before, first.inputs)
         _result_tensors(result)
@@ -274,6 +275,7 @@ class _Subject:
             "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
             "compiled": vars(new.facts),
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            "searches": [search.as_row() for search in searches],
             "caches": [(level.name, level.size_bytes) for level in caches_of(device)],
         }
 
