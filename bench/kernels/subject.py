@@ -81,7 +81,7 @@ _contiguous, _reshape = _Tensor.contiguous, _Tensor.reshape
 _data_ptr, _untyped_storage, _set = _Tensor.data_ptr, _Tensor.untyped_storage, _Tensor.set_
 _copy_ = _Tensor.copy_
 _grad = torch.autograd.grad
-_write, _pack, _getpid = os.write, struct.pack, os.getpid
+_write, _pack, _getpid, _truncate = os.write, struct.pack, os.getpid, os.ftruncate
 
 # How long a kernel that works on after its return is waited for: at least, and at most.
 _PAUSE_S = (0.02, 0.5)
@@ -503,8 +503,8 @@ class _Subject:
 
         writer = TreeWriter(window_of, closed or (lambda value: Opaque(type(value).__name__, "")))
         text = writer.text(tree)
-        os.ftruncate(self.answer_file, 0)
-        os.ftruncate(self.answer_file, writer.total_bytes)
+        _truncate(self.answer_file, 0)
+        _truncate(self.answer_file, writer.total_bytes)
         for place, storage in writer.placed():
             if isinstance(storage, tuple):
                 storage = _set(_empty(0, dtype=torch.uint8, device=storage[1]), storage[0])
