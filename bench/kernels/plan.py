@@ -11,12 +11,11 @@ from typing import cast
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.kernels.case import Case, Direction, KernelSource
-from fusetune.bench.kernels.competitors import BUILT_IN, COMPILE, EAGER, competitors_of
+from fusetune.bench.kernels.competitors import BUILT_IN
 from fusetune.bench.kernels.description import KernelDescription, describe
 from fusetune.bench.kernels.model_shapes import MODELS
-from fusetune.bench.kernels.sources import parts_of
+from fusetune.bench.kernels.sources import kernel_source, parts_of
 from fusetune.bench.kernels.spec import KernelSection, LoadedKernels, Shape, sections_of
-from fusetune.kernels import KERNELS
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def plan_cases(loaded: LoadedKernels) -> tuple[Planned, ...]:
     for name, section in sections_of(loaded.spec).items():
         needs = {"make_inputs": section.make_inputs, "reference": section.reference}
         given = {key: _relocated(value, loaded) for key, value in needs.items() if value is not None}
-        listed[name] = section, describe(_relocated(name, loaded), needs=given, device=loaded.device)
+        listed[name] = section, describe(kernel_source(_relocated(name, loaded), needs=given), loaded.device)
     _check_names([each for _, kernels in listed.values() for each in kernels])
     planned = [
         each
@@ -116,7 +115,7 @@ def _competitors(
     Raises:
         InputError: the list for this kernel names one that it does not have.
     """
-    known = _competitors_known(kernel)
+    known = kernel.competitors
     if section.competitors is not None:
         for name in section.competitors:
             if name not in known:
@@ -129,13 +128,6 @@ def _competitors(
         own = [name for name in known if name not in BUILT_IN]
         asked = [*general, *own] if general else []
     return tuple(name for name in known if name in asked)
-
-
-def _competitors_known(kernel: KernelDescription) -> tuple[str, ...]:
-    """Return the other ways to do a kernel's work. PyTorch's and Liger's take the arguments of our kernels."""
-    if not kernel.source.is_shipped:
-        return (EAGER, COMPILE, *kernel.competitors)
-    return competitors_of(KERNELS[kernel.source.reference])
 
 
 def _check_names(kernels: Sequence[KernelDescription]) -> None:
