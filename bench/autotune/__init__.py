@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
     from fusetune.bench.autotune.lanes import LaneWorkbench
+    from fusetune.bench.autotune.listener import search_table
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
     from fusetune.bench.autotune.report import as_json, as_plain, draw_tuning, show_tuning
     from fusetune.bench.autotune.run import Opened, Workbench, config_text, tune
@@ -38,6 +39,7 @@ __all__ = [
     "run_race",
     "run_search",
     "screen",
+    "search_table",
     "show_tuning",
     "tune",
 ]

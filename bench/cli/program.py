@@ -23,6 +23,7 @@ from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
 from fusetune.bench.cli.gate import gate
 from fusetune.bench.cli.history import history
 from fusetune.bench.cli.init import init
+from fusetune.bench.cli.kernels import kernels
 from fusetune.bench.cli.list import list_names
 from fusetune.bench.cli.lr_range import lr_range
 from fusetune.bench.cli.report import report
@@ -69,6 +70,7 @@ for _command in (
     batch_size,
     lr_range,
     autotune,
+    kernels,
     gate,
     compare,
     history,
