@@ -83,7 +83,7 @@ class LaneWorkbench:
         self._lane.build_timeout_s = max(_LEAST_BUILD_S, _BUILD_PATIENCE * prepared.compile_s)
         found = self._lane.lookups()
         if not found or len(found[0].space) < 2:
-            raise LaneError("skipped", "it has no launch configs to choose from; give its Kernel `configs`")
+            raise LaneError("skipped", "it has no launch configs to choose from")
         for _ in range(_SETS):
             self._pool.append(SharedTree(self._reference.make_inputs(secrets.randbelow(2**62))))
         first = found[0]

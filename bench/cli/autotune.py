@@ -214,7 +214,7 @@ def _cases(
     """
     import torch
 
-    from fusetune.bench.kernels import Case, describe
+    from fusetune.bench.kernels import Case, describe, kernel_source
 
     device = device_at_hand()
     for name in dtypes:
@@ -224,7 +224,7 @@ def _cases(
     count = threads or torch.get_num_threads()
     found = []
     for text in names:
-        for kernel in describe(text, device=device):
+        for kernel in describe(kernel_source(text), device=device):
             if len(kernel.configs) < 2:
                 to_do = "Give its Kernel `configs`, see docs/autotune.md"
                 raise InputError(text, f"{kernel.name} has no launch configs to choose from", to_do=to_do)
@@ -240,12 +240,12 @@ def _cases(
 def _list(names: Sequence[str], cases: Sequence[Case]) -> None:
     """Print what would be tried."""
     from fusetune.bench.autotune import config_text
-    from fusetune.bench.kernels import describe
+    from fusetune.bench.kernels import describe, kernel_source
 
     for case in cases:
         say(case.name)
     for text in names:
-        for kernel in describe(text, device=cases[0].device):
+        for kernel in describe(kernel_source(text), device=cases[0].device):
             say(f"{kernel.name}: {len(kernel.configs)} configs")
             for config in kernel.configs:
                 say(f"  {config_text(config)}")
