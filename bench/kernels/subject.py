@@ -773,7 +773,7 @@ def _closed(value: Any) -> Opaque:
     """Close what is no tensor and no plain value."""
     try:
         data = pickle.dumps(value)
-    except Exception as error:
+    except Exception as error:  # how an object of a person's is pickled
         kind = type(value).__name__
         raise LaneError("does not build", f"an input is a {kind}, which cannot be pickled: {error}") from None
     return Opaque(type(value).__name__, base64.b64encode(data).decode())
@@ -852,7 +852,7 @@ def _facts(side: _Side) -> InputFacts:
     kernel, dtype, device = side.kernel, side.dtype, side.device
     try:
         return input_facts(kernel, dtype=dtype, device=device)
-    except Exception:
+    except Exception:  # a person's make_inputs or reference
         return input_facts(kernel, side.elements, dtype, device)
 
 
