@@ -14,14 +14,16 @@ from typing import Any, NoReturn
 import click
 
 from fusetune import __version__
+from fusetune.bench.cli.autotune import autotune
 from fusetune.bench.cli.batch_size import batch_size
 from fusetune.bench.cli.compare import compare
 from fusetune.bench.cli.console import WIDTH_WITHOUT_TERMINAL
 from fusetune.bench.cli.doctor import doctor
-from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
+from fusetune.bench.cli.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from fusetune.bench.cli.gate import gate
 from fusetune.bench.cli.history import history
 from fusetune.bench.cli.init import init
+from fusetune.bench.cli.kernels import kernels
 from fusetune.bench.cli.list import list_names
 from fusetune.bench.cli.lr_range import lr_range
 from fusetune.bench.cli.report import report
@@ -31,6 +33,7 @@ from fusetune.bench.errors import BenchError
 from fusetune.bench.interrupts import handlers_restored, ignore_interrupts
 from fusetune.bench.terminal import StandardStreams, say
 from fusetune.closest_name import closest
+from fusetune.errors import FusetuneError
 
 
 class Commands(click.Group):
@@ -67,6 +70,8 @@ for _command in (
     run,
     batch_size,
     lr_range,
+    autotune,
+    kernels,
     gate,
     compare,
     history,
@@ -116,9 +121,9 @@ def _run(arguments: Sequence[str] | None) -> NoReturn:
         error.show(shown)
         say(shown.getvalue(), err=True, newline=False)
         sys.exit(error.exit_code)
-    except BenchError as error:
+    except FusetuneError as error:  # one of the library's is about a value or a state that a person gave
         say(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(error.exit_code if isinstance(error, BenchError) else BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
         ignore_interrupts()
         say("interrupted.", err=True)
