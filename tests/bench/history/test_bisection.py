@@ -17,20 +17,11 @@ import pytest
 from fusetune.bench.cli import program
 from fusetune.bench.history.bisect_step import Step, judge_rows, read_step
 from tests.bench.gate.scratch_repository import clean_environment, commit, git, make_repository
+from tests.bench.gate.stand_in_torch import make_torch
 from tests.bench.history.made_runs import entry, process, write
 
 ROOT = Path(__file__).parents[3]
 COMMAND = "python measure.py"
-# Each gate is a process that asks torch for the device and the threads. Importing the real one takes most of its time.
-STAND_IN_FOR_TORCH = """
-from types import SimpleNamespace
-class Tensor: ...
-def device(name): return SimpleNamespace(type=name)
-def get_num_threads(): return 1
-cuda = SimpleNamespace(is_available=lambda: False)
-backends = SimpleNamespace(cpu=SimpleNamespace(get_cpu_capability=lambda: "AVX2"))
-version = SimpleNamespace(cuda=None)
-"""
 
 
 def measuring(value: int, metric: str = "peak_bytes") -> str:
@@ -56,9 +47,7 @@ def made(folder: Path, values: list[int | None], metric: str = "peak_bytes") -> 
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stand_ins")
-    (folder / "torch.py").write_text(STAND_IN_FOR_TORCH)
-    return folder
+    return make_torch(tmp_path_factory.mktemp("stand_ins"))
 
 
 @pytest.fixture(autouse=True)
