@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.kernels import Case, Direction, Row
+from fusetune.bench.kernels import Case, Direction, Row, Settings, StopRule, competitors_of, measure
 from fusetune.bench.pytest_plugin.columns import columns_of
 from fusetune.bench.pytest_plugin.kernel_source import WHERE, source_of
 from fusetune.bench.pytest_plugin.replayed_clock import ReplayedClock
@@ -160,9 +160,11 @@ class KernelBenchmark:
             self._benchmark.skipped = True
 
 
-def measured_row(case: Case, competitors: Sequence[str] | None, *, timed: bool, budget_s: float) -> Row:
+def measured_row(case: Case, competitors: Sequence[str], *, timed: bool, budget_s: float) -> Row:
     """Verify a case in processes of their own, and time it if asked for."""
-    raise NotImplementedError
+    settings = Settings(competitors=competitors, timed=timed, rule=StopRule(budget_s=budget_s))
+    (row,) = measure([case], settings)
+    return row
 
 
 def _short(reference: str) -> str:
