@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
+    from fusetune.bench.kernels.measurement import Listener, Settings, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.report import show_rows
+    from fusetune.bench.kernels.rounds import StopRule
     from fusetune.bench.kernels.row import (
         Cache,
         Clock,
@@ -55,15 +57,18 @@ __all__ = [
     "KernelSource",
     "Lane",
     "LaneError",
+    "Listener",
     "LoadedKernels",
     "Policy",
     "Prepared",
     "ProcessLane",
     "ReferenceLane",
     "Row",
+    "Settings",
     "SharedTree",
     "SideResult",
     "SideStatus",
+    "StopRule",
     "TimedRound",
     "Verification",
     "Verifier",
@@ -83,6 +88,7 @@ __all__ = [
     "kernels_schema_text",
     "load_kernel",
     "load_kernels",
+    "measure",
     "moved",
     "scaled",
     "show_rows",

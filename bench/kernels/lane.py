@@ -39,6 +39,8 @@ class Prepared:
         compile_s, host_s, launches, extra_bytes: see `SideResult`.
         mutates: names of the inputs that a call changes.
         call_s: a first guess of the seconds of a call.
+        device_name: as its driver names it. "": a CPU.
+        caches: of the device, name and bytes, smallest first.
     """
 
     bytes_moved: int
@@ -48,6 +50,8 @@ class Prepared:
     host_s: float | None = None
     launches: int | None = None
     extra_bytes: int | None = None
+    device_name: str = ""
+    caches: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

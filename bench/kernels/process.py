@@ -175,6 +175,8 @@ class ProcessLane:
             call_s=self._call_s,
             launches=found["launches"],
             extra_bytes=int(_number(found, "extra_bytes")),
+            device_name=str(found["device_name"]),
+            caches=tuple((str(name), int(size)) for name, size in found["caches"]),
         )
 
     def describe(self, source: KernelSource) -> list[dict[str, Any]]:

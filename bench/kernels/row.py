@@ -112,13 +112,16 @@ class CopySpeed:
 
     Args:
         bytes_per_s: bytes read and written, by second.
-        level: the level of memory that holds as many bytes, e.g. `L2`, `L3`, `DRAM`.
+        level: the level of memory that a call finds them in: `DRAM` by a cold policy, else the smallest that holds as
+            many bytes, e.g. `L2`, `L3`, `DRAM`.
         working_set_bytes: what was copied, both sides.
+        limit_bytes_per_s: what no kernel can exceed, see `copy_speed`. None: the call's own time hides memory's.
     """
 
     bytes_per_s: float
     level: str
     working_set_bytes: int
+    limit_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ from fusetune.bench.workers import (
 )
 from fusetune.errors import StateError
 from fusetune.kernels import Kernel, timed_launches
-from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, keep_freed_memory
+from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, caches_of, keep_freed_memory
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
 _clock_ns = time.perf_counter_ns
@@ -255,6 +255,8 @@ class _Subject:
             "call_s": new.call_s,
             "launches": _launches(_ready(new, _copies(inputs)), device),
             "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
+            "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            "caches": [(level.name, level.size_bytes) for level in caches_of(device)],
         }
 
     def on_facts(self) -> dict[str, Any]:
