@@ -68,7 +68,7 @@ class Answer:
         repeatable: a second call on the same values gave the same bits.
         overwrites: a second call returned the memory of the first one's result, which was still held.
         aliases: names of the inputs whose memory a result shares.
-        extra_bytes: memory that a call took beside its results. None: not measured.
+        extra_bytes: memory that a call took beside its results. None: not measured. Of `truth`: what is declared.
     """
 
     results: Tree
@@ -85,13 +85,12 @@ class KernelFacts:
 
     Args:
         mutates: given, or found on the reference.
-        tolerance, scratch_bytes, atomics, alignment, sized: see `Kernel`.
+        tolerance, atomics, alignment, sized: see `Kernel`.
         elements: of the case.
     """
 
     mutates: tuple[str, ...]
     tolerance: float | None
-    scratch_bytes: int | None
     atomics: bool
     alignment: int
     elements: int
@@ -451,7 +450,6 @@ class ReferenceLane(ProcessLane):
         return KernelFacts(
             tuple(map(str, found["mutates"])),
             found["tolerance"],
-            found["scratch_bytes"],
             bool(found["atomics"]),
             int(found["alignment"]),
             int(found["elements"]),
@@ -477,7 +475,8 @@ class ReferenceLane(ProcessLane):
             request = {"key": self._give(shared)}
             found = self._ask("truth", request, self._build_timeout_s + self._limit_s(4, shared))
             tree = self._tree(found)
-            return Answer(tree["results"], tree["inputs"])
+            declared = int(_number(found, "scratch_bytes"))
+            return Answer(tree["results"], tree["inputs"], extra_bytes=declared)
 
 
 class _Shared:

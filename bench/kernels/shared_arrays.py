@@ -94,7 +94,7 @@ class Array:
             values: of a dtype that torch has, or bits of `dtype`.
             dtype: torch's name, where numpy has no such number.
         """
-        values = np.ascontiguousarray(values)
+        values = np.asarray(values, order="C")
         name = dtype or values.dtype.name
         if name not in _STORED or _STORED[name] != values.dtype:
             raise InvalidValueError("values", f"{values.dtype} holds no {name}")
@@ -154,7 +154,8 @@ class Array:
         if self.dtype == "bfloat16":
             return (bits.astype(np.uint32) << 16).view(np.float32)
         if self.dtype == "float8_e5m2":
-            return (bits.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+            with np.errstate(invalid="ignore"):  # of NaN that signal
+                return (bits.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
         if self.dtype == "float8_e4m3fn":
             return _E4M3[bits]
         return bits
@@ -270,14 +271,15 @@ def scaled(tree: Tree, factor: float) -> Tree:
         if array.is_float and array.elements and window not in done:
             done.add(window)
             # From the old values, so that windows that overlap are scaled once.
-            new.bits[...] = _rounded(array.values.astype(np.float64) * factor, array.dtype)
+            with np.errstate(all="ignore"):
+                new.bits[...] = rounded_to(array.values.astype(np.float64) * factor, array.dtype)
         return new
 
     return mapped(tree, change)
 
 
-def _rounded(values: np.ndarray, dtype: str) -> Any:
-    """Round float64 numbers to the bits of a dtype, to nearest, ties to even. Products of short factors are exact."""
+def rounded_to(values: np.ndarray, dtype: str) -> Any:
+    """Return float64 numbers as the bits of a dtype, rounded to nearest. Ties go to even, but in 8 bits."""
     if dtype == "bfloat16":
         wide = values.astype(np.float32).view(np.uint32)
         rounded = ((wide + 0x7FFF + ((wide >> 16) & 1)) >> 16).astype(np.uint16)

@@ -262,12 +262,11 @@ class _Subject:
     def on_facts(self) -> dict[str, Any]:
         """Say what the kernel says of itself. Asked of the lane of the reference."""
         side = self._built()
-        kernel, inputs = side.kernel, side.sample["inputs"] if side.is_backward else side.sample
+        kernel = side.kernel
         return {
             "mutates": [] if side.is_backward else list(_facts(side).mutates),
             "sized": bool(kernel.sized),
             "tolerance": kernel.tolerance,
-            "scratch_bytes": None if kernel.scratch_bytes is None else int(kernel.scratch_bytes(inputs)),
             "atomics": bool(kernel.atomics),
             "alignment": int(kernel.alignment),
             "elements": side.elements,
@@ -283,11 +282,16 @@ class _Subject:
     def on_truth(self, key: str) -> dict[str, Any]:
         """Compute what is right, in float64. Asked of the lane of the reference alone."""
         side = self._built()
-        inputs = _widened(self._inputs(key))
+        given = self._inputs(key)
+        inputs = _widened(given)
         call = _ready(_Side(**{**vars(side), "call": side.kernel.reference}), inputs)
         results = call()
         _wait(side.device)
-        return {"text": self._write({"results": results, "inputs": call.inputs})}
+        declared = side.kernel.scratch_bytes
+        return {
+            "text": self._write({"results": results, "inputs": call.inputs}),
+            "scratch_bytes": 0 if declared is None or side.is_backward else int(declared(given)),
+        }
 
     def on_call(self, key: str, poison: bool, trusted: bool) -> dict[str, Any]:
         """Call the side on inputs, once or twice, and write what came of it."""

@@ -35,7 +35,15 @@ from fusetune.bench.kernels.case import Case
 from fusetune.bench.kernels.lane import LaneError
 from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
 from fusetune.bench.kernels.row import Verification
-from fusetune.bench.kernels.shared_arrays import Array, SharedTree, Tree, arrays_of, moved
+from fusetune.bench.kernels.shared_arrays import (
+    Array,
+    SharedTree,
+    Tree,
+    arrays_of,
+    mapped,
+    moved,
+    rounded_to,
+)
 from fusetune.bench.units import format_bytes
 
 # Times the error of the reference, which is allowed.
@@ -346,6 +354,29 @@ def _said(path: tuple[Any, ...]) -> str:
     return head + "".join(f"[{each!r}]" for each in rest)
 
 
+def varied(tree: Tree, which: set[int], generator: np.random.Generator) -> Tree:
+    """Return a copy of a tree with random values in some arrays.
+
+    Args:
+        tree: of arrays.
+        which: ids of the arrays.
+        generator: of the factors, in [0.5, 1.5), and of what replaces zeros, in [0, 1).
+    """
+    made: dict[int, np.ndarray] = {}
+
+    def change(array: Array) -> Array:
+        storage = made.setdefault(id(array.storage), array.storage.copy())
+        new = replace(array, storage=storage)
+        if id(array) in which:
+            with np.errstate(all="ignore"):
+                old = array.values.astype(np.float64)
+                factors = generator.random(array.shape)
+                new.bits[...] = rounded_to(np.where(old == 0, factors, old * (0.5 + factors)), array.dtype)
+        return new
+
+    return mapped(tree, change)
+
+
 @dataclass
 class _Set:
     """Inputs that a kernel is tried on, and what is right, once that was asked for."""
@@ -472,13 +503,12 @@ class Verifier:
         if foreign:
             raise LaneError("wrong", f"its result is the memory of its input {foreign[0]}")
         if thorough and answer.extra_bytes is not None:
-            self._judge_memory(answer.extra_bytes, shared)
+            self._judge_memory(answer.extra_bytes, truth.extra_bytes or 0, shared)
         return found
 
-    def _judge_memory(self, extra_bytes: int, shared: SharedTree) -> None:
+    def _judge_memory(self, extra_bytes: int, declared: int, shared: SharedTree) -> None:
         """Raise where a call took more memory than is declared or negligible."""
         moved_bytes = max(self.prepared_bytes, shared.nbytes)
-        declared = self.facts.scratch_bytes or 0
         allowed = declared + max(_NEGLIGIBLE_BYTES, int(_NEGLIGIBLE_SHARE * moved_bytes))
         if extra_bytes > allowed:
             told = f"a call allocates {format_bytes(extra_bytes)} beside its results"
@@ -492,30 +522,45 @@ class Verifier:
         elements = self.facts.elements
         for _ in range(self.seeds):
             self._sets.append(self._made(elements, 0, ""))
-        trees = [dict(arrays_of(each.shared.tree)) for each in self._sets]
-        if self.seeds > 1 and all(
-            _same_bits(trees[0][path], trees[1][path]) for path in trees[0] if trees[0][path].is_float
-        ):
-            self._notes.append("make_inputs gives the same values for every seed.")
-        shape = {path: array.shape for path, array in trees[0].items()}
-        sizes = set()
-        for size in self._other_sizes(elements):
-            made = self._tried(size, 0) or self._tried(size + 1, 0)
-            if made is not None:
-                sizes.add(size)
-                if {path: each.shape for path, each in arrays_of(made.shared.tree)} == shape:
-                    self._notes.append(
-                        "It was verified at one shape only, which is all that make_inputs has."
-                    )
-                    made.shared.close()
-                    break
-                self._sets.append(made)
-        else:
-            if not sizes:
-                self._notes.append("It was verified at one shape only: the reference takes no other sizes.")
+        varied = self._varied()
+        if varied is not None:
+            self._sets.append(varied)
+        others = [
+            made
+            for size in (self._other_sizes(elements) if self.facts.sized else ())
+            if (made := self._tried(size, 0) or self._tried(size + 1, 0)) is not None
+        ]
+        self._sets += others
+        if not others:
+            why = "the reference takes no other" if self.facts.sized else "make_inputs has no other"
+            self._notes.append(f"It was verified at one shape only: {why}.")
         if self.facts.alignment < 64:
             self._sets.append(self._made(elements, self.facts.alignment, "on tensors that begin off a block"))
         return self._sets
+
+    def _varied(self) -> _Set | None:
+        """Return inputs with other values in the tensors that make_inputs fills alike for every seed.
+
+        None: there are no such tensors, or the reference refuses these values. A kernel could ignore what never
+        changes. The values have the signs and the scale of the old ones, where these are not 0.
+        """
+        trees = [dict(arrays_of(each.shared.tree)) for each in self._sets]
+        first = trees[0]
+        constant = {
+            id(array)
+            for path, array in first.items()
+            if array.is_float
+            and array.elements
+            and all(path in tree and _same_bits(array, tree[path]) for tree in trees[1:])
+        }
+        if not constant or len(trees) < 2:
+            return None
+        if len(constant) == sum(array.is_float for array in first.values()):
+            self._notes.append("make_inputs gives the same values for every seed.")
+        generator = np.random.default_rng(secrets.randbits(64))
+        tree = varied(self._sets[0].shared.tree, constant, generator)
+        what = "with other values in inputs that make_inputs fills alike for every seed"
+        return self._if_accepted(_Set(self.facts.elements, SharedTree(tree), what))
 
     def _other_sizes(self, elements: int) -> list[int]:
         """Return sizes that nobody can know, off every block, and 1."""
@@ -527,6 +572,15 @@ class Verifier:
         """Return inputs of another size, or None where the reference refuses it."""
         try:
             made = self._made(elements, by_bytes, f"at {elements} elements")
+        except LaneError as error:
+            if error.status != "does not build":
+                raise
+            return None
+        return self._if_accepted(made)
+
+    def _if_accepted(self, made: _Set) -> _Set | None:
+        """Return inputs, unless the reference refuses them."""
+        try:
             made.eager = self.reference.results(made.shared, poison=False, trusted=True)
         except LaneError as error:
             if error.status != "does not build":
