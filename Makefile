@@ -49,9 +49,10 @@ fuzz: $(VENV)/installed-test
 	$(FUZZ) $(BIN)/python -m pytest -m exhaustive tests/kernels/cpu/test_fuzz.py
 
 # Runs of every kind that are killed, starved of disk and torn, resumed, and held to undisturbed ones: 200 rounds.
-# `CHAOS_ROUNDS=20 CHAOS_SEED=77 make chaos` for fewer or others; a round that fails prints its seed.
+# `CHAOS_ROUNDS=20 CHAOS_SEED=77 make chaos` for fewer or others; a round that fails prints its seed. Then 200 kills of
+# writers of tuned launch configs: TUNING_KILLS and TUNING_SEED.
 chaos: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m chaos -s tests/chaos
+	$(BIN)/python -m pytest -m chaos -s tests/chaos tests/kernels/autotune
 
 # The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
 # few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,

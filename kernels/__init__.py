@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusetune.kernels.replace import replace_activations, verify_activation
     from fusetune.kernels.triton_inside import (
         TESTED,
+        CompiledKernel,
         autotune_configs,
         chosen_by_decorators,
         is_autotuned,
@@ -37,6 +38,7 @@ __all__ = [
     "KERNELS",
     "TESTED",
     "Activation",
+    "CompiledKernel",
     "Config",
     "FusedAdam",
     "FusedAdamW",

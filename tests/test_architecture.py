@@ -122,7 +122,7 @@ def test_rooms_are_entered_by_their_faces() -> None:
 def test_the_public_names_stay() -> None:
     """Other people's code imports these. Type checkers see what is imported, programs what `__all__` lists."""
     public = """
-        Activation FusedAdam FusedAdamW FusedSGD Kernel activation replace_activations verify_activation
+        Activation FusedAdam FusedAdamW FusedSGD Kernel activation replace_activations verify_activation best_config
         fit_critical_batch largest_batch noise_scale recommend
         LayerStatistics diagnose
         Candidates confirm fit_lr_scaling lr_range_test

@@ -5,21 +5,34 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
+    from fusetune.bench.autotune.lanes import LaneWorkbench
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
+    from fusetune.bench.autotune.run import Opened, Workbench, config_text, tune
+    from fusetune.bench.autotune.screening import Screened, screen
     from fusetune.bench.autotune.search import LARGE_SPACE, Plan, SearchResult, run_search
+    from fusetune.bench.autotune.tuning import Candidate, Tuning
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "LARGE_SPACE",
+    "Candidate",
     "Confirmation",
     "Departure",
+    "LaneWorkbench",
+    "Opened",
     "Plan",
     "RaceResult",
     "Rules",
+    "Screened",
     "SearchResult",
+    "Tuning",
+    "Workbench",
+    "config_text",
     "confirm",
     "pseudomedian",
     "run_race",
     "run_search",
+    "screen",
+    "tune",
 ]

@@ -103,6 +103,18 @@ class RaceResult:
         """Number of samples."""
         return int((~np.isnan(self.samples_s)).sum())
 
+    def ranking(self) -> list[int]:
+        """Return those that did not fail: the winner, then those that stayed longest and were nearest."""
+        if self.winner is None:
+            return []
+        rest = [
+            (-departure.rounds, departure.behind, candidate)
+            for candidate, departure in self.left.items()
+            if departure.why != "failed"
+        ]
+        others = [candidate for candidate in self.survivors if candidate != self.winner]
+        return [self.winner, *others, *(candidate for _, _, candidate in sorted(rest))]
+
     @property
     def survivors(self) -> tuple[int, ...]:
         """Those that were never left out."""

@@ -43,9 +43,9 @@ class Plan:
     share: float = 0.25
     start: float = 0.4
     batch: int = 6
-    rounds: int = 3
+    rounds: int = 5
     best: int = 3
-    finalists: int = 12
+    finalists: int = 16
 
 
 @dataclass(frozen=True)

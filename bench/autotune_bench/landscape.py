@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,17 @@ class Landscape:
         """(codes,) median of each code."""
         medians: np.ndarray = np.nanmedian(self.samples_s, axis=0)
         return medians
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """The codes that were timed in every round."""
+        return np.flatnonzero(~np.isnan(self.samples_s).any(axis=0))
+
+    @cached_property
+    def round_effects(self) -> np.ndarray:
+        """(rounds,) the median logarithm of the times of the codes that were timed in every round."""
+        effects: np.ndarray = np.median(np.log(self.samples_s[:, self.whole]), axis=1)
+        return effects
 
     def representatives(self) -> list[Mapping[str, int]]:
         """Return for each code the first config that has it."""

@@ -52,13 +52,19 @@ class Half:
     rounds: np.ndarray
 
     def sample(self, code: int, turn: int) -> float:
-        """Return the time of a code in a round. One that was left out of the recording repeats its earlier times."""
-        column = self.landscape.samples_s[self.rounds, code]
-        seconds = column[turn % len(column)]
-        if np.isnan(seconds):
-            there = column[~np.isnan(column)]
-            seconds = there[turn % len(there)]
-        return float(seconds)
+        """Return the time of a code in a round.
+
+        One that was left out of the recording by then repeats an earlier time. That is scaled by what all codes that
+        were recorded to the end took in the two rounds, for the machine is never the same.
+        """
+        samples, rounds = self.landscape.samples_s, self.rounds
+        now = rounds[turn % len(rounds)]
+        if np.isnan(samples[now, code]):
+            there = rounds[~np.isnan(samples[rounds, code])]
+            earlier = there[turn % len(there)]
+            effects = self.landscape.round_effects
+            return float(samples[earlier, code] * np.exp(effects[now] - effects[earlier]))
+        return float(samples[now, code])
 
 
 def fixed(half: Half, rounds: int) -> Choice:
@@ -125,8 +131,8 @@ def halves(landscape: Landscape, starts: int = STARTS) -> Iterable[tuple[Half, n
 def best_code(landscape: Landscape) -> int:
     """Return the best code by all rounds."""
     logs = np.log(landscape.samples_s)
-    whole = np.flatnonzero(~np.isnan(logs).any(axis=0))
-    effects = np.median(logs[:, whole], axis=1, keepdims=True)
+    whole = landscape.whole
+    effects = landscape.round_effects[:, None]
     return int(whole[np.argmin(pseudomedian(logs[:, whole] - effects))])
 
 

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
+    from fusetune.bench.kernels.compiled import CompiledFacts, compiled_kernels, facts_of
     from fusetune.bench.kernels.description import KernelDescription, describe
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
@@ -48,6 +49,7 @@ __all__ = [
     "Cache",
     "Case",
     "Clock",
+    "CompiledFacts",
     "CopySpeed",
     "Direction",
     "Finding",
@@ -79,7 +81,9 @@ __all__ = [
     "bytes_moved",
     "compare",
     "competitors_of",
+    "compiled_kernels",
     "describe",
+    "facts_of",
     "input_facts",
     "is_kernel_spec",
     "kernel_on",

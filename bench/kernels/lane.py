@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fusetune.bench.kernels.case import Case
+from fusetune.bench.kernels.compiled import CompiledFacts
 from fusetune.bench.kernels.row import Policy, SideStatus
 from fusetune.errors import StateError
 
@@ -39,6 +40,7 @@ class Prepared:
         compile_s, host_s, launches, extra_bytes: see `SideResult`.
         mutates: names of the inputs that a call changes.
         call_s: a first guess of the seconds of a call.
+        compiled: what is known of its machine code.
         device_name: as its driver names it. "": a CPU.
         caches: of the device, name and bytes, smallest first.
     """
@@ -50,6 +52,7 @@ class Prepared:
     host_s: float | None = None
     launches: int | None = None
     extra_bytes: int | None = None
+    compiled: CompiledFacts | None = None
     device_name: str = ""
     caches: tuple[tuple[str, int], ...] = ()
 

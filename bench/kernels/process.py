@@ -22,9 +22,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from fusetune.bench.kernels.case import Case, KernelSource
+from fusetune.bench.kernels.compiled import CompiledFacts
 from fusetune.bench.kernels.lane import LaneError, Prepared, TimedRound
 from fusetune.bench.kernels.row import Policy, SideStatus
 from fusetune.bench.kernels.shared_arrays import (
@@ -43,6 +46,9 @@ from fusetune.bench.workers import (
     begin,
     keep_compiled_code_private,
 )
+
+if TYPE_CHECKING:
+    from fusetune.kernels.autotune import Lookup
 
 # A call may take so many times as long as the first ones, and at least so many seconds more.
 _PATIENCE, _LEAST_LIMIT_S = 200.0, 10.0
@@ -108,6 +114,9 @@ class ProcessLane:
         limit_bytes: memory that the process may take. None: half of what is available at its start.
         build_timeout_s: the longest `prepare`, with imports and compilation.
         log: takes the process's output. None: a temporary file.
+
+    Attributes:
+        limit_s: the longest answer to inputs, beside the copies. None: by the first calls.
     """
 
     def __init__(
@@ -122,7 +131,8 @@ class ProcessLane:
         self._side = side
         self._device = device
         self._limit_bytes = limit_bytes
-        self._build_timeout_s = build_timeout_s
+        self.build_timeout_s = build_timeout_s
+        self.limit_s: float | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if log is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="bench-lane-")
@@ -165,7 +175,7 @@ class ProcessLane:
         self._slack.clear()
         self._kept_call = None
         request = {"case": case, "side": self._side, "config": None if config is None else dict(config)}
-        found = self._ask("prepare", request, self._build_timeout_s)
+        found = self._ask("prepare", request, self.build_timeout_s)
         self._call_s = _number(found, "call_s")
         return Prepared(
             bytes_moved=int(_number(found, "bytes_moved")),
@@ -176,7 +186,29 @@ class ProcessLane:
             extra_bytes=int(_number(found, "extra_bytes")),
             device_name=str(found["device_name"]),
             caches=tuple((str(name), int(size)) for name, size in found["caches"]),
+            compiled=_compiled(found.get("compiled")),
         )
+
+    def select(self, config: Mapping[str, int] | None) -> None:
+        """Go back to a launch config of the same case that was prepared in this process, off the clock."""
+        self._ask("select", {"config": None if config is None else dict(config)}, _LEAST_LIMIT_S)
+
+    def lookups(self) -> tuple[Lookup, ...]:
+        """Return what a call of the case that was prepared looks up of tuned launch configs."""
+        from fusetune.kernels.autotune import Lookup, TuningKey
+
+        found = self._ask("lookups", {}, self.build_timeout_s)
+        try:
+            return tuple(
+                Lookup(
+                    TuningKey.from_parts(each["key"]),
+                    _config(each["default"]),
+                    tuple(map(_config, each["space"])),
+                )
+                for each in found["lookups"]
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LaneError("forged", f"its answer has no lookups: {error}") from None
 
     def describe(self, source: KernelSource) -> list[dict[str, Any]]:
         """Say what kernels a source has. See `described`.
@@ -187,7 +219,7 @@ class ProcessLane:
         self._watched(self._started)
         self._source = source
         request = {"source": source, "device": self._device}
-        found = self._ask("describe", request, self._build_timeout_s)
+        found = self._ask("describe", request, self.build_timeout_s)
         return list(found["kernels"])
 
     def results(self, inputs: SharedTree | Tree, *, poison: bool = True, trusted: bool = False) -> Answer:
@@ -317,6 +349,8 @@ class ProcessLane:
     def _limit_s(self, calls: int, *shared: SharedTree) -> float:
         """Return how long some calls may take, by the first ones and what is copied."""
         copied = sum(each.nbytes for each in shared)
+        if self.limit_s is not None:
+            return self.limit_s + 4 * copied / _SLOWEST_COPY_BYTES_PER_S
         return _LEAST_LIMIT_S + _PATIENCE * self._call_s * calls + 4 * copied / _SLOWEST_COPY_BYTES_PER_S
 
     def _ask(self, kind: str, request: dict[str, Any], limit_s: float) -> dict[str, Any]:
@@ -446,7 +480,7 @@ class ReferenceLane(ProcessLane):
 
     def facts(self) -> KernelFacts:
         """Return what the kernel of the case that was prepared says of itself."""
-        found = self._ask("facts", {}, self._build_timeout_s)
+        found = self._ask("facts", {}, self.build_timeout_s)
         return KernelFacts(
             tuple(map(str, found["mutates"])),
             found["tolerance"],
@@ -463,7 +497,7 @@ class ReferenceLane(ProcessLane):
             seed: below 2**63. The driver's secret.
             elements: the size. None: that of the case.
         """
-        found = self._ask("make_inputs", {"seed": seed, "elements": elements}, self._build_timeout_s)
+        found = self._ask("make_inputs", {"seed": seed, "elements": elements}, self.build_timeout_s)
         return self._tree(found)
 
     def truth(self, inputs: SharedTree | Tree) -> Answer:
@@ -473,7 +507,7 @@ class ReferenceLane(ProcessLane):
         """
         with _Shared(inputs) as shared:
             request = {"key": self._give(shared)}
-            found = self._ask("truth", request, self._build_timeout_s + self._limit_s(4, shared))
+            found = self._ask("truth", request, self.build_timeout_s + self._limit_s(4, shared))
             tree = self._tree(found)
             declared = int(_number(found, "scratch_bytes"))
             return Answer(tree["results"], tree["inputs"], extra_bytes=declared)
@@ -511,6 +545,19 @@ def default_limit_bytes() -> int | None:
         if line.startswith("MemAvailable:"):
             return int(_SHARE_OF_MEMORY * 1024 * int(line.split()[1]))
     return None
+
+
+def _config(found: Any) -> dict[str, int]:
+    """Return a launch config of an answer."""
+    return {str(name): int(value) for name, value in found.items()}
+
+
+def _compiled(found: Any) -> CompiledFacts | None:
+    """Return what a lane says of the machine code, where it is well formed."""
+    try:
+        return TypeAdapter(CompiledFacts).validate_python(found)
+    except ValidationError:
+        return None
 
 
 def _number(found: Mapping[str, Any], name: str) -> float:

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
@@ -35,6 +35,7 @@ from fusetune.bench.errors import InputError
 from fusetune.bench.import_paths import append_folders
 from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.competitors import build_competitor
+from fusetune.bench.kernels.compiled import CompiledFacts, compiled_kernels, facts_of
 from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts
 from fusetune.bench.kernels.inspection import described
 from fusetune.bench.kernels.lane import LaneError
@@ -64,6 +65,7 @@ from fusetune.bench.workers import (
 )
 from fusetune.errors import StateError
 from fusetune.kernels import Kernel, timed_launches
+from fusetune.kernels.autotune import forced_config, lookups_of
 from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, caches_of, keep_freed_memory
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
@@ -136,6 +138,8 @@ class _Side:
     is_backward: bool
     sample: dict[str, Any]
     call_s: float = 0.0
+    config: Mapping[str, int] | None = None
+    facts: CompiledFacts | None = None
 
 
 @dataclass
@@ -157,6 +161,9 @@ class _Subject:
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
     answer_file: int = -1
     side: _Side | None = None
+    case: Case | None = None
+    sides: dict[Any, _Side] = field(default_factory=dict)
+    forced: ExitStack = field(default_factory=ExitStack)
     kept: _Kept | None = None
     flush: CacheFlush | None = None
     clocks: dict[str, CallClock] = field(default_factory=dict)
@@ -208,7 +215,11 @@ class _Subject:
 
     def on_prepare(self, case: Case, side: str, config: Mapping[str, int] | None) -> dict[str, Any]:
         """Build a side, and call it on inputs that are no secret."""
+        known = next(iter(self.sides.values()), None) if case == self.case else None
+        if known is None:
+            self.sides.clear()
         self.side = self.kept = None
+        self.case = case
         self.previous.clear()
         self.used.clear()
         self.clocks.clear()
@@ -216,16 +227,21 @@ class _Subject:
         if case.device == "cpu":
             torch.set_num_threads(case.threads)
         self.untouched.take_settings()
-        if not case.source.is_shipped:
-            _forget_own_modules()
-        with _as_lane_error():
-            kernel, elements = kernel_on(load_kernel(case.source), case.shape)
+        if known is not None:
+            kernel, elements = known.kernel, known.elements
+        else:
+            if not case.source.is_shipped:
+                _forget_own_modules()
+            with _as_lane_error():
+                kernel, elements = kernel_on(load_kernel(case.source), case.shape)
         device, dtype = torch.device(case.device), getattr(torch, case.dtype)
         call = _function(kernel, side, config)
         backward = case.direction == "backward"
         sample = _backward_inputs if backward else _forward_inputs
-        inputs = sample(kernel, elements, dtype, device, _PUBLIC_SEED)
-        new = _Side(kernel, call, elements, dtype, device, backward, inputs)
+        inputs = known.sample if known else sample(kernel, elements, dtype, device, _PUBLIC_SEED)
+        new = _Side(kernel, call, elements, dtype, device, backward, inputs, config=config)
+        self._force(new)
+        compiled = compiled_kernels()
         start_ns = _clock_ns()
         first = _ready(new, _copies(inputs))
         before = _copies(first.inputs)
@@ -234,6 +250,7 @@ class _Subject:
         compile_s = (_clock_ns() - start_ns) * 1e-9
         changed = _changed(before, first.inputs)
         _result_tensors(result)
+        new.facts = facts_of(kernel for key, kernel in compiled_kernels().items() if key not in compiled)
         calls_s = []
         for _ in range(3):
             ready = _ready(new, _copies(inputs))
@@ -244,7 +261,7 @@ class _Subject:
             if calls_s[-1] > 1.0:
                 break
         new.call_s = min(calls_s)
-        self.side = new
+        self.side = self.sides[_config_key(config)] = new
         # What stays is not looked at any more when garbage is collected before a timed call.
         gc.collect()
         gc.freeze()
@@ -255,9 +272,39 @@ class _Subject:
             "call_s": new.call_s,
             "launches": _launches(_ready(new, _copies(inputs)), device),
             "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
+            "compiled": vars(new.facts),
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
             "caches": [(level.name, level.size_bytes) for level in caches_of(device)],
         }
+
+    def on_select(self, config: Mapping[str, int] | None) -> None:
+        """Go back to a config of the same case that was prepared."""
+        key = _config_key(config)
+        if key not in self.sides:
+            raise LaneError("crashed", "a config was not prepared")
+        if self.side is not self.sides[key]:
+            self.side = self.sides[key]
+            self._force(self.side)
+
+    def on_lookups(self) -> dict[str, Any]:
+        """Say what a call looks up of tuned configs: keys, and the configs to choose from."""
+        side = self._built()
+        inputs = _copies(side.sample["inputs"] if side.is_backward else side.sample)
+        found = [
+            {
+                "key": lookup.key.parts(),
+                "default": dict(lookup.default),
+                "space": [dict(config) for config in lookup.space],
+            }
+            for lookup in lookups_of(side.kernel, inputs)
+        ]
+        return {"lookups": found}
+
+    def _force(self, side: _Side) -> None:
+        """Have launches of fusetune's own kernels take a side's config from now on."""
+        self.forced.close()
+        if side.config is not None:
+            self.forced.enter_context(forced_config(side.config))
 
     def on_facts(self) -> dict[str, Any]:
         """Say what the kernel says of itself. Asked of the lane of the reference."""
@@ -494,6 +541,10 @@ def _ready(side: _Side, inputs: Any) -> _Ready:
     ]
     ends, slopes = ([pair[i] for pair in pairs] for i in (0, 1))
     return _Ready(lambda: list(_grad(ends, leaves, slopes, allow_unused=True)), inputs)
+
+
+def _config_key(config: Mapping[str, int] | None) -> Any:
+    return None if config is None else frozenset(config.items())
 
 
 def _function(kernel: Kernel, side: str, config: Mapping[str, int] | None) -> Callable[..., Any]:

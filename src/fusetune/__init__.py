@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         replace_activations,
         verify_activation,
     )
+    from fusetune.kernels.autotune import best_config
     from fusetune.tuner.batch_size import fit_critical_batch, largest_batch, noise_scale, recommend
     from fusetune.tuner.diagnosis import LayerStatistics, diagnose
     from fusetune.tuner.learning_rate import Candidates, confirm, fit_lr_scaling, lr_range_test
@@ -53,6 +54,7 @@ __all__ = [
     "Target",
     "activation",
     "bench",
+    "best_config",
     "build_momentum",
     "build_schedule",
     "confirm",

@@ -116,7 +116,7 @@ def _inputs(elements: int, dtype: torch.dtype, device: torch.device, seed: int) 
 
 def test_a_kernel_that_loops_has_no_forecast_but_its_facts() -> None:
     def fused(x: torch.Tensor, y: torch.Tensor) -> None:
-        _sum_in_a_loop[(1,)](x, y, x.numel(), BLOCK=256)
+        _sum_in_a_loop[(1,)](x, y, x.numel(), BLOCK=256, enable_fp_fusion=True)
 
     kernel = Kernel("loops", fused, fused, _inputs, bytes_moved=lambda inputs: inputs["x"].nbytes)
     said = forecast(kernel, 4096, torch.float32, ["sm_90"])["sm_90"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,11 @@ def test_what_is_no_launch_config_is_refused(config: Any) -> None:
 
 
 def results(
-    name: str, elements: int, dtype: torch.dtype, config: Config, misaligned: bool
+    name: str, elements: int, dtype: torch.dtype, config: Config, misaligned: bool, device: torch.device
 ) -> list[torch.Tensor]:
     """What a call gives with a launch config: its results, or what it changed."""
     kernel = KERNELS[name]
-    inputs = kernel.make_inputs(elements, dtype, CPU, 0)
+    inputs = kernel.make_inputs(elements, dtype, device, 0)
     if misaligned:
         for key in ("x", "dy"):
             if key in inputs:
@@ -73,14 +74,16 @@ SMALLEST, LARGEST = ({"BLOCK_SIZE": size} for size in (256, 65536))
 SIZES = (1, 4096, 70_001)
 
 
-def assert_same_bits(name: str, dtype: torch.dtype, configs: list[Config]) -> None:
+def assert_same_bits(
+    name: str, dtype: torch.dtype, configs: Sequence[Config], device: torch.device = CPU
+) -> None:
     """Hold each launch config's results to the default's."""
     for elements in SIZES:
         for misaligned in (False, True):
-            expected = results(name, elements, dtype, DEFAULT.named(), misaligned)
+            expected = results(name, elements, dtype, DEFAULT.named(), misaligned, device)
             for config in configs:
                 for ours, theirs in zip(
-                    results(name, elements, dtype, config, misaligned), expected, strict=True
+                    results(name, elements, dtype, config, misaligned, device), expected, strict=True
                 ):
                     assert torch.equal(ours.view(torch.uint8), theirs.view(torch.uint8)), (elements, config)
 
@@ -98,6 +101,14 @@ def test_launch_configs_give_the_same_bits(name: str, cache: Path) -> None:
 def test_all_launch_configs_give_the_same_bits(name: str, dtype: torch.dtype, cache: Path) -> None:
     sizes = [2**power for power in ((8, 12, 16) if dtype == torch.bfloat16 else range(8, 17))]
     assert_same_bits(name, dtype, [{"BLOCK_SIZE": size} for size in sizes])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["gelu", "swiglu_backward", "adam", "momentum"])
+def test_launch_configs_give_the_same_bits_on_a_gpu(name: str, dtype: torch.dtype, cache: Path) -> None:
+    device = torch.device("cuda")
+    assert_same_bits(name, dtype, elementwise_space(device, DEFAULT), device)
 
 
 @pytest.mark.usefixtures("cpu_driver")
