@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
-    from fusetune.bench.kernels.measurement import Listener, Settings, measure
+    from fusetune.bench.kernels.measurement import Listener, Settings, Tools, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.report import show_rows
@@ -72,6 +72,7 @@ __all__ = [
     "SideStatus",
     "StopRule",
     "TimedRound",
+    "Tools",
     "Verification",
     "Verifier",
     "arrays_of",

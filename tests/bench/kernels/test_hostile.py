@@ -24,10 +24,19 @@ from tests.bench.kernels.hostile_battery import Hostile, battery, has_source
 BAD = battery("cheats", "mistakes")
 HONEST = battery("honest")
 # What runs by default: one of each kind. All others are slow in their sum.
-FEW = (
-    "caches_by_pointer caches_by_content leaves_early patches_the_clock returns_nan skips_repeated_calls "
-    "modifies_an_input is_wrong_if_misaligned reads_only updates_in_place uses_threads_and_waits"
-).split()
+FEW = [
+    "caches_by_pointer",
+    "caches_by_content",
+    "leaves_early",
+    "patches_the_clock",
+    "returns_nan",
+    "skips_repeated_calls",
+    "modifies_an_input",
+    "is_wrong_if_misaligned",
+    "reads_only",
+    "updates_in_place",
+    "uses_threads_and_waits",
+]
 # A kernel that hangs does so when it is first called.
 _PATIENCE_S = {True: 4.0, False: 60.0}
 
@@ -62,9 +71,9 @@ def test_each_kernel_says_what_it_is(kernel: Hostile) -> None:
 def measured(kernel: Hostile) -> Row:
     """Have the engine build, verify and time a kernel, as `bench kernels FILE.py` does, for a moment."""
     hangs = "timed out" in kernel.expected
-    options = {"build_timeout_s": _PATIENCE_S[hangs]}
+    patience_s = _PATIENCE_S[hangs]
     tools = Tools(
-        lane=lambda side, device: ProcessLane(side, device=device, **options),
+        lane=lambda side, device: ProcessLane(side, device=device, build_timeout_s=patience_s),
         reference=lambda device: ReferenceLane(device=device),
     )
     case = Case(KernelSource(str(kernel.path)), kernel.name, 4099, kernel.dtype)
