@@ -43,6 +43,7 @@ from fusetune.bench.kernels.shared_arrays import (
     mapped,
     moved,
     rounded_to,
+    shuffled,
 )
 from fusetune.bench.units import format_bytes
 
@@ -321,6 +322,18 @@ def _same_bits(one: Array, other: Array) -> bool:
     return bool(one.bits.tobytes() == other.bits.tobytes())
 
 
+def _is_same(one: Answer, other: Answer, mutates: Sequence[str]) -> bool:
+    """Whether two calls gave the same bits."""
+    written = [
+        [
+            *(array for _, array in arrays_of(each.results)),
+            *(array for path, array in arrays_of(each.inputs) if _root(path) in mutates),
+        ]
+        for each in (one, other)
+    ]
+    return len(written[0]) == len(written[1]) and all(map(_same_bits, *written))
+
+
 def _first_difference(old: Array, new: Array) -> str:
     differs = np.argwhere(np.asarray(old.bits != new.bits))
     if not len(differs):
@@ -433,6 +446,8 @@ class Verifier:
             try:
                 answer = lane.results(each.shared)
                 found = found.and_also(self._judge(answer, each.shared, each, thorough=thorough))
+                if thorough and each is sets[0]:
+                    self._refuse_replay(lane, each, answer)
             except LaneError as error:
                 if error.status in ("wrong", "does not build", "crashed", "mutated") and each.what:
                     raise LaneError(error.status, f"{error.reason} ({each.what})") from None
@@ -505,6 +520,27 @@ class Verifier:
         if thorough and answer.extra_bytes is not None:
             self._judge_memory(answer.extra_bytes, truth.extra_bytes or 0, shared)
         return found
+
+    def _refuse_replay(self, lane: ProcessLane, first: _Set, answer: Answer) -> None:
+        """Raise where a kernel takes other inputs of the same sum, extremes and ends for those that it has seen.
+
+        Only the same results as before count. What is right on numbers in another order, of which the kernel may
+        expect something else, is not asked.
+        """
+        assert first.eager is not None
+        other = SharedTree(shuffled(first.shared.tree, secrets.randbelow(2**62)))
+        try:
+            eager = self.reference.results(other, poison=False, trusted=True)
+            again = lane.results(other)
+        except LaneError as error:
+            if error.status != "does not build":
+                raise
+            return
+        finally:
+            other.close()
+        mutates = self.facts.mutates
+        if _is_same(answer, again, mutates) and not _is_same(first.eager, eager, mutates):
+            raise LaneError("wrong", "it replays a result for inputs that only have the same sum and ends")
 
     def _judge_memory(self, extra_bytes: int, declared: int, shared: SharedTree) -> None:
         """Raise where a call took more memory than is declared or negligible."""

@@ -37,6 +37,8 @@ FEW = [
     "updates_in_place",
     "uses_threads_and_waits",
 ]
+# Those that a copy of as many bytes could hold back, which takes seconds to measure.
+FAST = ("reads_only", "looks_up_a_few_elements", "has_one_element")
 # A kernel that hangs does so when it is first called.
 _PATIENCE_S = {True: 4.0, False: 60.0}
 
@@ -77,7 +79,7 @@ def measured(kernel: Hostile) -> Row:
         reference=lambda device: ReferenceLane(device=device),
     )
     case = Case(KernelSource(str(kernel.path)), kernel.name, 4099, kernel.dtype)
-    settings = Settings(competitors=(), rule=StopRule(budget_s=0.2), copies=kernel.group == "honest")
+    settings = Settings(competitors=(), rule=StopRule(budget_s=0.2), copies=kernel.name in FAST)
     (row,) = measure([case], settings, tools=tools)
     return row
 
@@ -94,7 +96,7 @@ def with_marks(kernels: list[Hostile]) -> list[object]:
 def test_a_bad_kernel_gets_no_time(kernel: Hostile) -> None:
     row = measured(kernel)
     assert row.status in kernel.expected, row.ours
-    assert kernel.reason in row.ours.reason
+    assert kernel.reason.lower() in row.ours.reason.lower()
     assert not row.ours.latencies_s
 
 
