@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         misfit,
         not_tuned,
     )
+    from fusetune.kernels.triton_searches import TritonSearch, searches_of_triton
 else:
     # Triton imports fusetune.kernels.cpu, its backend for CPUs, in the middle of `import triton`, when nothing here can
     # import Triton yet.
@@ -44,6 +45,7 @@ __all__ = [
     "FusedAdamW",
     "FusedSGD",
     "Kernel",
+    "TritonSearch",
     "activation",
     "autotune_configs",
     "chosen_by_decorators",
@@ -57,6 +59,7 @@ __all__ = [
     "not_tuned",
     "path_on",
     "replace_activations",
+    "searches_of_triton",
     "temporary_directory",
     "timed_launches",
     "verify_activation",

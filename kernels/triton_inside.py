@@ -11,6 +11,7 @@ Used elsewhere as they are, because they are Triton's language: `triton.jit`, `t
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import warnings
@@ -383,6 +384,30 @@ def chosen_by_decorators(value: Any) -> set[str]:
         else:
             chosen.update(each.values)
     return chosen
+
+
+def autotuners() -> list[Any]:
+    """Return every `@triton.autotune` of this process that is alive."""
+    kind = _of_autotuner("Autotuner")
+    # Not isinstance, which asks an object for its class: some of these compute that.
+    return [] if kind is None else [each for each in gc.get_objects() if issubclass(type(each), kind)]
+
+
+def search_listener(listener: Callable[..., None] | None) -> tuple[bool, Any]:
+    """Have Triton call a function after each search of `@triton.autotune`.
+
+    Args:
+        listener: takes the keywords `fn`, `key`, `best_config`, `configs_timings`, `duration` and `cache_hit`. None:
+            nobody listens.
+
+    Returns: whether this Triton calls listeners (from 3.8 on), and the one before, or None.
+    """
+    settings: Any = getattr(__getattr__("knobs"), "autotuning", None)
+    if not hasattr(settings, "listener"):
+        return False, None
+    before = settings.listener
+    settings.listener = listener
+    return True, before
 
 
 def _decorators_of(value: Any) -> Iterator[Any]:

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
     from fusetune.bench.autotune.lanes import LaneWorkbench
+    from fusetune.bench.autotune.listener import search_table
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
     from fusetune.bench.autotune.run import Opened, Workbench, config_text, tune
     from fusetune.bench.autotune.screening import Screened, screen
@@ -34,5 +35,6 @@ __all__ = [
     "run_race",
     "run_search",
     "screen",
+    "search_table",
     "tune",
 ]

@@ -116,14 +116,13 @@ def _side(name: str, side: Sequence[Stored]) -> Side:
 def _decide_from_enough(
     base: Sequence[Run],
     head: Sequence[Run],
-    history: Sequence[Run] = (),
     *,
     staged: bool = False,
     threshold: float = TIMING_THRESHOLD,
 ) -> Verdict:
     """Decide on timings by the gate's rule. Fewer processes than it takes are shown, and no evidence."""
     if len(base) >= LEAST_PAIRS:
-        return decide(base, head, history, staged=staged, threshold=threshold)
+        return decide(base, head, staged=staged, threshold=threshold)
     ratios = [median(theirs["wall"]) / median(ours["wall"]) for ours, theirs in zip(base, head, strict=True)]
     return Verdict(_UNCLEAR, median(ratios) - 1, None, None, 1.0, None, len(base))
 

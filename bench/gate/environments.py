@@ -16,7 +16,6 @@ import os
 import platform
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -36,6 +35,7 @@ from fusetune.bench.errors import SetupError
 from fusetune.bench.gate.dependencies import Dependencies, installed_here, read_dependencies
 from fusetune.bench.gate.revisions import Checkout, Checkouts
 from fusetune.bench.user_cache import user_cache
+from fusetune.bench.workers import running_program
 
 # pip's exit code and all that it printed.
 Installer = Callable[[Path, Sequence[str], Path], tuple[int, str]]
@@ -82,7 +82,7 @@ class Environments:
 
 
 def pip_install(python: Path, arguments: Sequence[str], folder: Path) -> tuple[int, str]:
-    """Run `pip install` of an environment and return its exit code and output. Ctrl-C ends all that it has started.
+    """Run `pip install` of an environment and return its exit code and output. All that it starts ends with the gate.
 
     Args:
         python: the environment's interpreter.
@@ -90,21 +90,10 @@ def pip_install(python: Path, arguments: Sequence[str], folder: Path) -> tuple[i
         folder: where relative paths begin.
     """
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
+    with running_program(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
         output, _ = process.communicate()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
     return process.returncode, output.decode(errors="replace")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.gate.measured import Pair
 from fusetune.bench.path_checks import entries, is_file
-from fusetune.bench.results import LineFile, acquire_lock, make_unique, remove_unfinished, write_whole
+from fusetune.bench.results import LineFile, acquire_lock, lock_for_appending, make_unique, write_whole
 from fusetune.bench.spec import difference
 from fusetune.bench.terminal import invocation
 
@@ -41,7 +41,7 @@ class GateDirectory:
     Args:
         path: the directory.
         content: of gate.json.
-        lock: the descriptor that holds the lock.
+        lock: the descriptor that holds the lock; None: there is none yet.
 
     Example:
         >>> import tempfile
@@ -55,11 +55,11 @@ class GateDirectory:
         ['digits']
     """
 
-    def __init__(self, path: Path, content: dict[str, Any], lock: int) -> None:
+    def __init__(self, path: Path, content: dict[str, Any], lock: int | None = None) -> None:
         self.path = path
         self.content = content
         self.notes: list[str] = []
-        self._lock: int | None = lock
+        self._lock = lock
         self._file = LineFile(
             path / _PAIRS,
             "a pair of a gate",
@@ -104,17 +104,8 @@ class GateDirectory:
         Raises:
             RunDirectoryError: no gate is there, or it is in use, broken, of a later version, or not writable.
         """
-        content = read_gate(path)
-        try:
-            directory = cls(path, content, acquire_lock(path))
-        except OSError as error:
-            raise unusable(path, error) from error
-        try:
-            remove_unfinished(path)
-            note = directory._file.cut_torn_line()
-        except BaseException:
-            directory.close()
-            raise
+        directory = cls(path, read_gate(path))
+        directory._lock, note = lock_for_appending(directory._file)
         directory.notes += [note] if note else []
         return directory
 

@@ -7,7 +7,7 @@ and missing metrics come before any speed. All of it is pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -29,9 +29,6 @@ from fusetune.bench.gate.wording import (
 )
 from fusetune.bench.stats import holm
 from fusetune.tuner.measure import is_contended
-
-# benchmark -> metric -> earlier runs of the unchanged benchmark
-History = Mapping[str, Mapping[str, Sequence[Run]]]
 
 FAILURE = "failure"
 LEAST_SEEDS = 7
@@ -56,7 +53,6 @@ class Decide(Protocol):
         self,
         base: Sequence[Run],
         head: Sequence[Run],
-        history: Sequence[Run] = (),
         *,
         staged: bool = False,
         threshold: float = TIMING_THRESHOLD,
@@ -72,7 +68,6 @@ class _Compared:
     metric: str
     pairs: Sequence[Pair]
     rules: Rules
-    history: Sequence[Run]
     decide: Decide
     staged: bool
 
@@ -94,7 +89,6 @@ class _Compared:
 def judge(
     pairs: Iterable[Pair],
     rules: Rules,
-    history: History | None = None,
     *,
     decide: Decide = decide_timing,
     staged: bool = False,
@@ -104,7 +98,6 @@ def judge(
     Args:
         pairs: in any order.
         rules: thresholds and directions.
-        history: benchmark -> metric -> earlier runs of the unchanged benchmark; None: none are known.
         decide: the decision on timings.
         staged: whether the pairs are looked at in stages, see `bench.gate.decision.LOOKS`.
 
@@ -130,8 +123,7 @@ def judge(
         group.sort(key=lambda pair: pair.index)
         rows += _failure_rows(benchmark, group)
         for metric in _names(group):
-            earlier = (history or {}).get(benchmark, {}).get(metric, ())
-            rows.append(_row(_Compared(benchmark, metric, group, rules, earlier, decide, staged)))
+            rows.append(_row(_Compared(benchmark, metric, group, rules, decide, staged)))
     return _corrected(rows)
 
 
@@ -354,9 +346,7 @@ def _timing(row: Row, compared: _Compared) -> Row:
 
 def _decided(row: Row, compared: _Compared, base: Sequence[Run], head: Sequence[Run]) -> Row:
     """Make a row of `decide`'s verdict on times."""
-    verdict = compared.decide(
-        base, head, compared.history, staged=compared.staged, threshold=row.threshold or TIMING_THRESHOLD
-    )
+    verdict = compared.decide(base, head, staged=compared.staged, threshold=row.threshold or TIMING_THRESHOLD)
     outcome = _UNCLEAR if verdict.outcome == "pass" and verdict.runs_used < LEAST_PAIRS else verdict.outcome
     higher = row.better == "higher"
     low, high = _finite(verdict.low), _finite(verdict.high)
@@ -493,7 +483,7 @@ def _said(
 def _advice(row: Row, compared: _Compared, noise: float | None, *, hopeless: bool) -> str:
     """Say what would make an unclear row clear."""
     contended = any(map(_is_contended, compared.both))
-    quieter = "a quieter machine, because others had the processor" if contended else "a quieter machine"
+    quieter = "a quieter machine, because these timings are contended" if contended else "a quieter machine"
     if hopeless:
         return f"Use a longer benchmark or {quieter}."
     seeds = LEAST_SEEDS_STAGED if compared.staged else LEAST_SEEDS

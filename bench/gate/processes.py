@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import re
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from fusetune.bench.errors import InputError, SetupError
 from fusetune.bench.gate.session import SideName
-from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.terminal import one_line
+from fusetune.bench.workers import running_program
 
-# A program that is asked to end may remove what it has made. Then it is killed.
-_GRACE_S = 5.0
 _MOST_READ_BYTES = 4 * 2**20
 LINES_SHOWN = 8
 _MOST_SHOWN = 200
 # How a Python program ends that could not be imported, whatever it would have measured.
 _NOT_IMPORTED = re.compile(r"^(?:ModuleNotFoundError|ImportError|SyntaxError|IndentationError|TabError)\b")
-_PR_SET_PDEATHSIG = 1
-# Loaded here, for a fork does as little as it can before its exec.
-_prctl = ctypes.CDLL(None).prctl if platform.system() == "Linux" else None
 # What git's hooks set would lead the git of a measured program to another repository.
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE")
 
@@ -98,9 +91,9 @@ def run_process(
 ) -> Ended:
     """Run a program in the checkout of a side, and wait until it has ended.
 
-    It gets a process group of its own. The whole group is ended when the limit is reached, after Ctrl-C or SIGTERM, and
-    when the program has left processes behind, because they would disturb the next one. Under Linux the program ends
-    with a gate that is killed, too.
+    Everything that it started ends with it: when the limit is reached, after Ctrl-C or SIGTERM, and when the program
+    has left processes behind, because they would disturb the next one. Under Linux that holds when the gate is killed,
+    too, see `bench.workers.running_program`.
 
     Args:
         words: the program and its arguments.
@@ -114,14 +107,36 @@ def run_process(
         KeyboardInterrupt: the program has been ended.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        began = time.monotonic()
         timed_out = False
-        with _started(words, place, out, err, environment or {}) as process:
-            try:
-                process.wait(limit_s)
-            except subprocess.TimeoutExpired:
-                timed_out = True
-            seconds = time.monotonic() - began
+        try:
+            with running_program(
+                words,
+                cwd=place.folder,
+                env=_environment(place, environment or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            ) as process:
+                began = time.monotonic()
+                try:
+                    process.wait(limit_s)
+                except subprocess.TimeoutExpired:
+                    timed_out = True
+                seconds = time.monotonic() - began
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputError(
+                place.name,
+                f"has no program '{words[0]}'",
+                "it is no file there, and not on the PATH",
+                "Check it.",
+            ) from error
+        except OSError as error:
+            raise SetupError(
+                place.name,
+                f"cannot start '{words[0]}'",
+                error.strerror or str(error),
+                "Make it executable.",
+            ) from error
         return Ended(process.returncode, _tail(out), _tail(err), seconds, timed_out)
 
 
@@ -170,78 +185,10 @@ def check_import(said: str, place: Place) -> None:
         )
 
 
-@contextmanager
-def _started(
-    words: Sequence[str],
-    place: Place,
-    out: BinaryIO,
-    err: BinaryIO,
-    environment: Mapping[str, str],
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program, and end it and its group at the end of the block."""
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        with interrupts_deferred():
-            process = _start(words, place, out, err, environment)
-        yield process
-    finally:
-        if process is not None:
-            _end_group(process)
-
-
-def _start(
-    words: Sequence[str],
-    place: Place,
-    out: BinaryIO,
-    err: BinaryIO,
-    environment: Mapping[str, str],
-) -> subprocess.Popen[bytes]:
-    """Start the program."""
+def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a program: those of this process, of its side and its own."""
     inherited = {key: value for key, value in os.environ.items() if key not in _OF_A_HOOK}
-    try:
-        return subprocess.Popen(
-            words,
-            cwd=place.folder,
-            env={**inherited, **place.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-            preexec_fn=_end_with_parent if _prctl is not None else None,
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            place.name,
-            f"has no program '{words[0]}'",
-            "it is no file there, and not on the PATH",
-            "Check it.",
-        ) from error
-    except OSError as error:
-        raise SetupError(
-            place.name, f"cannot start '{words[0]}'", error.strerror or str(error), "Make it executable."
-        ) from error
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process when the gate is killed. Runs between fork and exec."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all of its group. Returns when it has ended."""
-    with interrupts_deferred():
-        if process.poll() is None:
-            _signal_group(process, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_GRACE_S)
-        _signal_group(process, signal.SIGKILL)
-        process.wait()
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+    return {**inherited, **place.environment, **more}
 
 
 def _tail(file: BinaryIO) -> str:

@@ -486,13 +486,12 @@ def _failed_on_both_sides(pair: Pair) -> bool:
 def _decide_so_far(
     base: Sequence[Run],
     head: Sequence[Run],
-    history: Sequence[Run] = (),
     *,
     staged: bool = False,
     threshold: float = THRESHOLD,
 ) -> Verdict:
     """Decide while pairs may still come. What they would not help counts as clear."""
-    verdict = decide(base, head, history, staged=staged, more=True, threshold=threshold)
+    verdict = decide(base, head, staged=staged, more=True, threshold=threshold)
     return replace(verdict, outcome="pass") if verdict.reason else verdict
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO, Literal
 
 from fusetune.bench.gate import run_git
 from fusetune.bench.terminal import say
+from fusetune.bench.workers import running_program
 
 Judgement = Literal["good", "bad", "skip", "refused", "interrupted"]
 
@@ -177,30 +179,30 @@ def _wait_for(words: Sequence[str], folder: str, said: BinaryIO) -> int:
 
     `subprocess.run` would kill it a moment after Ctrl-C, and so leave its worktrees.
     """
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[int] = []
     early: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        for process in started:
-            process.send_signal(number)
+        for group in started:
+            with suppress(ProcessLookupError):
+                os.killpg(group, number)
         if not started:
             early.append(number)
 
     before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        process = subprocess.Popen(
+        with running_program(
             words,
             cwd=folder,
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,
-            start_new_session=True,
-        )
-        started.append(process)
-        for number in early:
-            process.send_signal(number)
-        return process.wait()
+        ) as process:
+            started.append(process.pid)
+            for number in early:
+                os.killpg(process.pid, number)
+            return process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

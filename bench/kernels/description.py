@@ -5,6 +5,7 @@ The lane's side is `inspection`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 from fusetune.bench.errors import InputError
 from fusetune.bench.kernels.case import KernelSource
 from fusetune.bench.kernels.lane import LaneError
-from fusetune.bench.kernels.sources import kernel_source
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class KernelDescription:
         default: the config that is shipped.
         takes_config: whether it is called with a config.
         autotuned: whether it is decorated by `@triton.autotune`.
-        competitors: names of the author's own.
+        competitors: the other ways to do its work, the author's own among them.
         given: fields of `Kernel` that the author gave.
     """
 
@@ -49,23 +49,20 @@ class KernelDescription:
     given: tuple[str, ...] = ()
 
 
-def describe(
-    text: str, *, needs: Mapping[str, str] | None = None, device: str = "cpu"
-) -> tuple[KernelDescription, ...]:
-    """Return what the kernels are that a text names: one, or all of a file. The driver imports none of a person's.
+def describe(source: KernelSource, device: str = "cpu") -> tuple[KernelDescription, ...]:
+    """Return what the kernels of a source are: one, or all of a file. The driver imports none of a person's.
 
     Args:
-        text, needs: see `kernel_source`.
+        source: see `kernel_source`.
         device: on which inputs are made, to look at them.
 
     Raises:
         InputError: there is no kernel, its module fails or ends the process, or something is missing or wrong.
 
     Example:
-        >>> describe("gelu")[0].dtypes
-        ('float32',)
+        >>> describe(KernelSource("gelu"))[0].competitors
+        ('eager', 'compile')
     """
-    source = kernel_source(text, needs=needs)
     if source.is_shipped:
         from fusetune.bench.kernels.inspection import described
 
@@ -77,7 +74,7 @@ def describe(
             found = lane.describe(source)
     except LaneError as error:
         # What is wrong in a file is a sentence with its own place. A process that ended has none.
-        where = "" if error.status == "does not build" else text
+        where = "" if error.status == "does not build" else os.path.basename(source.reference)
         raise InputError(where, error.reason) from None
     return tuple(map(_read, found))
 

@@ -13,6 +13,7 @@ import torch
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.kernels.case import KernelSource
+from fusetune.bench.kernels.competitors import competitors_of
 from fusetune.bench.kernels.detection import bits_of
 from fusetune.bench.kernels.loading import OwnKernel, kernels_in, load_kernel, load_own
 from fusetune.bench.kernels.signatures import (
@@ -62,7 +63,7 @@ def _described(source: KernelSource, device: str) -> dict[str, Any]:
         "default": None if kernel.default is None else dict(kernel.default),
         "takes_config": takes_config(kernel.fused),
         "autotuned": own is not None and is_autotuned(own.fused),
-        "competitors": list(kernel.competitors),
+        "competitors": list(competitors_of(kernel)),
         "atomics": bool(kernel.atomics),
         "alignment": int(kernel.alignment),
         "tolerance": None if kernel.tolerance is None else float(kernel.tolerance),

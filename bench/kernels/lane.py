@@ -43,6 +43,7 @@ class Prepared:
         compiled: what is known of its machine code.
         device_name: as its driver names it. "": a CPU.
         caches: of the device, name and bytes, smallest first.
+        searches: by Triton's own autotuner, in these calls. See `TritonSearch.from_row`.
     """
 
     bytes_moved: int
@@ -55,6 +56,7 @@ class Prepared:
     compiled: CompiledFacts | None = None
     device_name: str = ""
     caches: tuple[tuple[str, int], ...] = ()
+    searches: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

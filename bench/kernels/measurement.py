@@ -30,6 +30,7 @@ from fusetune.bench.kernels.row import Cache, Clock, CopySpeed, Policy, Row, Sid
 from fusetune.bench.kernels.shared_arrays import SharedTree, Tree, scaled
 from fusetune.bench.kernels.verify import Verifier
 from fusetune.bench.units import format_seconds
+from fusetune.kernels import TritonSearch
 
 OURS, EAGER = "ours", "eager"
 # Of a shorter call, what is on the clock decides its latency: all clocks of the device are shown.
@@ -260,7 +261,7 @@ class _Run:
         timing = _Timing(self, case, sides, verifier, self._rule(rows_left), watch)
         rounds = timing.run()
         copy = self._hold_to_memory(case, sides, policies[0], moved) if self.settings.copies else None
-        notes = [*timing.notes, *([watch.summary()] if watch else [])]
+        notes = [*_searched(ours.prepared), *timing.notes, *([watch.summary()] if watch else [])]
         sheet = datasheet_of(ours.prepared.device_name) if ours.prepared.device_name else None
         return Row(
             case,
@@ -427,6 +428,15 @@ class _Timing:
             if not ours.is_alive or done >= LEAST_CHECKED or not self._rounds.done:
                 return
             self._round(checked=True)
+
+
+def _searched(prepared: Prepared) -> list[str]:
+    """Say what Triton's own autotuner chose. What a process tells may be anything, and is left out then."""
+    said = []
+    for row in prepared.searches:
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            said.append(f"{TritonSearch.from_row(row).sentence}.")
+    return said
 
 
 def _policies(case: Case, settings: Settings, prepared: Prepared) -> tuple[Policy, ...]:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -62,6 +62,8 @@ _SPEED_OF_LIES = 4.0
 _KEPT_FILES = 16
 # What every lane on a CPU starts with.
 _LIBRARIES = ("fusetune.bench.kernels.subject",)
+
+_Lane = TypeVar("_Lane", bound="ProcessLane")
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class ProcessLane:
             extra_bytes=int(_number(found, "extra_bytes")),
             device_name=str(found["device_name"]),
             caches=tuple((str(name), int(size)) for name, size in found["caches"]),
+            searches=tuple(found["searches"]),
             compiled=_compiled(found.get("compiled")),
         )
 
@@ -301,7 +304,7 @@ class ProcessLane:
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def __enter__(self) -> ProcessLane:
+    def __enter__(self: _Lane) -> _Lane:
         return self
 
     def __exit__(self, *error: object) -> None:

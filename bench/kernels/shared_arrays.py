@@ -25,6 +25,10 @@ from fusetune.errors import InvalidValueError
 
 Tree = Any
 
+# A kernel's process uses these too. What its code puts into the modules instead is not used.
+_dumps, _loads = json.dumps, json.loads
+_read, _write = os.preadv, os.pwrite
+
 # torch's name -> numpy's dtype of the same bits, or of as many bits where numpy has no such number.
 _STORED = {
     **{name: np.dtype(name) for name in ("float16", "float32", "float64", "complex64", "complex128", "bool")},
@@ -347,7 +351,7 @@ class TreeWriter:
     def text(self, tree: Tree) -> str:
         """Return the description of a tree."""
         node = self._node(tree)
-        return json.dumps({"tree": node, "storages": self._extents})
+        return _dumps({"tree": node, "storages": self._extents})
 
     def placed(self) -> Iterator[tuple[int, Any]]:
         """Yield each storage with the place of its first byte."""
@@ -434,7 +438,7 @@ def parsed(text: str) -> tuple[Any, list[tuple[int, int]]]:
         UnreadableTreeError: it is no description.
     """
     try:
-        described = json.loads(text)
+        described = _loads(text)
         extents = [(int(begin), int(size)) for begin, size in described["storages"]]
         node = described["tree"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -489,7 +493,7 @@ def read_into(file: int, begin: int, array: np.ndarray) -> None:
     """Fill an array of bytes from a file."""
     target, done = memoryview(array.data), 0
     while done < len(target):
-        got = os.preadv(file, [target[done : done + _CHUNK_BYTES]], begin + done)
+        got = _read(file, [target[done : done + _CHUNK_BYTES]], begin + done)
         if not got:
             raise UnreadableTreeError("the file is shorter than its description says")
         done += got
@@ -499,7 +503,7 @@ def write_from(file: int, begin: int, array: np.ndarray) -> None:
     """Copy an array of bytes into a file."""
     source, done = memoryview(array.data), 0
     while done < len(source):
-        done += os.pwrite(file, source[done : done + _CHUNK_BYTES], begin + done)
+        done += _write(file, source[done : done + _CHUNK_BYTES], begin + done)
 
 
 def memory_file(name: str) -> int:

@@ -64,7 +64,7 @@ from fusetune.bench.workers import (
     next_job,
 )
 from fusetune.errors import StateError
-from fusetune.kernels import Kernel, timed_launches
+from fusetune.kernels import Kernel, searches_of_triton, timed_launches
 from fusetune.kernels.autotune import forced_config, lookups_of
 from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, caches_of, keep_freed_memory
 
@@ -81,7 +81,7 @@ _contiguous, _reshape = _Tensor.contiguous, _Tensor.reshape
 _data_ptr, _untyped_storage, _set = _Tensor.data_ptr, _Tensor.untyped_storage, _Tensor.set_
 _copy_ = _Tensor.copy_
 _grad = torch.autograd.grad
-_write, _pack, _getpid = os.write, struct.pack, os.getpid
+_write, _pack, _getpid, _truncate = os.write, struct.pack, os.getpid, os.ftruncate
 
 # How long a kernel that works on after its return is waited for: at least, and at most.
 _PAUSE_S = (0.02, 0.5)
@@ -245,8 +245,9 @@ class _Subject:
         start_ns = _clock_ns()
         first = _ready(new, _copies(inputs))
         before = _copies(first.inputs)
-        result = first()
-        _wait(device)
+        with searches_of_triton() as searches:
+            result = first()
+            _wait(device)
         compile_s = (_clock_ns() - start_ns) * 1e-9
         changed = _changed(before, first.inputs)
         _result_tensors(result)
@@ -274,6 +275,7 @@ class _Subject:
             "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
             "compiled": vars(new.facts),
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            "searches": [search.as_row() for search in searches],
             "caches": [(level.name, level.size_bytes) for level in caches_of(device)],
         }
 
@@ -501,8 +503,8 @@ class _Subject:
 
         writer = TreeWriter(window_of, closed or (lambda value: Opaque(type(value).__name__, "")))
         text = writer.text(tree)
-        os.ftruncate(self.answer_file, 0)
-        os.ftruncate(self.answer_file, writer.total_bytes)
+        _truncate(self.answer_file, 0)
+        _truncate(self.answer_file, writer.total_bytes)
         for place, storage in writer.placed():
             if isinstance(storage, tuple):
                 storage = _set(_empty(0, dtype=torch.uint8, device=storage[1]), storage[0])

@@ -399,6 +399,7 @@ class _Set:
     what: str
     truth: Answer | None = None
     eager: Answer | None = None
+    declared: int = 0
 
 
 @dataclass
@@ -441,11 +442,16 @@ class Verifier:
             LaneError: what is wrong with it.
         """
         found, repeatable = Finding(), True
+        too_much: LaneError | None = None
         sets = self._all_sets() if thorough else self._all_sets()[:1]
         for each in sets:
             try:
                 answer = lane.results(each.shared)
-                found = found.and_also(self._judge(answer, each.shared, each, thorough=thorough))
+                found = found.and_also(self._judge(answer, each.shared, each))
+                if not (answer.repeatable or self.facts.atomics) and thorough:
+                    raise LaneError(
+                        "wrong", "two calls on the same values gave other bits, and it declares no atomics"
+                    )
                 if thorough and each is sets[0]:
                     self._refuse_replay(lane, each, answer)
             except LaneError as error:
@@ -453,10 +459,14 @@ class Verifier:
                     raise LaneError(error.status, f"{error.reason} ({each.what})") from None
                 raise
             repeatable = repeatable and answer.repeatable
+            if thorough and too_much is None:
+                too_much = self._too_much_memory(answer, each)
+        if too_much is not None:
+            # What is wrong would be wrong with less memory, too.
+            raise too_much
         notes = [*self._notes, *found.notes]
         if not repeatable:
-            cause = "as its atomics allow" if self.facts.atomics else "though it declares no atomics"
-            notes.append(f"Two calls on the same values gave other bits, {cause}.")
+            notes.append("Two calls on the same values gave other bits.")
         return Verification(
             found.error,
             found.eager_error,
@@ -482,7 +492,7 @@ class Verifier:
         given = [inputs] if isinstance(inputs, SharedTree) else list(inputs)
         used = given[(lane.kept_call or 0) % len(given)]
         try:
-            found = self._judge(lane.kept_results(), used, None, thorough=False)
+            found = self._judge(lane.kept_results(), used, None)
         except LaneError as error:
             raise LaneError(error.status, f"{error.reason} (in a timed call)") from None
         before = Finding(so_far.error, so_far.eager_error, so_far.tolerance)
@@ -502,7 +512,7 @@ class Verifier:
             each.shared.close()
         self._sets.clear()
 
-    def _judge(self, answer: Answer, shared: SharedTree, known: _Set | None, *, thorough: bool) -> Finding:
+    def _judge(self, answer: Answer, shared: SharedTree, known: _Set | None) -> Finding:
         """Judge an answer. What is right is computed now, when the kernel has answered."""
         facts = self.facts
         if answer.overwrites:
@@ -511,14 +521,14 @@ class Verifier:
         if truth is None or eager is None:
             eager = self.reference.results(shared, poison=False, trusted=True)
             truth = self.reference.truth(shared)
-        if known is not None and shared.nbytes <= _KEPT_BYTES:
-            known.truth, known.eager = truth, eager
+        if known is not None:
+            known.declared = truth.extra_bytes or 0
+            if shared.nbytes <= _KEPT_BYTES:
+                known.truth, known.eager = truth, eager
         foreign = [name for name in answer.aliases if name not in facts.mutates and name not in eager.aliases]
         found = compare(answer, shared.tree, truth, eager, facts.mutates, tolerance=facts.tolerance)
         if foreign:
             raise LaneError("wrong", f"its result is the memory of its input {foreign[0]}")
-        if thorough and answer.extra_bytes is not None:
-            self._judge_memory(answer.extra_bytes, truth.extra_bytes or 0, shared)
         return found
 
     def _refuse_replay(self, lane: ProcessLane, first: _Set, answer: Answer) -> None:
@@ -527,29 +537,33 @@ class Verifier:
         Only the same results as before count. What is right on numbers in another order, of which the kernel may
         expect something else, is not asked.
         """
-        assert first.eager is not None
+        mutates = self.facts.mutates
         other = SharedTree(shuffled(first.shared.tree, secrets.randbelow(2**62)))
         try:
-            eager = self.reference.results(other, poison=False, trusted=True)
-            again = lane.results(other)
+            if not _is_same(answer, lane.results(other), mutates):
+                return
+            before, now = (
+                self.reference.results(each, poison=False, trusted=True) for each in (first.shared, other)
+            )
         except LaneError as error:
             if error.status != "does not build":
                 raise
             return
         finally:
             other.close()
-        mutates = self.facts.mutates
-        if _is_same(answer, again, mutates) and not _is_same(first.eager, eager, mutates):
+        if not _is_same(before, now, mutates):
             raise LaneError("wrong", "it replays a result for inputs that only have the same sum and ends")
 
-    def _judge_memory(self, extra_bytes: int, declared: int, shared: SharedTree) -> None:
-        """Raise where a call took more memory than is declared or negligible."""
+    def _too_much_memory(self, answer: Answer, of: _Set) -> LaneError | None:
+        """Say where a call took more memory than is declared or negligible."""
+        extra_bytes, declared, shared = answer.extra_bytes or 0, of.declared, of.shared
         moved_bytes = max(self.prepared_bytes, shared.nbytes)
         allowed = declared + max(_NEGLIGIBLE_BYTES, int(_NEGLIGIBLE_SHARE * moved_bytes))
-        if extra_bytes > allowed:
-            told = f"a call allocates {format_bytes(extra_bytes)} beside its results"
-            known = f"{format_bytes(declared)} are declared" if declared else "none are declared"
-            raise LaneError("allocates", f"{told}, and {known} as scratch_bytes")
+        if extra_bytes <= allowed:
+            return None
+        told = f"a call allocates {format_bytes(extra_bytes)} beside its results"
+        known = f"{format_bytes(declared)} are declared" if declared else "none are declared"
+        return LaneError("allocates", f"{told}, and {known} as scratch_bytes")
 
     def _all_sets(self) -> list[_Set]:
         """Make the inputs, once."""

@@ -412,7 +412,7 @@ def _gain(summary: Summary) -> RenderableType | None:
     if gain.same_work and gain.step_time:
         notes.append("The two take the same steps, so a difference of step times is the machine's.")
     if estimates:
-        notes.append("The first place was picked from these trials, which flatters it a little.")
+        notes.append("The first place was picked from these trials, so its figures are slightly too good.")
     return Group(*lines, *_notes(notes))
 
 

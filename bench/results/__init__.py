@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
     from fusetune.bench.results.faults import first_fault
-    from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
+    from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_appending, make_unique
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
     from fusetune.bench.results.outcomes import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fusetune.bench.results.run_info import Machine, RunInfo
     from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOptions
     from fusetune.bench.results.schema import as_written
-    from fusetune.bench.results.whole_file import remove_unfinished, write_whole
+    from fusetune.bench.results.whole_file import write_whole
     from fusetune.bench.results.written_spec import WrittenSpec
 else:
     __getattr__ = load_on_use(__name__)
@@ -83,8 +83,8 @@ __all__ = [
     "as_written",
     "find_run",
     "first_fault",
+    "lock_for_appending",
     "make_unique",
     "picture_text",
-    "remove_unfinished",
     "write_whole",
 ]

@@ -21,7 +21,7 @@ from typing import Any
 from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.kinds import kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
-from fusetune.bench.results.fresh_directory import acquire_lock, make_unique
+from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_appending, make_unique
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
@@ -33,7 +33,7 @@ from fusetune.bench.results.schema import (
     record_of,
     version_of,
 )
-from fusetune.bench.results.whole_file import remove_unfinished, write_whole
+from fusetune.bench.results.whole_file import write_whole
 from fusetune.bench.spec import difference
 from fusetune.bench.terminal import invocation
 from fusetune.errors import InvalidValueError
@@ -127,16 +127,8 @@ class RunDirectory:
         content = _read_run(path)
         if now is not None:
             _check_unchanged(path, RunInfo.from_dict(content), now)
-        try:
-            directory = cls(path, content, acquire_lock(path))
-        except OSError as error:
-            raise unusable(path, error) from error
-        try:
-            remove_unfinished(path)
-            note = directory._file.cut_torn_line()
-        except BaseException:
-            directory.close()
-            raise
+        directory = cls(path, content)
+        directory._lock, note = lock_for_appending(directory._file)
         directory.notes += [note] if note else []
         return directory
 

@@ -1,4 +1,4 @@
-"""Creation of directories with unique names, and their locks."""
+"""Creation of directories with unique names, their locks, and how they are opened again for appending."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import secrets
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fusetune.bench.errors import RunDirectoryError
+from fusetune.bench.errors import RunDirectoryError, unusable
+from fusetune.bench.results.line_file import LineFile
+from fusetune.bench.results.whole_file import remove_unfinished
 
 _LOCK = "lock"
 _ATTEMPTS = 20
@@ -53,3 +55,28 @@ def acquire_lock(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def lock_for_appending(file: LineFile) -> tuple[int, str]:
+    """Lock the directory of a file for this process, and remove what a crash left there.
+
+    Args:
+        file: that grows. A last line that was cut short is truncated.
+
+    Returns:
+        The lock's descriptor, see `acquire_lock`, and a note about a line that was cut short, or an empty text.
+
+    Raises:
+        RunDirectoryError: another process uses the directory, or it is not writable.
+    """
+    path = file.path.parent
+    try:
+        lock = acquire_lock(path)
+    except OSError as error:
+        raise unusable(path, error) from error
+    try:
+        remove_unfinished(path)
+        return lock, file.cut_torn_line()
+    except BaseException:
+        os.close(lock)
+        raise

@@ -143,7 +143,7 @@ def _samples(training: Training) -> dict[str, list[float]]:
 
 
 def _contention(training: Training) -> ContendedEpochs | None:
-    """Say which epochs were timed while others had the processor, and what shows it."""
+    """Say which epochs were contended, and what shows it."""
     whole = total(training.contention)
     contended = [epoch for epoch, part in enumerate(training.contention, start=1) if part.contended]
     if not contended and not training.replaced_step_times_s:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         why_not_enforced,
     )
     from fusetune.bench.workers.messages import Message, encode
+    from fusetune.bench.workers.programs import running_program
     from fusetune.bench.workers.worker import (
         OnProgress,
         Progress,
@@ -61,6 +62,7 @@ __all__ = [
     "next_job",
     "record_without_result",
     "run_all",
+    "running_program",
     "settle_footprint",
     "wait_passively",
     "why_not_enforced",

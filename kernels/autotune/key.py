@@ -332,7 +332,7 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _constants(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, bool) or value is None or isinstance(value, (str, torch.dtype)):
+    if isinstance(value, (bool, str, torch.dtype)):  # None is as if it were left out
         yield name, str(value)
     elif isinstance(value, int):
         yield name, str(value) if abs(value) <= 64 else ("-" if value < 0 else "") + bucket(abs(value))

@@ -1,4 +1,4 @@
-"""Which launch config a launch takes: what is forced, else what tuning found, else the default. Nothing is ever timed.
+"""Which launch config a launch takes: a forced one, else what tuning found, else the default. Nothing is ever timed.
 
 A place that launches asks once for each kind of call, and keeps what it got together with `forcing.number`. While that
 number stays the same, the answer does too. So a launch that was prepared costs nothing more.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from fusetune.errors import InvalidValueError
-from fusetune.kernels.autotune.entries import find_entry, notice
+from fusetune.kernels.autotune.entries import Entry, find_entry, notice, read_export
 from fusetune.kernels.autotune.key import TuningKey, key_of, source_hash, where_it_runs
 from fusetune.kernels.kernel import Config, Kernel
 from fusetune.kernels.launch import path_on
@@ -26,7 +27,7 @@ from fusetune.kernels.launch import path_on
 VARIABLE = "FUSETUNE_TUNING"
 _MODES = ("pinned",)
 
-Origin = Literal["default", "tuned", "forced", "pinned"]
+Origin = Literal["default", "tuned", "shipped", "forced", "pinned"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class UsedConfig:
         dtypes, size, layout: the parts of its key.
         device: of its tensors.
         config: the launch config.
-        origin: `tuned`: an entry's. `default`: there was no entry. `pinned`: none was looked for. `forced`: see
-            `forced_config`.
+        origin: `tuned`: an entry's of this user. `shipped`: see `ship_entries`. `default`: there was no entry.
+            `forced`: see `forced_config`. `pinned`: the default too, and no entry of this user's was looked for.
         entry: hash of the entry's key, or None.
     """
 
@@ -74,29 +75,31 @@ class _Forcing:
     Args:
         number: another one for each launch config that is forced, and after each `forget`.
         config: None: none is forced.
+        kernel: name of the only one that it is forced on. None: on all.
         lookups: where each lookup is listed, if anyone wants that.
         generation: how often `forget` was called.
     """
 
-    __slots__ = ("config", "generation", "lookups", "number")
+    __slots__ = ("config", "generation", "kernel", "lookups", "number")
 
     def __init__(self) -> None:
         self.number = self.generation = 0
         self.config: Config | None = None
+        self.kernel: str | None = None
         self.lookups: list[Lookup] | None = None
 
 
 # For the whole process, not a context of its own: autograd launches from other threads.
 forcing = _Forcing()
 _numbers = count(1)
-_number_of: dict[frozenset[tuple[str, int]], int] = {}
+_number_of: dict[Any, int] = {}
 _known: dict[Any, Config] = {}
 _used: dict[Any, UsedConfig] = {}
 _changing = Lock()
 
 
 @contextmanager
-def forced_config(config: Config) -> Iterator[None]:
+def forced_config(config: Config, kernel: str | None = None) -> Iterator[None]:
     """Have every launch of fusetune's kernels, and `best_config`, take this launch config. For tuning.
 
     It holds for all threads of the process. What is prepared for a launch config is kept, so that coming back to it
@@ -104,29 +107,32 @@ def forced_config(config: Config) -> Iterator[None]:
 
     Args:
         config: BLOCK_SIZE, num_warps, ... What it leaves out is as in the default.
+        kernel: `TuningKey.kernel` of the only launches that take it. None: all do.
 
     Example:
         >>> with forced_config({"BLOCK_SIZE": 4096}):
         ...     forcing.config["BLOCK_SIZE"]
         4096
     """
-    frozen = frozenset(config.items())
+    frozen = (kernel, frozenset(config.items()))
     with _changing:
         if frozen not in _number_of:
             _number_of[frozen] = next(_numbers)
         number = _number_of[frozen]
-    with _in_force(number, MappingProxyType(dict(config)), forcing.lookups):
+    with _in_force(number, MappingProxyType(dict(config)), kernel, forcing.lookups):
         yield
 
 
 @contextmanager
-def _in_force(number: int, config: Config | None, lookups: list[Lookup] | None) -> Iterator[None]:
-    before, generation = (forcing.config, forcing.lookups, forcing.number), forcing.generation
-    forcing.config, forcing.lookups, forcing.number = config, lookups, number
+def _in_force(
+    number: int, config: Config | None, kernel: str | None, lookups: list[Lookup] | None
+) -> Iterator[None]:
+    before, generation = (forcing.config, forcing.kernel, forcing.lookups, forcing.number), forcing.generation
+    forcing.config, forcing.kernel, forcing.lookups, forcing.number = config, kernel, lookups, number
     try:
         yield
     finally:
-        forcing.config, forcing.lookups, forcing.number = before
+        forcing.config, forcing.kernel, forcing.lookups, forcing.number = before
         if forcing.generation != generation:
             forcing.number = next(_numbers)
 
@@ -149,7 +155,7 @@ def lookups_of(kernel: Kernel, inputs: Mapping[str, Any]) -> tuple[Lookup, ...]:
     if not kernel.configs:
         return ()
     found: list[Lookup] = []
-    with _in_force(next(_numbers), None, found):
+    with _in_force(next(_numbers), None, None, found):
         kernel.fused(**inputs)
     distinct = tuple({lookup.key: lookup for lookup in found}.values())
     return distinct or (Lookup(key_of(kernel, inputs), default_of(kernel), kernel.configs),)
@@ -281,13 +287,17 @@ def _chosen(
         return _known[kind]
     default = used.config
     origin: Origin = "default"
-    config, found = default, None
-    if forcing.config is not None:
+    config: Config = default
+    digest = None
+    if forcing.config is not None and forcing.kernel in (None, used.kernel):
         config, origin = {**default, **forcing.config}, "forced"
     elif tuning_mode() == "pinned":
         origin = "pinned"
-    elif not is_recorded and (found := _entry_in(key(), space())) is not None:
-        config, origin = found[0], "tuned"
+        if _shipped and not is_recorded and (entry := _shipped.get(key())):
+            config, origin, digest = entry.config, "shipped", entry.key.digest
+    elif not is_recorded and (found := _found(key(), space())) is not None:
+        entry, origin = found
+        config, digest = entry.config, entry.key.digest
     _known[kind] = config
     _used[kind] = UsedConfig(
         used.kernel,
@@ -297,20 +307,42 @@ def _chosen(
         used.device,
         config,
         origin,
-        None if found is None else found[1],
+        digest,
     )
     return config
 
 
-def _entry_in(key: TuningKey, space: tuple[Config, ...]) -> tuple[Config, str] | None:
-    """The launch config of an entry and the hash of its key, or None without one that is in the space."""
-    entry = find_entry(key)
-    if entry is None:
-        return None
-    if dict(entry.config) not in [dict(config) for config in space]:
+def _found(key: TuningKey, space: tuple[Config, ...]) -> tuple[Entry, Origin] | None:
+    """The entry of this user's, else one that was shipped, and which it is. None without one that is in the space."""
+    here = find_entry(key)
+    found: tuple[Entry, Origin] | None = None if here is None else (here, "tuned")
+    if found is None and key in _shipped:
+        found = _shipped[key], "shipped"
+    if found is not None and dict(found[0].config) not in [dict(config) for config in space]:
         notice(f"entry of '{key.kernel}'", "it is no longer in the kernel's launch-config space")
         return None
-    return dict(entry.config), key.digest
+    return found
+
+
+def ship_entries(path: Path) -> int:
+    """Use the entries of an exported file as launch configs that are shipped. Return how many there are.
+
+    For packages with kernels of their own: they call it when they are imported, with a file beside their code. This
+    user's own entries go before them, unless FUSETUNE_TUNING is `pinned`. Nothing is copied.
+
+    Args:
+        path: what `export_entries` wrote. Of two entries of one key the last one that was shipped counts.
+
+    Raises:
+        ValueError: see `read_export`.
+    """
+    shipped = read_export(path)
+    _shipped.update((entry.key, entry) for entry in shipped)
+    forget()
+    return len(shipped)
+
+
+_shipped: dict[TuningKey, Entry] = {}
 
 
 def tuning_mode() -> str:

@@ -266,6 +266,7 @@ class MultiTensorTable:
         self.config = launch_config(dtypes)
         self._chosen_for: Any = None
         self._number = 0
+        self._configs: dict[int, LaunchConfig] = {}
         self.vector = 16 // min(dtype.itemsize for dtype in dtypes)
         self.vector_only = True
         self._fields: dict[int, list[int]] = {}
@@ -351,30 +352,37 @@ class MultiTensorTable:
         return self._launch.can_repeat()
 
     def _choose_config(self, kernel: Any, constants: dict[str, Any], random: Tensor | None) -> None:
-        """Take the launch config that was tuned for such a launch, and list its chunks."""
-        default = launch_config(self.dtypes)
-        config = default
-        if random is None:  # which random number an element gets depends on the blocks
-            sizes = self._fields.get(_SIZE.value, [])
-            config = LaunchConfig.of(
-                tuned_config(
-                    plain_function(kernel).__name__.removesuffix("_kernel"),
-                    (kernel,),
-                    {**constants, "VECTOR": self.vector, "VECTOR_ONLY": self.vector_only},
-                    " ".join(str(dtype).removeprefix("torch.") for dtype in self.dtypes),
-                    f"{bucket(sum(sizes))} in {bucket(len(sizes))} tensors",
-                    "whole vectors" if self.vector_only else "any",
-                    self.device,
-                    default.named(),
-                    lambda: elementwise_space(self.device, default),
-                )
-            )
+        """Take the launch config for such a launch, and list its chunks."""
+        if self._chosen_for is not kernel:
+            self._configs.clear()
+        config = self._configs.get(forcing.number)
+        if config is None:
+            config = self._configs[forcing.number] = self._tuned_config(kernel, constants, random)
         if config != self.config:
             self._chunks = self._chunks_by(config.block_size, self._fields.get(_SIZE.value, []))
             self._launches[self.config] = self._launch
             self._launch = self._launches.setdefault(config, RepeatedLaunch())
             self.config = config
         self._chosen_for, self._number = kernel, forcing.number
+
+    def _tuned_config(self, kernel: Any, constants: dict[str, Any], random: Tensor | None) -> LaunchConfig:
+        """The launch config that was tuned for such a launch, or the default."""
+        default = launch_config(self.dtypes)
+        if random is not None:  # which random number an element gets depends on the blocks
+            return default
+        sizes = self._fields.get(_SIZE.value, [])
+        config = tuned_config(
+            plain_function(kernel).__name__.removesuffix("_kernel"),
+            (kernel,),
+            {**constants, "VECTOR": self.vector, "VECTOR_ONLY": self.vector_only},
+            " ".join(str(dtype).removeprefix("torch.") for dtype in self.dtypes),
+            f"{bucket(sum(sizes))} in {bucket(len(sizes))} tensors",
+            "whole vectors" if self.vector_only else "any",
+            self.device,
+            default.named(),
+            lambda: elementwise_space(self.device, default),
+        )
+        return LaunchConfig.of(config)
 
     def _chunks_by(self, block_size: int, sizes: Sequence[int]) -> Tensor:
         """The chunks of tensors of these sizes, kept until a size changes."""

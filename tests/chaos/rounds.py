@@ -19,6 +19,7 @@ from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.search.plan import plan_of
 from fusetune.bench.search.state import read_search
 from tests.bench.faulty_disk import snapshot
+from tests.chaos.gates import gate_round
 from tests.chaos.program import Ended, group_of, run_program
 from tests.end_to_end.conftest import environment
 
@@ -106,6 +107,8 @@ class Rounds:
     def run(self, seed: int) -> Story:
         """Run the round of a seed."""
         chance = random.Random(seed)
+        if seed % 10 == 8:
+            return self._gate(seed, chance)
         # The kinds take turns, those that start interpreters seldom.
         quick = [name for name, kind in KINDS.items() if not kind.fresh]
         slow = [name for name, kind in KINDS.items() if kind.fresh]
@@ -119,6 +122,18 @@ class Rounds:
             with small_disk(place / "results", chance.random() < 0.4) as disk:
                 _Round(name, fresh, place, chance, story, reference, disk).play()
         except (WrongError, TimeoutError) as error:
+            story.wrong = str(error)
+        return story
+
+    def _gate(self, seed: int, chance: random.Random) -> Story:
+        """Run the round of a gate."""
+        fresh = chance.random() < 0.3
+        story = Story(f"gate{' (fresh interpreters)' if fresh else ''}")
+        place = self._directory / f"round-{seed}"
+        place.mkdir()
+        try:
+            story.wrong = gate_round(place, chance, fresh, story.faults)
+        except TimeoutError as error:
             story.wrong = str(error)
         return story
 

@@ -484,9 +484,9 @@ def test_a_gate_that_is_ended_keeps_its_pairs_and_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_a_gate_that_is_ended_again_and_again_loses_no_finished_pair(repository: Path, seed: int) -> None:
-    chance = random.Random(seed)
+def test_a_gate_that_is_ended_again_and_again_loses_no_finished_pair(repository: Path) -> None:
+    """`make chaos` has more of this."""
+    chance = random.Random(0)
     write(repository, {"bench.py": program(SIDE="head", SLOWER=1.2)})
     words = ["--command", COMMAND, "--base", "main"]
     kept = b""
@@ -496,8 +496,8 @@ def test_a_gate_that_is_ended_again_and_again_loses_no_finished_pair(repository:
         time.sleep(chance.uniform(0, 0.3))
         started.process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
         ended = started.end()
-        # 1: it was quicker. SIGTERM ends a program that has not begun.
-        assert ended.code in (130, -signal.SIGKILL, -signal.SIGTERM, 1)
+        # 1: it was quicker. SIGTERM and SIGINT end a program that has not begun.
+        assert ended.code in (130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 1)
         for file in repository.glob("results/gate/*/pairs.jsonl"):
             now = file.read_bytes()
             assert now.startswith(kept[: kept.rfind(b"\n") + 1])

@@ -89,7 +89,7 @@ def measure_step_times(
     """Time training steps at several batch sizes in turn: A B C, A B C, ...
 
     Drift of the machine so hits all sizes alike. Two steps of each size, from the smallest on, are a burn-in. The
-    second says how many steps make a round of about `round_s`. A round in which others had the processor is made
+    second says how many steps make a round of about `round_s`. A contended round is made
     again, until there are enough quiet ones or twice as many rounds. The least contended are kept.
 
     Args:

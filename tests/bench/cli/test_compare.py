@@ -71,7 +71,7 @@ def test_the_table_fits_and_says_the_verdicts(tmp_path: Path, capsys: pytest.Cap
         "peak memory",
         "4.00 KiB",
         "8.00 KiB",
-        "A stored result lies more",
+        "Stored results give more false alarms",
     ):
         assert said in out
 

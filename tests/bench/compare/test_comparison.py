@@ -250,7 +250,7 @@ def test_a_suggestion_that_is_gone_is_missing(tmp_path: Path) -> None:
     result = compare_stored(str(old), str(new))
     assert [row.metric for row in result.rows if row.outcome == "missing"] == ["suggested_lr"] * 2
     # Nothing of it is a timing, so nothing is said of timings.
-    assert not any("processes a side" in note or "lies more" in note for note in result.notes)
+    assert not any("processes a side" in note or "more false alarms" in note for note in result.notes)
 
 
 def test_rules_of_a_spec_are_kept(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_what_a_reader_must_know_first_is_said(tmp_path: Path) -> None:
         "1 of 1 pair ran while others had more than 10 % of the processor.",
     ):
         assert said in notes
-    assert sum("stored result lies more" in note for note in notes) == 1
+    assert sum("give more false alarms" in note for note in notes) == 1
     assert not any("python" in note for note in notes)
 
 

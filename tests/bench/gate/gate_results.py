@@ -43,7 +43,8 @@ UNCLEAR = replace(
         Row("smoke", "samples_per_s", "timing", "can't tell", "", "samples/s", "higher", base=5200.0, head=5100.0,
             effect=-0.02, low=-0.08, high=0.03, p=0.21, n=20, detectable=0.09)
     ),
-    advice="About 14 more pairs (6 min) should make it clear, or a quieter machine, because others had the processor.",
+    advice="About 14 more pairs (6 min) should make it clear, "
+    "or a quieter machine, because these timings are contended.",
 )  # fmt: skip
 EQUAL = said(
     Row(ADAM, "step_time_s", "timing", "pass", "", base=0.0123, head=0.0124, effect=0.003, low=-0.006, high=0.011,

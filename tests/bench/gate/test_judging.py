@@ -45,14 +45,11 @@ class Asked:
         self,
         base: Sequence[Any],
         head: Sequence[Any],
-        history: Sequence[Any] = (),
         *,
         staged: bool = False,
         threshold: float = 0.02,
     ) -> Verdict:
-        self.calls.append(
-            {"base": base, "head": head, "history": history, "staged": staged, "threshold": threshold}
-        )
+        self.calls.append({"base": base, "head": head, "staged": staged, "threshold": threshold})
         return self.verdict if isinstance(self.verdict, Verdict) else self.verdict(len(self.calls) - 1)
 
 
@@ -93,22 +90,18 @@ def only(rows: Sequence[Row]) -> Row:
 # Timings
 
 
-def test_a_timing_goes_to_decide_with_its_rounds_its_reference_and_its_history() -> None:
+def test_a_timing_goes_to_decide_with_its_rounds_and_its_reference() -> None:
     asked = Asked(Verdict("regressed", 0.12, 0.1, 0.14, 0.0001, 0.03, 10))
     pairs = pairs_of(
         [{"step_time_s": timing(0.010, 0.011)}, {"step_time_s": timing(0.012)}],
         [{"step_time_s": timing(0.020)}, {"step_time_s": timing(0.021, 0.022)}],
         ref=(0.0003,),
     )
-    earlier = [{"wall": [0.01], "ref": [0.0003]}]
-    row = only(
-        judge(reversed(pairs), Rules(), {"digits": {"step_time_s": earlier}}, decide=asked, staged=True)
-    )
+    row = only(judge(reversed(pairs), Rules(), decide=asked, staged=True))
     assert asked.calls == [
         {
             "base": [{"wall": [0.010, 0.011], "ref": [0.0003]}, {"wall": [0.012], "ref": [0.0003]}],
             "head": [{"wall": [0.020], "ref": [0.0003]}, {"wall": [0.021, 0.022], "ref": [0.0003]}],
-            "history": earlier,
             "staged": True,
             "threshold": 0.02,
         }
@@ -563,7 +556,7 @@ def test_advice_names_minutes_and_a_quieter_machine_where_it_was_busy() -> None:
 
     assert advice(unclear, seconds=6.0) == "About 53 more pairs (11 min) should make it clear."
     assert advice(unclear, seconds=6.0, contention=0.3).endswith(
-        "clear, or a quieter machine, because others had the processor."
+        "clear, or a quieter machine, because these timings are contended."
     )
     hopeless = dataclasses.replace(unclear, low=-0.4, high=0.5)
     assert advice(hopeless) == (

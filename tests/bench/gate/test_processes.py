@@ -104,7 +104,7 @@ def test_an_interrupt_ends_the_process_and_what_it_started(tmp_path: Path) -> No
 def test_a_process_that_ignores_the_request_to_end_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusetune.bench.gate.processes._GRACE_S", 0.1)
+    monkeypatch.setattr("fusetune.bench.workers.programs.GRACE_S", 0.1)
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('on', 'w'); time.sleep(600)"
     )
@@ -116,22 +116,45 @@ def test_a_process_that_ignores_the_request_to_end_is_killed(
     assert ended.code == -signal.SIGKILL
 
 
-@pytest.mark.skipif(
-    platform.system() != "Linux", reason="the kernel ends a child with its parent under Linux alone"
-)
-def test_a_process_ends_with_a_gate_that_is_killed(tmp_path: Path) -> None:
-    program = "import os, time; open('child', 'w').write(f'{os.getpid()}\\n'); time.sleep(600)"
-    code = f"""
+# Under a shell, in a session of its own, and with a parent that has ended.
+HIDDEN = """
+    import os, subprocess, sys, time
+    code = "import os, time; print(os.getpid(), file=open('child', 'w'), flush=True); time.sleep(600)"
+    if not os.fork():
+        subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux has processes that adopt others")
+def test_a_process_that_hides_is_ended_too(tmp_path: Path) -> None:
+    waits = "while not os.path.exists('child'): time.sleep(0.01)\n"
+    ended = run_process(python(textwrap.dedent(HIDDEN) + waits), place(tmp_path))
+    assert (ended.code, ended.err) == (0, "")
+    assert not is_alive(wait_for(tmp_path / "child"))
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux has processes that adopt others")
+def test_a_process_and_all_that_it_started_end_with_a_gate_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        textwrap.dedent(HIDDEN)
+        + "print(os.getpid(), file=open('parent', 'w'), flush=True); time.sleep(600)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    code = """
         import sys
         from pathlib import Path
         from fusetune.bench.gate.processes import Place, run_process
-        run_process([sys.executable, "-c", {program!r}], Place("head", "head", Path.cwd(), sys.executable))
+        words = ["/bin/sh", "-c", f"{sys.executable} program.py; true"]
+        run_process(words, Place("head", "head", Path.cwd(), sys.executable))
     """
     gate = subprocess.Popen(python(code), cwd=tmp_path)
-    child = wait_for(tmp_path / "child")
+    processes = [wait_for(tmp_path / name) for name in ("parent", "child")]
     gate.kill()
     gate.wait()
-    wait_until_gone(child)
+    for process in processes:
+        wait_until_gone(process)
 
 
 @pytest.mark.parametrize(

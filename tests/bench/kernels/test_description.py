@@ -28,7 +28,7 @@ def forget_files() -> Iterator[None]:
 
 
 def test_every_kernel_of_a_file_is_described_and_the_driver_imports_none() -> None:
-    twice, half = describe(str(OWN / "several.py"))
+    twice, half = describe(kernel_source(str(OWN / "several.py")))
     assert (twice.name, half.name) == ("twice", "half")
     assert half.dtypes == ("float32", "float16")
     assert half.source.reference == f"{OWN / 'several.py'}:HALF"
@@ -57,7 +57,7 @@ def test_sizes_and_configs_are_described(
 
 
 def test_shipped_kernels_are_described() -> None:
-    (gelu,) = describe("gelu")
+    (gelu,) = describe(kernel_source("gelu"))
     assert (gelu.name, gelu.family, gelu.source.is_shipped) == ("gelu", "activation", True)
 
 
@@ -133,5 +133,5 @@ def test_a_module_that_fails_or_ends_its_process_is_one_sentence(
 ) -> None:
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(InputError, match=message) as raised:
-        describe(str(tmp_path / "mine.py"))
+        describe(kernel_source(str(tmp_path / "mine.py")))
     assert raised.value.exit_code == 2

@@ -249,8 +249,9 @@ def test_each_part_tells_what_it_is_about(change: str, kernel: Kernel) -> None:
         {"n": 4000},
         {"x": torch.ones(33, 33)},
         {"others": (torch.ones(5),)},
+        {"bias": None},
     ],
-    ids=["float", "integer in the bucket", "sizes in the bucket", "tuple"],
+    ids=["float", "integer in the bucket", "sizes in the bucket", "tuple", "None"],
 )
 def test_what_a_kernel_is_not_compiled_for_leaves_the_key(same: dict[str, Any], kernel: Kernel) -> None:
     assert key_of(kernel, base()) == key_of(kernel, {**base(), **same})

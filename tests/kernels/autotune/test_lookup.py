@@ -21,13 +21,16 @@ from fusetune.kernels.autotune import (
     best_config,
     elementwise_space,
     entries,
+    export_entries,
     forced_config,
     forcing,
     forget,
     lookups_of,
+    ship_entries,
     used_configs,
     write_entry,
 )
+from fusetune.kernels.autotune import lookup as lookup_module
 from fusetune.kernels.kernel import Config, Inputs, Kernel
 from fusetune.kernels.launch import LaunchConfig, as_if_on_gpu
 
@@ -61,7 +64,7 @@ def origins() -> list[tuple[str, int, str]]:
     return [(used.kernel, used.config["BLOCK_SIZE"], used.origin) for used in used_configs()]
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu_backward", "swiglu", "adam", "momentum"])
+@pytest.mark.parametrize("name", ["relu", "gelu_backward", "momentum"])
 def test_a_launch_takes_the_entry_of_its_key(name: str, cache: Path) -> None:
     launched = lookup(name).key.kernel
     call(name)
@@ -220,6 +223,15 @@ def test_forced_configs_nest_and_end_with_an_error(cache: Path) -> None:
     assert forcing.config is None
 
 
+def test_a_config_is_forced_on_one_kernel_alone(cache: Path) -> None:
+    with forced_config({"BLOCK_SIZE": 512}, "gelu_backward"):
+        activation(torch.randn(100), "gelu")
+    assert origins() == [("gelu", 1024, "default"), ("gelu_backward", 512, "forced")]
+    with forced_config({"BLOCK": 512}, "hers"):
+        activation(torch.randn(200), "gelu")
+    assert {row[1:] for row in origins()[2:]} == {(1024, "default")}
+
+
 def test_forgetting_within_a_forced_config_reaches_what_comes_after(cache: Path) -> None:
     call("relu")
     with forced_config({"BLOCK_SIZE": 512}):
@@ -264,6 +276,29 @@ def test_pinned_takes_what_is_shipped(cache: Path, monkeypatch: pytest.MonkeyPat
     with forced_config(TUNED):
         call("relu")
     assert origins()[1:] == [("relu", 4096, "forced")]
+
+
+def test_shipped_entries_come_after_this_users_and_stay_when_pinned(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup_module, "_shipped", {})
+    found = lookup("relu")
+    export_entries(tmp_path / "tuned.json", [Entry(found.key, {**TUNED, "BLOCK_SIZE": 2048})])
+    assert ship_entries(tmp_path / "tuned.json") == 1
+    call("relu")
+    assert origins() == [("relu", 2048, "shipped")]
+    assert not cache.exists()
+    tune("relu")
+    call("relu")
+    assert origins() == [("relu", 4096, "tuned")]
+    monkeypatch.setenv("FUSETUNE_TUNING", "pinned")
+    forget()
+    call("relu")
+    call("gelu")
+    assert origins() == [("relu", 2048, "shipped"), ("gelu", 1024, "pinned")]
+    (tmp_path / "tuned.json").write_text("{}")
+    with pytest.raises(InvalidValueError, match="holds no tuned launch configs"):
+        ship_entries(tmp_path / "tuned.json")
 
 
 def test_an_unknown_value_of_the_variable(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,36 @@
+"""A `@triton.autotune` kernel runs in its lane as it is, and what Triton chose is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fusetune.bench.kernels.case import Case
+from fusetune.bench.kernels.lane import Prepared
+from fusetune.bench.kernels.measurement import _searched
+from fusetune.bench.kernels.process import ProcessLane
+from fusetune.bench.kernels.sources import kernel_source
+from fusetune.kernels import TritonSearch
+
+OWN = Path(__file__).with_name("own_kernels")
+
+
+@pytest.mark.slow
+def test_a_lane_tells_what_triton_searched_for() -> None:
+    case = Case(kernel_source(str(OWN / "autotuned.py")), "negate", 1000, "float32")
+    with ProcessLane("ours") as lane:
+        prepared = lane.prepare(case)
+    (row,) = prepared.searches
+    search = TritonSearch.from_row(row)
+    assert search.kernel == "negate"
+    assert [config["BLOCK"] for config in search.configs] == [256, 2048]
+    assert search.best in search.configs
+    # x is read and out is written. What out held before is not read.
+    assert (prepared.bytes_moved, prepared.mutates) == (8000, ("out_ptr",))
+    assert _searched(prepared) == [f"{search.sentence}."]
+
+
+def test_what_a_lane_makes_up_is_left_out() -> None:
+    made_up: list[dict[str, object]] = [{}, {"kernel": 1}, {"kernel": "a", "key": 3}]
+    assert _searched(Prepared(8, 0.0, (), 0.0, searches=tuple(made_up))) == []
