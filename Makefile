@@ -111,6 +111,7 @@ autotune-bench: $(VENV)/installed
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json
+	$(BIN)/python -m bench schema kernels > specs/kernels.schema.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info

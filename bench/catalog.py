@@ -99,6 +99,28 @@ IMPLEMENTATIONS: dict[str, Entry] = {
     "fused": Entry("the suite's kernels: sgd, momentum, nesterov, adam, adamw, and the model's activations"),
 }
 
+# `fusetune.kernels.KERNELS`, whose import needs Triton. A backward kernel has `_backward` after the name.
+_FUNCTIONS = (
+    *(
+        "relu",
+        "leaky_relu",
+        "relu_squared",
+        "sigmoid",
+        "tanh",
+        "gelu",
+        "gelu_tanh",
+        "silu",
+        "elu",
+        "softplus",
+    ),
+    *("mish", "hardswish", "swiglu", "geglu", "reglu"),
+)
+KERNELS = (
+    *("sgd", "momentum", "adam", "adamw"),
+    *(name for function in _FUNCTIONS for name in (function, f"{function}_backward")),
+)
+KERNEL_SHAPES = ("a number of elements", "resnet50", "vit_b_16", "gpt2_124m")
+
 GENERATED = ("cifar10-like", "mnist-like", "spirals")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 METRICS_TO_REACH = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "train_accuracy", "train_loss")

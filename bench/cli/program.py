@@ -22,6 +22,7 @@ from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
 from fusetune.bench.cli.gate import gate
 from fusetune.bench.cli.history import history
 from fusetune.bench.cli.init import init
+from fusetune.bench.cli.kernels import kernels
 from fusetune.bench.cli.list import list_names
 from fusetune.bench.cli.lr_range import lr_range
 from fusetune.bench.cli.report import report
@@ -67,6 +68,7 @@ for _command in (
     run,
     batch_size,
     lr_range,
+    kernels,
     gate,
     compare,
     history,

@@ -185,10 +185,14 @@ def check_import(said: str, place: Place) -> None:
         )
 
 
+_TUNING = "FUSETUNE_TUNING"
+
+
 def _environment(place: Place, more: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a program: those of this process, of its side and its own."""
     inherited = {key: value for key, value in os.environ.items() if key not in _OF_A_HOOK}
-    return {**inherited, **place.environment, **more}
+    # What was tuned for one revision's kernels is not found by the other's.
+    return {_TUNING: "pinned", **inherited, **place.environment, **more}
 
 
 def _tail(file: BinaryIO) -> str:

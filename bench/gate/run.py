@@ -19,6 +19,7 @@ from fusetune.bench.gate.estimators import Run
 from fusetune.bench.gate.gate_directory import GateDirectory, broken_gate, read_gate, sha256
 from fusetune.bench.gate.json_text import as_json
 from fusetune.bench.gate.judging import FAILURE, judge, notes_on
+from fusetune.bench.gate.kernel_runs import KernelRuns
 from fusetune.bench.gate.measured import Measured, Pair
 from fusetune.bench.gate.processes import News, Place
 from fusetune.bench.gate.result import GateResult, Side
@@ -40,6 +41,7 @@ from fusetune.bench.gate.session import Measuring, Plan, SideName
 from fusetune.bench.gate.trainings import Trainings
 from fusetune.bench.gate.verdict import Verdict
 from fusetune.bench.interrupts import ignore_interrupts
+from fusetune.bench.kernels import LoadedKernels, is_kernel_spec, load_kernels
 from fusetune.bench.machine import describe_machine, versions
 from fusetune.bench.spec import Gate, LoadedSpec, load_gate, load_spec
 from fusetune.bench.units import format_seconds
@@ -54,7 +56,7 @@ _MOST_SELF_TEST_PAIRS = 1000
 # Folders with data that git does not hold.
 _LINKS = ("data",)
 
-Subject = Trainings | Command
+Subject = Trainings | KernelRuns | Command
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,7 @@ class _Gate:
             places = self._places(sides, environments)
             subject, section = self._subject(places)
             budget_s = self.request.budget_s or (section.budget if section else None) or DEFAULT_BUDGET_S
-            if isinstance(subject, Trainings):
+            if isinstance(subject, Trainings | KernelRuns):
                 subject.facts.update(directory.content.get("sides", {}))
                 subject.threads.update(directory.content.get("threads", {}))
             seed = directory.content["seed"]
@@ -314,7 +316,7 @@ class _Gate:
                 directory.append(pairs)
                 self._tell(measuring, pairs)
                 self._check_first_pairs(measuring, subject.rules)
-                if isinstance(subject, Trainings):
+                if isinstance(subject, Trainings | KernelRuns):
                     directory.describe({"sides": dict(subject.facts), "threads": dict(subject.threads)})
 
             def settled(pairs: Sequence[Pair]) -> set[str]:
@@ -356,17 +358,37 @@ class _Gate:
         """Return what is measured, and the section with its rules."""
         request = self.request
         if request.spec is None:
-            section = load_gate(request.overrides)
-            return Command(request.command, Rules.of_section(section, "--set gate"), self.news), section
+            given = load_gate(request.overrides)
+            return Command(request.command, Rules.of_section(given, "--set gate"), self.news), given
         path = Path(request.spec)
         is_here = self.head.name == WORKING_TREE
-        loaded = self._load(self.repository.root if is_here else places["head"].folder, request.spec)
-        subject = Trainings(
-            loaded, path, request.overrides, Rules.of_section(loaded.spec.gate, f"{path}: gate"), self.news
-        )
+        folder = self.repository.root if is_here else places["head"].folder
+        subject: Trainings | KernelRuns
+        if is_kernel_spec(folder / path):
+            kernels = self._load_kernels(folder, request.spec)
+            section = kernels.spec.gate
+            rules = Rules.of_section(section, f"{path}: gate")
+            subject = KernelRuns(kernels, path, request.overrides, rules, self.news)
+        else:
+            loaded = self._load(folder, request.spec)
+            section = loaded.spec.gate
+            rules = Rules.of_section(section, f"{path}: gate")
+            subject = Trainings(loaded, path, request.overrides, rules, self.news)
         for place in places.values():
             subject.prepare(place.folder)
-        return subject, loaded.spec.gate
+        return subject, section
+
+    def _load_kernels(self, folder: Path, spec: str) -> LoadedKernels:
+        """Read a spec of kernels in the repository or in a checkout.
+
+        Raises:
+            InputError: it is wrong, or configurations are asked for, which it does not have.
+        """
+        if self.request.configurations:
+            what = "a spec of kernels has no configurations"
+            raise InputError("--configuration", what, to_do="Name a spec of the kernels alone")
+        path = Path(os.path.relpath(folder / spec))
+        return load_kernels(path, overrides=self.request.overrides, device=self.device)
 
     def _load(self, folder: Path, spec: str) -> LoadedSpec:
         """Read the spec in the repository or in a checkout."""
@@ -378,6 +400,9 @@ class _Gate:
         found = list(_LINKS)
         if self.request.spec is not None and self.head.name == WORKING_TREE:
             root = self.repository.root
+            if is_kernel_spec(root / self.request.spec):
+                self._load_kernels(root, self.request.spec)
+                return found
             data = self._load(root, self.request.spec).spec.data
             for file in filter(None, (data.path, data.labels)):
                 place = Path(os.path.abspath((root / self.request.spec).parent / file))
@@ -448,7 +473,7 @@ class _Gate:
             self.notes.append(
                 f"The budget of {format_seconds(budget_s)} ended before {', '.join(over)} had all pairs."
             )
-        facts = subject.facts if isinstance(subject, Trainings) else {}
+        facts = subject.facts if isinstance(subject, Trainings | KernelRuns) else {}
         stand_ins = dict.fromkeys(each["stand_in"] for each in facts.values() if each.get("stand_in"))
         self.notes += [f"STAND-IN DATA: {text}" for text in stand_ins]
         here = {"machine": describe_machine(self.device), "versions": versions()}

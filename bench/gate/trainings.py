@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -82,18 +82,8 @@ class Trainings:
         return tuple(self.configurations)
 
     def prepare(self, folder: Path) -> None:
-        """Write head's spec without its `gate:` section into a checkout. An older revision does not know it.
-
-        Mutates: the spec's file in the checkout.
-
-        Raises:
-            SetupError: it cannot be written.
-        """
-        text = text_without_gate(Path(self.loaded.document.name))
-        try:
-            (folder / self.path).write_bytes(text)
-        except OSError as error:
-            raise SetupError(folder / self.path, "cannot be written", error.strerror or str(error)) from error
+        """Write head's spec into a checkout, see `write_spec`. Mutates: the file in the checkout."""
+        write_spec(Path(self.loaded.document.name), folder / self.path)
 
     def measure(self, job: str, index: int, place: Place, limit_s: float | None) -> dict[str, Measured]:
         """Train once in a fresh process.
@@ -109,11 +99,7 @@ class Trainings:
             SetupError: the side cannot be imported, or left no record.
         """
         with tempfile.TemporaryDirectory(prefix="gate-") as results:
-            words = [place.python, "-m", _module(place.folder), *self._arguments(job, index, results)]
-            before = reference_rounds()
-            ended = run_process(words, place, limit_s=limit_s, environment=_environment(place))
-            ref = (*before, *reference_rounds())
-            _refuse(ended, place)
+            ended, ref = run_bench(self._arguments(job, index, results), place, limit_s, command="run")
             records = self._records(Path(results), place)
         if ended.timed_out or not records:
             failure = failure_of(ended, limit_s) or "it left no record"
@@ -128,14 +114,9 @@ class Trainings:
 
     def _records(self, results: Path, place: Place) -> list[Record]:
         """Return the records of the only run in a folder, and keep what its run.json says."""
-        found: list[Record] = []
-        for file in results.glob("*/*/run.json"):
-            try:
-                directory = RunDirectory.open(file.parent)
-                found += directory.records()[0]
-            except RunDirectoryError as error:
-                raise SetupError(place.name, "wrote records that cannot be read", str(error)) from error
-            self.facts.setdefault(place.side, _facts(directory.run))
+        found, facts = read_records(results, place)
+        if facts is not None:
+            self.facts.setdefault(place.side, facts)
         return found
 
     def _measured(self, job: str, record: Record, ref: tuple[float, ...], seconds: float) -> Measured:
@@ -171,6 +152,70 @@ class Trainings:
 
 # What a spec may have besides factors, so that one configuration alone is trained.
 _EMPTY = {"configurations": "null", "design": "grid"}
+
+
+def write_spec(spec: Path, path: Path) -> None:
+    """Write head's spec without its `gate:` section into a checkout. An older revision does not know it.
+
+    Args:
+        spec: head's.
+        path: of the file in the checkout.
+
+    Mutates: that file.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
+    text = text_without_gate(spec)
+    try:
+        path.write_bytes(text)
+    except OSError as error:
+        raise SetupError(path, "cannot be written", error.strerror or str(error)) from error
+
+
+def run_bench(
+    arguments: Iterable[str], place: Place, limit_s: float | None, *, command: str
+) -> tuple[Ended, tuple[float, ...]]:
+    """Run a command of `bench` in a fresh process of a side.
+
+    Args:
+        arguments: the words after `bench`.
+        place: where the side runs.
+        limit_s: the process is ended after so many seconds; None: never.
+        command: its name, for errors.
+
+    Returns:
+        How it ended, and the rounds of the reference loop before and after it.
+
+    Raises:
+        InputError: the side rejects the spec, or has no such command.
+        SetupError: the side cannot be imported.
+        KeyboardInterrupt: it was interrupted.
+    """
+    words = [place.python, "-m", _module(place.folder), *arguments]
+    before = reference_rounds()
+    ended = run_process(words, place, limit_s=limit_s, environment=_environment(place))
+    ref = (*before, *reference_rounds())
+    _refuse(ended, place, command)
+    return ended, ref
+
+
+def read_records(results: Path, place: Place) -> tuple[list[Record], dict[str, Any] | None]:
+    """Return the records of the only run in a folder, and what its run.json says of the side.
+
+    Raises:
+        SetupError: they cannot be read.
+    """
+    found: list[Record] = []
+    facts = None
+    for file in results.glob("*/*/run.json"):
+        try:
+            directory = RunDirectory.open(file.parent)
+            found += directory.records()[0]
+        except RunDirectoryError as error:
+            raise SetupError(place.name, "wrote records that cannot be read", str(error)) from error
+        facts = _facts(directory.run)
+    return found, facts
 
 
 def _facts(run: RunInfo) -> dict[str, Any]:
@@ -228,7 +273,7 @@ def job_name(spec: str, configuration: Mapping[str, Any]) -> str:
     return f"{spec}: {values}" if values else spec
 
 
-def _refuse(ended: Ended, place: Place) -> None:
+def _refuse(ended: Ended, place: Place, command: str) -> None:
     """Refuse a process that says nothing about the revision's speed.
 
     Raises:
@@ -241,17 +286,20 @@ def _refuse(ended: Ended, place: Place) -> None:
     if ended.code == _INTERRUPTED:
         raise KeyboardInterrupt
     lacks_command = "No module named" in ended.last_line and "Error" not in ended.last_line
+    lacks_command |= f"unknown command '{command}'" in ended.last_line
     if ended.code and lacks_command:
         raise InputError(
             place.name,
-            "has no command `bench run`",
+            f"has no command `bench {command}`",
             ended.last_line,
             "Name a later revision, or use --command.",
         )
     if ended.code == _BAD_INPUT:
         said = [line.removeprefix("error: ") for line in ended.tail if not line.startswith("Usage:")]
         raise InputError(
-            place.name, "`bench run` rejects the spec", "it says:\n" + "\n".join(f"  {line}" for line in said)
+            place.name,
+            f"`bench {command}` rejects the spec",
+            "it says:\n" + "\n".join(f"  {line}" for line in said),
         )
     if ended.code:
         check_import(ended.last_line, place)

@@ -7,12 +7,16 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.case import Case, Direction, KernelSource
     from fusetune.bench.kernels.competitors import build_competitor, competitors_of
     from fusetune.bench.kernels.compiled import CompiledFacts, compiled_kernels, facts_of
+    from fusetune.bench.kernels.compiled_facts import static_facts
     from fusetune.bench.kernels.description import KernelDescription, describe
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
+    from fusetune.bench.kernels.engine import measure_planned
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
     from fusetune.bench.kernels.measurement import Listener, Settings, Tools, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
+    from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
+    from fusetune.bench.kernels.plan import Planned, plan_cases
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.report import show_rows
     from fusetune.bench.kernels.rounds import StopRule
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
         SideStatus,
         Verification,
     )
+    from fusetune.bench.kernels.run import Keeper, describe_run, run_rows
     from fusetune.bench.kernels.shared_arrays import Array, SharedTree, arrays_of, moved, scaled
     from fusetune.bench.kernels.signatures import takes_config, tensors_in
     from fusetune.bench.kernels.sources import kernel_source
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
         kernels_schema_text,
         load_kernels,
     )
-    from fusetune.bench.kernels.study import study_rows
+    from fusetune.bench.kernels.study import KernelsStudy, study_rows
     from fusetune.bench.kernels.verify import Finding, Verifier, compare
 else:
     __getattr__ = load_on_use(__name__)
@@ -54,13 +59,16 @@ __all__ = [
     "Direction",
     "Finding",
     "InputFacts",
+    "Keeper",
     "KernelDescription",
     "KernelFacts",
     "KernelSource",
+    "KernelsStudy",
     "Lane",
     "LaneError",
     "Listener",
     "LoadedKernels",
+    "Planned",
     "Policy",
     "Prepared",
     "ProcessLane",
@@ -76,6 +84,9 @@ __all__ = [
     "Verification",
     "Verifier",
     "arrays_of",
+    "as_csv",
+    "as_json",
+    "as_markdown",
     "bits_of",
     "build_competitor",
     "bytes_in",
@@ -84,6 +95,7 @@ __all__ = [
     "competitors_of",
     "compiled_kernels",
     "describe",
+    "describe_run",
     "facts_of",
     "input_facts",
     "is_kernel_spec",
@@ -94,9 +106,13 @@ __all__ = [
     "load_kernel",
     "load_kernels",
     "measure",
+    "measure_planned",
     "moved",
+    "plan_cases",
+    "run_rows",
     "scaled",
     "show_rows",
+    "static_facts",
     "study_rows",
     "takes_config",
     "tensors_in",

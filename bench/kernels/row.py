@@ -55,9 +55,9 @@ class Verification:
     """What was found about the results of one side.
 
     Args:
-        error: the largest error against float64, relative to the scale of its tensor.
+        error: against float64, relative to the scale of its tensor. Of the result that came nearest to its limit.
         eager_error: that of the reference in the same dtype.
-        tolerance: the largest error that passes.
+        tolerance: the largest error that passes there.
         checked: sets of inputs whose results were compared, among them those of timed calls.
         timed: how many of them were timed calls.
         repeatable: two calls on the same values gave the same bits.

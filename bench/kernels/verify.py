@@ -68,9 +68,9 @@ class Finding:
     """What the comparison of one call came to.
 
     Args:
-        error: the largest relative error of the kernel.
+        error: the relative error of the kernel, of the tensor that came nearest to what is allowed.
         eager_error: that of the reference in the same dtype.
-        tolerance: what was allowed, for the tensor that came nearest to it.
+        tolerance: what was allowed.
         notes: sentences.
     """
 
@@ -82,9 +82,8 @@ class Finding:
     def and_also(self, other: Finding) -> Finding:
         """Return both in one."""
         nearer = max(self, other, key=lambda each: each.error / each.tolerance if each.tolerance else -1.0)
-        eager = max(self.eager_error, other.eager_error)
         notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
-        return Finding(max(self.error, other.error), eager, nearer.tolerance, notes)
+        return Finding(nearer.error, nearer.eager_error, nearer.tolerance, notes)
 
 
 def compare(

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusetune.bench.results import Record
-from fusetune.bench.stats import STATUS_WORDS, percent
+from fusetune.bench.stats import STATUS_WORDS, counted, percent
 from fusetune.bench.units import format_count, format_metric, format_seconds
 from fusetune.tuner.measure import is_contended
 
@@ -44,6 +44,7 @@ class Progress:
     Args:
         console: a terminal gets a live display under the finished trials, anything else plain lines.
         clock: returns monotonic seconds.
+        noun: what is counted.
 
     Example:
         >>> import sys
@@ -58,9 +59,12 @@ class Progress:
         >>> progress.stop()
     """
 
-    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console, *, clock: Callable[[], float] = time.monotonic, noun: str = "trial"
+    ) -> None:
         self._console = console
         self._clock = clock
+        self._noun = noun
         # Never held while printing, because the display's thread holds its own lock when it asks for a frame.
         self._lock = threading.Lock()
         self._live: Live | None = None
@@ -75,7 +79,7 @@ class Progress:
         with self._lock:
             self._total, self._done, self._started_s = total, done, self._clock()
         before = f", {done} of them recorded before" if done else ""
-        self._print(Text(f"{total} trials{before}"))
+        self._print(Text(f"{counted(total, self._noun)}{before}"))
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(
                 console=self._console,
@@ -163,7 +167,7 @@ class Progress:
             overall.add_column(no_wrap=True)
             overall.add_row(
                 ProgressBar(total=max(self._total, 1), completed=self._done + shares),
-                f"{self._done}/{self._total} trials, {format_seconds(now - self._started_s)} so far"
+                f"{self._done}/{self._total} {self._noun}s, {format_seconds(now - self._started_s)} so far"
                 f"{self._left_clause(now)}",
             )
             return Group(*lines, overall)
@@ -222,6 +226,8 @@ def _outcome(record: Record) -> str:
     parts = []
     if record.status == "ok" and "time_to_target_s" in record.values:
         parts.append(f"target in {format_metric('time_to_target_s', record.values['time_to_target_s'])}")
+    if "latency_s" in record.values:
+        parts.append(f"latency {format_metric('latency_s', record.values['latency_s'])}")
     if "best_val_accuracy" in record.values:
         parts.append(f"best val acc {format_metric('best_val_accuracy', record.values['best_val_accuracy'])}")
     elif "best_val_loss" in record.values:

@@ -13,6 +13,8 @@ from fusetune.bench.catalog import (
     ACTIVATIONS,
     DATASETS,
     IMPLEMENTATIONS,
+    KERNEL_SHAPES,
+    KERNELS,
     METRICS_TO_REACH,
     MODELS,
     NORMS,
@@ -40,6 +42,8 @@ def render_names(console: Console) -> None:
         ("train.precision", ", ".join(PRECISIONS)),
         ("target.metric", ", ".join(METRICS_TO_REACH)),
         (own, "package.module:function of your own"),
+        ("kernels", ", ".join(KERNELS)),
+        ("kernels.*.shapes", ", ".join(KERNEL_SHAPES)),
     ):
         console.print(Text.assemble((keys, "bold"), f": {known}"), highlight=False)
 

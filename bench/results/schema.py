@@ -289,6 +289,7 @@ class Provenance(_Open):
     memory_limit_note: str | None = None
     path: dict[str, str] | str | None = None
     path_reason: str | None = None
+    tuned_configs: list[str] | None = None
     peak_bytes_of: str | None = None
 
 

@@ -159,13 +159,25 @@ def _contention(training: Training) -> ContendedEpochs | None:
 
 def _kernel_paths(workload: Workload) -> dict[str, Any]:
     """Say which way fused kernels took, and why where they went by plain PyTorch."""
-    paths = workload.make_optimizer.path(workload.activations_path)
-    if workload.spec.train.implementation != "fused" or "torch" not in paths.values():
-        return {"path": paths}
+    found: dict[str, Any] = {"path": workload.make_optimizer.path(workload.activations_path)}
+    if workload.spec.train.implementation != "fused":
+        return found
     from fusetune.kernels import why_not_here
 
-    why = why_not_here(workload.data.training.device)
-    return {"path": paths, "path_reason": why} if why else {"path": paths}
+    why = why_not_here(workload.data.training.device) if "torch" in found["path"].values() else None
+    tuned = tuned_configs()
+    return {**found, **({"path_reason": why} if why else {}), **({"tuned_configs": tuned} if tuned else {})}
+
+
+def tuned_configs() -> list[str]:
+    """Say which launch configs that were tuned, not the defaults, launches of this process took."""
+    from fusetune.kernels.autotune import used_configs
+
+    return [
+        f"{used.kernel}, {used.dtypes}, {used.size}: {' '.join(f'{k}={v}' for k, v in used.config.items())}"
+        for used in used_configs()
+        if used.origin in ("tuned", "shipped")
+    ]
 
 
 def _findings(training: Training, validation_samples: int) -> list[dict[str, Any]]:

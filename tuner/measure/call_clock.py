@@ -4,15 +4,18 @@
 
 The lead call has arguments of its own. It brings the program back into the caches that the flush emptied, and leaves
 the data of the timed calls cold. Reserving has memory for new tensors at hand, so none is asked of the system on the
-clock. `TimedSample.faults` counts what was all the same.
+clock. `TimedSample.faults` counts what was all the same. By the host's clock, the stopwatch takes off what the same
+stretch takes with calls that do nothing.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal, Protocol
 
 import torch
@@ -24,8 +27,11 @@ ClockName = Literal["wall", "event", "graph", "kernel"]
 Call = Callable[[], Any]
 # On a GPU: so much of a call's host time is waited on the device before the first event, so that it never runs dry.
 _HEAD_START = 1.5
+# A call that is written in C and returns at once.
+_NOTHING: Callable[[], Any] = bool
 # The interpreter's own small objects may fault in as many pages in a sample.
 _FEW_FAULTS = 4
+_OF_LATE = 15
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ class CallClock:
         self._launch_times = launch_times
         self._host_s = host_s
         self._reserved_bytes = 0
+        self._own_s: dict[int, deque[float]] = {}
 
     def time(
         self, samples: Sequence[Sample], *, before_each: Callable[[], object] = lambda: None
@@ -163,20 +170,35 @@ class CallClock:
 
     def _by_wall(self, sample: Sample, before: Call) -> TimedSample:
         kept = self._begin(sample, before)
-        device, now_s = self._device, self._device.now_s
-        first, *others = sample.timed
+        device, nothing = self._device, [_NOTHING] * len(sample.timed)
         device.wait()
         faults = device.faults()
-        now_s()  # brings the clock itself into the cache
+        # The first stretch brings the stopwatch itself into the cache, and the second is what it takes by itself.
+        self._stretch(nothing)
+        own_s, _ = self._stretch(nothing)
+        passed_s, results = self._stretch(sample.timed)
+        faults = device.faults() - faults
+        own_s = self._usual(len(results), own_s)
+        self._learn(faults, kept, results)
+        # No clock resolves less than a nanosecond.
+        return TimedSample(max(1e-9, passed_s - own_s) / len(results), tuple(results), faults)
+
+    def _usual(self, calls: int, own_s: float) -> float:
+        """The median of what the stopwatch took by itself of late: it may have been interrupted this time."""
+        latest = self._own_s.setdefault(calls, deque(maxlen=_OF_LATE))
+        latest.append(own_s)
+        return median(latest)
+
+    def _stretch(self, calls: Sequence[Call]) -> tuple[float, list[Any]]:
+        """Call, and wait for the device. Returns the host's seconds and the results."""
+        now_s, wait = self._device.now_s, self._device.wait
+        first, *others = calls
         start_s = now_s()
         results = [first()]
         for call in others:
             results += (call(),)
-        device.wait()
-        end_s = now_s()
-        faults = device.faults() - faults
-        self._learn(faults, kept, results)
-        return TimedSample((end_s - start_s) / len(sample.timed), tuple(results), faults)
+        wait()
+        return now_s() - start_s, results
 
     def _by_launches(self, sample: Sample, before: Call) -> TimedSample:
         assert self._launch_times is not None

@@ -58,6 +58,18 @@ def test_a_process_runs_in_its_checkout_with_its_variables(
     assert failure_of(ended) == ""
 
 
+@pytest.mark.parametrize("chosen", [None, ""])
+def test_a_process_takes_no_launch_config_that_was_tuned(
+    chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One revision's would be found, the other's not. Who wants that sets the variable."""
+    monkeypatch.delenv("FUSETUNE_TUNING")
+    if chosen is not None:
+        monkeypatch.setenv("FUSETUNE_TUNING", chosen)
+    ended = run_process(python("import os; print(repr(os.environ['FUSETUNE_TUNING']))"), place(tmp_path))
+    assert ended.out.split() == ["'pinned'" if chosen is None else "''"]
+
+
 GRANDCHILD = """
     import os, subprocess, sys, time
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

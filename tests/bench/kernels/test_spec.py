@@ -9,9 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
+from fusetune.bench import catalog
 from fusetune.bench.errors import InputError
+from fusetune.bench.kernels import MODELS
 from fusetune.bench.kernels.spec import is_kernel_spec, kernels_schema, kernels_schema_text, load_kernels
 from fusetune.bench.spec import load_spec
+from fusetune.kernels import KERNELS
 
 ROOT = Path(__file__).parents[3]
 
@@ -111,6 +114,11 @@ def test_names_replace_the_kernels_and_keep_their_keys(tmp_path: Path) -> None:
     assert list(spec.kernels) == ["gelu", "relu"]
     assert spec.kernels["gelu"] is not None
     assert (spec.kernels["gelu"].shapes, spec.shapes, spec.threads) == ([8], [1000], 2)
+
+
+def test_bench_list_names_every_kernel_and_model() -> None:
+    assert tuple(KERNELS) == catalog.KERNELS
+    assert catalog.KERNEL_SHAPES[1:] == tuple(MODELS)
 
 
 def test_a_profile_is_merged_for_its_device(tmp_path: Path) -> None:

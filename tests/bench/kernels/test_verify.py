@@ -288,4 +288,4 @@ def test_a_write_beside_a_tensor_is_seen(where: int) -> None:
 
 def test_the_worst_of_several_findings_is_kept() -> None:
     both = Finding(1e-3, 1e-3, 2e-3, ("One.",)).and_also(Finding(1e-7, 2e-7, 1.1e-7, ("One.", "Two.")))
-    assert both == Finding(1e-3, 1e-3, 1.1e-7, ("One.", "Two."))
+    assert both == Finding(1e-7, 2e-7, 1.1e-7, ("One.", "Two."))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from fusetune.bench.run.trial import tuned_configs
 from fusetune.errors import InvalidValueError
 from fusetune.kernels import KERNELS, FusedAdam, FusedAdamW, FusedSGD, activation, trust
 from fusetune.kernels.autotune import (
@@ -77,6 +78,14 @@ def test_a_launch_takes_the_entry_of_its_key(name: str, cache: Path) -> None:
     assert origins()[1:] == [(launched, 1024, "default")]
     call(name, dtype=torch.bfloat16)
     assert origins()[2:] == [(launched, 1024, "default")]
+
+
+def test_a_record_names_what_was_tuned(cache: Path) -> None:
+    call("gelu")
+    assert tuned_configs() == []
+    tune("relu")
+    call("relu")
+    assert tuned_configs() == ["relu, float32, 2^13: BLOCK_SIZE=4096 num_stages=1 num_warps=4"]
 
 
 def test_what_is_launched_is_the_entry(cache: Path) -> None:

@@ -40,7 +40,7 @@ def test_wall_has_host_and_device_time_on_the_clock_and_nothing_else(calls: int,
     # A device with a queue works while the host gives it the next call.
     total_s = device.HOST_S * (1 if asynchronous else calls) + device.CALL_S * calls
     assert [sample.seconds for sample in found] == [total_s / calls] * 3
-    each = ["flush", "wait", "call", "wait", *["call"] * calls, "wait"]
+    each = ["flush", "wait", "call", "wait", "wait", "wait", *["call"] * calls, "wait"]
     made, timed = device.log[: 3 * (1 + calls)], device.log[3 * (1 + calls) :]
     assert set(made) == {"allocate"}
     assert [action for action in timed if not action.startswith("reserve")] == 3 * each
@@ -150,7 +150,7 @@ def test_memory_for_new_tensors_is_reserved_before_the_flush() -> None:
     clock.time(samples_on(device, 1, 1))
     device.log.clear()
     clock.time(samples_on(device, 1, 1))
-    assert device.log[2:] == ["reserve 32", "flush", "wait", "call", "wait", "call", "wait"]
+    assert device.log[2:] == ["reserve 32", "flush", "wait", "call", *3 * ["wait"], "call", "wait"]
 
 
 def test_what_is_reserved_grows_until_the_clock_runs_without_faults() -> None:
@@ -197,3 +197,20 @@ def test_what_comes_before_each_sample_is_off_the_clock(name: ClockName) -> None
     found = CallClock(name, device, flush=device.flush).time(samples, before_each=before)
     assert max(sample.seconds for sample in found) <= device.CALL_S + device.HOST_S
     assert device.log.count("before") == 2
+
+
+def test_what_the_stopwatch_takes_by_itself_is_taken_off() -> None:
+    class Slow(ScriptedDevice):
+        """Each reading of the clock takes 3 seconds, and waiting 1."""
+
+        def now_s(self) -> float:
+            self.host_s += 3.0
+            return self.host_s
+
+        def wait(self) -> None:
+            super().wait()
+            self.host_s += 1.0
+
+    device = Slow()
+    (found,) = CallClock("wall", device).time(samples_on(device, 1, 2))
+    assert found.seconds == device.HOST_S + device.CALL_S
