@@ -14,6 +14,7 @@ EVERYTHING = {"Exception", "BaseException"}
 # A row is a file, how many such places it has, and whose code that is.
 FOREIGN_CODE = {
     "bench/kernels/inspection.py": (1, "make_inputs"),
+    "bench/kernels/subject.py": (2, "make_inputs, the reference, and how their objects are pickled"),
     "bench/own_modules.py": (2, "a person's module or file"),
     "bench/run/trial.py": (1, "the model"),
     "bench/workers/messages.py": (1, "what a trial may have written to its worker's pipe"),
@@ -29,7 +30,12 @@ FOREIGN_CODE = {
     "tuner/training/timing_again.py": (1, "the model"),
 }
 # What ends a process or a thread, and hands on what it was ended by.
-HANDED_ON = {"bench/workers/executors.py", "kernels/static/compile.py"}
+HANDED_ON = {
+    "bench/kernels/subject.py",
+    "bench/workers/executors.py",
+    "bench/workers/preloaded.py",
+    "kernels/static/compile.py",
+}
 
 
 def caught(node: ast.AST) -> tuple[set[str], int] | None:

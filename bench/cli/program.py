@@ -18,7 +18,7 @@ from fusetune.bench.cli.batch_size import batch_size
 from fusetune.bench.cli.compare import compare
 from fusetune.bench.cli.console import WIDTH_WITHOUT_TERMINAL
 from fusetune.bench.cli.doctor import doctor
-from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
+from fusetune.bench.cli.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from fusetune.bench.cli.gate import gate
 from fusetune.bench.cli.history import history
 from fusetune.bench.cli.init import init
@@ -32,6 +32,7 @@ from fusetune.bench.errors import BenchError
 from fusetune.bench.interrupts import handlers_restored, ignore_interrupts
 from fusetune.bench.terminal import StandardStreams, say
 from fusetune.closest_name import closest
+from fusetune.errors import FusetuneError
 
 
 class Commands(click.Group):
@@ -118,9 +119,9 @@ def _run(arguments: Sequence[str] | None) -> NoReturn:
         error.show(shown)
         say(shown.getvalue(), err=True, newline=False)
         sys.exit(error.exit_code)
-    except BenchError as error:
+    except FusetuneError as error:  # one of the library's is about a value or a state that a person gave
         say(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(error.exit_code if isinstance(error, BenchError) else BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
         ignore_interrupts()
         say("interrupted.", err=True)

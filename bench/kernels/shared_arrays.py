@@ -554,6 +554,12 @@ class SharedTree:
             self._is_open = False
             os.close(self.file)
 
+    def __enter__(self) -> SharedTree:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def __del__(self) -> None:
         if getattr(self, "_is_open", False):
             self.close()

@@ -168,6 +168,8 @@ class _Subject:
     flush: CacheFlush | None = None
     clocks: dict[str, CallClock] = field(default_factory=dict)
     previous: list[Any] = field(default_factory=list)
+    # What came of the very first call, until it is asked for.
+    first: _Kept | None = None
     # The tensors of an earlier call, in order. They take other values.
     used: list[Any] = field(default_factory=list)
     untouched: Untouched = field(default_factory=Untouched)
@@ -218,7 +220,7 @@ class _Subject:
         known = next(iter(self.sides.values()), None) if case == self.case else None
         if known is None:
             self.sides.clear()
-        self.side = self.kept = None
+        self.side = self.kept = self.first = None
         self.case = case
         self.previous.clear()
         self.used.clear()
@@ -250,7 +252,7 @@ class _Subject:
             _wait(device)
         compile_s = (_clock_ns() - start_ns) * 1e-9
         changed = _changed(before, first.inputs)
-        _result_tensors(result)
+        self.first = _kept(result, first.inputs)
         new.facts = facts_of(kernel for key, kernel in compiled_kernels().items() if key not in compiled)
         calls_s = []
         for _ in range(3):
@@ -307,6 +309,11 @@ class _Subject:
         self.forced.close()
         if side.config is not None:
             self.forced.enter_context(forced_config(side.config))
+
+    def on_first(self) -> dict[str, Any]:
+        """Write what came of the first call after building, once."""
+        first, self.first = self.first, None
+        return {} if first is None else {"text": self._write_kept(first), "aliases": _aliases(first)}
 
     def on_facts(self) -> dict[str, Any]:
         """Say what the kernel says of itself. Asked of the lane of the reference."""
@@ -766,7 +773,7 @@ def _closed(value: Any) -> Opaque:
     """Close what is no tensor and no plain value."""
     try:
         data = pickle.dumps(value)
-    except Exception as error:
+    except Exception as error:  # how an object of a person's is pickled
         kind = type(value).__name__
         raise LaneError("does not build", f"an input is a {kind}, which cannot be pickled: {error}") from None
     return Opaque(type(value).__name__, base64.b64encode(data).decode())
@@ -845,7 +852,7 @@ def _facts(side: _Side) -> InputFacts:
     kernel, dtype, device = side.kernel, side.dtype, side.device
     try:
         return input_facts(kernel, dtype=dtype, device=device)
-    except Exception:
+    except Exception:  # a person's make_inputs or reference
         return input_facts(kernel, side.elements, dtype, device)
 
 

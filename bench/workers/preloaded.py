@@ -225,7 +225,7 @@ def _become_worker(connection: int, leash: int, ending: int, data: bytes) -> Non
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

@@ -11,6 +11,7 @@ import pytest
 from fusetune.bench.cli import program as cli
 from fusetune.bench.errors import InputError
 from fusetune.bench.spec.yaml import MAX_LEVELS, parse_value, parse_yaml
+from fusetune.errors import StateError
 
 BASE = """\
 name: a
@@ -240,3 +241,18 @@ def test_tags_that_say_what_a_scalar_is_are_followed() -> None:
     assert parse_value(deep, "a") is not None
     with pytest.raises(InputError, match="levels deep"):
         parse_value(f"[[{deep}]]", "a")
+
+
+def test_an_error_of_the_library_is_one_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cache of tuned launch configs that cannot be written, for one."""
+
+    def fail(**_: object) -> None:
+        raise StateError("tuning cache", "/x cannot be written", to_do="Make room there")
+
+    monkeypatch.setattr(cli.commands.commands["schema"], "callback", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["schema"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: tuning cache: /x cannot be written. Make room there\n"

@@ -10,7 +10,7 @@ import pytest
 from fusetune.bench.kernels.lane import LaneError
 from fusetune.bench.kernels.process import Answer
 from fusetune.bench.kernels.shared_arrays import Array, moved
-from fusetune.bench.kernels.verify import Finding, compare
+from fusetune.bench.kernels.verify import Finding, compare, swapped, varied
 
 N = 4096
 RANDOM = np.random.default_rng(0)
@@ -289,3 +289,21 @@ def test_a_write_beside_a_tensor_is_seen(where: int) -> None:
 def test_the_worst_of_several_findings_is_kept() -> None:
     both = Finding(1e-3, 1e-3, 2e-3, ("One.",)).and_also(Finding(1e-7, 2e-7, 1.1e-7, ("One.", "Two.")))
     assert both == Finding(1e-7, 2e-7, 1.1e-7, ("One.", "Two."))
+
+
+def test_swapped_elements_keep_the_sum_and_all_but_two_places() -> None:
+    tree = {"x": Array.of(TRUTH), "n": Array.of(np.arange(9)), "bounds": Array.of(np.linspace(0, 1, 9))}
+    got = swapped(tree, np.random.default_rng(1))
+    assert int((got["x"].values != TRUTH).sum()) == 2
+    assert sorted(got["x"].values) == sorted(TRUTH)
+    for name in ("n", "bounds"):
+        np.testing.assert_array_equal(got[name].values, tree[name].values)
+
+
+def test_varied_values_keep_their_signs_and_scale() -> None:
+    tree = {"x": Array.of(TRUTH), "zeros": Array.of(np.zeros(9)), "other": Array.of(TRUTH)}
+    got = varied(tree, {id(tree["x"]), id(tree["zeros"])}, np.random.default_rng(1))
+    ratio = got["x"].values / TRUTH
+    assert 0.5 <= ratio.min() < 0.6 < 1.4 < ratio.max() < 1.5
+    assert (got["zeros"].values > 0).all()
+    np.testing.assert_array_equal(got["other"].values, TRUTH)

@@ -102,9 +102,16 @@ def test_launch_configs_give_the_same_bits(name: str, cache: Path) -> None:
 @pytest.mark.usefixtures("cpu_driver")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", list(KERNELS))
+def test_the_ends_of_all_spaces_give_the_same_bits(name: str, dtype: torch.dtype, cache: Path) -> None:
+    assert_same_bits(name, dtype, [SMALLEST, LARGEST], FEW_SIZES)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("cpu_driver")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", list(KERNELS))
 def test_all_launch_configs_give_the_same_bits(name: str, dtype: torch.dtype, cache: Path) -> None:
-    sizes = [2**power for power in ((8, 12, 16) if dtype == torch.bfloat16 else range(8, 17))]
-    assert_same_bits(name, dtype, [{"BLOCK_SIZE": size} for size in sizes])
+    assert_same_bits(name, dtype, elementwise_space(CPU, DEFAULT))
 
 
 @pytest.mark.gpu
