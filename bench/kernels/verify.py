@@ -566,8 +566,8 @@ class Verifier:
     def _refuse_replay(self, lane: ProcessLane, first: _Set, answer: Answer) -> None:
         """Raise where a kernel takes other inputs of the same sum, extremes and ends for those that it has seen.
 
-        Only the bits of the earlier result count, where they are not right. A sum is the same in another order. A kernel
-        that expects something else of its inputs, such as an order, gives another result, and is not asked more.
+        Only the bits of the earlier result count, where they are not right: a sum stays right in another order. A
+        kernel that expects an order of its inputs gives another result, and is not asked more.
         """
         other = SharedTree(shuffled(first.shared.tree, secrets.randbelow(2**62)))
         try:
