@@ -10,6 +10,7 @@ The rules, by language:
 - A `python -m bench` command runs in this process up to its first worker and from the report on: options, spec, data,
   plan, directory, report and exit code are the real ones, nothing is trained.
   Each run is given the id that the page's later commands name.
+- `bench kernels` finds and describes kernels here, and its rows have made-up times.
 - docs/own-data.md is trained for real besides, for its files meet the workers only there.
 - `text` is output, `csv` a file's content. `bash` and `yml` are files of docs/ci.md, which tests/bench/init runs.
 """
@@ -20,7 +21,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ import yaml
 from torch._inductor import config as inductor_config
 
 from fusetune.bench.cli import program as cli
+from fusetune.bench.kernels.case import KernelSource
+from fusetune.bench.kernels.description import KernelDescription, read_description
+from fusetune.bench.kernels.inspection import described
+from fusetune.bench.kernels.measurement import Listener
+from fusetune.bench.kernels.plan import Planned
+from fusetune.bench.kernels.row import Row, SideResult
+from fusetune.bench.kernels.spec import LoadedKernels
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.spec.design import check_factors, expand
 from fusetune.bench.spec.spec import Spec
@@ -136,6 +144,21 @@ def commands_in(text: str) -> list[list[str]]:
     return found
 
 
+def rows_at_once(loaded: LoadedKernels, planned: Sequence[Planned], keeper: Listener) -> None:
+    """Finish every row of `bench kernels`, with made-up times."""
+    for each in planned:
+        sides = [
+            SideResult(name, latencies_s={"wall, cold": [1e-5] * 8}) for name in ("ours", *each.competitors)
+        ]
+        keeper.row_started(each.case)
+        keeper.row_finished(Row(each.case, tuple(sides), bytes_moved=8))
+
+
+def described_here(source: KernelSource, device: str = "cpu") -> tuple[KernelDescription, ...]:
+    """Describe kernels of a page without a process of their own."""
+    return tuple(map(read_description, described(source, device)))
+
+
 @with_blocks("sh")
 def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The faces that the commands import from. A face that first loads a name from a patched file would keep the patch.
@@ -146,6 +169,8 @@ def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pyt
         "fusetune.bench.batch_size.measure_batch_sizes",
     ):
         monkeypatch.setattr(place, lambda *_arguments: [])
+    monkeypatch.setattr("fusetune.bench.kernels.measure_planned", rows_at_once)
+    monkeypatch.setattr("fusetune.bench.kernels.plan.describe", described_here)
     named = dict(RUN.findall(page.read_text()))
     for language, text in blocks(page, "python", "yaml", "sh"):
         paste(language, text)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.autotune.lanes import LaneWorkbench
     from fusetune.bench.autotune.listener import search_table
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
+    from fusetune.bench.autotune.report import as_json, as_plain, draw_tuning, show_tuning
     from fusetune.bench.autotune.run import Opened, Workbench, config_text, tune
     from fusetune.bench.autotune.screening import Screened, screen
     from fusetune.bench.autotune.search import LARGE_SPACE, Plan, SearchResult, run_search
@@ -29,12 +30,16 @@ __all__ = [
     "SearchResult",
     "Tuning",
     "Workbench",
+    "as_json",
+    "as_plain",
     "config_text",
     "confirm",
+    "draw_tuning",
     "pseudomedian",
     "run_race",
     "run_search",
     "screen",
     "search_table",
+    "show_tuning",
     "tune",
 ]

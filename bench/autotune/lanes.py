@@ -83,7 +83,7 @@ class LaneWorkbench:
         self._lane.build_timeout_s = max(_LEAST_BUILD_S, _BUILD_PATIENCE * prepared.compile_s)
         found = self._lane.lookups()
         if not found or len(found[0].space) < 2:
-            raise LaneError("skipped", "it has no launch configs to choose from; give its Kernel `configs`")
+            raise LaneError("skipped", "it has no launch configs to choose from")
         for _ in range(_SETS):
             self._pool.append(SharedTree(self._reference.make_inputs(secrets.randbelow(2**62))))
         first = found[0]
@@ -92,12 +92,13 @@ class LaneWorkbench:
     def build(self, config: Config) -> CompiledFacts:
         """Compile a config, and call it once."""
         assert self._case is not None
-        if self._lane.process_id != self._process:
-            self._built.clear()
         try:
             prepared = self._lane.prepare(self._case, config)
         finally:
-            self._process = self._lane.process_id
+            # A process that ended, or a new one, knows none of the configs.
+            if self._lane.process_id != self._process:
+                self._built.clear()
+                self._process = self._lane.process_id
         self._built.add(_key(config))
         return prepared.compiled or CompiledFacts()
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from fusetune import __version__
+from fusetune.bench.cli.autotune import autotune
 from fusetune.bench.cli.batch_size import batch_size
 from fusetune.bench.cli.compare import compare
 from fusetune.bench.cli.console import WIDTH_WITHOUT_TERMINAL
@@ -69,6 +70,7 @@ for _command in (
     run,
     batch_size,
     lr_range,
+    autotune,
     kernels,
     gate,
     compare,

@@ -66,7 +66,7 @@ def describe(source: KernelSource, device: str = "cpu") -> tuple[KernelDescripti
     if source.is_shipped:
         from fusetune.bench.kernels.inspection import described
 
-        return tuple(map(_read, described(source, device)))
+        return tuple(map(read_description, described(source, device)))
     from fusetune.bench.kernels.process import ProcessLane
 
     try:
@@ -76,11 +76,15 @@ def describe(source: KernelSource, device: str = "cpu") -> tuple[KernelDescripti
         # What is wrong in a file is a sentence with its own place. A process that ended has none.
         where = "" if error.status == "does not build" else os.path.basename(source.reference)
         raise InputError(where, error.reason) from None
-    return tuple(map(_read, found))
+    return tuple(map(read_description, found))
 
 
-def _read(found: Mapping[str, Any]) -> KernelDescription:
-    """Take a description that a process told, with every value of the type that it must have."""
+def read_description(found: Mapping[str, Any]) -> KernelDescription:
+    """Take what `described` returns, with every value of the type that it must have.
+
+    Args:
+        found: as a process told it.
+    """
     needs = tuple((str(key), str(value)) for key, value in found["needs"])
     configs = [{str(key): int(value) for key, value in config.items()} for config in found["configs"]]
     default = found["default"]

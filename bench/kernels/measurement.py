@@ -317,6 +317,7 @@ class _Timing:
         alive = [side.name for side in sides if side.is_alive]
         self._rounds = Rounds(alive, rule, self._tools.draw)
         self._pool: list[Tree] = []
+        self._next_is_sibling = self._tools.draw() < 0.5
         self.notes: list[str] = []
 
     def run(self) -> Rounds:
@@ -356,22 +357,38 @@ class _Timing:
     def _seed(self) -> int:
         return int(self._tools.draw() * 2**62)
 
-    def _fresh(self, count: int) -> list[SharedTree]:
-        """Return inputs whose values nobody has seen, each scaled from one of the pool."""
+    def _fresh(self, count: int, siblings: bool) -> list[SharedTree]:
+        """Return inputs whose values nobody has seen, each scaled from one of the pool. The last ones are the lead's.
+
+        Args:
+            count: how many.
+            siblings: all others are those of the lead but for a secret part. What was kept by a few values, or by a
+                sum of some, is then taken for what it is not.
+        """
         draw = self._tools.draw
+        lead = scaled(self._pool[int(draw() * len(self._pool))], self._factor())
         trees = []
-        for _ in range(count):
-            base = self._pool[int(draw() * len(self._pool))]
-            trees.append(SharedTree(scaled(base, _FACTORS[int(draw() * len(_FACTORS))])))
-        return trees
+        for _ in range(count - 1):
+            if siblings:
+                begin = draw() * 0.75
+                trees.append(scaled(lead, self._factor(), (begin, begin + 0.25)))
+            else:
+                trees.append(scaled(self._pool[int(draw() * len(self._pool))], self._factor()))
+        return [SharedTree(tree) for tree in (*trees, lead)]
+
+    def _factor(self) -> float:
+        return _FACTORS[int(self._tools.draw() * len(_FACTORS))]
 
     def _round(self, *, burn_in: bool = False, checked: bool = False) -> None:
         """Time every side once."""
         rounds = self._rounds
         policies = max((self._sides[name].policies for name in rounds.latencies_s), key=len, default=())
         # By each policy other values, and others again for the lead call: a result that was kept helps nobody.
-        fresh = {policy: self._fresh(policy.calls + 1) for policy in policies}
         checked = checked or (not burn_in and rounds.is_checked())
+        siblings = self._next_is_sibling if checked else self._tools.draw() < 0.5
+        if checked:  # both kinds are checked
+            self._next_is_sibling = not siblings
+        fresh = {policy: self._fresh(policy.calls + 1, siblings) for policy in policies}
         found: dict[str, dict[str, float]] = {}
         contention: dict[str, float] = {}
         usable = self._watch.look() if self._watch else True

@@ -251,16 +251,19 @@ def moved(tree: Tree, *, by_bytes: int, guard_bytes: int = 256, seed: int = 0) -
     return mapped(tree, change)
 
 
-def scaled(tree: Tree, factor: float) -> Tree:
+def scaled(tree: Tree, factor: float, within: tuple[float, float] = (0.0, 1.0)) -> Tree:
     """Return a copy of a tree with all real floating point numbers multiplied, rounded once to their dtype.
 
     Args:
         tree: of arrays.
         factor: in (0, 1], a multiple of 1/128. Then each dtype holds it exactly, and every library rounds alike.
+        within: the part of each array that is multiplied, from and to. One element is in it at the least.
 
     Example:
         >>> scaled([Array.of(np.float32([1, 2]))], 0.75)[0].values
         array([0.75, 1.5 ], dtype=float32)
+        >>> scaled([Array.of(np.float32([1, 2, 4, 8]))], 0.5, within=(0.5, 0.8))[0].values
+        array([1., 2., 2., 8.], dtype=float32)
     """
     if not 0 < factor <= 1 or factor * 128 != int(factor * 128):
         raise InvalidValueError("factor", f"must be a multiple of 1/128 in (0, 1], not {factor}")
@@ -276,7 +279,11 @@ def scaled(tree: Tree, factor: float) -> Tree:
             done.add(window)
             # From the old values, so that windows that overlap are scaled once.
             with np.errstate(all="ignore"):
-                new.bits[...] = rounded_to(array.values.astype(np.float64) * factor, array.dtype)
+                begin = min(array.elements - 1, int(within[0] * array.elements))
+                factors = np.ones(array.elements)
+                factors[begin : max(begin + 1, int(within[1] * array.elements))] = factor
+                products = array.values.astype(np.float64) * factors.reshape(array.shape)
+                new.bits[...] = rounded_to(products, array.dtype)
         return new
 
     return mapped(tree, change)

@@ -189,12 +189,13 @@ def test_bad_input_is_one_sentence_and_code_2(
     assert not Path("results").exists()
 
 
+@pytest.mark.slow  # a process of its own imports the file
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("import nothing_of_that_name", "nothing_of_that_name"),
         ("1 / 0", "ZeroDivisionError"),
-        ("import os; os._exit(0)", "ends the process that imports it"),
+        ("import os; os._exit(0)", "mine.py: the worker exited with code 0"),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_one_sentence(
@@ -207,6 +208,7 @@ def test_a_file_that_cannot_be_imported_is_one_sentence(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_file_of_ones_own_is_planned_by_what_it_says(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,8 +29,7 @@ class World:
 
     Attributes:
         log: (side, what), in the order of time.
-        values: the first value that each timed round was given, by side.
-        trees: identities of the arrays that each timed round was given.
+        arrays: the values that each timed round was given, by side. Those of the lead call come last.
     """
 
     now_s: float = 0.0
@@ -41,8 +40,7 @@ class World:
     void_rounds: set[int] = field(default_factory=set)
     wrong_when_timed: set[str] = field(default_factory=set)
     log: list[tuple[str, str]] = field(default_factory=list)
-    values: dict[str, list[float]] = field(default_factory=dict)
-    storages: list[Any] = field(default_factory=list)
+    arrays: dict[str, list[np.ndarray]] = field(default_factory=dict)
     busy: str = ""
     random: Random = field(default_factory=lambda: Random(7))
 
@@ -104,9 +102,8 @@ class ScriptedLane:
         calls = sum(policy.calls + 1 for policy in policies)
         call_s = world.call_s.get(self.side, 1e-3)
         with world.doing(self.side, "time", 0.01 + calls * call_s):
-            values = [float(each.tree["x"].values[0]) for each in inputs]
-            world.values.setdefault(self.side, []).extend(values)
-            world.storages.extend(each.file for each in inputs)
+            given = [each.tree["x"].values.copy() for each in inputs]
+            world.arrays.setdefault(self.side, []).extend(given)
             self.rounds += 1
             at, error = world.fails_at_round.get(self.side, (0, None))
             if error is not None and self.rounds == at:

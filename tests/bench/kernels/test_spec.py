@@ -36,8 +36,11 @@ def test_the_shipped_schema_is_the_current_one() -> None:
     assert (ROOT / "specs" / "kernels.schema.json").read_text() == kernels_schema_text(), "run `make schema`"
 
 
-def test_the_shipped_spec_names_the_schema_and_passes_it(validator: jsonschema.Draft7Validator) -> None:
-    path = ROOT / "specs" / "kernels.yaml"
+@pytest.mark.parametrize("name", ["kernels.yaml", "optimizers.yaml"])
+def test_a_shipped_spec_names_the_schema_and_passes_it(
+    name: str, validator: jsonschema.Draft7Validator
+) -> None:
+    path = ROOT / "specs" / name
     assert path.read_text().startswith("# yaml-language-server: $schema=kernels.schema.json\n")
     validator.validate(yaml.safe_load(path.read_text()))
     load_kernels(path)
