@@ -560,7 +560,7 @@ class Verifier:
         foreign = [name for name in answer.aliases if name not in facts.mutates and name not in eager.aliases]
         found = compare(answer, shared.tree, truth, eager, facts.mutates, tolerance=facts.tolerance)
         if foreign:
-            raise LaneError("wrong", f"its result is the memory of its input {foreign[0]}")
+            raise LaneError("not a tensor", f"its result is the memory of its input {foreign[0]}")
         return found
 
     def _refuse_replay(self, lane: ProcessLane, first: _Set, answer: Answer) -> None:
