@@ -259,7 +259,7 @@ def _compare_floats(
             at = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
             told = f"{name} is off by {error:.2g} of its {_NORMS[norm]}, and {allowed:.2g} is allowed"
             place = f"{_number(r[at])} at {list(at)}, not {_number(t[at])}"
-            raise LaneError("wrong", f"{told} ({place}; the reference is off by {eager_error:.2g})")
+            raise LaneError("wrong", f"{told} ({place}, and the reference is off by {eager_error:.2g})")
         found = found.and_also(Finding(error, eager_error, allowed))
     return found
 
