@@ -41,9 +41,9 @@ class TwinBench:
         # Both the word to go and the wish to keep no result.
         connection: Any = SimpleNamespace(recv=lambda: None)
         answers: Any = SimpleNamespace(send=lambda *message: None)
-        self.subject = _Subject(connection, answers, memory=None)  # type: ignore[arg-type]
+        self.subject = _Subject(connection, answers, memory=None)
         self.subject.files["given"] = (self.shared.file, self.shared.text)
-        clock = CallClock("wall", self.device, flush=self.device.flush)  # type: ignore[arg-type]
+        clock = CallClock("wall", self.device, flush=self.device.flush)
         self.subject._clock = lambda policy, side: clock  # type: ignore[method-assign]
         make = self.subject._inputs
 
