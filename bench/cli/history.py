@@ -19,6 +19,7 @@ from fusetune.bench.path_checks import is_file
 from fusetune.bench.terminal import say
 
 if TYPE_CHECKING:
+    from fusetune.bench.gate import Rules
     from fusetune.bench.history import History, HistoryStudy
 
 
@@ -84,7 +85,7 @@ def history(
             show_histories(known, make_console())
         return
     name = _name(spec) if spec is not None else next(iter(known), "")
-    study = _study(read_history(results, name, machine), metric)
+    study = _study(read_history(results, name, machine), metric, spec)
     if as_json:
         say(json.dumps(study.as_dict(), allow_nan=False))
     else:
@@ -102,10 +103,41 @@ def _name(spec: str) -> str:
     return str(read_yaml(path).data.get("name") or path.stem) if is_file(path) else path.stem
 
 
-def _study(found: History, metric: str | None) -> HistoryStudy:
+def _study(found: History, metric: str | None, spec: str | None) -> HistoryStudy:
     from fusetune.bench.history import CommitCounter, study_history
 
-    return study_history(found, CommitCounter(Path.cwd()), metric)
+    return study_history(found, CommitCounter(Path.cwd()), metric, _rules(found, spec))
+
+
+def _rules(found: History, spec: str | None) -> Rules | None:
+    """Return what the `gate:` section says of the spec that was measured; None: it is not here, or has no section."""
+    from fusetune.bench.gate import Rules
+    from fusetune.bench.spec import load_spec, read_yaml
+
+    path = Path(spec) if spec is not None and is_file(Path(spec)) else _spec_file(found)
+    if path is None:
+        return None
+    data = read_yaml(path).data
+    profiles = data.get("profiles")
+    within = profiles.values() if isinstance(profiles, dict) else ()
+    if not any(isinstance(each, dict) and "gate" in each for each in (data, *within)):
+        return None
+    device = str(found.entries[-1].machine.get("device") or "cpu")
+    return Rules.of_section(load_spec(path, device=device).spec.gate, f"{path}: gate")
+
+
+def _spec_file(found: History) -> Path | None:
+    """Return the spec of the newest run that has one, where it is here: below the top of this repository."""
+    from fusetune.bench.gate import find_repository
+
+    recorded = next((each.spec_path for each in reversed(found.entries) if each.spec_path is not None), None)
+    if recorded is None:
+        return None
+    try:
+        path = find_repository(Path.cwd()).root / recorded
+    except InputError:
+        path = Path(recorded)
+    return path if is_file(path) else None
 
 
 def _bisect(
@@ -136,7 +168,7 @@ def _bisect(
     if not subject or good is None or bad is None:
         found = _recorded(command or spec, machine, results)
         subject = subject or _subject(found, repository.root)
-        before, after = (good, bad) if good and bad else _change(found, metric)
+        before, after = (good, bad) if good and bad else _change(found, metric, spec)
         good, bad = good or before, bad or after
     with terminate_as_interrupt():
         bisection = bisect(
@@ -179,11 +211,11 @@ def _subject(found: History, root: Path) -> list[str]:
     return [str(path)]
 
 
-def _change(found: History, metric: str) -> tuple[str, str]:
+def _change(found: History, metric: str, spec: str | None) -> tuple[str, str]:
     """Return the commits around the newest change of a metric for the worse."""
     from fusetune.bench.history import newest_worsening
 
-    change = newest_worsening(_study(found, metric), metric)
+    change = newest_worsening(_study(found, metric, spec), metric)
     if change is None:
         raise InputError(
             "--bisect",

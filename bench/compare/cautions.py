@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fusetune.bench.compare.stored import COMPARED, Stored
@@ -157,17 +157,35 @@ def _clocks(base: Results, head: Results) -> Iterator[str]:
 
 
 def _settings(base: Results, head: Results) -> Iterator[str]:
-    ours, theirs = _plain(base[0]), _plain(head[0])
+    found = [[_plain(each) for each in side] for side in (base, head)]
     if base[0].form == "pytest-benchmark":  # by benchmark, and those of one side alone are rows
-        both = ours.keys() & theirs.keys()
-        ours, theirs = ({key: value for key, value in each.items() if key in both} for each in (ours, theirs))
-    changes = difference(ours, theirs)
-    if changes:
-        yield f"The settings differ: {_listed(changes)}."
-    if base[0].data and head[0].data and base[0].data != head[0].data:
-        yield "The data differ: their fingerprints are not the same."
+        # A file without a benchmark says nothing of its settings.
+        whole = [{key: value for each in reversed(side) for key, value in each.items()} for side in found]
+        both = whole[0].keys() & whole[1].keys()
+        found = [
+            [{key: each.get(key, known[key]) for key in known if key in both} for each in side]
+            for known, side in zip(whole, found, strict=True)
+        ]
+    yield from _other(found, "The settings differ{where}: {changes}.")
+    data = [[each.data for each in side if each.data] for side in (base, head)]
+    yield from _other(data, "The data differ{where}: their fingerprints are not the same.")
     counted = [[each.peak_bytes_of or None for each in side] for side in (base, head)]
     yield from _changed("ways to count peak memory", *counted)
+
+
+def _other(sides: Sequence[Sequence[Mapping[str, Any]]], said: str) -> Iterator[str]:
+    """Say that a process has something other than the first one of its side, or base than head."""
+    ours, theirs = sides
+    if not ours or not theirs:
+        return
+    for where, first, others in (
+        ("", ours[0], theirs[:1]),
+        (" within base", ours[0], ours),
+        (" within head", theirs[0], theirs),
+    ):
+        changes = dict.fromkeys(change for each in others for change in difference(first, each))
+        if changes:
+            yield said.format(where=where, changes=_listed(list(changes)))
 
 
 def _plain(stored: Stored) -> dict[str, Any]:

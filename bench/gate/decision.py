@@ -145,8 +145,14 @@ def looks_at(pairs: int, *, more: bool = False) -> tuple[Look, ...]:
     planned = tuple(look for look in LOOKS if look.pairs <= pairs)
     if planned and (more or planned[-1] == LOOKS[-1]):
         return planned
-    alpha = LOOKS[-1].alpha if planned else LOOKS[0].alpha
-    return (*planned, Look(pairs, alpha, spent=alpha + (planned[-1].alpha_so_far if planned else 0.0)))
+    if not planned:
+        return (Look(pairs, LOOKS[0].alpha, spent=LOOKS[0].alpha),)
+    last = planned[-1]
+    if (
+        last.pairs == pairs
+    ):  # A second look at the same pairs spends nothing. It passes any effect, as the last one.
+        return (*planned, replace(last, clear=None))
+    return (*planned, Look(pairs, LOOKS[-1].alpha, spent=last.alpha_so_far + LOOKS[-1].alpha))
 
 
 def _compare(base: Values, head: Values, look: Look, threshold: float) -> Verdict:
@@ -210,7 +216,8 @@ def noise_and_power(
 
     Args:
         base, head: runs of an unchanged benchmark side by side, at least two pairs.
-        pairs: how many pairs the comparisons have.
+        pairs: how many pairs the comparisons have at most. They are staged, so with fewer than 20 pairs they have
+            spent less of the level than 0.01.
         threshold: as for `decide`.
 
     Returns:
@@ -233,7 +240,7 @@ def noise_and_power(
     sides = values[:, : len(base)], values[:, len(base) :]
     chosen = choose(values[:, :0], *sides)
     residuals = _residuals(*(side[chosen].mean(axis=0) for side in sides))
-    detectable = _detectable(residuals, pairs, _ALPHA, math.log1p(threshold))
+    detectable = _detectable(residuals, pairs, looks_at(pairs)[-1].alpha_so_far, math.log1p(threshold))
     return math.expm1(_noise(residuals)), detectable
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fusetune.bench.gate.decision import LOOKS
+from fusetune.bench.gate.decision import looks_at
 from fusetune.bench.stats import doubled_midranks
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def compare_pairs(
     """
     differences = [_difference(ours, theirs) for ours, theirs in zip(head, base, strict=True)]
     n = len(differences)
-    looks = [look.alpha for look in LOOKS if look.pairs <= n] or [LOOKS[0].alpha]
-    alpha = looks[-1] if staged else ALPHA
+    # Where a failure left fewer pairs than planned, the look still has a level of its own.
+    alpha = looks_at(n)[-1].alpha if staged else ALPHA
     averages = _walsh_averages(differences)
     middle = len(averages) // 2
     shift = averages[middle] if len(averages) % 2 else (averages[middle - 1] + averages[middle]) / 2

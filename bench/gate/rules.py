@@ -86,12 +86,16 @@ class Rules:
         given = self.given_threshold(benchmark, metric)
         return default_threshold(measured) if given is None else given
 
-    def better(self, benchmark: str, metric: str) -> Better | None:
-        """Return the direction that the spec has for a metric, else the one that its name tells, else None."""
+    def given_better(self, benchmark: str, metric: str) -> Better | None:
+        """Return the direction that the spec has for a metric, or None."""
         for rule in self._of(benchmark, metric):
             if rule.better is not None:
                 return rule.better
-        return better_by_name(metric)
+        return None
+
+    def better(self, benchmark: str, metric: str) -> Better | None:
+        """Return the direction that the spec has for a metric, else the one that its name tells, else None."""
+        return self.given_better(benchmark, metric) or better_by_name(metric)
 
     def check(self, pairs: Iterable[Pair]) -> None:
         """Check the names of the section against what was measured.

@@ -178,7 +178,7 @@ def study_history(
         history: at least one run.
         count_commits: from git.
         metric: the only one that is asked for.
-        rules: thresholds; None: those of the gate where a spec says nothing.
+        rules: thresholds and directions; None: those of the gate where a spec says nothing.
 
     Raises:
         InputError: no run has the metric.
@@ -258,6 +258,7 @@ def _series(
         if (measured := entry.benchmarks.get(benchmark)) is not None and metric in measured.metrics
     ]
     newest = having[-1][3]
+    better = rules.given_better(benchmark, metric) or newest.better
     # What is measured in another unit by now is another metric.
     having = [each for each in having if each[3].unit == newest.unit]
     values = [_typical(found) for *_, found in having]
@@ -283,7 +284,7 @@ def _series(
                 effect=effect,
                 before=before,
                 after=after,
-                direction=_direction(effect, newest.better),
+                direction=_direction(effect, better),
                 commits=count_commits(last.commit, first.commit),
                 environment=environment_changes(last, first, benchmark),
                 at_gap=point.index in gap_at,
@@ -294,7 +295,7 @@ def _series(
         benchmark=benchmark,
         metric=metric,
         unit=newest.unit,
-        better=newest.better,
+        better=better,
         comparison=newest.comparison,
         points=tuple(
             Point(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.engine import measure_planned
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
-    from fusetune.bench.kernels.measurement import Listener, Settings, measure
+    from fusetune.bench.kernels.measurement import Listener, Settings, Tools, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
     from fusetune.bench.kernels.plan import Planned, plan_cases
@@ -80,6 +80,7 @@ __all__ = [
     "SideStatus",
     "StopRule",
     "TimedRound",
+    "Tools",
     "Verification",
     "Verifier",
     "arrays_of",

@@ -60,6 +60,8 @@ _SMALLEST = {
     "complex128": 2.0**-1074,
 }
 _BETWEEN_BYTES = 64
+# Numbers at each end of an array that `shuffled` leaves where they are.
+_ENDS = 32
 _SEALS = ("F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_WRITE", "F_SEAL_SEAL")
 _CHUNK_BYTES = 2**30
 
@@ -247,6 +249,37 @@ def moved(tree: Tree, *, by_bytes: int, guard_bytes: int = 256, seed: int = 0) -
         return Array(
             array.dtype, array.shape, array.strides, made[key], array.offset + before // array.itemsize
         )
+
+    return mapped(tree, change)
+
+
+def shuffled(tree: Tree, seed: int) -> Tree:
+    """Return a copy of a tree with the inner floating point numbers of each array in another order.
+
+    Sums, extremes, and the first and last 32 numbers stay. Arrays of less than 128 numbers are as they were.
+
+    Args:
+        tree: of arrays.
+        seed: of the order.
+
+    Example:
+        >>> found = shuffled(Array.of(np.arange(200.0)), 0).values
+        >>> found[:32].tolist() == list(range(32)), sorted(found) == list(range(200)), found[100] == 100
+        (True, True, False)
+    """
+    generator = np.random.default_rng(seed)
+    made: dict[int, np.ndarray] = {}
+
+    def change(array: Array) -> Array:
+        storage = made.setdefault(id(array.storage), array.storage.copy())
+        new = Array(array.dtype, array.shape, array.strides, storage, array.offset)
+        # Elements that share memory would be written more than once.
+        apart = all(stride for stride, size in zip(array.strides, array.shape, strict=True) if size > 1)
+        if array.is_float and apart and array.elements >= 4 * _ENDS:
+            numbers = new.bits.reshape(-1).copy()
+            numbers[_ENDS:-_ENDS] = generator.permutation(numbers[_ENDS:-_ENDS])
+            new.bits[...] = numbers.reshape(array.shape)
+        return new
 
     return mapped(tree, change)
 

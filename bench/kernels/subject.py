@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
@@ -100,6 +101,7 @@ def serve(connection: Connection, device: str, limit_bytes: int | None) -> None:
     answers = _Answers(connection.fileno())
     os.register_at_fork(after_in_child=connection.close)
     keep_freed_memory()
+    _lock_progress_bars()
     source = "the benchmark" if limit_bytes else None
     memory = MemoryBudget(device, limit_bytes, source, measure_footprint(device))
     answers.send("", "ready", (_getpid(), memory))
@@ -107,6 +109,12 @@ def serve(connection: Connection, device: str, limit_bytes: int | None) -> None:
     with limited_memory(memory):
         while (job := next_job(connection)) is not None:
             subject.answer(*job)
+
+
+def _lock_progress_bars() -> None:
+    """Let tqdm, by which torch.compile draws, lock threads alone. A lock of processes would outlive this one."""
+    with contextlib.suppress(ImportError):
+        import_module("tqdm").tqdm.set_lock(threading.RLock())
 
 
 class _Answers:

@@ -43,6 +43,7 @@ from fusetune.bench.kernels.shared_arrays import (
     mapped,
     moved,
     rounded_to,
+    shuffled,
 )
 from fusetune.bench.units import format_bytes
 
@@ -258,7 +259,7 @@ def _compare_floats(
             at = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
             told = f"{name} is off by {error:.2g} of its {_NORMS[norm]}, and {allowed:.2g} is allowed"
             place = f"{_number(r[at])} at {list(at)}, not {_number(t[at])}"
-            raise LaneError("wrong", f"{told} ({place}; the reference is off by {eager_error:.2g})")
+            raise LaneError("wrong", f"{told} ({place}, and the reference is off by {eager_error:.2g})")
         found = found.and_also(Finding(error, eager_error, allowed))
     return found
 
@@ -318,6 +319,18 @@ def _same_special(one: np.ndarray, other: np.ndarray) -> Any:
 
 def _same_bits(one: Array, other: Array) -> bool:
     return bool(one.bits.tobytes() == other.bits.tobytes())
+
+
+def _is_same(one: Answer, other: Answer, mutates: Sequence[str]) -> bool:
+    """Whether two calls gave the same bits."""
+    written = [
+        [
+            *(array for _, array in arrays_of(each.results)),
+            *(array for path, array in arrays_of(each.inputs) if _root(path) in mutates),
+        ]
+        for each in (one, other)
+    ]
+    return len(written[0]) == len(written[1]) and all(map(_same_bits, *written))
 
 
 def _first_difference(old: Array, new: Array) -> str:
@@ -471,6 +484,8 @@ class Verifier:
                     raise LaneError(
                         "wrong", "two calls on the same values gave other bits, and it declares no atomics"
                     )
+                if thorough and each is sets[0]:
+                    self._refuse_replay(lane, each, answer)
             except LaneError as error:
                 if error.status in ("wrong", "does not build", "crashed", "mutated") and each.what:
                     raise LaneError(error.status, f"{error.reason} ({each.what})") from None
@@ -545,8 +560,29 @@ class Verifier:
         foreign = [name for name in answer.aliases if name not in facts.mutates and name not in eager.aliases]
         found = compare(answer, shared.tree, truth, eager, facts.mutates, tolerance=facts.tolerance)
         if foreign:
-            raise LaneError("wrong", f"its result is the memory of its input {foreign[0]}")
+            raise LaneError("not a tensor", f"its result is the memory of its input {foreign[0]}")
         return found
+
+    def _refuse_replay(self, lane: ProcessLane, first: _Set, answer: Answer) -> None:
+        """Raise where a kernel takes other inputs of the same sum, extremes and ends for those that it has seen.
+
+        Only the bits of the earlier result count, where they are not right: a sum stays right in another order. A
+        kernel that expects an order of its inputs gives another result, and is not asked more.
+        """
+        other = SharedTree(shuffled(first.shared.tree, secrets.randbelow(2**62)))
+        try:
+            again = lane.results(other)
+            if not _is_same(answer, again, self.facts.mutates):
+                return
+            self._judge(again, other, None)
+        except LaneError as error:
+            if error.status == "wrong":
+                told = "it replays a result for inputs that only have the same sum and ends"
+                raise LaneError("wrong", told) from None
+            if error.status != "does not build":
+                raise
+        finally:
+            other.close()
 
     def _first_call(self, lane: ProcessLane) -> Finding:
         """Judge the first call after building, in which a kernel may search, compile and keep what it finds."""

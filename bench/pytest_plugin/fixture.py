@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.kernels import Case, Direction, Row
+from fusetune.bench.kernels import Case, Direction, Row, Settings, StopRule, competitors_of, measure
 from fusetune.bench.pytest_plugin.columns import columns_of
 from fusetune.bench.pytest_plugin.kernel_source import WHERE, source_of
 from fusetune.bench.pytest_plugin.replayed_clock import ReplayedClock
 from fusetune.bench.pytest_plugin.report_key import PROPERTY
+from fusetune.kernels import KERNELS
 
 if TYPE_CHECKING:
-    import torch
-
     from fusetune.kernels import Kernel
 
 # Of pytest-benchmark's options: seconds that the rounds of a test take.
 _BUDGET_S = 1.0
 _ELEMENTS = 1_000_000
+EAGER, COMPILE = "eager", "compile"
 
 
 class KernelBenchmark:
@@ -82,7 +84,22 @@ class KernelBenchmark:
         """
         __tracebackhide__ = True
         try:
-            case = self._case(kernel, shape, dtype, direction, device, threads)
+            source = source_of(kernel, self._request.module)
+            held = KERNELS.get(source.reference) if isinstance(kernel, (str, ModuleType)) else kernel
+            given = Case(
+                source,
+                held.name if held is not None else _short(source.reference),
+                _ELEMENTS if shape is None else shape,
+                str(dtype).removeprefix("torch."),
+                direction,
+                device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                threads,
+            )
+            case = (
+                replace(given, shape=held.elements[0]) if shape is None and held and held.elements else given
+            )
+            if competitors is None:
+                competitors = [each for each in competitors_of(held) if each != COMPILE] if held else [EAGER]
             row = measured_row(case, competitors, timed=self.enabled, budget_s=self._budget_s())
         except InputError as error:
             reason = str(error)
@@ -94,35 +111,6 @@ class KernelBenchmark:
             reason = f"{row.case.name} is {row.status}: {row.ours.reason}"
         self._leave_out()
         pytest.fail(reason, pytrace=False)
-
-    def _case(
-        self,
-        kernel: Kernel | ModuleType | str,
-        shape: int | str | None,
-        dtype: torch.dtype | str,
-        direction: Direction,
-        device: str | None,
-        threads: int,
-    ) -> Case:
-        """Return what a call asks for."""
-        import torch
-
-        from fusetune.kernels import KERNELS
-
-        source = source_of(kernel, self._request.module)
-        held = KERNELS.get(source.reference) if isinstance(kernel, (str, ModuleType)) else kernel
-        name = held.name if held is not None else _short(source.reference)
-        if shape is None:
-            shape = held.elements[0] if held is not None and held.elements else _ELEMENTS
-        return Case(
-            source,
-            name,
-            shape,
-            str(dtype).removeprefix("torch."),
-            direction,
-            device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            threads,
-        )
 
     def _budget_s(self) -> float:
         """Return how long the rounds may take: pytest-benchmark's `max_time`."""
@@ -160,9 +148,11 @@ class KernelBenchmark:
             self._benchmark.skipped = True
 
 
-def measured_row(case: Case, competitors: Sequence[str] | None, *, timed: bool, budget_s: float) -> Row:
+def measured_row(case: Case, competitors: Sequence[str], *, timed: bool, budget_s: float) -> Row:
     """Verify a case in processes of their own, and time it if asked for."""
-    raise NotImplementedError
+    settings = Settings(competitors=competitors, timed=timed, rule=StopRule(budget_s=budget_s))
+    (row,) = measure([case], settings)
+    return row
 
 
 def _short(reference: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.kernels import KernelSource
+from fusetune.bench.kernels import KernelSource, kernel_source
 
 if TYPE_CHECKING:
     from fusetune.kernels import Kernel
@@ -26,7 +27,7 @@ def source_of(kernel: Kernel | ModuleType | str, test_module: ModuleType) -> Ker
         test_module: the module of the test. It is searched first.
 
     Raises:
-        InputError: no module holds the kernel, so no other process can import it.
+        InputError: no module holds the kernel, so no other process can import it. Or a reference has no known form.
 
     Example:
         >>> from fusetune.kernels import KERNELS
@@ -37,7 +38,8 @@ def source_of(kernel: Kernel | ModuleType | str, test_module: ModuleType) -> Ker
 
     folders = tuple(each for each in dict.fromkeys(sys.path) if each and Path(each).is_dir())
     if isinstance(kernel, str):
-        return KernelSource(_absolute(kernel, test_module), folders)
+        found = kernel_source(_beside(kernel, test_module))
+        return found if found.is_shipped else replace(found, import_paths=folders)
     if isinstance(kernel, ModuleType):
         return KernelSource(_file_of(kernel), folders)
     if KERNELS.get(kernel.name) is kernel:
@@ -53,13 +55,10 @@ def source_of(kernel: Kernel | ModuleType | str, test_module: ModuleType) -> Ker
     )
 
 
-def _absolute(text: str, test_module: ModuleType) -> str:
-    """Return a reference whose file is absolute. A relative one is beside the test, or in the current directory."""
-    path, colon, name = text.partition(":")
-    if not path.endswith(".py"):
-        return text
-    beside = Path(_file_of(test_module)).parent / path
-    return f"{(beside if beside.exists() else Path(path)).resolve()}{colon}{name}"
+def _beside(text: str, test_module: ModuleType) -> str:
+    """Return a reference whose file, where it is relative and lies beside the test, is absolute."""
+    beside = Path(_file_of(test_module)).parent / text.partition(":")[0]
+    return str(beside.parent / text) if beside.suffix == ".py" and beside.exists() else text
 
 
 def _modules(test_module: ModuleType) -> Iterator[ModuleType]:

@@ -298,11 +298,14 @@ def _starting() -> Iterator[None]:
 
 
 def read_end(log: Path, start: int) -> str:
-    """Return the text of `log` after `start`, or the end of it."""
-    with log.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(start, end - _TAIL_BYTES))
-        return file.read().decode("utf-8", "replace")
+    """Return the text of `log` after `start`, or the end of it. "": the worker ended before it could open its log."""
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(start, end - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
 
 
 def describe_exit(code: int | None) -> str:

@@ -16,6 +16,7 @@ before the import path is known to be safe.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 
 def load_on_use(package: str) -> "Callable[[str], object]":
@@ -40,7 +41,7 @@ def load_on_use(package: str) -> "Callable[[str], object]":
 
         module = sys.modules[package]
         if not homes and not name.startswith("__"):
-            homes.update(_homes(module.__spec__.loader.get_source(package)))  # type: ignore[union-attr]
+            homes.update(_homes(_source(module)))
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         # `from package import room` names a package within this one.
@@ -62,6 +63,15 @@ def load_on_use(package: str) -> "Callable[[str], object]":
         return value
 
     return load
+
+
+def _source(module: "ModuleType") -> str:
+    """Return a package's source. pytest loads packages that bring a plug-in by a loader that cannot give it."""
+    get_source = getattr(module.__spec__ and module.__spec__.loader, "get_source", None)
+    if get_source is not None:
+        return str(get_source(module.__name__))
+    with open(str(module.__file__), encoding="utf-8") as file:
+        return file.read()
 
 
 def _homes(source: str) -> dict[str, str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from fusetune.bench.kernels.model_shapes import MODELS
-from fusetune.kernels import KERNELS, FusedAdam, activation
+from fusetune.bench.pytest_plugin import KernelBenchmark
+from fusetune.kernels import FusedAdam, activation
 from fusetune.kernels.activations.functions import FUNCTIONS
 from fusetune.kernels.activations.kernels import forward_kernel, index_types, launch_config
 from fusetune.kernels.launch import launch, why_not_on_cpu
@@ -34,7 +34,7 @@ from tests.perf.competitors import (
     parameters,
     steps_of_a_small_model,
 )
-from tests.perf.race import Race, Side, seconds
+from tests.perf.race import Race, Side
 
 
 @pytest.fixture(autouse=True)
@@ -114,37 +114,22 @@ def test_a_copy_against_torch(
 @pytest.mark.parametrize(
     "name", ["sgd", "momentum", "adam", "relu", "relu_backward", "hardswish", "hardswish_backward", "reglu"]
 )
-def test_a_kernels_bandwidth_against_a_tuned_copy_of_the_same_bytes(
-    benchmark: BenchmarkFixture, name: str, threads: int, capsys: pytest.CaptureFixture[str]
+def test_a_kernels_bandwidth_against_a_copy_and_its_competitors(
+    kernel_benchmark: KernelBenchmark, name: str, threads: int
 ) -> None:
-    kernel = KERNELS[name]
-    elements = 8_000_000 if benchmark.enabled else 1000
-    inputs = kernel.make_inputs(elements, torch.float32, torch.device("cpu"), 0)
-    moved = kernel.bytes_moved(inputs)
-    x = torch.randn(moved // 8)  # read once and written once, 4 bytes each
-    place = torch.empty_like(x)
+    if not kernel_benchmark.enabled and threads > 1:
+        pytest.skip("it is verified with one thread")
+    kernel_benchmark(name, 8_000_000 if kernel_benchmark.enabled else 1000, threads=threads)
 
-    def target() -> Tensor:
-        """Where a copy goes: to a new tensor, where the kernel makes one too."""
-        return place if kernel.mutates else torch.empty_like(x)
 
-    def tuned(block: int) -> Tensor:
-        y = target()
-        copy[(triton.cdiv(len(x), block),)](x, y, len(x), BLOCK=block)
-        return y
-
-    blocks = (1024, 4096, 16384, 65536)
-    for block in blocks:
-        tuned(block)
-    best = min(blocks, key=lambda block: min(seconds(partial(tuned, block), 1) for _ in range(5)))
-    sides: dict[str, Side] = {
-        "ours": lambda: kernel.fused(**inputs),
-        f"copy (block {best})": partial(tuned, best),
-        "copy_": lambda: target().copy_(x),
-    }
-    title = f"{name}, {elements} elements, {moved / 1e6:.0f} MB, threads {threads}"
-    Race(sides).run_and_say(benchmark, capsys, title)
-    assert torch.equal(tuned(best), x)
+@pytest.mark.parametrize("model", ["resnet50", "gpt2_124m"])
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_an_optimizers_kernel_on_a_models_parameters(
+    kernel_benchmark: KernelBenchmark, name: str, model: str, threads: int
+) -> None:
+    if not kernel_benchmark.enabled:
+        pytest.skip("a model's parameters take seconds: other sizes are verified")
+    kernel_benchmark(name, model, threads=threads)
 
 
 def test_a_launch(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:

@@ -434,3 +434,37 @@ def test_whatever_stands_in_a_file_is_compared_or_refused_in_one_sentence(name: 
                 refused.append(str(error))
     assert len(refused) > 50
     assert all(len(text.splitlines()) == 1 for text in refused)
+
+
+def test_the_settings_of_every_process_are_compared(tmp_path: Path) -> None:
+    """A process other than a side's first one has other settings, and other data."""
+    spec = {"train": {"optimizer": "adam", "batch_size": 64, "epochs": 2}}
+    for side in ("base", "head"):
+        write_run(tmp_path / side, [training()], fingerprint=fingerprint("0"))
+    base, head = (str(tmp_path / side / "digits" / "*") for side in ("base", "head"))
+    assert not any("differ" in note for note in compare_stored(base, head).notes)
+    # The first process of a side is that of the first path, whose name chance makes.
+    first = sorted((tmp_path / "head" / "digits").iterdir())[0]
+    added = write_run(tmp_path / "head", [training()], spec=spec, fingerprint=fingerprint("1"))
+    added.rename(first.with_name(first.name + "-later"))
+    notes = compare_stored(base, head).notes
+    assert "The settings differ within head: train.batch_size: 32 -> 64." in notes
+    assert "The data differ within head: their fingerprints are not the same." in notes
+    notes = compare_stored(head, base).notes
+    assert "The settings differ within base: train.batch_size: 32 -> 64." in notes
+
+
+def test_a_file_without_a_benchmark_says_nothing_of_its_settings(tmp_path: Path) -> None:
+    content = json.loads((FILES / "5.3.1.json").read_text())
+    for side in ("base", "head"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "1.json").write_text(json.dumps(content))
+    kept = {**content, "benchmarks": content["benchmarks"][:1]}
+    (tmp_path / "head" / "2.json").write_text(json.dumps(kept))
+    base, head = str(tmp_path / "base"), str(tmp_path / "head")
+    assert not any("settings differ" in note for note in compare_stored(base, head).notes)
+    options = {**kept["benchmarks"][0]["options"], "warmup": "77"}
+    kept = {**content, "benchmarks": [{**kept["benchmarks"][0], "options": options}]}
+    (tmp_path / "head" / "2.json").write_text(json.dumps(kept))
+    notes = compare_stored(base, head).notes
+    assert any(note.startswith("The settings differ within head: ") and "-> 77" in note for note in notes)

@@ -178,6 +178,13 @@ def test_arrays_and_lists_are_the_same() -> None:
     assert decide(arrays[0], arrays[1], arrays[0]) == decide(base, head, base)
 
 
+def test_a_second_look_at_the_same_pairs_spends_nothing() -> None:
+    spent = {pairs: looks_at(pairs)[-1].alpha_so_far for pairs in (3, 5, 6, 10, 14, 15, 20, 25)}
+    assert spent == pytest.approx(
+        {3: 0.004, 5: 0.004, 6: 0.0055, 10: 0.007, 14: 0.0085, 15: 0.01, 20: 0.01, 25: 0.01}
+    )
+
+
 def test_staged_looks_stop_early() -> None:
     rng = np.random.default_rng(8)
     assert decide(*sides(rng, 20, 0.002, 0.2), staged=True).runs_used == 5

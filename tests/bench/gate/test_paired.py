@@ -158,3 +158,18 @@ def test_the_detectable_shift_is_found_in_about_90_of_100_cases(n: int) -> None:
         one = compare_pairs([0.0] * n, head.tolist(), least_shift=least)
         found += one.worse <= one.alpha and one.shift > least
     assert 0.88 <= found / 2000 <= 0.92
+
+
+def test_a_look_after_a_failure_has_a_level_of_its_own() -> None:
+    """Looks at 5, 7, 10, 14 and 20 pairs, of which one failed at any time: the levels add up to 0.01."""
+    rng = np.random.default_rng(0)
+    differences = rng.standard_normal(20).tolist()
+
+    def alpha(n: int) -> float:
+        return compare_pairs([0.0] * n, differences[:n], least_shift=0.0, staged=True).alpha
+
+    planned = (5, 7, 10, 14, 20)
+    for failure_before in range(len(planned) + 1):
+        seen = [n - (place >= failure_before) for place, n in enumerate(planned)]
+        of_each = {n: alpha(n) for n in seen if n >= 5}
+        assert sum(of_each.values()) <= 0.01 + 1e-12, seen

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
+from scipy.stats import mannwhitneyu
 
-from fusetune.bench.gate import Measured, Metric, Pair, Rules, SelfTest, show_self_test, study_self_test
+from fusetune.bench.gate import (
+    Measured,
+    Metric,
+    Pair,
+    Rules,
+    SelfTest,
+    show_self_test,
+    study_self_test,
+)
 from fusetune.bench.terminal import SafeConsole
 from fusetune.errors import InvalidValueError
 
@@ -79,3 +89,21 @@ def test_the_report_says_when_a_budget_is_too_small() -> None:
     console = SafeConsole(width=100, record=True, file=io.StringIO())
     show_self_test(SelfTest(rows, 80.0), console)
     assert "5 pairs take 1m40s" in console.export_text()
+
+
+@pytest.mark.parametrize(("affordable", "spent"), [(6, 0.0055), (10, 0.007)])
+def test_the_slowdown_of_a_short_budget_is_that_of_the_looks_it_affords(
+    affordable: int, spent: float
+) -> None:
+    """Nine of ten comparisons find it with what the looks spend by then. A level of 0.01 would promise less."""
+    pairs = pairs_of(20, 0.05)
+    (row,) = study_self_test(pairs, Rules(), budget_s=20.0 * affordable, relabellings=1)
+    assert row.affordable == affordable
+    assert row.detectable is not None
+    sides = [pair.base for pair in pairs], [pair.head for pair in pairs]
+    logs = np.log([[np.median(each.metrics["speed"].values) for each in side] for side in sides])
+    residuals = math.sqrt(20 / 19) * (logs - np.median(logs, axis=1, keepdims=True))
+    base, head = np.random.default_rng(1).choice(residuals.ravel(), size=(2, 1000, affordable))
+    slower = head + math.log1p(row.detectable)
+    p = mannwhitneyu(slower, base, alternative="greater", method="exact", axis=1).pvalue
+    assert np.mean(p <= spent) > 0.905

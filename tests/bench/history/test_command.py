@@ -212,3 +212,46 @@ def test_a_search_is_not_recorded(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert code == 2
     assert "--record: a search trains other configurations each time" in err
     assert not (tmp_path / "results").exists()
+
+
+GATED = (
+    TINY.replace("tiny", "smoke")
+    + """
+gate:
+  metrics: {step_time_s: {threshold: 0.5, better: higher}}
+  benchmarks: {smoke: {step_time_s: {threshold: THRESHOLD}}}
+"""
+)
+
+
+def changes(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[tuple[str, float]]:
+    code, out, err = run(capsys, "history", *arguments, "--metric", "step_time_s", "--json")
+    assert (code, err) == (0, "")
+    return [(each["direction"], round(each["effect"], 3)) for each in json.loads(out)["series"][0]["changes"]]
+
+
+def test_thresholds_and_directions_are_those_of_the_specs_gate(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The spec is known by its path, or by that of the newest run. That of a benchmark goes first."""
+    root = make_repository(tmp_path, {".gitignore": "results/\n"})
+    write(root / "results", slowed(spec_path="specs/smoke.yaml"))
+    (root / "specs").mkdir()
+    assert changes(capsys, "smoke") == [("worse", 0.1)]  # the spec is not here
+    spec = root / "specs" / "smoke.yaml"
+    for threshold, expected in (("0.2", []), ("0.05", [("better", 0.1)])):
+        spec.write_text(GATED.replace("THRESHOLD", threshold))
+        assert changes(capsys, "smoke") == changes(capsys) == changes(capsys, "specs/smoke.yaml") == expected
+    spec.write_text(TINY)
+    assert changes(capsys, "smoke") == [("worse", 0.1)]
+
+
+def test_a_gate_section_that_cannot_be_read_is_bad_input(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write(Path("results"), slowed())
+    (tmp_path / "smoke.yaml").write_text(GATED.replace("THRESHOLD", "much"))
+    code, _, err = run(capsys, "history", "smoke.yaml")
+    assert code == 2
+    assert "smoke.yaml" in err
+    assert "threshold" in err

@@ -1,7 +1,7 @@
 """The kernels of hostile/: what each does, and what must become of it.
 
 The first line of each file says what it does and where the idea comes from. The second one is
-`# expected: STATUS | STATUS: a piece of the reason`.
+`# expected: STATUS | STATUS: a piece of the reason`. A line `# dtype: float16` gives the dtype, where it matters.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal
 FOLDER = Path(__file__).with_name("hostile")
 Group = Literal["cheats", "mistakes", "honest"]
 _EXPECTED = re.compile(r"# expected: ([a-z |]+)(?:: (.+))?")
+_DTYPE = re.compile(r"^# dtype: (\w+)$", re.MULTILINE)
 _SOURCE = re.compile(r"\([\w.-]+/[\w.-]+#\d+(?:, [^()]+)?\)|of [\w.-]+/[\w.-]+#\d+,")
 
 
@@ -27,6 +28,7 @@ class Hostile:
         purpose: the first line of its docstring.
         expected: statuses of which one is right.
         reason: a piece of the reason, or "".
+        dtype: of the case.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Hostile:
     purpose: str
     expected: tuple[str, ...]
     reason: str
+    dtype: str = "float32"
 
     @property
     def name(self) -> str:
@@ -56,4 +59,6 @@ def _read(path: Path, group: Group) -> Hostile:
     found = _EXPECTED.search(text)
     assert found is not None, f"{path}: the second line is no `# expected: STATUS`"
     statuses = tuple(each.strip() for each in found[1].split("|"))
-    return Hostile(path, group, text.split("\n", 1)[0].strip('"'), statuses, found[2] or "")
+    dtype = _DTYPE.search(text)
+    purpose = text.split("\n", 1)[0].strip('"')
+    return Hostile(path, group, purpose, statuses, found[2] or "", dtype[1] if dtype else "float32")

@@ -273,3 +273,13 @@ def test_lanes_leave_nothing_behind(tmp_path: Path, reference: ReferenceLane) ->
             lane.prepare(case_of(source_of(tmp_path, RIGHT)))
             lane.results(reference.make_inputs(1))
     assert len(os.listdir("/proc/self/fd")) <= files
+
+
+def test_progress_bars_in_a_lane_leave_no_lock_of_processes_behind(tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    code = """
+    from tqdm import tqdm
+    assert type(tqdm.get_lock()) is type(threading.RLock()), tqdm.get_lock()
+    """
+    with ProcessLane("ours") as lane:
+        assert lane.prepare(case_of(source_of(tmp_path, RIGHT + textwrap.dedent(code)))).bytes_moved

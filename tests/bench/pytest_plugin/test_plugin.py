@@ -32,6 +32,10 @@ IMPORTED = (KernelBenchmark, KERNELS)
 # Each process of a scratch project measures by this.
 CONFTEST = """
 import pytest
+
+# As pytest does by itself for all modules of an installed package that has a plug-in.
+pytest.register_assert_rewrite("fusetune.bench.kernels")
+
 from fusetune.bench.kernels import CopySpeed, Row, SideResult, Verification
 from fusetune.bench.pytest_plugin import fixture
 
@@ -188,3 +192,19 @@ def test_pytest_starts_without_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.endswith("False False\n"), done.stdout
+
+
+@pytest.mark.slow
+def test_the_page_of_the_docs_runs(pytester: pytest.Pytester) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "pytest.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    pytester.makepyfile(test_mine=code)
+    result = pytester.runpytest_subprocess(*PLUGIN, "--benchmark-max-time=0.2", "--benchmark-json=out.json")
+    result.assert_outcomes(passed=3)
+    saved = json.loads((pytester.path / "out.json").read_text())["benchmarks"]
+    found = [each["extra_info"]["kernel_benchmark"] for each in saved]
+    assert [each["name"] for each in found][:2] == ["twice/10000/float32", "twice/1000000/float32"]
+    assert found[1]["bytes_moved"] == 8_000_000
+    assert found[1]["checked_timed_calls"] >= 1
+    assert found[1]["competitors"]["eager"]["median_s"] > 0
+    assert all(min(each["stats"]["data"]) > 0 for each in saved)

@@ -32,6 +32,7 @@ from fusetune.bench.workers.executors import (
 )
 from fusetune.bench.workers.messages import Message, encode
 from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
+from fusetune.bench.workers.worker_process import WorkerLostError, WorkerProcess
 
 MIB = 2**20
 LINUX = sys.platform == "linux"
@@ -750,3 +751,18 @@ def test_cancelling_ends_a_trial_that_hangs(tmp_path: Path) -> None:
     assert executor.run(trial_to("hang"), ignore).status == "failed"
     assert executor.process_id is None
     executor.close()
+
+
+def leave_before_the_log(connection: Connection, leash: Connection, setup: Any, log: Path) -> None:
+    """The main function of a worker that ends before it has opened its log."""
+    os._exit(3)
+
+
+def test_a_worker_that_ends_before_its_log_exists_is_explained_by_its_exit_code(tmp_path: Path) -> None:
+    log = tmp_path / "never.log"
+    worker = WorkerProcess(leave_before_the_log, None, log, name="bench-test")
+    with pytest.raises(WorkerLostError) as lost:
+        worker.wait_until_ready(lambda: False)
+    worker.kill()
+    assert worker.explain(lost.value, 0, None, None).reason == "the worker exited with code 3"
+    assert not log.exists()

@@ -1,5 +1,5 @@
 """Keeps each result for the same values (flashinfer-ai/flashinfer-bench-starter-kit#21)."""
-# expected: not a tensor | allocates
+# expected: wrong | not a tensor | allocates
 
 import hashlib
 

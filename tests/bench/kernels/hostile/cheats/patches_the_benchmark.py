@@ -1,22 +1,28 @@
-"""Is right, and replaces each function of the benchmark that it finds in memory by one that returns a small number.
+"""Is right, and makes each function of the benchmark that it finds in memory return a small number.
 
 The idea is of gpu-mode/reference-kernels#162, where a submission patches `calculate_stats`.
 """
-# expected: forged | crashed | does not build
+# expected: forged | crashed | does not build | wrong | not a tensor | timed out
 
-import sys
+import contextlib
+import gc
 import types
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
+def _small(*args: Any, **options: Any) -> float:
+    return 1e-9
+
+
 def fused(x: Tensor) -> Tensor:
-    for name, module in list(sys.modules.items()):
-        if name.startswith(("fusetune.tuner.measure", "fusetune.bench.kernels")):
-            for key, value in list(vars(module).items()):
-                if isinstance(value, types.FunctionType):
-                    setattr(module, key, lambda *args, **options: 1e-9)
+    for found in gc.get_objects():
+        place = str(getattr(found, "__module__", "")) if isinstance(found, types.FunctionType) else ""
+        if place.startswith(("fusetune.tuner.measure", "fusetune.bench.kernels")):
+            with contextlib.suppress(ValueError):  # a function with variables of an outer one
+                found.__code__ = _small.__code__
     return x * torch.sigmoid(x)
 
 

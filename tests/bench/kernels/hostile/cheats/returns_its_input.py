@@ -1,5 +1,5 @@
 """Returns its input where a copy is asked for (gpu-mode/reference-kernels#161, of results that are not its own)."""
-# expected: not a tensor
+# expected: wrong | not a tensor
 
 import torch
 from torch import Tensor

@@ -1,5 +1,6 @@
 """Computes in fp32, and rounds to bf16 once, where the reference rounds twice."""
 # expected: ok
+# dtype: bfloat16
 
 import torch
 from torch import Tensor

@@ -1,5 +1,6 @@
 """Takes fp16 and fp32, and returns fp16."""
 # expected: ok
+# dtype: float16
 
 import torch
 from torch import Tensor

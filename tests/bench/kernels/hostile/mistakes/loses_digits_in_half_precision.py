@@ -1,5 +1,6 @@
 """Accumulates 16-bit products in 16 bits, step by step (pytorch/pytorch#40302, of sums)."""
 # expected: wrong
+# dtype: bfloat16
 
 import torch
 from torch import Tensor

@@ -1,5 +1,6 @@
 """Adds squares in fp16, of which 65,504 is the largest (microsoft/onnxruntime#29043)."""
 # expected: wrong: inf
+# dtype: float16
 
 import torch
 from torch import Tensor
