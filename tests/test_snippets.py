@@ -10,7 +10,8 @@ The rules, by language:
 - A `python -m bench` command runs in this process up to its first worker and from the report on: options, spec, data,
   plan, directory, report and exit code are the real ones, nothing is trained.
   Each run is given the id that the page's later commands name.
-- `bench kernels` finds and describes kernels here, and its rows have made-up times.
+- `bench kernels` finds and describes kernels here, and its rows have made-up times. `bench autotune` does so too, and
+  its defaults stay.
 - docs/own-data.md is trained for real besides, for its files meet the workers only there.
 - `text` is output, `csv` a file's content. `bash` and `yml` are files of docs/ci.md, which tests/bench/init runs.
 """
@@ -29,8 +30,9 @@ import pytest
 import yaml
 from torch._inductor import config as inductor_config
 
+from fusetune.bench.autotune.tuning import Tuning
 from fusetune.bench.cli import program as cli
-from fusetune.bench.kernels.case import KernelSource
+from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.description import KernelDescription, read_description
 from fusetune.bench.kernels.inspection import described
 from fusetune.bench.kernels.measurement import Listener
@@ -154,6 +156,11 @@ def rows_at_once(loaded: LoadedKernels, planned: Sequence[Planned], keeper: List
         keeper.row_finished(Row(each.case, tuple(sides), bytes_moved=8))
 
 
+def tuned_at_once(case: Case, *_arguments: object, budget_s: float, **_options: object) -> Tuning:
+    """Finish a case of `bench autotune` without a timing."""
+    return Tuning(case, budget_s=budget_s)
+
+
 def described_here(source: KernelSource, device: str = "cpu") -> tuple[KernelDescription, ...]:
     """Describe kernels of a page without a process of their own."""
     return tuple(map(read_description, described(source, device)))
@@ -170,7 +177,9 @@ def test_shell_commands_run_when_pasted(page: Path, here: Path, monkeypatch: pyt
     ):
         monkeypatch.setattr(place, lambda *_arguments: [])
     monkeypatch.setattr("fusetune.bench.kernels.measure_planned", rows_at_once)
-    monkeypatch.setattr("fusetune.bench.kernels.plan.describe", described_here)
+    for place in ("fusetune.bench.kernels.plan.describe", "fusetune.bench.kernels.describe"):
+        monkeypatch.setattr(place, described_here)
+    monkeypatch.setattr("fusetune.bench.autotune.tune", tuned_at_once)
     named = dict(RUN.findall(page.read_text()))
     for language, text in blocks(page, "python", "yaml", "sh"):
         paste(language, text)

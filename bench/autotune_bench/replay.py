@@ -160,17 +160,20 @@ class Score:
         return f"mean {mean:6.2f} %   95th percentile {most:6.2f} %   samples {self.share:.2f}"
 
 
-def score(landscapes: Sequence[Landscape], rule: Rule, *, rounds: int = FIXED_ROUNDS) -> Score:
+def score(
+    landscapes: Sequence[Landscape], rule: Rule, *, rounds: int = FIXED_ROUNDS, starts: int = STARTS
+) -> Score:
     """Replay a rule on each landscape.
 
     Args:
         landscapes: at least one.
         rule: `rule(half, rounds)` returns what it chose, and how many samples that took.
         rounds: of the fixed rule, by which samples are counted.
+        starts: in each half, from which the rule is replayed.
     """
     regrets, taken, of = [], 0, 0
     for landscape in landscapes:
-        for half, judges in halves(landscape):
+        for half, judges in halves(landscape, starts):
             code, samples = rule(half, rounds)
             regrets.append(regret(landscape, code, judges))
             taken += samples

@@ -276,7 +276,7 @@ def _compare_floats(
             told = f"{name} is off by {error:.2g} of its {norm}, and {allowed:.2g} is allowed"
             got, right = (_number(_element(array, worst)) for array in (result, true))
             place = f"{got} at {_place(worst, result)}, not {right}"
-            raise LaneError("wrong", f"{told} ({place}; the reference is off by {eager_error:.2g})")
+            raise LaneError("wrong", f"{told} ({place}, and the reference is off by {eager_error:.2g})")
         found = found.and_also(Finding(error, eager_error, allowed))
     return found
 

@@ -25,6 +25,7 @@ import pytest
 
 from fusetune.bench.cli import main
 from tests.bench.gate.scratch_repository import commit, git, make_repository, write
+from tests.bench.gate.stand_in_torch import make_torch
 from tests.bench.test_records_page import listed
 from tests.end_to_end.conftest import environment
 
@@ -422,10 +423,14 @@ class Program:
 
     def __init__(self, repository: Path, *words: str) -> None:
         self.repository = repository
+        variables = environment(repository.parent)
+        stand_in = repository.parent / "stand-in"
+        stand_in.mkdir(exist_ok=True)
+        paths = [variables["PYTHONPATH"], str(make_torch(stand_in))]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fusetune.bench", "gate", *words],
             cwd=repository,
-            env=environment(repository.parent),
+            env={**variables, "PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

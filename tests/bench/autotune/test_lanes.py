@@ -14,7 +14,7 @@ from fusetune.kernels.autotune import read_entry
 HERS = Path(__file__).with_name("her_kernel.py")
 
 
-class _Clock:
+class PassingClock:
     """Seconds that pass by calls alone, so that a busy machine ends no budget."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ def test_configs_that_die_hang_fail_or_are_wrong_are_rows(
         opened = workbench.open(case)
         workbench._lane.build_timeout_s = 15.0
         workbench.open = lambda case: opened  # type: ignore[method-assign]
-        found: Tuning = tune(case, workbench, budget_s=1e9, clock=_Clock())
+        found: Tuning = tune(case, workbench, budget_s=1e9, clock=PassingClock())
     outcomes = {candidate.config["STEPS"]: candidate for candidate in found.candidates}
     assert found.status == "ok"
     assert outcomes[4].status == "crashed"
