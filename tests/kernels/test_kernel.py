@@ -96,7 +96,6 @@ def test_a_default_is_one_of_the_configs_and_may_be_the_kernels_own_choice() -> 
         ({"configs": ({"A": 1},), "default": {"A": 2}}, InvalidValueError, "{'A': 2} is none of configs"),
         ({"default": {"A": 2}}, InvalidValueError, "is none of configs"),
     ],
-    ids=str,
 )
 def test_what_nothing_could_be_done_with_is_one_sentence(
     changes: dict[str, Any], kind: type[FusetuneError], text: str
