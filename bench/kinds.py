@@ -81,7 +81,14 @@ KERNELS = Kind(
     show="fusetune.bench.kernels:show_rows",
     has_free_records=True,
 )
-KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE, KERNELS)}
+AUTOTUNE = Kind(
+    "autotune",
+    run_trial=None,
+    study="fusetune.bench.autotune:study_tunings",
+    show="fusetune.bench.autotune:show_tunings",
+    has_free_records=True,
+)
+KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE, KERNELS, AUTOTUNE)}
 
 
 def kind_of(name: str) -> Kind | None:

@@ -8,6 +8,14 @@ if TYPE_CHECKING:
     from fusetune.bench.autotune.lanes import LaneWorkbench
     from fusetune.bench.autotune.listener import search_table
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
+    from fusetune.bench.autotune.records import (
+        TuningsStudy,
+        describe_tunings,
+        record_of_tuning,
+        show_tunings,
+        study_tunings,
+        tuning_of_record,
+    )
     from fusetune.bench.autotune.report import as_json, as_plain, draw_tuning, show_tuning
     from fusetune.bench.autotune.run import Opened, Workbench, config_text, tune
     from fusetune.bench.autotune.screening import Screened, screen
@@ -29,17 +37,23 @@ __all__ = [
     "Screened",
     "SearchResult",
     "Tuning",
+    "TuningsStudy",
     "Workbench",
     "as_json",
     "as_plain",
     "config_text",
     "confirm",
+    "describe_tunings",
     "draw_tuning",
     "pseudomedian",
+    "record_of_tuning",
     "run_race",
     "run_search",
     "screen",
     "search_table",
     "show_tuning",
+    "show_tunings",
+    "study_tunings",
     "tune",
+    "tuning_of_record",
 ]

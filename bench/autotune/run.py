@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fusetune.bench.autotune.confirmation import Confirmation, confirm
 from fusetune.bench.autotune.race import RaceResult, Rules, run_race
@@ -23,7 +23,9 @@ from fusetune.bench.autotune.screening import screen
 from fusetune.bench.autotune.search import LARGE_SPACE, run_search
 from fusetune.bench.autotune.tuning import Candidate, Outcome, Tuning
 from fusetune.bench.kernels import Case, CompiledFacts, LaneError
-from fusetune.kernels import Config
+
+if TYPE_CHECKING:
+    from fusetune.kernels import Config
 
 _BEFORE_RACE, _BEFORE_CONFIRMATION = 0.5, 0.75
 _FRESH = 1_000_000  # rounds from here on are the confirmation's

@@ -9,7 +9,6 @@ from typing import Literal
 
 from fusetune.bench.autotune.confirmation import Confirmation
 from fusetune.bench.kernels import Case
-from fusetune.kernels import Config
 
 Outcome = Literal[
     "fastest",  # of the race
@@ -35,7 +34,7 @@ class Candidate:
         samples_s: seconds of a call in each round that it was timed in.
     """
 
-    config: Config
+    config: Mapping[str, int]
     outcome: Outcome = "not tried"
     reason: str = ""
     status: str = ""
@@ -70,8 +69,8 @@ class Tuning:
     case: Case
     status: str = "ok"
     reason: str = ""
-    default: Config = field(default_factory=dict)
-    winner: Config = field(default_factory=dict)
+    default: Mapping[str, int] = field(default_factory=dict)
+    winner: Mapping[str, int] = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
     confirmation: Confirmation | None = None
     entries: tuple[str, ...] = ()

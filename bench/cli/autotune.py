@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -128,19 +127,31 @@ def _tune_all(
     cases: Sequence[Case], budget_s: float | None, warm: bool, seed: int, results: Path, quiet: bool
 ) -> tuple[list[Tuning], bool]:
     """Tune one case after the other. Each is reported, and on disk, when it is finished."""
-    from fusetune.bench.autotune import LaneWorkbench, draw_tuning, show_tuning, tune
-    from fusetune.bench.results import Pictures
+    from fusetune.bench.autotune import (
+        LaneWorkbench,
+        describe_tunings,
+        draw_tuning,
+        record_of_tuning,
+        show_tuning,
+        tune,
+    )
+    from fusetune.bench.results import Pictures, RecordKeeper, RunDirectory
     from fusetune.bench.stats import counted
 
     console = make_console(stderr=quiet)
     if budget_s is None:
         budget_s = min(_DEFAULT_TOTAL_S, _DEFAULT_CASE_S * len(cases))
-    directory, log = _new_log(results)
-    pictures = Pictures(directory, drawing=True)
+    run = describe_tunings(cases, ["bench", *sys.argv[1:]])
     start_s = time.monotonic()
     found: list[Tuning] = []
     interrupted = False
-    with LaneWorkbench(cold=not warm, device=cases[0].device) as workbench, log:
+    with (
+        RunDirectory.create(results, "autotune", run) as directory,
+        _new_log(directory.path) as log,
+        LaneWorkbench(cold=not warm, device=cases[0].device) as workbench,
+    ):
+        pictures = Pictures(directory.path, drawing=True)
+        keeper = RecordKeeper(directory.run, directory)
 
         def tell(event: Mapping[str, Any]) -> None:
             log.write(json.dumps(dict(event)) + "\n")
@@ -161,6 +172,7 @@ def _tune_all(
                 )
                 found.append(tuning)
                 _finish(tuning, tell)
+                keeper.keep(record_of_tuning(tuning), None)
                 show_tuning(tuning, console)
                 draw_tuning(tuning, pictures)
         except KeyboardInterrupt:
@@ -172,7 +184,7 @@ def _tune_all(
     replaced = sum(tuning.is_replaced for tuning in found)
     console.print(
         f"\n{counted(len(found), 'case')} in {time.monotonic() - start_s:.0f} s, {replaced} with a new launch config. "
-        f"Everything that was timed is in {directory}",
+        f"Everything that was timed is in {directory.path}",
         markup=False,
         highlight=False,
     )
@@ -186,22 +198,13 @@ def _finish(tuning: Tuning, tell: Any) -> None:
     tell({"finished": as_plain(tuning)})
 
 
-def _new_log(results: Path) -> tuple[Path, Any]:
-    """Make a directory for this call, with its log."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    for number in range(1, 1000):
-        directory = results / "autotune" / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            directory.mkdir(parents=True)
-            return directory, (directory / "autotune.jsonl").open("x", encoding="utf-8")
-        except FileExistsError:
-            if not directory.is_dir():
-                raise InputError(
-                    str(directory), "is no directory", to_do="Name another with --results"
-                ) from None
-        except OSError as error:
-            raise unusable(directory, error) from None
-    raise InputError(str(results), "has too many runs of this second", to_do="Try again")
+def _new_log(directory: Path) -> TextIO:
+    """Open the log of this call."""
+    path = directory / "autotune.jsonl"
+    try:
+        return path.open("x", encoding="utf-8")
+    except OSError as error:
+        raise unusable(path, error) from None
 
 
 def _cases(

@@ -10,7 +10,7 @@ from typing import Any, cast
 from fusetune.bench.compare.stored import COMPARED, Form, Stored, metric
 from fusetune.bench.errors import InputError
 from fusetune.bench.gate import Measured, Metric, failure_in
-from fusetune.bench.kinds import BATCH_SIZE, KERNELS, LR_RANGE, SEARCH, kind_of
+from fusetune.bench.kinds import AUTOTUNE, BATCH_SIZE, KERNELS, LR_RANGE, SEARCH, kind_of
 from fusetune.bench.results import (
     FailedMeasurement,
     KernelOutcome,
@@ -63,6 +63,9 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
     if kind is None:
         what = f"a run of the kind '{run.kind}' is newer than this program"
         raise InputError(path, what, to_do="Update fusetune")
+    if kind is AUTOTUNE:
+        what = "holds nothing that can be compared"
+        raise InputError(path, what, "a run of the kind 'autotune'", "Compare runs of `bench kernels`")
     directory.check_reportable(records)
     form = cast(Form, kind.name)
     name = str(run.spec.content.get("name") or path.parent.name)

@@ -33,7 +33,7 @@ from fusetune.bench.kernels.shared_arrays import Array, SharedTree
 _SOURCE = KernelSource("fusetune.bench.kernels.copies:MOVES")
 _WAYS = 5
 _COPIES = 2  # the first ones
-_ROUNDS = 8
+_ROUNDS = 5
 _MARGIN = 1.25
 # The call's own time is so small a part that the rest is memory's.
 _LEAST_SHARE = 0.5

@@ -14,6 +14,9 @@ from fusetune.bench.kernels.compiled import CompiledFacts
 from fusetune.bench.kernels.row import Policy, SideStatus
 from fusetune.errors import StateError
 
+# Of a case's inputs. Above it they cross one at a time, and a lane keeps none from one request to the next.
+LARGE_BYTES = 1 << 26
+
 
 class LaneError(StateError):
     """A side that has no time: it failed, died, hung, or was found to cheat.
@@ -43,6 +46,7 @@ class Prepared:
         compiled: what is known of its machine code.
         device_name: as its driver names it. "": a CPU.
         caches: of the device, name and bytes, smallest first.
+        input_bytes: of all inputs. 0: not known.
         searches: by Triton's own autotuner, in these calls. See `TritonSearch.from_row`.
     """
 
@@ -57,6 +61,7 @@ class Prepared:
     device_name: str = ""
     caches: tuple[tuple[str, int], ...] = ()
     searches: tuple[Mapping[str, Any], ...] = ()
+    input_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from fusetune.bench.kernels.case import Case
 from fusetune.bench.kernels.copy_speed import CopyMeter
 from fusetune.bench.kernels.datasheets import datasheet_of
 from fusetune.bench.kernels.gpu_state import GpuWatch, gpu_watch
-from fusetune.bench.kernels.lane import LaneError, Prepared
-from fusetune.bench.kernels.process import ProcessLane, ReferenceLane
+from fusetune.bench.kernels.lane import LARGE_BYTES, LaneError, Prepared
+from fusetune.bench.kernels.process import ProcessLane, ReferenceLane, available_bytes
 from fusetune.bench.kernels.rounds import LEAST_CHECKED, Rounds, StopRule, calls_in_sample
 from fusetune.bench.kernels.row import Cache, Clock, CopySpeed, Policy, Row, SideResult, Verification
-from fusetune.bench.kernels.shared_arrays import SharedTree, Tree, scaled
+from fusetune.bench.kernels.shared_arrays import SharedTree, Tree, arrays_of, scaled
 from fusetune.bench.kernels.verify import Verifier
-from fusetune.bench.units import format_seconds
+from fusetune.bench.units import format_bytes, format_seconds
 from fusetune.kernels import TritonSearch
 
 OURS, EAGER = "ours", "eager"
@@ -42,6 +42,10 @@ _POOL_BYTES = 256 << 20
 _FACTORS = tuple(part / 128 for part in range(90, 128))
 # After a round that was throttled the device rests.
 _REST_S = 0.5
+# Of the rounds of a row, where building and verifying have taken its share.
+_LEAST_BUDGET_S = 0.05
+# The driver and the lanes hold up to so many times the bytes of a case's inputs at once.
+_TIMES_INPUTS = 10
 _COLD_PAUSE_S = 1e-3
 
 
@@ -76,7 +80,8 @@ class Settings:
         timed: False: verify alone.
         copies: hold each row to the copy of as many bytes.
         rule: when there are enough rounds.
-        total_s: the longest that all rounds of all rows may take. None: as each row takes.
+        total_s: about the longest that all rows may take, with building and verifying. Each row has a fair share of
+            what is left, and the least rounds of `rule` whatever that is. None: as each row takes.
     """
 
     competitors: Sequence[str] | Mapping[str, Sequence[str]] = (EAGER,)
@@ -103,6 +108,7 @@ class Tools:
         verifier: of a case: reference, case, bytes moved.
         copies: measures copies. None: rows have no limit.
         gpu: what watches the GPU, where it can be watched.
+        available: bytes of memory that can still be taken. None: not known.
         clock: seconds.
         draw: secret random numbers in [0, 1).
         sleep: rests.
@@ -113,6 +119,7 @@ class Tools:
     verifier: Callable[[Any, Case, int], Any] = Verifier
     copies: CopyMeter | None = None
     gpu: Callable[[str], GpuWatch | None] = lambda device: gpu_watch() if device == "cuda" else None
+    available: Callable[[], int | None] = available_bytes
     clock: Callable[[], float] = time.perf_counter
     draw: Callable[[], float] = field(default_factory=lambda: SystemRandom().random)
     sleep: Callable[[float], None] = time.sleep
@@ -179,13 +186,22 @@ class _Run:
     _lanes: dict[str, Any] = field(default_factory=dict)
     _copies: CopyMeter | None = None
     _gpu: GpuWatch | None = None
-    _spent_s: float = 0.0
+    _start_s: float = 0.0
+    _row_end_s: float | None = None
 
     def rows(self, cases: Sequence[Case]) -> Iterator[Row]:
         """Yield the rows of cases."""
+        self._start_s = self.tools.clock()
         for place, case in enumerate(cases):
             self.listener.row_started(case)
-            row = self._row(case, len(cases) - place)
+            if self.settings.total_s is not None:
+                now_s = self.tools.clock()
+                left_s = self._start_s + self.settings.total_s - now_s
+                self._row_end_s = now_s + left_s / (len(cases) - place)
+            try:
+                row = self._row(case)
+            except MemoryError:
+                row = _too_large(case, "the command itself had too little memory for its inputs and results")
             self.listener.row_finished(row)
             yield row
 
@@ -205,7 +221,7 @@ class _Run:
             self._lanes[side] = tools.reference(device) if side == EAGER else tools.lane(side, device)
         return self._lanes[side]
 
-    def _row(self, case: Case, rows_left: int) -> Row:
+    def _row(self, case: Case) -> Row:
         """Measure one case."""
         reference = _Side(EAGER, self._lane(EAGER, case.device))
         ours = _Side(OURS, self._lane(OURS, case.device))
@@ -213,12 +229,15 @@ class _Run:
         if reference.failure is not None:
             ours.failure = LaneError(reference.failure.status, f"its reference: {reference.failure.reason}")
             return Row(case, (_result(ours, 0),))
+        assert reference.prepared is not None
+        if lack := _lack(reference.prepared.input_bytes, self.tools.available()):
+            return _too_large(case, lack)
         self._build(ours, case)
         if ours.prepared is None:
             return Row(case, (_result(ours, 0),))
         verifier = self.tools.verifier(reference.lane, case, ours.prepared.bytes_moved)
         try:
-            return self._verified_row(case, ours, reference, verifier, rows_left)
+            return self._verified_row(case, ours, reference, verifier)
         finally:
             verifier.close()
 
@@ -237,7 +256,7 @@ class _Run:
         except LaneError as error:
             side.failure = error
 
-    def _verified_row(self, case: Case, ours: _Side, reference: _Side, verifier: Any, rows_left: int) -> Row:
+    def _verified_row(self, case: Case, ours: _Side, reference: _Side, verifier: Any) -> Row:
         """Verify ours, then build the others and time them all."""
         assert ours.prepared is not None
         self._verify(ours, case, verifier)
@@ -258,7 +277,7 @@ class _Run:
             launches = side.prepared.launches if side.prepared else 0
             side.policies = tuple(each for each in policies if each.clock != "kernel" or launches)
         watch = self._gpu = self._gpu or self.tools.gpu(case.device)
-        timing = _Timing(self, case, sides, verifier, self._rule(rows_left), watch)
+        timing = _Timing(self, case, sides, verifier, self._rule(), watch)
         rounds = timing.run()
         copy = self._hold_to_memory(case, sides, policies[0], moved) if self.settings.copies else None
         notes = [*_searched(ours.prepared), *timing.notes, *([watch.summary()] if watch else [])]
@@ -273,13 +292,13 @@ class _Run:
             notes=tuple(note for note in notes if note),
         )
 
-    def _rule(self, rows_left: int) -> StopRule:
-        """Return the rule of stopping for the next row, by the time that is left for all."""
-        rule, total_s = self.settings.rule, self.settings.total_s
-        if total_s is None:
+    def _rule(self) -> StopRule:
+        """Return the rule of stopping for the rounds of this row, by what is left of its share."""
+        rule = self.settings.rule
+        if self._row_end_s is None:
             return rule
-        share_s = max(0.0, total_s - self._spent_s) / rows_left
-        return replace(rule, budget_s=max(0.05, min(rule.budget_s, share_s)))
+        left_s = self._row_end_s - self.tools.clock()
+        return replace(rule, budget_s=max(_LEAST_BUDGET_S, min(rule.budget_s, left_s)))
 
     def _hold_to_memory(
         self, case: Case, sides: Sequence[_Side], policy: Policy, moved: int
@@ -317,6 +336,7 @@ class _Timing:
         alive = [side.name for side in sides if side.is_alive]
         self._rounds = Rounds(alive, rule, self._tools.draw)
         self._pool: list[Tree] = []
+        self._input_bytes = 0
         self._next_is_sibling = self._tools.draw() < 0.5
         self.notes: list[str] = []
 
@@ -325,7 +345,6 @@ class _Timing:
         rounds, clock = self._rounds, self._tools.clock
         self._run.listener.row_news(self._case, "timing")
         ours = self._sides[OURS]
-        start_s = clock()
         try:
             self._pool = self._secret_inputs()
             self._round(burn_in=True)
@@ -334,7 +353,7 @@ class _Timing:
                 self._round()
             self._check_more()
         finally:
-            self._run._spent_s += clock() - start_s
+            self._pool.clear()
         if ours.is_alive and not rounds.is_narrow and rounds.done:
             self._note_width()
         return rounds
@@ -350,7 +369,8 @@ class _Timing:
         """Have the reference's lane make sets of inputs, by secret seeds."""
         reference = self._verifier.reference
         first = reference.make_inputs(self._seed())
-        size = _bytes_of(first)
+        size = sum({id(each.storage): len(each.storage) for _, each in arrays_of(first)}.values())
+        self._input_bytes = size
         more = _POOL - 1 if _POOL * size <= _POOL_BYTES else 0
         return [first, *(reference.make_inputs(self._seed()) for _ in range(more))]
 
@@ -366,15 +386,17 @@ class _Timing:
                 sum of some, is then taken for what it is not.
         """
         draw = self._tools.draw
-        lead = scaled(self._pool[int(draw() * len(self._pool))], self._factor())
+        lead = SharedTree(scaled(self._pool[int(draw() * len(self._pool))], self._factor()))
         trees = []
         for _ in range(count - 1):
             if siblings:
                 begin = draw() * 0.75
-                trees.append(scaled(lead, self._factor(), (begin, begin + 0.25)))
+                tree = scaled(lead.tree, self._factor(), (begin, begin + 0.25))
             else:
-                trees.append(scaled(self._pool[int(draw() * len(self._pool))], self._factor()))
-        return [SharedTree(tree) for tree in (*trees, lead)]
+                tree = scaled(self._pool[int(draw() * len(self._pool))], self._factor())
+            trees.append(SharedTree(tree))
+            del tree
+        return [*trees, lead]
 
     def _factor(self) -> float:
         return _FACTORS[int(self._tools.draw() * len(_FACTORS))]
@@ -395,15 +417,27 @@ class _Timing:
         try:
             for name in rounds.order():
                 side = self._sides[name]
+                keep = checked and self._is_wanted(side)
                 try:
-                    found[name], contention[name], good = self._time(side, fresh, checked)
+                    found[name], contention[name], good = self._time(side, fresh, keep)
                     usable = usable and good and (self._watch.look() if self._watch else True)
+                    if keep and self._is_large:
+                        self._check(side, fresh)
                 except LaneError as error:
-                    side.failure = error
-                    rounds.lose(name)
+                    self._lose(side, error)
                     if name == OURS:
                         return
                 self._tools.sleep(_COLD_PAUSE_S)  # threads of the side that spin for more work go to sleep
+            for name in [] if self._is_large or not checked else list(found):
+                side = self._sides[name]
+                if side.is_alive and self._is_wanted(side):
+                    try:
+                        self._check(side, fresh)
+                    except LaneError as error:
+                        self._lose(side, error)
+                        found.pop(name)
+                        if name == OURS:
+                            return
         finally:
             for tree in {id(each): each for trees in fresh.values() for each in trees}.values():
                 tree.close()
@@ -421,21 +455,39 @@ class _Timing:
             for policy, seconds in times.items():
                 side.latencies_s.setdefault(policy, []).append(seconds)
 
+    def _lose(self, side: _Side, error: LaneError) -> None:
+        """Take the time of a side."""
+        side.failure = error
+        self._rounds.lose(side.name)
+
+    def _is_wanted(self, side: _Side) -> bool:
+        """Whether results of a side are checked in a round that is. Those of competitors often enough, no more."""
+        done = side.verification.timed if side.verification else 0
+        return side.name == OURS or done < LEAST_CHECKED
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether results are checked side by side. Else when all are timed: what is right is computed once."""
+        return self._input_bytes > LARGE_BYTES
+
     def _time(
-        self, side: _Side, fresh: Mapping[Policy, list[SharedTree]], checked: bool
+        self, side: _Side, fresh: Mapping[Policy, list[SharedTree]], keep: bool
     ) -> tuple[dict[str, float], float, bool]:
-        """Time a side by each of its policies, and check the results of the first one where that was drawn."""
+        """Time a side by each of its policies. What is kept is a call by the first one, then the last timed."""
         times: dict[str, float] = {}
         contention, usable = 0.0, True
-        for place, policy in enumerate(side.policies):
-            keep = checked and place == 0
-            done = side.lane.time_round(fresh[policy], [policy], keep=keep)
+        first, *others = side.policies
+        for policy in (*others, first) if keep else side.policies:
+            done = side.lane.time_round(fresh[policy], [policy], keep=keep and policy is first)
             times |= done.latencies_s
             contention, usable = max(contention, done.contention), usable and not done.void
-            if keep:
-                assert side.verification is not None
-                side.verification = self._verifier.check_timed(side.lane, fresh[policy], side.verification)
-        return times, contention, usable
+        return {policy.name: times[policy.name] for policy in side.policies}, contention, usable
+
+    def _check(self, side: _Side, fresh: Mapping[Policy, list[SharedTree]]) -> None:
+        """Check what was kept of a side's timed calls."""
+        assert side.verification is not None
+        given = fresh[side.policies[0]]
+        side.verification = self._verifier.check_timed(side.lane, given, side.verification)
 
     def _check_more(self) -> None:
         """Make rounds that are checked and count, until enough were, whatever was drawn."""
@@ -445,6 +497,20 @@ class _Timing:
             if not ours.is_alive or done >= LEAST_CHECKED or not self._rounds.done:
                 return
             self._round(checked=True)
+
+
+def _lack(input_bytes: int, available: int | None) -> str:
+    """Say why the inputs of a case are too large for this machine, or ""."""
+    needed = _TIMES_INPUTS * input_bytes
+    if available is None or needed <= available:
+        return ""
+    told = f"its inputs are {format_bytes(input_bytes)}, and it takes {format_bytes(needed)} to verify and time it"
+    return f"{told}, but {format_bytes(available)} are available"
+
+
+def _too_large(case: Case, reason: str) -> Row:
+    """Return the row of a case that there is too little memory for."""
+    return Row(case, (SideResult(OURS, "out of memory", reason),))
 
 
 def _searched(prepared: Prepared) -> list[str]:
@@ -513,12 +579,3 @@ def _host_s(side: _Side) -> float | None:
     if "wall" not in medians or device_s is None:
         return None
     return max(0.0, medians["wall"] - device_s)
-
-
-def _bytes_of(tree: Tree) -> int:
-    """The bytes of a tree's storages."""
-    shared = SharedTree(tree)
-    try:
-        return shared.nbytes
-    finally:
-        shared.close()

@@ -20,6 +20,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -28,7 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fusetune.bench.kernels.case import Case, KernelSource
 from fusetune.bench.kernels.compiled import CompiledFacts
-from fusetune.bench.kernels.lane import LaneError, Prepared, TimedRound
+from fusetune.bench.kernels.lane import LARGE_BYTES, LaneError, Prepared, TimedRound
 from fusetune.bench.kernels.row import Policy, SideStatus
 from fusetune.bench.kernels.shared_arrays import (
     SharedTree,
@@ -37,7 +38,7 @@ from fusetune.bench.kernels.shared_arrays import (
     memory_file,
     read_tree,
 )
-from fusetune.bench.machine import oom_kill_count
+from fusetune.bench.machine import container_memory, oom_kill_count
 from fusetune.bench.units import format_seconds
 from fusetune.bench.workers import (
     ForeignMessageError,
@@ -97,6 +98,7 @@ class KernelFacts:
         mutates: given, or found on the reference.
         tolerance, atomics, alignment, sized: see `Kernel`.
         elements: of the case.
+        input_bytes: of the inputs of the case. 0: not known.
     """
 
     mutates: tuple[str, ...]
@@ -105,6 +107,7 @@ class KernelFacts:
     alignment: int
     elements: int
     sized: bool = True
+    input_bytes: int = 0
 
 
 class ProcessLane:
@@ -191,6 +194,7 @@ class ProcessLane:
             device_name=str(found["device_name"]),
             caches=tuple((str(name), int(size)) for name, size in found["caches"]),
             searches=tuple(found["searches"]),
+            input_bytes=int(_number(found, "input_bytes")),
             compiled=_compiled(found.get("compiled")),
         )
 
@@ -241,6 +245,7 @@ class ProcessLane:
         with _Shared(inputs) as shared:
             request = {"key": self._give(shared), "poison": poison, "trusted": trusted}
             found = self._ask("call", request, self._limit_s(4, shared))
+            self._take_back(shared)
             return self._answer(found)
 
     def first_results(self) -> Answer | None:
@@ -287,6 +292,7 @@ class ProcessLane:
             else:
                 self._send(None)
         found = self._expect(mark, "done", limit_s)
+        self._take_back(*shared)
         return TimedRound(claimed, _number(found, "contention"), outside_s)
 
     @property
@@ -355,6 +361,13 @@ class ProcessLane:
         self._watched(self._hand_over, shared.file, {"key": key, "text": shared.text})
         self._given[key] = shared
         return key
+
+    def _take_back(self, *inputs: SharedTree) -> None:
+        """Have the process forget large inputs, so that their memory is free when they are closed."""
+        for key, known in list(self._given.items()):
+            if known.nbytes > LARGE_BYTES and any(known is each for each in inputs):
+                self._ask("drop", {"key": key}, _LEAST_LIMIT_S)
+                del self._given[key]
 
     def _limit_s(self, calls: int, *shared: SharedTree) -> float:
         """Return how long some calls may take, by the first ones and what is copied."""
@@ -445,7 +458,9 @@ class ProcessLane:
     def _tree(self, found: dict[str, Any]) -> Tree:
         """Read what an answer describes."""
         try:
-            return read_tree(str(found["text"]), self._answer_file)
+            tree = read_tree(str(found["text"]), self._answer_file)
+            os.ftruncate(self._answer_file, 0)
+            return tree
         except (UnreadableTreeError, KeyError) as error:
             self._kill()
             raise LaneError("forged", f"its results are no arrays: {error}") from None
@@ -498,6 +513,7 @@ class ReferenceLane(ProcessLane):
             int(found["alignment"]),
             int(found["elements"]),
             bool(found["sized"]),
+            int(found["input_bytes"]),
         )
 
     def make_inputs(self, seed: int, elements: int | None = None) -> Tree:
@@ -518,6 +534,7 @@ class ReferenceLane(ProcessLane):
         with _Shared(inputs) as shared:
             request = {"key": self._give(shared)}
             found = self._ask("truth", request, self.build_timeout_s + self._limit_s(4, shared))
+            self._take_back(shared)
             tree = self._tree(found)
             declared = int(_number(found, "scratch_bytes"))
             return Answer(tree["results"], tree["inputs"], extra_bytes=declared)
@@ -547,14 +564,20 @@ def start_lane(connection: Any, leash: Any, setup: tuple[str, int | None], log: 
 
 def default_limit_bytes() -> int | None:
     """Return half of the memory that is available now. None where the system does not say."""
-    try:
+    available = available_bytes()
+    return None if available is None else int(_SHARE_OF_MEMORY * available)
+
+
+def available_bytes() -> int | None:
+    """Return the memory that can be taken now, of the machine and of its container. None where the system is silent."""
+    found = []
+    with suppress(OSError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(_SHARE_OF_MEMORY * 1024 * int(line.split()[1]))
-    return None
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    container = container_memory()
+    if container is not None:
+        found.append(container.available_bytes)
+    return min(found, default=None)
 
 
 def _config(found: Any) -> dict[str, int]:

@@ -29,6 +29,8 @@ _MOST_CALLS = 16
 _CHECKED_SHARE = 0.25
 LEAST_CHECKED = 2
 _MOST_CHECKED = 6
+# The least rounds may take so long, whatever the budget.
+_PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class StopRule:
     Args:
         relative: half width of an interval, as a part of the value.
         absolute_s: half width of a latency's interval that is narrow whatever the latency.
-        least_rounds: are always made, unless they take four times the budget.
+        least_rounds: are always made, unless they take four times the budget and 20 seconds.
         most_rounds: the end.
         budget_s: no round begins later.
     """
@@ -138,7 +140,7 @@ class Rounds:
         if begun >= rule.most_rounds:
             return False
         if self.done < rule.least_rounds:
-            return elapsed_s < 4 * rule.budget_s or self.done == 0
+            return elapsed_s < max(4 * rule.budget_s, _PATIENCE_S) or self.done == 0
         return elapsed_s < rule.budget_s and not self.is_narrow
 
     @property

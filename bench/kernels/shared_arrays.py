@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,6 +65,10 @@ _BETWEEN_BYTES = 64
 _ENDS = 32
 _SEALS = ("F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_WRITE", "F_SEAL_SEAL")
 _CHUNK_BYTES = 2**30
+# From here on a tree that is shared is read from its file, so that the driver holds its bytes once.
+_MAPPED_BYTES = 2**20
+# Large arrays are computed with in parts.
+PART = 2**18
 
 
 class UnreadableTreeError(ValueError):
@@ -244,8 +249,11 @@ def moved(tree: Tree, *, by_bytes: int, guard_bytes: int = 256, seed: int = 0) -
         item = coarsest[key]
         before = guard_bytes + -(-by_bytes // item) * item
         if key not in made:
-            parts = (generator.bytes(before), array.storage.tobytes(), generator.bytes(guard_bytes))
-            made[key] = np.frombuffer(b"".join(parts), np.uint8)
+            there = len(array.storage)
+            made[key] = np.empty(before + there + guard_bytes, np.uint8)
+            made[key][:before] = np.frombuffer(generator.bytes(before), np.uint8)
+            made[key][before : before + there] = array.storage
+            made[key][before + there :] = np.frombuffer(generator.bytes(guard_bytes), np.uint8)
         return Array(
             array.dtype, array.shape, array.strides, made[key], array.offset + before // array.itemsize
         )
@@ -310,16 +318,50 @@ def scaled(tree: Tree, factor: float, within: tuple[float, float] = (0.0, 1.0)) 
         window = (key, array.dtype, array.shape, array.strides, array.offset)
         if array.is_float and array.elements and window not in done:
             done.add(window)
+            begin = min(array.elements - 1, int(within[0] * array.elements))
+            end = max(begin + 1, int(within[1] * array.elements))
             # From the old values, so that windows that overlap are scaled once.
-            with np.errstate(all="ignore"):
-                begin = min(array.elements - 1, int(within[0] * array.elements))
-                factors = np.ones(array.elements)
-                factors[begin : max(begin + 1, int(within[1] * array.elements))] = factor
-                products = array.values.astype(np.float64) * factors.reshape(array.shape)
-                new.bits[...] = rounded_to(products, array.dtype)
+            target = new.bits
+            for first, last, (part,) in parts_of(array, begin=begin, end=end):
+                with np.errstate(all="ignore"):
+                    # The factor has 7 bits, so one rounding in the wider of both dtypes is the exact product's.
+                    values = part.values
+                    bits = rounded_to(values * values.dtype.type(factor), array.dtype)
+                if target.flags.c_contiguous:
+                    target.reshape(-1)[first:last] = bits
+                else:
+                    target.flat[first:last] = bits
         return new
 
     return mapped(tree, change)
+
+
+def parts_of(
+    *arrays: Array, begin: int = 0, end: int | None = None
+) -> Iterator[tuple[int, int, tuple[Array, ...]]]:
+    """Yield arrays of one shape in parts of at most `PART` elements, in the order of their elements.
+
+    Args:
+        arrays: of one shape.
+        begin, end: the elements that are yielded. None: to the last.
+
+    Returns: first and last element, the latter excluded, and the parts, which are flat.
+
+    Example:
+        >>> x = Array.of(np.arange(6.0).reshape(2, 3))
+        >>> [(first, last, part.values) for first, last, (part,) in parts_of(x, begin=1, end=3)]
+        [(1, 3, array([1., 2.]))]
+    """
+    end = arrays[0].elements if end is None else end
+    # A view, but of arrays that are not contiguous.
+    flat = [array.bits.reshape(-1) for array in arrays]
+    for first in range(begin, end, PART):
+        last = min(end, first + PART)
+        yield (
+            first,
+            last,
+            tuple(Array.of(bits[first:last], array.dtype) for bits, array in zip(flat, arrays, strict=True)),
+        )
 
 
 def rounded_to(values: np.ndarray, dtype: str) -> Any:
@@ -528,6 +570,9 @@ class SharedTree:
     Args:
         tree: of arrays and plain values.
 
+    Attributes:
+        tree: the same values. Arrays of a large one are read from the file, and cannot be written.
+
     Example:
         >>> shared = SharedTree({"x": Array.of(np.arange(3.0)), "p": 2.0})
         >>> read_tree(shared.text, shared.file)["x"].values
@@ -549,6 +594,21 @@ class SharedTree:
             os.close(self.file)
             raise
         self._is_open = True
+        if writer.total_bytes >= _MAPPED_BYTES:
+            self.tree = self._mapped(tree, writer)
+
+    def _mapped(self, tree: Tree, writer: TreeWriter) -> Tree:
+        """Return the tree on the bytes of the file."""
+        data = np.frombuffer(
+            mmap.mmap(self.file, writer.total_bytes, mmap.MAP_PRIVATE, mmap.PROT_READ), np.uint8
+        )
+        here = {id(storage): data[begin : begin + len(storage)] for begin, storage in writer.placed()}
+        return mapped(tree, lambda array: replace(array, storage=here[id(array.storage)]))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return self._is_open
 
     @cached_property
     def nbytes(self) -> int:

@@ -110,7 +110,9 @@ class Budget(Section):
     """How long may be measured."""
 
     row: Seconds = Field(4.0, description="the longest that the rounds of one row may take")
-    total: Seconds | None = Field(None, description="the longest that all rows may take together")
+    total: Seconds | None = Field(
+        None, description="about the longest that the command may take, with building and verifying"
+    )
 
 
 class KernelsSpec(Section):

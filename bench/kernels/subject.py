@@ -39,7 +39,7 @@ from fusetune.bench.kernels.competitors import build_competitor
 from fusetune.bench.kernels.compiled import CompiledFacts, compiled_kernels, facts_of
 from fusetune.bench.kernels.detection import InputFacts, bytes_moved, input_facts
 from fusetune.bench.kernels.inspection import described
-from fusetune.bench.kernels.lane import LaneError
+from fusetune.bench.kernels.lane import LARGE_BYTES, LaneError
 from fusetune.bench.kernels.loading import load_kernel
 from fusetune.bench.kernels.model_shapes import kernel_on
 from fusetune.bench.kernels.row import Policy
@@ -67,7 +67,15 @@ from fusetune.bench.workers import (
 from fusetune.errors import StateError
 from fusetune.kernels import Kernel, searches_of_triton, timed_launches
 from fusetune.kernels.autotune import forced_config, lookups_of
-from fusetune.tuner.measure import CacheFlush, CallClock, ProcessorWatch, Sample, caches_of, keep_freed_memory
+from fusetune.tuner.measure import (
+    CacheFlush,
+    CallClock,
+    ProcessorWatch,
+    Sample,
+    caches_of,
+    give_back_freed_memory,
+    keep_freed_memory,
+)
 
 # Functions that a kernel could replace on their modules and classes. Those kept here stay what they are.
 _clock_ns = time.perf_counter_ns
@@ -83,6 +91,7 @@ _data_ptr, _untyped_storage, _set = _Tensor.data_ptr, _Tensor.untyped_storage, _
 _copy_ = _Tensor.copy_
 _grad = torch.autograd.grad
 _write, _pack, _getpid, _truncate = os.write, struct.pack, os.getpid, os.ftruncate
+_random, _give_back = os.urandom, give_back_freed_memory
 
 # How long a kernel that works on after its return is waited for: at least, and at most.
 _PAUSE_S = (0.02, 0.5)
@@ -91,6 +100,8 @@ _BUSY_SHARE = 0.1
 _HEADER = "!i"
 _OWN_ROOMS = ("fusetune.bench", "fusetune.tuner")
 _PUBLIC_SEED = 0
+_OURS = "ours"
+_SPACER_BYTES = 1 << 14
 _ALIGNMENT = 64
 # On a GPU the device waits about as long as the host takes for a call. It never takes longer than this.
 _LONGEST_HEAD_START_S = 2e-3
@@ -144,10 +155,19 @@ class _Side:
     dtype: torch.dtype
     device: torch.device
     is_backward: bool
-    sample: dict[str, Any]
+    # Inputs that are no secret. None: they are large, and made anew when they are asked for.
+    kept_sample: dict[str, Any] | None
     call_s: float = 0.0
     config: Mapping[str, int] | None = None
     facts: CompiledFacts | None = None
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """Inputs that are no secret, the same ones in each process. No call may change them."""
+        if self.kept_sample is not None:
+            return self.kept_sample
+        make = _backward_inputs if self.is_backward else _forward_inputs
+        return make(self.kernel, self.elements, self.dtype, self.device, _PUBLIC_SEED)
 
 
 @dataclass
@@ -181,6 +201,9 @@ class _Subject:
     # The tensors of an earlier call, in order. They take other values.
     used: list[Any] = field(default_factory=list)
     untouched: Untouched = field(default_factory=Untouched)
+    # Inputs above `LARGE_BYTES`: nothing is kept from one request to the next but what is asked for.
+    is_large: bool = False
+    input_bytes: int = 0
     mark: str = ""
 
     def answer(self, mark: str, kind: str, request: dict[str, Any]) -> None:
@@ -191,6 +214,9 @@ class _Subject:
             change = self.untouched.change()
             if change is not None:
                 raise LaneError("forged", f"it {change}")
+            if self.is_large:
+                self.used.clear()
+                _give_back()
         except LaneError as error:
             self.answers.send(mark, "failed", (error.status, error.reason))
         except BaseException as error:
@@ -248,23 +274,29 @@ class _Subject:
         device, dtype = torch.device(case.device), getattr(torch, case.dtype)
         call = _function(kernel, side, config)
         backward = case.direction == "backward"
-        sample = _backward_inputs if backward else _forward_inputs
-        inputs = known.sample if known else sample(kernel, elements, dtype, device, _PUBLIC_SEED)
-        new = _Side(kernel, call, elements, dtype, device, backward, inputs, config=config)
+        new = _Side(kernel, call, elements, dtype, device, backward, None, config=config)
+        inputs = new.sample if known is None or known.kept_sample is None else known.kept_sample
+        new.kept_sample = inputs
+        self.input_bytes = _storage_bytes(inputs)
+        self.is_large = self.input_bytes > LARGE_BYTES
         self._force(new)
         compiled = compiled_kernels()
         start_ns = _clock_ns()
-        first = _ready(new, _copies(inputs))
-        before = _copies(first.inputs)
+        first: Any = _ready(new, _copies(inputs))
         with searches_of_triton() as searches:
             result = first()
             _wait(device)
         compile_s = (_clock_ns() - start_ns) * 1e-9
-        changed = _changed(before, first.inputs)
-        self.first = _kept(result, first.inputs)
+        changed = _changed(inputs, first.inputs)
+        if side == _OURS:  # nobody asks for that of the others
+            self.first = _kept(result, first.inputs)
+        moved_bytes = _bytes_moved(new, result)
+        first = result = None  # which makes room
         new.facts = facts_of(kernel for key, kernel in compiled_kernels().items() if key not in compiled)
         calls_s = []
+        ready: Any = None
         for _ in range(3):
+            ready = None
             ready = _ready(new, _copies(inputs))
             start_ns = _clock_ns()
             ready()
@@ -272,18 +304,25 @@ class _Subject:
             calls_s.append((_clock_ns() - start_ns) * 1e-9)
             if calls_s[-1] > 1.0:
                 break
+        ready = None
         new.call_s = min(calls_s)
         self.side = self.sides[_config_key(config)] = new
+        launches = _launches(_ready(new, _copies(inputs)), device)
+        extra_bytes = _extra_bytes(_ready(new, _copies(inputs)), device)
+        if self.is_large:
+            new.kept_sample = None
+            inputs = {}
         # What stays is not looked at any more when garbage is collected before a timed call.
         gc.collect()
         gc.freeze()
         return {
-            "bytes_moved": _bytes_moved(new, result),
+            "bytes_moved": moved_bytes,
+            "input_bytes": self.input_bytes,
             "compile_s": compile_s,
             "mutates": sorted(changed),
             "call_s": new.call_s,
-            "launches": _launches(_ready(new, _copies(inputs)), device),
-            "extra_bytes": _extra_bytes(_ready(new, _copies(inputs)), device),
+            "launches": launches,
+            "extra_bytes": extra_bytes,
             "compiled": vars(new.facts),
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
             "searches": [search.as_row() for search in searches],
@@ -335,6 +374,7 @@ class _Subject:
             "atomics": bool(kernel.atomics),
             "alignment": int(kernel.alignment),
             "elements": side.elements,
+            "input_bytes": self.input_bytes,
         }
 
     def on_make_inputs(self, seed: int, elements: int | None) -> dict[str, Any]:
@@ -348,14 +388,16 @@ class _Subject:
         """Compute what is right, in float64. Asked of the lane of the reference alone."""
         side = self._built()
         given = self._inputs(key)
+        declared = side.kernel.scratch_bytes
+        scratch_bytes = 0 if declared is None or side.is_backward else int(declared(given))
         inputs = _widened(given)
+        del given
         call = _ready(_Side(**{**vars(side), "call": side.kernel.reference}), inputs)
         results = call()
         _wait(side.device)
-        declared = side.kernel.scratch_bytes
         return {
             "text": self._write({"results": results, "inputs": call.inputs}),
-            "scratch_bytes": 0 if declared is None or side.is_backward else int(declared(given)),
+            "scratch_bytes": scratch_bytes,
         }
 
     def on_call(self, key: str, poison: bool, trusted: bool) -> dict[str, Any]:
@@ -368,6 +410,7 @@ class _Subject:
                 second = self._observed(side, key)
                 found["repeatable"] = all(map(_same_bits, first.copies, second.copies))
                 found["overwrites"] = bool(_spans(first.results) & _spans(second.results))
+                del second  # which makes room
                 extra = _ready(side, self._inputs(key))
                 found["extra_bytes"] = _extra_bytes(extra, side.device)
                 found["result_bytes"] = sum(tensor.nbytes for tensor in _tensors(first.results))
@@ -379,6 +422,8 @@ class _Subject:
         self.kept = None
         latencies: dict[str, float] = {}
         watch, missing = ProcessorWatch(), [0.0]
+        # Large tensors are not kept from round to round. Then this moves the next ones to other addresses.
+        spacer = _empty(_SPACER_BYTES * (1 + _random(1)[0]), dtype=torch.uint8) if self.is_large else None
         for policy in policies:
             # The lead call has the inputs that follow those of the timed ones.
             calls = [_ready(side, self._inputs(keys[i % len(keys)])) for i in range(policy.calls + 1)]
@@ -398,7 +443,9 @@ class _Subject:
             if kept is not None:
                 self.kept = _kept(timed.results[kept], calls[kept].inputs)
             # So that the next tensors have other addresses.
-            self.previous[:] = [lead, calls, timed]
+            self.previous[:] = [] if self.is_large else [lead, calls, timed]
+            del lead, calls, timed
+        del spacer
         return {"latencies_s": latencies, "contention": max(missing)}
 
     def on_kept(self) -> dict[str, Any]:
@@ -407,6 +454,8 @@ class _Subject:
         if kept is None:
             raise LaneError("crashed", "no timed call was kept")
         self._refuse_late(kept, 0.0)
+        if self.is_large:
+            self.kept = None
         return {"text": self._write_kept(kept), "aliases": _aliases(kept)}
 
     def _clock(self, policy: Policy, side: _Side) -> CallClock:
@@ -721,6 +770,12 @@ def _spans(tree: Any) -> set[int]:
     return {_untyped_storage(tensor).data_ptr() for tensor in _tensors(tree) if tensor.numel()}
 
 
+def _storage_bytes(tree: Any) -> int:
+    """Return the bytes of all storages of a tree."""
+    sizes = {id(tensor): _untyped_storage(tensor) for tensor in _tensors(tree)}
+    return sum({each.data_ptr() or key: each.nbytes() for key, each in sizes.items()}.values())
+
+
 def _aliases(kept: _Kept) -> list[str]:
     """Name the inputs whose memory a result shares."""
     spans = _spans(kept.results)
@@ -820,8 +875,9 @@ class _Allocations(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.total_bytes = 0
+        # Of the last tensor at each address. What is freed makes room for the next.
         self.sizes: dict[int, int] = {}
-        self._alive: list[Any] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         known = {_untyped_storage(tensor).data_ptr() for tensor in _tensors([args, kwargs or {}])}
@@ -829,9 +885,8 @@ class _Allocations(TorchDispatchMode):
         for tensor in _tensors([result]):
             storage = _untyped_storage(tensor)
             if storage.data_ptr() not in known:
+                self.total_bytes += storage.nbytes()
                 self.sizes[storage.data_ptr()] = storage.nbytes()
-                # Otherwise the next one could get the same address.
-                self._alive.append(tensor)
         return result
 
 
@@ -845,8 +900,7 @@ def _extra_bytes(call: _Ready, device: torch.device) -> int:
     if device.type == "cuda":
         results = {_untyped_storage(t).data_ptr(): _untyped_storage(t).nbytes() for t in _tensors(result)}
         return max(0, _allocated(device) - before - int(sum(results.values())))
-    extra = sum(size for place, size in found.sizes.items() if place not in own)
-    return int(extra)
+    return int(found.total_bytes - sum(found.sizes.get(place, 0) for place in own))
 
 
 def _allocated(device: torch.device) -> int:

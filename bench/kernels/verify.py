@@ -25,14 +25,15 @@ FlashAttention, whose tests compare with twice the error of PyTorch in the same 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from fusetune.bench.kernels.case import Case
-from fusetune.bench.kernels.lane import LaneError
+from fusetune.bench.kernels.lane import LARGE_BYTES, LaneError
 from fusetune.bench.kernels.process import PUBLIC_SEED, Answer, KernelFacts, ProcessLane, ReferenceLane
 from fusetune.bench.kernels.row import Verification
 from fusetune.bench.kernels.shared_arrays import (
@@ -42,6 +43,7 @@ from fusetune.bench.kernels.shared_arrays import (
     arrays_of,
     mapped,
     moved,
+    parts_of,
     rounded_to,
     shuffled,
 )
@@ -59,8 +61,9 @@ _PROGRESS_FLOOR = 0.02
 _NEGLIGIBLE_SHARE, _NEGLIGIBLE_BYTES = 0.01, 64 * 2**10
 _SEEDS = 3
 _GUARD_BYTES = 256
-# Sets of inputs above this are made anew for each side.
-_KEPT_BYTES = 2**29
+# Larger inputs are tried once at the size of the case, beside the timed calls. All other tries have fewer elements.
+_LARGE_BYTES = 1 << 22
+_FEWER = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -213,17 +216,73 @@ def _compare_tensor(
 
 def _compare_exact(name: str, result: Array, true: Array, plain: Array) -> Finding:
     """Integers and truth values are those of the reference, in its own dtype or in float64."""
-    good = (result.bits == plain.bits) | (result.values == true.values)
-    if good.all():
+    wrong, where, told = 0, -1, ""
+    for first, _, (r, t, e) in parts_of(result, true, plain):
+        good = (r.bits == e.bits) | (r.values == t.values)
+        wrong += good.size - int(good.sum())
+        if where < 0 and wrong:
+            here = int(good.argmin())
+            where, told = first + here, f"{r.values[here]} at {{}}, not {e.values[here]}"
+    if not wrong:
         return Finding()
-    at = tuple(int(i) for i in np.argwhere(~good)[0])
-    told = f"{name} is {result.values[at]} at {list(at)}, not {plain.values[at]}"
-    raise LaneError("wrong", f"{told} ({_share(good)} differ)")
+    said = told.format(_place(where, result))
+    raise LaneError("wrong", f"{name} is {said} ({wrong} of {result.elements} differ)")
 
 
 def _compare_floats(
     name: str, result: Array, true: Array, plain: Array, tolerance: float | None, read: int
 ) -> Finding:
+    wrong, where, told = 0, -1, ""
+    # Of what is finite: the largest |r - t|, |t| and |e - t|, and where the first one is.
+    most = np.zeros(3)
+    worst, compared = 0, 0
+    for first, _, parts in parts_of(result, true, plain):
+        r, t, e, matches, both = _matched(*parts)
+        if not matches.all():
+            wrong += matches.size - int(matches.sum())
+            if where < 0:
+                here = int(matches.argmin())
+                where, told = (
+                    first + here,
+                    f"{_number(r[here])} at {{}}, where the reference gives {_number(e[here])}",
+                )
+        sizes = _sizes(r, t, e, both)
+        largest = [float(each.max()) for each in sizes]
+        if largest[0] > most[0]:
+            worst = first + int(sizes[0].argmax())
+        most = np.maximum(most, largest)
+        compared += int(both.sum())
+    if wrong:
+        said = told.format(_place(where, result))
+        raise LaneError("wrong", f"{name} is {said} ({wrong} of {result.elements} like it)")
+    if not compared:
+        return Finding()
+    scales = np.where(most > 0, most, 1.0)
+    squares = np.zeros(3)
+    for _, _, parts in parts_of(result, true, plain):
+        r, t, e, _, both = _matched(*parts)
+        squares += [
+            float(np.square(each / scale).sum())
+            for each, scale in zip(_sizes(r, t, e, both), scales, strict=True)
+        ]
+    roots = most * np.sqrt(squares / result.elements)
+    allowed_at_least = _floor(result, max(1.0, read / result.elements))
+    found = Finding()
+    for norm, (off, size, plain_off) in (("largest element", most), ("rms", roots)):
+        scale = max(size, result.smallest / result.eps)
+        error, eager_error = float(off / scale), float(plain_off / scale)
+        allowed = max(_OF_EAGER * eager_error, allowed_at_least) if tolerance is None else tolerance
+        if not error <= allowed:
+            told = f"{name} is off by {error:.2g} of its {norm}, and {allowed:.2g} is allowed"
+            got, right = (_number(_element(array, worst)) for array in (result, true))
+            place = f"{got} at {_place(worst, result)}, not {right}"
+            raise LaneError("wrong", f"{told} ({place}, and the reference is off by {eager_error:.2g})")
+        found = found.and_also(Finding(error, eager_error, allowed))
+    return found
+
+
+def _matched(result: Array, true: Array, plain: Array) -> tuple[np.ndarray, ...]:
+    """Return three parts in the widest dtype, where they match as to what is finite, and where both are finite."""
     wide = np.complex128 if true.dtype.startswith("complex") else np.float64
     r, t, e = (each.values.astype(wide) for each in (result, true, plain))
     # What float64 holds and the dtype does not is an infinity there.
@@ -231,37 +290,20 @@ def _compare_floats(
     largest = _largest(result.dtype)
     fitting = np.where(np.abs(fitting) > largest, np.sign(fitting) * np.inf, fitting)
     finite = np.isfinite(r)
-    expected = np.isfinite(fitting)
     matches = (
-        (finite & expected)
+        (finite & np.isfinite(fitting))
         | _same_special(r, e)
         | _same_special(r, fitting)
         # Rounding decides whether a number next to the largest one fits.
         | (finite & np.isfinite(e))
     )
-    if not matches.all():
-        at = tuple(int(i) for i in np.argwhere(~matches)[0])
-        told = f"{name} is {_number(r[at])} at {list(at)}, where the reference gives {_number(e[at])}"
-        raise LaneError("wrong", f"{told} ({_share(matches)} like it)")
-    both = finite & np.isfinite(t)
-    if not both.any():
-        return Finding()
-    inputs = max(1.0, read / result.elements)
-    floor = _floor(result, inputs)
-    difference, size = np.where(both, np.abs(r - t), 0.0), np.where(both, np.abs(t), 0.0)
-    plain_difference = np.where(both & np.isfinite(e), np.abs(e - t), 0.0)
-    found = Finding()
-    for norm in (_maximum, _rms):
-        scale = max(norm(size), result.smallest / result.eps)
-        error, eager_error = norm(difference) / scale, norm(plain_difference) / scale
-        allowed = max(_OF_EAGER * eager_error, floor) if tolerance is None else tolerance
-        if not error <= allowed:
-            at = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
-            told = f"{name} is off by {error:.2g} of its {_NORMS[norm]}, and {allowed:.2g} is allowed"
-            place = f"{_number(r[at])} at {list(at)}, not {_number(t[at])}"
-            raise LaneError("wrong", f"{told} ({place}, and the reference is off by {eager_error:.2g})")
-        found = found.and_also(Finding(error, eager_error, allowed))
-    return found
+    return r, t, e, matches, finite & np.isfinite(t)
+
+
+def _sizes(r: np.ndarray, t: np.ndarray, e: np.ndarray, both: np.ndarray) -> list[np.ndarray]:
+    """Return |r - t|, |t| and |e - t|, with 0 where they say nothing."""
+    off, plain_off = np.where(both, np.abs(r - t), 0.0), np.where(both & np.isfinite(e), np.abs(e - t), 0.0)
+    return [off, np.where(both, np.abs(t), 0.0), plain_off]
 
 
 def _floor(result: Array, inputs: float) -> float:
@@ -276,34 +318,24 @@ def _judge_progress(name: str, result: Array, true: Array, plain: Array, old: Ar
     """Raise where an updated tensor has not moved as far as the reference moved it."""
     if not result.is_float or result.elements < _ELEMENTS_FOR_PROGRESS:
         return
+    whole = along = plain_along = off = 0.0
     with np.errstate(all="ignore"):
-        r, t, e, o = (each.values.astype(np.float64) for each in (result, true, plain, old))
-        good = np.isfinite(r) & np.isfinite(t) & np.isfinite(e) & np.isfinite(o)
-        change = np.where(good, t - o, 0.0)
-        whole = float(np.vdot(change, change))
-        if not whole:
-            return
-        moved_by, plain_by = (float(np.vdot(np.where(good, x - o, 0.0), change)) / whole for x in (r, e))
-        spread = _rms(np.where(good, e - t, 0.0)) / _rms(change) / np.sqrt(result.elements)
+        for _, _, parts in parts_of(result, true, plain, old):
+            r, t, e, o = (each.values.astype(np.float64) for each in parts)
+            good = np.isfinite(r) & np.isfinite(t) & np.isfinite(e) & np.isfinite(o)
+            change, error = np.where(good, t - o, 0.0), np.where(good, e - t, 0.0)
+            whole += float(np.vdot(change, change))
+            along += float(np.vdot(np.where(good, r - o, 0.0), change))
+            plain_along += float(np.vdot(np.where(good, e - o, 0.0), change))
+            off += float(np.vdot(error, error))
+    if not whole:
+        return
+    moved_by, plain_by = along / whole, plain_along / whole
+    spread = np.sqrt(off / whole / result.elements)
     slack = _SIGMAS * float(spread) + _PROGRESS_FLOOR
     if not min(plain_by, 1.0) - slack <= moved_by <= max(plain_by, 1.0) + slack:
         told = f"{name} moves {moved_by:.2g} of its true change, and {plain_by:.2g} by the reference"
         raise LaneError("wrong", told)
-
-
-def _maximum(values: np.ndarray) -> float:
-    return float(values.max())
-
-
-def _rms(values: np.ndarray) -> float:
-    """Root mean square, without overflow."""
-    largest = float(np.abs(values).max())
-    if not largest:
-        return 0.0
-    return largest * float(np.sqrt(np.mean(np.square(values / largest))))
-
-
-_NORMS = {_maximum: "largest element", _rms: "rms"}
 
 
 def _largest(dtype: str) -> float:
@@ -318,7 +350,12 @@ def _same_special(one: np.ndarray, other: np.ndarray) -> Any:
 
 
 def _same_bits(one: Array, other: Array) -> bool:
-    return bool(one.bits.tobytes() == other.bits.tobytes())
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return all(
+        np.array_equal(was.bits.view(np.uint8), now.bits.view(np.uint8))
+        for _, _, (was, now) in parts_of(one, other)
+    )
 
 
 def _is_same(one: Answer, other: Answer, mutates: Sequence[str]) -> bool:
@@ -334,19 +371,28 @@ def _is_same(one: Answer, other: Answer, mutates: Sequence[str]) -> bool:
 
 
 def _first_difference(old: Array, new: Array) -> str:
-    differs = np.argwhere(np.asarray(old.bits != new.bits))
-    if not len(differs):
-        return "its bits"
-    at = tuple(int(i) for i in differs[0])
-    return f"{_number(old.values[at])} became {_number(new.values[at])} at {list(at)}"
+    for first, _, (was, now) in parts_of(old, new):
+        differs = np.flatnonzero(was.bits != now.bits)
+        if len(differs):
+            here = int(differs[0])
+            told = f"{_number(was.values[here])} became {_number(now.values[here])}"
+            return f"{told} at {_place(first + here, old)}"
+    return "its bits"
+
+
+def _place(index: int, array: Array) -> list[int]:
+    """Return the indices of an element, by its place in order."""
+    return [int(i) for i in np.unravel_index(index, array.shape)]
+
+
+def _element(array: Array, index: int) -> Any:
+    """Return an element, by its place in order."""
+    ((_, _, (part,)),) = parts_of(array, begin=index, end=index + 1)
+    return part.values[0]
 
 
 def _number(value: Any) -> str:
     return str(value) if isinstance(value, (bool, np.bool_)) else f"{value:.4g}"
-
-
-def _share(good: np.ndarray) -> str:
-    return f"{good.size - int(good.sum())} of {good.size}"
 
 
 def _count(results: int) -> str:
@@ -448,6 +494,8 @@ class Verifier:
     prepared_bytes: int = 0
     seeds: int = _SEEDS
     _sets: list[_Set] = field(default_factory=list)
+    # Those of the last round whose results were checked.
+    _timed: list[_Set] = field(default_factory=list)
     _facts: KernelFacts | None = None
     _notes: list[str] = field(default_factory=list)
 
@@ -471,12 +519,13 @@ class Verifier:
         Raises:
             LaneError: what is wrong with it.
         """
-        found, repeatable = Finding(), True
+        found, repeatable, tried = Finding(), True, 0
         too_much: LaneError | None = None
         sets = self._all_sets() if thorough else self._all_sets()[:1]
         if thorough:
             found = self._first_call(lane)
-        for each in sets:
+        for each in chain(sets, self._large_sets() if thorough else ()):
+            tried += 1
             try:
                 answer = lane.results(each.shared)
                 found = found.and_also(self._judge(answer, each.shared, each))
@@ -493,6 +542,7 @@ class Verifier:
             repeatable = repeatable and answer.repeatable
             if thorough and too_much is None:
                 too_much = self._too_much_memory(answer, each)
+            del answer  # which makes room
         if too_much is not None:
             # What is wrong would be wrong with less memory, too.
             raise too_much
@@ -503,7 +553,7 @@ class Verifier:
             found.error,
             found.eager_error,
             found.tolerance,
-            len(sets),
+            tried,
             repeatable=repeatable,
             notes=tuple(notes),
         )
@@ -523,8 +573,14 @@ class Verifier:
         """
         given = [inputs] if isinstance(inputs, SharedTree) else list(inputs)
         used = given[(lane.kept_call or 0) % len(given)]
+        if not any(each.shared is tree for each in self._timed for tree in given):
+            self._timed.clear()  # of an earlier round
+        known = next((each for each in self._timed if each.shared is used), None)
+        if known is None:
+            known = _Set(self.facts.elements, used, "")
+            self._timed.append(known)
         try:
-            found = self._judge(lane.kept_results(), used, None)
+            found = self._judge(lane.kept_results(), used, known)
         except LaneError as error:
             raise LaneError(error.status, f"{error.reason} (in a timed call)") from None
         before = Finding(so_far.error, so_far.eager_error, so_far.tolerance)
@@ -543,6 +599,7 @@ class Verifier:
         for each in self._sets:
             each.shared.close()
         self._sets.clear()
+        self._timed.clear()
 
     def _judge(self, answer: Answer, shared: SharedTree, known: _Set | None) -> Finding:
         """Judge an answer. What is right is computed now, when the kernel has answered."""
@@ -555,7 +612,7 @@ class Verifier:
             truth = self.reference.truth(shared)
         if known is not None:
             known.declared = truth.extra_bytes or 0
-            if shared.nbytes <= _KEPT_BYTES:
+            if shared.nbytes <= LARGE_BYTES:
                 known.truth, known.eager = truth, eager
         foreign = [name for name in answer.aliases if name not in facts.mutates and name not in eager.aliases]
         found = compare(answer, shared.tree, truth, eager, facts.mutates, tolerance=facts.tolerance)
@@ -610,9 +667,15 @@ class Verifier:
         """Make the inputs, once."""
         if self._sets:
             return self._sets
-        elements = self.facts.elements
-        for _ in range(self.seeds):
+        elements = self._elements()
+        if self._is_large and elements == self.facts.elements:
+            # One of many bytes for all sides. `_large_sets` has more.
+            self._notes.append("It was verified at one shape only: the reference takes no fewer elements.")
             self._sets.append(self._made(elements, 0, ""))
+            return self._sets
+        said = f"at {elements} elements" if self._is_large else ""
+        for _ in range(self.seeds):
+            self._sets.append(self._made(elements, 0, said))
         generator = np.random.default_rng(secrets.randbits(64))
         nearly = SharedTree(swapped(self._sets[0].shared.tree, generator))
         self._sets.insert(
@@ -640,7 +703,8 @@ class Verifier:
         None: there are no such tensors, or the reference refuses these values. A kernel could ignore what never
         changes. The values have the signs and the scale of the old ones, where these are not 0.
         """
-        trees = [dict(arrays_of(each.shared.tree)) for each in self._sets if not each.what]
+        whats = self._sets[0].what
+        trees = [dict(arrays_of(each.shared.tree)) for each in self._sets if each.what == whats]
         first = trees[0]
         constant = {
             id(array)
@@ -657,7 +721,34 @@ class Verifier:
         generator = np.random.default_rng(secrets.randbits(64))
         tree = varied(self._sets[0].shared.tree, constant, generator)
         what = "with other values in inputs that make_inputs fills alike for every seed"
-        return self._if_accepted(_Set(self.facts.elements, SharedTree(tree), what))
+        return self._if_accepted(_Set(self._sets[0].elements, SharedTree(tree), what))
+
+    @property
+    def _is_large(self) -> bool:
+        return self.facts.input_bytes > _LARGE_BYTES
+
+    def _elements(self) -> int:
+        """Return the size of the sets that are kept: that of the case, or where that is large a secret smaller one."""
+        facts = self.facts
+        if self._is_large and facts.sized:
+            fewer = _FEWER + 2 * secrets.randbelow(_FEWER // 8) + 1
+            made = self._tried(fewer, 0) if fewer < facts.elements else None
+            if made is not None:
+                made.shared.close()
+                return fewer
+        return facts.elements
+
+    def _large_sets(self) -> Iterator[_Set]:
+        """Yield inputs at the size of the case where they are large. Each is closed before the next is made."""
+        if not self._is_large:
+            return
+        there = sum(each.elements == self.facts.elements for each in self._sets)
+        for _ in range(self.seeds - 1 if there else 1):
+            made = self._made(self.facts.elements, 0, "")
+            try:
+                yield made
+            finally:
+                made.shared.close()
 
     def _other_sizes(self, elements: int) -> list[int]:
         """Return sizes that nobody can know, off every block, and 1."""

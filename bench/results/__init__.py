@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         StepTimes,
         ThroughputOutcome,
         TrainingOutcome,
+        TuningOutcome,
         WorkerEvents,
     )
     from fusetune.bench.results.pictures import Pictures, picture_text
@@ -77,6 +78,7 @@ __all__ = [
     "ThreadsChoice",
     "ThroughputOutcome",
     "TrainingOutcome",
+    "TuningOutcome",
     "WorkerEvents",
     "WrittenSpec",
     "acquire_lock",

@@ -381,6 +381,20 @@ class KernelOutcome:
     row: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class TuningOutcome:
+    """What tuning a kernel at one shape and dtype came to.
+
+    Args:
+        tuning: a `bench.autotune.Tuning` as plain data.
+    """
+
+    kind: ClassVar[str] = "tuning"
+    __pydantic_config__ = _FINITE
+
+    tuning: dict[str, Any]
+
+
 Outcome = (
     TrainingOutcome
     | RehearsalOutcome
@@ -396,6 +410,7 @@ Outcome = (
     | EarlierTrainings
     | EarlierRangeTests
     | KernelOutcome
+    | TuningOutcome
 )
 # Outcomes of a batch-size search beside those of memory.
 Measurement = ThroughputOutcome | NoiseOutcome | FailedMeasurement | EarlierTrainings | EarlierRangeTests
@@ -410,6 +425,7 @@ _ON_DISK: tuple[type[Any], ...] = (
     EarlierTrainings,
     EarlierRangeTests,
     KernelOutcome,
+    TuningOutcome,
 )
 _IN_TRANSIT: tuple[type[Any], ...] = (RehearsalOutcome, PausedTraining, StepTimes, NormsAlongTraining)
 # Kind on disk -> its class.

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from fusetune.bench.errors import RunDirectoryError
-from fusetune.bench.kinds import BATCH_SIZE, KERNELS, LR_RANGE, SEARCH, TRAINING, kind_of
+from fusetune.bench.kinds import AUTOTUNE, BATCH_SIZE, KERNELS, LR_RANGE, SEARCH, TRAINING, kind_of
 from fusetune.bench.results.faults import bounded, first_fault
 from fusetune.bench.results.first_version import second_version
 from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
@@ -230,7 +230,7 @@ class _SearchRun(Run):
 
 
 class _KernelsRun(Run):
-    """Required fields for the report of kernel benchmarks."""
+    """Required fields for the report of kernel benchmarks and tunings."""
 
     spec: _NamedSpec
 
@@ -241,6 +241,7 @@ _KINDS: dict[str, type[Run]] = {
     BATCH_SIZE.name: _BatchRun,
     SEARCH.name: _SearchRun,
     KERNELS.name: _KernelsRun,
+    AUTOTUNE.name: _KernelsRun,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from fusetune.bench.autotune import Candidate, Confirmation, Tuning
 from fusetune.bench.gate import GateResult, Measured, Metric, Pair, Row, Side, as_json
 from fusetune.bench.gate.measured import Comparison
 from fusetune.bench.gate.verdict import Outcome
@@ -49,6 +50,9 @@ PARTS = {
     "kernel_verification": Verification,
     "kernel_policy": Policy,
     "copy_speed": CopySpeed,
+    "kernel_tuning": Tuning,
+    "kernel_candidate": Candidate,
+    "kernel_confirmation": Confirmation,
 }
 
 

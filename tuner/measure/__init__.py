@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         read_processor,
         total,
     )
-    from fusetune.tuner.measure.freed_memory import keep_freed_memory
+    from fusetune.tuner.measure.freed_memory import give_back_freed_memory, keep_freed_memory
     from fusetune.tuner.measure.out_of_memory import (
         is_out_of_memory,
         reports_out_of_memory,
@@ -54,6 +54,7 @@ __all__ = [
     "candidate_counts",
     "choose_thread_count",
     "clocks_of",
+    "give_back_freed_memory",
     "is_contended",
     "is_out_of_memory",
     "keep_freed_memory",

@@ -31,6 +31,19 @@ def keep_freed_memory() -> bool:
     return all(taken)
 
 
+def give_back_freed_memory() -> bool:
+    """Return what is freed to the system, once. Return whether there was any (glibc).
+
+    What `keep_freed_memory` asked for holds on. The next tensors cost page faults again.
+
+    Example:
+        >>> give_back_freed_memory() in (True, False)
+        True
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and trim(0) == 1
+
+
 def fault_in(size_bytes: int) -> None:
     """Have a free block of so many bytes at hand, each page of which is there. Needs `keep_freed_memory`.
 

@@ -102,6 +102,10 @@ def test_a_command_that_is_ended_keeps_its_entries_and_leaves_no_process(
         assert "interrupted; 1 of 2 cases are finished and kept." in err
         assert "Traceback" not in err
     assert wait_until(lambda: not processes_with(mark)), processes_with(mark)
+    (directory,) = (tmp_path / "results" / "autotune").iterdir()
+    again = subprocess.run([*command[:3], "report", str(directory)], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "1 case, 1 with a new launch config." in again.stdout
     assert export_entries(tmp_path / "entries.json") == 1
     (finished,) = [event["finished"] for event in events() if "finished" in event]
     assert isinstance(finished, dict)

@@ -60,7 +60,7 @@ def test_doctor_says_what_is_here_in_100_columns(capsys: pytest.CaptureFixture[s
     [
         (
             ("rnu",),
-            "unknown command 'rnu'; known: batch-size, compare, doctor, gate, history, init, list, lr-range, report, ",
+            "unknown command 'rnu'; known: autotune, batch-size, compare, doctor, gate, history, init, kernels, list, ",
         ),
         (("run",), "name a SPEC, e.g. specs/cifar.yaml, or --resume DIR"),
         (("run", "x.yaml", "--fail-on", "missed,out_of_memory"), "Did you mean 'out-of-memory'?"),
@@ -119,7 +119,7 @@ def test_of_a_search_the_winners_fresh_seeds_can_miss_the_target() -> None:
 def test_an_expected_error_shows_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(**_options: object) -> None:
         raise InputError("here", "is wrong", to_do="Mend it")
 
     monkeypatch.setattr(cli.commands.commands["schema"], "callback", refuse)

@@ -41,6 +41,7 @@ class World:
     wrong_when_timed: set[str] = field(default_factory=set)
     log: list[tuple[str, str]] = field(default_factory=list)
     arrays: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    input_bytes: int = 4000
     busy: str = ""
     random: Random = field(default_factory=lambda: Random(7))
 
@@ -92,7 +93,10 @@ class ScriptedLane:
     def prepare(self, case: Case, config: Mapping[str, int] | None = None) -> Prepared:
         with self.world.doing(self.side, "prepare", COMPILE_S):
             call_s = self.world.call_s.get(self.side, 1e-3)
-            return Prepared(8000, COMPILE_S, (), call_s, launches=self.world.launches.get(self.side, 0))
+            launches = self.world.launches.get(self.side, 0)
+            return Prepared(
+                8000, COMPILE_S, (), call_s, launches=launches, input_bytes=self.world.input_bytes
+            )
 
     def results(self, inputs: Any) -> Any:
         raise AssertionError("the verifier is scripted")

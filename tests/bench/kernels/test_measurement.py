@@ -9,7 +9,7 @@ import pytest
 from fusetune.bench.kernels.gpu_state import GpuReading, GpuWatch
 from fusetune.bench.kernels.measurement import Settings, measure
 from fusetune.bench.kernels.rounds import StopRule
-from tests.bench.kernels.scripted_lanes import Heard, ScriptedCopies, World, case, failure
+from tests.bench.kernels.scripted_lanes import Heard, ScriptedCopies, ScriptedVerifier, World, case, failure
 
 RULE = StopRule(least_rounds=6, most_rounds=12, budget_s=10.0)
 THREE = Settings(competitors=("eager", "compile"), rule=RULE, copies=False)
@@ -243,3 +243,34 @@ def test_competitors_may_differ_by_row() -> None:
     settings = Settings(competitors={"gelu/1000/float32": ("eager",)}, rule=RULE, copies=False)
     rows = measure([case(), case("silu")], settings, tools=World().tools())
     assert [[side.name for side in row.sides] for row in rows] == [["ours", "eager"], ["ours"]]
+
+
+def test_a_case_that_needs_more_memory_than_is_available_is_a_row_with_a_sentence() -> None:
+    world = World(input_bytes=2 * 10**9)
+    settings = Settings(rule=RULE, copies=False)
+    (row,) = measure([case()], settings, tools=world.tools(available=lambda: 8 * 10**9))
+    assert (row.status, world.asked("time")) == ("out of memory", [])
+    assert row.ours.reason == (
+        "its inputs are 1.86 GiB, and it takes 18.6 GiB to verify and time it, but 7.45 GiB are available"
+    )
+
+
+def test_the_command_running_out_of_memory_is_a_row_and_the_next_one_goes_on() -> None:
+    def verifier(reference: Any, case: Any, moved: int) -> Any:
+        if case.name.startswith("gelu"):
+            raise MemoryError
+        return ScriptedVerifier(world, reference)
+
+    world = World()
+    settings = Settings(rule=RULE, copies=False)
+    rows = measure([case(), case("silu")], settings, tools=world.tools(verifier=verifier))
+    assert [row.status for row in rows] == ["out of memory", "ok"]
+
+
+def test_building_and_verifying_count_as_time_that_all_rows_may_take() -> None:
+    world = World(call_s={"ours": 0.1, "eager": 0.1})
+    noisy = StopRule(relative=1e-9, absolute_s=0.0, least_rounds=6, most_rounds=1000, budget_s=1e9)
+    settings = Settings(rule=noisy, total_s=90.0, copies=False)
+    rows = measure([case(), case("silu"), case("mish")], settings, tools=world.tools())
+    assert 80 < world.now_s < 95
+    assert min(len(row.ours.contention) for row in rows) >= 6

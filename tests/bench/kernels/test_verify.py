@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusetune.bench.kernels import Case, KernelSource, shared_arrays
 from fusetune.bench.kernels.lane import LaneError
-from fusetune.bench.kernels.process import Answer
-from fusetune.bench.kernels.shared_arrays import Array, moved
-from fusetune.bench.kernels.verify import Finding, compare, swapped, varied
+from fusetune.bench.kernels.process import Answer, KernelFacts
+from fusetune.bench.kernels.shared_arrays import Array, SharedTree, mapped, moved, read_tree
+from fusetune.bench.kernels.verify import Finding, Verifier, compare, swapped, varied
 
 N = 4096
 RANDOM = np.random.default_rng(0)
@@ -307,3 +308,63 @@ def test_varied_values_keep_their_signs_and_scale() -> None:
     assert 0.5 <= ratio.min() < 0.6 < 1.4 < ratio.max() < 1.5
     assert (got["zeros"].values > 0).all()
     np.testing.assert_array_equal(got["other"].values, TRUTH)
+
+
+def test_large_results_are_compared_in_parts_with_the_same_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = RANDOM.standard_normal((63, 65))
+    result = truth * (1 + 1e-7 * RANDOM.standard_normal(truth.shape))
+    wrong = result.copy()
+    wrong[40, 3] += 0.5
+    nan = result.copy()
+    nan[61, 64] = np.nan
+    whole = judged(result, truth, truth), refused(wrong, truth), refused(nan, truth)
+    monkeypatch.setattr(shared_arrays, "PART", 100)
+    parts = judged(result, truth, truth), refused(wrong, truth), refused(nan, truth)
+    assert parts[1:] == whole[1:]
+    assert "[40, 3]" in parts[1]
+    assert "[61, 64]" in parts[2]
+    assert parts[0].error == pytest.approx(whole[0].error, rel=1e-12)
+
+
+class OneSetAtATime:
+    """The lane of a reference that adds 1 to `x`, and says how many large inputs are open."""
+
+    def __init__(self, facts: KernelFacts) -> None:
+        self.known = facts
+        self.made: list[int] = []
+
+    def facts(self) -> KernelFacts:
+        return self.known
+
+    def make_inputs(self, seed: int, elements: int) -> Any:
+        self.made.append(elements)
+        return {"x": Array.of(np.random.default_rng(seed).random(elements))}
+
+    def results(self, inputs: SharedTree, **options: bool) -> Answer:
+        tree = read_tree(inputs.text, inputs.file)
+        return Answer(mapped(tree["x"], lambda x: Array.of(x.values + 1)), tree)
+
+    truth = results
+
+    def first_results(self) -> None: ...
+
+
+def test_large_inputs_are_tried_once_at_their_size_and_closed() -> None:
+    elements = 1 << 20
+    lane: Any = OneSetAtATime(KernelFacts((), None, False, 16, elements, True, 8 * elements))
+    verifier = Verifier(lane, Case(KernelSource("gelu"), "gelu", elements, "float64"))
+    found = verifier.verify(lane)
+    assert lane.made.count(elements) == 1
+    assert found.checked > 5
+    assert max(each.elements for each in verifier._sets) < elements / 8
+    before = list(lane.made)
+    verifier.verify(lane, thorough=False)
+    assert lane.made == before
+
+
+def test_large_inputs_whose_shape_is_fixed_are_tried_one_seed_after_the_other() -> None:
+    elements = 1 << 20
+    lane: Any = OneSetAtATime(KernelFacts((), None, False, 16, elements, False, 8 * elements))
+    verifier = Verifier(lane, Case(KernelSource("gelu"), "gelu", elements, "float64"))
+    found = verifier.verify(lane)
+    assert (lane.made, found.checked, len(verifier._sets)) == ([elements] * 3, 3, 1)
