@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,9 @@ def test_wrong(kernel_benchmark):
 def no_other_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is installed beside takes a second a project."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # A scratch project's pytest is no worker of the xdist that runs this test.
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
