@@ -45,7 +45,7 @@ _REST_S = 0.5
 # Of the rounds of a row, where building and verifying have taken its share.
 _LEAST_BUDGET_S = 0.05
 # The driver and the lanes hold up to so many times the bytes of a case's inputs at once.
-_TIMES_INPUTS = 10
+_TIMES_INPUTS = 16
 _COLD_PAUSE_S = 1e-3
 
 
