@@ -251,7 +251,7 @@ def test_a_case_that_needs_more_memory_than_is_available_is_a_row_with_a_sentenc
     (row,) = measure([case()], settings, tools=world.tools(available=lambda: 8 * 10**9))
     assert (row.status, world.asked("time")) == ("out of memory", [])
     assert row.ours.reason == (
-        "its inputs are 1.86 GiB, and it takes 18.6 GiB to verify and time it, but 7.45 GiB are available"
+        "its inputs are 1.86 GiB, and it takes 29.8 GiB to verify and time it, but 7.45 GiB are available"
     )
 
 
