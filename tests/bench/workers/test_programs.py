@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,15 @@ def test_a_program_has_its_streams_its_folder_its_variables_and_a_group_of_its_o
         assert out.split() == ["in", str(tmp_path.resolve()), "1", "True"]
 
 
-def test_a_program_inherits_nothing_of_its_guard() -> None:
+def test_a_program_inherits_nothing_of_its_guard(request: pytest.FixtureRequest) -> None:
     """No descriptor besides the three streams, and no signal that is ignored or blocked."""
     if sys.platform != "linux":
         pytest.skip("reads /proc")
+    # A shell's job in the background ignores these two, and so would all that it starts.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            request.addfinalizer(partial(signal.signal, number, signal.SIG_IGN))
+            signal.signal(number, signal.SIG_DFL)
     with running_program(
         ["/bin/sh", "-c", "ls /proc/self/fd; grep -E '^Sig(Blk|Ign)' /proc/self/status"],
         stdout=subprocess.PIPE,
