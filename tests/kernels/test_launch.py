@@ -54,6 +54,7 @@ def test_importing_triton_imports_no_kernel_of_ours() -> None:
         "fusetune.kernels.cpu.cache",
         "fusetune.kernels.cpu.compiler",
         "fusetune.kernels.cpu.driver",
+        "fusetune.kernels.cpu.launch_timer",
         "fusetune.kernels.cpu.rounding",
         "fusetune.kernels.cpu.toolchain",
         "fusetune.kernels.triton_inside",
