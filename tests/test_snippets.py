@@ -4,8 +4,8 @@ The rules, by language:
 
 - `python` runs as it stands, each block by itself, in the page's own directory.
 - A block whose first line is `# name.py` or `# name.yaml` is that file, for the blocks after it.
-- `yaml` with data, model and train is a spec. Any other replaces keys of the last such spec of its page, or of the
-  README's without its factors. Each is loaded and expanded.
+- `yaml` with kernels is a spec of kernels, with data, model and train a spec. Any other replaces keys of the last such
+  spec of its page, or of the README's without its factors. Each is loaded and expanded.
 - `sh`: lines of INSTALLS are left out. `python name.py` runs that file in a process of its own.
 - A `python -m bench` command runs in this process up to its first worker and from the report on: options, spec, data,
   plan, directory, report and exit code are the real ones, nothing is trained.
@@ -38,7 +38,7 @@ from fusetune.bench.kernels.inspection import described
 from fusetune.bench.kernels.measurement import Listener
 from fusetune.bench.kernels.plan import Planned
 from fusetune.bench.kernels.row import Row, SideResult
-from fusetune.bench.kernels.spec import LoadedKernels
+from fusetune.bench.kernels.spec import LoadedKernels, load_kernels
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.spec.design import check_factors, expand
 from fusetune.bench.spec.spec import Spec
@@ -115,10 +115,14 @@ def test_python_runs_when_pasted(page: Path, here: Path) -> None:
 
 
 @with_blocks("yaml")
-def test_yaml_is_a_spec_or_replaces_keys_of_one(page: Path) -> None:
+def test_yaml_is_a_spec_or_replaces_keys_of_one(page: Path, tmp_path: Path) -> None:
     whole: dict[str, Any] = yaml.safe_load(blocks(ROOT / "README.md", "yaml")[0][1]) | {"factors": {}}
     for _, text in blocks(page, "yaml"):
         found = yaml.safe_load(text)
+        if "kernels" in found:
+            (tmp_path / "kernels.yaml").write_text(text)
+            assert set(load_kernels(tmp_path / "kernels.yaml").spec.kernels) == set(found["kernels"])
+            continue
         whole = found if {"data", "model", "train"} <= set(found) else whole
         spec = Spec.model_validate({**whole, **found})
         assert not list(check_factors(spec))

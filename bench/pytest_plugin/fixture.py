@@ -109,7 +109,6 @@ class KernelBenchmark:
                 self._hand_over(row)
                 return row
             reason = f"{row.case.name} is {row.status}: {row.ours.reason}"
-        self._leave_out()
         pytest.fail(reason, pytrace=False)
 
     def _budget_s(self) -> float:
@@ -129,23 +128,20 @@ class KernelBenchmark:
         given = node.get_closest_marker("benchmark")
         options = {**(given.kwargs if given else {}), "timer": self._clock}
         node.add_marker(pytest.mark.benchmark(**options), append=False)
-        return self._request.getfixturevalue("benchmark")
+        benchmark = self._request.getfixturevalue("benchmark")
+        # It warns of a test that takes it and times nothing. Ours may skip, fail, or verify alone.
+        benchmark.skipped = True
+        return benchmark
 
     def _hand_over(self, row: Row) -> None:
         """Let pytest-benchmark have the rounds, where it times."""
         if not self.enabled:
-            self._leave_out()
             return
         policy = row.policies[0].name
         latencies_s = row.ours.latencies_s[policy]
         self._clock.set_rounds(policy, latencies_s)
         self._benchmark.extra_info[PROPERTY] = columns_of(row)
         self._benchmark.pedantic(lambda: None, rounds=len(latencies_s))
-
-    def _leave_out(self) -> None:
-        """Let pytest-benchmark not wonder that its fixture was used for nothing."""
-        if self._benchmark is not None:
-            self._benchmark.skipped = True
 
 
 def measured_row(case: Case, competitors: Sequence[str], *, timed: bool, budget_s: float) -> Row:

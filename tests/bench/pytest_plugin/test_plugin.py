@@ -126,6 +126,14 @@ def test_with_benchmarks_disabled_kernels_are_verified(project: pytest.Pytester)
     result.stdout.fnmatch_lines(["*right (error 1.0e-07)*", "1 kernel was verified and not timed.*"])
 
 
+@pytest.mark.parametrize("options", [[], ["--benchmark-disable"]])
+def test_a_test_that_skips_is_skipped_without_a_warning(
+    pytester: pytest.Pytester, options: list[str]
+) -> None:
+    pytester.makepyfile("import pytest\ndef test_it(kernel_benchmark): pytest.skip('not here')")
+    pytester.runpytest(*PLUGIN, *options, "-W", "error").assert_outcomes(skipped=1)
+
+
 @pytest.mark.slow
 def test_under_xdist_kernels_are_verified_and_nothing_is_timed(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess(*PLUGIN, "-p", "xdist", "-n", "1", "--benchmark-enable")

@@ -62,7 +62,10 @@ def test_a_program_inherits_nothing_of_its_guard(request: pytest.FixtureRequest)
     assert (
         len([word for word in out if word.isdigit() and len(word) < 4]) == 4
     )  # and the listed folder itself
-    assert out[-3:] == ["0000000000000000", "SigIgn:", "0000000000000000"]
+    # The C library keeps signals 32 and 33 for itself: no program can set them, so they stay as this test found them.
+    masks = [int(out[place], 16) & ~(0b11 << 31) for place in (-3, -1)]
+    assert out[-2] == "SigIgn:"
+    assert masks == [0, 0]
 
 
 @pytest.mark.parametrize(("word", "error"), [("./nothing-there", FileNotFoundError), ("/", PermissionError)])
