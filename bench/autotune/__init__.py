@@ -6,7 +6,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
     from fusetune.bench.autotune.lanes import LaneWorkbench
-    from fusetune.bench.autotune.listener import search_table
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
     from fusetune.bench.autotune.records import (
         TuningsStudy,
@@ -50,7 +49,6 @@ __all__ = [
     "run_race",
     "run_search",
     "screen",
-    "search_table",
     "show_tuning",
     "show_tunings",
     "study_tunings",

@@ -280,7 +280,7 @@ class _Run:
         timing = _Timing(self, case, sides, verifier, self._rule(), watch)
         rounds = timing.run()
         copy = self._hold_to_memory(case, sides, policies[0], moved) if self.settings.copies else None
-        notes = [*_searched(ours.prepared), *timing.notes, *([watch.summary()] if watch else [])]
+        notes = [*timing.notes, *([watch.summary()] if watch else [])]
         sheet = datasheet_of(ours.prepared.device_name) if ours.prepared.device_name else None
         return Row(
             case,
@@ -290,6 +290,7 @@ class _Run:
             copy,
             sheet.bytes_per_s if sheet else None,
             notes=tuple(note for note in notes if note),
+            searches=_searches(ours.prepared),
         )
 
     def _rule(self) -> StopRule:
@@ -513,13 +514,13 @@ def _too_large(case: Case, reason: str) -> Row:
     return Row(case, (SideResult(OURS, "out of memory", reason),))
 
 
-def _searched(prepared: Prepared) -> list[str]:
-    """Say what Triton's own autotuner chose. What a process tells may be anything, and is left out then."""
-    said = []
+def _searches(prepared: Prepared) -> tuple[Mapping[str, Any], ...]:
+    """Return what Triton's own autotuner searched for. A process may tell anything: what is no search is left out."""
+    found = []
     for row in prepared.searches:
         with suppress(AttributeError, KeyError, TypeError, ValueError):
-            said.append(f"{TritonSearch.from_row(row).sentence}.")
-    return said
+            found.append(TritonSearch.from_row(row).as_row())
+    return tuple(found)
 
 
 def _policies(case: Case, settings: Settings, prepared: Prepared) -> tuple[Policy, ...]:

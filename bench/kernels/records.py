@@ -16,6 +16,7 @@ from fusetune.bench.kernels.case import Case
 from fusetune.bench.kernels.row import Row, SideResult
 from fusetune.bench.results import KernelOutcome, Record, first_fault
 from fusetune.errors import InvalidValueError
+from fusetune.kernels import TritonSearch
 
 # What the latencies of the kernel by the row's own policy are called among the samples of a record.
 LATENCY = "latency_s"
@@ -85,6 +86,11 @@ def row_of_record(record: Record) -> Row:
         row = _adapter().validate_python(content)
     except ValidationError as error:
         raise InvalidValueError("outcome.row", first_fault(error)) from None
+    try:
+        for search in row.searches:
+            TritonSearch.from_row(search)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidValueError("outcome.row.searches", f"is no search of Triton's: {error}") from None
     rounds = record.samples.get(LATENCY)
     if not row.sides or not row.policies:
         raise InvalidValueError("outcome.row", "has no sides or no policies")

@@ -10,15 +10,18 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
 from fusetune.bench.kernels.plot import draw_sweeps, sweep_table
+from fusetune.bench.kernels.search_table import search_table
 from fusetune.bench.kernels.study import SHORT_S, KernelsStudy, Latency, RowStudy, lost, sweeps_of
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
 from fusetune.bench.stats import Estimate, counted, estimate_text, percent, ratio_text
 from fusetune.bench.units import format_bytes, format_rate, format_seconds
+from fusetune.kernels import TritonSearch
 from fusetune.tuner.measure import is_contended
 
 _DIM = "dim"
@@ -62,6 +65,11 @@ def render_rows(study: KernelsStudy, console: Console, pictures: Pictures | None
     for row, shown in zip(study.rows, cells, strict=True):
         for text in _row(row, shown, names, widths, console.width):
             console.print(text, soft_wrap=True)
+        for told in row.row.searches:
+            search = TritonSearch.from_row(told)
+            for text in _wrapped(search.sentence, console.width):
+                console.print(text, soft_wrap=True)
+            console.print(Padding(search_table(search), (0, 0, 0, len(_INDENT))))
     console.print()
     for line in _summary(study.rows):
         console.print(Text(line, style="bold"))

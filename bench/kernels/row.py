@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from fusetune.bench.kernels.case import Case
 
@@ -137,6 +137,7 @@ class Row:
         datasheet_bytes_per_s: of the GPU, where it is known.
         static: compiled facts and forecast by target, see `forecast`. Empty without `--static`.
         notes: sentences for the report.
+        searches: of Triton's own autotuner, before anything was timed: rows of `TritonSearch.as_row`.
     """
 
     case: Case
@@ -147,6 +148,7 @@ class Row:
     datasheet_bytes_per_s: float | None = None
     static: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    searches: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def ours(self) -> SideResult:

@@ -80,6 +80,7 @@ def test_an_infinite_error_is_null_on_disk_and_infinite_again() -> None:
         ({"case": {}}, "case"),
         ({"policies": "wall"}, "policies"),
         ({"bytes_moved": "many"}, "bytes_moved"),
+        ({"searches": [{"kernel": "negate"}]}, "searches"),
     ],
 )
 def test_what_no_run_writes_is_refused_with_the_fields_name(change: dict[str, Any], field: str) -> None:

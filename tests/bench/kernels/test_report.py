@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from fusetune.bench.kernels.study import KernelsStudy, study_row, sweeps_of
 from fusetune.bench.results import Pictures
 from fusetune.bench.terminal import SafeConsole
 from fusetune.errors import InvalidValueError
+from fusetune.kernels import TritonSearch
 from tests.bench.kernels.made_rows import (
     COLD,
     all_rows,
@@ -91,6 +94,21 @@ def test_everything_fits_a_hundred_columns_and_says_what_it_must() -> None:
     ):
         assert said in text, said
     assert "by clock" not in "\n".join(printed(studied([good_row()])))  # longer than 50 us
+
+
+def test_what_triton_tuned_is_a_table_below_its_row() -> None:
+    configs = tuple({"BLOCK": block} for block in (64, 128, 256))
+    times = ((3e-6, 2e-6, 4e-6), (1e-6, 1e-6, 2e-6), (math.inf,) * 3)
+    search = TritonSearch("negate", ("1000", "torch.float32"), configs, times, configs[1], 0.5)
+    lines = printed(studied([replace(good_row(), searches=(search.as_row(),))]))
+    assert any("Triton chose BLOCK 128 for negate" in line for line in lines)
+    start = next(place for place, line in enumerate(lines) if line.split()[:1] == ["BLOCK"])
+    assert max(map(len, lines)) <= 100
+    assert [line.split() for line in lines[start + 1 : start + 4]] == [
+        ["128", "1.00", "us", "1.00", "us", "2.00", "us", "1.00x", "chosen"],
+        ["64", "3.00", "us", "2.00", "us", "4.00", "us", "3.00x"],
+        ["256", "-", "failed"],
+    ]
 
 
 def test_a_name_or_a_reason_of_others_controls_no_terminal() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fusetune.bench.kernels.case import Case
 from fusetune.bench.kernels.lane import Prepared
-from fusetune.bench.kernels.measurement import _searched
+from fusetune.bench.kernels.measurement import _searches
 from fusetune.bench.kernels.process import ProcessLane
 from fusetune.bench.kernels.sources import kernel_source
 from fusetune.kernels import TritonSearch
@@ -28,9 +28,9 @@ def test_a_lane_tells_what_triton_searched_for() -> None:
     assert search.best in search.configs
     # x is read and out is written. What out held before is not read.
     assert (prepared.bytes_moved, prepared.mutates) == (8000, ("out_ptr",))
-    assert _searched(prepared) == [f"{search.sentence}."]
+    assert _searches(prepared) == (row,)
 
 
 def test_what_a_lane_makes_up_is_left_out() -> None:
     made_up: list[dict[str, object]] = [{}, {"kernel": 1}, {"kernel": "a", "key": 3}]
-    assert _searched(Prepared(8, 0.0, (), 0.0, searches=tuple(made_up))) == []
+    assert _searches(Prepared(8, 0.0, (), 0.0, searches=tuple(made_up))) == ()

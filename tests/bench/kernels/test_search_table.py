@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fusetune.bench.autotune.listener import search_table
+from fusetune.bench.kernels.search_table import search_table
 from fusetune.kernels import TritonSearch
 
 CONFIGS = tuple({"BLOCK": block, "num_warps": 4} for block in (64, 128, 256))

@@ -23,7 +23,7 @@ def search_table(search: TritonSearch, most: int = 10) -> Table:
         (1, ['BLOCK', 'median', 'p20', 'p80', 'of the best', ''])
     """
     names = [*dict.fromkeys(name for config in search.configs for name in config)]
-    table = Table(title=search.sentence, title_justify="left", box=None)
+    table = Table(box=None, pad_edge=False, caption_justify="left")
     for header in (*names, "median", "p20", "p80", "of the best", ""):
         table.add_column(header, justify="left" if header == "" else "right")
     pairs = sorted(zip(search.configs, search.latencies_s, strict=False), key=lambda pair: pair[1][:1])
