@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,7 +16,16 @@ from fusetune.bench.autotune.report import draw_tuning, show_tuning
 from fusetune.bench.autotune.tuning import Tuning
 from fusetune.bench.kernels import Case
 from fusetune.bench.kinds import AUTOTUNE
-from fusetune.bench.results import Machine, Pictures, Record, RunInfo, TuningOutcome, WrittenSpec, first_fault
+from fusetune.bench.results import (
+    Machine,
+    Pictures,
+    Record,
+    RunInfo,
+    TuningOutcome,
+    WrittenSpec,
+    finite_or_null,
+    first_fault,
+)
 from fusetune.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -80,7 +89,7 @@ def record_of_tuning(tuning: Tuning) -> Record:
         status="ok" if is_ok else "failed",
         reason="" if is_ok else f"{tuning.status}: {tuning.reason}".rstrip(": "),
         provenance={"device": case.device, "threads": case.threads},
-        outcome=TuningOutcome(_without_nan(asdict(tuning))),
+        outcome=TuningOutcome(finite_or_null(asdict(tuning))),
     )
 
 
@@ -139,12 +148,3 @@ def show_tunings(study: TuningsStudy, console: Console, pictures: Pictures) -> N
 @cache
 def _adapter() -> TypeAdapter[Tuning]:
     return TypeAdapter(Tuning)
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace what is not finite by null, and tuples by lists, in plain data."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from statistics import median
@@ -14,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fusetune.bench.kernels.case import Case
 from fusetune.bench.kernels.row import Row, SideResult
-from fusetune.bench.results import KernelOutcome, Record, first_fault
+from fusetune.bench.results import KernelOutcome, Record, finite_or_null, first_fault
 from fusetune.errors import InvalidValueError
 from fusetune.kernels import TritonSearch
 
@@ -64,7 +63,7 @@ def record_of_row(row: Row) -> Record:
         values={name: float(value) for name, value in values.items() if value is not None} if is_ok else {},
         samples={LATENCY: rounds} if rounds else {},
         provenance={"device": row.case.device, "threads": row.case.threads},
-        outcome=KernelOutcome(_without_infinity(content)),
+        outcome=KernelOutcome(finite_or_null(content)),
     )
 
 
@@ -104,12 +103,3 @@ def row_of_record(record: Record) -> Row:
 @cache
 def _adapter() -> TypeAdapter[Row]:
     return TypeAdapter(Row)
-
-
-def _without_infinity(value: Any) -> Any:
-    """Replace what is not finite by null, and tuples by lists, in plain data."""
-    if isinstance(value, Mapping):
-        return {key: _without_infinity(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_without_infinity(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_appending, make_unique
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
+    from fusetune.bench.results.null_values import finite_or_null
     from fusetune.bench.results.outcomes import (
         AutoRate,
         ContendedEpochs,
@@ -84,6 +85,7 @@ __all__ = [
     "acquire_lock",
     "as_written",
     "find_run",
+    "finite_or_null",
     "first_fault",
     "lock_for_appending",
     "make_unique",
