@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,16 @@ from typing import Any
 import torch
 
 Config = dict[str, int]
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Any]  # of a call
+
+
+def _forget(tensors: Tensors) -> None:
+    tensors["out"].fill_(math.nan)
+
+
+def _out(tensors: Tensors) -> torch.Tensor:
+    out: torch.Tensor = tensors["out"]
+    return out
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class Problem:
         launch: `launch(tensors, config)` fills `out`, and returns what Triton compiled.
         reference: `reference(tensors)` returns what `out` must be, in float64.
         tolerance: the largest error, relative to the largest result.
+        reset: undoes an earlier call, before one that is verified.
+        results: `results(tensors)` returns what a call came to.
 
     Example:
         >>> from fusetune.bench.autotune_bench.problems import PROBLEMS
@@ -39,6 +51,8 @@ class Problem:
     launch: Callable[[Tensors, Config], Any]
     reference: Callable[[Tensors], torch.Tensor]
     tolerance: float = 1e-5
+    reset: Callable[[Tensors], None] = _forget
+    results: Callable[[Tensors], torch.Tensor] = _out
 
     @property
     def name(self) -> str:

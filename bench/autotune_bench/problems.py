@@ -11,10 +11,14 @@ from fusetune.bench.autotune_bench.elementwise import (
     transpose,
 )
 from fusetune.bench.autotune_bench.matrices import attention, matmul
+from fusetune.bench.autotune_bench.own_kernels import shipped
 from fusetune.bench.autotune_bench.problem import Problem
 from fusetune.bench.autotune_bench.rows import cross_entropy, layer_norm, rms_norm, softmax
 
 _ALL = (
+    *(shipped("adam", n) for n in (65_536, 1_048_576)),
+    *(shipped("momentum", n) for n in (262_144, 2_097_152)),
+    *(shipped(name, n) for name in ("gelu", "tanh_backward", "swiglu_backward") for n in (65_536, 1_048_576)),
     *(add(n) for n in (4_096, 100_000, 1_000_000)),
     *(dropout(n) for n in (4_096, 50_000, 200_000)),
     *(transpose(*shape) for shape in ((128, 128), (256, 512), (700, 500))),

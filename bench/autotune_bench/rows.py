@@ -102,9 +102,12 @@ def _norm_problem(family: str, rows: int, columns: int, centred: bool) -> Proble
 
     def reference(t: Tensors) -> torch.Tensor:
         x, weight, bias = (t[name].double() for name in ("x", "weight", "bias"))
+        normed: torch.Tensor
         if centred:
-            return F.layer_norm(x, (columns,), weight, bias, _EPS)
-        return x * (x.square().mean(1, keepdim=True) + _EPS).rsqrt() * weight
+            normed = F.layer_norm(x, (columns,), weight, bias, _EPS)
+        else:
+            normed = x * (x.square().mean(1, keepdim=True) + _EPS).rsqrt() * weight
+        return normed
 
     return Problem(family, f"{rows}x{columns}", _SPACE, make, launch, reference)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from fusetune.bench.autotune_bench.elementwise import add, transpose
 from fusetune.bench.autotune_bench.landscape import Landscape, load
+from fusetune.bench.autotune_bench.own_kernels import shipped
 from fusetune.bench.autotune_bench.problem import product
 from fusetune.bench.autotune_bench.problems import PROBLEMS
 from fusetune.bench.autotune_bench.record import ROUNDS, ROUNDS_OF_ALL, record
@@ -130,3 +132,25 @@ def test_configs_of_equal_code_are_timed_once_and_wrong_ones_are_found() -> None
                 **{**vars(wrong), "configs": wrong.configs[:1], "reference": lambda t: t["x"].double()}
             )
         )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(path_on(torch.device("cpu")) != "triton-cpu", reason="no compiler")
+@pytest.mark.parametrize("name", ["adam", "swiglu_backward"])
+def test_our_own_kernels_are_verified_from_the_same_start_by_every_config(name: str) -> None:
+    problem = shipped(name, 1000)
+    found = record(problem, limit_s=0.0)
+    assert found.codes == len(problem.configs) == len({config["BLOCK_SIZE"] for config in problem.configs})
+    kept = problem.make(0)
+    problem.launch(kept, problem.configs[0])
+    problem.launch(kept, problem.configs[0])
+    problem.reset(kept)
+    problem.launch(kept, problem.configs[1])
+    torch.testing.assert_close(problem.results(kept).double(), problem.reference(kept), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(path_on(torch.device("cpu")) != "triton-cpu", reason="no compiler")
+def test_a_step_that_does_nothing_is_wrong() -> None:
+    problem = replace(shipped("adam", 1000), launch=lambda t, config: t.update(result=None))
+    with pytest.raises(ArithmeticError, match="the error is"):
+        record(problem, limit_s=0.0)
