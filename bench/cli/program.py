@@ -124,6 +124,12 @@ def _run(arguments: Sequence[str] | None) -> NoReturn:
     except FusetuneError as error:  # one of the library's is about a value or a state that a person gave
         say(f"error: {error}", err=True)
         sys.exit(error.exit_code if isinstance(error, BenchError) else BAD_INPUT)
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        needs = "needs Triton, which is not installed; it is published for Linux. Run pip install triton"
+        say(f"error: this command {needs}", err=True)
+        sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
         ignore_interrupts()
         say("interrupted.", err=True)

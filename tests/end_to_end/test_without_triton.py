@@ -34,10 +34,18 @@ IMPORT_ALL = """
 import pkgutil
 from importlib import import_module
 
+# They hold Triton's kernels, or measure them.
+of_kernels = ("kernels", "autotune", "autotune_bench", "pytest_plugin")
+
 def import_all(package):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
-            found = import_module(module.name)
+            try:
+                found = import_module(module.name)
+            except ModuleNotFoundError as error:
+                assert error.name == "triton", error
+                assert package.__name__ in [f"fusetune.bench.{room}" for room in of_kernels], module.name
+                continue
             if module.ispkg:
                 import_all(found)
 
@@ -118,6 +126,19 @@ def test_a_fused_implementation_is_refused_before_anything_is_trained(folder: Pa
     assert not [
         record for path in folder.glob("results/*/*/records.jsonl") for record in [path.read_text()] if record
     ]
+
+
+@pytest.mark.parametrize("command", [["kernels"], ["kernels", "gelu"], ["autotune", "gelu"]], ids=" ".join)
+def test_a_command_for_kernels_says_what_it_needs(folder: Path, command: list[str]) -> None:
+    (folder / "specs").mkdir()
+    (folder / "specs" / "kernels.yaml").write_text("name: kernels\nkernels: {gelu: }\n")
+    done = python(folder, "-m", "fusetune.bench", *command)
+    assert done.stderr == (
+        "error: this command needs Triton, which is not installed; it is published for Linux. "
+        "Run pip install triton\n"
+    )
+    assert done.returncode == 2
+    assert not (folder / "results").exists()
 
 
 @pytest.mark.slow
