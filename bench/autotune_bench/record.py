@@ -1,12 +1,12 @@
 """Recording of landscapes: every launch config of every problem, in interleaved rounds.
 
 `python -m fusetune.bench.autotune_bench.record` records what is not there yet, so that it can be interrupted. It takes
-about a quarter of an hour on an idle core. Name problems, or use `--again`, to record what is there already.
+about ten minutes on an idle core. Name problems, or use `--again`, to record what is there already.
 
 Configs with the same C code are timed once. In a round each code is called once untimed and then timed, in random
 order, on one of four sets of tensors, which change every two rounds. A timing during which the thread had less than
 90 % of the processor is repeated up to four times, and the least contended one counts. After 40 rounds those that take
-more than 1.5 times as long as the best are left out, and the others are timed in up to 160.
+more than 1.5 times as long as the best are left out, and the others are timed in up to 640.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fusetune.bench.autotune_bench.problems import PROBLEMS
 from fusetune.bench.terminal import say
 from fusetune.tuner.measure import Stopwatch, is_contended
 
-ROUNDS_OF_ALL, ROUNDS = 40, 160
+ROUNDS_OF_ALL, ROUNDS = 40, 640
 _FAR = 1.5
 _LEAST_SAMPLE_S = 100e-6
 _MOST_CALLS = 8
@@ -37,7 +37,7 @@ _SETS = 4
 _TRIES = 5
 
 
-def record(problem: Problem, *, limit_s: float = 25.0, seed: int = 0) -> Landscape:
+def record(problem: Problem, *, limit_s: float = 40.0, seed: int = 0) -> Landscape:
     """Verify and time every config.
 
     Args:

@@ -48,6 +48,7 @@ from fusetune.kernels.optimizers.tables import (
     TRITON_TYPES,
     UNIFORM,
     MultiTensorTable,
+    kept_table,
     static_case,
     stream,
     unrounded,
@@ -598,7 +599,7 @@ def _inputs(
     p, g, m, v = (torch.randn(elements, generator=generator) for _ in range(4))
     streams = [tensor.to(device, dtype) for tensor in (p, g, m, v.square())]
     row = adam_row(10.0, 1e-3, weight_decay=1e-2, decoupled=decoupled)
-    return {"streams": streams, "row": row, "table": MultiTensorTable([dtype] * 4, device)}
+    return {"streams": streams, "row": row, "table": kept_table((dtype,) * 4, device)}
 
 
 def _bytes_moved(inputs: dict[str, Any]) -> int:

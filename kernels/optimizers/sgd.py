@@ -42,6 +42,7 @@ from fusetune.kernels.optimizers.tables import (
     TRITON_TYPES,
     UNIFORM,
     MultiTensorTable,
+    kept_table,
     static_case,
     stream,
     unrounded,
@@ -380,7 +381,7 @@ def _inputs(count: int, elements: int, dtype: torch.dtype, device: torch.device,
     generator = torch.Generator().manual_seed(seed)
     streams = [torch.randn(elements, generator=generator).to(device, dtype) for _ in range(count)]
     row = sgd_row(0.1, momentum=0.9 if count == 3 else 0.0, weight_decay=5e-4)
-    return {"streams": streams, "row": row, "table": MultiTensorTable([dtype] * count, device)}
+    return {"streams": streams, "row": row, "table": kept_table((dtype,) * count, device)}
 
 
 def _bytes_moved(inputs: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ Addresses are compared at every step, because gradients move, `p.data` is swappe
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -473,6 +474,29 @@ class MultiTensorTable:
         if is_being_captured(self.device):
             self._kept_for_graphs.append(pinned)
         return pinned.to(self.device, non_blocking=True)
+
+
+class KeptTable(MultiTensorTable):
+    """The table of the calls of a kernel that is verified or timed: one in a process, however often it is copied.
+
+    An optimizer makes its table once, and later steps change addresses alone. So should the calls that are timed.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be opened as the table of the process that opens it."""
+        return kept_table, (self.dtypes, self.device)
+
+
+@functools.cache
+def kept_table(dtypes: tuple[torch.dtype, ...], device: torch.device) -> KeptTable:
+    """Return this process's table for streams of these dtypes on this device.
+
+    Example:
+        >>> cpu = torch.device("cpu")
+        >>> kept_table((torch.float32,) * 4, cpu) is kept_table((torch.float32,) * 4, cpu)
+        True
+    """
+    return KeptTable(dtypes, device)
 
 
 def is_being_captured(device: torch.device) -> bool:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Sequence
+
 import pytest
 import torch
 
-from fusetune.kernels import FusedSGD
+from fusetune.kernels import KERNELS, FusedSGD
+from fusetune.kernels.optimizers import tables
 from fusetune.kernels.optimizers.tables import MultiTensorTable, _chunks, is_flat
 from fusetune.kernels.static.recorder import record_launches
 
@@ -17,6 +22,27 @@ def table_of(*tensors: torch.Tensor) -> MultiTensorTable:
     table = MultiTensorTable([torch.float32], CPU)
     table.update([tensors], [0] * len(tensors), [(1.0,)])
     return table
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_calls_on_other_tensors_list_no_chunks_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an optimizer. Whoever times calls sends each one's inputs from another process."""
+    listed = []
+
+    def counted(sizes: Sequence[int], block_size: int) -> torch.Tensor:
+        listed.append(sizes)
+        return _chunks(sizes, block_size)
+
+    monkeypatch.setattr(tables, "_chunks", counted)
+    kernel = KERNELS[name]
+    tables.kept_table.cache_clear()
+    for seed in range(3):
+        given = pickle.loads(pickle.dumps(kernel.make_inputs(1000, torch.float32, CPU, seed)))
+        wanted = copy.deepcopy(given)
+        kernel.fused(**given)
+        kernel.reference(**wanted)
+        torch.testing.assert_close(given["streams"], wanted["streams"])
+    assert len(listed) == 1
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1], [1024], [1025], [0, 3000, 0, 1, 1024, 5]])
