@@ -35,6 +35,8 @@ def test_every_problem_is_shipped_with_its_whole_space_and_raw_samples() -> None
 def test_the_race_has_less_regret_than_tritons_rule_by_half_the_samples() -> None:
     ours = score(shipped(), RULES["race"], starts=2)
     assert ours.share <= 0.5
+    # A fixed number of rounds by twice the samples has more than twice the regret, too.
+    assert ours.regrets.mean() < score(shipped(), RULES["fixed, median"], starts=2).regrets.mean() / 2
     for name in ("triton, median", "triton, mean"):
         assert ours.regrets.mean() < score(shipped(), RULES[name], starts=2).regrets.mean()
 
