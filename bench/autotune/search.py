@@ -42,10 +42,10 @@ class Plan:
 
     share: float = 0.25
     start: float = 0.4
-    batch: int = 6
-    rounds: int = 5
+    batch: int = 10
+    rounds: int = 9
     best: int = 3
-    finalists: int = 16
+    finalists: int = 24
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fusetune.bench.autotune import confirm, run_race
+from fusetune.bench.autotune import LARGE_SPACE, confirm, run_race
 from fusetune.bench.autotune_bench.landscape import Landscape, load_all
 from fusetune.bench.autotune_bench.problems import PROBLEMS
-from fusetune.bench.autotune_bench.replay import RULES, score
+from fusetune.bench.autotune_bench.replay import RULES, score, searching
 
 SEARCHES = 1000
 
@@ -39,6 +39,14 @@ def test_the_race_has_less_regret_than_tritons_rule_by_half_the_samples() -> Non
     assert ours.regrets.mean() < score(shipped(), RULES["fixed, median"], starts=2).regrets.mean() / 2
     for name in ("triton, median", "triton, mean"):
         assert ours.regrets.mean() < score(shipped(), RULES[name], starts=2).regrets.mean()
+
+
+@pytest.mark.slow
+def test_the_search_of_a_large_space_is_within_3_percent_of_the_best_by_a_quarter_of_it() -> None:
+    large = [each for each in shipped() if each.codes > LARGE_SPACE]
+    assert len(large) >= 3
+    for each in large:  # that a quarter is tried at most, `searching` asserts
+        assert np.quantile(score([each], searching, starts=5).regrets, 0.95) <= 0.03
 
 
 def _is_replaced(landscape: Landscape, seed: int) -> bool:
