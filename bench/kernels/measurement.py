@@ -254,7 +254,7 @@ class _Run:
         try:
             side.verification = verifier.verify(side.lane, thorough=side.name == OURS)
         except LaneError as error:
-            side.failure = error
+            side.failure = _with_advice(error, side.prepared)
 
     def _verified_row(self, case: Case, ours: _Side, reference: _Side, verifier: Any) -> Row:
         """Verify ours, then build the others and time them all."""
@@ -521,6 +521,15 @@ def _searches(prepared: Prepared) -> tuple[Mapping[str, Any], ...]:
         with suppress(AttributeError, KeyError, TypeError, ValueError):
             found.append(TritonSearch.from_row(row).as_row())
     return tuple(found)
+
+
+def _with_advice(error: LaneError, prepared: Prepared | None) -> LaneError:
+    """Say what may be wrong with a kernel that Triton tuned on the tensors that it updates."""
+    if error.status != "wrong" or prepared is None or not (prepared.searches and prepared.mutates):
+        return error
+    names = ", ".join(f'"{name}"' for name in prepared.mutates)
+    advice = f"Triton's search repeats it: does @triton.autotune have restore_value=[{names}]?"
+    return LaneError(error.status, f"{error.reason}. {advice}")
 
 
 def _policies(case: Case, settings: Settings, prepared: Prepared) -> tuple[Policy, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from fusetune.bench.kernels.case import Case
 from fusetune.bench.kernels.lane import Prepared
-from fusetune.bench.kernels.measurement import _searches
+from fusetune.bench.kernels.measurement import Settings, _searches, measure
 from fusetune.bench.kernels.process import ProcessLane
 from fusetune.bench.kernels.sources import kernel_source
 from fusetune.kernels import TritonSearch
@@ -29,6 +29,14 @@ def test_a_lane_tells_what_triton_searched_for() -> None:
     # x is read and out is written. What out held before is not read.
     assert (prepared.bytes_moved, prepared.mutates) == (8000, ("out_ptr",))
     assert _searches(prepared) == (row,)
+
+
+@pytest.mark.slow
+def test_an_update_in_place_that_triton_repeats_is_wrong_and_gets_the_advice() -> None:
+    case = Case(kernel_source(str(OWN / "autotuned_in_place.py")), "double", 1000, "float32")
+    (row,) = measure([case], Settings(timed=False))
+    assert row.status == "wrong"
+    assert row.ours.reason.endswith('does @triton.autotune have restore_value=["x_ptr"]?')
 
 
 def test_what_a_lane_makes_up_is_left_out() -> None:
