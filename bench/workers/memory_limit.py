@@ -199,7 +199,7 @@ def limited_memory(budget: MemoryBudget) -> Iterator[None]:
 
     Example:
         >>> with limited_memory(MemoryBudget(limit_bytes=2**28, footprint=measure_footprint("cpu"))):
-        ...     block = bytearray(2**29)
+        ...     block = bytearray(2**33)
         Traceback (most recent call last):
         MemoryError
     """

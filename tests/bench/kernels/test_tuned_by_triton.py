@@ -14,6 +14,7 @@ from fusetune.bench.kernels.sources import kernel_source
 from fusetune.kernels import TritonSearch
 
 OWN = Path(__file__).with_name("own_kernels")
+WRONG = Path(__file__).with_name("wrong_kernels")
 
 
 @pytest.mark.slow
@@ -33,7 +34,7 @@ def test_a_lane_tells_what_triton_searched_for() -> None:
 
 @pytest.mark.slow
 def test_an_update_in_place_that_triton_repeats_is_wrong_and_gets_the_advice() -> None:
-    case = Case(kernel_source(str(OWN / "autotuned_in_place.py")), "double", 1000, "float32")
+    case = Case(kernel_source(str(WRONG / "autotuned_in_place.py")), "double", 1000, "float32")
     (row,) = measure([case], Settings(timed=False))
     assert row.status == "wrong"
     assert row.ours.reason.endswith('does @triton.autotune have restore_value=["x_ptr"]?')

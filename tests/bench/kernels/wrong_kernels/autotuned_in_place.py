@@ -1,4 +1,4 @@
-"""An update in place under `@triton.autotune`, whose search repeats it on the same tensor."""
+"""Wrong: an update in place under `@triton.autotune`, whose search repeats it on the same tensor."""
 
 # ruff: noqa: N803
 # mypy: disallow-untyped-defs=False
