@@ -23,6 +23,8 @@ class Kind:
         study: `study(run, records, directory)` returns a summary of the records. `run` is a
             `bench.results.RunInfo`, `directory` the path of the run as a string.
         show: `show(study, console, pictures)` draws and prints what `study` returned.
+        part: `part(study, records)` returns what a page says of the run, a `bench.page.Part`. None: a page has only
+            the run's provenance.
         trains: whether a trial is a training that the spec's target steers. Other kinds prepare such trainings.
         resumed_by: the command that continues a run. None: a run cannot be continued.
         judged: `judged(run, records)` returns the records whose outcomes set the exit code; None: all of them.
@@ -37,6 +39,7 @@ class Kind:
     run_trial: str | None
     study: str
     show: str
+    part: str | None = None
     trains: bool = False
     resumed_by: str | None = None
     judged: str | None = None
@@ -48,6 +51,7 @@ TRAINING = Kind(
     run_trial="fusetune.bench.run:run_trial",
     study="fusetune.bench.stats:summarize",
     show="fusetune.bench.report:show_run",
+    part="fusetune.bench.report:training_part",
     trains=True,
     resumed_by="run",
 )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         not_tuned,
     )
     from fusetune.kernels.triton_searches import TritonSearch, searches_of_triton
+    from fusetune.kernels.trust import read_trusted
 else:
     # Triton imports fusetune.kernels.cpu, its backend for CPUs, in the middle of `import triton`, when nothing here can
     # import Triton yet.
@@ -58,6 +59,7 @@ __all__ = [
     "misfit",
     "not_tuned",
     "path_on",
+    "read_trusted",
     "replace_activations",
     "searches_of_triton",
     "temporary_directory",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.page_file import PAGE, add_page, html_option, part_of, write_page
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import Kind, function, kind_of
 from fusetune.bench.terminal import SafeConsole
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-def report(directory: Path) -> None:
+@html_option
+def report(directory: Path, html: bool) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>."""
     from fusetune.bench.results import RunDirectory, find_run
 
@@ -29,6 +31,12 @@ def report(directory: Path) -> None:
     records, notes = run_directory.records()
     for note in notes:
         console.print(f"note: {note}", style="yellow", highlight=False)
+    if html:
+        write_page(
+            run_directory.path / PAGE, (part_of(run_directory, records, study_run(run_directory, records)),)
+        )
+        console.print(f"page: {run_directory.path / PAGE}", highlight=False, soft_wrap=True)
+        return
     print_report(run_directory, records, console)
 
 
@@ -58,6 +66,8 @@ def print_report(directory: RunDirectory, records: Sequence[Record], console: Sa
     study = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
     function(_kind(directory).show)(study, console, pictures)
+    if directory.is_for_appending:
+        add_page(directory, records, study, console)
     return study
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.terminal.markdown import escaped
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
-    from fusetune.bench.terminal.text import one_line
+    from fusetune.bench.terminal.text import one_line, printable
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -20,6 +20,7 @@ __all__ = [
     "invocation",
     "one_line",
     "open_closed_streams",
+    "printable",
     "say",
     "text_stream",
 ]

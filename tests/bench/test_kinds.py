@@ -16,7 +16,7 @@ from fusetune.bench.results.run_info import RunInfo
 
 ROOT = Path(__file__).parents[2]
 # The field of `Kind` -> how many arguments its function is called with.
-ARGUMENTS = {"run_trial": 3, "study": 3, "show": 3, "judged": 2}
+ARGUMENTS = {"run_trial": 3, "study": 3, "show": 3, "judged": 2, "part": 2}
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -24,7 +24,7 @@ ARGUMENTS = {"run_trial": 3, "study": 3, "show": 3, "judged": 2}
 def test_a_kind_names_functions_of_faces_that_can_be_called(kind: Kind, field: str) -> None:
     reference = getattr(kind, field)
     if reference is None:
-        assert field in ("judged", "run_trial")
+        assert field in ("judged", "part", "run_trial")
         return
     package, _, name = reference.partition(":")
     assert name in import_module(package).__all__

@@ -1,0 +1,76 @@
+"""`report.html` of one run or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import fusetune
+from fusetune.bench.errors import unusable
+from fusetune.bench.kinds import function, kind_of
+
+if TYPE_CHECKING:
+    from fusetune.bench.page import Part
+    from fusetune.bench.results import Record, RunDirectory
+
+PAGE = "report.html"
+
+
+def part_of(directory: RunDirectory, records: Sequence[Record], study: Any) -> Part:
+    """Return what a page says of a run."""
+    from fusetune.bench.page import Part
+    from fusetune.bench.report import reproduce, run_facts
+
+    kind, run = kind_of(directory.run.kind), directory.run
+    if kind is not None and kind.part is not None:
+        part: Part = function(kind.part)(study, records)
+        return part
+    asked = f"bench {run.kind}"
+    answer = f"{len(records)} of {run.trials} records." if run.trials else f"{len(records)} records."
+    facts = run_facts(run, str(directory.path))
+    return Part(run.spec.name, asked, answer, facts=facts, sections=(reproduce(run),))
+
+
+def write_page(path: Path, parts: Sequence[Part], *, refresh_s: int | None = None) -> None:
+    """Write a page atomically.
+
+    Args:
+        path: the file, which is replaced.
+        parts: at least one.
+        refresh_s: seconds after which a browser loads the page again. None: never.
+
+    Raises:
+        RunDirectoryError: the file cannot be written.
+    """
+    from fusetune.bench.page import Page, render
+    from fusetune.bench.results import write_whole
+
+    when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    title = ", ".join(dict.fromkeys(part.title for part in parts))
+    page = Page(title, tuple(parts), refresh_s, f"Written {when} by fusetune {fusetune.__version__}.")
+    try:
+        write_whole(path, render(page).encode())
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, console: Any) -> None:
+    """Write a run's own page at its end, and print its path. A page that cannot be written fails no run."""
+    from fusetune.bench.errors import RunDirectoryError
+
+    path = directory.path / PAGE
+    try:
+        write_page(path, (part_of(directory, records, study),))
+    except RunDirectoryError as error:
+        console.print(
+            f"note: the page cannot be saved; {error}", style="yellow", highlight=False, soft_wrap=True
+        )
+    else:
+        console.print(f"\npage: {path}", highlight=False, soft_wrap=True, style="bold")
+
+
+html_option = click.option("--html", is_flag=True, help="Write the page to DIRECTORY/report.html.")
