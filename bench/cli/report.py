@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import FAILED
+from fusetune.bench.cli.options import report_to_option
 from fusetune.bench.cli.page_file import PAGE, add_page, html_option, part_of, write_page
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import Kind, function, kind_of
@@ -17,12 +20,14 @@ from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
     from fusetune.bench.results import Record, RunDirectory
+    from fusetune.bench.tracking import Destination
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @html_option
-def report(directory: Path, html: bool) -> None:
+@report_to_option
+def report(directory: Path, html: bool, report_to: tuple[Destination, ...]) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>."""
     from fusetune.bench.results import RunDirectory, find_run
 
@@ -31,13 +36,24 @@ def report(directory: Path, html: bool) -> None:
     records, notes = run_directory.records()
     for note in notes:
         console.print(f"note: {note}", style="yellow", highlight=False)
+    if report_to:
+        _send(report_to, run_directory, console)
     if html:
         write_page(
             run_directory.path / PAGE, (part_of(run_directory, records, study_run(run_directory, records)),)
         )
         console.print(f"page: {run_directory.path / PAGE}", highlight=False, soft_wrap=True)
+    if html or report_to:
         return
     print_report(run_directory, records, console)
+
+
+def _send(report_to: Sequence[Destination], directory: RunDirectory, console: SafeConsole) -> None:
+    """Send a run to trackers. What they do not take is a failure here."""
+    from fusetune.bench.tracking import send_run
+
+    if not send_run(report_to, directory, lambda text: console.print(text, highlight=False, soft_wrap=True)):
+        sys.exit(FAILED)
 
 
 def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
