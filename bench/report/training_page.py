@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from fusetune.bench.page import Cell, Column, DataTable, Part, Section
 from fusetune.bench.report.page_parts import banners_of, reproduce, run_facts
 from fusetune.bench.results import Record
-from fusetune.bench.stats import Configuration, Summary, configuration_label, recommendation_sentences, undecided
+from fusetune.bench.stats import (
+    Configuration,
+    Summary,
+    configuration_label,
+    recommendation_sentences,
+    undecided,
+)
 from fusetune.bench.units import METRICS, format_metric
 
 _METRICS = ("time_to_target_s", "steps_to_target", "step_time_s", "samples_per_s", "peak_bytes")
