@@ -67,12 +67,14 @@ def lr_range_part(study: LRStudy, records: Sequence[Record]) -> Part:
         records: the same records.
     """
     run = study.run
+    answered, more = answer(study)
     factors = ", ".join(name.replace("_", " ") for name in run.spec.levels)
     swept = (("sweep", sweep_words(study)),) if study.tested else ()
     return Part(
         title=run.spec.name,
         asked=f"Which learning rate, for each {factors}?" if factors else "Which learning rate?",
-        answer=" ".join([answer(study), *shorts(study.caveats)]),
+        answer=answered,
+        more=" ".join(filter(None, (more, *shorts(study.caveats)))),
         banners=banners_of(study.caveats),
         facts=run_facts(run, study.directory or None, ("model", run.spec.model), *swept),
         sections=(
@@ -86,7 +88,7 @@ def lr_range_part(study: LRStudy, records: Sequence[Record]) -> Part:
 def _section(study: LRStudy) -> Section:
     if not study.tested:
         return Section("learning-rate", ())
-    curves = [_test_blocks(test, judged(study)) for test in study.tested if len(test.lrs) > 1]
+    curves = [_test_blocks(test, judged(study)) for test in study.tested if _has_curve(test)]
     hidden = [block for blocks in curves[_MOST_SHOWN:] for block in blocks]
     blocks: list[Block] = [
         *caveat_notes(study.caveats),
@@ -98,6 +100,11 @@ def _section(study: LRStudy) -> Section:
     if hidden:
         blocks.append(Fold(f"{counted(len(curves) - _MOST_SHOWN, 'more sweep')}", tuple(hidden)))
     return Section("learning-rate", tuple(blocks), _LEAD)
+
+
+def _has_curve(test: Tested) -> bool:
+    """Whether a test has at least two rates and a smoothed loss. One that failed has none."""
+    return len(test.lrs) > 1 and any(loss is not None for loss in test.smoothed)
 
 
 def _table(tested: Sequence[Tested]) -> DataTable:

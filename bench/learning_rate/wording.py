@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fusetune.bench.learning_rate.study import MOST_SPREAD, LRStudy, Tested
 from fusetune.bench.results import RangeTestOptions
 from fusetune.bench.stats import counted
@@ -74,32 +76,44 @@ def scaling_sentence(name: str, fit: LRScaling | str) -> str:
     return prefix + text
 
 
-def answer(study: LRStudy) -> str:
-    """Return the rates to use in one sentence, and for which configurations these data cannot tell one."""
+def answer(study: LRStudy) -> tuple[str, str]:
+    """Return the rates to use in one sentence, and a sentence on configurations for which these data cannot tell one.
+
+    Returns:
+        The answer, and what belongs to it, empty where there is no more to say.
+    """
     if not study.tested:
-        return "Nothing is recorded yet."
-    found = [test for test in study.tested if "suggested_lr" in test.values]
-    unknown = [test for test in study.tested if "suggested_lr" not in test.values]
+        return "Nothing is recorded yet.", ""
     if len(study.tested) == 1:
         return _one_answer(study.tested[0])
+    found = [test for test in study.tested if "suggested_lr" in test.values]
+    unknown = [test.label for test in study.tested if "suggested_lr" not in test.values]
+    if not found:
+        return "These data cannot tell a rate for any configuration.", ""
     shown = [f"{test.values['suggested_lr']:.3g} for {test.label}" for test in found[:_MOST_ANSWERED]]
-    if len(found) > _MOST_ANSWERED:
-        shown.append(f"{len(found) - _MOST_ANSWERED} more below")
-    text = f"Use {', '.join(shown)}." if shown else ""
-    if unknown:
-        named = ", ".join(test.label for test in unknown[:_MOST_ANSWERED])
-        more = f" and {len(unknown) - _MOST_ANSWERED} more" if len(unknown) > _MOST_ANSWERED else ""
-        text += f" For {named}{more} these data cannot tell a rate."
-    return text.strip()
+    answered = f"Use {_listed(shown, len(found), '; ')}."
+    if not unknown:
+        return answered, ""
+    named = _listed(unknown[:_MOST_ANSWERED], len(unknown), "; ")
+    return answered, f"These data cannot tell a rate for {named}."
 
 
-def _one_answer(test: Tested) -> str:
+def _listed(shown: Sequence[str], count: int, between: str) -> str:
+    """Return texts one after the other, and how many more there are."""
+    more = f" and {count - len(shown)} more below" if count > len(shown) else ""
+    return between.join(shown) + more
+
+
+def _one_answer(test: Tested) -> tuple[str, str]:
     lr = test.values.get("suggested_lr")
     if lr is None:
-        return f"These data cannot tell a rate. {'. '.join(test.notes)}."
+        return "These data cannot tell a rate.", " ".join(
+            f"{note[:1].upper() + note[1:]}." for note in test.notes
+        )
     if test.outcome.confirm_lrs is not None:
         return (
-            f"Use {lr:.3g}, the best of the short trainings around the sweep's {test.values['range_lr']:.3g}."
+            f"Use {lr:.3g}.",
+            f"It is the best of the short trainings around the sweep's {test.values['range_lr']:.3g}.",
         )
     interval = span_text(test, "lr_interval_low", "lr_interval_high")
-    return f"Use {lr:.3g}{'' if interval == NO_VALUE else f', 95 % interval {interval}'}."
+    return f"Use {lr:.3g}.", "" if interval == NO_VALUE else f"Its 95 % interval is {interval}."
