@@ -145,16 +145,13 @@ def _rates(tested: Sequence[Tested]) -> list[Block]:
     shown = known[:_MOST_RATES]
     if len(shown) < 2:
         return []
-    data = {
-        "name": [test.label for test in shown],
-        "lr": [test.values["range_lr"] for test in shown],
-        "low": [test.values.get("lr_interval_low") for test in shown],
-        "high": [test.values.get("lr_interval_high") for test in shown],
-    }
+    columns = ("range_lr", "lr_interval_low", "lr_interval_high")
+    lrs, lows, highs = ([test.values.get(name) for test in shown] for name in columns)
+    data = {"name": [test.label for test in shown], "lr": lrs, "low": lows, "high": highs}
     spread = (*texts({"name": "configuration"}), *tooltip({"lr": "suggested", "low": "from", "high": "to"}))
     layers = ranges(
         category("name"),
-        log_quantity("lr", "learning rate", [*data["lr"], *data["low"], *data["high"]]),
+        log_quantity("lr", "learning rate", [*lrs, *lows, *highs]),
         low="low",
         high="high",
         tips=spread,

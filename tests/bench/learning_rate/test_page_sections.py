@@ -177,7 +177,7 @@ def test_nothing_recorded_is_said() -> None:
 
 
 def test_names_of_others_are_data_and_never_markup_or_fields() -> None:
-    factors = {"optimizer": [HOSTILE, "adam"], "batch_size": [16, 32]}
+    factors: dict[str, list[Any]] = {"optimizer": [HOSTILE, "adam"], "batch_size": [16, 32]}
     made = [
         swept_record({"optimizer": name, "batch_size": size}, 0.01)
         for name in factors["optimizer"]
