@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,7 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.page_file import PAGE, add_page, html_option, part_of, write_page
-from fusetune.bench.errors import InputError
-from fusetune.bench.kinds import Kind, function, kind_of
+from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 @html_option
 def report(directory: Path, html: bool) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>."""
-    from fusetune.bench.results import RunDirectory, find_run
+    from fusetune.bench.results import RunDirectory, find_run, study_run
 
     run_directory = RunDirectory.open(find_run(directory))
     console = make_console()
@@ -40,43 +38,16 @@ def report(directory: Path, html: bool) -> None:
     print_report(run_directory, records, console)
 
 
-def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
-    """Study the records of a run with the function of its kind, and return its result.
-
-    Raises:
-        RunDirectoryError: run.json or a record lacks what the report needs.
-        InputError: the run is of a kind that this version does not know.
-    """
-    from fusetune.bench.results import as_written
-
-    path, kind = directory.path, _kind(directory)
-    directory.check_reportable(records)
-    checked = as_written(path, by_this_process=directory.is_for_appending)
-    with checked if kind.has_free_records else nullcontext():
-        return function(kind.study)(directory.run, records, str(path))
-
-
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:
     """Print the report of a run, and return its study.
 
     Only a command that runs trials draws pictures. `bench report` lists those that exist.
     """
-    from fusetune.bench.results import Pictures
+    from fusetune.bench.results import Pictures, study_run
 
     study = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
-    function(_kind(directory).show)(study, console, pictures)
+    function(KINDS[directory.run.kind].show)(study, console, pictures)
     if directory.is_for_appending:
         add_page(directory, records, study, console)
     return study
-
-
-def _kind(directory: RunDirectory) -> Kind:
-    kind = kind_of(directory.run.kind)
-    if kind is None:
-        raise InputError(
-            directory.path,
-            f"a run of the kind '{directory.run.kind}' is newer than this program",
-            to_do="Update fusetune",
-        )
-    return kind

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.learning_rate.report import show_learning_rates
     from fusetune.bench.learning_rate.study import (
+        LRStudy,
         run_lr_range,
         study_learning_rates,
         with_swept_factors,
@@ -14,6 +15,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LRStudy",
     "run_lr_range",
     "show_learning_rates",
     "study_learning_rates",
