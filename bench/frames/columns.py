@@ -6,6 +6,7 @@ number that is not in `bench.units.METRICS` is `value.<name>`. No other column h
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -255,8 +256,9 @@ def _tunings(records: Sequence[Record]) -> tuple[TableColumn, ...]:
     ]
     found = [tuning.confirmation if tuning else None for tuning in tunings]
 
-    def known(value: float | None) -> float | None:
-        return None if value is None or value != value else value
+    def known(name: str) -> list[float | None]:
+        numbers = [None if each is None else float(getattr(each, name)) for each in found]
+        return [None if number is None or math.isnan(number) else number for number in numbers]
 
     return (
         TableColumn(
@@ -265,9 +267,9 @@ def _tunings(records: Sequence[Record]) -> tuple[TableColumn, ...]:
         TableColumn(
             "winner", "label", [config_text(tuning.winner) if tuning else None for tuning in tunings]
         ),
-        TableColumn("gain", "number", [known(each and each.gain) for each in found], "none"),
-        TableColumn("gain_low", "number", [known(each and each.low) for each in found], "none"),
-        TableColumn("gain_high", "number", [known(each and each.high) for each in found], "none"),
+        TableColumn("gain", "number", known("gain"), "none"),
+        TableColumn("gain_low", "number", known("low"), "none"),
+        TableColumn("gain_high", "number", known("high"), "none"),
     )
 
 

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
     from fusetune.bench.terminal.markdown import escaped
+    from fusetune.bench.terminal.spreadsheet import spreadsheet_text
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
     from fusetune.bench.terminal.text import one_line, printable
@@ -22,5 +23,6 @@ __all__ = [
     "open_closed_streams",
     "printable",
     "say",
+    "spreadsheet_text",
     "text_stream",
 ]

@@ -186,7 +186,7 @@ def test_a_count_that_is_not_whole_stays_as_it_is() -> None:
 
 def test_tables_without_rows_have_their_columns() -> None:
     for table in ("trials", "curves", "samples"):
-        frame = Results(()).to_frame(table, "pandas")  # type: ignore[arg-type]
+        frame = Results(()).to_frame(table, "pandas")
         assert len(frame) == 0
         assert list(frame)[:5] == ["run", "spec", "kind", "trial", "seed"]
         assert str(frame["seed"].dtype) == "int64"
@@ -283,9 +283,9 @@ def test_polars_has_the_same_cells() -> None:
     polars = pytest.importorskip("polars")
     for found in (TWO, fusetune.load(OLD), Results(())):
         for table in ("trials", "curves", "samples"):
-            theirs = found.to_frame(table, "polars")  # type: ignore[arg-type]
+            theirs = found.to_frame(table, "polars")
             assert isinstance(theirs, polars.DataFrame)
-            assert theirs.to_dict(as_series=False) == listed(found.to_frame(table, "pandas"))  # type: ignore[arg-type]
+            assert theirs.to_dict(as_series=False) == listed(found.to_frame(table, "pandas"))
     frame = TWO.to_frame(library="polars")
     assert frame.schema["seed"] == polars.Int64
     assert frame.schema["steps_to_target"] == polars.Int64
