@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fusetune.bench.page import (
     Beside,
@@ -32,6 +33,7 @@ from fusetune.bench.page import (
 )
 
 Say = Callable[[str], str]
+Columns = dict[str, Sequence[Any]]
 
 
 def every_block(say: Say = str, rows: int = 8) -> Part:
@@ -96,7 +98,7 @@ def table(say: Say, rows: int) -> DataTable:
 def lines(say: Say, *, log: bool = False) -> Plot:
     """Return three curves with bands and a target."""
     names = [say(name) for name in ("one", "two", "three")]
-    columns = {
+    columns: Columns = {
         "epoch": [epoch for _ in names for epoch in range(1, 11)],
         "name": [name for name in names for _ in range(10)],
         "low": [0.05 * epoch * (place + 1) - 0.02 for place in range(3) for epoch in range(1, 11)],
@@ -116,7 +118,12 @@ def lines(say: Say, *, log: bool = False) -> Plot:
 
 def ranked(say: Say) -> Plot:
     """Return dots with intervals."""
-    columns = {"name": [say("one"), say("two")], "low": [1.0, 2.0], "value": [2.0, 3.0], "high": [3.0, 5.0]}
+    columns: Columns = {
+        "name": [say("one"), say("two")],
+        "low": [1.0, 2.0],
+        "value": [2.0, 3.0],
+        "high": [3.0, 5.0],
+    }
     drawn = ranges(
         category("name"),
         quantity("value", say("time (s)"), zero=True),
@@ -131,7 +138,7 @@ def ranked(say: Say) -> Plot:
 def cells(say: Say) -> Plot:
     """Return a heat map of two by two."""
     values = [0.1, 0.4, 0.7, 0.9]
-    columns = {
+    columns: Columns = {
         "rate": [say("0.1"), say("0.1"), say("1"), say("1")],
         "batch": [say("32"), say("64")] * 2,
         "value": values,
