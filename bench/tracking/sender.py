@@ -21,6 +21,7 @@ from fusetune.bench.terminal import one_line
 from fusetune.bench.tracking.destination import Destination
 from fusetune.bench.tracking.sent_list import SentList
 from fusetune.bench.tracking.tracker import Tracker, tracked_run, tracked_trial
+from fusetune.errors import FusetuneError
 
 # What the run says: there is a record, and there will be no more.
 RECORD, END = b"r", b"e"
@@ -71,7 +72,7 @@ class Sender:
         try:
             run = RunDirectory.open(self._directory)
             records, self._read_bytes = run.records_from(self._read_bytes)
-        except Exception as error:
+        except (FusetuneError, OSError) as error:
             self._note(error)
             return
         for record in records:
@@ -134,7 +135,7 @@ class Sender:
         """Do something with the tracker. Whatever goes wrong there is noted."""
         try:
             work()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # the tracker
             self._note(error)
             return False
         return True

@@ -7,9 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, Run
-from mlflow.tracking import MlflowClient
-
 from fusetune.bench.tracking.tracker import Scalar, TrackedRun, TrackedTrial
 from fusetune.bench.tracking.valid_names import valid_name
 
@@ -31,6 +28,8 @@ class ToMLflow:
     """
 
     def __init__(self, where: str, run: Path) -> None:
+        from mlflow.tracking import MlflowClient
+
         self._where = where
         self._client = MlflowClient()
 
@@ -56,7 +55,7 @@ class ToMLflow:
             token = page.token
             if not token:
                 break
-        self._parent = parent.info.run_id if parent else self._make_parent().info.run_id
+        self._parent = parent.info.run_id if parent else self._make_parent()
 
     def holds(self, trial: TrackedTrial) -> bool:
         """Tell whether MLflow has the trial."""
@@ -64,6 +63,8 @@ class ToMLflow:
 
     def log_trial(self, trial: TrackedTrial) -> None:
         """Send a trial. What was there of it is deleted, which MLflow can undo."""
+        from mlflow.entities import Metric
+
         key = self._key(trial.id)
         if key in self._kept:
             self._client.delete_run(self._kept[key])
@@ -102,19 +103,23 @@ class ToMLflow:
         """End the run that the trials are below."""
         self._client.set_terminated(self._parent, "FINISHED")
 
-    def _make_parent(self) -> Run:
+    def _make_parent(self) -> str:
+        """Make the run that the trials are below, and return its id."""
         tags = self._tags()
         made = self._client.create_run(
             self._experiment, start_time=self._milliseconds(), run_name=self._run.id, tags=tags
         )
-        self._log_params(made.info.run_id, self._run.spec)
-        return made
+        number: str = made.info.run_id
+        self._log_params(number, self._run.spec)
+        return number
 
     def _tags(self) -> dict[str, str]:
         tags = {f"fusetune.{name}": text[:_LONGEST_VALUE] for name, text in self._run.tags.items()}
         return {**tags, _RUN: self._run.id}
 
     def _log_params(self, number: str, values: Mapping[str, Scalar]) -> None:
+        from mlflow.entities import Param
+
         params = iter([Param(_key(name), _text(value)) for name, value in values.items()])
         while batch := list(islice(params, _PARAMS)):
             self._client.log_batch(number, params=batch)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from fusetune.bench.tracking.tracker import Scalar, TrackedRun, TrackedTrial
 from fusetune.bench.tracking.valid_names import valid_name
@@ -18,12 +19,6 @@ from fusetune.errors import StateError
 
 _LONGEST = 200
 _NAME = r"\w=,. +@()-"
-_IS_LOCAL = not (os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL"))
-if _IS_LOCAL:
-    # Trackio would ask Hugging Face for the user's name.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import trackio  # noqa: E402
 
 
 class ToTrackio:
@@ -36,6 +31,13 @@ class ToTrackio:
 
     def __init__(self, where: str, run: Path) -> None:
         self._where = where
+        self._is_local = not (os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL"))
+        if self._is_local:
+            # Trackio would ask Hugging Face for the user's name.
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        import trackio
+
+        self._trackio = trackio
 
     def open(self, run: TrackedRun) -> None:
         """Find what Trackio has of the project."""
@@ -44,14 +46,14 @@ class ToTrackio:
 
     def holds(self, trial: TrackedTrial) -> bool:
         """Tell whether Trackio on this machine has the trial. True where it is elsewhere."""
-        return not _IS_LOCAL or any(True for _ in self._kept(trial.id))
+        return not self._is_local or any(True for _ in self._kept(trial.id))
 
     def log_trial(self, trial: TrackedTrial) -> None:
         """Send a trial. On this machine, what was there of it is replaced."""
         with _quiet():
-            for kept in self._kept(trial.id) if _IS_LOCAL else ():
+            for kept in self._kept(trial.id) if self._is_local else ():
                 kept.delete()
-            run = trackio.init(
+            run = self._trackio.init(
                 project=self._project,
                 name=self._name(trial.id),
                 group=self._run.id,
@@ -83,9 +85,9 @@ class ToTrackio:
         config = {**self._run.spec, **about, **self._run.tags, **trial.config}
         return {name.lstrip("_") or "_": value for name, value in config.items()}
 
-    def _kept(self, trial: str) -> Iterator[trackio.api.Run]:
+    def _kept(self, trial: str) -> Iterator[Any]:
         try:
-            runs = list(trackio.Api().runs(self._project))
+            runs = list(self._trackio.Api().runs(self._project))
         except ValueError:  # there is no such project yet
             return
         yield from (run for run in runs if run.name == self._name(trial))

@@ -10,8 +10,6 @@ import os
 import shutil
 from pathlib import Path
 
-import wandb
-
 from fusetune.bench.tracking.destination import wandb_directory
 from fusetune.bench.tracking.tracker import TrackedRun, TrackedTrial
 from fusetune.bench.tracking.valid_names import valid_name
@@ -47,6 +45,9 @@ class ToWandb:
     """
 
     def __init__(self, where: str, run: Path) -> None:
+        import wandb
+
+        self._wandb = wandb
         unknown = [name for name in _SETTINGS if name not in wandb.Settings.model_fields]
         if unknown:
             raise StateError(
@@ -76,7 +77,7 @@ class ToWandb:
         self._directory.mkdir(parents=True, exist_ok=True)
         tags = [f"{name}: {text}" for name, text in self._run.tags.items() if name != "stand_in"]
         tags += ["stand-in"] if "stand_in" in self._run.tags else []
-        run = wandb.init(
+        run = self._wandb.init(
             project=self._project,
             entity=self._entity,
             id=name,
@@ -88,7 +89,7 @@ class ToWandb:
             dir=str(self._directory),
             resume="allow",
             reinit="create_new",
-            settings=wandb.Settings(**_SETTINGS),
+            settings=self._wandb.Settings(**_SETTINGS),
         )
         for point in trial.curve:
             run.log(dict(point.values), step=point.step)
@@ -105,4 +106,4 @@ class ToWandb:
 
     def close(self) -> None:
         """Wait for what wandb still sends."""
-        wandb.teardown()
+        self._wandb.teardown()
