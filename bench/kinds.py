@@ -83,6 +83,7 @@ KERNELS = Kind(
     run_trial=None,
     study="fusetune.bench.kernels:study_rows",
     show="fusetune.bench.kernels:show_rows",
+    part="fusetune.bench.kernels:kernels_part",
     has_free_records=True,
 )
 AUTOTUNE = Kind(

@@ -23,6 +23,15 @@ _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "bytes": ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes")),
     "fraction": ((0.01, "%"),),
 }
+# Over so many decades or more, a logarithmic axis has the powers of ten alone.
+_LOG_TICKS = 4
+# Below such a ratio of its ends Vega's own ticks of a logarithmic axis are too few.
+_SHORT_RATIO = 100.0
+_MULTIPLES = (
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0),
+)
 # Minutes and hours are an axis's unit only from a few of them on.
 _LEAST_OF_A_UNIT = {3600.0: 3.0, 60.0: 5.0}
 
@@ -54,6 +63,21 @@ def axis_unit(values: Iterable[float | None], unit: str) -> tuple[float, str]:
 def in_unit(values: Iterable[float | None], divisor: float) -> list[float | None]:
     """Return values in an axis's unit. What is not finite has no place on an axis and is None."""
     return [None if value is None or not math.isfinite(value) else value / divisor for value in values]
+
+
+def by_column(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return rows as a plot's data, column -> values.
+
+    Args:
+        names: of the columns.
+        rows: each with a value for each name.
+
+    Example:
+        >>> by_column(("x", "y"), [(1, 2), (3, 4)]), by_column(("x",), [])
+        ({'x': [1, 3], 'y': [2, 4]}, {'x': []})
+    """
+    kept = list(rows)
+    return {name: [row[place] for row in kept] for place, name in enumerate(names)}
 
 
 def titled(title: str, unit: str) -> str:
@@ -91,6 +115,10 @@ def quantity(
     axis: dict[str, Any] = {}
     if number_format or log:
         axis["format"] = number_format or "~g"
+    if log:
+        axis["tickCount"] = _LOG_TICKS
+        if domain is not None and domain[1] < _SHORT_RATIO * domain[0]:
+            axis["values"] = log_ticks(*domain)
     return {
         "field": column,
         "type": "quantitative",
@@ -98,6 +126,47 @@ def quantity(
         "scale": scale,
         **({"axis": axis} if axis else {}),
     }
+
+
+def log_domain(values: Iterable[float | None]) -> tuple[float, float] | None:
+    """Return the ends of a logarithmic axis for some values, with room beside them. None: none is above 0.
+
+    Without it Vega goes on to the next powers of ten, which leaves much of a plot empty.
+
+    Args:
+        values: in the axis's unit.
+
+    Example:
+        >>> low, high = log_domain([1.0, 100.0, None])
+        >>> round(low, 2), round(high, 2), log_domain([])
+        (0.76, 131.83, None)
+    """
+    logs = [math.log(value) for value in values if value is not None and 0 < value < math.inf]
+    if not logs:
+        return None
+    room = max(0.06 * (max(logs) - min(logs)), 0.05)
+    return math.exp(min(logs) - room), math.exp(max(logs) + room)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between the ends of a logarithmic axis that spans few decades, at least four if possible.
+
+    Example:
+        >>> log_ticks(0.8, 1.8), log_ticks(1.0, 60.0)
+        ([0.8, 0.9, 1.0, 1.2, 1.5], [1.0, 2.0, 5.0, 10.0, 20.0, 50.0])
+        >>> log_ticks(0.98, 1.03)
+        [0.98, 0.99, 1.0, 1.01, 1.02, 1.03]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for multiples in _MULTIPLES:
+        found = [float(f"{each * 10.0**decade:.6g}") for decade in decades for each in multiples]
+        inside = [each for each in found if low <= each <= high]
+        if len(inside) > _LOG_TICKS:
+            return inside
+    step = 10.0 ** math.floor(math.log10(high - low))
+    step = next((each * step for each in (0.1, 0.2, 0.5, 1.0) if (high - low) / (each * step) < 8), step)
+    first = math.ceil(low / step - 1e-9)
+    return [float(f"{step * n:.6g}") for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def category(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> Channel:
