@@ -91,6 +91,7 @@ AUTOTUNE = Kind(
     run_trial=None,
     study="fusetune.bench.autotune:study_tunings",
     show="fusetune.bench.autotune:show_tunings",
+    part="fusetune.bench.autotune:tunings_part",
     has_free_records=True,
 )
 KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE, KERNELS, AUTOTUNE)}
