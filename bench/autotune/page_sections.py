@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -35,7 +34,7 @@ from fusetune.bench.page import (
     high_colors,
     in_unit,
     layered,
-    log_domain,
+    log_quantity,
     mark,
     quantity,
     ramp,
@@ -55,6 +54,8 @@ _MOST_OPEN = 3
 _MOST_REASONS = 12
 # From such a ratio of the slowest to the fastest on an axis is logarithmic.
 _WIDE = 4.0
+# Of log times, what rounding leaves where a parameter changes nothing.
+_NO_EFFECT = 1e-12
 _CHOSEN, _DEFAULT, _BOTH, _OTHER = "chosen", "default", "default, which stays", "other"
 _ROLES = (_CHOSEN, _DEFAULT, _BOTH, _OTHER)
 _LEAD = (
@@ -196,8 +197,8 @@ def _gains(tunings: Sequence[Tuning]) -> Plot:
         ],
     )
     y = category("case", order=data["case"])
-    domain = log_domain([1.0, *data["low"], *data["high"]])
-    x = quantity("gain", "time of the default over that of the fastest", log=True, domain=domain)
+    title = "time of the default over that of the fastest"
+    x = log_quantity("gain", title, [1.0, *data["low"], *data["high"]])
     by = series("verdict", "the default", order=("replaced", "stays ~"))
     tips = texts({"case": "case", "shown": "gain", "verdict": "the default"})
     layers = [*ranges(y, x, low="low", high="high", by=by, tips=tips), *rule("x", 1.0, "", "other")]
@@ -340,8 +341,9 @@ class _Landscape:
             ],
         )
         wide = max(data["high"]) > _WIDE * min(data["low"])
-        axis = partial(quantity, "time", titled("time of a call", unit))
-        x = axis(log=True, domain=log_domain([*data["low"], *data["high"]])) if wide else axis()
+        title = titled("time of a call", unit)
+        reach = [*data["low"], *data["high"]]
+        x = log_quantity("time", title, reach) if wide else quantity("time", title)
         by = series("role", "config", order=[role for role in _ROLES if role in data["role"]])
         tips = texts({"config": "config", "shown": "median", "outcome": "outcome"})
         layers = ranges(category("config", order=data["config"]), x, low="low", high="high", by=by, tips=tips)
@@ -390,15 +392,26 @@ class _Landscape:
             40 + 22 * len(self.drawn),
         )
 
+    def _with_equal_code(self) -> tuple[Candidate, ...]:
+        """Return the timed configs, and those of equal machine code with the samples of theirs."""
+        by_text = {config_text(each.config): each for each in self.timed}
+        twins = [
+            replace(each, samples_s=by_text[told].samples_s)
+            for each in self.tuning.candidates
+            if each.outcome == "same code" and (told := each.reason.removeprefix("as ")) in by_text
+        ]
+        return (*self.timed, *twins)
+
     def heat_map(self) -> Plot | None:
         """Draw the two parameters that matter most. None: fewer than two vary among the configs that were timed."""
-        names = main_parameters(self.timed)
+        alike = self._with_equal_code()
+        names = main_parameters(alike)
         if len(names) < 2:
             return None
         best: dict[tuple[int, int], list[Candidate]] = {}
         # The parameter with more levels goes down the page, where a phone has room.
-        down, across = sorted(names[:2], key=lambda name: -len({each.config[name] for each in self.timed}))
-        for each in self.timed:
+        down, across = sorted(names[:2], key=lambda name: -len({each.config[name] for each in alike}))
+        for each in alike:
             best.setdefault((each.config[across], each.config[down]), []).append(each)
         cells = [
             (at, min(found, key=lambda each: each.latency_s or 0.0), len(found)) for at, found in best.items()
@@ -458,7 +471,7 @@ class _Landscape:
 
 
 def main_parameters(timed: Sequence[Candidate]) -> list[str]:
-    """Return the parameters that vary among configs, the one with the largest main effect first.
+    """Return the parameters that change the time of configs, the one with the largest main effect first.
 
     The main effect of a parameter is the variance over its levels of the mean log latency, each config counted once:
 

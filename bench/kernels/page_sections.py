@@ -48,7 +48,7 @@ from fusetune.bench.page import (
     category,
     in_unit,
     layered,
-    log_domain,
+    log_quantity,
     mark,
     quantity,
     ranges,
@@ -60,9 +60,10 @@ from fusetune.bench.page import (
 )
 from fusetune.bench.report import banners_of, caveat_notes, reproduce, run_facts
 from fusetune.bench.results import Record
-from fusetune.bench.stats import Estimate, estimate_text, percent, ratio_text
+from fusetune.bench.stats import Estimate, counted, estimate_text, percent, ratio_text
 from fusetune.bench.units import format_bytes, format_rate, format_seconds
 from fusetune.kernels import TritonSearch
+from fusetune.tuner.measure import is_contended
 
 _MOST_DRAWN = 40
 _MOST_SIDES = 9
@@ -138,6 +139,13 @@ def _blocks(study: KernelsStudy) -> Iterator[Block]:
         if against:
             yield Items(tuple(f"{line[0].upper()}{line[1:]}." for line in against))
     yield _table(rows)
+    if contended := [row for row in rows if is_contended(row.contention)]:
+        worst = max(contended, key=lambda row: row.contention or 0.0)
+        yield Prose(
+            f"Others had more than 10 % of the processor in {len(contended)} of {counted(len(rows), 'row')}, the most in "
+            f"{worst.row.case.name}: {percent(worst.contention or 0.0)} of it was missing.",
+            "warning",
+        )
     if any(row.row.bytes_moved and row.row.copy for row in timed):
         yield _roofline(timed)
         yield _bandwidths(timed)
@@ -294,18 +302,20 @@ def _roofline(timed: Sequence[RowStudy]) -> Plot:
             if (copy := row.row.copy) is not None
         }
     )
-    # Each line has its name at its end, towards the middle of the plot.
-    middle = math.sqrt(min(calls["bytes"]) * max(calls["bytes"]))
-    ends = {roof[0]: (*roof, "left" if roof[1] < middle else "right") for roof in roofs}
+    # Each line has its name at its lower end, where nothing lies below it.
+    ends = {roof[0]: roof for roof in reversed(roofs)}
     at = ("copy", "bytes", "time")
-    x = quantity("bytes", "bytes that must move", log=True, number_format="~s")
-    y = quantity("time", "time of a call (s)", log=True, number_format="~s")
+    least = [roof[2] for roof in roofs]
+    x = log_quantity("bytes", "bytes that must move", calls["bytes"], number_format="~s")
+    y = log_quantity(
+        "time", "time of a call (s)", [*calls["low"], *calls["high"], *least], number_format="~s"
+    )
     tips = texts({"row": _ROW, "side": "side", "moved": "bytes", "shown": "median", "share": "of copy"})
     layers: list[Layer] = [
         *_roof_line(x, y, ("copy", "held to")),
         {
             "data": {"name": "label"},
-            "mark": mark("text", "target", align={"expr": "datum.align"}, baseline="top", dy=9),
+            "mark": mark("text", "target", align="left", baseline="top", dx=4, dy=5),
             "encoding": {"x": x, "y": y, "text": {"field": "copy"}},
         },
         {
@@ -337,7 +347,7 @@ def _roofline(timed: Sequence[RowStudy]) -> Plot:
         {
             "calls": calls,
             "roof": by_column(at, roofs),
-            "label": by_column((*at, "align"), list(ends.values())),
+            "label": by_column(at, list(ends.values())),
         },
         "The dashed line is the time of the best copy of as many bytes in the same run, in the level of memory that "
         f"it names. A point on it moves its bytes as fast as that copy. Bars: {_BAND} of the rounds.",
@@ -402,7 +412,7 @@ def _bandwidths(timed: Sequence[RowStudy]) -> Plot:
     }
     y = category("row", order=names)
     shown = [value for column in ("low", "high", "copy", "sheet") for value in data[column]]
-    x = quantity("rate", "bandwidth (GB/s)", log=True, domain=log_domain(shown))
+    x = log_quantity("rate", "bandwidth (GB/s)", shown)
     tips = [
         *texts({"row": _ROW, "level": "copy in", "share": "of copy"}),
         *tooltip({"rate": "GB/s", "copy": "copy, GB/s"}),
@@ -452,8 +462,7 @@ def _speedups(timed: Sequence[RowStudy]) -> Plot:
     order = [name for name in _legend(sides) if name in columns["side"]]
     y = category("row", order=[row.row.case.name for row in rows])
     offset = {"field": "side", "type": "nominal", "sort": order}
-    ends = log_domain([1.0, *columns["low"], *columns["high"]])
-    x = quantity("ratio", "competitor's time over ours", log=True, domain=ends)
+    x = log_quantity("ratio", "competitor's time over ours", [1.0, *columns["low"], *columns["high"]])
     colour = series("side", "competitor", order=order)
     faint = {"condition": {"test": "datum.told === '~'", "value": 0.4}, "value": 1.0}
     tips = texts({"row": _ROW, "side": "competitor", "text": "its time over ours"})
@@ -513,7 +522,7 @@ def _sweep(sweep: Sweep) -> Plot:
             if (copy := row.row.copy) is not None
         ],
     )
-    x = quantity("bytes", "bytes that must move", log=True, number_format="~s")
+    x = log_quantity("bytes", "bytes that must move", columns["bytes"], number_format="~s")
     y = quantity("rate", "bandwidth (GB/s)", zero=True)
     colour = series("side", "side", order=_legend(names))
     layers: list[Layer] = [
@@ -555,8 +564,7 @@ def _policies(timed: Sequence[RowStudy]) -> Plot:
     order = list(dict.fromkeys(columns["policy"]))
     y = category("row", order=[row.row.case.name for row in rows])
     offset = {"field": "policy", "type": "nominal", "sort": order}
-    ends = log_domain([*columns["low"], *columns["high"]])
-    x = quantity("time", titled("time of a call", unit), log=True, domain=ends)
+    x = log_quantity("time", titled("time of a call", unit), [*columns["low"], *columns["high"]])
     layers = ranges(
         y,
         x,

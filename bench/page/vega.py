@@ -23,15 +23,14 @@ _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "bytes": ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes")),
     "fraction": ((0.01, "%"),),
 }
-# Over so many decades or more, a logarithmic axis has the powers of ten alone.
-_LOG_TICKS = 4
-# Below such a ratio of its ends Vega's own ticks of a logarithmic axis are too few.
-_SHORT_RATIO = 100.0
-_MULTIPLES = (
-    (1.0, 2.0, 5.0),
-    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
-    (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0),
+# Share of a logarithmic axis that is left empty at each end, and the factor around a single value.
+_ROOM, _ALONE = 0.04, 2.0
+_FEW_TICKS, _MOST_TICKS = 3, 9
+_TIMES = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)  # ticks where the ends lie close together
+_LOG_LABEL = (
+    "datum.value < 0.001 || datum.value >= 1e6 ? format(datum.value, '~e') : format(datum.value, '~g')"
 )
+_LINE_HEIGHT = 16  # in CSS pixels, of a label in a plot
 # Minutes and hours are an axis's unit only from a few of them on.
 _LEAST_OF_A_UNIT = {3600.0: 3.0, 60.0: 5.0}
 
@@ -115,10 +114,6 @@ def quantity(
     axis: dict[str, Any] = {}
     if number_format or log:
         axis["format"] = number_format or "~g"
-    if log:
-        axis["tickCount"] = _LOG_TICKS
-        if domain is not None and domain[1] < _SHORT_RATIO * domain[0]:
-            axis["values"] = log_ticks(*domain)
     return {
         "field": column,
         "type": "quantitative",
@@ -128,45 +123,71 @@ def quantity(
     }
 
 
-def log_domain(values: Iterable[float | None]) -> tuple[float, float] | None:
-    """Return the ends of a logarithmic axis for some values, with room beside them. None: none is above 0.
+def log_quantity(
+    column: str,
+    title: str,
+    values: Iterable[float | None],
+    *,
+    base: int = 10,
+    number_format: str | None = None,
+) -> Channel:
+    """Return a logarithmic axis that is just long enough for some values, with few ticks at round numbers.
 
-    Without it Vega goes on to the next powers of ten, which leaves much of a plot empty.
+    Vega's own logarithmic axis reaches to the next powers of ten, with a line of its grid at every digit.
 
     Args:
-        values: in the axis's unit.
+        column: of the plot's data.
+        title: with its unit.
+        values: what the axis must show. Those that are missing, not finite or not above 0 have no place on it.
+        base: 10, or 2 for ticks at powers of two, which suit batch sizes.
+        number_format: of d3, such as `~s` for prefixes of SI units.
 
     Example:
-        >>> low, high = log_domain([1.0, 100.0, None])
-        >>> round(low, 2), round(high, 2), log_domain([])
-        (0.76, 131.83, None)
+        >>> axis = log_quantity("lr", "learning rate", [0.002, 0.2])
+        >>> [round(end, 5) for end in axis["scale"]["domain"]], axis["axis"]["values"]
+        ([0.00166, 0.24045], [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
+        >>> log_quantity("size", "batch size", [16, 100], base=2)["axis"]["values"]
+        [16, 32, 64]
+        >>> log_quantity("speedup", "speedup", [0.85, 1.7])["axis"]["values"]
+        [0.9, 1.0, 1.2, 1.5]
     """
-    logs = [math.log(value) for value in values if value is not None and 0 < value < math.inf]
-    if not logs:
-        return None
-    room = max(0.06 * (max(logs) - min(logs)), 0.05)
-    return math.exp(min(logs) - room), math.exp(max(logs) + room)
+    known = [value for value in values if value is not None and 0 < value < math.inf]
+    low, high = (min(known), max(known)) if known else (1.0, 10.0)
+    room = _ROOM * math.log(high / low) or math.log(_ALONE)
+    low, high = low / math.exp(room), high * math.exp(room)
+    label = f"format(datum.value, '{number_format}')" if number_format else _LOG_LABEL
+    axis: dict[str, Any] = {"labelExpr": label}
+    if ticks := _log_ticks(low, high, base):
+        axis["values"] = ticks
+    scale = {"type": "log", "base": base, "domain": [low, high], "nice": False}
+    return {"field": column, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between the ends of a logarithmic axis that spans few decades, at least four if possible.
+def _log_ticks(low: float, high: float, base: int) -> list[float]:
+    """Return powers of the base between two values, with 2 and 5 times those of ten where they are too few."""
+    first, last = math.ceil(math.log(low, base)), math.floor(math.log(high, base))
+    every = max(1, math.ceil((last - first + 1) / _MOST_TICKS))
+    ticks = [float(f"{float(base) ** power:g}") for power in range(first, last + 1, every)]
+    if base == 10 and len(ticks) < _FEW_TICKS:
+        around = [float(f"{times}e{power}") for power in range(first - 1, last + 1) for times in (1, 2, 5)]
+        ticks = [tick for tick in around if low <= tick <= high]
+    if base == 10 and len(ticks) < _FEW_TICKS:
+        ticks = _close_ticks(low, high)
+    # With one tick a reader cannot tell the scale. Vega then chooses them.
+    return [int(tick) if base == 2 and tick >= 1 else tick for tick in ticks] if len(ticks) > 1 else []
 
-    Example:
-        >>> log_ticks(0.8, 1.8), log_ticks(1.0, 60.0)
-        ([0.8, 0.9, 1.0, 1.2, 1.5], [1.0, 2.0, 5.0, 10.0, 20.0, 50.0])
-        >>> log_ticks(0.98, 1.03)
-        [0.98, 0.99, 1.0, 1.01, 1.02, 1.03]
-    """
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for multiples in _MULTIPLES:
-        found = [float(f"{each * 10.0**decade:.6g}") for decade in decades for each in multiples]
-        inside = [each for each in found if low <= each <= high]
-        if len(inside) > _LOG_TICKS:
-            return inside
-    step = 10.0 ** math.floor(math.log10(high - low))
-    step = next((each * step for each in (0.1, 0.2, 0.5, 1.0) if (high - low) / (each * step) < 8), step)
-    first = math.ceil(low / step - 1e-9)
-    return [float(f"{step * n:.6g}") for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+def _close_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two values that lie within a factor of a few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    around = [float(f"{times}e{power}") for power in powers for times in _TIMES]
+    found = [tick for tick in around if low <= tick <= high]
+    if len(found) >= _FEW_TICKS:
+        return found
+    tenth = 10.0 ** math.floor(math.log10(high - low)) / 10
+    step = next(tenth * times for times in (1, 2, 5, 10, 20) if (high - low) / (tenth * times) < _MOST_TICKS)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [float(f"{step * number:.6g}") for number in range(first, last + 1)]
 
 
 def category(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> Channel:
@@ -208,7 +229,15 @@ def mark(kind: str, style: Style | None = None, **more: Any) -> dict[str, Any]:
     return {"type": kind, **({"style": style} if style else {}), **more}
 
 
-def rule(axis: Literal["x", "y"], value: float, label: str, style: Style = "target") -> list[Layer]:
+def rule(
+    axis: Literal["x", "y"],
+    value: float,
+    label: str,
+    style: Style = "target",
+    *,
+    line: int = 0,
+    before: bool = False,
+) -> list[Layer]:
     """Return a line across the plot at a value, with its label.
 
     Args:
@@ -216,11 +245,17 @@ def rule(axis: Literal["x", "y"], value: float, label: str, style: Style = "targ
         value: in the axis's unit.
         label: any string.
         style: its role.
+        line: of a vertical one: lines of text between the plot's top and the label, so that labels do not meet.
+        before: of a vertical one: whether the label stands at its left.
     """
     data = {"values": [{"at": value, "label": label}]}
     at: Channel = {"field": "at", "type": "quantitative"}
-    place = {"align": "left", "baseline": "bottom", "dx": 4, "dy": -3}
-    beside: dict[str, Any] = {"x": {"value": 0}} if axis == "y" else {"y": {"value": 12}}
+    place: dict[str, Any] = {"align": "left", "baseline": "bottom", "dx": 4, "dy": -3}
+    if before:
+        place |= {"align": "right", "dx": -4}
+    beside: dict[str, Any] = (
+        {"x": {"value": 0}} if axis == "y" else {"y": {"value": 15 + _LINE_HEIGHT * line}}
+    )
     return [
         {"data": data, "mark": mark("rule", style), "encoding": {axis: at}},
         {

@@ -114,6 +114,12 @@ def test_what_a_reader_must_know_of_a_row_is_said() -> None:
     )
 
 
+def test_contention_is_said_openly() -> None:
+    said = "Others had more than 10 % of the processor in 1 of 2 rows, the most in adam/resnet50/float32: 20 % of it"
+    assert any(each.startswith(said) for each in sentences(part_of([good_row(), noisy_row()])))
+    assert not any("Others had" in each for each in sentences(part_of([good_row()])))
+
+
 def test_errors_stand_beside_their_limits() -> None:
     checks = table(part_of([good_row(), failed_row()]), "Results against float64")
     right, wrong = line(checks, "gelu/1048576/float32"), line(checks, "gelu_tanh/1048576/bfloat16")
