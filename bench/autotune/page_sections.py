@@ -498,7 +498,7 @@ def main_parameters(timed: Sequence[Candidate]) -> list[str]:
             effects[name] = sum(len(each) * (mean(each) - middle) ** 2 for each in levels.values()) / len(
                 logs
             )
-    return sorted(effects, key=lambda name: -effects[name])
+    return sorted((name for name in effects if effects[name] > _NO_EFFECT), key=lambda name: -effects[name])
 
 
 def _middle(samples: Sequence[float]) -> tuple[float, float]:

@@ -142,8 +142,8 @@ def _blocks(study: KernelsStudy) -> Iterator[Block]:
     if contended := [row for row in rows if is_contended(row.contention)]:
         worst = max(contended, key=lambda row: row.contention or 0.0)
         yield Prose(
-            f"Others had more than 10 % of the processor in {len(contended)} of {counted(len(rows), 'row')}, the most in "
-            f"{worst.row.case.name}: {percent(worst.contention or 0.0)} of it was missing.",
+            f"Others had more than 10 % of the processor in {len(contended)} of {counted(len(rows), 'row')}, the most "
+            f"in {worst.row.case.name}: {percent(worst.contention or 0.0)} of it was missing.",
             "warning",
         )
     if any(row.row.bytes_moved and row.row.copy for row in timed):
