@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusetune.bench.cli.console import make_console
-from fusetune.bench.cli.page_file import PAGE, add_page, html_option, part_of, write_page
+from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import Kind, function, kind_of
 from fusetune.bench.terminal import SafeConsole
@@ -20,24 +20,37 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument(
+    "directories", metavar="DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @html_option
-def report(directory: Path, html: bool) -> None:
-    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>."""
+@output_option
+def report(directories: Sequence[Path], html: bool, output: Path | None) -> None:
+    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
+
+    Several are printed one after the other, or written to one page by --html.
+    """
     from fusetune.bench.results import RunDirectory, find_run
 
-    run_directory = RunDirectory.open(find_run(directory))
+    if output is not None and not html:
+        raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
     console = make_console()
-    records, notes = run_directory.records()
-    for note in notes:
-        console.print(f"note: {note}", style="yellow", highlight=False)
-    if html:
-        write_page(
-            run_directory.path / PAGE, (part_of(run_directory, records, study_run(run_directory, records)),)
-        )
-        console.print(f"page: {run_directory.path / PAGE}", highlight=False, soft_wrap=True)
-        return
-    print_report(run_directory, records, console)
+    runs = [RunDirectory.open(find_run(directory)) for directory in directories]
+    path = page_path(runs, output)
+    parts = []
+    for place, run in enumerate(runs):
+        if place and not html:
+            console.print()
+        records, notes = run.records()
+        for note in notes:
+            console.print(f"note: {note}", style="yellow", highlight=False)
+        if html:
+            parts.append(part_of(run, records, study_run(run, records)))
+        else:
+            print_report(run, records, console)
+    if parts:
+        write_page(path, parts)
+        console.print(f"page: {path}", highlight=False, soft_wrap=True)
 
 
 def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:

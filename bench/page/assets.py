@@ -120,9 +120,3 @@ def tables_script() -> str:
     """Return the script that defines `fusetuneTables`, an object with DataTables' class."""
     script = _table_file("dt_bundle.js")
     return inside_html(exports_as_globals(script, {"default": "DataTable"}, "fusetuneTables"))
-
-
-@cache
-def tables_style() -> str:
-    """Return DataTables' style."""
-    return _table_file("dt_bundle.css")
