@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tests.chaos.rounds import Rounds
 
-
 # What runs load one after the other. A fork has it already, and would else take seconds of a processor each time.
 LIBRARIES = (
     "torch._dynamo",
