@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.errors import InputError
-from fusetune.bench.kinds import Kind, function, kind_of
+from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def report(directories: Sequence[Path], html: bool, output: Path | None) -> None
 
     Several are printed one after the other, or written to one page by --html.
     """
-    from fusetune.bench.results import RunDirectory, find_run
+    from fusetune.bench.results import RunDirectory, find_run, study_run
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
@@ -53,43 +52,16 @@ def report(directories: Sequence[Path], html: bool, output: Path | None) -> None
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
 
 
-def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
-    """Study the records of a run with the function of its kind, and return its result.
-
-    Raises:
-        RunDirectoryError: run.json or a record lacks what the report needs.
-        InputError: the run is of a kind that this version does not know.
-    """
-    from fusetune.bench.results import as_written
-
-    path, kind = directory.path, _kind(directory)
-    directory.check_reportable(records)
-    checked = as_written(path, by_this_process=directory.is_for_appending)
-    with checked if kind.has_free_records else nullcontext():
-        return function(kind.study)(directory.run, records, str(path))
-
-
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:
     """Print the report of a run, and return its study.
 
     Only a command that runs trials draws pictures. `bench report` lists those that exist.
     """
-    from fusetune.bench.results import Pictures
+    from fusetune.bench.results import Pictures, study_run
 
     study = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
-    function(_kind(directory).show)(study, console, pictures)
+    function(KINDS[directory.run.kind].show)(study, console, pictures)
     if directory.is_for_appending:
         add_page(directory, records, study, console)
     return study
-
-
-def _kind(directory: RunDirectory) -> Kind:
-    kind = kind_of(directory.run.kind)
-    if kind is None:
-        raise InputError(
-            directory.path,
-            f"a run of the kind '{directory.run.kind}' is newer than this program",
-            to_do="Update fusetune",
-        )
-    return kind
