@@ -77,6 +77,7 @@ BATCH_SIZE = Kind(
     run_trial="fusetune.bench.batch_size:run_job",
     study="fusetune.bench.batch_size:study_measured",
     show="fusetune.bench.batch_size:show_batch_sizes",
+    part="fusetune.bench.batch_size:batch_size_part",
     has_free_records=True,
 )
 KERNELS = Kind(
