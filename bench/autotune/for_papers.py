@@ -25,7 +25,8 @@ def tunings_table(study: TuningsStudy) -> PaperTable:
         *run_columns(),
         Column("case", "kernel"),
         Column("default", "default"),
-        Column("winner", "fastest"),
+        Column("fastest", "fastest"),
+        Column("winner", "to use", is_data=True),
         Column("configs", "configs", ""),
         Column("is_replaced", "replaced", is_data=True),
         Column("gain", "gain", "none", ("low", "high")),
@@ -42,20 +43,22 @@ def tunings_table(study: TuningsStudy) -> PaperTable:
 
 def _row(tuning: Tuning) -> Iterator[str | Figure]:
     found = tuning.confirmation
-    fastest = next((each.config for each in tuning.candidates if each.outcome == "fastest"), tuning.winner)
+    fastest = next((each.config for each in tuning.candidates if each.outcome == "fastest"), None)
     yield tuning.case.name
     yield config_text(tuning.default)
-    yield config_text(fastest)
+    yield "–" if fastest is None else config_text(fastest)
+    yield config_text(tuning.winner)
     yield Figure(len(tuning.candidates))
     yield str(tuning.is_replaced).lower()
     if found is None or not found.defaults_s or math.isnan(found.gain):
         yield Figure(None)
         yield Figure(None)
         return
-    ends = (None, None) if math.isnan(found.low) else (found.low, found.high)
+    has_ends = not math.isnan(found.low)
     yield Figure(
         found.gain,
-        *ends,
+        found.low if has_ends else None,
+        found.high if has_ends else None,
         len(found.defaults_s),
         marks=() if tuning.is_replaced else ("tie",),
         is_best=tuning.is_replaced,

@@ -22,7 +22,7 @@ from fusetune.bench.stats import percent
 from fusetune.tuner.batch_size import Throughput
 from fusetune.tuner.measure import is_contended
 
-_STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "predicted": "not run", "": "timed"}
+_STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "predicted": "not tried"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def batch_size_table(found: MeasuredStudy) -> PaperTable:
         *run_columns(),
         *factor_columns(names),
         Column("batch_size", "batch size", "count"),
-        Column("status", "memory limit"),
+        Column("status", "under the limit"),
         Column("is_recommended", "recommended", is_data=True),
         Column("predicted_bytes", "tensors, predicted", "bytes"),
         Column("needed_bytes", "needed, measured", "bytes"),
@@ -66,7 +66,9 @@ def batch_size_table(found: MeasuredStudy) -> PaperTable:
         label=table_label(run),
         caption=f"{run.spec.name}: batch sizes under a memory limit. {made_by(run)}",
         columns=columns,
-        rows=tuple((*run_cells(run), *factor_cells(each.configuration.factors, names), *_row(each)) for each in sizes),
+        rows=tuple(
+            (*run_cells(run), *factor_cells(each.configuration.factors, names), *_row(each)) for each in sizes
+        ),
         notes=tuple(_notes(found, sizes)),
     )
 
@@ -82,9 +84,9 @@ def _sizes(configuration: ConfigurationStudy, measured: Measurements) -> Iterato
 def _row(size: _Size) -> Iterator[str | Figure]:
     memory, rate = size.memory, size.rate
     yield Figure(size.batch_size)
-    yield _STATUS.get(memory.status if memory else "", "failed")
+    yield _STATUS.get(memory.status, memory.status) if memory else "not tried"
     yield str(size.is_recommended).lower()
-    yield Figure(memory and memory.predicted_bytes)
+    yield Figure(memory.predicted_bytes if memory else None)
     # What a size that does not fit wanted is a lower bound, and no measurement of its need.
     yield Figure(memory.needed_bytes if memory and memory.status == "ok" else None)
     yield Figure(size.configuration.limit_bytes)
@@ -96,11 +98,16 @@ def _notes(found: MeasuredStudy, sizes: list[_Size]) -> Iterator[str]:
     study = found.study
     yield from caveat_sentences(study.caveats)
     for configuration, measured in zip(study.configurations, found.measurements, strict=True):
-        yield answer(configuration, study.accelerator)
+        yield _capitalized(answer(configuration, study.accelerator))
         if measured.recommendation is not None:
-            yield f"Recommended: batch_size {measured.recommendation.batch_size}. {measured.recommendation.reason}."
+            found_size = measured.recommendation
+            yield f"Recommended: batch_size {found_size.batch_size}. {_capitalized(found_size.reason)}."
         missing = measured.processor_missing
         if missing is not None and is_contended(missing):
             yield f"Contended: others used {percent(missing)} of the processor while steps were timed."
     if any(size.rate for size in sizes):
         yield "Throughput: samples of a step over its median time, with the 95 % interval over rounds."
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]

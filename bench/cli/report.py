@@ -10,6 +10,8 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.page_file import PAGE, add_page, html_option, part_of, write_page
+from fusetune.bench.cli.paper_file import table_options, write_tables
+from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
 
@@ -20,10 +22,21 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @html_option
-def report(directory: Path, html: bool) -> None:
-    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>."""
+@table_options
+def report(directory: Path, html: bool, latex: Path | None, markdown: Path | None, csv: Path | None) -> None:
+    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
+
+    A table for a paper has medians with their ranges over seeds, and n. Its first place is in bold only where tests
+    tell it from every other.
+    """
     from fusetune.bench.results import RunDirectory, find_run, study_run
 
+    tables = {"--latex": latex, "--markdown": markdown, "--csv": csv}
+    if any(tables.values()):
+        if html:
+            raise InputError("--html", "goes with no table", to_do="Write the page by a command of its own.")
+        write_tables((directory,), tables)
+        return
     run_directory = RunDirectory.open(find_run(directory))
     console = make_console()
     records, notes = run_directory.records()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from fusetune.bench.kernels.study import KernelsStudy, RowStudy, lost
-from fusetune.bench.paper import Column, Figure, PaperTable
+from fusetune.bench.paper import Column, Figure, Mark, PaperTable
 from fusetune.bench.report import caveat_sentences, made_by, run_cells, run_columns, table_label
-from fusetune.bench.stats import counted, percent
+from fusetune.bench.stats import counted
 from fusetune.tuner.measure import is_contended
 
 
@@ -25,6 +26,7 @@ def kernels_table(study: KernelsStudy) -> PaperTable:
         Column("latency_s", "latency", "s", ("p20", "p80")),
         Column("bandwidth_bytes_per_s", "bandwidth", "bytes/s"),
         Column("share_of_copy", "of copy", "fraction"),
+        Column("error", "error", "none"),
         *(Column(f"speedup_over_{name}", f"over {name}", "none", ("low", "high")) for name in others),
     )
     return PaperTable(
@@ -44,16 +46,20 @@ def _row(study: KernelsStudy, row: RowStudy, others: list[str]) -> Iterator[str 
     if latency is None:
         yield Figure(None)
     else:
-        marks = ("contended",) if contended else ()
-        yield Figure(latency.median_s, latency.p20_s, latency.p80_s, latency.n, marks=marks)  # type: ignore[arg-type]
+        marks: tuple[Mark, ...] = ("contended",) if contended else ()
+        yield Figure(latency.median_s, latency.p20_s, latency.p80_s, latency.n, marks=marks)
     yield Figure(row.bytes_per_s)
     yield Figure(row.share_of_copy)
+    error = row.verification.error if row.verification else math.inf
+    yield Figure(error if math.isfinite(error) else None)
     for name in others:
         found = speedups.get(name)
         if found is None:
             yield Figure(None)
         else:
-            yield Figure(found.value, found.low, found.high, found.n, marks=() if found.can_tell else ("tie",))
+            yield Figure(
+                found.value, found.low, found.high, found.n, marks=() if found.can_tell else ("tie",)
+            )
 
 
 def _notes(study: KernelsStudy) -> Iterator[str]:
@@ -63,6 +69,7 @@ def _notes(study: KernelsStudy) -> Iterator[str]:
         policies = dict.fromkeys(row.row.policies[0].name for row in rows)
         yield f"Latency: median over rounds with the 20 % and 80 % quantiles. Clock: {'; '.join(policies)}."
         yield "Over: time of the other side over that of the kernel, median over paired rounds with its 95 % interval."
+        yield "Error: against float64, relative to the scale of the tensor."
     if any(not each.can_tell for row in rows for each in (row.speedups or {}).values()):
         yield "~ the rounds cannot tell the two sides apart."
     if any(row.contention is not None and is_contended(row.contention) for row in rows):
@@ -70,6 +77,3 @@ def _notes(study: KernelsStudy) -> Iterator[str]:
     for row in study.rows:
         if not row.is_ok:
             yield f"{row.row.case.name}: {lost(row.row.ours)}."
-    missing = sum(row.contention is None for row in rows)
-    if missing and missing < len(rows):
-        yield f"{percent(missing / len(rows))} of the rows do not know their contention."

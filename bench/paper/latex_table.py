@@ -16,6 +16,7 @@ _MARKS: dict[Mark, str] = {
     "contended": r"$^{\ddagger}$",
 }
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9:.-]")
+_POWER = re.compile(r"(-?[\d.]+)e(-?\d+)")
 # More characters in a row do not fit a page at the usual size.
 _NARROW = 80
 
@@ -39,7 +40,7 @@ def as_latex(table: PaperTable) -> str:
             \bottomrule
           \end{tabular}
     """
-    return "\n".join(_lines(table)) + "\n"
+    return "\n".join(_lines(table.as_shown())) + "\n"
 
 
 def _lines(table: PaperTable) -> Iterator[str]:
@@ -97,5 +98,8 @@ def _cell(figure: Figure, written: Written) -> str:
 
 def _number(text: str) -> str:
     """Write a number of ours: a minus is no hyphen."""
+    power = _POWER.fullmatch(text)
+    if power:
+        return f"${power[1]} \\times 10^{{{power[2]}}}$"
     signed = re.sub(r"-(?=[\d∞])", "−", text)
     return escaped_for_latex(signed).replace(INFINITE, r"$\infty$")

@@ -26,13 +26,19 @@ _MOST_FAILED = 4
 def training_table(summary: Summary) -> PaperTable:
     """Return the ranking: medians over seeds with [min, max], and which places the data can tell apart.
 
-    Only the metric that the tests compare can have its first place in bold, and only where they tell it from all others.
+    Only the metric that the tests compare can have its first place in bold, and only where they tell it from all.
 
     Args:
         summary: from `bench.stats.summarize`.
     """
     configurations = summary.configurations
-    shown = ("time_to_target_s", "steps_to_target", "step_time_s", summary.score_metric, "peak_bytes")
+    shown: tuple[str, ...] = (
+        "time_to_target_s",
+        "steps_to_target",
+        "step_time_s",
+        summary.score_metric,
+        "peak_bytes",
+    )
     if summary.target is None:
         shown = (summary.score_metric, "steps", "step_time_s", "peak_bytes")
     known = [name for name in METRICS if any(name in each.metrics for each in configurations)]
@@ -41,7 +47,7 @@ def training_table(summary: Summary) -> PaperTable:
     run = summary.run
     columns = (
         *run_columns(),
-        Column("rank", "#", ""),
+        Column("rank", "rank", ""),
         Column("told_from_first", "told from the first", is_data=True),
         Column("p_adjusted", "p", "", is_data=True),
         *factor_columns(names),
@@ -96,7 +102,9 @@ def factor_cells(factors: Mapping[str, Any], names: Iterable[str]) -> tuple[str,
 def made_by(run: RunInfo) -> str:
     """Return the sentence of a caption on where the numbers are from."""
     where = run.machine.device_name or run.device
-    commit = f", commit {run.commit[:12]}{' with uncommitted changes' if run.dirty else ''}" if run.commit else ""
+    commit = (
+        f", commit {run.commit[:12]}{' with uncommitted changes' if run.dirty else ''}" if run.commit else ""
+    )
     return f"Run {run.run_id}{f' on {where}' if where else ''}{commit}."
 
 
@@ -107,19 +115,20 @@ def caveat_sentences(caveats: Sequence[Caveat]) -> tuple[str, ...]:
 
 def _caption(summary: Summary) -> str:
     run, spec = summary.run, summary.run.spec
-    what = f"time to {summary.target}" if summary.target else METRICS[summary.score_metric].title
+    target = str(summary.target).replace(">=", "≥").replace("<=", "≤")
+    what = f"time to {target}" if summary.target else METRICS[summary.score_metric].title
     return (
         f"{spec.name}: {counted(len(summary.configurations), 'configuration')} by {what}, {spec.model} on "
         f"{', '.join(run.data) or spec.data}. {made_by(run)}"
     )
 
 
-def _row(
-    summary: Summary, configuration: Configuration, metrics: Sequence[str]
-) -> Iterator[str | Figure]:
-    comparison = next(
-        (each for each in summary.first.comparisons if each.rank == configuration.rank), None
-    ) if summary.first else None
+def _row(summary: Summary, configuration: Configuration, metrics: Sequence[str]) -> Iterator[str | Figure]:
+    comparison = (
+        next((each for each in summary.first.comparisons if each.rank == configuration.rank), None)
+        if summary.first
+        else None
+    )
     marks: list[Mark] = []
     if comparison is not None:
         marks.append("behind" if comparison.verdict == "pass" else "tie")
@@ -196,11 +205,17 @@ def _test_notes(summary: Summary) -> Iterator[str]:
     if first is None:
         return
     title = METRICS[_compared(summary)].title
-    tests = f"exact Mann-Whitney tests of the {title} over all pairs, Holm's correction, p <= 0.05"
+    marks = [
+        *(["† behind it (p ≤ 0.05)"] if any(each.verdict == "pass" for each in first.comparisons) else []),
+        *(["~ not told from it"] if first.verdict != "pass" else []),
+    ]
+    yield (
+        f"Compared with the first place by exact Mann-Whitney tests of the {title} over all pairs, with Holm's "
+        f"correction: {', '.join(marks)}."
+    )
     if first.verdict == "pass":
-        yield f"Bold and †: the first place is ahead of every other ({tests})."
-        return
-    if any(each.verdict == "pass" for each in first.comparisons):
-        yield f"† behind the first place ({tests})."
-    few = f", and fewer than {first.least_n} seeds cannot" if first.n < first.least_n else ""
-    yield f"~ not told from the first place ({tests}){few}. So nothing is bold."
+        yield "Bold: told from every other configuration by these tests."
+    elif first.n < first.least_n:
+        yield f"With n = {first.n}, no first place can be told from the others. That needs n = {first.least_n}."
+    else:
+        yield "Nothing is bold, because these data cannot tell the first place from every other."

@@ -36,7 +36,7 @@ def search_table(study: SearchStudy) -> PaperTable:
     names = list(study.plan.space)
     columns = (
         *run_columns(),
-        Column("rank", "#", ""),
+        Column("rank", "rank", ""),
         *factor_columns(names),
         Column("status", "ended as", is_data=True),
         Column("epochs", "epochs", ""),
