@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusetune.bench.cli.console import make_console
-from fusetune.bench.cli.page_file import PAGE, add_page, html_option, part_of, write_page
+from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.cli.paper_file import table_options, write_tables
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import KINDS, function
@@ -20,35 +20,54 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument(
+    "directories", metavar="DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @html_option
+@output_option
 @table_options
-def report(directory: Path, html: bool, latex: Path | None, markdown: Path | None, csv: Path | None) -> None:
+def report(
+    directories: Sequence[Path],
+    html: bool,
+    output: Path | None,
+    latex: Path | None,
+    markdown: Path | None,
+    csv: Path | None,
+) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
+
+    Several are printed one after the other, or written to one page by --html.
 
     A table for a paper has medians with their ranges over seeds, and n. Its first place is in bold only where tests
     tell it from every other.
     """
     from fusetune.bench.results import RunDirectory, find_run, study_run
 
+    if output is not None and not html:
+        raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
     tables = {"--latex": latex, "--markdown": markdown, "--csv": csv}
     if any(tables.values()):
         if html:
-            raise InputError("--html", "goes with no table", to_do="Write the page by a command of its own.")
-        write_tables((directory,), tables)
+            raise InputError("--html", "goes with no table", to_do="Write the page by a command of its own")
+        write_tables(directories, tables)
         return
-    run_directory = RunDirectory.open(find_run(directory))
     console = make_console()
-    records, notes = run_directory.records()
-    for note in notes:
-        console.print(f"note: {note}", style="yellow", highlight=False)
-    if html:
-        write_page(
-            run_directory.path / PAGE, (part_of(run_directory, records, study_run(run_directory, records)),)
-        )
-        console.print(f"page: {run_directory.path / PAGE}", highlight=False, soft_wrap=True)
-        return
-    print_report(run_directory, records, console)
+    runs = [RunDirectory.open(find_run(directory)) for directory in directories]
+    path = page_path(runs, output)
+    parts = []
+    for place, run in enumerate(runs):
+        if place and not html:
+            console.print()
+        records, notes = run.records()
+        for note in notes:
+            console.print(f"note: {note}", style="yellow", highlight=False)
+        if html:
+            parts.append(part_of(run, records, study_run(run, records)))
+        else:
+            print_report(run, records, console)
+    if parts:
+        write_page(path, parts)
+        console.print(f"page: {path}", highlight=False, soft_wrap=True)
 
 
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:

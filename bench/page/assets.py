@@ -111,9 +111,3 @@ def tables_script() -> str:
     """Return the script that defines `fusetuneTables`, an object with DataTables' class."""
     script = (resources.files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
     return inside_html(exports_as_globals(script, {"default": "DataTable"}, "fusetuneTables"))
-
-
-@cache
-def tables_style() -> str:
-    """Return DataTables' style."""
-    return (resources.files("itables") / "html" / "dt_bundle.css").read_text(encoding="utf-8")
