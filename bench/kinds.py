@@ -83,6 +83,7 @@ BATCH_SIZE = Kind(
     study="fusetune.bench.batch_size:study_measured",
     show="fusetune.bench.batch_size:show_batch_sizes",
     table="fusetune.bench.batch_size:batch_size_table",
+    part="fusetune.bench.batch_size:batch_size_part",
     has_free_records=True,
 )
 KERNELS = Kind(
@@ -91,6 +92,7 @@ KERNELS = Kind(
     study="fusetune.bench.kernels:study_rows",
     show="fusetune.bench.kernels:show_rows",
     table="fusetune.bench.kernels:kernels_table",
+    part="fusetune.bench.kernels:kernels_part",
     has_free_records=True,
 )
 AUTOTUNE = Kind(
@@ -99,6 +101,7 @@ AUTOTUNE = Kind(
     study="fusetune.bench.autotune:study_tunings",
     show="fusetune.bench.autotune:show_tunings",
     table="fusetune.bench.autotune:tunings_table",
+    part="fusetune.bench.autotune:tunings_part",
     has_free_records=True,
 )
 KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE, KERNELS, AUTOTUNE)}

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
     from fusetune.bench.autotune.for_papers import tunings_table
     from fusetune.bench.autotune.lanes import LaneWorkbench
+    from fusetune.bench.autotune.page_sections import tunings_part
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
     from fusetune.bench.autotune.records import (
         TuningsStudy,
@@ -55,5 +56,6 @@ __all__ = [
     "study_tunings",
     "tune",
     "tuning_of_record",
+    "tunings_part",
     "tunings_table",
 ]

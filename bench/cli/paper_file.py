@@ -52,7 +52,7 @@ def write_tables(directories: Sequence[Path], outputs: Mapping[str, Path | None]
 
     Args:
         directories: as given to `bench report`, one.
-        outputs: option -> file, where `-` is standard output. None: not asked for.
+        outputs: `latex`, `markdown` and `csv` -> file, where `-` is standard output. None: not asked for.
 
     Raises:
         InputError: several directories, or a file that cannot be written to.
@@ -60,7 +60,7 @@ def write_tables(directories: Sequence[Path], outputs: Mapping[str, Path | None]
     """
     from fusetune.bench.results import RunDirectory, find_run, study_run
 
-    asked = {option: file for option, file in outputs.items() if file is not None}
+    asked = {f"--{form}": file for form, file in outputs.items() if file is not None}
     if len(directories) > 1:
         option = next(iter(asked))
         raise InputError(

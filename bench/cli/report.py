@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import FAILED
+from fusetune.bench.cli.options import report_to_option
 from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.cli.paper_file import table_options, write_tables
 from fusetune.bench.errors import InputError
@@ -17,6 +20,7 @@ from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
     from fusetune.bench.results import Record, RunDirectory
+    from fusetune.bench.tracking import Destination
 
 
 @click.command()
@@ -26,17 +30,17 @@ if TYPE_CHECKING:
 @html_option
 @output_option
 @table_options
+@report_to_option
 def report(
     directories: Sequence[Path],
     html: bool,
     output: Path | None,
-    latex: Path | None,
-    markdown: Path | None,
-    csv: Path | None,
+    report_to: tuple[Destination, ...],
+    **tables: Path | None,
 ) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
 
-    Several are printed one after the other, or written to one page by --html.
+    Several are printed one after the other, or written to one page by --html. With --report-to, they are sent.
 
     A table for a paper has medians with their ranges over seeds, and n. Its first place is in bold only where tests
     tell it from every other.
@@ -45,29 +49,44 @@ def report(
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
-    tables = {"--latex": latex, "--markdown": markdown, "--csv": csv}
     if any(tables.values()):
-        if html:
-            raise InputError("--html", "goes with no table", to_do="Write the page by a command of its own")
+        if html or report_to:
+            raise InputError(
+                "--html" if html else "--report-to",
+                "goes with no table",
+                to_do="Give it to a command of its own",
+            )
         write_tables(directories, tables)
         return
     console = make_console()
     runs = [RunDirectory.open(find_run(directory)) for directory in directories]
     path = page_path(runs, output)
     parts = []
+    all_sent = True
     for place, run in enumerate(runs):
         if place and not html:
             console.print()
         records, notes = run.records()
         for note in notes:
             console.print(f"note: {note}", style="yellow", highlight=False)
+        if report_to:
+            all_sent = _send(report_to, run, console) and all_sent
         if html:
             parts.append(part_of(run, records, study_run(run, records)))
-        else:
+        elif not report_to:
             print_report(run, records, console)
     if parts:
         write_page(path, parts)
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
+    if not all_sent:
+        sys.exit(FAILED)
+
+
+def _send(report_to: Sequence[Destination], run: RunDirectory, console: SafeConsole) -> bool:
+    """Send a run to trackers. Return whether they have all of it."""
+    from fusetune.bench.tracking import send_run
+
+    return send_run(report_to, run, lambda text: console.print(text, highlight=False, soft_wrap=True))
 
 
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.measurement import Listener, Settings, Tools, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
+    from fusetune.bench.kernels.page_sections import kernels_part
     from fusetune.bench.kernels.plan import Planned, plan_cases
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.records import row_of_record
@@ -104,6 +105,7 @@ __all__ = [
     "kernel_on",
     "kernel_source",
     "kernels_in",
+    "kernels_part",
     "kernels_schema_text",
     "kernels_table",
     "load_kernel",

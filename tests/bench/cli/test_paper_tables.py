@@ -177,14 +177,14 @@ def test_a_torn_line_is_noted_on_stderr(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["RUN", "--csv", "--latex"], "--csv -: is where --latex goes. Give another file."),
+        (["RUN", "--csv", "--latex"], "--latex -: is where --csv goes. Give another file."),
         (
             ["--csv", "RUN"],
             "--csv RUN: is a folder; what follows --csv is the file to write. Write --csv behind DIRECTORY",
         ),
         (["RUN", "--csv", "nowhere/x.csv"], "--csv nowhere/x.csv: its folder is not there. Make it first."),
         (["RUN", "--csv=RUN/records.jsonl"], "records.jsonl: is a file of a run. Give another file."),
-        (["RUN", "--csv", "--html"], "--html: goes with no table. Write the page by a command of its own"),
+        (["RUN", "--csv", "--html"], "--html: goes with no table. Give it to a command of its own"),
         (["RUN", "RUN", "--csv"], "--csv: is a table of one run; 2 were given. Give one DIRECTORY."),
         (["nowhere", "--csv"], "nowhere: is not a directory"),
     ],
