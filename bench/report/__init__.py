@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fusetune.bench.report.live import Progress
     from fusetune.bench.report.names import render_names
     from fusetune.bench.report.page_parts import banners_of, caveat_notes, reproduce, run_facts
-    from fusetune.bench.report.training_page import training_part
+    from fusetune.bench.report.training_page import training_part, training_sections
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -27,4 +27,5 @@ __all__ = [
     "run_facts",
     "show_run",
     "training_part",
+    "training_sections",
 ]

@@ -5,7 +5,8 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.stats.caveats import Caveat, caveats_of
-    from fusetune.bench.stats.effects import Level
+    from fusetune.bench.stats.diagnosis import Diagnosis
+    from fusetune.bench.stats.effects import Effect, Gain, Level, reached
     from fusetune.bench.stats.significance import (
         Estimate,
         doubled_midranks,
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
         mann_whitney,
         median_ratio,
     )
-    from fusetune.bench.stats.summary import Configuration, Spread, Summary, summarize
+    from fusetune.bench.stats.summary import Configuration, Spread, Summary, Trouble, summarize
     from fusetune.bench.stats.wording import (
         STATUS_WORDS,
         configuration_label,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         percent,
         ratio_text,
         recommendation,
+        recommendation_sentences,
         shorts,
         undecided,
         what_would_make_it_surer,
@@ -37,10 +39,14 @@ __all__ = [
     "STATUS_WORDS",
     "Caveat",
     "Configuration",
+    "Diagnosis",
+    "Effect",
     "Estimate",
+    "Gain",
     "Level",
     "Spread",
     "Summary",
+    "Trouble",
     "caveats_of",
     "configuration_label",
     "counted",
@@ -55,7 +61,9 @@ __all__ = [
     "missing",
     "percent",
     "ratio_text",
+    "reached",
     "recommendation",
+    "recommendation_sentences",
     "shorts",
     "summarize",
     "undecided",
