@@ -211,6 +211,7 @@ class Part:
         title: name of the spec or of what was measured.
         asked: what was asked, in one sentence.
         answer: the answer, in one sentence.
+        more: what belongs to the answer, such as reasons, caveats and advice. Blank lines separate paragraphs.
         banners: warnings that a reader must see before the answer, such as stand-in data.
         facts: provenance.
         sections: in any order.
@@ -224,6 +225,7 @@ class Part:
     title: str
     asked: str
     answer: str
+    more: str = ""
     banners: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     sections: tuple[Section, ...] = field(default=())

@@ -94,7 +94,7 @@ def memory(summary: Summary, records: Sequence[Record]) -> Section:
     )
     lead = (
         f"{counted(len(chosen), 'configuration')} of {len(able)} that reached the target "
-        f"{'is' if len(chosen) == 1 else 'are'} on the front: by medians, no other needs both less time and less memory."
+        f"{'is' if len(chosen) == 1 else 'are'} on the front: no other needs less time and less memory, by medians."
     )
     return Section("batch-size", (plot,), lead)
 
@@ -149,15 +149,15 @@ def _layers(x: dict[str, object], y: dict[str, object]) -> list[Layer]:
             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
         },
     ]
-    for is_front in (False, True):
-        layers.append(
-            {
-                "data": points,
-                "transform": [{"filter": {"field": "front", "equal": is_front}}],
-                "mark": mark("point", "first" if is_front else "other", filled=True, size=90, opacity=1),
-                "encoding": {"x": x, "y": y, "tooltip": tips},
-            }
-        )
+    layers += [
+        {
+            "data": points,
+            "transform": [{"filter": {"field": "front", "equal": is_front}}],
+            "mark": mark("point", "first" if is_front else "other", filled=True, size=90, opacity=1),
+            "encoding": {"x": x, "y": y, "tooltip": tips},
+        }
+        for is_front in (False, True)
+    ]
     layers.append(
         {
             "data": points,

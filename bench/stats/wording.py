@@ -102,7 +102,7 @@ def recommendation(summary: Summary) -> str:
 
 
 def recommendation_sentences(summary: Summary) -> list[str]:
-    """Return the sentences of `recommendation`. The first is the answer, and the others qualify it."""
+    """Return the sentences of `recommendation`. The first is the answer, the others are advice and caveats."""
     if not summary.configurations:
         return ["No trial has finished, so there is nothing to recommend."]
     first = summary.configurations[0]
@@ -111,8 +111,8 @@ def recommendation_sentences(summary: Summary) -> list[str]:
     name = configuration_label(first.factors)
     if summary.target is not None and not first.reached:
         closest = f"Closest: {name}, {_score(summary, first)}."
-        nobody = f"No configuration reached {summary.target}."
-        return [nobody, closest, _try(summary), *shorts(summary.caveats)]
+        answer = f"No configuration reached {summary.target}."
+        return [answer, closest, _try(summary), *shorts(summary.caveats)]
     return [f"Use {name}: {_reason(summary, first)}.", *_caveats(summary, first)]
 
 
