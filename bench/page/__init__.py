@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fusetune.bench.page.vega import (
         Channel,
         Layer,
+        Style,
         axis_unit,
         banded_lines,
         category,
@@ -67,6 +68,7 @@ __all__ = [
     "Plot",
     "Prose",
     "Section",
+    "Style",
     "Tone",
     "axis_unit",
     "banded_lines",

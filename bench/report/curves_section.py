@@ -44,6 +44,9 @@ _QUANTITIES: dict[str, tuple[str, str]] = {
     "grad_norm": ("gradient norm", "none"),
 }
 _DECADE = 10.0
+_ROOM = 1.15  # between the curves and the end of a logarithmic axis, as a factor
+_CUT = 3.0  # an axis goes up to that many times the largest value of a configuration that did not diverge
+_MOST_TICKS = 12
 Columns = dict[str, list[Any]]
 
 
@@ -72,13 +75,9 @@ def curves(summary: Summary, records: Sequence[Record]) -> Section:
     below = [name for name in ("lr", "grad_norm") if drawing.has(name)]
     plots = [
         *(drawing.plot(main, by) for by in ("time", "epoch", "step")),
-        *(drawing.plot(name, "epoch") for name in losses),
+        *(drawing.plot(name, "epoch") for name in (*losses, *below)),
     ]
-    blocks = (
-        Beside(tuple(plots)),
-        *((Beside(tuple(drawing.plot(name, "epoch") for name in below)),) if below else ()),
-    )
-    return Section("curves", blocks, drawing.lead(len(able)))
+    return Section("curves", (Beside(tuple(plots)),), drawing.lead(len(able)))
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class _Drawing:
         coloured: a row per configuration and epoch, for configurations in colour.
         faint: the same without bands, for others.
         time_unit: divisor and name.
+        calm: names of configurations of which no seed diverged.
         uneven: names of configurations of which some seeds have fewer epochs than others.
     """
 
@@ -99,6 +99,7 @@ class _Drawing:
     coloured: Columns
     faint: Columns
     time_unit: tuple[float, str]
+    calm: set[str]
     uneven: list[str]
     faint_count: int
 
@@ -115,7 +116,8 @@ class _Drawing:
         faint = _table(((str(c.rank), seeds) for c, seeds in others), unit[0], with_bands=False)
         lengths = {name: {_length(r) for r in seeds} for name, (_, seeds) in zip(names, shown, strict=True)}
         uneven = [name for name, found in lengths.items() if len(found) > 1]
-        return cls(summary, names, coloured, faint, unit, uneven, len(others))
+        calm = {name for name, (c, _) in zip(names, shown, strict=True) if "diverged" not in c.statuses}
+        return cls(summary, names, coloured, faint, unit, calm, uneven, len(others))
 
     def has(self, name: str) -> bool:
         """Whether any curve has the quantity."""
@@ -145,16 +147,17 @@ class _Drawing:
         """Draw a quantity by `time`, `epoch` or `step`."""
         title, unit = _QUANTITIES[name]
         x_title = {"time": titled("training time", self.time_unit[1]), "epoch": "epoch", "step": "steps"}[by]
-        values = [v for table in (self.coloured, self.faint) for v in table[name] if v is not None]
-        log = unit != "fraction" and min(values) > 0 and max(values) > _DECADE * min(values)
-        lows = [v for v in self.coloured[f"{name}_low"] if v is not None]
-        log = log and min(lows) > 0
+        least, largest, is_cut = self._ends(name)
+        log = unit != "fraction" and least > 0 and largest > _DECADE * least
         up = quantity(
-            name, titled(title, "%" if unit == "fraction" else "nats" if unit == "nats" else ""), log=log
+            name,
+            titled(title, {"fraction": "%", "nats": "nats"}.get(unit, "")),
+            log=log,
+            domain=(least / _ROOM, largest * _ROOM) if log else (least, largest) if is_cut else None,
         )
         across = quantity(by, x_title, zero=by != "epoch")
         if by == "epoch":
-            across["axis"] = {"tickMinStep": 1}
+            across["axis"] = {"values": _ticks(self.coloured["epoch"]), "format": "d"}
         epochs = max(self.coloured["epoch"], default=0)
         lines = banded_lines(
             across,
@@ -164,12 +167,14 @@ class _Drawing:
             high=f"{name}_high",
             points=epochs <= _POINTS_UP_TO,
         )
+        for layer in lines:
+            layer["mark"]["clip"] = is_cut
         layers: list[Layer] = []
         if self.faint_count:
             layers.append(
                 {
                     "data": {"name": "others"},
-                    "mark": mark("line", "faint", strokeWidth=1, opacity=0.3),
+                    "mark": mark("line", "faint", strokeWidth=1, opacity=0.3, clip=is_cut),
                     "encoding": {"x": across, "y": up, "detail": {"field": "series", "type": "nominal"}},
                 }
             )
@@ -184,13 +189,37 @@ class _Drawing:
             self._alt(name, by),
             layered(layers),
             {"curves": self.coloured, **({"others": self.faint} if self.faint_count else {})},
-            self._caption(by),
+            self._caption(by, largest if is_cut else None),
         )
 
-    def _caption(self, by: str) -> str:
-        if by == "time":
-            return "An epoch stands at the median training time of its seeds. The clock stands still during evaluation."
-        return ""
+    def _ends(self, name: str) -> tuple[float, float, bool]:
+        """Return the ends of a quantity's axis, and whether a diverged configuration goes beyond them.
+
+        Losses that diverged would leave no room for those that fell.
+        """
+        rows = [
+            (series_name, value)
+            for suffix in ("", "_low", "_high")
+            for series_name, value in zip(
+                self.coloured["series"], self.coloured[f"{name}{suffix}"], strict=True
+            )
+            if value is not None
+        ]
+        values = [value for _, value in rows] + [value for value in self.faint[name] if value is not None]
+        largest = max(values)
+        calm = [value for series_name, value in rows if series_name in self.calm]
+        if name != "lr" and calm and 0 < _CUT * max(calm) < largest:
+            return min(values), _CUT * max(calm), True
+        return min(values), largest, False
+
+    def _caption(self, by: str, cut: float | None) -> str:
+        sentences = [
+            "An epoch stands at the median training time of its seeds. The clock stands still during evaluation."
+            if by == "time"
+            else "",
+            f"What diverged goes on above {cut:.3g}." if cut is not None else "",
+        ]
+        return " ".join(filter(None, sentences))
 
     def _alt(self, name: str, by: str) -> str:
         """Say where the first curves end."""
@@ -248,6 +277,23 @@ def _table(
                 for suffix, figure in zip(suffixes, figures, strict=False):
                     table[f"{name}{suffix}"].append(figure)
     return table
+
+
+def _ticks(epochs: Sequence[int]) -> list[int]:
+    """Return at most twelve epochs for an axis: 1, or multiples of a round number.
+
+    Example:
+        >>> _ticks([1, 2, 3]), _ticks(range(1, 31))
+        ([1, 2, 3], [5, 10, 15, 20, 25, 30])
+    """
+    last = max(epochs)
+    step = next(
+        size
+        for power in range(10)
+        for size in (10**power, 2 * 10**power, 5 * 10**power)
+        if last <= _MOST_TICKS * size
+    )
+    return list(range(max(step, min(epochs)), last + 1, step))
 
 
 def _thinned(epochs: Sequence[int]) -> list[int]:

@@ -186,12 +186,18 @@ def _forest(
     for told in (True, False):
         mine = {"filter": {"field": "told", "equal": told}}
         dot = {"filled": True} if told else {"filled": False, "strokeWidth": 2}
+        if told not in table["told"]:
+            continue
+        intervals = {
+            "transform": [mine, {"filter": "isValid(datum.low)"}],
+            "mark": mark("rule", strokeWidth=2.5, strokeCap="round", opacity=1 if told else 0.45),
+            "encoding": {**place, "x": {**value, "field": "low"}, "x2": {"field": "high"}},
+        }
+        known = any(
+            low is not None for low, each in zip(table["low"], table["told"], strict=True) if each == told
+        )
         layers += [
-            {
-                "transform": [mine, {"filter": "isValid(datum.low)"}],
-                "mark": mark("rule", strokeWidth=2.5, strokeCap="round", opacity=1 if told else 0.45),
-                "encoding": {**place, "x": {**value, "field": "low"}, "x2": {"field": "high"}},
-            },
+            *([intervals] if known else []),
             {
                 "transform": [mine],
                 "mark": mark("point", size=80, opacity=1, **dot),
@@ -242,10 +248,9 @@ def _row(summary: Summary, effect: Effect, level: Level) -> tuple[Cell, ...]:
         return (*cells, *(Cell("", None) for _ in range(width)))
     both_reached = f"{level.time.n if level.time else 0}/" if summary.target else ""
     cells.append(Cell(f"{both_reached}{level.pairs}", level.pairs))
-    estimates = [level.time, level.steps, level.step_time] if summary.target else [level.step_time]
-    for estimate in estimates:
-        same = estimate is level.step_time and level.same_work
-        nothing = Cell("same work" if same else "-", None)
+    ratios = [(level.time, "-"), (level.steps, "-")] if summary.target else []
+    for estimate, otherwise in [*ratios, (level.step_time, "same work" if level.same_work else "-")]:
+        nothing = Cell(otherwise, None)
         cells.append(
             Cell(estimate_text(estimate), estimate.value, interval_text(None, estimate))
             if estimate

@@ -12,6 +12,7 @@ from typing import Any
 from fusetune.bench.page import (
     Beside,
     Block,
+    Channel,
     Layer,
     Plot,
     axis_unit,
@@ -36,6 +37,8 @@ from fusetune.bench.units import METRICS, format_metric
 MOST_PAIRS = 6
 MOST_LINES = 8
 MOST_CELLS = 24  # on each side of a heat map
+_ROOM = 1.15  # between the points and the end of a logarithmic axis, as a factor
+_UPRIGHT = 60  # letters of all levels together, up to which their names stand upright on a phone
 _TIME = "time_to_target_s"
 
 
@@ -44,11 +47,13 @@ class _Grid:
     """Two factors with the figures of each pair of levels that was tried, over all else.
 
     Args:
+        metric: what the values are of.
         across, along: the factors' names.
         across_levels, along_levels: their levels.
         cells: positions of two levels -> one value a trial. A missed target is infinite.
     """
 
+    metric: str
     across: str
     along: str
     across_levels: list[Any]
@@ -64,27 +69,25 @@ class _Grid:
 def interaction_blocks(summary: Summary, records: Sequence[Record]) -> Iterator[Block]:
     """Yield the heat map of learning rate x batch size, and lines for the other pairs of factors that were crossed."""
     factors = [effect.factor for effect in summary.effects]
-    levels = {effect.factor: [level.value for level in effect.levels] for effect in summary.effects}
-    metric = _TIME if any(map(reached, records)) and summary.target else summary.score_metric
+    levels = {effect.factor: _ordered([level.value for level in effect.levels]) for effect in summary.effects}
+    scores = [summary.score_metric]
+    metrics = [_TIME, *scores] if summary.target else scores
     rate, size = (name_of(field, factors) for field in ("train.base_lr", "train.batch_size"))
     if rate and size:
-        found = _grid(records, size, rate, {name: _ordered(levels[name]) for name in (rate, size)}, metric)
-        yield from _heat_map(found, metric)
+        yield from _heat_map(_grid(records, size, rate, levels, metrics))
     plots = []
     for one, other in combinations(factors, 2):
         if {one, other} == {rate, size}:
             continue
         # Lines are read best where few of them go over many levels.
         along, across = sorted((one, other), key=lambda name: len(levels[name]))
-        found = _grid(
-            records, across, along, {name: _ordered(levels[name]) for name in (along, across)}, metric
-        )
+        found = _grid(records, across, along, levels, metrics)
         if (
             found.is_crossed
             and len(found.along_levels) <= MOST_LINES
             and len(found.across_levels) <= MOST_CELLS
         ):
-            plots += list(_lines(found, metric))
+            plots += list(_lines(found))
     if plots:
         yield Beside(tuple(plots[:MOST_PAIRS]))
 
@@ -97,20 +100,31 @@ def _ordered(levels: Sequence[Any]) -> list[Any]:
 
 
 def _grid(
-    records: Sequence[Record], across: str, along: str, levels: Mapping[str, list[Any]], metric: str
+    records: Sequence[Record],
+    across: str,
+    along: str,
+    levels: Mapping[str, list[Any]],
+    metrics: Sequence[str],
 ) -> _Grid:
+    """Collect the trials of each pair of levels, by the first of some metrics of which any median is a number."""
     places: dict[str, dict[Hashable, int]] = {
-        name: {freeze(value): at for at, value in enumerate(values)} for name, values in levels.items()
+        name: {freeze(value): at for at, value in enumerate(levels[name])} for name in (across, along)
     }
-    cells: dict[tuple[int, int], list[float]] = {}
-    for record in records:
-        place = tuple(places[name][freeze(record.factors[name])] for name in (across, along))
-        if metric == _TIME:
-            value = record.values[_TIME] if reached(record) else math.inf
-        else:
-            value = record.values.get(metric, math.inf)
-        cells.setdefault((place[0], place[1]), []).append(value)
-    return _Grid(across, along, levels[across], levels[along], cells)
+    for metric in metrics:
+        cells: dict[tuple[int, int], list[float]] = {}
+        for record in records:
+            a, b = (places[name][freeze(record.factors[name])] for name in (across, along))
+            known = metric != _TIME or reached(record)
+            cells.setdefault((a, b), []).append(record.values.get(metric, math.inf) if known else math.inf)
+        if any(math.isfinite(median(values)) for values in cells.values()):
+            break
+    return _Grid(metric, across, along, levels[across], levels[along], cells)
+
+
+def _level(column: str, factor: str, names: Sequence[str]) -> Channel:
+    """Return the axis of a factor's levels. Names turn where they are too long to stand beside each other."""
+    turned = 0 if sum(map(len, names)) <= _UPRIGHT else -40
+    return {**category(column, key_id(factor), order=names), "axis": {"labelAngle": turned}}
 
 
 def _figures(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
@@ -126,8 +140,9 @@ def _cell_text(values: Sequence[float], metric: str) -> str:
     return "missed" if metric == _TIME else "none"
 
 
-def _lines(grid: _Grid, metric: str) -> Iterator[Plot]:
+def _lines(grid: _Grid) -> Iterator[Plot]:
     """Yield the plot of a line for each level of the one factor over the levels of the other."""
+    metric = grid.metric
     places = sorted(grid.cells)
     figures = [_figures(grid.cells[place]) for place in places]
     known = [value for each in figures for value in each if value is not None]
@@ -139,7 +154,7 @@ def _lines(grid: _Grid, metric: str) -> Iterator[Plot]:
         distinct(list(map(label, grid.along_levels))),
     )
     # An open range ends at its median, so that no missed target has a place.
-    table = {
+    table: dict[str, list[Any]] = {
         "x": [x_names[at] for at, _ in places],
         "line": [lines[at] for _, at in places],
         "middle": in_unit([middle for middle, _, _ in figures], divisor),
@@ -148,9 +163,10 @@ def _lines(grid: _Grid, metric: str) -> Iterator[Plot]:
         "text": [_cell_text(grid.cells[place], metric) for place in places],
         "trials": [len(grid.cells[place]) for place in places],
     }
+    ends = (min(known) / divisor / _ROOM, max(known) / divisor * _ROOM)
     log = metric == _TIME
-    up = quantity("middle", titled(METRICS[metric].title, unit), log=log)
-    x = {**category("x", key_id(grid.across), order=x_names), "scale": {"type": "point", "padding": 0.5}}
+    up = quantity("middle", titled(METRICS[metric].title, unit), log=log, domain=ends if log else None)
+    x = _level("x", grid.across, x_names) | {"scale": {"type": "point", "padding": 0.5}}
     color = series("line", key_id(grid.along), order=lines)
     tips = texts({"x": "across", "line": "line", "text": METRICS[metric].title, "trials": "trials"})
     layers: list[Layer] = [
@@ -192,14 +208,17 @@ def _lines(grid: _Grid, metric: str) -> Iterator[Plot]:
     )
 
 
-def _heat_map(grid: _Grid, metric: str) -> Iterator[Plot]:
+def _heat_map(grid: _Grid) -> Iterator[Plot]:
     """Yield learning rate x batch size as cells with their medians. Missed cells say so and have no colour."""
+    metric = grid.metric
     places = sorted(grid.cells)
     if max(len(grid.across_levels), len(grid.along_levels)) > MOST_CELLS or 2 * len(places) < (
         len(grid.across_levels) * len(grid.along_levels)
     ):
         return
     middles = [_figures(grid.cells[place])[0] for place in places]
+    if all(middle is None for middle in middles):
+        return
     divisor, unit = axis_unit(middles, METRICS[metric].unit)
     columns, rows = (
         distinct(list(map(label, grid.across_levels))),
@@ -207,8 +226,8 @@ def _heat_map(grid: _Grid, metric: str) -> Iterator[Plot]:
     )
     lower = METRICS[metric].better == "lower"
     known = [value for value in middles if value is not None]
-    log = bool(known) and min(known) > 0 and max(known) > 10 * min(known)
-    table = {
+    log = min(known) > 0 and max(known) > 10 * min(known)
+    table: dict[str, list[Any]] = {
         "x": [columns[at] for at, _ in places],
         "y": [rows[at] for _, at in places],
         "value": in_unit(middles, divisor),
@@ -218,7 +237,7 @@ def _heat_map(grid: _Grid, metric: str) -> Iterator[Plot]:
     }
     title = titled(METRICS[metric].title, unit)
     layers = heat_map(
-        category("x", key_id(grid.across), order=columns),
+        _level("x", grid.across, columns),
         category("y", key_id(grid.along), order=rows[::-1]),
         ramp("value", title, log=log, reverse=lower),
         text="text",
@@ -228,7 +247,7 @@ def _heat_map(grid: _Grid, metric: str) -> Iterator[Plot]:
         ),
     )
     best = min if lower else max
-    found = f"Best: {_best_cell(best(known), middles, table)}." if known else "No cell has a number."
+    found = f"Best: {_best_cell(best(known), middles, table)}."
     missed = sum(value is None for value in middles)
     yield Plot(
         f"{METRICS[metric].title.capitalize()} by learning rate and batch size",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from fusetune.bench.page import (
     Layer,
@@ -52,7 +53,7 @@ def memory(summary: Summary, records: Sequence[Record]) -> Section:
         for name in ("peak_bytes", "time_to_target_s")
     }
     on_front = {c.rank for c in chosen}
-    points = {
+    points: dict[str, list[Any]] = {
         "name": distinct(short_names(shown, tied)),
         "rank": [
             rank_text(c, tied).strip() if c.rank in on_front or at < MOST_NAMED else ""

@@ -10,12 +10,14 @@ from typing import Any
 from fusetune.bench.page import (
     Block,
     Cell,
+    Channel,
     Column,
     DataTable,
     Fold,
     Layer,
     Plot,
     Section,
+    Style,
     axis_unit,
     category,
     in_unit,
@@ -55,6 +57,7 @@ _MEANINGS = {
     "peak_bytes": "Peak memory of a trial.",
     "test_accuracy": "On the test set, after the training.",
 }
+_ROOM = 1.15  # between the ranges and the end of a logarithmic axis, as a factor
 _ROW_HEIGHT = 34
 _AXIS_HEIGHT = 60
 
@@ -119,7 +122,7 @@ def ranking_plot(summary: Summary, tied: Sequence[int]) -> tuple[Plot, ...]:
     if not numbers:
         return ()
     divisor, unit = axis_unit(numbers, METRICS[metric].unit)
-    table = {
+    table: dict[str, list[Any]] = {
         "name": [row.name for row in rows],
         "role": [row.role for row in rows],
         "low": in_unit([row.low for row in rows], divisor),
@@ -130,9 +133,15 @@ def ranking_plot(summary: Summary, tied: Sequence[int]) -> tuple[Plot, ...]:
         "figures": [row.figures for row in rows],
     }
     log = min(numbers) > 0 and max(numbers) > 10 * min(numbers)
-    value = quantity("middle", titled(METRICS[metric].title, unit), log=log, zero=by_time and not log)
+    value = quantity(
+        "middle",
+        titled(METRICS[metric].title, unit),
+        log=log,
+        zero=by_time and not log,
+        domain=(min(numbers) / divisor / _ROOM, max(numbers) / divisor * _ROOM) if log else None,
+    )
     names = category("name", order=table["name"])
-    layers = _layers(names, value)
+    layers = _layers(names, value, rows)
     if summary.target and not by_time:
         bound = summary.target.at_least if summary.target.at_least is not None else summary.target.at_most
         assert bound is not None
@@ -170,7 +179,8 @@ def _row(summary: Summary, c: Configuration, metric: str, tied: Sequence[int], n
             f"{format_metric(metric, spread.median)} {_ranged(metric, spread)}".strip() if spread else "none"
         )
         ends = (spread.low, spread.median, spread.high) if spread else (None, None, None)
-        return _Row(name, role, *ends, False, ", ".join(words), figures)
+        low, middle, high = ends
+        return _Row(name, role, low, middle, high, False, ", ".join(words), figures)
     if spread is None:
         score = c.metrics.get(summary.score_metric)
         reason = ", ".join(words) or "missed"
@@ -195,40 +205,51 @@ def _ranged(metric: str, spread: Spread) -> str:
     return f"({span})" if span else ""
 
 
-def _layers(names: Any, value: Any) -> list[Layer]:
-    """Return the marks of the plot: closed ranges, open ranges, dots by role, and words."""
+def _layers(names: Channel, value: Channel, rows: Sequence[_Row]) -> list[Layer]:
+    """Return the marks of the plot: closed ranges, open ranges, dots by role, and words.
+
+    A layer without rows is left out, because an axis over nothing has no ends.
+    """
     tips = [*texts({"name": "configuration", "figures": value["title"], "note": "seeds"})]
     low = {**value, "field": "low"}
     thick = {"strokeWidth": 2.5, "strokeCap": "round"}
     layers: list[Layer] = []
-    for role, style in (("first", "first"), ("tied", "first"), ("other", "other")):
+    styles: dict[str, Style] = {"first": "first", "tied": "first", "other": "other"}
+    for role, style in styles.items():
         mine = {"filter": {"field": "role", "equal": role}}
-        layers += [
-            {
-                "transform": [mine, {"filter": "isValid(datum.high)"}],
-                "mark": mark("rule", style, **thick),  # type: ignore[arg-type]
-                "encoding": {"y": names, "x": low, "x2": {"field": "high"}},
-            },
-            {
-                "transform": [mine, {"filter": "datum.open"}],
-                "mark": mark("rule", style, strokeWidth=2, strokeDash=[2, 5]),  # type: ignore[arg-type]
-                "encoding": {"y": names, "x": low, "x2": {"value": "width"}},
-            },
-        ]
+        of_role = [row for row in rows if row.role == role]
+        if any(row.high is not None for row in of_role):
+            layers.append(
+                {
+                    "transform": [mine, {"filter": "isValid(datum.high)"}],
+                    "mark": mark("rule", style, **thick),
+                    "encoding": {"y": names, "x": low, "x2": {"field": "high"}},
+                }
+            )
+        if any(row.is_open for row in of_role):
+            layers.append(
+                {
+                    "transform": [mine, {"filter": "datum.open"}],
+                    "mark": mark("rule", style, strokeWidth=2, strokeDash=[2, 5]),
+                    "encoding": {"y": names, "x": low, "x2": {"value": "width"}},
+                }
+            )
+        if not any(row.middle is not None for row in of_role):
+            continue
         hollow = (
             {"filled": False, "fill": "transparent", "strokeWidth": 2} if role == "tied" else {"filled": True}
         )
         layers.append(
             {
                 "transform": [mine, {"filter": "isValid(datum.middle)"}],
-                "mark": mark("point", style, size=90, opacity=1, **hollow),  # type: ignore[arg-type]
+                "mark": mark("point", style, size=90, opacity=1, **hollow),
                 "encoding": {"y": names, "x": value, "tooltip": tips},
             }
         )
     layers.append(
         {
             "transform": [{"filter": "datum.note != ''"}],
-            "mark": mark("text", align="right", baseline="bottom", dy=-4, fontSize=11),
+            "mark": mark("text", align="right", baseline="bottom", dy=-8, fontSize=11),
             "encoding": {"y": names, "x": {"value": "width"}, "text": {"field": "note"}},
         }
     )
@@ -333,7 +354,7 @@ def _trials(summary: Summary, records: Sequence[Record]) -> tuple[Block, ...]:
             Cell(str(places[freeze(record.factors)]), places[freeze(record.factors)]),
             Cell(configuration_label(record.factors)),
             Cell(str(record.seed), record.seed),
-            Cell(STATUS_WORDS[record.status], None, record.reason),
+            Cell(STATUS_WORDS[record.status]),
             *(Cell(format_metric(m, record.values.get(m)), record.values.get(m)) for m in metrics),
         )
         for record in ordered

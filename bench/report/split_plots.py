@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fusetune.bench.page import (
     Block,
     Cell,
+    Channel,
     Column,
     DataTable,
     Layer,
     Plot,
     Prose,
+    Style,
     axis_unit,
     category,
     in_unit,
@@ -40,7 +43,7 @@ from fusetune.bench.stats import (
 from fusetune.bench.units import METRICS, format_metric, format_seconds
 
 MOST_POINTS = 20
-_MOST_LINES = 6
+_MOST_LINES = 8
 _ROOM = 1.25  # between the points and the plot's edge, as a factor
 
 
@@ -60,7 +63,7 @@ def _factors_plot(summary: Summary, tied: Sequence[int]) -> tuple[Plot, ...]:
     divisor, unit = axis_unit([s.median for s in step_times], "s")
     x = [s.median / divisor for s in step_times]
     y = [s.median for s in steps]
-    table = {
+    table: dict[str, list[Any]] = {
         "name": distinct(short_names(shown, tied)),
         "rank": [rank_text(c, tied).strip() for c in shown],
         "first": [c.rank == 1 for c in shown],
@@ -94,7 +97,7 @@ def _factors_plot(summary: Summary, tied: Sequence[int]) -> tuple[Plot, ...]:
         Plot(
             "Why the times differ: steps to target against step time",
             _factors_alt(shown),
-            layered(_factors_layers(across, up)),
+            layered(_factors_layers(across, up, shown)),
             {"points": table, "lines": lines},
             " ".join(filter(None, notes)),
             height=380,
@@ -107,16 +110,8 @@ def _median(c: Configuration, metric: str) -> float:
     return spread.median if spread else math.inf
 
 
-def _factors_layers(across: dict[str, object], up: dict[str, object]) -> list[Layer]:
+def _factors_layers(across: Channel, up: Channel, shown: Sequence[Configuration]) -> list[Layer]:
     points = {"name": "points"}
-    tips = texts(
-        {
-            "name": "configuration",
-            "time": "time to target",
-            "steps": "steps to target",
-            "step_time": "step time",
-        }
-    )
     layers: list[Layer] = [
         {
             "data": {"name": "lines"},
@@ -130,43 +125,68 @@ def _factors_layers(across: dict[str, object], up: dict[str, object]) -> list[La
             "encoding": {"x": across, "y": up, "text": {"field": "time"}},
         },
     ]
-    for is_first, style in ((False, "other"), (True, "first")):
-        mine = {"filter": {"field": "first", "equal": is_first}}
-        thin = mark("rule", style, strokeWidth=1.5, opacity=0.6)  # type: ignore[arg-type]
-        layers += [
-            {
-                "data": points,
-                "transform": [mine],
-                "mark": thin,
-                "encoding": {"y": up, "x": {**across, "field": "x_low"}, "x2": {"field": "x_high"}},
-            },
-            {
-                "data": points,
-                "transform": [mine, {"filter": "isValid(datum.y_high)"}],
-                "mark": thin,
-                "encoding": {"x": across, "y": {**up, "field": "y_low"}, "y2": {"field": "y_high"}},
-            },
-            {
-                "data": points,
-                "transform": [mine, {"filter": "!isValid(datum.y_high)"}],
-                "mark": {**thin, "strokeDash": [2, 5]},
-                "encoding": {"x": across, "y": {**up, "field": "y_low"}, "y2": {"value": 0}},
-            },
-            {
-                "data": points,
-                "transform": [mine],
-                "mark": mark("point", style, filled=True, size=110, opacity=1),  # type: ignore[arg-type]
-                "encoding": {"x": across, "y": up, "tooltip": tips},
-            },
-        ]
-    layers.append(
+    roles: tuple[tuple[bool, Style], ...] = ((False, "other"), (True, "first"))
+    for is_first, style in roles:
+        mine = [c for c in shown if (c.rank == 1) == is_first]
+        if mine:
+            layers += _point_layers(across, up, style, mine)
+    # The first place has its number at the left, so that a neighbour's does not hide it.
+    layers += [
         {
             "data": points,
-            "mark": mark("text", align="left", baseline="bottom", dx=7, dy=-5, fontWeight=600),
+            "transform": [{"filter": {"field": "first", "equal": is_first}}],
+            "mark": mark("text", align=align, baseline="bottom", dx=dx, dy=-5, fontWeight=600),
             "encoding": {"x": across, "y": up, "text": {"field": "rank"}},
         }
-    )
+        for is_first, align, dx in ((True, "right", -7), (False, "left", 7))
+    ]
     return layers
+
+
+def _point_layers(
+    across: Channel, up: Channel, style: Style, mine: Sequence[Configuration]
+) -> Iterator[Layer]:
+    """Yield the ranges and dots of the first place, or of the others."""
+    points = {"data": {"name": "points"}}
+    role = {"filter": {"field": "first", "equal": style == "first"}}
+    thin = mark("rule", style, strokeWidth=1.5, opacity=0.6)
+    tips = texts(
+        {
+            "name": "configuration",
+            "time": "time to target",
+            "steps": "steps to target",
+            "step_time": "step time",
+        }
+    )
+    yield {
+        **points,
+        "transform": [role],
+        "mark": thin,
+        "encoding": {"y": up, "x": {**across, "field": "x_low"}, "x2": {"field": "x_high"}},
+    }
+    # A seed that missed the target leaves the range open at the top.
+    low = {**up, "field": "y_low"}
+    is_open = [math.isinf(c.metrics["steps_to_target"].high) for c in mine]
+    if not all(is_open):
+        yield {
+            **points,
+            "transform": [role, {"filter": "isValid(datum.y_high)"}],
+            "mark": thin,
+            "encoding": {"x": across, "y": low, "y2": {"field": "y_high"}},
+        }
+    if any(is_open):
+        yield {
+            **points,
+            "transform": [role, {"filter": "!isValid(datum.y_high)"}],
+            "mark": {**thin, "strokeDash": [2, 5]},
+            "encoding": {"x": across, "y": low, "y2": {"value": 0}},
+        }
+    yield {
+        **points,
+        "transform": [role],
+        "mark": mark("point", style, filled=True, size=110, opacity=1),
+        "encoding": {"x": across, "y": up, "tooltip": tips},
+    }
 
 
 def _equal_times(
@@ -188,7 +208,7 @@ def _equal_times(
 
 
 def _round_times(low: float, high: float) -> list[float]:
-    """Return at most six times of 1, 2 or 5 times a power of ten between two times.
+    """Return at most eight times of 1, 2 or 5 times a power of ten between two times.
 
     Example:
         >>> _round_times(0.4, 30.0)
@@ -269,7 +289,7 @@ def _bars(gain: Gain, time: Estimate, steps: Estimate, step_time: Estimate) -> P
     names = ["sooner", "= fewer steps", "x faster steps"]
     estimates = [time, steps, step_time]
     shares = ["", *(f", {share} of it" if share else "" for share in _shares(gain))]
-    table = {
+    table: dict[str, list[Any]] = {
         "name": names,
         "one": [1.0, 1.0, 1.0],
         "ratio": [each.value for each in estimates],
@@ -285,20 +305,26 @@ def _bars(gain: Gain, time: Estimate, steps: Estimate, step_time: Estimate) -> P
         "ratio", "ratio, train / first place", log=True, domain=(low, high), number_format=".3~g"
     )
     layers: list[Layer] = []
-    for told, style in ((True, "first"), (False, "other")):
+    roles: tuple[tuple[bool, Style], ...] = ((True, "first"), (False, "other"))
+    for told, style in roles:
+        if told not in table["told"]:
+            continue
         layers.append(
             {
                 "transform": [{"filter": {"field": "told", "equal": told}}],
-                "mark": mark("bar", style, height=16, opacity=0.85 if told else 0.6),  # type: ignore[arg-type]
+                "mark": mark("bar", style, height=16, opacity=0.85 if told else 0.6),
                 "encoding": {"y": row, "x": {**value, "field": "one"}, "x2": {"field": "ratio"}},
             }
         )
+    if any(each.low is not None for each in estimates):
+        layers.append(
+            {
+                "transform": [{"filter": "isValid(datum.low)"}],
+                "mark": mark("rule", strokeWidth=1.5, opacity=0.7),
+                "encoding": {"y": row, "x": {**value, "field": "low"}, "x2": {"field": "high"}},
+            }
+        )
     layers += [
-        {
-            "transform": [{"filter": "isValid(datum.low)"}],
-            "mark": mark("rule", strokeWidth=1.5, opacity=0.7),
-            "encoding": {"y": row, "x": {**value, "field": "low"}, "x2": {"field": "high"}},
-        },
         {
             "mark": mark("text", align="left", baseline="bottom", dy=-9),
             "encoding": {"y": row, "x": {"value": 4}, "text": {"field": "figure"}},

@@ -16,6 +16,8 @@ from fusetune.bench.results import Record
 from fusetune.bench.spec import key_id
 from fusetune.bench.stats import Summary, counted, recommendation_sentences
 
+_SHORT = 60  # letters
+
 
 def training_part(summary: Summary, records: Sequence[Record]) -> Part:
     """Return what a page says of trainings.
@@ -88,5 +90,6 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     for name, text in training_facts(summary):
         last = name or last
         joined.setdefault(last, []).append(text)
-    for name, parts in joined.items():
-        yield name, "; ".join(parts)
+    pairs = [(name, "; ".join(parts)) for name, parts in joined.items()]
+    # Long texts come last, so that the short ones stand beside each other.
+    yield from sorted(pairs, key=lambda pair: len(pair[1]) > _SHORT)
