@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.stats.caveats import Caveat, caveats_of
+    from fusetune.bench.stats.curves import CurvePoint, median_curve
     from fusetune.bench.stats.diagnosis import Diagnosis
     from fusetune.bench.stats.effects import Effect, Gain, Level, reached
     from fusetune.bench.stats.significance import (
@@ -39,6 +40,7 @@ __all__ = [
     "STATUS_WORDS",
     "Caveat",
     "Configuration",
+    "CurvePoint",
     "Diagnosis",
     "Effect",
     "Estimate",
@@ -57,6 +59,7 @@ __all__ = [
     "label",
     "least_significant_u",
     "mann_whitney",
+    "median_curve",
     "median_ratio",
     "missing",
     "percent",
