@@ -15,6 +15,7 @@ from fusetune.bench.page import (
     axis_unit,
     banded_lines,
     layered,
+    log_quantity,
     mark,
     quantity,
     rule,
@@ -44,7 +45,6 @@ _QUANTITIES: dict[str, tuple[str, str]] = {
     "grad_norm": ("gradient norm", "none"),
 }
 _DECADE = 10.0
-_ROOM = 1.15  # between the curves and the end of a logarithmic axis, as a factor
 _CUT = 3.0  # an axis goes up to that many times the largest value of a configuration that did not diverge
 _MOST_TICKS = 12
 Columns = dict[str, list[Any]]
@@ -139,7 +139,8 @@ class _Drawing:
         if self.uneven:
             which = listed(self.uneven)
             sentences.append(
-                f"Seeds of {which} ended at different epochs. A band is over the seeds that have the epoch."
+                f"Seeds of {which} ended at different epochs. A band is over the seeds that have the epoch, and a line "
+                "ends where half of them or fewer do."
             )
         return " ".join(sentences)
 
@@ -149,12 +150,9 @@ class _Drawing:
         x_title = {"time": titled("training time", self.time_unit[1]), "epoch": "epoch", "step": "steps"}[by]
         least, largest, is_cut = self._ends(name)
         log = unit != "fraction" and least > 0 and largest > _DECADE * least
-        up = quantity(
-            name,
-            titled(title, {"fraction": "%", "nats": "nats"}.get(unit, "")),
-            log=log,
-            domain=(least / _ROOM, largest * _ROOM) if log else (least, largest) if is_cut else None,
-        )
+        words = titled(title, {"fraction": "%", "nats": "nats"}.get(unit, ""))
+        domain = (least, largest) if is_cut else None
+        up = log_quantity(name, words, [least, largest]) if log else quantity(name, words, domain=domain)
         across = quantity(by, x_title, zero=by != "epoch")
         if by == "epoch":
             across["axis"] = {"values": _ticks(self.coloured["epoch"]), "format": "d"}
@@ -273,7 +271,9 @@ def _table(
                 table[column].append(median(known) / divisor if known else None)
             for name in _QUANTITIES:
                 known = [v * _scale(name) for e in here if (v := _finite(e.get(name))) is not None]
-                figures = (median(known), min(known), max(known)) if known else (None, None, None)
+                # Later epochs would show the few slow seeds alone, as if all had become worse.
+                is_most = 2 * len(known) > len(seeds)
+                figures = (median(known), min(known), max(known)) if is_most else (None, None, None)
                 for suffix, figure in zip(suffixes, figures, strict=False):
                     table[f"{name}{suffix}"].append(figure)
     return table

@@ -15,6 +15,7 @@ from fusetune.bench.page import (
     Section,
     category,
     layered,
+    log_quantity,
     mark,
     quantity,
     rule,
@@ -30,6 +31,7 @@ from fusetune.bench.stats import Effect, Estimate, Level, Summary, counted, esti
 from fusetune.bench.units import METRICS
 
 MOST_LEVELS = 24
+_LEAST_RATIOS = (0.9, 1.1)  # an axis has them, so that a difference of a few percent does not look like much
 _MEASURES = ("sooner", "= fewer steps", "x faster steps")
 _STEPS_ALONE = "faster steps"
 
@@ -91,9 +93,8 @@ def _ratio_plot(summary: Summary, levels: Sequence[tuple[Effect, Level]]) -> Ite
         [(name, measure, e, estimate_text(e), interval_text(None, e)) for name, measure, e in rows]
     )
     ends = [v for _, _, e in rows for v in (e.value, e.low, e.high) if v is not None]
-    domain = (min(0.9, *ends) / 1.05, max(1.1, *ends) * 1.05)
     order = list(_MEASURES) if summary.target else [_STEPS_ALONE]
-    value = quantity("value", "ratio, reference / level", log=True, domain=domain, number_format=".3~g")
+    value = log_quantity("value", "ratio, reference / level", [*_LEAST_RATIOS, *ends])
     yield _forest(
         "Main effects as ratios: above 1 the level is better than its reference",
         table,

@@ -21,6 +21,7 @@ from fusetune.bench.page import (
     high_colors,
     in_unit,
     layered,
+    log_quantity,
     mark,
     quantity,
     ramp,
@@ -37,7 +38,6 @@ from fusetune.bench.units import METRICS, format_metric
 MOST_PAIRS = 6
 MOST_LINES = 8
 MOST_CELLS = 24  # on each side of a heat map
-_ROOM = 1.15  # between the points and the end of a logarithmic axis, as a factor
 _UPRIGHT = 60  # letters of all levels together, up to which their names stand upright on a phone
 _TIME = "time_to_target_s"
 
@@ -163,9 +163,12 @@ def _lines(grid: _Grid) -> Iterator[Plot]:
         "text": [_cell_text(grid.cells[place], metric) for place in places],
         "trials": [len(grid.cells[place]) for place in places],
     }
-    ends = (min(known) / divisor / _ROOM, max(known) / divisor * _ROOM)
-    log = metric == _TIME
-    up = quantity("middle", titled(METRICS[metric].title, unit), log=log, domain=ends if log else None)
+    title = titled(METRICS[metric].title, unit)
+    up = (
+        log_quantity("middle", title, in_unit(known, divisor))
+        if metric == _TIME
+        else quantity("middle", title)
+    )
     x = _level("x", grid.across, x_names) | {"scale": {"type": "point", "padding": 0.5}}
     color = series("line", key_id(grid.along), order=lines)
     tips = texts({"x": "across", "line": "line", "text": METRICS[metric].title, "trials": "trials"})

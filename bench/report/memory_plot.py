@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusetune.bench.page import (
+    Channel,
     Layer,
     Plot,
     Section,
     axis_unit,
+    in_unit,
     layered,
+    log_quantity,
     mark,
     quantity,
     texts,
@@ -25,6 +28,7 @@ from fusetune.bench.units import METRICS, format_metric
 
 MOST_POINTS = 200
 MOST_NAMED = 20
+_TIME = "time_to_target_s"
 
 
 def memory(summary: Summary, records: Sequence[Record]) -> Section:
@@ -37,20 +41,18 @@ def memory(summary: Summary, records: Sequence[Record]) -> Section:
     able = [
         c
         for c in summary.configurations
-        if "peak_bytes" in c.metrics
-        and "time_to_target_s" in c.metrics
-        and math.isfinite(c.metrics["time_to_target_s"].median)
+        if "peak_bytes" in c.metrics and _TIME in c.metrics and math.isfinite(c.metrics[_TIME].median)
     ]
     if len(able) < 2:
         return Section("batch-size", ())
     tied = undecided(summary)
-    best = front([(c.metrics["peak_bytes"].median, c.metrics["time_to_target_s"].median) for c in able])
+    best = front([(c.metrics["peak_bytes"].median, c.metrics[_TIME].median) for c in able])
     chosen = [able[at] for at in best]
     # The front is drawn whole, whatever the ranks of its configurations.
     shown = [c for at, c in enumerate(able) if at < MOST_POINTS or at in set(best)]
     divisors = {
         name: axis_unit([c.metrics[name].median for c in shown], METRICS[name].unit)
-        for name in ("peak_bytes", "time_to_target_s")
+        for name in ("peak_bytes", _TIME)
     }
     on_front = {c.rank for c in chosen}
     points: dict[str, list[Any]] = {
@@ -61,24 +63,13 @@ def memory(summary: Summary, records: Sequence[Record]) -> Section:
         ],
         "front": [c.rank in on_front for c in shown],
         **_places(shown, divisors),
-        "low": [c.metrics["time_to_target_s"].low / divisors["time_to_target_s"][0] for c in shown],
-        "high": [_highest(c) / divisors["time_to_target_s"][0] for c in shown],
-        "time": [format_metric("time_to_target_s", c.metrics["time_to_target_s"].median) for c in shown],
+        "low": [c.metrics[_TIME].low / divisors[_TIME][0] for c in shown],
+        "high": [_highest(c) / divisors[_TIME][0] for c in shown],
+        "time": [format_metric(_TIME, c.metrics[_TIME].median) for c in shown],
         "memory": [format_metric("peak_bytes", c.metrics["peak_bytes"].median) for c in shown],
     }
-    times = [c.metrics["time_to_target_s"].median for c in shown]
-    sizes = [c.metrics["peak_bytes"].median for c in shown]
-    x = quantity(
-        "x",
-        titled("peak memory", divisors["peak_bytes"][1]),
-        log=min(sizes) > 0 and max(sizes) > 10 * min(sizes),
-        zero=max(sizes) <= 10 * min(sizes),
-    )
-    y = quantity(
-        "y",
-        titled("time to target", divisors["time_to_target_s"][1]),
-        log=max(times) > 10 * min(times),
-        zero=max(times) <= 10 * min(times),
+    x, y = (
+        _axis(column, name, shown, divisors[name]) for column, name in (("x", "peak_bytes"), ("y", _TIME))
     )
     names = "; ".join(
         f"{configuration_label(c.factors)} with {format_metric('peak_bytes', c.metrics['peak_bytes'].median)} in "
@@ -98,6 +89,17 @@ def memory(summary: Summary, records: Sequence[Record]) -> Section:
         f"{'is' if len(chosen) == 1 else 'are'} on the front: no other needs less time and less memory, by medians."
     )
     return Section("batch-size", (plot,), lead)
+
+
+def _axis(column: str, metric: str, shown: Sequence[Configuration], unit: tuple[float, str]) -> Channel:
+    """Return an axis that begins at 0, or a logarithmic one over more than a decade."""
+    values = [c.metrics[metric].median for c in shown]
+    title = titled(METRICS[metric].title, unit[1])
+    if min(values) > 0 and max(values) > 10 * min(values):
+        spreads = [c.metrics[metric] for c in shown] if metric == _TIME else []
+        ends = [value for spread in spreads for value in (spread.low, spread.high)]
+        return log_quantity(column, title, in_unit([*values, *ends], unit[0]))
+    return quantity(column, title, zero=True)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -122,7 +124,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def _highest(c: Configuration) -> float:
     """Return the largest time that is one: a range with a missed target ends at its median."""
-    spread = c.metrics["time_to_target_s"]
+    spread = c.metrics[_TIME]
     return spread.high if math.isfinite(spread.high) else spread.median
 
 
@@ -131,11 +133,11 @@ def _places(
 ) -> dict[str, list[float]]:
     return {
         axis: [c.metrics[name].median / divisors[name][0] for c in configurations]
-        for axis, name in (("x", "peak_bytes"), ("y", "time_to_target_s"))
+        for axis, name in (("x", "peak_bytes"), ("y", _TIME))
     }
 
 
-def _layers(x: dict[str, object], y: dict[str, object]) -> list[Layer]:
+def _layers(x: Channel, y: Channel) -> list[Layer]:
     points = {"name": "points"}
     tips = texts({"name": "configuration", "time": "time to target", "memory": "peak memory"})
     layers: list[Layer] = [

@@ -22,6 +22,7 @@ from fusetune.bench.page import (
     category,
     in_unit,
     layered,
+    log_quantity,
     mark,
     quantity,
     rule,
@@ -57,7 +58,6 @@ _MEANINGS = {
     "peak_bytes": "Peak memory of a trial.",
     "test_accuracy": "On the test set, after the training.",
 }
-_ROOM = 1.15  # between the ranges and the end of a logarithmic axis, as a factor
 _ROW_HEIGHT = 34
 _AXIS_HEIGHT = 60
 
@@ -133,12 +133,11 @@ def ranking_plot(summary: Summary, tied: Sequence[int]) -> tuple[Plot, ...]:
         "figures": [row.figures for row in rows],
     }
     log = min(numbers) > 0 and max(numbers) > 10 * min(numbers)
-    value = quantity(
-        "middle",
-        titled(METRICS[metric].title, unit),
-        log=log,
-        zero=by_time and not log,
-        domain=(min(numbers) / divisor / _ROOM, max(numbers) / divisor * _ROOM) if log else None,
+    title = titled(METRICS[metric].title, unit)
+    value = (
+        log_quantity("middle", title, in_unit(numbers, divisor))
+        if log
+        else quantity("middle", title, zero=by_time)
     )
     names = category("name", order=table["name"])
     layers = _layers(names, value, rows)

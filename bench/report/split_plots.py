@@ -20,8 +20,8 @@ from fusetune.bench.page import (
     category,
     in_unit,
     layered,
+    log_quantity,
     mark,
-    quantity,
     rule,
     texts,
     titled,
@@ -43,8 +43,8 @@ from fusetune.bench.stats import (
 from fusetune.bench.units import METRICS, format_metric, format_seconds
 
 MOST_POINTS = 20
+_LEAST_RATIOS = (0.9, 1.1)  # an axis has them, so that a gain of a few percent does not look like much
 _MOST_LINES = 8
-_ROOM = 1.25  # between the points and the plot's edge, as a factor
 
 
 def split_blocks(summary: Summary, tied: Sequence[int]) -> tuple[Block, ...]:
@@ -77,12 +77,9 @@ def _factors_plot(summary: Summary, tied: Sequence[int]) -> tuple[Plot, ...]:
         "steps": [format_metric("steps_to_target", s.median) for s in steps],
         "step_time": [format_metric("step_time_s", s.median) for s in step_times],
     }
-    ends_x = min(table["x_low"]) / _ROOM, max(table["x_high"]) * _ROOM
-    tallest = max([*y, *(s.high for s in steps if math.isfinite(s.high))])
-    ends_y = min(table["y_low"]) / _ROOM, tallest * _ROOM
-    lines = _equal_times(ends_x, ends_y, divisor)
-    across = quantity("x", titled("step time", unit), log=True, domain=ends_x)
-    up = quantity("y", "steps to target", log=True, domain=ends_y)
+    across = log_quantity("x", titled("step time", unit), [*x, *table["x_low"], *table["x_high"]])
+    up = log_quantity("y", "steps to target", [*y, *table["y_low"], *table["y_high"]])
+    lines = _equal_times(across["scale"]["domain"], up["scale"]["domain"], divisor)
     open_note = "A range without an end at the top has a seed that missed the target."
     notes = [
         "Time to target = steps to target x step time. It is equal along a dashed line, so left and down is sooner.",
@@ -189,11 +186,9 @@ def _point_layers(
     }
 
 
-def _equal_times(
-    ends_x: tuple[float, float], ends_y: tuple[float, float], divisor: float
-) -> dict[str, list[float | str | bool]]:
+def _equal_times(ends_x: Sequence[float], ends_y: Sequence[float], divisor: float) -> dict[str, list[Any]]:
     """Return the ends of each line steps x step time = constant, inside of the plot."""
-    table: dict[str, list[float | str | bool]] = {"time": [], "x": [], "y": [], "is_start": []}
+    table: dict[str, list[Any]] = {"time": [], "x": [], "y": [], "is_start": []}
     for seconds in _round_times(ends_x[0] * ends_y[0] * divisor, ends_x[1] * ends_y[1] * divisor):
         product = seconds / divisor
         for is_start, x in (
@@ -299,11 +294,8 @@ def _bars(gain: Gain, time: Estimate, steps: Estimate, step_time: Estimate) -> P
         "told": [each.can_tell for each in estimates],
     }
     ends = [value for each in estimates for value in (each.value, each.low, each.high) if value is not None]
-    low, high = min(0.9, *ends) / 1.05, max(1.1, *ends) * 1.05
     row = category("name", order=names)
-    value = quantity(
-        "ratio", "ratio, train / first place", log=True, domain=(low, high), number_format=".3~g"
-    )
+    value = log_quantity("ratio", "ratio, train / first place", [*_LEAST_RATIOS, *ends])
     layers: list[Layer] = []
     roles: tuple[tuple[bool, Style], ...] = ((True, "first"), (False, "other"))
     for told, style in roles:
