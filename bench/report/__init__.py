@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         reproduce,
         run_facts,
     )
-    from fusetune.bench.report.training_page import training_part
+    from fusetune.bench.report.training_page import training_part, training_sections
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -51,5 +51,6 @@ __all__ = [
     "show_run",
     "table_label",
     "training_part",
+    "training_sections",
     "training_table",
 ]
