@@ -93,15 +93,16 @@ def test_a_long_table_makes_only_the_rows_that_are_shown(opener: Opener) -> None
 def test_the_theme_follows_the_system_until_a_reader_chooses(opener: Opener) -> None:
     opened = opener(every_block())
     tab = opened.tab
-    theme = "document.documentElement.dataset.theme"
     opened.draw_all()
     tab.emulate_media(color_scheme="dark")
-    assert tab.evaluate(theme) == "dark"
+    tab.wait_for_selector("html[data-theme=dark]", state="attached")
     tab.click("#theme")
-    assert tab.evaluate(theme) == "light"
+    tab.wait_for_selector("html[data-theme=light]", state="attached")
     tab.emulate_media(color_scheme="light")
     tab.emulate_media(color_scheme="dark")
-    assert tab.evaluate(theme) == "light"
+    tab.wait_for_function("matchMedia('(prefers-color-scheme: dark)').matches")
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "light"
     opened.draw_all()
     assert {each.get_attribute("data-drawn") for each in tab.locator(".drawing").all()} == {"light"}
     assert opened.is_quiet(), opened
