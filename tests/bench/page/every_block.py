@@ -68,7 +68,7 @@ def every_block(say: Say = str, rows: int = 8, long: int = 210) -> Part:
                 ),
             ),
             Section("failures", (Fold(say("fold"), (Prose(say("inside")), lines(say), table(say, 3))),)),
-            Section("reproduce", (Command(say("make run"), say("command")),)),
+            Section("reproduce", (Command(say("make run 'a b' \\\n  --set x=$HOME"), say("command")),)),
         ),
     )
 

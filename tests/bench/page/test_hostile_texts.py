@@ -53,12 +53,13 @@ DRAWN = {
     "tspan",
     "title",
 }
-MENU = {"div", "details", "summary", "circle", "a", "canvas"}
+MENU = {"div", "form", "details", "summary", "circle", "a", "canvas"}
 
 # The elements of each report, and the texts where a reader finds them.
 ELEMENTS = """() => [...document.querySelectorAll("article")].map((article) => {
     const all = [...article.querySelectorAll(":not(.drawing *, code)")];
-    const names = (each) => [...each.attributes].map((one) => one.name).filter((name) => name !== "data-drawn");
+    const late = ["data-drawn", "tabindex"];
+    const names = (each) => [...each.attributes].map((one) => one.name).filter((name) => !late.includes(name));
     return all.map((each) => each.tagName + names(each).sort().join(" "));
 })"""
 TEXTS = """() => [...document.querySelectorAll("article")].map((article) => {
@@ -80,52 +81,54 @@ def saying(text: str) -> Any:
     return lambda plain: f"{plain} {text}"
 
 
-def test_hostile_texts_are_shown_and_nothing_else_happens(opener: Opener) -> None:
-    short = (every_block(saying(text), rows=1, long=2) for text in HOSTILE.values())
-    opened = opener(every_block(rows=1, long=2), *short, every_block(saying("".join(HOSTILE.values()))))
-    tab = opened.tab
-    plain, *others, _ = tab.evaluate(ELEMENTS)
+def test_hostile_texts_are_shown_and_make_no_element(opener: Opener) -> None:
+    hostile = (every_block(saying(text), rows=1, long=2) for text in HOSTILE.values())
+    opened = opener(every_block(rows=1, long=2), *hostile)
+    plain, *others = opened.tab.evaluate(ELEMENTS)
     for name, elements in zip(HOSTILE, others, strict=True):
         assert elements == plain, name
-    wanted, *found, _ = tab.evaluate(TEXTS)
+    wanted, *found = opened.tab.evaluate(TEXTS)
     for (name, text), texts in zip(HOSTILE.items(), found, strict=True):
         shown = printable(text)
         for field, content in texts.items():
-            # Text between backticks is shown as code, without them.
+            # Text between backticks is shown as code, without them. A title begins with its number.
             expected = {f"{wanted[field]} {shown}", f"{wanted[field]} {shown.replace('`', '')}"}
-            assert content.removeprefix("2 ") in expected or content.split(" ", 1)[1] in expected, (
-                name,
-                field,
-            )
-    opened.draw_all()
-    assert tab.locator(".drawing.failed").count() == 0
-    made = tab.evaluate(
-        "[...new Set([...document.querySelectorAll('.drawing *')].map((e) => e.localName.toLowerCase()))]"
-    )
-    assert set(made) <= DRAWN | MENU
-    links = tab.evaluate(
-        "[...document.querySelectorAll('.drawing a, svg a')].map((link) => link.getAttribute('href'))"
-    )
-    assert set(links) == {"#"}
-    assert tab.evaluate("window.ran") is None
-    assert tab.title() == "tested"
+            assert content in expected or f"1 {content.split(' ', 1)[1]}" in expected, (name, field)
+    assert opened.tab.evaluate("window.ran") is None
+    assert opened.tab.title() == "tested"
     assert opened.is_quiet(), opened
 
 
-def test_a_tooltip_shows_a_hostile_name_as_text(opener: Opener) -> None:
-    opened = opener(every_block(saying(HOSTILE["image"])))
+@pytest.mark.parametrize(
+    "names", [("all",), pytest.param(tuple(HOSTILE), marks=pytest.mark.slow)], ids=["together", "each"]
+)
+def test_hostile_texts_are_drawn_as_texts(opener: Opener, names: tuple[str, ...]) -> None:
+    texts = HOSTILE | {"all": " ".join(HOSTILE.values())}
+    opened = opener(*(every_block(saying(texts[name]), rows=1) for name in names))
+    tab = opened.tab
     opened.draw_all()
-    point = opened.tab.locator("#part-1-ranking-plot-1 .mark-symbol path").first
+    assert tab.locator(".drawing.failed").count() == 0
+    made = tab.evaluate(
+        "[...new Set([...document.querySelectorAll('.drawing *')].map((each) => each.localName))]"
+    )
+    assert {each.lower() for each in made} <= DRAWN | MENU
+    links = tab.evaluate(
+        "[...document.querySelectorAll('.drawing a')].map((link) => link.getAttribute('href'))"
+    )
+    assert set(links) == {"#"}
+    # A tooltip too, by the pointer.
+    point = tab.locator("#part-1-ranking-plot-1 .mark-symbol path").first
     point.scroll_into_view_if_needed()
     point.hover()
-    tip = opened.tab.locator("#vg-tooltip-element.visible")
+    tip = tab.locator("#vg-tooltip-element.visible")
     tip.wait_for()
-    assert HOSTILE["image"] in tip.inner_text()
-    inside = opened.tab.evaluate(
+    if names == ("all",):
+        assert HOSTILE["image"] in tip.inner_text()
+    inside = tab.evaluate(
         "[...document.querySelectorAll('#vg-tooltip-element *')].map((each) => each.localName)"
     )
     assert set(inside) <= {"table", "tbody", "tr", "td", "h2"}
-    assert opened.tab.evaluate("window.ran") is None
+    assert tab.evaluate("window.ran") is None
     assert opened.is_quiet(), opened
 
 
@@ -141,6 +144,5 @@ def test_a_very_long_text_is_shown_whole_and_breaks(opener: Opener) -> None:
     assert opened.is_quiet(), opened
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_specifications_with_hostile_titles_are_compiled(name: str) -> None:
-    checked_page(every_block(saying(HOSTILE[name]), rows=1))
+def test_specifications_with_hostile_titles_are_compiled() -> None:
+    checked_page(every_block(saying(" ".join(HOSTILE.values())), rows=1))
