@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import FAILED
+from fusetune.bench.cli.options import report_to_option
 from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.errors import InputError
-from fusetune.bench.kinds import Kind, function, kind_of
+from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
     from fusetune.bench.results import Record, RunDirectory
+    from fusetune.bench.tracking import Destination
 
 
 @click.command()
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
 )
 @html_option
 @output_option
-def report(directories: Sequence[Path], html: bool, output: Path | None) -> None:
+@report_to_option
+def report(
+    directories: Sequence[Path], html: bool, output: Path | None, report_to: tuple[Destination, ...]
+) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
 
-    Several are printed one after the other, or written to one page by --html.
+    Several are printed one after the other, or written to one page by --html. With --report-to, they are sent.
     """
-    from fusetune.bench.results import RunDirectory, find_run
+    from fusetune.bench.results import RunDirectory, find_run, study_run
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
@@ -38,35 +44,31 @@ def report(directories: Sequence[Path], html: bool, output: Path | None) -> None
     runs = [RunDirectory.open(find_run(directory)) for directory in directories]
     path = page_path(runs, output)
     parts = []
+    all_sent = True
     for place, run in enumerate(runs):
         if place and not html:
             console.print()
         records, notes = run.records()
         for note in notes:
             console.print(f"note: {note}", style="yellow", highlight=False)
+        if report_to:
+            all_sent = _send(report_to, run, console) and all_sent
         if html:
             parts.append(part_of(run, records, study_run(run, records)))
-        else:
+        elif not report_to:
             print_report(run, records, console)
     if parts:
         write_page(path, parts)
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
+    if not all_sent:
+        sys.exit(FAILED)
 
 
-def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
-    """Study the records of a run with the function of its kind, and return its result.
+def _send(report_to: Sequence[Destination], run: RunDirectory, console: SafeConsole) -> bool:
+    """Send a run to trackers. Return whether they have all of it."""
+    from fusetune.bench.tracking import send_run
 
-    Raises:
-        RunDirectoryError: run.json or a record lacks what the report needs.
-        InputError: the run is of a kind that this version does not know.
-    """
-    from fusetune.bench.results import as_written
-
-    path, kind = directory.path, _kind(directory)
-    directory.check_reportable(records)
-    checked = as_written(path, by_this_process=directory.is_for_appending)
-    with checked if kind.has_free_records else nullcontext():
-        return function(kind.study)(directory.run, records, str(path))
+    return send_run(report_to, run, lambda text: console.print(text, highlight=False, soft_wrap=True))
 
 
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:
@@ -74,22 +76,11 @@ def print_report(directory: RunDirectory, records: Sequence[Record], console: Sa
 
     Only a command that runs trials draws pictures. `bench report` lists those that exist.
     """
-    from fusetune.bench.results import Pictures
+    from fusetune.bench.results import Pictures, study_run
 
     study = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
-    function(_kind(directory).show)(study, console, pictures)
+    function(KINDS[directory.run.kind].show)(study, console, pictures)
     if directory.is_for_appending:
         add_page(directory, records, study, console)
     return study
-
-
-def _kind(directory: RunDirectory) -> Kind:
-    kind = kind_of(directory.run.kind)
-    if kind is None:
-        raise InputError(
-            directory.path,
-            f"a run of the kind '{directory.run.kind}' is newer than this program",
-            to_do="Update fusetune",
-        )
-    return kind
