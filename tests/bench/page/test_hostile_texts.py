@@ -64,11 +64,12 @@ ELEMENTS = """() => [...document.querySelectorAll("article")].map((article) => {
 })"""
 TEXTS = """() => [...document.querySelectorAll("article")].map((article) => {
     const at = (selector) => article.querySelector(selector).textContent;
+    const cell = article.querySelector("tbody td");
     const named = (selector, name) => article.querySelector(selector).getAttribute(name);
     return {
         title: at("h1"), asked: at(".asked"), answer: at(".answer p"), more: at(".answer p + p"), banner: at(".banner"),
         fact: at("dt"), value: at("dd"), lead: at(".lead"), caption: at(".table figcaption"), column: at("th"),
-        meaning: at(".meanings dd"), cell: at("tbody td"), small: at("tbody small"), note: at(".table > p"),
+        meaning: at(".meanings dd"), cell: cell.firstChild.textContent, small: at("tbody small"), note: at(".table > p"),
         plot: at(".plot figcaption"), alt: named(".drawing", "aria-label"), below: at(".plot > p"),
         prose: at(".prose.plain p"), remark: at(".prose.note p"), warning: at(".prose.warning p"), item: at("li"),
         fold: at("details.fold > summary"), command: at(".command code"), heading: at(".command figcaption"),
@@ -145,4 +146,5 @@ def test_a_very_long_text_is_shown_whole_and_breaks(opener: Opener) -> None:
 
 
 def test_specifications_with_hostile_titles_are_compiled() -> None:
-    checked_page(every_block(saying(" ".join(HOSTILE.values())), rows=1))
+    texts = " ".join(HOSTILE[name] for name in ("quotes", "path", "expression", "names", "surrogate"))
+    checked_page(every_block(saying(texts), rows=1, long=0))

@@ -250,6 +250,7 @@ def test_another_script_is_refused_and_nothing_is_fetched(opened: Opened) -> Non
     assert opened.requests == []
 
 
+@pytest.mark.slow
 def test_a_large_page_makes_and_draws_what_is_near(opener: Opener) -> None:
     blocks = tuple(section for section in every_block(rows=5000).sections for _ in range(2))
     opened = opener(Part("large", "", "", sections=blocks))
