@@ -69,7 +69,8 @@ TEXTS = """() => [...document.querySelectorAll("article")].map((article) => {
     return {
         title: at("h1"), asked: at(".asked"), answer: at(".answer p"), more: at(".answer p + p"), banner: at(".banner"),
         fact: at("dt"), value: at("dd"), lead: at(".lead"), caption: at(".table figcaption"), column: at("th"),
-        meaning: at(".meanings dd"), cell: cell.firstChild.textContent, small: at("tbody small"), note: at(".table > p"),
+        meaning: at(".meanings dd"), cell: cell.firstChild.textContent, small: at("tbody small"),
+        note: at(".table > p"),
         plot: at(".plot figcaption"), alt: named(".drawing", "aria-label"), below: at(".plot > p"),
         prose: at(".prose.plain p"), remark: at(".prose.note p"), warning: at(".prose.warning p"), item: at("li"),
         fold: at("details.fold > summary"), command: at(".command code"), heading: at(".command figcaption"),

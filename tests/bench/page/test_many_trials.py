@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.stats import Summary, summarize
 from tests.bench.page.conftest import Opener
 
-FACTORS = {
+FACTORS: dict[str, list[Any]] = {
     "optimizer": ["sgd", "adamw", "adam", "lion"],
     "base_lr": [float(f"{10 ** (-4 + 0.15 * place):.2g}") for place in range(25)],
     "batch_size": [2**power for power in range(3, 13)],
