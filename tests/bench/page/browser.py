@@ -38,6 +38,11 @@ class Opened:
         """Draw all plots, and wait for them."""
         self.tab.evaluate("drawAll()")
 
+    def forget(self) -> None:
+        """Forget what happened so far."""
+        for happened in (self.said, self.requests, self.dialogs):
+            happened.clear()
+
     def is_quiet(self) -> bool:
         """Return whether nothing was said, asked for or opened."""
         return not (self.said or self.requests or self.dialogs)
@@ -69,6 +74,7 @@ def open_page(browser: Browser, path: Path, **options: Any) -> Opened:
         options: of Playwright's `new_context`, such as `viewport` and `color_scheme`.
     """
     tab = browser.new_context(**{"viewport": DESKTOP, **options}).new_page()
+    tab.set_default_timeout(120_000)  # a machine with much else to do
     opened = Opened(tab)
     own = path.as_uri()
 
