@@ -87,7 +87,7 @@ build/versions/%/installed: pyproject.toml constraints.txt
 compat: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m compat tests/distribution
 
-# Trackio, wandb and MLflow as they are, without a network, in build/trackers: 150 MB beside what .venv has. Trackio needs an
+# Trackio, wandb and MLflow as they are, without a network, in build/trackers: 270 MB beside what .venv has. Trackio needs an
 # older Pillow than ours.
 trackers: build/trackers/installed
 	build/trackers/bin/python -m pytest -m trackers -W default tests/bench/tracking
