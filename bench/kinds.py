@@ -85,6 +85,7 @@ KERNELS = Kind(
     run_trial=None,
     study="fusetune.bench.kernels:study_rows",
     show="fusetune.bench.kernels:show_rows",
+    part="fusetune.bench.kernels:kernels_part",
     has_free_records=True,
 )
 AUTOTUNE = Kind(
@@ -92,6 +93,7 @@ AUTOTUNE = Kind(
     run_trial=None,
     study="fusetune.bench.autotune:study_tunings",
     show="fusetune.bench.autotune:show_tunings",
+    part="fusetune.bench.autotune:tunings_part",
     has_free_records=True,
 )
 KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE, KERNELS, AUTOTUNE)}

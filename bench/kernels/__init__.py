@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.measurement import Listener, Settings, Tools, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
+    from fusetune.bench.kernels.page_sections import kernels_part
     from fusetune.bench.kernels.plan import Planned, plan_cases
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
+    from fusetune.bench.kernels.records import row_of_record
     from fusetune.bench.kernels.report import show_rows
     from fusetune.bench.kernels.rounds import StopRule
     from fusetune.bench.kernels.row import (
@@ -102,6 +104,7 @@ __all__ = [
     "kernel_on",
     "kernel_source",
     "kernels_in",
+    "kernels_part",
     "kernels_schema_text",
     "load_kernel",
     "load_kernels",
@@ -109,6 +112,7 @@ __all__ = [
     "measure_planned",
     "moved",
     "plan_cases",
+    "row_of_record",
     "run_rows",
     "scaled",
     "show_rows",

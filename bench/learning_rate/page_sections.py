@@ -147,7 +147,12 @@ def _rates(tested: Sequence[Tested]) -> list[Block]:
         return []
     columns = ("range_lr", "lr_interval_low", "lr_interval_high")
     lrs, lows, highs = ([test.values.get(name) for test in shown] for name in columns)
-    data = {"name": [test.label for test in shown], "lr": lrs, "low": lows, "high": highs}
+    data: dict[str, list[Any]] = {
+        "name": [test.label for test in shown],
+        "lr": lrs,
+        "low": lows,
+        "high": highs,
+    }
     spread = (*texts({"name": "configuration"}), *tooltip({"lr": "suggested", "low": "from", "high": "to"}))
     layers = ranges(
         category("name"),

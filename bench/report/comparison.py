@@ -15,6 +15,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from fusetune.bench.report.curves import learning_curves
 from fusetune.bench.results import Machine, Pictures, RunInfo
 from fusetune.bench.stats import (
     STATUS_WORDS,
@@ -56,8 +57,8 @@ def show_run(summary: Summary, console: Console, pictures: Pictures) -> None:
 def render_run(summary: Summary, console: Console) -> None:
     """Print the report.
 
-    Its parts are provenance, configurations by rank, trials that went wrong, the diagnosis, the gain over `train`, each
-    factor's main effect, the recommendation, and what is missing or would make it more certain.
+    Its parts are provenance, configurations by rank, learning curves, trials that went wrong, the diagnosis, the gain
+    over `train`, each factor's main effect, the recommendation, and what is missing or would make it more certain.
 
     Args:
         summary: from `bench.stats.summary.summarize`.
@@ -66,6 +67,7 @@ def render_run(summary: Summary, console: Console) -> None:
     parts = [
         _header(summary),
         _configurations(summary, console),
+        learning_curves(summary),
         _troubles(summary),
         _diagnoses(summary),
         _gain(summary),

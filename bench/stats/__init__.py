@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.stats.caveats import Caveat, caveats_of
+    from fusetune.bench.stats.curves import CurvePoint, median_curve
     from fusetune.bench.stats.effects import Level
     from fusetune.bench.stats.significance import (
         Estimate,
@@ -38,6 +39,7 @@ __all__ = [
     "STATUS_WORDS",
     "Caveat",
     "Configuration",
+    "CurvePoint",
     "Estimate",
     "Level",
     "Spread",
@@ -52,6 +54,7 @@ __all__ = [
     "label",
     "least_significant_u",
     "mann_whitney",
+    "median_curve",
     "median_ratio",
     "missing",
     "percent",

@@ -18,6 +18,7 @@ from fusetune.bench.results import STATUSES, Record, RunInfo, TrainingOutcome
 from fusetune.bench.spec import AUTO, by_field, freeze
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat, caveats_of
+from fusetune.bench.stats.curves import CurvePoint, median_curve
 from fusetune.bench.stats.diagnosis import Diagnosis, merge
 from fusetune.bench.stats.effects import (
     Effect,
@@ -68,6 +69,7 @@ class Configuration:
         metrics: metric -> spread over the trials that have it. The `*_to_target` metrics are over all n.
         is_baseline: whether this is the spec's `train` configuration.
         contended: number of trials that were timed while other processes used the processor.
+        curve: of the target's metric, or of the validation accuracy without a target. Medians over the seeds.
     """
 
     rank: int
@@ -78,6 +80,7 @@ class Configuration:
     metrics: dict[str, Spread]
     is_baseline: bool
     contended: int = 0
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -341,6 +344,7 @@ def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline
         metrics={name: spread for name in METRICS if (spread := _spread(name, cell.records)) is not None},
         is_baseline=is_baseline,
         contended=sum(map(contended, cell.records)),
+        curve=median_curve(cell.records, target.metric if target else "val_accuracy"),
     )
 
 

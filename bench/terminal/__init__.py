@@ -1,4 +1,4 @@
-"""Printing: untrusted texts made safe, lines and tables, standard streams, commands that can be pasted."""
+"""Printing: untrusted texts made safe, lines, tables and plots, standard streams, commands that can be pasted."""
 
 from fusetune.exports import load_on_use
 
@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
     from fusetune.bench.terminal.markdown import escaped
+    from fusetune.bench.terminal.plots import Axis, Mark, Series, TextPlot, brief
+    from fusetune.bench.terminal.spreadsheet import spreadsheet_text
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
     from fusetune.bench.terminal.text import one_line, printable
@@ -13,14 +15,20 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "Axis",
     "LossyFile",
+    "Mark",
     "SafeConsole",
+    "Series",
     "StandardStreams",
+    "TextPlot",
+    "brief",
     "escaped",
     "invocation",
     "one_line",
     "open_closed_streams",
     "printable",
     "say",
+    "spreadsheet_text",
     "text_stream",
 ]

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from fusetune.bench.report import comparison
 from fusetune.bench.report.comparison import render_run
+from fusetune.bench.report.curves import learning_curves
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.stats.significance import Estimate
@@ -131,6 +132,25 @@ def contended() -> Summary:
         for record in grid_records(TWO, 3)
     ]
     return summarize(run_of(TWO, trials=len(records)), records, "results/demo/20260102-030405-ab12")
+
+
+def with_curves() -> Summary:
+    """Every training has a curve to its accuracy, with a point of each quarter of its time."""
+    records = [
+        dataclasses.replace(
+            record,
+            curve=[
+                {
+                    "epoch": epoch,
+                    "time_s": epoch * record.values["training_s"] / 4,
+                    "val_accuracy": record.values["best_val_accuracy"] * (1 - 0.5**epoch),
+                }
+                for epoch in range(1, 5)
+            ],
+        )
+        for record in grid_records(FOUR, 3)
+    ]
+    return summarize(run_of(FOUR, trials=len(records)), records, "results/demo/20260102-030405-ab12")
 
 
 def many_seeds() -> Summary:
@@ -254,6 +274,7 @@ def with_diagnoses() -> Summary:
 CASES = [
     with_diagnoses,
     full_grid,
+    with_curves,
     contended,
     many_seeds,
     every_status,
@@ -317,6 +338,35 @@ def test_colour_adds_nothing_but_colour() -> None:
     assert "\x1b[" in text
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert [line.rstrip() for line in plain.splitlines()] == printed(every_status(), 100).splitlines()
+
+
+def test_the_curves_are_those_of_the_best_by_rank_and_of_the_baseline() -> None:
+    plot = learning_curves(with_curves())
+    assert plot is not None
+    assert [series.marker for series in plot.series] == ["1", "2", "3", "4", "*"]
+    assert [series.name for series in plot.series][::4] == [
+        "64, one-cycle, adam, gelu",
+        "256, constant, momentum, relu",
+    ]
+    first = with_curves().configurations[0]
+    assert plot.series[0].y == [point.value for point in first.curve]
+    assert plot.series[0].x == [point.time_s for point in first.curve]
+    assert [(mark.name, mark.value) for mark in plot.marks] == [("target val_accuracy >= 0.6", 0.6)]
+
+
+def test_one_epoch_is_no_curve() -> None:
+    record = Record("a", {}, 0, "ok", curve=[{"epoch": 1, "time_s": 1.0, "val_accuracy": 0.5}])
+    summary = summarize(run_of({}, trials=1, target=None), [record])
+    assert learning_curves(summary) is None
+    longer = dataclasses.replace(
+        record, curve=[*record.curve, {"epoch": 2, "time_s": 2.0, "val_accuracy": 0.6}]
+    )
+    plot = learning_curves(summarize(run_of({}, trials=1, target=None), [longer]))
+    assert plot is not None
+    assert (plot.title, plot.series[0].x) == (
+        "val_accuracy against epoch, medians over seeds, by rank",
+        [1, 2],
+    )
 
 
 def gain_lines(time_ratio: float) -> list[str]:
