@@ -60,6 +60,7 @@ SEARCH = Kind(
     run_trial="fusetune.bench.search:run_step",
     study="fusetune.bench.search:study_search",
     show="fusetune.bench.search:show_search",
+    part="fusetune.bench.search:search_part",
     trains=True,
     resumed_by="run",
     judged="fusetune.bench.search:fresh_records",

@@ -17,6 +17,7 @@ from fusetune.bench.page import (
     Layer,
     Plot,
     Prose,
+    by_column,
     category,
     layered,
     log_quantity,
@@ -41,6 +42,9 @@ _BEST_SHARE, _MOST_BEST = 0.1, 10
 _MOST_AXES, _MOST_LABELS = 10, 8
 LEAST_FOR_CONTOURS, _LEAST_LEVELS, _MOST_FITTED = 12, 3, 200
 _CELLS = 24
+_FEW_LINES = 40
+# Share of the colours that only values worse than all would have.
+_PALE = 0.3
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,9 @@ class Axis:
             (0.6666666666666666, 1.0)
         """
         if self.levels:
-            number = next(i for i, level in enumerate(self.levels) if level == value and _kind(level) == _kind(value))
+            number = next(
+                i for i, level in enumerate(self.levels) if level == value and _kind(level) == _kind(value)
+            )
             return number / max(1, len(self.levels) - 1)
         if self.high == self.low:
             return 0.5
@@ -158,10 +164,14 @@ def told_apart(sample: Sample, seed: int) -> dict[str, bool] | None:
     random = np.random.default_rng(seed)
     drops = []
     for fitted, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(sample.places):
-        forest = RandomForestRegressor(_TREES, random_state=seed).fit(sample.places[fitted], sample.values[fitted])
+        forest = RandomForestRegressor(_TREES, random_state=seed).fit(
+            sample.places[fitted], sample.values[fitted]
+        )
         points, truth = sample.places[held_out], sample.values[held_out]
         before = _error(forest, points, truth)
-        drops.append([_shuffled_error(forest, points, truth, j, random) - before for j in range(points.shape[1])])
+        drops.append(
+            [_shuffled_error(forest, points, truth, j, random) - before for j in range(points.shape[1])]
+        )
     worse = np.array(drops) > 0
     return {axis.name: bool(worse[:, at].all()) for at, axis in enumerate(sample.axes)}
 
@@ -171,7 +181,11 @@ def _error(forest: Any, points: NDArray[np.float64], truth: NDArray[np.float64])
 
 
 def _shuffled_error(
-    forest: Any, points: NDArray[np.float64], truth: NDArray[np.float64], factor: int, random: np.random.Generator
+    forest: Any,
+    points: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    factor: int,
+    random: np.random.Generator,
 ) -> float:
     """Return the mean error over some shuffles of a factor, predicted in one call."""
     many = np.tile(points, (_SHUFFLES, 1))
@@ -182,7 +196,9 @@ def _shuffled_error(
 def importance_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     """Return the factors' shares of the variance, with a `~` where these trainings cannot tell one from chance."""
     if not study.importances:
-        return [Prose(f"These trainings cannot tell importances: {study.note}.", "note")] if study.note else []
+        return (
+            [Prose(f"These trainings cannot tell importances: {study.note}.", "note")] if study.note else []
+        )
     checked = told_apart(sample, study.plan.seed)
     names = list(study.importances)[:_MOST_BARS]
     shares = [study.importances[name] for name in names]
@@ -192,7 +208,9 @@ def importance_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
             "name": [key_id(name) for name in names],
             "share": [100 * share for share in shares],
             "told": passed,
-            "text": [f"{'' if ok else '~'}{percent(share)}" for ok, share in zip(passed, shares, strict=True)],
+            "text": [
+                f"{'' if ok else '~'}{percent(share)}" for ok, share in zip(passed, shares, strict=True)
+            ],
         }
     }
     y, x = category("name"), quantity("share", "share of the variance (%)", zero=True)
@@ -200,7 +218,12 @@ def importance_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     layers: list[Layer] = [
         {
             "mark": mark("bar", "first", height={"band": 0.6}),
-            "encoding": {"y": y, "x": x, "opacity": faded, "tooltip": texts({"name": "factor", "text": "share"})},
+            "encoding": {
+                "y": y,
+                "x": x,
+                "opacity": faded,
+                "tooltip": texts({"name": "factor", "text": "share"}),
+            },
         },
         {
             "mark": mark("text", align="left", dx=5),
@@ -234,26 +257,25 @@ def parallel_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     if len(sample.values) < 2 or not sample.axes:
         return []
     order = [name for name in study.importances if any(axis.name == name for axis in sample.axes)]
-    axes = sorted(
-        sample.axes, key=lambda axis: order.index(axis.name) if axis.name in order else len(order)
-    )[:_MOST_AXES]
+    axes = sorted(sample.axes, key=lambda axis: order.index(axis.name) if axis.name in order else len(order))[
+        :_MOST_AXES
+    ]
     metric = study.plan.metric.replace("_", " ")
     sign = 1 if study.plan.maximize else -1
     count = min(_MOST_BEST, max(1, round(_BEST_SHARE * len(sample.values))))
     best = set(np.argsort(-sign * sample.values)[:count].tolist())
     low, high = float(sample.values.min()), float(sample.values.max())
     last = Axis(f"final {metric}", (), low, high)
-    lines: dict[str, list[Any]] = {"training": [], "axis": [], "place": [], "value": [], "best": []}
+    lines: list[tuple[Any, ...]] = []
     for number, (params, value) in enumerate(zip(sample.params, sample.values.tolist(), strict=True)):
         at = [(key_id(axis.name), axis.place(params[axis.name])) for axis in axes]
-        for name, place in [*at, (last.name, last.place(value))]:
-            for column, entry in zip(lines, (number, name, place, value, number in best), strict=True):
-                lines[column].append(entry)
+        at.append((last.name, last.place(value)))
+        lines += [(number, name, place, value, number in best) for name, place in at]
     shown = [(key_id(axis.name), axis) for axis in axes] + [(last.name, last)]
     levels = [(name, place, text) for name, axis in shown for place, text in axis.labels()]
     data: dict[str, dict[str, Sequence[Any]]] = {
-        "lines": lines,
-        "levels": dict(zip(("axis", "place", "label"), map(list, zip(*levels, strict=True)), strict=True)),
+        "lines": by_column(("training", "axis", "place", "value", "best"), lines),
+        "levels": by_column(("axis", "place", "label"), levels),
     }
     names = [name for name, _ in shown]
     x: Channel = {
@@ -262,23 +284,23 @@ def parallel_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
         "axis": {"labelAngle": 0 if len(names) < 5 else -30, "grid": True, "orient": "bottom"},
     }
     y: Channel = {**quantity("place", "", domain=(-0.04, 1.04)), "axis": None}
-    color = ramp("value", metric, reverse=not study.plan.maximize)
-    layers: list[Layer] = []
-    for strong in (False, True):
-        layers.append(
-            {
-                "data": {"name": "lines"},
-                "transform": [{"filter": {"field": "best", "equal": strong}}],
-                "mark": mark("line", strokeWidth=2.5 if strong else 1, opacity=0.95 if strong else 0.3),
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "detail": {"field": "training", "type": "nominal"},
-                    "color": color,
-                    "tooltip": tooltip({"value": metric}),
-                },
-            }
-        )
+    color = _score(sample.values, metric, maximize=study.plan.maximize)
+    faint = 0.6 if len(sample.values) <= _FEW_LINES else 0.3
+    layers: list[Layer] = [
+        {
+            "data": {"name": "lines"},
+            "transform": [{"filter": {"field": "best", "equal": strong}}],
+            "mark": mark("line", strokeWidth=2.5 if strong else 1, opacity=0.95 if strong else faint),
+            "encoding": {
+                "x": x,
+                "y": y,
+                "detail": {"field": "training", "type": "nominal"},
+                "color": color,
+                "tooltip": tooltip({"value": metric}),
+            },
+        }
+        for strong in (False, True)
+    ]
     layers.append(
         {
             "data": {"name": "levels"},
@@ -290,12 +312,22 @@ def parallel_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     reached = ", ".join(f"{key_id(axis.name)} {sample.params[top][axis.name]}" for axis in axes)
     alt = f"The best predicted final {metric} is {sample.values[top]:.4g}, with {reached}."
     caption = (
-        f"{counted(len(sample.values), 'training')}, coloured by {metric} at their end, predicted where they ended early. "
-        f"Strong: the best {count}. Categories are equally far apart. Trainings without any value are left out."
+        f"{counted(len(sample.values), 'training')}, coloured by {metric} at their end, predicted where they ended "
+        f"early. Strong: the best {count}. Categories are equally far apart. Trainings without any value are left out."
     )
     if len(sample.axes) > _MOST_AXES:
         caption += f" The {_MOST_AXES} most important factors are shown."
     return [Plot("All trainings, factor by factor", alt, layered(layers), data, caption, 360)]
+
+
+def _score(values: NDArray[np.float64], title: str, *, maximize: bool) -> Channel:
+    """Return a colour that is strong for good values, and not too pale for the worst."""
+    low, high = float(values.min()), float(values.max())
+    room = _PALE * (high - low)
+    domain = [low - room, high] if maximize else [low, high + room]
+    channel = ramp("value", title, reverse=not maximize)
+    legend = {"orient": "top", "direction": "horizontal", "gradientLength": 180, "gradientOpacity": 1}
+    return {**channel, "scale": {**channel.get("scale", {}), "domain": domain}, "legend": legend}
 
 
 def contour_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
@@ -332,13 +364,20 @@ def contour_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     }
     metric = study.plan.metric.replace("_", " ")
     x, y = (_numbers(column, axis) for column, axis in (("x", across), ("y", up)))
-    color = ramp("value", metric, reverse=not study.plan.maximize)
+    color = _score(np.concatenate([sample.values, predicted]), metric, maximize=study.plan.maximize)
     tips = tooltip({"x": key_id(across.name), "y": key_id(up.name), "value": metric})
     layers: list[Layer] = [
         {
             "data": {"name": "cells"},
             "mark": mark("rect"),
-            "encoding": {"x": x, "x2": {"field": "x2"}, "y": y, "y2": {"field": "y2"}, "color": color, "tooltip": tips},
+            "encoding": {
+                "x": x,
+                "x2": {"field": "x2"},
+                "y": y,
+                "y2": {"field": "y2"},
+                "color": color,
+                "tooltip": tips,
+            },
         },
         {
             "data": {"name": "trainings"},
@@ -392,7 +431,9 @@ def smooth_prediction(
     kernel = ConstantKernel(1.0) * RBF([0.3, 0.3], (0.05, 10.0)) + WhiteKernel(0.1, (1e-4, 10.0))
     process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is a factor without effect
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # a length at its bound is a factor without effect
         process.fit(places, values)
     predicted: NDArray[np.float64] = process.predict(grid)
     return predicted

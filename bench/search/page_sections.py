@@ -10,12 +10,13 @@ from fusetune.bench.page import (
     Cell,
     Column,
     DataTable,
-    Fold,
+    Items,
     Layer,
     Part,
     Plot,
     Prose,
     Section,
+    by_column,
     category,
     layered,
     mark,
@@ -53,11 +54,15 @@ def search_part(study: SearchStudy, records: Sequence[Record]) -> Part:
     factors = ", ".join(name.replace("_", " ") for name in study.plan.space)
     metric = _metric(study)
     seen = _seen(study)
-    spent = f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}"
-    facts = run_facts(run, str(study.path), ("model", run.spec.model), ("budget", spent), ("prior", study.prior))
+    spent = (
+        f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}"
+    )
+    facts = run_facts(
+        run, str(study.path), ("model", run.spec.model), ("budget", spent), ("prior", study.prior)
+    )
     return Part(
         title=run.spec.name,
-        asked=f"Which {factors} has the best {metric} within {study.plan.budget_epochs} epochs?",
+        asked=f"Which choice of {factors} has the best {metric}, within {study.plan.budget_epochs} epochs?",
         answer=_answer(study),
         more=" ".join([*_more(study), *shorts(study.caveats)]),
         banners=banners_of(study.caveats),
@@ -101,7 +106,9 @@ def _more(study: SearchStudy) -> list[str]:
     if study.left:
         said.append(f"{counted(study.left, 'training')} could have continued when the budget was spent.")
     if study.waiting:
-        said.append(f"The search is not over: {counted(study.waiting, 'training')} can continue with --resume.")
+        said.append(
+            f"The search is not over: {counted(study.waiting, 'training')} can continue with --resume."
+        )
     return said
 
 
@@ -145,7 +152,7 @@ def _lost(study: SearchStudy) -> list[str]:
     said = []
     if study.from_log:
         said.append(
-            f"{counted(study.from_log, 'record')} rebuilt from the search's log, because the worker that trained was lost"
+            f"{counted(study.from_log, 'record')} rebuilt from the search's log, because the worker was lost"
         )
     if study.made_again:
         said.append(
@@ -158,7 +165,11 @@ def _lost(study: SearchStudy) -> list[str]:
 def _best_so_far(study: SearchStudy) -> list[Block]:
     """Return every value and the best so far against the epochs that were spent."""
     if not study.spent:
-        return [Prose("The order of the epochs is not known, so the best so far is not drawn.", "note")] if study.trials else []
+        return (
+            [Prose("The order of the epochs is not known, so the best so far is not drawn.", "note")]
+            if study.trials
+            else []
+        )
     pick = max if study.plan.maximize else min
     best: list[float | None] = []
     for _, value in study.spent:
@@ -171,7 +182,7 @@ def _best_so_far(study: SearchStudy) -> list[Block]:
     kept = told[:: -(-len(told) // _MOST_POINTS)]
     data: dict[str, dict[str, Sequence[Any]]] = {
         "best": {"epoch": list(range(1, count + 1)), "value": best},
-        "values": dict(zip(("epoch", "training", "value"), map(list, zip(*kept, strict=True)), strict=True)),
+        "values": by_column(("epoch", "training", "value"), kept),
     }
     metric = _metric(study)
     x, y = quantity("epoch", "epochs spent", domain=(0, study.plan.budget_epochs)), quantity("value", metric)
@@ -188,7 +199,11 @@ def _best_so_far(study: SearchStudy) -> list[Block]:
         {
             "data": {"name": "best"},
             "mark": mark("line", "first", strokeWidth=2.5, interpolate="step-after"),
-            "encoding": {"x": x, "y": y, "tooltip": tooltip({"epoch": "epochs spent", "value": "best so far"})},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "tooltip": tooltip({"epoch": "epochs spent", "value": "best so far"}),
+            },
         },
     ]
     fresh = study.fresh
@@ -207,9 +222,8 @@ def _curves(study: SearchStudy, seen: Sequence[SearchTrial]) -> list[Block]:
         return []
     best = next((trial for trial in study.trials if trial.values), seen[0])
     rows = [(t.number, epoch, value) for t in seen for epoch, value in enumerate(t.values, 1)]
-    names = ("training", "epoch", "value")
     data: dict[str, dict[str, Sequence[Any]]] = {
-        "curves": dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)),
+        "curves": by_column(("training", "epoch", "value"), rows),
         "best": {"epoch": list(range(1, best.epochs + 1)), "value": best.values},
         "ends": {
             "epoch": [trial.epochs for trial in seen],
@@ -222,6 +236,11 @@ def _curves(study: SearchStudy, seen: Sequence[SearchTrial]) -> list[Block]:
     x = quantity("epoch", "epoch", domain=(0.5, study.plan.max_epochs + 0.5), number_format="d")
     y = quantity("value", metric)
     kinds = list(dict.fromkeys(data["ends"]["ended"]))
+    ended = series("ended", order=kinds)
+    tips = [
+        *texts({"name": "configuration", "ended": "ended"}),
+        *tooltip({"epoch": "epochs", "value": metric}),
+    ]
     layers: list[Layer] = [
         {
             "data": {"name": "curves"},
@@ -239,8 +258,8 @@ def _curves(study: SearchStudy, seen: Sequence[SearchTrial]) -> list[Block]:
             "encoding": {
                 "x": x,
                 "y": y,
-                "color": series("ended", order=kinds),
-                "tooltip": [*texts({"name": "configuration", "ended": "ended"}), *tooltip({"epoch": "epochs", "value": metric})],
+                "color": {**ended, "legend": {**ended["legend"], "symbolType": "circle"}},
+                "tooltip": tips,
             },
         },
     ]
@@ -261,14 +280,14 @@ def _winner_plot(study: SearchStudy) -> list[Block]:
     rows += [("winner on fresh seeds", value) for value in fresh.values]
     own = _of_train(study)
     if own is not None and freeze(own.config) != freeze(study.winner):
-        rows.append(("`train` in the search", _best(study, own)))
+        rows.append(("train in the search", _best(study, own)))
     if len(rows) < 2:
         return []
     data: dict[str, dict[str, Sequence[Any]]] = {
         "runs": {"name": [name for name, _ in rows], "value": [value for _, value in rows]}
     }
     order = list(dict.fromkeys(data["runs"]["name"]))
-    y, x = category("name", order=order), quantity("value", metric)
+    y, x = category("name", order=order), quantity("value", metric, number_format=".4~g")
     layers: list[Layer] = []
     if fresh.low is not None:
         data["mean"] = {"name": [order[1]], "low": [fresh.low], "high": [fresh.high], "value": [fresh.mean]}
@@ -283,7 +302,11 @@ def _winner_plot(study: SearchStudy) -> list[Block]:
             {
                 "data": {"name": "mean"},
                 "mark": mark("tick", "suggestion", thickness=3, size=22),
-                "encoding": {"y": y, "x": x, "tooltip": tooltip({"value": "mean", "low": "from", "high": "to"})},
+                "encoding": {
+                    "y": y,
+                    "x": x,
+                    "tooltip": tooltip({"value": "mean", "low": "from", "high": "to"}),
+                },
             }
         )
     layers.append(
@@ -293,9 +316,13 @@ def _winner_plot(study: SearchStudy) -> list[Block]:
             "encoding": {"y": y, "x": x, "tooltip": [*texts({"name": "run"}), *tooltip({"value": metric})]},
         }
     )
-    caption = "Each dot is a training." + (" Band: 95 % interval of the mean." if fresh.low is not None else "")
+    caption = "Each dot is a training." + (
+        " Band: 95 % interval of the mean." if fresh.low is not None else ""
+    )
     alt = f"Winner in the search {study.value:.4g}; {on_fresh_seeds(study)}"
-    return [Plot("The winner again, on fresh seeds", alt, layered(layers), data, caption, 70 + 36 * len(order))]
+    return [
+        Plot("The winner again, on fresh seeds", alt, layered(layers), data, caption, 70 + 36 * len(order))
+    ]
 
 
 def _trainings(study: SearchStudy) -> DataTable:
@@ -341,11 +368,13 @@ def _diagnosis(study: SearchStudy, records: Sequence[Record]) -> Section:
     if study.winner is None:
         return Section("diagnosis", ())
     wanted = freeze(study.winner)
-    found: dict[str, int] = {}
     own = [record for record in records if freeze(record.factors) == wanted]
-    for record in own:
-        for finding in record.findings:
-            sentence = finding_sentence(finding)
-            found[sentence] = found.get(sentence, 0) + 1
-    lines = [f"{sentence} ({count} of {counted(len(own), 'training')})" for sentence, count in found.items()]
-    return Section("diagnosis", tuple(Prose(line) for line in lines), "What the winner's trainings show.")
+    found: dict[str, list[Any]] = {}
+    for finding in (finding for record in own for finding in record.findings):
+        found.setdefault(str(finding["title"]), []).append(finding)
+    lines = [
+        f"{title} ({len(cases)} of {counted(len(own), 'training')}): {cases[0]['sentence']} {cases[0]['try_next']}"
+        for title, cases in found.items()
+    ]
+    blocks = (Items(tuple(lines)),) if lines else ()
+    return Section("diagnosis", blocks, "What the winner's trainings show.")
