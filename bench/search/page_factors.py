@@ -42,7 +42,7 @@ _BEST_SHARE, _MOST_BEST = 0.1, 10
 _MOST_AXES, _MOST_LABELS = 10, 8
 LEAST_FOR_CONTOURS, _LEAST_LEVELS, _MOST_FITTED = 12, 3, 200
 _CELLS = 24
-_FEW_LINES = 40
+_FEW_LINES = 30
 # Share of the colours that only values worse than all would have.
 _PALE = 0.3
 
@@ -285,7 +285,7 @@ def parallel_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     }
     y: Channel = {**quantity("place", "", domain=(-0.04, 1.04)), "axis": None}
     color = _score(sample.values, metric, maximize=study.plan.maximize)
-    faint = 0.6 if len(sample.values) <= _FEW_LINES else 0.3
+    faint = min(0.6, max(0.15, _FEW_LINES / len(sample.values)))
     layers: list[Layer] = [
         {
             "data": {"name": "lines"},
@@ -301,13 +301,16 @@ def parallel_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
         }
         for strong in (False, True)
     ]
-    layers.append(
+    place = {"align": "left", "dx": 5, "fontSize": 11}
+    layers += [
         {
             "data": {"name": "levels"},
-            "mark": mark("text", align="left", dx=5, fontSize=11),
+            "mark": each,
             "encoding": {"x": x, "y": y, "text": {"field": "label"}},
         }
-    )
+        # A label lies on lines, so that an edge in the page's colour sets it off.
+        for each in (mark("text", "on-high", filled=False, strokeWidth=4, **place), mark("text", **place))
+    ]
     top = int(np.argmax(sign * sample.values))
     reached = ", ".join(f"{key_id(axis.name)} {sample.params[top][axis.name]}" for axis in axes)
     alt = f"The best predicted final {metric} is {sample.values[top]:.4g}, with {reached}."
@@ -327,7 +330,11 @@ def _score(values: NDArray[np.float64], title: str, *, maximize: bool) -> Channe
     domain = [low - room, high] if maximize else [low, high + room]
     channel = ramp("value", title, reverse=not maximize)
     legend = {"orient": "top", "direction": "horizontal", "gradientLength": 180, "gradientOpacity": 1}
-    return {**channel, "scale": {**channel.get("scale", {}), "domain": domain}, "legend": legend}
+    return {
+        **channel,
+        "scale": {**channel.get("scale", {}), "domain": domain, "clamp": True},
+        "legend": legend,
+    }
 
 
 def contour_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
@@ -364,7 +371,7 @@ def contour_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     }
     metric = study.plan.metric.replace("_", " ")
     x, y = (_numbers(column, axis) for column, axis in (("x", across), ("y", up)))
-    color = _score(np.concatenate([sample.values, predicted]), metric, maximize=study.plan.maximize)
+    color = _score(predicted, metric, maximize=study.plan.maximize)
     tips = tooltip({"x": key_id(across.name), "y": key_id(up.name), "value": metric})
     layers: list[Layer] = [
         {
@@ -398,7 +405,8 @@ def contour_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     )
     caption = (
         f"Dots: {counted(len(sample.values), 'training')}, coloured by {metric} at their end. Area: predicted between "
-        "the points by a Gaussian process, not measured. Other factors differ from dot to dot."
+        "the points by a Gaussian process, not measured. Other factors differ from dot to dot. Values beyond the "
+        "colours have the colour of their end."
     )
     title = f"Predicted between the points: {key_id(up.name)} over {key_id(across.name)}"
     return [Plot(title, alt, layered(layers), data, caption, 380)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusetune.bench.page import (
@@ -88,7 +88,14 @@ def _seen(study: SearchStudy) -> list[SearchTrial]:
 def _answer(study: SearchStudy) -> str:
     if study.winner is None:
         return nothing_found(study) if study.failure else "Nothing is recorded yet."
-    return f"Use {configuration_label(study.winner)}."
+    return f"Use {_short_label(study.winner)}."
+
+
+def _short_label(config: Mapping[str, Any]) -> str:
+    """Return a configuration with four digits of each number. The table of trainings has all digits."""
+    return configuration_label(
+        {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in config.items()}
+    )
 
 
 def _more(study: SearchStudy) -> list[str]:
@@ -185,7 +192,10 @@ def _best_so_far(study: SearchStudy) -> list[Block]:
         "values": by_column(("epoch", "training", "value"), kept),
     }
     metric = _metric(study)
-    x, y = quantity("epoch", "epochs spent", domain=(0, study.plan.budget_epochs)), quantity("value", metric)
+    x, y = (
+        quantity("epoch", "epochs spent", domain=(0, max(study.plan.budget_epochs, count))),
+        quantity("value", metric),
+    )
     layers: list[Layer] = [
         {
             "data": {"name": "values"},
@@ -229,7 +239,7 @@ def _curves(study: SearchStudy, seen: Sequence[SearchTrial]) -> list[Block]:
             "epoch": [trial.epochs for trial in seen],
             "value": [trial.values[-1] for trial in seen],
             "ended": [ended_words(trial) for trial in seen],
-            "name": [configuration_label(trial.config) for trial in seen],
+            "name": [_short_label(trial.config) for trial in seen],
         },
     }
     metric = _metric(study)
@@ -265,7 +275,7 @@ def _curves(study: SearchStudy, seen: Sequence[SearchTrial]) -> list[Block]:
     ]
     counts = [f"{sum(each == kind for each in data['ends']['ended'])} {kind}" for kind in kinds]
     alt = f"{counted(len(seen), 'training')}: {', '.join(counts)}. The best came to {_best(study, best):.4g}."
-    caption = f"Strong: the best training, {configuration_label(best.config)}. Dots: how each ended."
+    caption = f"Strong: the best training, {_short_label(best.config)}. Dots: how each ended."
     if silent := len(study.trials) - len(seen):
         caption += f" {counted(silent, 'training')} without any value cannot be drawn."
     return [Plot("Every training", alt, layered(layers), data, caption, 380)]
