@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import ViewportSize
 
 from fusetune.bench.page import Cell, Column, DataTable, Part, Section
 from tests.bench.page.browser import DESKTOP, PHONE, Opened
@@ -16,7 +17,7 @@ from tests.bench.page.every_block import every_block
 
 NUMBERS = (("two", 2.0), ("missing", None), ("ten", 10.0), ("nine", 9.0), ("minus", -1.0))
 NUMBERS_AT = 3  # after the three tables of the first part
-SMALL = {"width": 320, "height": 600}
+SMALL: ViewportSize = {"width": 320, "height": 600}
 
 
 def numbers() -> Part:
@@ -173,7 +174,7 @@ def test_everything_is_reached_by_the_keyboard(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE, SMALL], ids=["desktop", "phone", "small"])
-def test_the_page_is_never_wider_than_its_window(opened: Opened, viewport: dict[str, int]) -> None:
+def test_the_page_is_never_wider_than_its_window(opened: Opened, viewport: ViewportSize) -> None:
     opened.tab.set_viewport_size(viewport)
     opened.tab.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
     assert opened.tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
