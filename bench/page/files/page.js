@@ -376,11 +376,14 @@ function tables() {
   }
 }
 
-// A table that fits needs no stop for the keyboard.
+// A table that fits needs no stop for the keyboard. One that goes on at the right shows it.
 function scrolls() {
   for (const place of document.querySelectorAll(".scroll")) {
-    place.toggleAttribute("tabindex", place.scrollWidth > place.clientWidth);
-    if (place.hasAttribute("tabindex")) place.tabIndex = 0;
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+    const more = () => place.classList.toggle("more", place.scrollLeft + place.clientWidth < place.scrollWidth - 2);
+    place.onscroll = more;
+    more();
   }
 }
 
