@@ -1,0 +1,57 @@
+"""The README's picture: the top of the page of a shipped run, as Chromium shows it.
+
+`make picture` writes docs/images/report.png. It needs Chromium and Playwright.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from fusetune.bench.cli.page_file import part_of, write_page
+from fusetune.bench.cli.report import study_run
+from fusetune.bench.results import RunDirectory, find_run
+from tests.bench.page.browser import chromium, open_page
+
+ROOT = Path(__file__).parents[3]
+RUN = ROOT / "results" / "examples" / "digits-rates"
+PICTURE = ROOT / "docs" / "images" / "report.png"
+WIDTH, SCALE, COLOURS, MARGIN = 1100, 2, 128, 16
+# The answer, the ranking and what the time is made of.
+LAST = "#ranking figure.plot"
+
+
+def take_picture(run: Path, path: Path) -> None:
+    """Write the picture of a run's page, in the light theme and two pixels for each of the page's.
+
+    Args:
+        run: a run's directory, or the folder of several.
+        path: of the PNG file.
+    """
+    directory = RunDirectory.open(find_run(run))
+    records, _ = directory.records()
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        page = Path(folder) / "report.html"
+        write_page(page, (part_of(directory, records, study_run(directory, records)),))
+        opened = open_page(
+            browser,
+            page,
+            viewport={"width": WIDTH, "height": 900},
+            device_scale_factor=SCALE,
+            color_scheme="light",
+        )
+        opened.draw_all()
+        end = opened.tab.locator(LAST).first.bounding_box()
+        assert end is not None
+        clip = {"x": 0, "y": 0, "width": WIDTH, "height": end["y"] + end["height"] + MARGIN}
+        taken = opened.tab.screenshot(full_page=True, clip=clip)
+    with Image.open(io.BytesIO(taken)) as image:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    take_picture(RUN, PICTURE)
