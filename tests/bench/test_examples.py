@@ -12,7 +12,7 @@ import pytest
 
 from fusetune.bench.cli import program as cli
 from fusetune.bench.cli.page_file import part_of
-from fusetune.bench.cli.report import study_run
+from fusetune.bench.results import study_run
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import SCHEMA_VERSION
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from PIL import Image
 
-from fusetune.bench.cli.page_file import part_of, write_page
-from fusetune.bench.cli.report import study_run
-from fusetune.bench.results import RunDirectory, find_run
 from tests.bench.page.browser import chromium, open_page
 
 ROOT = Path(__file__).parents[3]
@@ -31,11 +30,10 @@ def take_picture(run: Path, path: Path) -> None:
         run: a run's directory, or the folder of several.
         path: of the PNG file.
     """
-    directory = RunDirectory.open(find_run(run))
-    records, _ = directory.records()
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         page = Path(folder) / "report.html"
-        write_page(page, (part_of(directory, records, study_run(directory, records)),))
+        report = [sys.executable, "-m", "fusetune.bench", "report", str(run), "--html", "--output", str(page)]
+        subprocess.run(report, check=True, stdout=subprocess.DEVNULL)
         opened = open_page(
             browser,
             page,
