@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fusetune.bench.page.vega import (
         Channel,
         Layer,
+        Style,
         axis_unit,
         banded_lines,
         by_column,
@@ -69,6 +70,7 @@ __all__ = [
     "Plot",
     "Prose",
     "Section",
+    "Style",
     "Tone",
     "axis_unit",
     "banded_lines",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         reproduce,
         run_facts,
     )
-    from fusetune.bench.report.training_page import training_part
+    from fusetune.bench.report.training_page import training_part, training_sections
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -34,4 +34,5 @@ __all__ = [
     "run_facts",
     "show_run",
     "training_part",
+    "training_sections",
 ]
