@@ -13,6 +13,7 @@ from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED
 from fusetune.bench.cli.options import report_to_option
 from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
+from fusetune.bench.cli.paper_file import table_options, write_tables
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
@@ -28,18 +29,35 @@ if TYPE_CHECKING:
 )
 @html_option
 @output_option
+@table_options
 @report_to_option
 def report(
-    directories: Sequence[Path], html: bool, output: Path | None, report_to: tuple[Destination, ...]
+    directories: Sequence[Path],
+    html: bool,
+    output: Path | None,
+    report_to: tuple[Destination, ...],
+    **tables: Path | None,
 ) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
 
     Several are printed one after the other, or written to one page by --html. With --report-to, they are sent.
+
+    A table for a paper has medians with their ranges over seeds, and n. Its first place is in bold only where tests
+    tell it from every other.
     """
     from fusetune.bench.results import RunDirectory, find_run, study_run
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
+    if any(tables.values()):
+        if html or report_to:
+            raise InputError(
+                "--html" if html else "--report-to",
+                "goes with no table",
+                to_do="Give it to a command of its own",
+            )
+        write_tables(directories, tables)
+        return
     console = make_console()
     runs = [RunDirectory.open(find_run(directory)) for directory in directories]
     path = page_path(runs, output)

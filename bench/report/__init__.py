@@ -9,6 +9,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.report.caveats import banner, caveat_lines
     from fusetune.bench.report.comparison import show_run
+    from fusetune.bench.report.for_papers import (
+        caveat_sentences,
+        factor_cells,
+        factor_columns,
+        made_by,
+        run_cells,
+        run_columns,
+        table_label,
+        training_table,
+    )
     from fusetune.bench.report.live import Progress
     from fusetune.bench.report.names import render_names
     from fusetune.bench.report.page_parts import (
@@ -28,11 +38,19 @@ __all__ = [
     "banners_of",
     "caveat_lines",
     "caveat_notes",
+    "caveat_sentences",
+    "factor_cells",
+    "factor_columns",
     "failed_trials",
+    "made_by",
     "render_names",
     "reproduce",
+    "run_cells",
+    "run_columns",
     "run_facts",
     "show_run",
+    "table_label",
     "training_part",
     "training_sections",
+    "training_table",
 ]
