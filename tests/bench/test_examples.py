@@ -9,18 +9,24 @@ import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fusetune.bench.cli import program as cli
 from fusetune.bench.cli.page_file import part_of
 from fusetune.bench.results import study_run
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import SCHEMA_VERSION
+from tests.bench.page.picture import RUN, SCALE, WIDTH, take_picture
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "results" / "examples"
 RUNS = sorted(path.parent.relative_to(EXAMPLES) for path in EXAMPLES.glob("*/*/run.json"))
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_BYTES = 300_000
+SHOWN = re.compile(
+    r"^<!-- of (results/examples/\S+) -->\n```text\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE
+)
 IMAGE = re.compile(r"!\[([^\]]+)\]\(https://raw\.githubusercontent\.com/fusetune/fusetune/main/([^)]+)\)")
 
 
@@ -85,17 +91,32 @@ def printed(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
 def test_what_a_page_shows_of_an_example_is_what_its_report_prints(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = page.read_text()
-    shown = re.findall(r"^<!-- of (results/examples/\S+) -->\n```text\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    shown = re.findall(
+        r"^<!-- of (results/examples/\S+) -->\n```text\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE
+    )
     for path, block in shown:
         report = printed(Path(path), monkeypatch, capsys)
         for piece in re.split(r"\n\n+", block.strip("\n")):
             assert piece in report
     assert shown or page.name != "README.md"
+
+
+@pytest.mark.slow
+def test_the_picture_is_made_by_a_browser_or_skipped(tmp_path: Path) -> None:
+    assert RUN.is_dir()
+    take_picture(RUN, tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as made:
+        assert made.width == SCALE * WIDTH
+        assert made.height > made.width / 2
+        assert len(made.convert("RGB").getcolors(1 << 20) or ()) > 10
+    assert (tmp_path / "report.png").stat().st_size < MOST_BYTES
 
 
 def test_the_picture_is_there_and_its_words_are_the_pages_answer() -> None:
