@@ -14,6 +14,7 @@ from fusetune.bench.errors import InputError, RunDirectoryError, unusable
 from fusetune.bench.kinds import function, kind_of
 
 if TYPE_CHECKING:
+    from fusetune.bench.gate import StoredGate
     from fusetune.bench.page import Part
     from fusetune.bench.results import Record, RunDirectory
 
@@ -62,9 +63,14 @@ def write_page(path: Path, parts: Sequence[Part], *, refresh_s: int | None = Non
 
 def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, console: Any) -> None:
     """Write a run's own page at its end, and print its path. A page that cannot be written fails no run."""
-    path = directory.path / PAGE
+    add_part(directory.path, part_of(directory, records, study), console)
+
+
+def add_part(directory: Path, part: Part, console: Any) -> None:
+    """Write a page into a directory and print its path, or a note where it cannot be written."""
+    path = directory / PAGE
     try:
-        write_page(path, (part_of(directory, records, study),))
+        write_page(path, (part,))
     except RunDirectoryError as error:
         console.print(
             f"note: the page cannot be saved; {error}", style="yellow", highlight=False, soft_wrap=True
@@ -73,7 +79,7 @@ def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, con
         console.print(f"\npage: {path}", highlight=False, soft_wrap=True, style="bold")
 
 
-def page_path(directories: Sequence[RunDirectory], output: Path | None) -> Path:
+def page_path(directories: Sequence[RunDirectory | StoredGate], output: Path | None) -> Path:
     """Return where the page of some runs is written: where it is asked for, in the run, or here if they are several.
 
     Raises:

@@ -11,6 +11,7 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED
+from fusetune.bench.cli.gate_page import show_stored_gate
 from fusetune.bench.cli.options import report_to_option
 from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.cli.paper_file import table_options, write_tables
@@ -19,6 +20,7 @@ from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
+    from fusetune.bench.gate import StoredGate
     from fusetune.bench.results import Record, RunDirectory
     from fusetune.bench.tracking import Destination
 
@@ -38,14 +40,15 @@ def report(
     report_to: tuple[Destination, ...],
     **tables: Path | None,
 ) -> None:
-    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
+    """Print the report of the run or gate in DIRECTORY, or of the newest run under results/<spec name>.
 
     Several are printed one after the other, or written to one page by --html. With --report-to, they are sent.
 
     A table for a paper has medians with their ranges over seeds, and n. Its first place is in bold only where tests
     tell it from every other.
     """
-    from fusetune.bench.results import RunDirectory, find_run, study_run
+    from fusetune.bench.gate import StoredGate, gate_part
+    from fusetune.bench.results import study_run
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
@@ -59,13 +62,21 @@ def report(
         write_tables(directories, tables)
         return
     console = make_console()
-    runs = [RunDirectory.open(find_run(directory)) for directory in directories]
+    runs = [_opened(directory) for directory in directories]
     path = page_path(runs, output)
     parts = []
     all_sent = True
     for place, run in enumerate(runs):
         if place and not html:
             console.print()
+        if isinstance(run, StoredGate):
+            if report_to:
+                raise InputError(run.path, "a gate cannot be sent to a tracker", to_do="Name runs alone")
+            if html:
+                parts.append(gate_part(run))
+            else:
+                show_stored_gate(run, console)
+            continue
         records, notes = run.records()
         for note in notes:
             console.print(f"note: {note}", style="yellow", highlight=False)
@@ -80,6 +91,15 @@ def report(
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
     if not all_sent:
         sys.exit(FAILED)
+
+
+def _opened(directory: Path) -> RunDirectory | StoredGate:
+    """Open a run or a gate for reading."""
+    from fusetune.bench.gate import is_gate, read_stored_gate
+    from fusetune.bench.results import RunDirectory, find_run
+
+    found = find_run(directory, or_gate=True)
+    return read_stored_gate(found) if is_gate(found) else RunDirectory.open(found)
 
 
 def _send(report_to: Sequence[Destination], run: RunDirectory, console: SafeConsole) -> bool:

@@ -206,6 +206,17 @@ def series(column: str, title: str = "", *, order: Sequence[Any] | None = None) 
     return {**channel, "legend": {"orient": "bottom", "symbolType": "stroke", "symbolOpacity": 1}}
 
 
+def point_series(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> dict[str, Channel]:
+    """Return colour and shape of the points of each series. The legend has both.
+
+    Example:
+        >>> sorted(point_series("side", "side", order=("base", "head")))
+        ['color', 'shape']
+    """
+    channel = {**category(column, title, order=order), "legend": {"orient": "bottom"}}
+    return {"color": channel, "shape": channel}
+
+
 def ramp(column: str, title: str, *, log: bool = False, reverse: bool = False) -> Channel:
     """Return a colour that grows with a number."""
     scale: dict[str, Any] = {"type": "log"} if log else {}

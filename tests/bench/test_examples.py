@@ -76,10 +76,10 @@ def test_the_report_is_printed_and_the_page_is_written(
     part = part_of(directory, records, study_run(directory, records))
     page = (tmp_path / path / "report.html").read_text()
     assert part.title in page
-    for section in part.sections:
-        if section.blocks:
-            assert f'id="{section.id}"' in page
-    assert len([section for section in part.sections if section.blocks]) >= 2
+    filled = [section.key for section in part.sections if section.blocks]
+    assert len(filled) >= 2
+    for name in filled:
+        assert f'-{name}"' in page
 
 
 def printed(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -125,5 +125,7 @@ def test_the_picture_is_there_and_its_words_are_the_pages_answer() -> None:
     directory = RunDirectory.open(EXAMPLES / next(run for run in RUNS if run.parent.name == "digits-rates"))
     records, _ = directory.records()
     part = part_of(directory, records, study_run(directory, records))
-    assert " ".join(part.answer.replace("**", "").split()) in alt
+    numbers = set(re.findall(r"\d[\d.]*\d|\d", alt))
+    assert len(numbers) >= 6
+    assert numbers <= set(re.findall(r"\d[\d.]*\d|\d", part.answer))
     assert README.index("![") < README.index("## Two commands")
