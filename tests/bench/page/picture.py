@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -46,7 +47,7 @@ def take_picture(run: Path, path: Path) -> None:
         opened.tab.add_style_tag(content=f"{LEFT_OUT} {{ display: none !important }}")
         end = opened.tab.locator(LAST).bounding_box()
         assert end is not None
-        clip = {"x": 0, "y": 0, "width": WIDTH, "height": end["y"] + end["height"] + MARGIN}
+        clip: Any = {"x": 0, "y": 0, "width": WIDTH, "height": end["y"] + end["height"] + MARGIN}
         taken = opened.tab.screenshot(full_page=True, clip=clip)
     with Image.open(io.BytesIO(taken)) as image:
         path.parent.mkdir(parents=True, exist_ok=True)
