@@ -210,6 +210,7 @@ class Part:
         title: name of the spec or of what was measured.
         asked: what was asked, in one sentence.
         answer: the answer, in one sentence.
+        status: that a run goes on, or ended before its time, and what to do about it. Empty for a whole one.
         banners: warnings that a reader must see before the answer, such as stand-in data.
         facts: provenance.
         sections: in any order.
@@ -225,6 +226,7 @@ class Part:
     answer: str
     banners: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    status: str = ""
     sections: tuple[Section, ...] = field(default=())
 
     @property
