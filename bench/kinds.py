@@ -69,6 +69,7 @@ LR_RANGE = Kind(
     run_trial="fusetune.bench.learning_rate:run_lr_range",
     study="fusetune.bench.learning_rate:study_learning_rates",
     show="fusetune.bench.learning_rate:show_learning_rates",
+    part="fusetune.bench.learning_rate:lr_range_part",
     resumed_by="lr-range",
 )
 BATCH_SIZE = Kind(

@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.learning_rate.page_sections import lr_range_part
     from fusetune.bench.learning_rate.report import show_learning_rates
     from fusetune.bench.learning_rate.study import (
         run_lr_range,
@@ -14,6 +15,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "lr_range_part",
     "run_lr_range",
     "show_learning_rates",
     "study_learning_rates",

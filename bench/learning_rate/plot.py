@@ -20,14 +20,20 @@ _CURVE, _SUGGESTED, _DIVERGED = "#1f5fa8", "#c0392b", "#6b4c9a"
 _HEAD_ROOM = 0.35
 
 
-def draw_lr_range(tested: tuple[Tested, ...], pictures: Pictures) -> None:
-    """Draw each test as `lr-range-<number>`."""
+def draw_lr_range(tested: tuple[Tested, ...], pictures: Pictures, *, judged: str = "training loss") -> None:
+    """Draw each test as `lr-range-<number>`.
+
+    Args:
+        tested: the tests.
+        pictures: the collection that gets them.
+        judged: which loss they were judged by.
+    """
     for number, test in enumerate(tested, start=1):
         if len(test.lrs) > 1:
-            pictures.add(f"lr-range-{number}", partial(draw, test), style=_STYLE)
+            pictures.add(f"lr-range-{number}", partial(draw, test, judged), style=_STYLE)
 
 
-def draw(test: Tested) -> Figure:
+def draw(test: Tested, judged: str) -> Figure:
     """Draw one test."""
     from matplotlib.figure import Figure
 
@@ -35,7 +41,7 @@ def draw(test: Tested) -> Figure:
     axes = figure.subplots()
     _draw_losses(axes, test)
     _draw_findings(axes, test)
-    _label_axes(axes, test)
+    _label_axes(axes, test, judged)
     return figure
 
 
@@ -97,12 +103,12 @@ def _draw_findings(axes: Axes, test: Tested) -> None:
         )
 
 
-def _label_axes(axes: Axes, test: Tested) -> None:
+def _label_axes(axes: Axes, test: Tested, judged: str) -> None:
     axes.set_xscale("log")
     axes.set_xlim(test.lrs[0], test.lrs[-1] * 1.15)
     axes.set_ylim(*loss_window(test))
     axes.set_xlabel("learning rate", color=_INK)
-    axes.set_ylabel("training loss", color=_INK)
+    axes.set_ylabel(judged, color=_INK)
     axes.set_title(
         f"LR range test: {picture_text(test.label)}", loc="left", fontsize=11, fontweight="bold", color=_INK
     )

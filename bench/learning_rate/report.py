@@ -13,11 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from fusetune.bench.learning_rate.plot import draw_lr_range, loss_window
-from fusetune.bench.learning_rate.study import MOST_SPREAD, LRStudy, Tested
+from fusetune.bench.learning_rate.study import LRStudy, Tested
+from fusetune.bench.learning_rate.wording import (
+    CANT_TELL,
+    judged,
+    rate_text,
+    scaling_sentence,
+    span_text,
+    sweep_words,
+)
 from fusetune.bench.report import caveat_lines
-from fusetune.bench.results import Pictures, RangeTestOptions
-from fusetune.bench.stats import counted
-from fusetune.tuner.learning_rate import LRScaling
+from fusetune.bench.results import Pictures
 
 _WIDTH, _HEIGHT = 84, 14
 _MOST_CURVES = 6
@@ -27,7 +33,7 @@ _DIM = "dim"
 def show_learning_rates(study: LRStudy, console: Console, pictures: Pictures) -> None:
     """Print the report, then draw the curves and name their files."""
     render_lr_range(study, console)
-    draw_lr_range(study.tested, pictures)
+    draw_lr_range(study.tested, pictures, judged=judged(study))
     _name_pictures(pictures, console)
 
 
@@ -74,15 +80,10 @@ def _header(study: LRStudy, console: Console) -> None:
     for caveat in caveat_lines(study.caveats):
         console.print(caveat)
     console.print(Rule(Text(f"LR range test: {run.spec.name}", style="bold"), align="left", style=_DIM))
-    options = RangeTestOptions.from_dict(run.options)
-    sweep = (
-        f"{options.repeats} x {options.steps} steps, {options.lr_min:g} to {options.lr_max:g}, {options.mode}"
-    )
-    judged = "the validation loss" if options.validation else "the training loss"
     for name, text in (
         ("run", Path(study.directory).name),
         ("data", ", ".join(run.data)),
-        ("sweep", f"{sweep}, judged by {judged}"),
+        ("sweep", sweep_words(study)),
         ("device", ", ".join(filter(None, (run.machine.device, run.machine.device_name)))),
         ("commit", (run.commit or "unknown")[:12]),
     ):
@@ -106,21 +107,13 @@ def _table(tested: Sequence[Tested]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for test in tested:
         values = test.values
-        suggested = _rate(values.get("range_lr")) if "range_lr" in values else "can't tell"
-        cells = [test.label, suggested, _span(test, "lr_interval_low", "lr_interval_high")]
+        suggested = rate_text(values.get("range_lr")) if "range_lr" in values else CANT_TELL
+        cells = [test.label, suggested, span_text(test, "lr_interval_low", "lr_interval_high")]
         if confirmed:
-            cells.append(_rate(values.get("suggested_lr")))
-        cells += [_span(test, "lr_low", "lr_high"), _rate(values.get("divergence_lr"))]
+            cells.append(rate_text(values.get("suggested_lr")))
+        cells += [span_text(test, "lr_low", "lr_high"), rate_text(values.get("divergence_lr"))]
         table.add_row(*map(Text, cells))
     return table
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _span(test: Tested, low: str, high: str) -> str:
-    return f"{test.values[low]:.3g}..{test.values[high]:.3g}" if low in test.values else "-"
 
 
 def plot_lines(test: Tested) -> list[str]:
@@ -189,18 +182,4 @@ def _scaling(study: LRStudy, console: Console) -> None:
     console.print()
     console.print(Text("Learning rate against batch size", style="bold"))
     for name, fit in study.scalings.items():
-        prefix = "" if name == "all" else f"{name}: "
-        if isinstance(fit, LRScaling):
-            sizes = ", ".join(map(str, fit.batch_sizes))
-            text = (
-                f"lr ~ batch_size^{fit.exponent:.2f}, 95 % interval {fit.low:.2f}..{fit.high:.2f} "
-                f"({fit.points} tests at {sizes})"
-            )
-            if fit.left_out:
-                text += (
-                    f"; {counted(fit.left_out, 'more test')} left out, "
-                    f"with an interval wider than a factor of {MOST_SPREAD:g}"
-                )
-        else:
-            text = f"no exponent: {fit}"
-        console.print(Text(f"{prefix}{text}"))
+        console.print(Text(scaling_sentence(name, fit)))

@@ -266,13 +266,31 @@ def _scalings(run: RunInfo, records: Iterable[Record]) -> dict[str, LRScaling | 
     key = name_of(_SIZE, run.spec.levels)
     if key is None:
         return {}
+    groups = _by_other_factors(key, records)
+    return {name: _scaling(key, group) for name, group in groups.items()}
+
+
+def by_batch_size(study: LRStudy) -> dict[str, list[tuple[int, Record]]]:
+    """Return the batch size of each record that has a suggestion, by the groups of `LRStudy.scalings`."""
+    key = name_of(_SIZE, study.run.spec.levels)
+    if key is None:
+        return {}
+    groups = _by_other_factors(key, [test.record for test in study.tested])
+    return {
+        name: [(int(record.factors[key]), record) for record in group if "range_lr" in record.values]
+        for name, group in groups.items()
+    }
+
+
+def _by_other_factors(key: str, records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return the records of each combination of the factors besides the batch size."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         rest = ", ".join(
             f"{key_id(name)}={value_label(value)}" for name, value in record.factors.items() if name != key
         )
         groups.setdefault(rest or "all", []).append(record)
-    return {name: _scaling(key, group) for name, group in groups.items()}
+    return groups
 
 
 def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
@@ -280,7 +298,7 @@ def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
     # The fit uses unconfirmed rates, because confirmed rates are a factor of 2 apart.
     suggested = [record for record in records if "range_lr" in record.values]
     points = [
-        (int(record.factors[key]), record.values["range_lr"]) for record in suggested if _is_narrow(record)
+        (int(record.factors[key]), record.values["range_lr"]) for record in suggested if is_narrow(record)
     ]
     left_out = len(suggested) - len(points)
     if len({size for size, _ in points}) < LEAST_SIZES:
@@ -296,7 +314,7 @@ def _scaling(key: str, records: Sequence[Record]) -> LRScaling | str:
     return dataclasses.replace(scaling, left_out=left_out)
 
 
-def _is_narrow(record: Record) -> bool:
+def is_narrow(record: Record) -> bool:
     """Whether the ratio of the interval's ends is small enough for the fit. True without an interval."""
     low, high = (record.values.get(f"lr_interval_{end}") for end in ("low", "high"))
     return low is None or high is None or high <= MOST_SPREAD * low

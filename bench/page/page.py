@@ -210,6 +210,7 @@ class Part:
         title: name of the spec or of what was measured.
         asked: what was asked, in one sentence.
         answer: the answer, in one sentence.
+        more: what belongs to the answer, such as reasons, caveats and advice. Blank lines separate paragraphs.
         status: that a run goes on, or ended before its time, and what to do about it. Empty for a whole one.
         banners: warnings that a reader must see before the answer, such as stand-in data.
         facts: provenance.
@@ -224,6 +225,7 @@ class Part:
     title: str
     asked: str
     answer: str
+    more: str = ""
     banners: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     status: str = ""

@@ -23,6 +23,13 @@ _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "bytes": ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes")),
     "fraction": ((0.01, "%"),),
 }
+# Share of a logarithmic axis that is left empty at each end, and the factor around a single value.
+_ROOM, _ALONE = 0.04, 2.0
+_FEW_TICKS, _MOST_TICKS = 3, 9
+_LOG_LABEL = (
+    "datum.value < 0.001 || datum.value >= 1e6 ? format(datum.value, '~e') : format(datum.value, '~g')"
+)
+_LINE_HEIGHT = 16  # in CSS pixels, of a label in a plot
 # Minutes and hours are an axis's unit only from a few of them on.
 _LEAST_OF_A_UNIT = {3600.0: 3.0, 60.0: 5.0}
 
@@ -100,6 +107,47 @@ def quantity(
     }
 
 
+def log_quantity(column: str, title: str, values: Iterable[float | None], *, base: int = 10) -> Channel:
+    """Return a logarithmic axis that is just long enough for some values, with few ticks at round numbers.
+
+    Vega's own logarithmic axis reaches to the next powers of ten, with a line of its grid at every digit.
+
+    Args:
+        column: of the plot's data.
+        title: with its unit.
+        values: what the axis must show. Those that are missing, not finite or not above 0 have no place on it.
+        base: 10, or 2 for ticks at powers of two, which suit batch sizes.
+
+    Example:
+        >>> axis = log_quantity("lr", "learning rate", [0.002, 0.2])
+        >>> [round(end, 5) for end in axis["scale"]["domain"]], axis["axis"]["values"]
+        ([0.00166, 0.24045], [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
+        >>> log_quantity("size", "batch size", [16, 100], base=2)["axis"]["values"]
+        [16, 32, 64]
+    """
+    known = [value for value in values if value is not None and 0 < value < math.inf]
+    low, high = (min(known), max(known)) if known else (1.0, 10.0)
+    room = _ROOM * math.log(high / low) or math.log(_ALONE)
+    low, high = low / math.exp(room), high * math.exp(room)
+    axis: dict[str, Any] = {"labelExpr": _LOG_LABEL}
+    if ticks := _log_ticks(low, high, base):
+        axis["values"] = ticks
+    scale = {"type": "log", "base": base, "domain": [low, high], "nice": False}
+    return {"field": column, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+def _log_ticks(low: float, high: float, base: int) -> list[float]:
+    """Return powers of the base between two values, with 2 and 5 times those of ten where they are too few."""
+    first, last = math.ceil(math.log(low, base)), math.floor(math.log(high, base))
+    every = max(1, math.ceil((last - first + 1) / _MOST_TICKS))
+    ticks = [float(f"{float(base) ** power:g}") for power in range(first, last + 1, every)]
+    if base == 10 and len(ticks) < _FEW_TICKS:
+        around = [float(f"{times}e{power}") for power in range(first - 1, last + 1) for times in (1, 2, 5)]
+        ticks = [tick for tick in around if low <= tick <= high]
+    # With one tick a reader cannot tell the scale. Vega then chooses them.
+    return [int(tick) if base == 2 and tick >= 1 else tick for tick in ticks] if len(ticks) > 1 else []
+
+
 def category(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> Channel:
     """Return an axis of names. Without `order` they stand as in the data."""
     return {
@@ -139,7 +187,15 @@ def mark(kind: str, style: Style | None = None, **more: Any) -> dict[str, Any]:
     return {"type": kind, **({"style": style} if style else {}), **more}
 
 
-def rule(axis: Literal["x", "y"], value: float, label: str, style: Style = "target") -> list[Layer]:
+def rule(
+    axis: Literal["x", "y"],
+    value: float,
+    label: str,
+    style: Style = "target",
+    *,
+    line: int = 0,
+    before: bool = False,
+) -> list[Layer]:
     """Return a line across the plot at a value, with its label.
 
     Args:
@@ -147,11 +203,17 @@ def rule(axis: Literal["x", "y"], value: float, label: str, style: Style = "targ
         value: in the axis's unit.
         label: any string.
         style: its role.
+        line: of a vertical one: lines of text between the plot's top and the label, so that labels do not meet.
+        before: of a vertical one: whether the label stands at its left.
     """
     data = {"values": [{"at": value, "label": label}]}
     at: Channel = {"field": "at", "type": "quantitative"}
-    place = {"align": "left", "baseline": "bottom", "dx": 4, "dy": -3}
-    beside: dict[str, Any] = {"x": {"value": 0}} if axis == "y" else {"y": {"value": 12}}
+    place: dict[str, Any] = {"align": "left", "baseline": "bottom", "dx": 4, "dy": -3}
+    if before:
+        place |= {"align": "right", "dx": -4}
+    beside: dict[str, Any] = (
+        {"x": {"value": 0}} if axis == "y" else {"y": {"value": 15 + _LINE_HEIGHT * line}}
+    )
     return [
         {"data": data, "mark": mark("rule", style), "encoding": {axis: at}},
         {

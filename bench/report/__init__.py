@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from fusetune.bench.report.comparison import show_run
     from fusetune.bench.report.live import Progress
     from fusetune.bench.report.names import render_names
-    from fusetune.bench.report.page_parts import banners_of, caveat_notes, reproduce, run_facts
+    from fusetune.bench.report.page_parts import (
+        banners_of,
+        caveat_notes,
+        failed_trials,
+        reproduce,
+        run_facts,
+    )
     from fusetune.bench.report.training_page import training_part
 else:
     __getattr__ = load_on_use(__name__)
@@ -22,6 +28,7 @@ __all__ = [
     "banners_of",
     "caveat_lines",
     "caveat_notes",
+    "failed_trials",
     "render_names",
     "reproduce",
     "run_facts",

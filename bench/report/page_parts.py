@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from fusetune.bench.page import Command, Facts, Prose, Section
-from fusetune.bench.results import RunInfo
-from fusetune.bench.stats import Caveat
+from fusetune.bench.page import Cell, Column, Command, DataTable, Facts, Prose, Section
+from fusetune.bench.results import Record, RunInfo
+from fusetune.bench.stats import STATUS_WORDS, Caveat
 from fusetune.bench.units import format_bytes
 
 
@@ -48,6 +48,22 @@ def run_facts(run: RunInfo, directory: str | None, *more: tuple[str, str]) -> tu
 def caveat_notes(caveats: Sequence[Caveat]) -> tuple[Prose, ...]:
     """Return the caveats that are no banners, each as a note."""
     return tuple(Prose(caveat.sentence, "note") for caveat in caveats if not caveat.is_banner)
+
+
+def failed_trials(records: Sequence[Record], labels: Sequence[str]) -> Section:
+    """Return the section on trials that did not end well, with their reasons. It is empty where all did.
+
+    Args:
+        records: of trials.
+        labels: one for each record.
+    """
+    rows = tuple(
+        (Cell(label), Cell(STATUS_WORDS[record.status], tone="bad"), Cell(record.reason))
+        for record, label in zip(records, labels, strict=True)
+        if record.status != "ok"
+    )
+    columns = (Column("trial"), Column("ended as"), Column("why"))
+    return Section("failures", (DataTable("Trials that did not end well", columns, rows),) if rows else ())
 
 
 def reproduce(run: RunInfo) -> Section:

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from fusetune.bench.page import Cell, Column, DataTable, Part, Section
 from fusetune.bench.report.page_parts import banners_of, reproduce, run_facts
 from fusetune.bench.results import Record
-from fusetune.bench.stats import Configuration, Summary, configuration_label, recommendation, undecided
+from fusetune.bench.stats import (
+    Configuration,
+    Summary,
+    configuration_label,
+    recommendation_sentences,
+    undecided,
+)
 from fusetune.bench.units import METRICS, format_metric
 
 _METRICS = ("time_to_target_s", "steps_to_target", "step_time_s", "samples_per_s", "peak_bytes")
@@ -22,11 +28,13 @@ def training_part(summary: Summary, records: Sequence[Record]) -> Part:
     """
     spec = summary.run.spec
     factors = ", ".join(name.replace("_", " ") for name in spec.levels) or "configuration"
+    answer, *more = recommendation_sentences(summary)
     goal = f"reaches {summary.target} first" if summary.target else "has the best validation accuracy"
     return Part(
         title=spec.name,
         asked=f"Which {factors} {goal}?",
-        answer=recommendation(summary),
+        answer=answer,
+        more=" ".join(more),
         banners=banners_of(summary.caveats),
         facts=run_facts(summary.run, summary.directory, ("model", spec.model)),
         sections=(_ranking(summary), reproduce(summary.run)),

@@ -98,17 +98,22 @@ def recommendation(summary: Summary) -> str:
 
     If no configuration reached the target, return the closest one and advice.
     """
+    return " ".join(recommendation_sentences(summary))
+
+
+def recommendation_sentences(summary: Summary) -> list[str]:
+    """Return the sentences of `recommendation`. The first is the answer, the others are advice and caveats."""
     if not summary.configurations:
-        return "No trial has finished, so there is nothing to recommend."
+        return ["No trial has finished, so there is nothing to recommend."]
     first = summary.configurations[0]
     if set(first.statuses) <= set(TROUBLES):
-        return f"No configuration could be trained to its end. {_mend(summary)}"
+        return ["No configuration could be trained to its end.", _mend(summary)]
     name = configuration_label(first.factors)
     if summary.target is not None and not first.reached:
-        closest = f"No configuration reached {summary.target}. Closest: {name}, {_score(summary, first)}."
-        return " ".join([closest, _try(summary), *shorts(summary.caveats)])
-    sentences = [f"Use {name}: {_reason(summary, first)}.", *_caveats(summary, first)]
-    return " ".join(sentences)
+        closest = f"Closest: {name}, {_score(summary, first)}."
+        answer = f"No configuration reached {summary.target}."
+        return [answer, closest, _try(summary), *shorts(summary.caveats)]
+    return [f"Use {name}: {_reason(summary, first)}.", *_caveats(summary, first)]
 
 
 def _score(summary: Summary, configuration: Configuration) -> str:
