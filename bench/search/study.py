@@ -54,6 +54,7 @@ class SearchStudy:
         predicted: an Optuna study with every training's actual or predicted final value.
         note: why there are no importances or plots. Else empty.
         notes: a sentence on each problem of the log on disk.
+        is_over: whether the search was concluded, so that only trainings on fresh seeds can follow.
         caveats: warnings for the top of the report.
         failure: without a winner, how the trainings ended and what to try. Else empty.
         rates: a (seed, rate) for each of the winner's trainings with `base_lr: auto`.
@@ -76,6 +77,7 @@ class SearchStudy:
     failure: str = ""
     rates: tuple[tuple[int, float], ...] = ()
     notes: tuple[str, ...] = ()
+    is_over: bool = True
 
     @property
     def over(self) -> list[SearchTrial]:
@@ -131,6 +133,7 @@ def study_search(run: RunInfo, records: Sequence[Record], directory: str) -> Sea
         failure=result.failure,
         rates=_auto_rates(records, best.config) if best else (),
         notes=tuple(filter(None, (log.note,))),
+        is_over=log.is_over,
     )
 
 
