@@ -57,7 +57,9 @@ def state_of(run: RunInfo, records: Sequence[Record], study: Any) -> RunState:
         if not study.is_over:
             return RunState(words, "and the search is not over")
         planned = len(study.plan.fresh_seeds) if study.winner is not None else 0
-        return RunState(words, _missing(planned - len(function(str(SEARCH.judged))(run, records)), "fresh seed"))
+        return RunState(
+            words, _missing(planned - len(function(str(SEARCH.judged))(run, records)), "fresh seed")
+        )
     if run.kind == BATCH_SIZE.name or not run.trials:  # planned as it goes
         return RunState(f"{len(records)} record{'' if len(records) == 1 else 's'}")
     noun = "row" if run.kind == KERNELS.name else "trial"

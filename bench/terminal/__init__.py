@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
     from fusetune.bench.terminal.markdown import escaped
-    from fusetune.bench.terminal.plots import Axis, Mark, Series, TextPlot, brief
+    from fusetune.bench.terminal.plots import Axis, Mark, MarkStyle, Series, TextPlot, brief
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
     from fusetune.bench.terminal.text import one_line, printable
@@ -17,6 +17,7 @@ __all__ = [
     "Axis",
     "LossyFile",
     "Mark",
+    "MarkStyle",
     "SafeConsole",
     "Series",
     "StandardStreams",
