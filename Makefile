@@ -10,12 +10,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
 
-test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+# Each process has a stretch of the list, so that tests of a module share what is made for it. One that is done takes
+# over from another.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-# What is slow besides: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
-test-all: test
-	$(BIN)/python -m pytest -m "slow and not exhaustive and not compilers and not libraries and not chaos and not compat and not release" -n auto --maxprocesses 4
+test: $(VENV)/installed-test
+	$(PYTEST)
+
+# And what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
+test-all: $(VENV)/installed-test
+	$(PYTEST) -m "not exhaustive and not compilers and not libraries and not chaos and not compat and not release"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -27,21 +31,21 @@ perf: $(VENV)/installed-test
 
 # The tests that take many minutes: every kernel for every GPU that the gate knows, ten thousand steps, and the like.
 exhaustive: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m exhaustive -n auto --maxprocesses 4 $(ONLY)
+	$(PYTEST) -m exhaustive $(ONLY)
 
 # The CPU backend by other compilers: needs clang, libomp, aarch64-linux-gnu-gcc and its C library's headers.
 compilers: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m compilers
+	$(BIN)/python -m pytest -m compilers tests/kernels/cpu
 
 # What compares with PyTorch's results, by the code that PyTorch has for other processors than this one.
 processors: $(VENV)/installed-test
-	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -m "processor and not slow" -n auto --maxprocesses 4 tests/kernels
-	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m "processor and not slow" -n auto --maxprocesses 4 tests/kernels
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "processor and not slow" tests/kernels
+	ATEN_CPU_CAPABILITY=default $(PYTEST) -m "processor and not slow" tests/kernels
 
 # By the CPU backend: other libraries' kernels as they are, what Inductor and Helion write, and the whole of Triton's language.
 libraries: $(VENV)/installed-test
 	$(PIP) --no-deps liger-kernel==0.8.5 fla-core==0.6.0 flash-linear-attention==0.6.0 einops helion==1.5.1
-	$(BIN)/python -m pytest -m libraries -W default -n auto --maxprocesses 4
+	$(PYTEST) -m libraries -W default
 
 # Random kernels through the CPU backend against NumPy: `FUZZ="FUZZ_KERNELS=5000 FUZZ_SEED=77"` for others and more.
 # With FUSETUNE_CHECK_TILES=1 among them, the kernels check that the tiles that they keep are whole.

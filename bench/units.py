@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -196,6 +197,33 @@ def format_value(value: float, unit: str) -> str:
     if unit == "fraction":
         return f"{100 * value:.2f} %"
     return format_count(value) if unit in ("count", "samples/s") else f"{value:.4g}"
+
+
+# Unit of a metric -> the units of tables, the largest first: what a number is divided by, and its name.
+_DISPLAYED: dict[str, tuple[tuple[float, str], ...]] = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "bytes": ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
+    "fraction": ((0.01, "%"),),
+    "samples/s": ((1.0, "samples/s"),),
+    "nats": ((1.0, "nats"),),
+    "bytes/s": ((1e9, "GB/s"),),
+}
+
+
+def display_unit(unit: str, values: Sequence[float]) -> tuple[float, str]:
+    """Return the unit that a column of numbers is printed in: what to divide by, and its name.
+
+    Args:
+        unit: as in `METRICS`, or `bytes/s`. Others have no name, such as counts.
+        values: the finite numbers of the column, not negative. Their median is 1 or more in the unit.
+
+    Example:
+        >>> display_unit("s", [0.012, 0.5, 0.02]), display_unit("bytes", [2.0**21]), display_unit("count", [3.0])
+        ((0.001, 'ms'), (1048576.0, 'MiB'), (1.0, ''))
+    """
+    known = _DISPLAYED.get(unit, ((1.0, ""),))
+    middle = sorted(values)[len(values) // 2] if values else 0.0
+    return next(((factor, name) for factor, name in known if middle >= factor), known[-1 if middle else 0])
 
 
 def _three_digits(value: float) -> str:

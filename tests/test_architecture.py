@@ -130,6 +130,7 @@ def test_the_public_names_stay() -> None:
         SCHEDULES build_momentum build_schedule
         search
         Augment Batches EarlyStop Plan Target train
+        load
         FusetuneError bench kernels tuner
     """
     tree = ast.parse((ROOT / "src" / "fusetune" / "__init__.py").read_text())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fusetune.bench.autotune import pseudomedian
+
 LANDSCAPES = Path(__file__).parent / "landscapes"
 
 
@@ -63,6 +65,12 @@ class Landscape:
         """(rounds,) the median logarithm of the times of the codes that were timed in every round."""
         effects: np.ndarray = np.median(np.log(self.samples_s[:, self.whole]), axis=1)
         return effects
+
+    @cached_property
+    def best(self) -> int:
+        """The best code by all rounds."""
+        logs = np.log(self.samples_s[:, self.whole]) - self.round_effects[:, None]
+        return int(self.whole[np.argmin(pseudomedian(logs))])
 
     def representatives(self) -> list[Mapping[str, int]]:
         """Return for each code the first config that has it."""

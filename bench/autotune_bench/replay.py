@@ -128,18 +128,10 @@ def halves(landscape: Landscape, starts: int = STARTS) -> Iterable[tuple[Half, n
             yield Half(landscape, np.roll(seen, -(start * len(seen) // starts))), judges
 
 
-def best_code(landscape: Landscape) -> int:
-    """Return the best code by all rounds."""
-    logs = np.log(landscape.samples_s)
-    whole = landscape.whole
-    effects = landscape.round_effects[:, None]
-    return int(whole[np.argmin(pseudomedian(logs[:, whole] - effects))])
-
-
 def regret(landscape: Landscape, code: int, judges: np.ndarray) -> float:
     """Return how much slower a code is than the best, in the judge's rounds."""
     samples = landscape.samples_s[judges]
-    ratios = np.log(samples[:, code] / samples[:, best_code(landscape)])
+    ratios = np.log(samples[:, code] / samples[:, landscape.best])
     return max(0.0, float(np.expm1(pseudomedian(ratios[~np.isnan(ratios)]))))
 
 

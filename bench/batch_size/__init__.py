@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.batch_size.accelerators import accelerator
     from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
-    from fusetune.bench.batch_size.measurements import measure_batch_sizes, study_measured
+    from fusetune.bench.batch_size.measurements import MeasuredStudy, measure_batch_sizes, study_measured
     from fusetune.bench.batch_size.plot import draw_batch_size
     from fusetune.bench.batch_size.probe import run_job
     from fusetune.bench.batch_size.report import known_so_far, show_batch_sizes
@@ -15,6 +15,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "MeasuredStudy",
     "accelerator",
     "draw_batch_size",
     "find_rate_run",

@@ -14,7 +14,7 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import BAD_INPUT, INTERRUPTED, exit_code
 from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
-from fusetune.bench.cli.report import print_report, study_run
+from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
 from fusetune.bench.kinds import BATCH_SIZE
@@ -159,7 +159,7 @@ def _limit_bytes(text: str | None) -> int | None:
 def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Callable[[str], None]) -> None:
     """Draw the pictures, and print the study of the records as one JSON object."""
     from fusetune.bench.batch_size import draw_batch_size
-    from fusetune.bench.results import Pictures
+    from fusetune.bench.results import Pictures, study_run
 
     found = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import fusetune
-from fusetune.bench.errors import unusable
+from fusetune.bench.errors import InputError, RunDirectoryError, unusable
 from fusetune.bench.kinds import function, kind_of
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def write_page(path: Path, parts: Sequence[Part], *, refresh_s: int | None = Non
     try:
         write_whole(path, render(page).encode())
     except OSError as error:
-        raise unusable(path, error) from error
+        said = unusable(path, error)
+        elsewhere = "Write the page elsewhere: `bench report DIRECTORY --html --output FILE`"
+        raise RunDirectoryError(path, said.what, known=said.known, to_do=elsewhere) from error
 
 
 def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, console: Any) -> None:
     """Write a run's own page at its end, and print its path. A page that cannot be written fails no run."""
-    from fusetune.bench.errors import RunDirectoryError
-
     path = directory.path / PAGE
     try:
         write_page(path, (part_of(directory, records, study),))
@@ -73,4 +73,26 @@ def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, con
         console.print(f"\npage: {path}", highlight=False, soft_wrap=True, style="bold")
 
 
-html_option = click.option("--html", is_flag=True, help="Write the page to DIRECTORY/report.html.")
+def page_path(directories: Sequence[RunDirectory], output: Path | None) -> Path:
+    """Return where the page of some runs is written: where it is asked for, in the run, or here if they are several.
+
+    Raises:
+        InputError: the path is a directory, or lies in none.
+    """
+    if output is None:
+        return directories[0].path / PAGE if len(directories) == 1 else Path(PAGE)
+    if output.is_dir():
+        raise InputError("--output", f"{output} is a directory", to_do=f"Name a file in it: {output / PAGE}")
+    if not output.parent.is_dir():
+        raise InputError(
+            "--output", f"there is no directory {output.parent}", to_do="Make it, or name another file"
+        )
+    return output
+
+
+html_option = click.option(
+    "--html", is_flag=True, help="Write a page: DIRECTORY/report.html, or ./report.html for several."
+)
+output_option = click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where --html writes the page."
+)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fusetune.bench.cli.console import make_console
-from fusetune.bench.cli.page_file import PAGE, add_page, html_option, part_of, write_page
+from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.errors import InputError
-from fusetune.bench.kinds import Kind, function, kind_of
+from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
@@ -20,40 +19,37 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument(
+    "directories", metavar="DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @html_option
-def report(directory: Path, html: bool) -> None:
-    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>."""
-    from fusetune.bench.results import RunDirectory, find_run
+@output_option
+def report(directories: Sequence[Path], html: bool, output: Path | None) -> None:
+    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
 
-    run_directory = RunDirectory.open(find_run(directory))
-    console = make_console()
-    records, notes = run_directory.records()
-    for note in notes:
-        console.print(f"note: {note}", style="yellow", highlight=False)
-    if html:
-        write_page(
-            run_directory.path / PAGE, (part_of(run_directory, records, study_run(run_directory, records)),)
-        )
-        console.print(f"page: {run_directory.path / PAGE}", highlight=False, soft_wrap=True)
-        return
-    print_report(run_directory, records, console)
-
-
-def study_run(directory: RunDirectory, records: Sequence[Record]) -> Any:
-    """Study the records of a run with the function of its kind, and return its result.
-
-    Raises:
-        RunDirectoryError: run.json or a record lacks what the report needs.
-        InputError: the run is of a kind that this version does not know.
+    Several are printed one after the other, or written to one page by --html.
     """
-    from fusetune.bench.results import as_written
+    from fusetune.bench.results import RunDirectory, find_run, study_run
 
-    path, kind = directory.path, _kind(directory)
-    directory.check_reportable(records)
-    checked = as_written(path, by_this_process=directory.is_for_appending)
-    with checked if kind.has_free_records else nullcontext():
-        return function(kind.study)(directory.run, records, str(path))
+    if output is not None and not html:
+        raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
+    console = make_console()
+    runs = [RunDirectory.open(find_run(directory)) for directory in directories]
+    path = page_path(runs, output)
+    parts = []
+    for place, run in enumerate(runs):
+        if place and not html:
+            console.print()
+        records, notes = run.records()
+        for note in notes:
+            console.print(f"note: {note}", style="yellow", highlight=False)
+        if html:
+            parts.append(part_of(run, records, study_run(run, records)))
+        else:
+            print_report(run, records, console)
+    if parts:
+        write_page(path, parts)
+        console.print(f"page: {path}", highlight=False, soft_wrap=True)
 
 
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:
@@ -61,22 +57,11 @@ def print_report(directory: RunDirectory, records: Sequence[Record], console: Sa
 
     Only a command that runs trials draws pictures. `bench report` lists those that exist.
     """
-    from fusetune.bench.results import Pictures
+    from fusetune.bench.results import Pictures, study_run
 
     study = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
-    function(_kind(directory).show)(study, console, pictures)
+    function(KINDS[directory.run.kind].show)(study, console, pictures)
     if directory.is_for_appending:
         add_page(directory, records, study, console)
     return study
-
-
-def _kind(directory: RunDirectory) -> Kind:
-    kind = kind_of(directory.run.kind)
-    if kind is None:
-        raise InputError(
-            directory.path,
-            f"a run of the kind '{directory.run.kind}' is newer than this program",
-            to_do="Update fusetune",
-        )
-    return kind

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
     from fusetune.bench.kernels.plan import Planned, plan_cases
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
+    from fusetune.bench.kernels.records import row_of_record
     from fusetune.bench.kernels.report import show_rows
     from fusetune.bench.kernels.rounds import StopRule
     from fusetune.bench.kernels.row import (
@@ -109,6 +110,7 @@ __all__ = [
     "measure_planned",
     "moved",
     "plan_cases",
+    "row_of_record",
     "run_rows",
     "scaled",
     "show_rows",

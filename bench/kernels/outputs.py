@@ -12,7 +12,7 @@ from typing import Any
 from fusetune.bench.kernels.report import error_text, speedup_text
 from fusetune.bench.kernels.study import KernelsStudy, RowStudy, lost
 from fusetune.bench.stats import percent
-from fusetune.bench.terminal import escaped, one_line
+from fusetune.bench.terminal import escaped, spreadsheet_text
 from fusetune.bench.units import format_rate, format_seconds
 
 # Of a row without a time these are left out.
@@ -73,7 +73,7 @@ def as_csv(study: KernelsStudy) -> str:
     head = [*_COLUMNS, *(f"speedup_over_{name}{end}" for name in names for end in ends)]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(head)
+    writer.writerow(map(spreadsheet_text, head))
     for row in study.rows:
         content = _flat(row)
         found = row.speedups or {}
@@ -207,4 +207,4 @@ def _finite(value: float) -> float | None:
 
 
 def _cell(value: Any) -> Any:
-    return one_line(value) if isinstance(value, str) else value
+    return spreadsheet_text(value) if isinstance(value, str) else value

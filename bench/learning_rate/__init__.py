@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.learning_rate.page_sections import lr_range_part
     from fusetune.bench.learning_rate.report import show_learning_rates
     from fusetune.bench.learning_rate.study import (
+        LRStudy,
         run_lr_range,
         study_learning_rates,
         with_swept_factors,
@@ -15,6 +16,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LRStudy",
     "lr_range_part",
     "run_lr_range",
     "show_learning_rates",

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -106,14 +107,16 @@ def _keep(path: Path, content: bytes) -> None:
         raise
 
 
+def _table_file(name: str) -> str:
+    """Return a file of itables, which is found and not imported: it would import pandas."""
+    found = find_spec("itables")
+    if found is None or not found.submodule_search_locations:
+        raise StateError("itables", "is not installed", to_do="Install it: pip install itables")
+    return Path(found.submodule_search_locations[0], "html", name).read_text(encoding="utf-8")
+
+
 @cache
 def tables_script() -> str:
     """Return the script that defines `fusetuneTables`, an object with DataTables' class."""
-    script = (resources.files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
+    script = _table_file("dt_bundle.js")
     return inside_html(exports_as_globals(script, {"default": "DataTable"}, "fusetuneTables"))
-
-
-@cache
-def tables_style() -> str:
-    """Return DataTables' style."""
-    return (resources.files("itables") / "html" / "dt_bundle.css").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from fusetune.bench.page.assets import SCHEMA, plots_script, tables_script, tables_style, text_of
+from fusetune.bench.page.assets import SCHEMA, plots_script, tables_script, text_of
 from fusetune.bench.page.page import Beside, Block, Cell, DataTable, Fold, Page, Part, Plot
 from fusetune.bench.results import finite_or_null
 from fusetune.bench.terminal import printable
@@ -49,7 +49,7 @@ def render(page: Page) -> str:
     return _template().render(
         page=page,
         parts=parts,
-        styles=Markup(f"{tables_style()}\n{text_of('page.css')}"),
+        styles=Markup(text_of("page.css")),
         scripts=[Markup(script) for script in scripts],
         script_sources=Markup(" ".join(f"'sha256-{_digest(script)}'" for script in scripts)),
         data=Markup(in_script(held.as_dict())),
@@ -131,7 +131,8 @@ def _block(block: Block, anchor: str, held: _Held) -> dict[str, Any]:
         data = {name: held.table(columns) for name, columns in block.data.items()}
         held.plots.append({"id": content["id"], "height": block.height, "spec": block.spec, "data": data})
     elif isinstance(block, DataTable):
-        content |= {"held": "", "shown": list(enumerate(block.rows))}
+        name_at = next((at for at, column in enumerate(block.columns) if not column.numeric), 0)
+        content |= {"held": "", "shown": list(enumerate(block.rows)), "name_at": name_at}
         if len(block.rows) > MOST_ROWS_AS_HTML:
             content["held"] = f"r{len(held.rows) + 1}"
             content["shown"] = content["shown"][:MOST_ROWS_AS_HTML]

@@ -161,7 +161,7 @@ def category(column: str, title: str = "", *, order: Sequence[Any] | None = None
 def series(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> Channel:
     """Return the colour of each series. A click on an entry of the legend shows that series alone."""
     channel = category(column, title, order=order)
-    return {**channel, "legend": {"orient": "bottom", "columns": 1, "symbolType": "stroke"}}
+    return {**channel, "legend": {"orient": "bottom", "symbolType": "stroke"}}
 
 
 def ramp(column: str, title: str, *, log: bool = False, reverse: bool = False) -> Channel:

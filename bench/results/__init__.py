@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fusetune.bench.results.run_info import Machine, RunInfo
     from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOptions
     from fusetune.bench.results.schema import as_written
+    from fusetune.bench.results.studies import study_run
     from fusetune.bench.results.whole_file import write_whole
     from fusetune.bench.results.written_spec import WrittenSpec
 else:
@@ -96,5 +97,6 @@ __all__ = [
     "lock_for_appending",
     "make_unique",
     "picture_text",
+    "study_run",
     "write_whole",
 ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import AutoRate
 from fusetune.bench.run.workload import Workload, with_base_lr
 from fusetune.bench.spec import AUTO, Trial
-from fusetune.tuner.learning_rate import LRRange, lr_range_test
 from fusetune.tuner.training import Batches
+
+if TYPE_CHECKING:
+    from fusetune.tuner.learning_rate import LRRange
 
 _ANY_LR = 1e-3
 
@@ -23,6 +25,10 @@ def find_learning_rate(workload: Workload, *, validation: Batches | None = None,
         validation: judged instead of the training loss, or None.
         options: further arguments of `lr_range_test`.
     """
+    from fusetune.tuner.learning_rate import (
+        lr_range_test,
+    )  # scipy takes most of a second, and few trainings need it
+
     section = workload.spec.train
     return lr_range_test(
         workload.model,

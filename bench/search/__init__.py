@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from fusetune.bench.search.plan import fresh_records
     from fusetune.bench.search.report import show_search
     from fusetune.bench.search.run import run_search
-    from fusetune.bench.search.study import study_search
+    from fusetune.bench.search.study import SearchStudy, study_search
     from fusetune.bench.search.trial import run_step
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "SearchStudy",
     "fresh_records",
     "optuna_study",
     "run_search",

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
     from fusetune.bench.terminal.markdown import escaped
     from fusetune.bench.terminal.plots import Axis, Mark, MarkStyle, Series, TextPlot, brief
+    from fusetune.bench.terminal.spreadsheet import spreadsheet_text
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
     from fusetune.bench.terminal.text import one_line, printable
@@ -29,5 +30,6 @@ __all__ = [
     "open_closed_streams",
     "printable",
     "say",
+    "spreadsheet_text",
     "text_stream",
 ]

@@ -1,6 +1,6 @@
 """fusetune: which training configuration reaches the target first on this device, how sure that is, and why.
 
-    from fusetune import FusedAdamW, activation, lr_range_test, search
+    from fusetune import FusedAdamW, activation, load, lr_range_test, search
 
 The names below are the public ones. Each is imported when it is first used, so this import costs nothing. The
 rooms have more: `fusetune.kernels` (maths on tensors), `fusetune.tuner` (training and tuning) and `fusetune.bench`
@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune import bench, kernels, tuner
+    from fusetune.bench.frames import load
     from fusetune.errors import FusetuneError
     from fusetune.kernels import (
         Activation,
@@ -63,6 +64,7 @@ __all__ = [
     "fit_lr_scaling",
     "kernels",
     "largest_batch",
+    "load",
     "lr_range_test",
     "noise_scale",
     "predict_peak",

@@ -5,6 +5,7 @@ CHAOS_ROUNDS is their number, CHAOS_SEED the first one's seed. A round that fail
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
@@ -14,9 +15,21 @@ from pathlib import Path
 
 from tests.chaos.rounds import Rounds
 
+# What runs load one after the other. A fork has it already, and would else take seconds of a processor each time.
+LIBRARIES = (
+    "torch._dynamo",
+    "scipy.stats",
+    "matplotlib.figure",
+    "optuna",
+    "fusetune.bench.run.trial",
+    "fusetune.bench.workers.worker",
+)
+
 
 def main() -> int:
     """Run the rounds. Return 1 where one failed."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
     count, first = int(os.environ.get("CHAOS_ROUNDS", "200")), int(os.environ.get("CHAOS_SEED", "0"))
     failed: list[int] = []
     happened: Counter[str] = Counter()

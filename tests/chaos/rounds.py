@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fusetune.bench.cli.page_file import PAGE
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.written_spec import WrittenSpec
@@ -149,7 +150,7 @@ class Rounds:
                 raise WrongError(f"an undisturbed run ended with {ended.code}:\n{ended.text}")
             (path,) = runs_in(place)
             records, _ = RunDirectory.open(path).records()
-            sizes = [file.stat().st_size for file in path.iterdir()]
+            sizes = [file.stat().st_size for file in path.iterdir() if file.name != PAGE]
             self._references[name] = Reference(
                 {record.trial: record for record in records}, sum(sizes), max(sizes)
             )
@@ -421,13 +422,7 @@ def write_specs(place: Path) -> None:
 
 def surroundings(place: Path) -> dict[str, str]:
     """Return the environment of a command: one thread, and nothing written elsewhere."""
-    settings = str(Path(place).parent / "matplotlib")
-    return {
-        **environment(place),
-        "OMP_NUM_THREADS": "1",
-        "MPLCONFIGDIR": settings,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    return {**environment(place), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def runs_in(place: Path) -> list[Path]:
@@ -436,11 +431,12 @@ def runs_in(place: Path) -> list[Path]:
 
 
 def bytes_in(place: Path) -> int:
-    """Return how many bytes the runs have written so far."""
+    """Return how many bytes the runs have written so far. The page comes last, and would outweigh all else."""
     total = 0
     for file in place.glob("results/*/*/*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += file.stat().st_size
+        if file.name != PAGE:
+            with contextlib.suppress(FileNotFoundError):
+                total += file.stat().st_size
     return total
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from fusetune.bench.page import assets
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,12 +44,25 @@ class Done:
         return json.loads((self.run_directory / "run.json").read_text())
 
 
+def give_page_script(cache: Path) -> None:
+    """Put the script of a page's plots into a user's cache: a command would take seconds of a processor to make it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        kept = assets._kept_script()
+    if kept is not None and not kept.exists():
+        kept.write_text(assets.plots_script(), encoding="utf-8")
+
+
 def environment(directory: Path) -> dict[str, str]:
     """No cached data, no network, no colour; the code of this checkout."""
+    give_page_script(directory / "cache")
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT / "src"),
         "XDG_CACHE_HOME": str(directory / "cache"),
+        "MPLCONFIGDIR": str(
+            directory.parent / "matplotlib"
+        ),  # a list of fonts, which is made once for all tests
         "BENCH_DATA": str(directory / "no-data"),
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",

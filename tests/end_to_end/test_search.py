@@ -157,16 +157,6 @@ def check(done: Done) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_share_a_search(tmp_path: Path, bench: Callable[..., Done]) -> None:
-    (tmp_path / "small.yaml").write_text(SPEC)
-    done = bench("run", "small.yaml", "--jobs", "2")
-    assert done.code == 0, done.err
-    check(done)
-    assert all(r["provenance"]["timings_shared"] for r in done.records)
-    assert {file.name for file in done.run_directory.glob("worker-*.log")} == {"worker-0.log", "worker-1.log"}
-
-
-@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Callable[..., Done]) -> None:
     (tmp_path / "small.yaml").write_text(SPEC)
     command = [sys.executable, "-m", "fusetune.bench", "run", "small.yaml"]
@@ -217,6 +207,10 @@ def test_trainings_that_waited_in_a_killed_worker_are_trained_again(
     ):
         assert text in words
     assert re.search("worker [01] was replaced: ", words)
+    # Two workers share the search.
+    assert all(r["provenance"]["timings_shared"] == (jobs == "2") for r in done.records)
+    logs = {file.name for file in done.run_directory.glob("worker-*.log")}
+    assert logs == {f"worker-{number}.log" for number in range(int(jobs))}
     searched, _ = split(done.records)
     assert not any(r["status"] in ("out_of_memory", "failed") for r in searched)
     # Those that waited were chosen again, or stand in the records as lost.

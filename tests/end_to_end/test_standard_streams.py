@@ -115,9 +115,23 @@ def test_bad_input_is_bad_input_where_nobody_can_be_told(ran: Path, streams: str
     assert shell(ran, streams, "run", "--no-such-option") == (2, "")
 
 
+# Each kind of run with one way to lose the streams, and each way with one kind: the streams are the same code's.
+NOWHERE = [
+    ("run", ">&- 2>&- <&-"),
+    ("search", ">/dev/full 2>/dev/full"),
+    ("lr-range", NO_READER),
+    ("batch-size", ">/dev/full 2>/dev/full"),
+]
+OTHERS = [
+    pytest.param(kind, streams, marks=pytest.mark.exhaustive)
+    for kind in RUNS
+    for streams in (">&- 2>&- <&-", ">/dev/full 2>/dev/full", NO_READER)
+    if (kind, streams) not in NOWHERE
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("streams", [">&- 2>&- <&-", ">/dev/full 2>/dev/full", NO_READER])
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(("kind", "streams"), NOWHERE + OTHERS)
 def test_a_run_trains_on_and_keeps_its_records(tmp_path: Path, kind: str, streams: str) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "searched.yaml").write_text(SEARCH)

@@ -23,20 +23,25 @@ const THEMES = {
   },
 };
 
-function config(name, width) {
+function config(name, width, columns) {
   const t = THEMES[name];
   const font = getComputedStyle(document.body).fontFamily;
   return {
-    background: "transparent",
+    background: t.paper,
     font,
-    padding: 2,
+    padding: { left: 2, right: 8, top: 4, bottom: 2 },
     view: { stroke: null },
     axis: {
       labelColor: t.soft, titleColor: t.soft, gridColor: t.line, domainColor: t.soft, tickColor: t.soft,
-      labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, labelLimit: Math.min(260, 0.36 * width), labelOverlap: true, titleLimit: 400,
+      labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, labelLimit: Math.min(260, 0.36 * width), labelOverlap: true,
+      labelPadding: 5, titlePadding: 8, titleLimit: 400, tickSize: 4, domainOpacity: 0.5, tickOpacity: 0.5,
     },
+    axisY: { domain: false, ticks: false },
     axisBand: { grid: false, domain: false, ticks: false },
-    legend: { labelColor: t.ink, titleColor: t.soft, labelFontSize: 12, titleFontSize: 12, labelLimit: Math.max(120, 0.8 * width), symbolStrokeWidth: 3 },
+    legend: {
+      labelColor: t.ink, titleColor: t.soft, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, rowPadding: 4, columnPadding: 16,
+      labelLimit: Math.max(120, 0.8 * width), symbolStrokeWidth: 3, gradientThickness: 12, columns,
+    },
     header: { labelColor: t.ink, titleColor: t.soft, labelFontSize: 12 },
     title: { color: t.ink },
     text: { color: t.ink, fontSize: 12 },
@@ -70,12 +75,74 @@ function rows(columns) {
   return Array.from({ length: count }, (_, at) => Object.fromEntries(names.map((name) => [name, columns[name][at]])));
 }
 
+// What a specification cannot say of itself, because it does not know its width: few ticks, decades that stand out,
+// names that lie flat where they have room, and legends as wide as the plot.
+function fitted(width, texts, whole) {
+  return (vega) => {
+    const log = new Set((vega.scales ?? []).filter((scale) => ["log", "symlog"].includes(scale.type)).map((scale) => scale.name));
+    const named = new Set((vega.scales ?? []).filter((scale) => ["band", "point"].includes(scale.type)).map((scale) => scale.name));
+    each(vega, "axes", (axis) => {
+      const lies = axis.orient !== "left" && axis.orient !== "right";
+      const size = /^(ceil)\((.*)\/40\)$/.exec(axis.tickCount?.signal ?? "");
+      if (size && whole.has(axis.scale)) axis.tickMinStep = 1;
+      if (size) axis.tickCount = { signal: `max(2, ceil(${size[2]}/${lies ? 64 : 48}))` };
+      if (log.has(axis.scale) && axis.grid) {
+        const decade = "abs(log(datum.value)/LN10 - round(log(datum.value)/LN10)) < 1e-6";
+        axis.encode = { ...axis.encode, grid: { update: { opacity: [{ test: decade, value: 1 }, { value: 0.35 }] } } };
+      }
+      if (named.has(axis.scale) && lies && (axis.labelAngle ?? 270) === 270) {
+        const longest = Math.max(1, ...texts.map((text) => text.length));
+        const room = (0.85 * width) / Math.max(1, texts.length);
+        if (7 * longest < room) Object.assign(axis, { labelAngle: 0, labelAlign: "center", labelBaseline: "top" });
+        else Object.assign(axis, { labelAngle: -40, labelAlign: "right", labelBaseline: "middle", labelOverlap: false });
+      }
+    });
+    each(vega, "legends", (legend) => {
+      // A legend of lines and their bands has the lines' colours, not the bands' paler ones.
+      const opacity = legend.encode?.symbols?.update?.opacity;
+      if (opacity) (Array.isArray(opacity) ? opacity[0] : opacity).value = 1;
+    });
+    return vega;
+  };
+}
+
+function each(vega, key, change) {
+  (vega[key] ?? []).forEach(change);
+  (vega.marks ?? []).forEach((inner) => each(inner, key, change));
+}
+
+// What a channel shows over all layers, by the types that are asked for.
+function valuesOf(spec, channel, tables, types) {
+  const layers = [...(spec.layer ?? spec.spec?.layer ?? [spec.spec ?? spec]), spec];
+  const found = layers.map((layer) => layer.encoding?.[channel]).find((each) => types.includes(each?.type) && each.field);
+  if (!found) return [];
+  const values = new Set(Object.values(tables).flatMap((table) => table.map((row) => row[found.field])));
+  return [...values].filter((value) => value !== undefined && value !== null);
+}
+
+function textsOf(spec, channel, tables) {
+  return valuesOf(spec, channel, tables, ["nominal", "ordinal"]).map(String);
+}
+
+// The axes whose values are all whole, such as epochs: between two of them there is nothing to mark.
+function wholeAxes(spec, tables) {
+  const are = (values) => values.length > 0 && values.every(Number.isInteger);
+  return new Set(["x", "y"].filter((axis) => are(valuesOf(spec, axis, tables, ["quantitative"]))));
+}
+
+// How many entries of a legend stand beside each other.
+function columnsOf(texts, width) {
+  const longest = Math.max(4, ...texts.map((text) => text.length));
+  return Math.max(1, Math.min(texts.length || 1, Math.floor(width / (6.5 * longest + 48))));
+}
+
 const views = new Map();
 
 async function draw(plot, theme) {
   const place = document.getElementById(plot.id);
   const tables = Object.fromEntries(Object.entries(plot.data).map(([name, key]) => [name, rows(held.tables[key])]));
   const names = Object.keys(tables);
+  const width = place.clientWidth;
   const largest = Math.max(0, ...names.map((name) => tables[name].length));
   const spec = {
     $schema: held.schema,
@@ -93,8 +160,13 @@ async function draw(plot, theme) {
       mode: "vega-lite",
       renderer: largest > SVG_ROWS ? "canvas" : "svg",
       actions: { export: true, source: false, compiled: false, editor: false },
+      i18n: { CLICK_TO_VIEW_ACTIONS: "Save this plot" },
       downloadFileName: plot.id,
-      config: config(theme, place.clientWidth),
+      defaultStyle: false,
+      forceActionsMenu: true,
+      tooltip: { disableDefaultStyle: true },
+      config: config(theme, width, columnsOf(textsOf(plot.spec, "color", tables), width)),
+      patch: fitted(width, textsOf(plot.spec, "x", tables), wholeAxes(plot.spec, tables)),
     });
     place.querySelectorAll("svg, canvas").forEach((each) => each.setAttribute("aria-hidden", "true"));
     place.dataset.drawn = theme;
@@ -113,7 +185,24 @@ let queue = Promise.resolve();
 function drawSoon(plot) {
   if (drawn.has(plot.id)) return;
   drawn.add(plot.id);
-  queue = queue.then(() => draw(plot, theme)).then(() => new Promise((done) => setTimeout(done)));
+  queue = queue.then(() => draw(plot, theme)).then(pause);
+}
+
+// Lets a reader scroll and type between two drawings.
+function pause() {
+  return new Promise((done) => setTimeout(done));
+}
+
+// What nobody looks at is drawn when the browser has time, so that a print or a jump finds it.
+function drawLater(plots) {
+  const wait = window.requestIdleCallback ?? ((call) => setTimeout(call, 200));
+  const next = () => {
+    const plot = plots.find((each) => !drawn.has(each.id));
+    if (!plot) return;
+    drawSoon(plot);
+    queue.then(() => wait(next));
+  };
+  queue.then(() => wait(next));
 }
 
 function unfold() {
@@ -127,22 +216,56 @@ function watch() {
     { rootMargin: "600px" },
   );
   plots.forEach((_, id) => seen.observe(document.getElementById(id)));
-  // Printing shows everything.
-  window.addEventListener("beforeprint", () => {
-    unfold();
-    plots.forEach(drawSoon);
-  });
-  window.drawAll = async () => {
+  const all = async () => {
     unfold();
     plots.forEach(drawSoon);
     await queue;
   };
+  // Printing shows everything.
+  window.addEventListener("beforeprint", all);
+  window.drawAll = all;
+  window.addEventListener("load", () => setTimeout(() => drawLater([...plots.values()]), 500));
+}
+
+// The browser's own command prints what is drawn when it is given. This one waits for the drawings.
+function prints() {
+  const button = document.getElementById("print");
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const before = theme;
+    if (before !== "light") show("light");
+    await window.drawAll();
+    window.print();
+    if (before !== "light") show(before);
+  });
+}
+
+// The bar says which section is in view.
+function follows() {
+  const bar = document.querySelector(".bar nav");
+  const links = new Map([...bar.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+  const inView = new Set();
+  const mark = () => {
+    const now = [...links.keys()].find((id) => inView.has(id));
+    if (!now || links.get(now).hasAttribute("aria-current")) return;
+    links.forEach((link) => link.removeAttribute("aria-current"));
+    const link = links.get(now);
+    link.setAttribute("aria-current", "location");
+    bar.scrollTo({ left: link.offsetLeft - bar.offsetLeft - 40 });
+  };
+  const seen = new IntersectionObserver(
+    (entries) => {
+      entries.forEach((entry) => (entry.isIntersecting ? inView.add(entry.target.id) : inView.delete(entry.target.id)));
+      mark();
+    },
+    { rootMargin: "-64px 0px -55% 0px" },
+  );
+  links.forEach((_, id) => seen.observe(document.getElementById(id)));
 }
 
 function show(name) {
   theme = name;
   root.dataset.theme = name;
-  root.classList.toggle("dark", name === "dark");
   document.getElementById("theme").textContent = name === "dark" ? "Light" : "Dark";
   const again = [...drawn];
   drawn.clear();
@@ -162,8 +285,15 @@ function themes(chosen) {
   });
   system.addEventListener("change", () => asked ?? show(system.matches ? "dark" : "light"));
   // Paper is white.
-  window.addEventListener("beforeprint", () => show("light"));
-  window.addEventListener("afterprint", () => show(asked ?? (system.matches ? "dark" : "light")));
+  let before = null;
+  window.addEventListener("beforeprint", () => {
+    before ??= theme;
+    if (theme !== "light") show("light");
+  });
+  window.addEventListener("afterprint", () => {
+    if (before !== theme) show(before);
+    before = null;
+  });
   show(asked ?? (system.matches ? "dark" : "light"));
 }
 
@@ -210,8 +340,8 @@ function longTable(more, columns) {
     columns: columns.map((column, at) => ({
       data: at,
       type: column.numeric ? "number-last" : "string",
-      className: column.numeric ? "number" : "",
-      render: (cell, kind) => (kind === "sort" ? (cell[1] ?? (column.numeric ? "" : cell[0])) : kind === "filter" ? cell[0] : ""),
+      className: column.name,
+      render: (cell, kind) => (kind === "sort" ? (cell[1] ?? (column.numeric ? "" : cell[0])) : kind === "filter" ? `${cell[0]} ${cell[2]}` : ""),
       createdCell: (td, cell) => {
         fill(td, cell);
         if (cell[3]) td.classList.add(cell[3]);
@@ -243,7 +373,7 @@ function tables() {
   for (const element of document.querySelectorAll("table.data")) {
     const more = element.dataset.rows ? held.rows[element.dataset.rows] : null;
     const heads = [...element.tHead.rows[0].cells];
-    const columns = heads.map((head) => ({ numeric: head.classList.contains("number") }));
+    const columns = heads.map((head) => ({ numeric: head.classList.contains("number"), name: head.className }));
     const count = more ? more.cells.length : element.tBodies[0].rows.length;
     if (count < 2) continue;
     if (more) element.tBodies[0].replaceChildren();
@@ -256,15 +386,28 @@ function tables() {
       searching: count >= SEARCHED_FROM,
       info: count > TABLE_PAGE,
       autoWidth: false,
+      language: { lengthMenu: "_MENU_ rows", info: "_START_ to _END_ of _TOTAL_", infoFiltered: "(of _MAX_)", infoEmpty: "none", zeroRecords: "No row has this text." },
       orderMulti: true,
       layout: {
-        topStart: null,
-        topEnd: count >= SEARCHED_FROM ? { search: { placeholder: "Filter", text: "_INPUT_" } } : null,
+        topStart: count >= SEARCHED_FROM ? { search: { placeholder: "Filter", text: "_INPUT_" } } : null,
+        topEnd: null,
         bottomStart: count > TABLE_PAGE ? ["pageLength", "info"] : null,
         bottomEnd: count > TABLE_PAGE ? "paging" : null,
       },
     });
-    element.parentElement.querySelectorAll(".dt-search input").forEach((input) => input.setAttribute("aria-label", "Filter"));
+    const filter = element.closest(".dt-container").querySelector(".dt-search input");
+    if (filter) {
+      filter.setAttribute("aria-label", `Filter: ${element.closest("figure").querySelector("figcaption").textContent}`);
+      filter.parentElement.querySelector("label")?.remove();
+    }
+  }
+}
+
+// A table that fits needs no stop for the keyboard.
+function scrolls() {
+  for (const place of document.querySelectorAll(".scroll")) {
+    place.toggleAttribute("tabindex", place.scrollWidth > place.clientWidth);
+    if (place.hasAttribute("tabindex")) place.tabIndex = 0;
   }
 }
 
@@ -279,10 +422,14 @@ function copies() {
   }
 }
 
-const before = kept();
-themes(before.theme);
+const earlier = kept();
+themes(earlier.theme);
 tables();
 copies();
+scrolls();
+window.addEventListener("resize", scrolls);
 watch();
-stay(before);
+prints();
+follows();
+stay(earlier);
 root.dataset.ready = "yes";

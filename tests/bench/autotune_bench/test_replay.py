@@ -17,7 +17,6 @@ from fusetune.bench.autotune_bench.problems import PROBLEMS
 from fusetune.bench.autotune_bench.record import ROUNDS, ROUNDS_OF_ALL, record
 from fusetune.bench.autotune_bench.replay import (
     RULES,
-    best_code,
     fixed,
     halves,
     racing,
@@ -44,7 +43,7 @@ def test_the_best_is_that_of_all_rounds_and_the_regret_that_of_the_judges() -> N
     logs = np.zeros((8, 2))
     logs[:, 1] = np.log([1.1, 1.3] * 4)  # 10 % slower in even rounds, 30 % in odd ones
     found = landscape(logs)
-    assert best_code(found) == 0
+    assert found.best == 0
     judged = [regret(found, 1, judges) for _, judges in halves(found, starts=1)]
     assert judged == pytest.approx([0.3, 0.1])
     assert regret(found, 0, np.arange(8)) == 0.0

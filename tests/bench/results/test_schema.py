@@ -242,7 +242,10 @@ def test_a_field_of_another_type_is_named(
 
 
 @pytest.mark.parametrize("make", [trainings, range_tests])
-@pytest.mark.parametrize("tries", [60, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "tries",
+    [60, pytest.param(400, marks=pytest.mark.slow), pytest.param(1500, marks=pytest.mark.exhaustive)],
+)
 def test_no_edit_ends_in_a_traceback(
     make: Any, tries: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
