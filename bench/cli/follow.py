@@ -8,13 +8,20 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fusetune.bench.errors import RunDirectoryError
+import click
+
+from fusetune.bench.cli.page_file import part_of, write_page
+from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.path_checks import is_folder
+from fusetune.bench.terminal import SafeConsole
+
+if TYPE_CHECKING:
+    from fusetune.bench.results import RunDirectory
 
 # Files that grow while a run goes on.
 _GROWING = ("records.jsonl", "search.jsonl")
@@ -112,7 +119,38 @@ def _size(path: Path) -> int:
         return 0
 
 
-def make_way() -> None:
-    """Let everything else on the machine go first: the run is being timed."""
-    if hasattr(os, "nice"):
+def follow_run(runs: Sequence[RunDirectory], path: Path, console: SafeConsole, *, html: bool) -> None:
+    """Write the page of one run anew while it goes on.
+
+    Raises:
+        InputError: there are several runs, or no page was asked for.
+        RunDirectoryError: see `Follower.follow`.
+    """
+    from fusetune.bench.results import is_being_written, study_run
+
+    if not html:
+        raise InputError("--follow", "writes a page, which is not asked for", to_do="Add --html")
+    if len(runs) > 1:
+        raise InputError("--follow", f"follows one run, and {len(runs)} are named", to_do="Name one")
+    (run,) = runs
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    def write(is_running: bool, refresh_s: int | None) -> str:
+        records, notes = run.records()
+        for note in () if is_running else notes:
+            say(f"note: {note}")
+        part = part_of(run, records, study_run(run, records), is_running=is_running)
+        write_page(path, (part,), refresh_s=refresh_s)
+        return part.status
+
+    if hasattr(os, "nice"):  # everything else goes first, for the run is being timed
         os.nice(19)
+    say(f"page: {path}")
+    Follower(run.path, write, say, is_being_written, SystemClock()).follow()
+
+
+follow_option = click.option(
+    "--follow", is_flag=True, help="With --html: write the page anew while the run goes on, until Ctrl-C."
+)

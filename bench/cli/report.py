@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusetune.bench.cli.console import make_console
-from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
+from fusetune.bench.cli.follow import follow_option, follow_run
+from fusetune.bench.cli.page_file import html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 )
 @html_option
 @output_option
-def report(directories: Sequence[Path], html: bool, output: Path | None) -> None:
+@follow_option
+def report(directories: Sequence[Path], html: bool, output: Path | None, follow: bool) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
 
     Several are printed one after the other, or written to one page by --html.
@@ -36,6 +38,9 @@ def report(directories: Sequence[Path], html: bool, output: Path | None) -> None
     console = make_console()
     runs = [RunDirectory.open(find_run(directory)) for directory in directories]
     path = page_path(runs, output)
+    if follow:
+        follow_run(runs, path, console, html=html)
+        return
     parts = []
     for place, run in enumerate(runs):
         if place and not html:
@@ -62,6 +67,4 @@ def print_report(directory: RunDirectory, records: Sequence[Record], console: Sa
     study = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
     function(KINDS[directory.run.kind].show)(study, console, pictures)
-    if directory.is_for_appending:
-        add_page(directory, records, study, console)
     return study

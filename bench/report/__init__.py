@@ -18,12 +18,14 @@ if TYPE_CHECKING:
         reproduce,
         run_facts,
     )
+    from fusetune.bench.report.run_state import RunState, state_of
     from fusetune.bench.report.training_page import training_part
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "Progress",
+    "RunState",
     "banner",
     "banners_of",
     "caveat_lines",
@@ -33,5 +35,6 @@ __all__ = [
     "reproduce",
     "run_facts",
     "show_run",
+    "state_of",
     "training_part",
 ]
