@@ -77,6 +77,7 @@ BATCH_SIZE = Kind(
     run_trial="fusetune.bench.batch_size:run_job",
     study="fusetune.bench.batch_size:study_measured",
     show="fusetune.bench.batch_size:show_batch_sizes",
+    part="fusetune.bench.batch_size:batch_size_part",
     has_free_records=True,
 )
 KERNELS = Kind(
@@ -84,6 +85,7 @@ KERNELS = Kind(
     run_trial=None,
     study="fusetune.bench.kernels:study_rows",
     show="fusetune.bench.kernels:show_rows",
+    part="fusetune.bench.kernels:kernels_part",
     has_free_records=True,
 )
 AUTOTUNE = Kind(
@@ -91,6 +93,7 @@ AUTOTUNE = Kind(
     run_trial=None,
     study="fusetune.bench.autotune:study_tunings",
     show="fusetune.bench.autotune:show_tunings",
+    part="fusetune.bench.autotune:tunings_part",
     has_free_records=True,
 )
 KINDS = {kind.name: kind for kind in (TRAINING, SEARCH, LR_RANGE, BATCH_SIZE, KERNELS, AUTOTUNE)}

@@ -17,6 +17,7 @@ FOREIGN_CODE = {
     "bench/kernels/subject.py": (2, "make_inputs, the reference, and how their objects are pickled"),
     "bench/own_modules.py": (2, "a person's module or file"),
     "bench/run/trial.py": (1, "the model"),
+    "bench/tracking/sender.py": (1, "the tracker"),
     "bench/workers/messages.py": (1, "what a trial may have written to its worker's pipe"),
     "bench/workers/trial_state.py": (1, "settings of the process that a trial may have replaced"),
     "bench/workers/worker.py": (1, "the trial"),

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
     from fusetune.bench.autotune.lanes import LaneWorkbench
+    from fusetune.bench.autotune.page_sections import tunings_part
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
     from fusetune.bench.autotune.records import (
         TuningsStudy,
@@ -54,4 +55,5 @@ __all__ = [
     "study_tunings",
     "tune",
     "tuning_of_record",
+    "tunings_part",
 ]

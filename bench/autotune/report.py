@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,11 @@ def show_tuning(tuning: Tuning, console: Console) -> None:
     for candidate in rows[:_MOST_ROWS]:
         latency_s = candidate.latency_s
         table.add_row(
-            config_text(_varying(candidate.config, tuning)),
+            config_text(varying(candidate.config, tuning)),
             "-" if latency_s is None else format_seconds(latency_s),
             str(len(candidate.samples_s) or "-"),
             "" if latency_s is None or best is None else "#" * max(1, round(_BAR * best / latency_s)),
-            _outcome(candidate, tuning),
+            outcome_text(candidate, tuning),
         )
     console.print(table, highlight=False)
     if len(rows) > _MOST_ROWS:
@@ -54,28 +55,46 @@ def show_tuning(tuning: Tuning, console: Console) -> None:
 
 def summary_lines(tuning: Tuning) -> list[str]:
     """Return the sentences below the table."""
+    return [
+        counts_text(tuning),
+        verdict_text(tuning),
+        *tuning.notes,
+        cost_text(tuning),
+        *(f"entry: {path}" for path in tuning.entries),
+    ]
+
+
+def counts_text(tuning: Tuning) -> str:
+    """Say how many configs had each outcome."""
     counts = ", ".join(f"{number} {outcome}" for outcome, number in tuning.counts().items())
-    lines = [f"{len(tuning.candidates)} configs: {counts}."]
+    return f"{len(tuning.candidates)} configs: {counts}."
+
+
+def verdict_text(tuning: Tuning) -> str:
+    """Say whether the default stays, and by what evidence.
+
+    Args:
+        tuning: with the status `ok`.
+    """
     found = tuning.confirmation
-    if tuning.is_replaced and found is not None:
-        gain = f"{found.gain:.3f} times as fast as the default"
-        if found.low == found.low:
-            gain += f" [{found.low:.3f}, {found.high:.3f}]"
-        lines.append(f"{config_text(tuning.winner)}: {gain}, over {len(found.defaults_s)} fresh rounds.")
-    elif found is not None and found.defaults_s:
-        interval = f" [{found.low:.3f}, {found.high:.3f}]" if found.low == found.low else ""
-        lines.append(
-            f"The default stays. The fastest is {found.gain:.3f} times as fast{interval} ~, over "
-            f"{len(found.defaults_s)} fresh rounds."
-        )
-    else:
-        lines.append("The default stays: nothing was faster.")
-    lines += tuning.notes
+    if found is None or not found.defaults_s:
+        if tuning.is_replaced:
+            return f"{config_text(tuning.winner)}: the default failed in its fresh rounds."
+        timed = sum(bool(each.samples_s) for each in tuning.candidates)
+        return f"The default stays: {'nothing was faster' if timed else 'nothing was timed'}."
+    interval = "" if math.isnan(found.low) else f" [{found.low:.3f}, {found.high:.3f}]"
+    rounds = f"over {len(found.defaults_s)} fresh rounds"
+    if tuning.is_replaced:
+        gain = f"{found.gain:.3f} times as fast as the default{interval}"
+        return f"{config_text(tuning.winner)}: {gain}, {rounds}."
+    return f"The default stays. The fastest is {found.gain:.3f} times as fast{interval} ~, {rounds}."
+
+
+def cost_text(tuning: Tuning) -> str:
+    """Say what a search took of its budget."""
     over = tuning.seconds - tuning.budget_s
     spent = f"{format_seconds(tuning.seconds)} of {format_seconds(tuning.budget_s)}, {tuning.timings} timings"
-    lines.append(spent + (f", {format_seconds(over)} over the budget." if over > 0 else "."))
-    lines += [f"entry: {path}" for path in tuning.entries]
-    return lines
+    return spent + (f", {format_seconds(over)} over the budget." if over > 0 else ".")
 
 
 def draw_tuning(tuning: Tuning, pictures: Pictures) -> None:
@@ -131,15 +150,15 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or value != value else value
 
 
-def _varying(config: Any, tuning: Tuning) -> dict[str, int]:
-    """The parameters that are not the same in all configs."""
+def varying(config: Mapping[str, int], tuning: Tuning) -> dict[str, int]:
+    """Return the parameters of a config that are not the same in all configs of a space. All, where none varies."""
     configs = [candidate.config for candidate in tuning.candidates]
     names = [name for name in config if len({each.get(name) for each in configs}) > 1]
     return {name: config[name] for name in names or config}
 
 
-def _outcome(candidate: Candidate, tuning: Tuning) -> str:
-    """The words of the last column."""
+def outcome_text(candidate: Candidate, tuning: Tuning) -> str:
+    """Say what became of a config, and whether it is the default."""
     said = candidate.outcome if not candidate.status else f"{candidate.outcome}: {candidate.status}"
     said += f", {candidate.reason}" if candidate.reason else ""
     return said + (" (default)" if dict(candidate.config) == dict(tuning.default) else "")
@@ -164,7 +183,7 @@ def _draw(tuning: Tuning) -> Figure:
         axes.plot([middle], [place], "o", color=colour, markersize=5)
     names = []
     for candidate in rows:
-        name = config_text(_varying(candidate.config, tuning))
+        name = config_text(varying(candidate.config, tuning))
         name += " (winner)" if dict(candidate.config) == dict(tuning.winner) else ""
         name += " (default)" if dict(candidate.config) == dict(tuning.default) else ""
         names.append(picture_text(name))

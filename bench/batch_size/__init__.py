@@ -7,16 +7,19 @@ if TYPE_CHECKING:
     from fusetune.bench.batch_size.accelerators import accelerator
     from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
     from fusetune.bench.batch_size.measurements import MeasuredStudy, measure_batch_sizes, study_measured
+    from fusetune.bench.batch_size.page_sections import batch_size_part
     from fusetune.bench.batch_size.plot import draw_batch_size
     from fusetune.bench.batch_size.probe import run_job
-    from fusetune.bench.batch_size.report import known_so_far, show_batch_sizes
+    from fusetune.bench.batch_size.report import show_batch_sizes
     from fusetune.bench.batch_size.study import search_batch_sizes, study_batch_sizes, with_limits
+    from fusetune.bench.batch_size.wording import known_so_far
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "MeasuredStudy",
     "accelerator",
+    "batch_size_part",
     "draw_batch_size",
     "find_rate_run",
     "find_target_run",

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,7 +15,7 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
-from fusetune.bench.cli.options import device_at_hand, results_option
+from fusetune.bench.cli.options import device_at_hand, report_to_option, results_option
 from fusetune.bench.cli.page_file import add_page_so_far
 from fusetune.bench.errors import InputError, unusable
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
@@ -24,6 +25,7 @@ from fusetune.errors import FusetuneError
 if TYPE_CHECKING:
     from fusetune.bench.autotune import Tuning
     from fusetune.bench.kernels import Case
+    from fusetune.bench.tracking import Destination
 
 # Those in which most of a training's time is spent. Each takes a few seconds on two idle cores.
 _DEFAULT_KERNELS = (
@@ -74,6 +76,7 @@ _DEFAULT_TOTAL_S, _DEFAULT_CASE_S = 270.0, 120.0
     type=click.Path(path_type=Path, dir_okay=False),
     help="Take the entries of an exported file, and stop.",
 )
+@report_to_option
 @results_option
 def autotune(
     kernel: tuple[str, ...],
@@ -87,6 +90,7 @@ def autotune(
     as_json: bool,
     export_file: Path | None,
     import_file: Path | None,
+    report_to: tuple[Destination, ...],
     results: Path,
 ) -> None:
     """Find the fastest launch config of kernels, and keep it for all later launches.
@@ -112,7 +116,7 @@ def autotune(
         if only_list:
             _list(kernel or _DEFAULT_KERNELS, cases)
             sys.exit(0)
-        tunings, interrupted = _tune_all(cases, budget_s, warm, seed, results, as_json)
+        tunings, interrupted = _tune_all(cases, budget_s, warm, seed, results, as_json, report_to)
     if as_json:
         from fusetune.bench.autotune import as_json as json_text
 
@@ -125,7 +129,13 @@ def autotune(
 
 
 def _tune_all(
-    cases: Sequence[Case], budget_s: float | None, warm: bool, seed: int, results: Path, quiet: bool
+    cases: Sequence[Case],
+    budget_s: float | None,
+    warm: bool,
+    seed: int,
+    results: Path,
+    quiet: bool,
+    report_to: Sequence[Destination] = (),
 ) -> tuple[list[Tuning], bool]:
     """Tune one case after the other. Each is reported, and on disk, when it is finished."""
     from fusetune.bench.autotune import (
@@ -138,6 +148,7 @@ def _tune_all(
     )
     from fusetune.bench.results import Pictures, RecordKeeper, RunDirectory
     from fusetune.bench.stats import counted
+    from fusetune.bench.tracking import Reporting
 
     console = make_console(stderr=quiet)
     if budget_s is None:
@@ -148,6 +159,7 @@ def _tune_all(
     interrupted = False
     with (
         RunDirectory.create(results, "autotune", run) as directory,
+        Reporting(report_to, directory, partial(console.print, markup=False, highlight=False), live=False),
         _new_log(directory.path) as log,
         LaneWorkbench(cold=not warm, device=cases[0].device) as workbench,
     ):

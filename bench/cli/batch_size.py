@@ -13,7 +13,7 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import BAD_INPUT, INTERRUPTED, exit_code
-from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
+from fusetune.bench.cli.options import device_at_hand, overrides_option, report_to_option, results_option
 from fusetune.bench.cli.page_file import add_page, add_page_so_far
 from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
@@ -23,6 +23,7 @@ from fusetune.bench.terminal import invocation, say
 
 if TYPE_CHECKING:
     from fusetune.bench.results import Record, RunDirectory
+    from fusetune.bench.tracking import Destination
 
 _MOST_DIGITS = 10
 
@@ -58,6 +59,7 @@ _MOST_DIGITS = 10
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else there."
 )
 @overrides_option
+@report_to_option
 @results_option
 def batch_size(
     spec: Path,
@@ -70,6 +72,7 @@ def batch_size(
     runs: Path | None,
     as_json: bool,
     overrides: tuple[str, ...],
+    report_to: tuple[Destination, ...],
     results: Path,
 ) -> None:
     """Find the largest batch of SPEC's training that fits into a byte limit, and recommend one to train with.
@@ -94,6 +97,7 @@ def batch_size(
     from fusetune.bench.results import WrittenSpec
     from fusetune.bench.run import make_plan, open_directory
     from fusetune.bench.spec import load_spec
+    from fusetune.bench.tracking import Reporting
 
     if device is not None:
         accelerator(device)
@@ -121,7 +125,10 @@ def batch_size(
         plan = make_plan(loaded, jobs=1, command=command, announce=announce, kind=BATCH_SIZE, options=options)
         target_run = find_target_run(results, asked, runs, plan.run.fingerprint)
         rate_run = find_rate_run(results, asked, plan.run.fingerprint)
-        with open_directory(plan, results, None, announce) as directory:
+        with (
+            open_directory(plan, results, None, announce) as directory,
+            Reporting(report_to, directory, announce, live=False),
+        ):
             for line in banner(plan.run):
                 announce(line)
             try:

@@ -11,7 +11,7 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED, exit_code
-from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
+from fusetune.bench.cli.options import device_at_hand, overrides_option, report_to_option, results_option
 from fusetune.bench.cli.page_file import add_page
 from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError, unusable
@@ -21,6 +21,7 @@ from fusetune.bench.terminal import say
 
 if TYPE_CHECKING:
     from fusetune.bench.kernels import KernelsStudy, LoadedKernels
+    from fusetune.bench.tracking import Destination
 
 _STDOUT = Path("-")
 _FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -62,6 +63,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
     is_flag=True,
     help="Add the run to the history of its spec, a line in RESULTS/history/. See `bench history`.",
 )
+@report_to_option
 @results_option
 def kernels(
     kernel: tuple[str, ...],
@@ -72,6 +74,7 @@ def kernels(
     csv_file: Path | None,
     markdown_file: Path | None,
     record: bool,
+    report_to: tuple[Destination, ...],
     results: Path,
 ) -> None:
     """Verify kernels, and time them beside other ways to do the same work.
@@ -87,6 +90,7 @@ def kernels(
     from fusetune.bench.kernels import describe_run, measure_planned, plan_cases, run_rows, static_facts
     from fusetune.bench.report import Progress, banner
     from fusetune.bench.results import RunDirectory
+    from fusetune.bench.tracking import Reporting
 
     outputs = {"--json": json_file, "--csv": csv_file, "--markdown": markdown_file}
     _check_outputs(outputs)
@@ -104,7 +108,10 @@ def kernels(
         run = describe_run(loaded, planned, ["bench", *sys.argv[1:]])
         recorder = _recorder(loaded, results) if record else None
         facts = static_facts(planned, loaded.spec.static, display.message)
-        with RunDirectory.create(results, loaded.spec.name, run) as directory:
+        with (
+            RunDirectory.create(results, loaded.spec.name, run) as directory,
+            Reporting(report_to, directory, display.message, live=False),
+        ):
             interrupted = False
             try:
                 for line in banner(run):
@@ -127,7 +134,8 @@ def kernels(
                 say(f"interrupted; finished rows are kept in {directory.path}", err=True)
             elif recorder is not None:
                 say(f"recorded in {recorder.append(directory.run, records)}", err=True)
-            add_page(directory, records, study, console)
+            if records:
+                add_page(directory, records, study, console)
             if interrupted:
                 sys.exit(INTERRUPTED)
     sys.exit(FAILED if len(records) < len(planned) else exit_code(records))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,7 @@ from fusetune.bench.cli.exit_codes import end_interrupted, exit_code
 from fusetune.bench.cli.options import (
     device_at_hand,
     overrides_option,
+    report_to_option,
     results_option,
     resume_option,
     what_to_run,
@@ -23,6 +24,9 @@ from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import terminate_as_interrupt
 from fusetune.bench.kinds import LR_RANGE
+
+if TYPE_CHECKING:
+    from fusetune.bench.tracking import Destination
 
 
 @click.command("lr-range")
@@ -72,12 +76,14 @@ from fusetune.bench.kinds import LR_RANGE
     "where the sweep leaves them open.",
 )
 @click.option("--all-seeds", is_flag=True, help="Every seed of the spec, not only the first.")
+@report_to_option
 @resume_option
 @results_option
 def lr_range(
     spec: Path | None,
     overrides: tuple[str, ...],
     all_seeds: bool,
+    report_to: tuple[Destination, ...],
     resume: Path | None,
     results: Path,
     **options: Any,
@@ -95,6 +101,7 @@ def lr_range(
     from fusetune.bench.results import RangeTestOptions, RunDirectory
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import load_spec
+    from fusetune.bench.tracking import Reporting
 
     if resume is not None:
         earlier = RunDirectory.open(resume).run.options
@@ -122,7 +129,10 @@ def lr_range(
         )
         for note in notes:
             display.message(f"note: {note}")
-        with open_directory(plan, results, resume, display.message) as directory:
+        with (
+            open_directory(plan, results, resume, display.message) as directory,
+            Reporting(report_to, directory, display.message),
+        ):
             try:
                 for line in banner(plan.run):
                     display.message(line)

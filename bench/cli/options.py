@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.path_checks import is_file
+
+if TYPE_CHECKING:
+    from fusetune.bench.tracking import Destination
 
 overrides_option = click.option(
     "--set",
@@ -31,6 +36,24 @@ results_option = click.option(
     type=click.Path(path_type=Path),
     help="Directory for new runs.",
 )
+report_to_option = click.option(
+    "--report-to",
+    "report_to",
+    multiple=True,
+    metavar="NAME[=WHERE],...",
+    callback=lambda context, option, given: _destinations(given),
+    help="Send the run to trackers, each trial when it ends: tensorboard, trackio, wandb or mlflow. WHERE is a "
+    "directory, project or experiment.",
+)
+
+
+def _destinations(given: Sequence[str]) -> tuple[Destination, ...]:
+    """Read --report-to."""
+    if not given:
+        return ()
+    from fusetune.bench.tracking import destinations
+
+    return destinations(given)
 
 
 def device_at_hand() -> str:

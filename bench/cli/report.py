@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.exit_codes import FAILED
 from fusetune.bench.cli.follow import follow_option, follow_run
+from fusetune.bench.cli.options import report_to_option
 from fusetune.bench.cli.page_file import html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import KINDS, function
@@ -17,6 +20,7 @@ from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
     from fusetune.bench.results import Record, RunDirectory
+    from fusetune.bench.tracking import Destination
 
 
 @click.command()
@@ -26,10 +30,17 @@ if TYPE_CHECKING:
 @html_option
 @output_option
 @follow_option
-def report(directories: Sequence[Path], html: bool, output: Path | None, follow: bool) -> None:
+@report_to_option
+def report(
+    directories: Sequence[Path],
+    html: bool,
+    output: Path | None,
+    follow: bool,
+    report_to: tuple[Destination, ...],
+) -> None:
     """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
 
-    Several are printed one after the other, or written to one page by --html.
+    Several are printed one after the other, or written to one page by --html. With --report-to, they are sent.
     """
     from fusetune.bench.results import RunDirectory, find_run, study_run
 
@@ -39,22 +50,40 @@ def report(directories: Sequence[Path], html: bool, output: Path | None, follow:
     runs = [RunDirectory.open(find_run(directory)) for directory in directories]
     path = page_path(runs, output)
     if follow:
+        if report_to:
+            raise InputError(
+                "--follow",
+                "writes a page and sends nothing",
+                to_do="Give --report-to to the command that runs",
+            )
         follow_run(runs, path, console, html=html)
         return
     parts = []
+    all_sent = True
     for place, run in enumerate(runs):
         if place and not html:
             console.print()
         records, notes = run.records()
         for note in notes:
             console.print(f"note: {note}", style="yellow", highlight=False)
+        if report_to:
+            all_sent = _send(report_to, run, console) and all_sent
         if html:
             parts.append(part_of(run, records, study_run(run, records)))
-        else:
+        elif not report_to:
             print_report(run, records, console)
     if parts:
         write_page(path, parts)
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
+    if not all_sent:
+        sys.exit(FAILED)
+
+
+def _send(report_to: Sequence[Destination], run: RunDirectory, console: SafeConsole) -> bool:
+    """Send a run to trackers. Return whether they have all of it."""
+    from fusetune.bench.tracking import send_run
+
+    return send_run(report_to, run, lambda text: console.print(text, highlight=False, soft_wrap=True))
 
 
 def print_report(directory: RunDirectory, records: Sequence[Record], console: SafeConsole) -> Any:

@@ -14,6 +14,7 @@ from fusetune.bench.cli.exit_codes import FAIL_ON, FAILED, end_interrupted, exit
 from fusetune.bench.cli.options import (
     device_at_hand,
     overrides_option,
+    report_to_option,
     results_option,
     resume_option,
     what_to_run,
@@ -29,6 +30,7 @@ from fusetune.closest_name import closest
 if TYPE_CHECKING:
     from fusetune.bench.history import RunRecorder
     from fusetune.bench.results import Record, RunDirectory
+    from fusetune.bench.tracking import Destination
 
 
 def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
@@ -76,6 +78,7 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
     help="Keep the run as the baseline of this kind of machine in DIR, for bench compare --baseline. "
     "Default DIR: results/baselines. Runs of one clean commit add up.",
 )
+@report_to_option
 @resume_option
 @results_option
 def run(
@@ -85,6 +88,7 @@ def run(
     fail_on: tuple[str, ...],
     record: bool,
     save_baseline: str | None,
+    report_to: tuple[Destination, ...],
     resume: Path | None,
     results: Path,
 ) -> None:
@@ -98,6 +102,7 @@ def run(
     from fusetune.bench.report import Progress, banner
     from fusetune.bench.run import make_plan, open_directory, run_trials
     from fusetune.bench.spec import SearchDesign, load_spec
+    from fusetune.bench.tracking import Reporting
 
     if spec is None and save_baseline is not None and save_baseline.endswith((".yaml", ".yml")):
         raise click.UsageError(
@@ -119,7 +124,10 @@ def run(
         kind, command = SEARCH if searches else TRAINING, ["bench", *sys.argv[1:]]
         plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
         recorder = _recorder(spec, results) if record else None
-        with open_directory(plan, results, resume, display.message) as directory:
+        with (
+            open_directory(plan, results, resume, display.message) as directory,
+            Reporting(report_to, directory, display.message),
+        ):
             try:
                 for line in banner(plan.run):
                     display.message(line)

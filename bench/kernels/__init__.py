@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.measurement import Listener, Settings, Tools, measure
     from fusetune.bench.kernels.model_shapes import MODELS, kernel_on
     from fusetune.bench.kernels.outputs import as_csv, as_json, as_markdown
+    from fusetune.bench.kernels.page_sections import kernels_part
     from fusetune.bench.kernels.plan import Planned, plan_cases
     from fusetune.bench.kernels.process import Answer, KernelFacts, ProcessLane, ReferenceLane
     from fusetune.bench.kernels.records import row_of_record
@@ -103,6 +104,7 @@ __all__ = [
     "kernel_on",
     "kernel_source",
     "kernels_in",
+    "kernels_part",
     "kernels_schema_text",
     "load_kernel",
     "load_kernels",

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fusetune.bench.kernels.report import error_text, speedup_text
 from fusetune.bench.kernels.study import KernelsStudy, RowStudy, lost
+from fusetune.bench.kernels.wording import error_text, speedup_text
 from fusetune.bench.stats import percent
 from fusetune.bench.terminal import escaped, spreadsheet_text
 from fusetune.bench.units import format_rate, format_seconds

@@ -114,7 +114,8 @@ def _roof(row: RowStudy) -> float | None:
     return row.row.copy.bytes_per_s if row.row.copy else None
 
 
-def _times(side: SideResult, row: RowStudy) -> tuple[float, ...]:
+def times_of(side: SideResult, row: RowStudy) -> tuple[float, ...]:
+    """Return the rounds of a side by the row's own policy, in seconds. Empty for a side without a time."""
     own = row.row.policies[0].name
     return tuple(side.latencies_s.get(own, ())) if side.status == "ok" else ()
 
@@ -134,7 +135,7 @@ def _latencies(axes: Axes, sweep: Sweep) -> None:
             (row.row.bytes_moved or 1, times)
             for row in sweep.rows
             for side in row.row.sides
-            if side.name == name and (times := _times(side, row))
+            if side.name == name and (times := times_of(side, row))
         ]
         middle = [median(times) for _, times in points]
         spread = [

@@ -17,12 +17,24 @@ from rich.text import Text
 from fusetune.bench.kernels.plot import draw_sweeps, sweep_table
 from fusetune.bench.kernels.search_table import search_table
 from fusetune.bench.kernels.study import SHORT_S, KernelsStudy, Latency, RowStudy, lost, sweeps_of
+from fusetune.bench.kernels.wording import (
+    UNCLEAR,
+    clocks_text,
+    copies_text,
+    counts_of,
+    has_unclear,
+    no_time_text,
+    notes_of,
+    speedup_text,
+    static_text,
+    summary_lines,
+    threads_text,
+)
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
-from fusetune.bench.stats import Estimate, counted, estimate_text, percent, ratio_text
-from fusetune.bench.units import format_bytes, format_rate, format_seconds
+from fusetune.bench.stats import counted, percent
+from fusetune.bench.units import format_rate, format_seconds
 from fusetune.kernels import TritonSearch
-from fusetune.tuner.measure import is_contended
 
 _DIM = "dim"
 _INDENT = "    "
@@ -71,10 +83,10 @@ def render_rows(study: KernelsStudy, console: Console, pictures: Pictures | None
                 console.print(text, soft_wrap=True)
             console.print(Padding(search_table(search), (0, 0, 0, len(_INDENT))))
     console.print()
-    for line in _summary(study.rows):
+    for line in summary_lines(study.rows):
         console.print(Text(line, style="bold"))
-    if _has_unclear(study.rows):
-        console.print(Text("~ the rounds cannot tell the two sides apart", style=_DIM))
+    if has_unclear(study.rows):
+        console.print(Text(UNCLEAR, style=_DIM))
     for sweep in sweeps_of(study.rows):
         console.print()
         console.print(sweep_table(sweep))
@@ -94,30 +106,11 @@ def _say_where(study: KernelsStudy, console: Console, pictures: Pictures | None)
 
 def _conditions(study: KernelsStudy) -> Iterator[str]:
     """Yield what all rows share: the device, what is on the clock, and the copies that rows are held to."""
-    machine = study.run.machine
-    where = machine.device_name or study.run.device or "unknown device"
-    threads = sorted({row.row.case.threads for row in study.rows if row.row.case.device == "cpu"})
-    said = [where, *(f"{_listed(threads)} thread{'' if threads == [1] else 's'}" for _ in threads[:1])]
-    policies = dict.fromkeys(row.row.policies[0].name for row in study.rows)
-    said += [f"clock: {'; '.join(policies)}"] if policies else []
-    yield f"{_GAP}".join(said)
-    copies: dict[str, list[float]] = {}
-    for row in study.rows:
-        if row.row.copy is not None:
-            copies.setdefault(row.row.copy.level, []).append(row.row.copy.bytes_per_s)
-    if copies:
-        rates = [f"{level} {_range(each)}" for level, each in copies.items()]
-        yield f"best copy of as many bytes: {', '.join(rates)}"
-
-
-def _range(rates: Sequence[float]) -> str:
-    """Return the least and the largest of some bandwidths, or one of them where they hardly differ."""
-    low, high = min(rates), max(rates)
-    return f"{format_rate(low)} .. {format_rate(high)}" if high > 1.05 * low else format_rate(high)
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))
+    where = study.run.machine.device_name or study.run.device or "unknown device"
+    clocks = clocks_text(study)
+    yield _GAP.join(filter(None, (where, threads_text(study), f"clock: {clocks}" if clocks else "")))
+    if copies := copies_text(study):
+        yield f"best copy of as many bytes: {copies}"
 
 
 def _cells(row: RowStudy) -> tuple[str, ...]:
@@ -149,16 +142,16 @@ def _row(
     """Yield the lines of one row."""
     if row.latency is None:
         yield Text(row.row.case.name, style="bold")
-        yield from _wrapped(lost(row.row.ours), columns, "bold red")
+        yield from _wrapped(no_time_text(row), columns, "bold red")
     else:
         yield _aligned(row.row.case.name, cells, names, widths)
         yield from _wrapped(_GAP.join(_competitors(row)), columns)
         if row.latency.median_s < SHORT_S and len(row.latencies) > 1:
             yield from _wrapped("by clock: " + _GAP.join(_policies(row.latencies)), columns)
-    yield from _wrapped(_GAP.join(_counted(row)), columns, _DIM)
+    yield from _wrapped(_GAP.join(counts_of(row)), columns, _DIM)
     for target, facts in row.row.static.items():
-        yield from _wrapped(f"{target}: {_static(facts)}", columns, _DIM)
-    for note in _notes(row):
+        yield from _wrapped(f"{target}: {static_text(facts)}", columns, _DIM)
+    for note in notes_of(row):
         yield from _wrapped(note, columns, "yellow")
 
 
@@ -188,100 +181,6 @@ def _competitors(row: RowStudy) -> Iterator[str]:
             yield f"{side.name}: {lost(side)}"
 
 
-def speedup_text(speedup: Estimate) -> str:
-    """Return a speedup with its interval, and a `~` where it may be none.
-
-    Example:
-        >>> speedup_text(Estimate(1.5, 1.42, 1.61, 30, 1.0)), speedup_text(Estimate(1.01, 0.98, 1.02, 30, 1.0))
-        ('1.50x [1.42, 1.61]', '~1.01x [0.98, 1.02]')
-    """
-    if speedup.low is None or speedup.high is None:
-        return estimate_text(speedup)
-    low, high = (ratio_text(end).removesuffix("x") for end in (speedup.low, speedup.high))
-    return f"{estimate_text(speedup)} [{low}, {high}]"
-
-
 def _policies(latencies: Mapping[str, Latency]) -> Iterator[str]:
     for name, latency in latencies.items():
         yield f"{name} {format_seconds(latency.median_s)}"
-
-
-def _counted(row: RowStudy) -> Iterator[str]:
-    """Yield what else is known of a row."""
-    found, ours = row.verification, row.row.ours
-    if found is not None and row.is_ok:
-        yield f"error {error_text(found.error)} (limit {error_text(found.tolerance)})"
-    if ours.launches is not None:
-        yield f"{ours.launches} launch{'' if ours.launches == 1 else 'es'}"
-    if ours.host_s is not None:
-        yield f"host {format_seconds(ours.host_s)}"
-    if ours.compile_s is not None:
-        yield f"compile {format_seconds(ours.compile_s)}"
-    if ours.extra_bytes is not None:
-        yield f"extra {format_bytes(ours.extra_bytes)}"
-    if ours.config:
-        yield " ".join(f"{name}={value}" for name, value in ours.config.items())
-
-
-def error_text(error: float) -> str:
-    """Return a relative error.
-
-    Example:
-        >>> error_text(3.14e-7), error_text(0.0)
-        ('3.1e-7', '0')
-    """
-    return f"{error:.1e}".replace("e-0", "e-") if error else "0"
-
-
-def _static(facts: Mapping[str, float | str]) -> str:
-    """Return the forecast, then the facts that it rests on."""
-    said = [str(facts["verdict"])] if "verdict" in facts else []
-    if "gpu" in facts:
-        said.insert(0, str(facts["gpu"]))
-    named = {
-        "registers": "registers",
-        "spills": "spills",
-        "occupancy": "occupancy",
-        "instructions_per_element": "instructions an element",
-    }
-    said += [f"{_short(facts[key])} {words}" for key, words in named.items() if key in facts]
-    return ", ".join(said)
-
-
-def _short(value: float | str) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _notes(row: RowStudy) -> Iterator[str]:
-    """Yield what a reader of the row must know."""
-    ours, found = row.row.ours, row.verification
-    if found is not None and not found.repeatable:
-        yield "two calls on the same values differ in their bits"
-    if found is not None:
-        yield from found.notes
-    if ours.void_rounds:
-        yield f"{counted(ours.void_rounds, 'round')} void, because the device was throttled"
-    if is_contended(row.contention):
-        yield f"contended: {percent(row.contention or 0.0)} of the processor missing"
-    yield from row.row.notes
-
-
-def _summary(rows: Sequence[RowStudy]) -> Iterator[str]:
-    """Yield how many rows have a time, and a line for each competitor."""
-    failed = [row for row in rows if not row.is_ok]
-    if failed:
-        statuses = dict.fromkeys(row.row.status for row in failed)
-        counts = [f"{sum(row.row.status == each for row in failed)} {each}" for each in statuses]
-        yield f"{len(failed)} of {counted(len(rows), 'row')} without a time: {', '.join(counts)}"
-    else:
-        yield f"every row is right and has a time ({len(rows)})"
-    for name in dict.fromkeys(name for row in rows for name in row.speedups or {}):
-        found = [row.speedups[name] for row in rows if row.speedups and name in row.speedups]
-        faster = sum(each.can_tell and each.value > 1 for each in found)
-        slower = sum(each.can_tell and each.value < 1 for each in found)
-        unclear = len(found) - faster - slower
-        yield f"against {name}: faster in {faster}, slower in {slower}, can't tell in {unclear} of {len(found)}"
-
-
-def _has_unclear(rows: Sequence[RowStudy]) -> bool:
-    return any(not each.can_tell for row in rows for each in (row.speedups or {}).values())

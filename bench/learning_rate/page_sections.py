@@ -46,7 +46,7 @@ from fusetune.bench.page import (
 from fusetune.bench.report import banners_of, caveat_notes, failed_trials, reproduce, run_facts
 from fusetune.bench.results import Record
 from fusetune.bench.stats import counted, shorts
-from fusetune.tuner.learning_rate import LRScaling
+from fusetune.tuner.learning_rate import LEAST_SIZES, LRScaling
 
 # More curves stand behind a line that opens them.
 _MOST_SHOWN = 6
@@ -68,7 +68,7 @@ def lr_range_part(study: LRStudy, records: Sequence[Record]) -> Part:
     """
     run = study.run
     answered, more = answer(study)
-    factors = ", ".join(name.replace("_", " ") for name in run.spec.levels)
+    factors = " and ".join(name.replace("_", " ") for name in run.spec.levels)
     swept = (("sweep", sweep_words(study)),) if study.tested else ()
     return Part(
         title=run.spec.name,
@@ -147,7 +147,12 @@ def _rates(tested: Sequence[Tested]) -> list[Block]:
         return []
     columns = ("range_lr", "lr_interval_low", "lr_interval_high")
     lrs, lows, highs = ([test.values.get(name) for test in shown] for name in columns)
-    data = {"name": [test.label for test in shown], "lr": lrs, "low": lows, "high": highs}
+    data: dict[str, list[Any]] = {
+        "name": [test.label for test in shown],
+        "lr": lrs,
+        "low": lows,
+        "high": highs,
+    }
     spread = (*texts({"name": "configuration"}), *tooltip({"lr": "suggested", "low": "from", "high": "to"}))
     layers = ranges(
         category("name"),
@@ -369,7 +374,7 @@ def _scaling(study: LRStudy) -> list[Block]:
 
 def _scaling_plot(name: str, fit: LRScaling | str, points: Sequence[tuple[int, Record]]) -> Plot | None:
     """Return the suggested rates against the batch size. The power law is drawn only where these data tell one."""
-    if len({size for size, _ in points}) < 2:
+    if len({size for size, _ in points}) < LEAST_SIZES:
         return None
     values = [record.values for _, record in points]
     data: dict[str, dict[str, list[Any]]] = {

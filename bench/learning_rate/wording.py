@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fusetune.bench.learning_rate.study import MOST_SPREAD, LRStudy, Tested
 from fusetune.bench.results import RangeTestOptions
 from fusetune.bench.stats import counted
@@ -11,7 +9,7 @@ from fusetune.tuner.learning_rate import LRScaling
 
 CANT_TELL = "can't tell"
 NO_VALUE = "-"
-_MOST_ANSWERED = 4
+_MOST_ANSWERED = 3
 
 
 def judged(study: LRStudy) -> str:
@@ -90,18 +88,19 @@ def answer(study: LRStudy) -> tuple[str, str]:
     unknown = [test.label for test in study.tested if "suggested_lr" not in test.values]
     if not found:
         return "These data cannot tell a rate for any configuration.", ""
-    shown = [f"{test.values['suggested_lr']:.3g} for {test.label}" for test in found[:_MOST_ANSWERED]]
-    answered = f"Use {_listed(shown, len(found), '; ')}."
+    if len(found) > _MOST_ANSWERED:
+        low, high = (pick(found, key=lambda test: test.values["suggested_lr"]) for pick in (min, max))
+        answered = f"Use {_use(low)} to {_use(high)}, and the table's rate for others."
+    else:
+        answered = f"Use {'; '.join(map(_use, found))}."
     if not unknown:
         return answered, ""
-    named = _listed(unknown[:_MOST_ANSWERED], len(unknown), "; ")
-    return answered, f"These data cannot tell a rate for {named}."
+    more = f" and {len(unknown) - _MOST_ANSWERED} more" if len(unknown) > _MOST_ANSWERED else ""
+    return answered, f"These data cannot tell a rate for {'; '.join(unknown[:_MOST_ANSWERED])}{more}."
 
 
-def _listed(shown: Sequence[str], count: int, between: str) -> str:
-    """Return texts one after the other, and how many more there are."""
-    more = f" and {count - len(shown)} more below" if count > len(shown) else ""
-    return between.join(shown) + more
+def _use(test: Tested) -> str:
+    return f"{test.values['suggested_lr']:.3g} for {test.label}"
 
 
 def _one_answer(test: Tested) -> tuple[str, str]:

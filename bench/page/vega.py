@@ -26,6 +26,7 @@ _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
 # Share of a logarithmic axis that is left empty at each end, and the factor around a single value.
 _ROOM, _ALONE = 0.04, 2.0
 _FEW_TICKS, _MOST_TICKS = 3, 9
+_TIMES = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)  # ticks where the ends lie close together
 _LOG_LABEL = (
     "datum.value < 0.001 || datum.value >= 1e6 ? format(datum.value, '~e') : format(datum.value, '~g')"
 )
@@ -61,6 +62,21 @@ def axis_unit(values: Iterable[float | None], unit: str) -> tuple[float, str]:
 def in_unit(values: Iterable[float | None], divisor: float) -> list[float | None]:
     """Return values in an axis's unit. What is not finite has no place on an axis and is None."""
     return [None if value is None or not math.isfinite(value) else value / divisor for value in values]
+
+
+def by_column(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return rows as a plot's data, column -> values.
+
+    Args:
+        names: of the columns.
+        rows: each with a value for each name.
+
+    Example:
+        >>> by_column(("x", "y"), [(1, 2), (3, 4)]), by_column(("x",), [])
+        ({'x': [1, 3], 'y': [2, 4]}, {'x': []})
+    """
+    kept = list(rows)
+    return {name: [row[place] for row in kept] for place, name in enumerate(names)}
 
 
 def titled(title: str, unit: str) -> str:
@@ -107,7 +123,14 @@ def quantity(
     }
 
 
-def log_quantity(column: str, title: str, values: Iterable[float | None], *, base: int = 10) -> Channel:
+def log_quantity(
+    column: str,
+    title: str,
+    values: Iterable[float | None],
+    *,
+    base: int = 10,
+    number_format: str | None = None,
+) -> Channel:
     """Return a logarithmic axis that is just long enough for some values, with few ticks at round numbers.
 
     Vega's own logarithmic axis reaches to the next powers of ten, with a line of its grid at every digit.
@@ -117,6 +140,7 @@ def log_quantity(column: str, title: str, values: Iterable[float | None], *, bas
         title: with its unit.
         values: what the axis must show. Those that are missing, not finite or not above 0 have no place on it.
         base: 10, or 2 for ticks at powers of two, which suit batch sizes.
+        number_format: of d3, such as `~s` for prefixes of SI units.
 
     Example:
         >>> axis = log_quantity("lr", "learning rate", [0.002, 0.2])
@@ -124,12 +148,15 @@ def log_quantity(column: str, title: str, values: Iterable[float | None], *, bas
         ([0.00166, 0.24045], [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
         >>> log_quantity("size", "batch size", [16, 100], base=2)["axis"]["values"]
         [16, 32, 64]
+        >>> log_quantity("speedup", "speedup", [0.85, 1.7])["axis"]["values"]
+        [0.9, 1.0, 1.2, 1.5]
     """
     known = [value for value in values if value is not None and 0 < value < math.inf]
     low, high = (min(known), max(known)) if known else (1.0, 10.0)
     room = _ROOM * math.log(high / low) or math.log(_ALONE)
     low, high = low / math.exp(room), high * math.exp(room)
-    axis: dict[str, Any] = {"labelExpr": _LOG_LABEL}
+    label = f"format(datum.value, '{number_format}')" if number_format else _LOG_LABEL
+    axis: dict[str, Any] = {"labelExpr": label}
     if ticks := _log_ticks(low, high, base):
         axis["values"] = ticks
     scale = {"type": "log", "base": base, "domain": [low, high], "nice": False}
@@ -144,8 +171,23 @@ def _log_ticks(low: float, high: float, base: int) -> list[float]:
     if base == 10 and len(ticks) < _FEW_TICKS:
         around = [float(f"{times}e{power}") for power in range(first - 1, last + 1) for times in (1, 2, 5)]
         ticks = [tick for tick in around if low <= tick <= high]
+    if base == 10 and len(ticks) < _FEW_TICKS:
+        ticks = _close_ticks(low, high)
     # With one tick a reader cannot tell the scale. Vega then chooses them.
     return [int(tick) if base == 2 and tick >= 1 else tick for tick in ticks] if len(ticks) > 1 else []
+
+
+def _close_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two values that lie within a factor of a few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    around = [float(f"{times}e{power}") for power in powers for times in _TIMES]
+    found = [tick for tick in around if low <= tick <= high]
+    if len(found) >= _FEW_TICKS:
+        return found
+    tenth = 10.0 ** math.floor(math.log10(high - low)) / 10
+    step = next(tenth * times for times in (1, 2, 5, 10, 20) if (high - low) / (tenth * times) < _MOST_TICKS)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [float(f"{step * number:.6g}") for number in range(first, last + 1)]
 
 
 def category(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> Channel:

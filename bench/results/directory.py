@@ -14,7 +14,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class RunDirectory:
     """The directory of one run. `create` and `resume` hold its lock and can append, `open` only reads.
 
     Use it in a `with` block, or call `close`. `path` is the directory, and `run` what run.json says. `notes` lists the
-    repairs of `resume`.
+    repairs of `resume`. Each of `listeners` is called when a further record is on disk.
 
     Example:
         >>> import tempfile
@@ -63,6 +63,7 @@ class RunDirectory:
         self.run = RunInfo.from_dict(content)
         self._content = content
         self.notes: list[str] = []
+        self.listeners: list[Callable[[], None]] = []
         self._lock = lock
         self._file = LineFile(
             path / _RECORDS,
@@ -192,6 +193,8 @@ class RunDirectory:
                 self.path, "is not open for appending", to_do="Use RunDirectory.create or resume"
             )
         self._file.append([record.as_dict()])
+        for listener in self.listeners:
+            listener()
 
     def records(self) -> tuple[list[Record], list[str]]:
         """Return the records in the order of their lines, and notes on skipped lines.
@@ -216,6 +219,21 @@ class RunDirectory:
                 notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
             records.setdefault(record.trial, record)
         return list(records.values()), notes
+
+    def records_from(self, start_bytes: int) -> tuple[list[Record], int]:
+        """Return the records that begin at a byte of the file or later, and the byte at which the next will begin.
+
+        Repeated calls read a file that grows once. A record that is not written to its end is left for the next call.
+
+        Raises:
+            RunDirectoryError: a complete line is not a record. The message names the line, counted from the byte.
+        """
+        lines, _ = self._file.lines(start_bytes)
+        records = [
+            self._file.parse(number, line, lambda content: record_of(content, self.run.kind))
+            for number, line in enumerate(lines, start=1)
+        ]
+        return records, start_bytes + sum(len(line) + 1 for line in lines)
 
 
 def find_run(path: Path) -> Path:

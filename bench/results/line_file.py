@@ -59,14 +59,19 @@ class LineFile:
         lines, _ = self.lines()
         return [self.parse(number, line) for number, line in enumerate(lines, start=1)]
 
-    def lines(self) -> tuple[list[bytes], bytes]:
+    def lines(self, start_bytes: int = 0) -> tuple[list[bytes], bytes]:
         """Return the complete lines, and the torn rest after the last one.
+
+        Args:
+            start_bytes: where a line begins. Earlier ones are not read.
 
         Raises:
             RunDirectoryError: the file cannot be read.
         """
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                file.seek(start_bytes)
+                content = file.read()
         except FileNotFoundError:
             return [], b""
         except OSError as error:

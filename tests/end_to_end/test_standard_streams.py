@@ -131,7 +131,7 @@ OTHERS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "streams"), NOWHERE + OTHERS)
+@pytest.mark.parametrize(("kind", "streams"), [*NOWHERE, *OTHERS])
 def test_a_run_trains_on_and_keeps_its_records(tmp_path: Path, kind: str, streams: str) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "searched.yaml").write_text(SEARCH)

@@ -16,8 +16,8 @@ from torch import nn
 
 from fusetune.bench.batch_size import study as module
 from fusetune.bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
-from fusetune.bench.batch_size.report import _verdict
 from fusetune.bench.batch_size.study import search_batch_sizes, study_batch_sizes, with_limits
+from fusetune.bench.batch_size.wording import verdict
 from fusetune.bench.cli import program as cli
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.report import print_report
@@ -400,7 +400,7 @@ def test_expectations_are_those_from_before_the_run() -> None:
 
 def verdicts(*probes: tuple[int, Status, float]) -> dict[int, str]:
     (configuration,) = study_batch_sizes(RUN, records(*probes), None).configurations
-    return {row.batch_size: _verdict(row, configuration) for row in configuration.rows}
+    return {row.batch_size: verdict(row, configuration) for row in configuration.rows}
 
 
 def test_a_size_that_was_not_run_is_too_large_only_if_it_is_expected_to_be() -> None:

@@ -112,8 +112,10 @@ def test_rates_of_several_configurations_stand_beside_each_other_with_their_inte
     assert [(row["low"], row["high"]) for row in rates] == [
         (record.values["lr_interval_low"], record.values["lr_interval_high"]) for record in known
     ]
-    assert part.answer.startswith("Use 0.001 for batch_size=16, optimizer=adam; ")
-    assert part.answer.endswith(" and 1 more below.")
+    assert part.answer == (
+        "Use 0.001 for batch_size=16, optimizer=adam to 0.032 for batch_size=64, optimizer=momentum, "
+        "and the table's rate for others."
+    )
     assert part.more == "These data cannot tell a rate for batch_size=256, optimizer=momentum."
 
 
@@ -124,11 +126,18 @@ def test_the_power_law_is_drawn_where_there_is_one_and_said_to_be_missing_elsewh
     assert fitted.data["fit"]["size"][::32] == pytest.approx([16, 256])
     assert fitted.data["fit"]["lr"][::32] == pytest.approx([0.002, 0.008])
     assert "batch_size^0.50" in fitted.alt
-    unknown = plots["Learning rate against batch size: optimizer=momentum"]
-    assert set(unknown.data) == {"tests"}
-    assert rows_of(unknown.data["tests"])[0]["lr"] == pytest.approx(0.016)
-    assert "no exponent: 2 batch sizes" in unknown.alt
-    assert "No line is drawn" in unknown.caption
+    assert "Learning rate against batch size: optimizer=momentum" not in plots
+    assert "optimizer=momentum: no exponent: 2 batch sizes" in words_in(part)
+
+
+def test_no_line_is_drawn_through_rates_that_are_hardly_known() -> None:
+    made = [swept_record({"batch_size": size}, 0.001) for size in (16, 64, 256)]
+    for record in made:
+        record.values["lr_interval_high"] = 31 * record.values["lr_interval_low"]
+    plot = check(part_of(made, {"batch_size": [16, 64, 256]}))["Learning rate against batch size"]
+    assert set(plot.data) == {"tests"}
+    assert "No line is drawn" in plot.caption
+    assert "no exponent: 3 batch sizes with a suggestion, 3 tests left out" in plot.alt
 
 
 def test_the_band_of_a_power_law_holds_each_line_of_the_interval_through_its_centre() -> None:
@@ -201,4 +210,5 @@ def test_an_old_run_has_its_page() -> None:
     assert part.answer == "Use 0.0142 for batch_size=64; 0.0148 for batch_size=128."
     assert part.more == "These data cannot tell a rate for batch_size=32."
     assert marked(part, "Sweep: batch_size=64")["diverges at 2.42"] == made[1].values["divergence_lr"]
-    assert "fit" not in plots["Learning rate against batch size"].data
+    assert "Learning rate against batch size" not in plots
+    assert "no exponent: 2 batch sizes" in words_in(part)

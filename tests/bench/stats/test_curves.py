@@ -12,7 +12,7 @@ from fusetune.bench.stats import median_curve
 
 def trial(seed: int, entries: list[tuple[int, float, float | None]]) -> Record:
     curve = [{"epoch": epoch, "time_s": time_s, "val_loss": loss} for epoch, time_s, loss in entries]
-    return Record(f"seed={seed}", {}, seed, "ok", curve=curve)  # type: ignore[arg-type]
+    return Record(f"seed={seed}", {}, seed, "ok", curve=curve)
 
 
 def test_each_point_is_the_median_over_the_seeds() -> None:
