@@ -21,7 +21,6 @@ from fusetune.bench.cli.follow import Follower
 from fusetune.bench.cli.page_file import part_of
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.results import RunDirectory, acquire_lock, is_being_written, study_run
-from fusetune.bench.results import fresh_directory as locks
 from tests.bench.cli.test_commands import run
 
 ROOT = Path(__file__).parents[3]
@@ -168,7 +167,7 @@ def test_without_a_list_of_locks_the_process_counts_whose_number_it_has(
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return read(path, *args, **more)
 
-    monkeypatch.setattr(locks.Path, "read_text", without_proc)
+    monkeypatch.setattr(Path, "read_text", without_proc)
     lock = acquire_lock(tmp_path)
     assert is_being_written(tmp_path)
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
@@ -289,6 +288,7 @@ def test_a_real_run_is_followed_to_its_end(tmp_path: Path) -> None:
     ) as running:
         until = time.monotonic() + 120
         while not (found := list(tmp_path.glob("smoke/*/run.json"))) and time.monotonic() < until:
+            assert running.poll() is None
             time.sleep(0.2)
         directory = found[0].parent
         followed = subprocess.run(
@@ -316,8 +316,10 @@ def test_a_real_run_is_followed_to_its_end(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_interrupted_run_leaves_a_page_that_says_how_to_continue(tmp_path: Path) -> None:
     spec = ROOT / "specs" / "smoke.yaml"
+    words = [sys.executable, "-m", "bench"]
+    settings = ["--set", "factors={optimizer: [momentum, adam]}", "--set", "seeds=100"]
     with subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", str(spec), "--set", "seeds=50", "--results", str(tmp_path)],
+        [*words, "run", str(spec), *settings, "--results", str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -325,10 +327,11 @@ def test_an_interrupted_run_leaves_a_page_that_says_how_to_continue(tmp_path: Pa
     ) as running:
         until = time.monotonic() + 120
         while not list(tmp_path.glob("smoke/*/records.jsonl")) and time.monotonic() < until:
+            assert running.poll() is None
             time.sleep(0.2)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=120)
-    assert running.returncode == 130
+    assert running.returncode == 130, err
     (page,) = tmp_path.glob("smoke/*/report.html")
     assert err.rstrip().splitlines()[-1] == f"page: {page}"
     text = page.read_text()

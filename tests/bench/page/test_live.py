@@ -49,7 +49,7 @@ def test_place_and_theme_outlast_the_loads_of_a_run_that_goes_on(browser: Browse
 def test_without_storage_a_page_loads_again_in_silence(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "live.html"
     write(path, "Running: 1 of 2 trials.", 1)
-    context = browser.new_context(viewport=PHONE)
+    context = browser.new_context()
     tab = context.new_page()
     said: list[str] = []
     tab.on("console", lambda message: said.append(message.text))
@@ -69,6 +69,6 @@ def test_a_status_stands_above_everything_and_is_no_markup(browser: Browser, tmp
     opened = open_page(browser, path, viewport=PHONE)
     status = opened.tab.locator(".status")
     assert status.inner_text() == "Interrupted: continue with bench run --resume <b>x</b>."
-    assert status.bounding_box()["y"] < opened.tab.locator(".answer").bounding_box()["y"]  # type: ignore[index]
+    assert status.bounding_box()["y"] < opened.tab.locator(".answer").bounding_box()["y"]
     assert opened.tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     opened.tab.context.close()
