@@ -273,9 +273,11 @@ function show(name) {
   held.plots.filter((plot) => again.includes(plot.id)).forEach(drawSoon);
 }
 
-function themes() {
+let asked = null;
+
+function themes(chosen) {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
-  let asked = null;
+  asked = chosen ?? null;
   const button = document.getElementById("theme");
   button.hidden = false;
   button.addEventListener("click", () => {
@@ -293,7 +295,33 @@ function themes() {
     if (before !== theme) show(before);
     before = null;
   });
-  show(system.matches ? "dark" : "light");
+  show(asked ?? (system.matches ? "dark" : "light"));
+}
+
+// A page of a run that goes on is loaded again and again: the reader stays where she was, in the theme that she chose.
+// Some browsers have no storage for files, and then each load begins at the top.
+const KEPT = `fusetune:${location.pathname}`;
+const KEPT_MS = 60000;
+
+function keep() {
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify({ top: window.scrollY, theme: asked, when: Date.now() }));
+  } catch {}
+}
+
+function kept() {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(KEPT));
+    sessionStorage.removeItem(KEPT);
+    return found && Date.now() - found.when < KEPT_MS ? found : {};
+  } catch {
+    return {};
+  }
+}
+
+function stay({ top }) {
+  if (document.querySelector("meta[http-equiv=refresh]")) window.addEventListener("pagehide", keep);
+  if (top) window.scrollTo(0, top);
 }
 
 function fill(td, cell) {
@@ -398,7 +426,8 @@ function copies() {
   }
 }
 
-themes();
+const earlier = kept();
+themes(earlier.theme);
 tables();
 copies();
 scrolls();
@@ -406,4 +435,5 @@ window.addEventListener("resize", scrolls);
 watch();
 prints();
 follows();
+stay(earlier);
 root.dataset.ready = "yes";
