@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test test-all lint perf search-bench autotune-bench exhaustive compilers processors versions libraries fuzz chaos static
-.PHONY: compat trackers release-check gpu-check gpu-perf schema clean
+.PHONY: compat trackers release-check gpu-check gpu-perf picture schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -125,6 +125,10 @@ search-bench: $(VENV)/installed
 # machine: `python -m fusetune.bench.autotune_bench.record --again`, a quarter of an hour.
 autotune-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
+
+# The README's picture, from the page of a run in results/examples: needs Chromium.
+picture: $(VENV)/installed-test
+	$(BIN)/python -m tests.bench.page.picture
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json
