@@ -103,11 +103,13 @@ class Reporting:
             for channel in self._channels:
                 channel.say(END)
             with suppress(KeyboardInterrupt):  # a person does not want to wait
-                self._wait(limit_s)
+                if self._directory.path.exists():  # a run without records was removed
+                    self._wait(limit_s)
         finally:
             for channel in self._channels:
                 channel.end()
-                self._conclude(channel)
+                if self._directory.path.exists():
+                    self._conclude(channel)
 
     def _is_interrupted(self, error: BaseException | None) -> bool:
         """Tell whether a person wants the command to end: commands ignore further signals then."""
@@ -256,6 +258,9 @@ class _Channel:
     def end(self) -> None:
         """End the process, however busy it is, and remove its log where there was no problem."""
         if self._process is not None:
+            if self._is_gone:  # its end of the socket closes a moment before it can be waited for
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_PATIENCE_S)
             if self.result is None and self._process.poll() not in (None, 0) and not self.problem:
                 self.problem = f"its process ended with {self._process.returncode}, see {self._log}"
             with suppress(ProcessLookupError, PermissionError):
