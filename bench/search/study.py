@@ -54,6 +54,7 @@ class SearchStudy:
         predicted: an Optuna study with every training's actual or predicted final value.
         note: why there are no importances or plots. Else empty.
         notes: a sentence on each problem of the log on disk.
+        is_over: whether the search was concluded, so that only trainings on fresh seeds can follow.
         caveats: warnings for the top of the report.
         failure: without a winner, how the trainings ended and what to try. Else empty.
         rates: a (seed, rate) for each of the winner's trainings with `base_lr: auto`.
@@ -83,6 +84,7 @@ class SearchStudy:
     spent: tuple[tuple[int, float | None], ...] = ()
     from_log: int = 0
     made_again: int = 0
+    is_over: bool = True
 
     @property
     def over(self) -> list[SearchTrial]:
@@ -141,6 +143,7 @@ def study_search(run: RunInfo, records: Sequence[Record], directory: str) -> Sea
         spent=tuple(log.spent),
         from_log=sum(isinstance(each.outcome, TrainingOutcome) and each.outcome.from_log for each in records),
         made_again=sum(training.made_again for training in log.trainings),
+        is_over=log.is_over,
     )
 
 
