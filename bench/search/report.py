@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 from rich.console import Console, RenderableType
 from rich.panel import Panel
@@ -15,9 +16,12 @@ from fusetune.bench.search.for_optuna import draw_all
 from fusetune.bench.search.plan import is_left
 from fusetune.bench.search.study import SearchStudy
 from fusetune.bench.stats import configuration_label, counted, shorts
+from fusetune.bench.terminal import Axis, Series, TextPlot
 
 _BEST = 8
 _BAR_WIDTH = 30
+_HEIGHT = 8
+_LOG_FROM = 10.0
 
 
 def show_search(study: SearchStudy, console: Console, pictures: Pictures) -> None:
@@ -47,6 +51,8 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
         yield Text(f"note: {note}", style="yellow")
     yield Text(_header(study))
     yield _trials(study)
+    if len(study.told) > 1:
+        yield progress_plot(study)
     if study.importances:
         yield _importances(study)
     if study.over:
@@ -95,6 +101,23 @@ def _trials(study: SearchStudy) -> Table:
             "paused at the budget's end" if is_left(trial) else trial.status.replace("_", " "),
         )
     return table
+
+
+def progress_plot(study: SearchStudy) -> TextPlot:
+    """Return the best value so far against the epochs of the budget, over the values of all trainings."""
+    epochs = range(1, len(study.told) + 1)
+    is_fraction = study.plan.metric.endswith("accuracy")
+    best = list(accumulate(study.told, max if study.plan.maximize else min))
+    return TextPlot(
+        f"{study.plan.metric} against epochs of the budget",
+        [
+            Series("best so far", epochs, best, "o"),
+            Series("each epoch of a training", epochs, study.told, ".", joined=False),
+        ],
+        x=Axis(1, max(study.plan.budget_epochs, len(study.told)), whole=True),
+        y=Axis(log=not is_fraction and 0 < min(study.told) < max(study.told) / _LOG_FROM),
+        height=_HEIGHT,
+    )
 
 
 def _importances(study: SearchStudy) -> Table:
