@@ -23,6 +23,7 @@ class Kind:
         study: `study(run, records, directory)` returns a summary of the records. `run` is a
             `bench.results.RunInfo`, `directory` the path of the run as a string.
         show: `show(study, console, pictures)` draws and prints what `study` returned.
+        table: `table(study)` returns its ranking or its rows as a `bench.paper.PaperTable`.
         part: `part(study, records)` returns what a page says of the run, a `bench.page.Part`. None: a page has only
             the run's provenance.
         trains: whether a trial is a training that the spec's target steers. Other kinds prepare such trainings.
@@ -39,6 +40,7 @@ class Kind:
     run_trial: str | None
     study: str
     show: str
+    table: str
     part: str | None = None
     trains: bool = False
     resumed_by: str | None = None
@@ -51,6 +53,7 @@ TRAINING = Kind(
     run_trial="fusetune.bench.run:run_trial",
     study="fusetune.bench.stats:summarize",
     show="fusetune.bench.report:show_run",
+    table="fusetune.bench.report:training_table",
     part="fusetune.bench.report:training_part",
     trains=True,
     resumed_by="run",
@@ -60,6 +63,8 @@ SEARCH = Kind(
     run_trial="fusetune.bench.search:run_step",
     study="fusetune.bench.search:study_search",
     show="fusetune.bench.search:show_search",
+    part="fusetune.bench.search:search_part",
+    table="fusetune.bench.search:search_table",
     trains=True,
     resumed_by="run",
     judged="fusetune.bench.search:fresh_records",
@@ -69,6 +74,7 @@ LR_RANGE = Kind(
     run_trial="fusetune.bench.learning_rate:run_lr_range",
     study="fusetune.bench.learning_rate:study_learning_rates",
     show="fusetune.bench.learning_rate:show_learning_rates",
+    table="fusetune.bench.learning_rate:learning_rate_table",
     part="fusetune.bench.learning_rate:lr_range_part",
     resumed_by="lr-range",
 )
@@ -77,6 +83,7 @@ BATCH_SIZE = Kind(
     run_trial="fusetune.bench.batch_size:run_job",
     study="fusetune.bench.batch_size:study_measured",
     show="fusetune.bench.batch_size:show_batch_sizes",
+    table="fusetune.bench.batch_size:batch_size_table",
     part="fusetune.bench.batch_size:batch_size_part",
     has_free_records=True,
 )
@@ -85,6 +92,7 @@ KERNELS = Kind(
     run_trial=None,
     study="fusetune.bench.kernels:study_rows",
     show="fusetune.bench.kernels:show_rows",
+    table="fusetune.bench.kernels:kernels_table",
     part="fusetune.bench.kernels:kernels_part",
     has_free_records=True,
 )
@@ -93,6 +101,7 @@ AUTOTUNE = Kind(
     run_trial=None,
     study="fusetune.bench.autotune:study_tunings",
     show="fusetune.bench.autotune:show_tunings",
+    table="fusetune.bench.autotune:tunings_table",
     part="fusetune.bench.autotune:tunings_part",
     has_free_records=True,
 )

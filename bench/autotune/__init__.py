@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.autotune.confirmation import Confirmation, confirm
+    from fusetune.bench.autotune.for_papers import tunings_table
     from fusetune.bench.autotune.lanes import LaneWorkbench
     from fusetune.bench.autotune.page_sections import tunings_part
     from fusetune.bench.autotune.race import Departure, RaceResult, Rules, pseudomedian, run_race
@@ -56,4 +57,5 @@ __all__ = [
     "tune",
     "tuning_of_record",
     "tunings_part",
+    "tunings_table",
 ]

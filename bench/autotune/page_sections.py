@@ -36,6 +36,7 @@ from fusetune.bench.page import (
     layered,
     log_quantity,
     mark,
+    point_series,
     quantity,
     ramp,
     ranges,
@@ -526,8 +527,7 @@ def _fresh_rounds(tuning: Tuning, found: Confirmation) -> Plot:
     )
     x = quantity("round", "fresh round")
     y = quantity("time", titled("time of a call", unit))
-    by = series("side", "config", order=list(sides))
-    point = {"x": x, "y": y, "color": by, "shape": {"field": "side", "type": "nominal", "legend": None}}
+    point = {"x": x, "y": y, **point_series("side", "config", order=list(sides))}
     pairs: Layer = {
         "mark": mark("line", "faint", strokeWidth=1),
         "encoding": {"x": x, "y": y, "detail": {"field": "round"}},

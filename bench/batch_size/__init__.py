@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.batch_size.accelerators import accelerator
     from fusetune.bench.batch_size.earlier_runs import find_rate_run, find_target_run
+    from fusetune.bench.batch_size.for_papers import batch_size_table
     from fusetune.bench.batch_size.measurements import MeasuredStudy, measure_batch_sizes, study_measured
     from fusetune.bench.batch_size.page_sections import batch_size_part
     from fusetune.bench.batch_size.plot import draw_batch_size
@@ -20,6 +21,7 @@ __all__ = [
     "MeasuredStudy",
     "accelerator",
     "batch_size_part",
+    "batch_size_table",
     "draw_batch_size",
     "find_rate_run",
     "find_target_run",

@@ -21,6 +21,7 @@ from fusetune.bench.path_checks import is_folder
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
+    from fusetune.bench.gate import StoredGate
     from fusetune.bench.results import RunDirectory
 
 # Files that grow while a run goes on.
@@ -119,20 +120,20 @@ def _size(path: Path) -> int:
         return 0
 
 
-def follow_run(runs: Sequence[RunDirectory], path: Path, console: SafeConsole, *, html: bool) -> None:
+def follow_run(runs: Sequence[RunDirectory | StoredGate], path: Path, console: SafeConsole) -> None:
     """Write the page of one run anew while it goes on.
 
     Raises:
-        InputError: there are several runs, or no page was asked for.
+        InputError: there are several runs, or a gate.
         RunDirectoryError: see `Follower.follow`.
     """
-    from fusetune.bench.results import is_being_written, study_run
+    from fusetune.bench.results import RunDirectory, is_being_written, study_run
 
-    if not html:
-        raise InputError("--follow", "writes a page, which is not asked for", to_do="Add --html")
     if len(runs) > 1:
         raise InputError("--follow", f"follows one run, and {len(runs)} are named", to_do="Name one")
     (run,) = runs
+    if not isinstance(run, RunDirectory):
+        raise InputError("--follow", "follows a run, and a gate is named", to_do="Leave --follow out")
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)

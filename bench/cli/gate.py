@@ -11,6 +11,7 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import INTERRUPTED
+from fusetune.bench.cli.gate_page import add_gate_page
 from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
 from fusetune.bench.cli.verdict_output import (
     check_outputs,
@@ -155,8 +156,10 @@ def gate(
                 news=lambda text: say(text, err=True),
                 resume=resume,
             )
-            show_gate(result, make_console())
+            console = make_console()
+            show_gate(result, console)
             write_outputs(result, json_file, markdown_file, junit_file)
+            add_gate_page(result.directory, console)
             if record:
                 from fusetune.bench.history import record_gate
 
@@ -171,9 +174,11 @@ def _self_test(request: Request, results: Path, json_file: Path | None) -> None:
     from fusetune.bench.gate import run_self_test, show_self_test
 
     found = run_self_test(request, results, device=device_at_hand(), news=lambda text: say(text, err=True))
-    show_self_test(found, make_console())
+    console = make_console()
+    show_self_test(found, console)
     if json_file is not None:
         write_json(found.as_dict(), json_file)
+    add_gate_page(found.directory, console)
 
 
 def _request(

@@ -12,18 +12,18 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED, exit_code
 from fusetune.bench.cli.options import device_at_hand, overrides_option, report_to_option, results_option
+from fusetune.bench.cli.output_files import STDOUT, check_outputs, write_output
 from fusetune.bench.cli.page_file import add_page
 from fusetune.bench.cli.report import print_report
-from fusetune.bench.errors import InputError, unusable
+from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
-from fusetune.bench.path_checks import is_file, is_folder
+from fusetune.bench.path_checks import is_file
 from fusetune.bench.terminal import say
 
 if TYPE_CHECKING:
     from fusetune.bench.kernels import KernelsStudy, LoadedKernels
     from fusetune.bench.tracking import Destination
 
-_STDOUT = Path("-")
 _FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 
 
@@ -93,13 +93,13 @@ def kernels(
     from fusetune.bench.tracking import Reporting
 
     outputs = {"--json": json_file, "--csv": csv_file, "--markdown": markdown_file}
-    _check_outputs(outputs)
+    check_outputs(outputs)
     given = [*overrides]
     if static is not None:
         given.append(f"static=[{static}]")
     if budget is not None:
         given.append(f"budget.total={budget}")
-    to_stdout = _STDOUT in outputs.values()
+    to_stdout = STDOUT in outputs.values()
     console = make_console(stderr=to_stdout)
     display = Progress(console, noun="row")
     with terminate_as_interrupt():
@@ -161,23 +161,6 @@ def _load(given: Sequence[str], overrides: Sequence[str]) -> LoadedKernels:
     return load_kernels(path, names=names, overrides=overrides, device=device_at_hand())
 
 
-def _check_outputs(outputs: dict[str, Path | None]) -> None:
-    """Refuse files whose folder is missing, and two outputs to one place, before anything is measured.
-
-    Raises:
-        InputError: names the option.
-    """
-    seen: dict[Path, str] = {}
-    for option, file in outputs.items():
-        if file is None:
-            continue
-        if file != _STDOUT and not is_folder(file.parent):
-            raise InputError(f"{option} {file}", "its folder is not there", to_do="Make it first.")
-        if file in seen:
-            raise InputError(f"{option} {file}", f"is where {seen[file]} goes", to_do="Give another file.")
-        seen[file] = option
-
-
 def _write(study: KernelsStudy, outputs: dict[str, Path | None]) -> None:
     """Write the outputs that were asked for.
 
@@ -188,16 +171,8 @@ def _write(study: KernelsStudy, outputs: dict[str, Path | None]) -> None:
 
     forms = {"--json": as_json, "--csv": as_csv, "--markdown": as_markdown}
     for option, file in outputs.items():
-        if file is None:
-            continue
-        text = forms[option](study)
-        if file == _STDOUT:
-            say(text, newline=False)
-            continue
-        try:
-            file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise unusable(file, error) from error
+        if file is not None:
+            write_output(file, forms[option](study))
 
 
 def _recorder(loaded: LoadedKernels, results: Path) -> Any:

@@ -15,6 +15,7 @@ from fusetune.bench.errors import InputError, RunDirectoryError, unusable
 from fusetune.bench.kinds import function, kind_of
 
 if TYPE_CHECKING:
+    from fusetune.bench.gate import StoredGate
     from fusetune.bench.page import Part
     from fusetune.bench.results import Record, RunDirectory
 
@@ -85,9 +86,19 @@ def write_page(path: Path, parts: Sequence[Part], *, refresh_s: int | None = Non
 
 def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, console: Any) -> None:
     """Write a run's own page at its end, and print its path. A page that cannot be written fails no run."""
-    path = directory.path / PAGE
     try:
-        write_page(path, (part_of(directory, records, study),))
+        part = part_of(directory, records, study)
+    except Exception as error:  # whatever is wrong with a page, the run is whole and its report printed
+        console.print(f"note: there is no page; {error}", style="yellow", highlight=False, soft_wrap=True)
+    else:
+        add_part(directory.path, part, console)
+
+
+def add_part(directory: Path, part: Part, console: Any) -> None:
+    """Write a page into a directory and print its path, or a note where it cannot be written."""
+    path = directory / PAGE
+    try:
+        write_page(path, (part,))
     except Exception as error:  # whatever is wrong with a page, the run is whole and its report printed
         console.print(
             f"note: the page cannot be saved; {error}", style="yellow", highlight=False, soft_wrap=True
@@ -108,7 +119,7 @@ def add_page_so_far(directory: RunDirectory, console: Any) -> None:
         console.print(f"note: there is no page; {error}", style="yellow", highlight=False, soft_wrap=True)
 
 
-def page_path(directories: Sequence[RunDirectory], output: Path | None) -> Path:
+def page_path(directories: Sequence[RunDirectory | StoredGate], output: Path | None) -> Path:
     """Return where the page of some runs is written: where it is asked for, in the run, or here if they are several.
 
     Raises:

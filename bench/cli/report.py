@@ -12,13 +12,16 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED
 from fusetune.bench.cli.follow import follow_option, follow_run
+from fusetune.bench.cli.gate_page import show_stored_gate
 from fusetune.bench.cli.options import report_to_option
 from fusetune.bench.cli.page_file import html_option, output_option, page_path, part_of, write_page
+from fusetune.bench.cli.paper_file import table_options, write_tables
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import KINDS, function
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
+    from fusetune.bench.gate import StoredGate
     from fusetune.bench.results import Record, RunDirectory
     from fusetune.bench.tracking import Destination
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 @html_option
 @output_option
 @follow_option
+@table_options
 @report_to_option
 def report(
     directories: Sequence[Path],
@@ -37,17 +41,33 @@ def report(
     output: Path | None,
     follow: bool,
     report_to: tuple[Destination, ...],
+    **tables: Path | None,
 ) -> None:
-    """Print the report of the run in DIRECTORY, or of the newest run under results/<spec name>.
+    """Print the report of the run or gate in DIRECTORY, or of the newest run under results/<spec name>.
 
     Several are printed one after the other, or written to one page by --html. With --report-to, they are sent.
+
+    A table for a paper has medians with their ranges over seeds, and n. Its first place is in bold only where tests
+    tell it from every other.
     """
-    from fusetune.bench.results import RunDirectory, find_run, study_run
+    from fusetune.bench.gate import StoredGate, gate_part
+    from fusetune.bench.results import study_run
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
+    if follow and not html:
+        raise InputError("--follow", "writes a page, which is not asked for", to_do="Add --html")
+    if any(tables.values()):
+        if html or report_to:
+            raise InputError(
+                "--html" if html else "--report-to",
+                "goes with no table",
+                to_do="Give it to a command of its own",
+            )
+        write_tables(directories, tables)
+        return
     console = make_console()
-    runs = [RunDirectory.open(find_run(directory)) for directory in directories]
+    runs = [_opened(directory) for directory in directories]
     path = page_path(runs, output)
     if follow:
         if report_to:
@@ -56,13 +76,21 @@ def report(
                 "writes a page and sends nothing",
                 to_do="Give --report-to to the command that runs",
             )
-        follow_run(runs, path, console, html=html)
+        follow_run(runs, path, console)
         return
     parts = []
     all_sent = True
     for place, run in enumerate(runs):
         if place and not html:
             console.print()
+        if isinstance(run, StoredGate):
+            if report_to:
+                raise InputError(run.path, "a gate cannot be sent to a tracker", to_do="Name runs alone")
+            if html:
+                parts.append(gate_part(run))
+            else:
+                show_stored_gate(run, console)
+            continue
         records, notes = run.records()
         for note in notes:
             console.print(f"note: {note}", style="yellow", highlight=False)
@@ -77,6 +105,15 @@ def report(
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
     if not all_sent:
         sys.exit(FAILED)
+
+
+def _opened(directory: Path) -> RunDirectory | StoredGate:
+    """Open a run or a gate for reading."""
+    from fusetune.bench.gate import is_gate, read_stored_gate
+    from fusetune.bench.results import RunDirectory, find_run
+
+    found = find_run(directory, or_gate=True)
+    return read_stored_gate(found) if is_gate(found) else RunDirectory.open(found)
 
 
 def _send(report_to: Sequence[Destination], run: RunDirectory, console: SafeConsole) -> bool:

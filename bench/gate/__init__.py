@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
+    from fusetune.bench.gate.page_sections import gate_part
     from fusetune.bench.gate.paired import least_significant_rank_sum, signed_rank
     from fusetune.bench.gate.record_metrics import failure_in, metrics_in, parts
     from fusetune.bench.gate.reference_loop import reference_rounds
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.run import Request, resumed_request, run_gate, run_self_test
     from fusetune.bench.gate.self_test import SelfTest, SelfTestRow, study_self_test
     from fusetune.bench.gate.self_test_report import show_self_test
+    from fusetune.bench.gate.stored_gate import StoredGate, is_gate, read_stored_gate
     from fusetune.bench.gate.terminal import show_gate
     from fusetune.bench.gate.trainings import job_name
     from fusetune.bench.gate.verdict import Outcome, Verdict
@@ -68,6 +70,7 @@ __all__ = [
     "SelfTest",
     "SelfTestRow",
     "Side",
+    "StoredGate",
     "Verdict",
     "as_json",
     "as_junit",
@@ -81,6 +84,8 @@ __all__ = [
     "find_repository",
     "find_revision",
     "find_revisions",
+    "gate_part",
+    "is_gate",
     "job_name",
     "judge",
     "least_significant_rank_sum",
@@ -94,6 +99,7 @@ __all__ = [
     "parts",
     "percent_text",
     "read_dependencies",
+    "read_stored_gate",
     "reference_rounds",
     "resumed_request",
     "run_gate",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from fusetune.bench.gate.result import GateResult
-from fusetune.bench.gate.terminal import side_text
-from fusetune.bench.gate.wording import headline, verdict_text
+from fusetune.bench.gate.wording import headline, side_text, verdict_text
 from fusetune.bench.terminal import one_line
 
 _FAILURES = ("regressed", "missing")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fusetune.bench.gate.result import GateResult, Row
-from fusetune.bench.gate.terminal import side_text
 from fusetune.bench.gate.wording import (
     change_text,
     counted,
@@ -13,6 +12,7 @@ from fusetune.bench.gate.wording import (
     interval_text,
     metric_title,
     p_text,
+    side_text,
     value_text,
     verdict_text,
     worst_first,

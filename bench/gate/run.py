@@ -291,7 +291,9 @@ class _Gate:
         share_s = ready.budget_s / len(ready.measuring.plan.jobs)
         rows = study_self_test(pairs, ready.subject.rules, share_s)
         notes = (*self.notes, *notes_on(pairs, ()))
-        return SelfTest(rows, ready.budget_s, ready.measuring.spent_s, str(directory.path), notes)
+        found = SelfTest(rows, ready.budget_s, ready.measuring.spent_s, str(directory.path), notes)
+        directory.write_result(found.as_dict())
+        return found
 
     @contextmanager
     def _prepared(self, directory: GateDirectory) -> Iterator[_Prepared]:

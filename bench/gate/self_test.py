@@ -6,7 +6,7 @@ noise there is between processes, and which slowdown the gate would find within 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -86,6 +86,20 @@ class SelfTest:
             'self-test'
         """
         return {"schema_version": 1, "kind": "self-test", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> SelfTest:
+        """Read the JSON object. Raises KeyError, TypeError or ValueError when it is none.
+
+        Example:
+            >>> SelfTest.from_dict(SelfTest((), 600.0).as_dict()) == SelfTest((), 600.0)
+            True
+        """
+        rows = tuple(SelfTestRow(**row) for row in content["rows"])
+        notes = tuple(map(str, content["notes"]))
+        return cls(
+            rows, float(content["budget_s"]), float(content["seconds"]), str(content["directory"]), notes
+        )
 
 
 def study_self_test(

@@ -48,16 +48,11 @@ def show_self_test(found: SelfTest, console: Console) -> None:
             f"{row.alarms} of {row.relabellings}",
             str(row.affordable),
             finds,
-            Text(_planted(row)),
+            Text(planted_text(row)),
         )
     console.print(table)
     console.print()
-    for text in (
-        "noise: standard deviation between fresh processes of the same code.",
-        "false alarms: differences that the gate saw when the sides of the pairs were swapped at random.",
-        f"finds slowdown: the smallest that 90 of 100 gates with a budget of {format_seconds(budget_s)} find.",
-        "planted: what the gate said of a slowdown, a speedup and a lost metric that were put into head.",
-    ):
+    for text in meanings(budget_s):
         console.print(Text(f"  {text}", style="dim"))
     for note in found.notes:
         console.print(Text(f"  note: {one_line(note)}"))
@@ -88,7 +83,17 @@ def headline(rows: Sequence[SelfTestRow], budget_s: float) -> str:
     return f"{said} {found}{noisy}"
 
 
-def _planted(row: SelfTestRow) -> str:
+def meanings(budget_s: float) -> tuple[str, ...]:
+    """Say what the columns mean, a sentence each, for gates with such a budget."""
+    return (
+        "noise: standard deviation between fresh processes of the same code.",
+        "false alarms: differences that the gate saw when the sides of the pairs were swapped at random.",
+        f"finds slowdown: the smallest that 90 of 100 gates with a budget of {format_seconds(budget_s)} find.",
+        "planted: what the gate said of a slowdown, a speedup and a lost metric that were put into head.",
+    )
+
+
+def planted_text(row: SelfTestRow) -> str:
     """Name each outcome that was planted, and whether the gate said so."""
     shown = {"regressed": "slower", "improved": "faster", "missing": "lost"}
     return ", ".join(f"{name} {'✓' if row.reached[outcome] else '✗'}" for outcome, name in shown.items())  # type: ignore[index]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from rich import box
@@ -12,22 +11,24 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fusetune.bench.gate.result import GateResult, Row, Side
+from fusetune.bench.gate.result import GateResult, Row
 from fusetune.bench.gate.verdict import Outcome
 from fusetune.bench.gate.wording import (
     WORDS,
     WORST_FIRST,
     change_text,
+    counts_text,
     headline,
     interval_text,
     is_uncertain,
     metric_title,
     p_text,
-    value_text,
+    pairs_text,
+    side_text,
+    typical_text,
     verdict_text,
 )
 from fusetune.bench.terminal import one_line
-from fusetune.bench.units import format_seconds
 
 _STYLES: dict[Outcome, str] = {
     "regressed": "bold red",
@@ -53,7 +54,7 @@ def show_gate(result: GateResult, console: Console) -> None:
     if result.rows:
         console.print()
         console.print(_table(result.rows))
-        console.print(Text(_counts(result.rows), style=_DIM))
+        console.print(Text(counts_text(result.rows), style=_DIM))
     for title, lines in (
         ("What the verdicts rest on", _sentences(result.rows)),
         ("Notes", [Text(one_line(note)) for note in result.notes]),
@@ -75,27 +76,8 @@ def _sides(result: GateResult) -> Table:
     for name, side in (("base", result.base), ("head", result.head)):
         grid.add_row(name, Text(one_line(side_text(side))))
     if result.pairs:
-        numbers = sorted(set(result.pairs.values()))
-        shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-        taken = f", {format_seconds(result.seconds)}" if result.seconds else ""
-        budget = f" of {format_seconds(result.budget_s)}" if result.budget_s and taken else ""
-        each = f" each of {len(result.pairs)} benchmarks" if len(result.pairs) > 1 else ""
-        grid.add_row("pairs", f"{shown}{each}{taken}{budget}")
+        grid.add_row("pairs", pairs_text(result))
     return grid
-
-
-def side_text(side: Side) -> str:
-    """Name a side with its commit and what is special about it.
-
-    Example:
-        >>> side_text(Side("main", "0123456789abcdef", dirty=True))
-        'main (0123456789ab, uncommitted changes)'
-    """
-    commit = side.commit[:12] if side.commit and not side.commit.startswith(side.name) else ""
-    special = [commit, "uncommitted changes" if side.dirty else ""]
-    special.append("own environment" if side.environment == "own" else "")
-    inside = ", ".join(filter(None, special))
-    return f"{side.name} ({inside})" if inside else side.name
 
 
 def _table(rows: Iterable[Row]) -> Table:
@@ -120,8 +102,7 @@ def _table(rows: Iterable[Row]) -> Table:
 
 def _numbers(row: Row) -> list[Text]:
     exact = row.comparison == "exact" and row.p is None
-    values = [f"{v:.0f} failed" if row.metric == "failure" and v is not None else value_text(v, row.unit)
-              for v in (row.base, row.head)]  # fmt: skip
+    values = [typical_text(row, value) for value in (row.base, row.head)]
     style = _DIM if is_uncertain(row) else ""
     return [
         *map(Text, values),
@@ -130,11 +111,6 @@ def _numbers(row: Row) -> list[Text]:
         Text(p_text(row.p)),
         Text(str(row.n)),
     ]
-
-
-def _counts(rows: Iterable[Row]) -> str:
-    counts = Counter(row.outcome for row in rows)
-    return ", ".join(f"{counts[outcome]} {WORDS[outcome]}" for outcome in WORST_FIRST if counts[outcome])
 
 
 def _sentences(rows: Iterable[Row]) -> list[Text]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from fusetune.bench.gate.result import GateResult, Row
+from fusetune.bench.gate.result import GateResult, Row, Side
 from fusetune.bench.gate.verdict import Outcome
-from fusetune.bench.units import METRICS, format_value
+from fusetune.bench.units import METRICS, format_seconds, format_value
 
 # A sign and a word each, so that no colour is needed.
 SIGNS: dict[Outcome, str] = {
@@ -80,6 +80,50 @@ def percent_text(change: float, *, signed: bool = True) -> str:
     digits = 1 if size >= 0.05 or size == 0 else 1 - math.floor(math.log10(size))
     text = f"{size:.0f}" if size >= 99.95 else f"{size:.{digits}f}"
     return f"{sign}{text if signed or '.' not in text else text.rstrip('0').rstrip('.')} %"
+
+
+def side_text(side: Side) -> str:
+    """Name a side with its commit and what is special about it.
+
+    Example:
+        >>> side_text(Side("main", "0123456789abcdef", dirty=True))
+        'main (0123456789ab, uncommitted changes)'
+    """
+    commit = side.commit[:12] if side.commit and not side.commit.startswith(side.name) else ""
+    special = [commit, "uncommitted changes" if side.dirty else ""]
+    special.append("own environment" if side.environment == "own" else "")
+    inside = ", ".join(filter(None, special))
+    return f"{side.name} ({inside})" if inside else side.name
+
+
+def counts_text(rows: Iterable[Row]) -> str:
+    """Say how many rows have each verdict, the worst first."""
+    counts = Counter(row.outcome for row in rows)
+    return ", ".join(f"{counts[outcome]} {WORDS[outcome]}" for outcome in WORST_FIRST if counts[outcome])
+
+
+def pairs_text(result: GateResult) -> str:
+    """Say how many pairs were made, and in which time. Empty without pairs."""
+    if not result.pairs:
+        return ""
+    numbers = sorted(set(result.pairs.values()))
+    shown = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    taken = f", {format_seconds(result.seconds)}" if result.seconds else ""
+    budget = f" of {format_seconds(result.budget_s)}" if result.budget_s and taken else ""
+    each = f" each of {len(result.pairs)} benchmarks" if len(result.pairs) > 1 else ""
+    return f"{shown}{each}{taken}{budget}"
+
+
+def typical_text(row: Row, value: float | None) -> str:
+    """Write the typical value of one side of a row.
+
+    Example:
+        >>> typical_text(Row("b", "failure", "exact", "regressed", ""), 2.0)
+        '2 failed'
+    """
+    if row.metric == "failure" and value is not None:
+        return f"{value:.0f} failed"
+    return value_text(value, row.unit)
 
 
 def change_text(row: Row) -> str:

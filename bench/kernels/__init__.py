@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fusetune.bench.kernels.description import KernelDescription, describe
     from fusetune.bench.kernels.detection import InputFacts, bits_of, bytes_in, bytes_moved, input_facts
     from fusetune.bench.kernels.engine import measure_planned
+    from fusetune.bench.kernels.for_papers import kernels_table
     from fusetune.bench.kernels.lane import Lane, LaneError, Prepared, TimedRound
     from fusetune.bench.kernels.loading import kernels_in, load_kernel
     from fusetune.bench.kernels.measurement import Listener, Settings, Tools, measure
@@ -106,6 +107,7 @@ __all__ = [
     "kernels_in",
     "kernels_part",
     "kernels_schema_text",
+    "kernels_table",
     "load_kernel",
     "load_kernels",
     "measure",

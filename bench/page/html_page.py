@@ -102,7 +102,11 @@ class _Held:
 
 
 def _shown(value: Any) -> Any:
-    """Return a value as a plot needs it: six digits are finer than any screen."""
+    """Return data as a plot needs them: texts that can be seen, and six digits, which are finer than any screen."""
+    if isinstance(value, Mapping):
+        return {key: _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(inner) for inner in value]
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}")
     return printable(value) if isinstance(value, str) else value
@@ -131,7 +135,8 @@ def _block(block: Block, anchor: str, held: _Held) -> dict[str, Any]:
     if isinstance(block, Plot):
         content["id"] = f"{anchor}-plot-{len(held.plots) + 1}"
         data = {name: held.table(columns) for name, columns in block.data.items()}
-        held.plots.append({"id": content["id"], "height": block.height, "spec": block.spec, "data": data})
+        spec = _shown(block.spec)
+        held.plots.append({"id": content["id"], "height": block.height, "spec": spec, "data": data})
     elif isinstance(block, DataTable):
         name_at = next((at for at, column in enumerate(block.columns) if not column.numeric), 0)
         content |= {"held": "", "shown": list(enumerate(block.rows)), "name_at": name_at}

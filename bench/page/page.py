@@ -29,6 +29,7 @@ SECTIONS: dict[str, str] = {
     "history": "History",
     "diagnosis": "Diagnosis",
     "failures": "What went wrong",
+    "surer": "What would make it surer",
     "reproduce": "How to reproduce",
 }
 

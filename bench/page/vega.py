@@ -203,7 +203,18 @@ def category(column: str, title: str = "", *, order: Sequence[Any] | None = None
 def series(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> Channel:
     """Return the colour of each series. A click on an entry of the legend shows that series alone."""
     channel = category(column, title, order=order)
-    return {**channel, "legend": {"orient": "bottom", "symbolType": "stroke"}}
+    return {**channel, "legend": {"orient": "bottom", "symbolType": "stroke", "symbolOpacity": 1}}
+
+
+def point_series(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> dict[str, Channel]:
+    """Return colour and shape of the points of each series. The legend has both.
+
+    Example:
+        >>> sorted(point_series("side", "side", order=("base", "head")))
+        ['color', 'shape']
+    """
+    channel = {**category(column, title, order=order), "legend": {"orient": "bottom"}}
+    return {"color": channel, "shape": channel}
 
 
 def ramp(column: str, title: str, *, log: bool = False, reverse: bool = False) -> Channel:

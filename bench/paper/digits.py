@@ -13,6 +13,7 @@ from fusetune.bench.units import display_unit
 _OF_WIDTH, _OF_NUMBER = 2, 3
 _LEAST = 2
 _MOST_PLACES = 12
+_SMALL = 1e-4  # smaller numbers are written with an exponent, where they have no interval
 INFINITE = "∞"
 NOTHING = "–"
 
@@ -55,6 +56,7 @@ Written(value='200', interval='')))
     column, figures = table.columns[place], table.figures(place)
     factor, unit = _unit(column, figures)
     heading = f"{column.title} [{unit}]" if unit else column.title
+    # A count between two others, such as the median of an even number, keeps its fraction.
     is_whole = column.unit in ("count", "") and all(
         number is None or not math.isfinite(number) or float(number).is_integer()
         for figure in figures
@@ -81,17 +83,21 @@ def _written(figure: Figure, factor: float, is_whole: bool) -> Written:
     places = 0 if is_whole else _places(value, low, high)
     text = _fixed(value, places)
     if low is None or high is None:
-        return Written(text)
+        small = 0 < abs(value) < _SMALL
+        return Written(f"{value:.{_OF_NUMBER - 1}e}".replace("e-0", "e-") if small else text)
     ends = [_fixed(low, places), _fixed(high, places)]
     return Written(text, "" if ends == [text, text] else f"[{', '.join(ends)}]")
 
 
 def _places(value: float, low: float | None, high: float | None) -> int:
-    """Return the decimals to print: two significant digits of the interval's width, two of the value at least."""
+    """Return the decimals to print: two significant digits of the interval's width, two of each number at least.
+
+    An interval without an end has no width, so that three digits are printed.
+    """
     finite = [number for number in (value, low, high) if number is not None and math.isfinite(number)]
     width = max(finite) - min(finite) if finite else 0.0
     size = min((abs(number) for number in finite if number), default=0.0)
-    if not width:
+    if not width or len(finite) < sum(number is not None for number in (value, low, high)):
         return _decimals(size, _OF_NUMBER)
     return max(_decimals(width, _OF_WIDTH), _decimals(size, _LEAST))
 

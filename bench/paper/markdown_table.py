@@ -22,13 +22,13 @@ def as_markdown(table: PaperTable) -> str:
         >>> print(as_markdown(PaperTable("", "Two optimizers.", columns, rows)))
         Two optimizers.
         <BLANKLINE>
-        | optimizer | step time &#91;s&#93; |
+        | optimizer | step time [s] |
         | --- | --: |
         | adam | **0.500** |
         | a&#124;b | 1.50† |
         <BLANKLINE>
     """
-    return "\n".join(_lines(table)) + "\n"
+    return "\n".join(_lines(table.as_shown())) + "\n"
 
 
 def _lines(table: PaperTable) -> Iterator[str]:
@@ -54,14 +54,15 @@ def _column(table: PaperTable, place: int) -> tuple[str, list[str]]:
         return escaped(column.title), [escaped(str(row[place])) for row in table.rows]
     written = written_column(table, place)
     cells = [_cell(figure, text) for figure, text in zip(table.figures(place), written.cells, strict=True)]
-    return escaped(written.heading), cells
+    return f"{escaped(column.title)}{written.heading.removeprefix(column.title)}", cells
 
 
 def _cell(figure: Figure, written: Written) -> str:
-    value = escaped(written.value)
+    value = written.value
     if figure.is_best:
         value = f"**{value}**"
     before = "".join(escaped(MARKS[mark]) for mark in figure.marks if mark == "tie")
     after = "".join(escaped(MARKS[mark]) for mark in figure.marks if mark != "tie")
-    interval = f" {escaped(written.interval)}" if written.interval else ""
+    # Our own brackets make no link, for nothing follows them.
+    interval = f" {written.interval}" if written.interval else ""
     return f"{before}{value}{after}{interval}"

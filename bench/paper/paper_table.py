@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fusetune.errors import InvalidValueError
@@ -63,6 +63,7 @@ class PaperTable:
         columns: from left to right.
         rows: a cell for each column: texts or numbers.
         notes: sentences below the table.
+        most_shown: rows that people see, the first ones. None: all of them. CSV has all.
 
     Raises:
         InvalidValueError: a row has another number of cells, or two columns have the same name.
@@ -79,6 +80,7 @@ class PaperTable:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str | Figure, ...], ...]
     notes: tuple[str, ...] = ()
+    most_shown: int | None = None
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -87,6 +89,10 @@ class PaperTable:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise InvalidValueError("rows", f"one has {len(row)} cells of {len(self.columns)}")
+
+    def as_shown(self) -> PaperTable:
+        """Return the table without the rows that people do not see."""
+        return replace(self, rows=self.rows[: self.most_shown], most_shown=None)
 
     @property
     def shown(self) -> tuple[int, ...]:

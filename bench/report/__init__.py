@@ -9,6 +9,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.report.caveats import banner, caveat_lines
     from fusetune.bench.report.comparison import show_run
+    from fusetune.bench.report.for_papers import (
+        caveat_sentences,
+        factor_cells,
+        factor_columns,
+        made_by,
+        run_cells,
+        run_columns,
+        table_label,
+        training_table,
+    )
     from fusetune.bench.report.live import Progress
     from fusetune.bench.report.names import render_names
     from fusetune.bench.report.page_parts import (
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
         run_facts,
     )
     from fusetune.bench.report.run_state import RunState, state_of
-    from fusetune.bench.report.training_page import training_part
+    from fusetune.bench.report.training_page import training_part, training_sections
 else:
     __getattr__ = load_on_use(__name__)
 
@@ -30,11 +40,20 @@ __all__ = [
     "banners_of",
     "caveat_lines",
     "caveat_notes",
+    "caveat_sentences",
+    "factor_cells",
+    "factor_columns",
     "failed_trials",
+    "made_by",
     "render_names",
     "reproduce",
+    "run_cells",
+    "run_columns",
     "run_facts",
     "show_run",
     "state_of",
+    "table_label",
     "training_part",
+    "training_sections",
+    "training_table",
 ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
-from fusetune.bench.page import Cell, Column, Command, DataTable, Facts, Prose, Section
+from fusetune.bench.page import Block, Cell, Column, Command, DataTable, Facts, Fold, Prose, Section
+from fusetune.bench.report.provenance import data_text, device_text
 from fusetune.bench.results import Record, RunInfo
 from fusetune.bench.stats import STATUS_WORDS, Caveat
-from fusetune.bench.units import format_bytes
 
 
 def banners_of(caveats: Iterable[Caveat]) -> tuple[str, ...]:
@@ -25,20 +26,12 @@ def run_facts(run: RunInfo, directory: str | None, *more: tuple[str, str]) -> tu
         directory: path of the run. None: it has none.
         more: what the kind of run adds, after the data.
     """
-    machine = run.machine
-    device = (
-        machine.device,
-        machine.device_name,
-        f"{machine.cores} cores" if machine.cores else "",
-        format_bytes(machine.memory_bytes) if machine.memory_bytes else "",
-    )
-    used = ", ".join(run.data)
     pairs = [
         ("run", PurePath(directory).name if directory else run.run_id),
         ("started", run.started),
-        ("data", f"{used}, a stand-in for {run.spec.data}" if run.stand_in else used),
+        ("data", data_text(run)),
         *more,
-        ("device", ", ".join(filter(None, device))),
+        ("device", device_text(run.machine)),
         ("software", ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)),
         ("commit", f"{(run.commit or '')[:12]}{', with uncommitted changes' if run.dirty else ''}"),
     ]
@@ -67,12 +60,40 @@ def failed_trials(records: Sequence[Record], labels: Sequence[str]) -> Section:
 
 
 def reproduce(run: RunInfo) -> Section:
-    """Return the section that says how to make the run again: the command, and the commit that it was made at."""
-    blocks: list[Command | Facts | Prose] = []
+    """Return the section that says how to make the run again: command, commit, resolved spec, versions and data."""
+    blocks: list[Block] = []
     if run.command:
         blocks.append(Command(shlex.join(("python", "-m", *run.command)), "The command"))
     if run.commit:
         blocks.append(
             Prose(f"It was run at commit {run.commit}{', with uncommitted changes' if run.dirty else ''}.")
         )
+    if run.spec.content:
+        spec = Command(spec_yaml(run), "As a file, it needs neither profile nor --set.")
+        blocks.append(Fold("The resolved spec", (spec,)))
+    if pairs := (*_versions(run), *_files(run)):
+        blocks.append(Fold("Versions and data", (Facts(pairs),)))
     return Section("reproduce", tuple(blocks))
+
+
+def spec_yaml(run: RunInfo) -> str:
+    """Return the resolved spec of a run as YAML, which loads to the same content."""
+    import yaml
+
+    plain = json.loads(json.dumps(run.spec.content))
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    return text.rstrip()
+
+
+def _versions(run: RunInfo) -> tuple[tuple[str, str], ...]:
+    return tuple((name, version) for name, version in run.versions.items() if version)
+
+
+def _files(run: RunInfo) -> tuple[tuple[str, str], ...]:
+    """Return the SHA-256 of each file of data."""
+    return tuple(
+        (f"{data} {file}", f"SHA-256 {known['sha256']}")
+        for data, files in (run.fingerprint or {}).items()
+        for file, known in files.items()
+        if isinstance(known, Mapping) and known.get("sha256")
+    )

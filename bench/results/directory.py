@@ -39,6 +39,7 @@ from fusetune.bench.terminal import invocation
 from fusetune.errors import InvalidValueError
 
 _RUN = "run.json"
+_GATE = "gate.json"  # of `bench gate`, in results/gate/<id>/
 _RECORDS = "records.jsonl"
 
 
@@ -236,22 +237,27 @@ class RunDirectory:
         return records, start_bytes + sum(len(line) + 1 for line in lines)
 
 
-def find_run(path: Path) -> Path:
+def find_run(path: Path, *, or_gate: bool = False) -> Path:
     """Return the run's directory for `path`, which is itself or the newest run under `results/<spec name>/`.
+
+    Args:
+        path: any.
+        or_gate: whether a gate's directory counts as one, which `results/gate/` holds.
 
     Raises:
         RunDirectoryError: there is no run there.
     """
-    if is_file(path / _RUN):
+    files = (_RUN, _GATE) if or_gate else (_RUN,)
+    if any(is_file(path / file) for file in files):
         return path
     if not is_folder(path):
         raise RunDirectoryError(
             path, "is not a directory", "a run lies in results/<spec name>/<run id>/", "Check the path."
         )
-    runs = _runs_under(path)
+    runs = _runs_under(path, files)
     if runs:
         return max(runs, key=lambda run: run.name)
-    specs = [child.name for child in entries(path) if is_folder(child) and _runs_under(child)]
+    specs = [child.name for child in entries(path) if is_folder(child) and _runs_under(child, files)]
     if specs:
         raise RunDirectoryError(
             path,
@@ -309,6 +315,6 @@ def _check_unchanged(path: Path, run: RunInfo, now: RunInfo) -> None:
         )
 
 
-def _runs_under(path: Path) -> list[Path]:
-    """Return the run directories directly under `path`."""
-    return [child for child in entries(path) if is_file(child / _RUN)]
+def _runs_under(path: Path, files: Sequence[str]) -> list[Path]:
+    """Return the directories directly under `path` that hold one of some files."""
+    return [child for child in entries(path) if any(is_file(child / file) for file in files)]

@@ -6,7 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.stats.caveats import Caveat, caveats_of
     from fusetune.bench.stats.curves import CurvePoint, median_curve
-    from fusetune.bench.stats.effects import Level
+    from fusetune.bench.stats.diagnosis import Diagnosis
+    from fusetune.bench.stats.effects import Effect, Gain, Level, reached
     from fusetune.bench.stats.significance import (
         Estimate,
         doubled_midranks,
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
         mann_whitney,
         median_ratio,
     )
-    from fusetune.bench.stats.summary import Configuration, Spread, Summary, summarize
+    from fusetune.bench.stats.summary import Configuration, Spread, Summary, Trouble, summarize
     from fusetune.bench.stats.wording import (
         STATUS_WORDS,
         configuration_label,
@@ -40,10 +41,14 @@ __all__ = [
     "Caveat",
     "Configuration",
     "CurvePoint",
+    "Diagnosis",
+    "Effect",
     "Estimate",
+    "Gain",
     "Level",
     "Spread",
     "Summary",
+    "Trouble",
     "caveats_of",
     "configuration_label",
     "counted",
@@ -59,6 +64,7 @@ __all__ = [
     "missing",
     "percent",
     "ratio_text",
+    "reached",
     "recommendation",
     "recommendation_sentences",
     "shorts",

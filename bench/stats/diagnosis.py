@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fusetune.bench.results import Record
@@ -20,6 +20,8 @@ class Diagnosis:
         try_next: advice.
         seeds: seeds of the trials with the finding.
         n: number of recorded trials.
+        evidence: name -> number, of the first seed with the finding.
+        confidence: `sure` or `likely`, of the first seed with the finding. Empty if the record lacks it.
     """
 
     factors: dict[str, Any]
@@ -28,6 +30,8 @@ class Diagnosis:
     try_next: str
     seeds: tuple[int, ...]
     n: int
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    confidence: str = ""
 
 
 def merge(records: Sequence[Record]) -> list[Diagnosis]:
@@ -54,6 +58,8 @@ def merge(records: Sequence[Record]) -> list[Diagnosis]:
             cases[0][1]["try_next"],
             tuple(seed for seed, _ in cases),
             len(records),
+            cases[0][1].get("evidence") or {},
+            cases[0][1].get("confidence") or "",
         )
         for cases in found.values()
     ]

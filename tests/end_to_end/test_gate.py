@@ -143,6 +143,7 @@ def test_the_files_of_a_gate_are_those_of_the_page(repository: Path, gate: Gate)
         "gate.json",
         "pairs.jsonl",
         "result.json",
+        "report.html",
         "lock",
     }
     content = json.loads((gated.directory / "gate.json").read_text())

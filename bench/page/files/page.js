@@ -8,17 +8,18 @@ const SVG_ROWS = 1500;
 
 const THEMES = {
   light: {
-    ink: "#17202a", soft: "#55606d", line: "#e3e7ec", paper: "#ffffff", accent: "#0b5fa5", other: "#8e99a6",
+    ink: "#17202a", soft: "#55606d", line: "#e3e7ec", paper: "#ffffff", accent: "#0b5fa5", other: "#7f8b99",
     target: "#a4570a", good: "#1a7340", bad: "#b3261e",
     category: ["#0b5fa5", "#d1690e", "#1b7f4d", "#a63a79", "#6d5bd0", "#8a6d00", "#0e8a99", "#b3261e", "#5d6b7a", "#3d8b00"],
-    ramp: ["#eaf2fb", "#b9d4ee", "#7fb0dd", "#4487c2", "#1c5f9c", "#0a3a66"],
+    // Of the middle colour, black and white are equally far.
+    ramp: ["#eaf2fb", "#b9d4ee", "#82b2df", "#3978b8", "#2766a3", "#164c80", "#0a3a66"], low: "#000000", high: "#ffffff",
     diverging: ["#b3261e", "#e79c94", "#f3f4f6", "#8fbbe2", "#0b5fa5"],
   },
   dark: {
     ink: "#e8edf3", soft: "#a3afbd", line: "#2b3440", paper: "#12161c", accent: "#7db9f0", other: "#6d7986",
     target: "#f2a65a", good: "#6fce93", bad: "#ff9a8f",
     category: ["#7db9f0", "#f2a65a", "#6fce93", "#e79cc6", "#b3a6ff", "#e0c65a", "#66d0dc", "#ff9a8f", "#a9b6c4", "#a8dd6f"],
-    ramp: ["#1c2a3a", "#234b74", "#2f6ea8", "#4f97d6", "#8fc3f2", "#d4e9ff"],
+    ramp: ["#1a2a3b", "#214367", "#2a5f96", "#3978b8", "#6aa6dd", "#a3cdf3", "#d9ebff"], low: "#ffffff", high: "#000000",
     diverging: ["#ff9a8f", "#8c4a45", "#242c37", "#2f6ea8", "#7db9f0"],
   },
 };
@@ -63,8 +64,8 @@ function config(name, width, columns) {
       "faint": { color: t.other, opacity: 0.55 },
       "good": { color: t.good },
       "bad": { color: t.bad },
-      "on-low": { color: t.ink },
-      "on-high": { color: t.paper },
+      "on-low": { color: t.low },
+      "on-high": { color: t.high },
     },
   };
 }
@@ -403,11 +404,14 @@ function tables() {
   }
 }
 
-// A table that fits needs no stop for the keyboard.
+// A table that fits needs no stop for the keyboard. One that goes on at the right shows it.
 function scrolls() {
   for (const place of document.querySelectorAll(".scroll")) {
-    place.toggleAttribute("tabindex", place.scrollWidth > place.clientWidth);
-    if (place.hasAttribute("tabindex")) place.tabIndex = 0;
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+    const more = () => place.classList.toggle("more", place.scrollLeft + place.clientWidth < place.scrollWidth - 2);
+    place.onscroll = more;
+    more();
   }
 }
 

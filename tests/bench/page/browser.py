@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 from playwright.sync_api import Page as Tab
 
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -37,6 +37,11 @@ class Opened:
     def draw_all(self) -> None:
         """Draw all plots, and wait for them."""
         self.tab.evaluate("drawAll()")
+
+    def forget(self) -> None:
+        """Forget what happened so far."""
+        for happened in (self.said, self.requests, self.dialogs):
+            happened.clear()
 
     def is_quiet(self) -> bool:
         """Return whether nothing was said, asked for or opened."""
@@ -69,6 +74,7 @@ def open_page(browser: Browser, path: Path, **options: Any) -> Opened:
         options: of Playwright's `new_context`, such as `viewport` and `color_scheme`.
     """
     tab = browser.new_context(**{"viewport": DESKTOP, **options}).new_page()
+    tab.set_default_timeout(120_000)  # a machine with much else to do
     opened = Opened(tab)
     own = path.as_uri()
 

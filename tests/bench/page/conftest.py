@@ -22,13 +22,13 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.fixture
-def opener(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
-    """Open parts as one page: `opener(part, ..., viewport=PHONE)`."""
+@pytest.fixture(scope="module")
+def opener(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
+    """Open parts as one page: `opener(part, ..., viewport=PHONE)`. To open one takes about a second."""
     opened: list[Opened] = []
 
     def opens(*parts: Part, **options: Any) -> Opened:
-        path = tmp_path / f"page-{len(opened)}.html"
+        path: Path = tmp_path_factory.mktemp("pages") / "page.html"
         path.write_bytes(render(Page("tested", parts)).encode())
         opened.append(open_page(browser, path, **options))
         return opened[-1]

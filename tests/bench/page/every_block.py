@@ -36,12 +36,13 @@ Say = Callable[[str], str]
 Columns = dict[str, Sequence[Any]]
 
 
-def every_block(say: Say = str, rows: int = 8) -> Part:
+def every_block(say: Say = str, rows: int = 8, long: int = 210) -> Part:
     """Return a part with every block, plot and tone.
 
     Args:
         say: makes each text of each field from a short plain text.
-        rows: of the tables.
+        rows: of the first table.
+        long: rows of a table that the page's script fills.
     """
     return Part(
         title=say("title"),
@@ -51,7 +52,7 @@ def every_block(say: Say = str, rows: int = 8) -> Part:
         banners=(say("banner"), say("second banner")),
         facts=((say("fact"), say("value of the fact")),),
         sections=(
-            Section("ranking", (table(say, rows), ranked(say), table(say, 300)), say("lead of the ranking")),
+            Section("ranking", (table(say, rows), ranked(say), table(say, long)), say("lead of the ranking")),
             Section("curves", (Beside((lines(say), lines(say, log=True))),), say("lead of the curves")),
             Section("effects", (cells(say),)),
             Section(
@@ -67,7 +68,7 @@ def every_block(say: Say = str, rows: int = 8) -> Part:
                 ),
             ),
             Section("failures", (Fold(say("fold"), (Prose(say("inside")), lines(say), table(say, 3))),)),
-            Section("reproduce", (Command(say("make run"), say("command")),)),
+            Section("reproduce", (Command(say("make run 'a b' \\\n  --set x=$HOME"), say("command")),)),
         ),
     )
 

@@ -1,0 +1,40 @@
+"""A gate shown again, and the page in its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusetune.bench.cli.page_file import add_part
+from fusetune.bench.terminal import SafeConsole
+
+if TYPE_CHECKING:
+    from fusetune.bench.gate import StoredGate
+
+
+def show_stored_gate(stored: StoredGate, console: SafeConsole) -> None:
+    """Print a gate or a self-test as its command did, or how to go on with one that has no verdicts."""
+    from fusetune.bench.gate import SelfTest, show_gate, show_self_test
+
+    if stored.result is None:
+        console.print(stored.unfinished, markup=False, highlight=False)
+        console.print(
+            f"Continue with: {stored.resume_command}", markup=False, highlight=False, soft_wrap=True
+        )
+    elif isinstance(stored.result, SelfTest):
+        show_self_test(stored.result, console)
+    else:
+        show_gate(stored.result, console)
+
+
+def add_gate_page(directory: str, console: SafeConsole) -> None:
+    """Write the page of a gate into its directory, and print its path.
+
+    Args:
+        directory: of the gate. Empty: it has none.
+        console: takes the path.
+    """
+    from fusetune.bench.gate import gate_part, read_stored_gate
+
+    if directory:
+        add_part(Path(directory), gate_part(read_stored_gate(Path(directory))), console)

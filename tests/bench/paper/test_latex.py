@@ -1,0 +1,173 @@
+r"""LaTeX: what is escaped prints as it is, by a real pdfLaTeX where there is one, and by a tokenizer of TeX's rules."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fusetune.bench.paper import Column, Figure, PaperTable, as_latex, escaped_for_latex
+
+HOSTILE = [
+    "\\",
+    "{",
+    "}",
+    "$x$",
+    "&",
+    "#1",
+    "^",
+    "_",
+    "~",
+    "% a comment",
+    "<",
+    ">",
+    "|",
+    '"',
+    "'",
+    "`",
+    "?`",
+    "--memory",
+    "a---b",
+    "''",
+    ",,",
+    "[x]",
+    "*",
+    "\\input{/etc/passwd}",
+    "\\end{tabular}",
+    "^^5cinput",
+    "}{",
+    "\\\\",
+    "∞",
+    "µ and μ",
+    "é ñ ü Å ß ł ő ç ı î",
+    "Ωλ",
+    "中文 🙂",
+    "a\nb\tc\x00\x1b[31m",
+    "\u202e right to left",
+    "e\u0301",
+    "\ud800",
+    "“quoted” – and — so…",
+    "≤ ≥ ± × · → °",
+    "",
+    " ",
+]
+# Single characters that TeX does not print as they are.
+SPECIAL = set("\\{}$&#^_~%")
+
+
+def is_inert(latex: str) -> bool:
+    """Whether braces match and no character with a meaning of its own is left, commands of ours apart."""
+    known = (
+        r"\\(?:textbackslash|textasciicircum|textasciitilde|textless|textgreater|textbar|dag|ddag|S|dots|ss|ae|AE|oe|OE"
+        r"|o|O|aa|AA|l|L|i)\{\}"
+        r"|\\[{}$&#_%]|\\texttt\{(?:\\char34|U\+[0-9A-F]{4,6})\}|\\[`'^~=.\"urvHc]\{(?:\\?[A-Za-z])?\}"
+        r"|\$\\[a-zA-Z]+\$|\$-\$|\$o\$|\$\^\{\\circ\}\$|\{\}|~"
+    )
+    rest = re.sub(known, "", latex)
+    return rest.isascii() and rest.isprintable() and not set(rest) & SPECIAL
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_of_others_has_a_meaning(text: str) -> None:
+    assert is_inert(escaped_for_latex(text)), escaped_for_latex(text)
+
+
+def test_the_check_finds_what_is_not_escaped() -> None:
+    assert not any(map(is_inert, ["a_b", "50%", "{", "\\input{x}", "é", "a & b", "$x$"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a_b & 50% #1", r"a\_b \& 50\% \#1"),
+        ("{x}", r"\{x\}"),
+        ("--memory", r"-{}-memory"),
+        ("1e-05", "1e-05"),
+        ("∞", r"$\infty$"),
+        ("é", r"\'{e}"),
+        ("î", r"\^{\i}"),
+        ("ç", r"\c{c}"),
+        ("中", r"\texttt{U+4E2D}"),
+        ("🙂", r"\texttt{U+1F642}"),
+        ("a\nb", r"a\textbackslash{}nb"),
+    ],
+)
+def test_what_is_written(text: str, expected: str) -> None:
+    assert escaped_for_latex(text) == expected
+
+
+def hostile_table(*, wide: bool) -> PaperTable:
+    """Every hostile text as a title, in a cell, in the caption and in the notes."""
+    numbers = [
+        Column(f"n{place}", "time to target", "s", ("min", "max")) for place in range(6 if wide else 1)
+    ]
+    rows: tuple[tuple[str | Figure, ...], ...] = tuple(
+        (text, *(Figure(1.5, -1.0, 2.0, 3, ("tie", "baseline", "contended"), True) for _ in numbers))
+        for text in HOSTILE
+    )
+    every = " ".join(HOSTILE)
+    return PaperTable(every, every, (Column("t", "[t_x]"), *numbers), rows, (every, "*", "[a]"))
+
+
+def test_a_table_holds_its_marks_bold_and_intervals() -> None:
+    columns = (
+        Column("name", "name"),
+        Column("x", "time", "s", ("min", "max")),
+        Column("p", "p", "", is_data=True),
+    )
+    rows = (
+        ("a", Figure(2.0, 1.0, 3.0, 5, is_best=True), Figure(None)),
+        ("b", Figure(5.0, 4.0, 6.0, 5, ("tie",)), Figure(0.5)),
+        ("c", Figure(-5.0, marks=("behind", "baseline")), Figure(0.5)),
+        ("d", Figure(None), Figure(None)),
+    )
+    text = as_latex(PaperTable("tab:a_b", "A.", columns, rows, ("Note.",)))
+    body = text.partition("\\midrule\n")[2].partition("\\bottomrule")[0]
+    assert [line.strip() for line in body.strip().splitlines()] == [
+        r"a & \textbf{2.0} {\scriptsize [1.0, 3.0]} \\",
+        r"b & $\sim$5.0 {\scriptsize [4.0, 6.0]} \\",
+        r"c & $-$5.00$^{\dagger}$$^{*}$ \\",
+        r"d & --{} \\",
+    ]
+    assert r"\label{tab:a-b}" in text
+    assert "\\begin{tabular}{lr}" in text
+    assert "    Note.\\par\n" in text
+
+
+def test_a_wide_table_has_its_intervals_below() -> None:
+    body = as_latex(hostile_table(wide=True)).partition("\\midrule\n")[2].splitlines()
+    assert body[1].count("scriptsize [$-$1.0, 2.0]") == 6
+    assert body[0].count("&") == body[1].count("&") == 6
+
+
+def test_rows_that_begin_like_an_option_are_none() -> None:
+    rows = [line.strip() for line in as_latex(hostile_table(wide=False)).splitlines() if line.endswith(r"\\")]
+    assert sum(row.startswith(("{}[", "{}*")) for row in rows) == 3  # the heading and two cells
+    assert not any(row.startswith(("[", "*")) for row in rows)
+
+
+def test_every_row_has_the_same_number_of_cells() -> None:
+    text = as_latex(hostile_table(wide=False))
+    rows = text.partition("\\toprule")[2].partition("\\bottomrule")[0].splitlines()
+    counts = {len(re.findall(r"(?<!\\)&", row)) for row in rows if row.endswith("\\\\")}
+    assert counts == {1}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_real_latex_compiles_it(wide: bool, tmp_path: Path) -> None:
+    document = as_latex(hostile_table(wide=wide))
+    source = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{document}\\end{{document}}\n"
+    (tmp_path / "table.tex").write_text(source, encoding="ascii")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.findall(r"^! .*|Missing character.*", done.stdout, flags=re.MULTILINE)
