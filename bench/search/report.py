@@ -51,8 +51,9 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
         yield Text(f"note: {note}", style="yellow")
     yield Text(header(study))
     yield _trials(study)
-    if len(study.told) > 1:
-        yield progress_plot(study)
+    plot = progress_plot(study)
+    if plot is not None:
+        yield plot
     if study.importances:
         yield _importances(study)
     if study.over:
@@ -95,19 +96,22 @@ def _trials(study: SearchStudy) -> Table:
     return table
 
 
-def progress_plot(study: SearchStudy) -> TextPlot:
-    """Return the best value so far against the epochs of the budget, over the values of all trainings."""
-    epochs = range(1, len(study.told) + 1)
+def progress_plot(study: SearchStudy) -> TextPlot | None:
+    """Return the best value so far against the epochs spent, over the values of all trainings, or None without two."""
+    told = [(at, value) for at, (_, value) in enumerate(study.spent, 1) if value is not None]
+    if len(told) < 2:
+        return None
+    epochs, values = [at for at, _ in told], [value for _, value in told]
+    best = list(accumulate(values, max if study.plan.maximize else min))
     is_fraction = study.plan.metric.endswith("accuracy")
-    best = list(accumulate(study.told, max if study.plan.maximize else min))
     return TextPlot(
-        f"{study.plan.metric} against epochs of the budget",
+        f"{study.plan.metric} against epochs spent",
         [
             Series("best so far", epochs, best, "o"),
-            Series("each epoch of a training", epochs, study.told, ".", joined=False),
+            Series("each epoch of a training", epochs, values, ".", joined=False),
         ],
-        x=Axis(1, max(study.plan.budget_epochs, len(study.told)), whole=True),
-        y=Axis(log=not is_fraction and 0 < min(study.told) < max(study.told) / _LOG_FROM),
+        x=Axis(1, max(study.plan.budget_epochs, len(study.spent)), whole=True),
+        y=Axis(log=not is_fraction and 0 < min(values) < max(values) / _LOG_FROM),
         height=_HEIGHT,
     )
 
