@@ -158,7 +158,7 @@ class Reporting:
         see = name.kind.see.format(place=shlex.quote(place))
         self._announce(
             f"{name.name}: {count} trial{'' if count == 1 else 's'}{before}, {place}"
-            + (f". See them with: {see}" if see else "")
+            + (f". See them with:\n  {see}" if see else "")
         )
 
     def _note(self, channel: _Channel, problem: str) -> None:
@@ -167,7 +167,7 @@ class Reporting:
         words = (str(self._directory.path), OPTION, channel.destination.asked)
         again = " ".join([invocation(), "report", *map(shlex.quote, words)])
         self._announce(
-            f"note: {channel.destination.name}: not everything was sent; {problem}. Send it with: {again}"
+            f"note: {channel.destination.name}: not everything was sent; {problem}. Send it with:\n  {again}"
         )
 
 

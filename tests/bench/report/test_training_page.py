@@ -301,14 +301,14 @@ def test_interactions_are_medians_of_pairs_and_a_miss_is_a_word(whole: Part) -> 
 
 def test_learning_rate_by_batch_size_is_a_heat_map_that_says_missed() -> None:
     part = rates_and_sizes()
-    found = plot(part, "effects", "Time to target by learning rate and batch size")
+    found = plot(part, "effects", "Time to target (ms) by learning rate and batch size")
     data = found.data["cells"]
     cells = {
         (x, y): (value, text)
         for x, y, value, text in zip(*(data[n] for n in ("x", "y", "value", "text")), strict=True)
     }
     assert cells["64", "0.1"] == (None, "missed")
-    assert cells["32", "0.01"] == (pytest.approx(320.0), "320 ms")
+    assert cells["32", "0.01"] == (pytest.approx(320.0), "320")
     assert not [each for each in plots_of(section(part, "effects").blocks) if " with " in each.title]
 
 

@@ -108,7 +108,7 @@ def test_one_that_hangs_ends_with_its_time(
     again = f"report {directory.path} --report-to wandb"
     assert len(end) == 1
     assert end[0].startswith(
-        "note: wandb: not everything was sent; it was not finished in time. Send it with: "
+        "note: wandb: not everything was sent; it was not finished in time. Send it with:"
     )
     assert end[0].endswith(again)
     assert [trial.trial for trial in RunDirectory.open(directory.path).records()[0]] == ["a"]
