@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test test-all lint perf search-bench autotune-bench exhaustive compilers processors versions libraries fuzz chaos static
-.PHONY: compat release-check gpu-check gpu-perf schema clean
+.PHONY: compat trackers release-check gpu-check gpu-perf picture schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -19,7 +19,7 @@ test: $(VENV)/installed-test
 
 # And what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
 test-all: $(VENV)/installed-test
-	$(PYTEST) -m "not exhaustive and not compilers and not libraries and not chaos and not compat and not release"
+	$(PYTEST) -m "not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -87,6 +87,19 @@ build/versions/%/installed: pyproject.toml constraints.txt
 compat: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m compat tests/distribution
 
+# Trackio, wandb and MLflow as they are, without a network, in build/trackers: 270 MB beside what .venv has. Trackio needs an
+# older Pillow than ours.
+trackers: build/trackers/installed
+	build/trackers/bin/python -m pytest -m trackers -W default tests/bench/tracking
+
+build/trackers/installed: $(VENV)/installed-test
+	@test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+	@$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
+		> "$$($(@D)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/packages.pth"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
+		trackio==0.43.0 wandb==0.31.0 mlflow-skinny==3.17.2 'sqlalchemy>=2' alembic
+	@touch $@
+
 # Build sdist and wheel, install the wheel in build/release, and run there what `make run` and `make test` run: 2 GB.
 release-check: $(VENV)/installed-test
 	$(PIP) build twine
@@ -112,6 +125,10 @@ search-bench: $(VENV)/installed
 # machine: `python -m fusetune.bench.autotune_bench.record --again`, a quarter of an hour.
 autotune-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
+
+# The README's picture, from the page of a run in results/examples: needs Chromium.
+picture: $(VENV)/installed-test
+	$(BIN)/python -m tests.bench.page.picture
 
 schema: $(VENV)/installed
 	$(BIN)/python -m bench schema > specs/spec.schema.json

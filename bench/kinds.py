@@ -63,6 +63,7 @@ SEARCH = Kind(
     run_trial="fusetune.bench.search:run_step",
     study="fusetune.bench.search:study_search",
     show="fusetune.bench.search:show_search",
+    part="fusetune.bench.search:search_part",
     table="fusetune.bench.search:search_table",
     trains=True,
     resumed_by="run",

@@ -146,3 +146,15 @@ def test_the_design_page_places_every_module() -> None:
     modules = [path for package in ("kernels", "tuner", "bench") for path in (ROOT / package).rglob("*.py")]
     stems = {path.stem for path in modules if not path.stem.startswith("__")}
     assert {stem for stem in stems if not re.search(rf"\b{stem}\b", page)} == set()
+
+
+def test_each_measured_figure_names_a_command_that_exists() -> None:
+    table = README.partition("## Measured against others\n\n")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert len(rows) >= 3
+    makefile = (ROOT / "Makefile").read_text()
+    for row in rows:
+        assert len(row) == 4
+        target = re.fullmatch(r"`make ([a-z-]+)`", row[3])
+        assert target, row
+        assert re.search(rf"^{target[1]}:", makefile, flags=re.MULTILINE)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -67,7 +68,7 @@ def with_blocks(*languages: str) -> Any:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory as a person has it: the shipped specs, an earlier run, no data, no network."""
+    """A directory as a person has it: the shipped specs and runs, an earlier run, no data, no network."""
 
     def no_network(**_options: Any) -> None:
         raise DownloadError("", "no network", "")
@@ -77,7 +78,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     monkeypatch.setattr(cifar10, "obtain_cifar10", no_network)
     (tmp_path / "specs").symlink_to(ROOT / "specs")
-    (tmp_path / "results").mkdir()
+    shutil.copytree(ROOT / "results" / "examples", tmp_path / "results" / "examples")
     (tmp_path / "results" / "earlier").symlink_to(ROOT / "tests" / "bench" / "old_runs" / "trainings")
     before = set(sys.modules)
     with inductor_config.patch(cpu_backend=inductor_config.cpu_backend):  # what a page sets is put back

@@ -16,6 +16,7 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
 from fusetune.bench.cli.options import device_at_hand, report_to_option, results_option
+from fusetune.bench.cli.page_file import add_page_so_far
 from fusetune.bench.errors import InputError, unusable
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
 from fusetune.bench.terminal import say
@@ -200,6 +201,7 @@ def _tune_all(
         markup=False,
         highlight=False,
     )
+    add_page_so_far(RunDirectory.open(directory.path), console)
     return found, interrupted
 
 

@@ -7,13 +7,14 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import BAD_INPUT, INTERRUPTED, exit_code
 from fusetune.bench.cli.options import device_at_hand, overrides_option, report_to_option, results_option
+from fusetune.bench.cli.page_file import add_page, add_page_so_far
 from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
@@ -137,10 +138,12 @@ def batch_size(
                     records += measure_batch_sizes(plan, directory, study, announce, target_run, rate_run)
             except KeyboardInterrupt:
                 _interrupted(directory)
-            if as_json:
+            found = (
                 _print_json(directory, records, announce)
-            else:
-                print_report(directory, records, make_console())
+                if as_json
+                else print_report(directory, records, news)
+            )
+            add_page(directory, records, found, news)
     nothing_fits = not any(configuration.batch_size for configuration in study.configurations)
     sys.exit(exit_code(records) or (BAD_INPUT if nothing_fits else 0))
 
@@ -163,8 +166,8 @@ def _limit_bytes(text: str | None) -> int | None:
         raise InputError("--memory", str(error)) from None
 
 
-def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Callable[[str], None]) -> None:
-    """Draw the pictures, and print the study of the records as one JSON object."""
+def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Callable[[str], None]) -> Any:
+    """Draw the pictures, print the study of the records as one JSON object, and return it."""
     from fusetune.bench.batch_size import draw_batch_size
     from fusetune.bench.results import Pictures, study_run
 
@@ -174,6 +177,7 @@ def _print_json(directory: RunDirectory, records: Sequence[Record], announce: Ca
     if pictures.note:
         announce(f"note: {pictures.note}")
     say(json.dumps(found.as_dict(), allow_nan=False))
+    return found
 
 
 def _interrupted(directory: RunDirectory) -> NoReturn:
@@ -190,4 +194,5 @@ def _interrupted(directory: RunDirectory) -> NoReturn:
     known = known_so_far(study_batch_sizes(directory.run, records, str(directory.path)))
     say(f"interrupted; {known}. What was run is in {path}", err=True)
     say(f"See it with: {invocation()} report {path}", err=True)
+    add_page_so_far(directory, make_console(stderr=True))
     sys.exit(INTERRUPTED)

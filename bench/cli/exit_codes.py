@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.page_file import add_page_so_far
 from fusetune.bench.interrupts import ignore_interrupts
 from fusetune.bench.kinds import function, kind_of
 from fusetune.bench.terminal import say
@@ -47,8 +49,9 @@ def failures(records: Sequence[Record], fail_on: Sequence[str], run: RunInfo | N
 
 
 def end_interrupted(directory: RunDirectory, display: Progress) -> NoReturn:
-    """Print the command that continues the run, and exit with 130."""
+    """Print the command that continues the run, write the page of what is finished, and exit with 130."""
     ignore_interrupts()
     display.stop()
     say(f"interrupted; finished trials are kept. Continue with: {directory.resume_command}", err=True)
+    add_page_so_far(directory, make_console(stderr=True))
     sys.exit(INTERRUPTED)

@@ -13,6 +13,7 @@ from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED, exit_code
 from fusetune.bench.cli.options import device_at_hand, overrides_option, report_to_option, results_option
 from fusetune.bench.cli.output_files import STDOUT, check_outputs, write_output
+from fusetune.bench.cli.page_file import add_page
 from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
@@ -131,9 +132,12 @@ def kernels(
             _write(study, outputs)
             if interrupted:
                 say(f"interrupted; finished rows are kept in {directory.path}", err=True)
-                sys.exit(INTERRUPTED)
-            if recorder is not None:
+            elif recorder is not None:
                 say(f"recorded in {recorder.append(directory.run, records)}", err=True)
+            if records:
+                add_page(directory, records, study, console)
+            if interrupted:
+                sys.exit(INTERRUPTED)
     sys.exit(FAILED if len(records) < len(planned) else exit_code(records))
 
 

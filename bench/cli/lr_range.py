@@ -19,6 +19,7 @@ from fusetune.bench.cli.options import (
     resume_option,
     what_to_run,
 )
+from fusetune.bench.cli.page_file import add_page
 from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import terminate_as_interrupt
@@ -137,7 +138,8 @@ def lr_range(
                     display.message(line)
                 records = run_trials(plan, directory, display)
                 display.stop()
-                print_report(directory, records, console)
+                study = print_report(directory, records, console)
+                add_page(directory, records, study, console)
             except KeyboardInterrupt:
                 end_interrupted(directory, display)
             finally:

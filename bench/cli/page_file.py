@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,8 +22,30 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 
 
-def part_of(directory: RunDirectory, records: Sequence[Record], study: Any) -> Part:
-    """Return what a page says of a run."""
+def part_of(
+    directory: RunDirectory, records: Sequence[Record], study: Any, *, is_running: bool | None = None
+) -> Part:
+    """Return what a page says of a run.
+
+    Args:
+        directory: the run.
+        records: its records.
+        study: of the same records.
+        is_running: whether its process lives and goes on. None: asked of its lock, and a run that writes its own page
+            is at its end.
+    """
+    from fusetune.bench.report import state_of
+    from fusetune.bench.results import is_being_written
+
+    if is_running is None:
+        is_running = not directory.is_for_appending and is_being_written(directory.path)
+    state = state_of(directory.run, records, study)
+    status = state.status(is_running=is_running, go_on=directory.resume_command)
+    return dataclasses.replace(_part(directory, records, study), status=status)
+
+
+def _part(directory: RunDirectory, records: Sequence[Record], study: Any) -> Part:
+    """Return what the kind of the run says of it."""
     from fusetune.bench.page import Part
     from fusetune.bench.report import reproduce, run_facts
 
@@ -63,7 +86,12 @@ def write_page(path: Path, parts: Sequence[Part], *, refresh_s: int | None = Non
 
 def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, console: Any) -> None:
     """Write a run's own page at its end, and print its path. A page that cannot be written fails no run."""
-    add_part(directory.path, part_of(directory, records, study), console)
+    try:
+        part = part_of(directory, records, study)
+    except Exception as error:  # whatever is wrong with a page, the run is whole and its report printed
+        console.print(f"note: there is no page; {error}", style="yellow", highlight=False, soft_wrap=True)
+    else:
+        add_part(directory.path, part, console)
 
 
 def add_part(directory: Path, part: Part, console: Any) -> None:
@@ -71,12 +99,24 @@ def add_part(directory: Path, part: Part, console: Any) -> None:
     path = directory / PAGE
     try:
         write_page(path, (part,))
-    except RunDirectoryError as error:
+    except Exception as error:  # whatever is wrong with a page, the run is whole and its report printed
         console.print(
             f"note: the page cannot be saved; {error}", style="yellow", highlight=False, soft_wrap=True
         )
     else:
         console.print(f"\npage: {path}", highlight=False, soft_wrap=True, style="bold")
+
+
+def add_page_so_far(directory: RunDirectory, console: Any) -> None:
+    """Write the page of what is recorded, and print its path. Without a record there is none."""
+    from fusetune.bench.results import study_run
+
+    try:
+        records, _ = directory.records()
+        if records:
+            add_page(directory, records, study_run(directory, records), console)
+    except RunDirectoryError as error:
+        console.print(f"note: there is no page; {error}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def page_path(directories: Sequence[RunDirectory | StoredGate], output: Path | None) -> Path:

@@ -11,9 +11,10 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED
+from fusetune.bench.cli.follow import follow_option, follow_run
 from fusetune.bench.cli.gate_page import show_stored_gate
 from fusetune.bench.cli.options import report_to_option
-from fusetune.bench.cli.page_file import add_page, html_option, output_option, page_path, part_of, write_page
+from fusetune.bench.cli.page_file import html_option, output_option, page_path, part_of, write_page
 from fusetune.bench.cli.paper_file import table_options, write_tables
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import KINDS, function
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 )
 @html_option
 @output_option
+@follow_option
 @table_options
 @report_to_option
 def report(
     directories: Sequence[Path],
     html: bool,
     output: Path | None,
+    follow: bool,
     report_to: tuple[Destination, ...],
     **tables: Path | None,
 ) -> None:
@@ -52,6 +55,8 @@ def report(
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
+    if follow and not html:
+        raise InputError("--follow", "writes a page, which is not asked for", to_do="Add --html")
     if any(tables.values()):
         if html or report_to:
             raise InputError(
@@ -64,6 +69,15 @@ def report(
     console = make_console()
     runs = [_opened(directory) for directory in directories]
     path = page_path(runs, output)
+    if follow:
+        if report_to:
+            raise InputError(
+                "--follow",
+                "writes a page and sends nothing",
+                to_do="Give --report-to to the command that runs",
+            )
+        follow_run(runs, path, console)
+        return
     parts = []
     all_sent = True
     for place, run in enumerate(runs):
@@ -119,6 +133,4 @@ def print_report(directory: RunDirectory, records: Sequence[Record], console: Sa
     study = study_run(directory, records)
     pictures = Pictures(directory.path, drawing=directory.is_for_appending)
     function(KINDS[directory.run.kind].show)(study, console, pictures)
-    if directory.is_for_appending:
-        add_page(directory, records, study, console)
     return study

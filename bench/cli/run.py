@@ -19,6 +19,7 @@ from fusetune.bench.cli.options import (
     resume_option,
     what_to_run,
 )
+from fusetune.bench.cli.page_file import add_page
 from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import terminate_as_interrupt
@@ -148,6 +149,7 @@ def run(
                 _save_baseline(
                     Path(save_baseline), directory, records, nothing=searches and study.winner is None
                 )
+            add_page(directory, records, study, console)
     nothing = searches and study.winner is None
     for name, count in failures(records, fail_on, directory.run).items():
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)

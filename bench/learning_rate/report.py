@@ -24,8 +24,8 @@ from fusetune.bench.learning_rate.wording import (
 )
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
+from fusetune.bench.terminal import Axis, Mark, MarkStyle, Series, TextPlot
 
-_WIDTH, _HEIGHT = 84, 14
 _MOST_CURVES = 6
 _DIM = "dim"
 
@@ -57,8 +57,7 @@ def render_lr_range(study: LRStudy, console: Console) -> None:
     for test in study.tested[:_MOST_CURVES]:
         if len(test.lrs) > 1:
             console.print()
-            for line in plot_lines(test):
-                console.print(line, highlight=False)
+            console.print(sweep_plot(test, judged(study)), highlight=False)
     if len(study.tested) > _MOST_CURVES:
         console.print(f"\n... and {len(study.tested) - _MOST_CURVES} more curves in the pictures", style=_DIM)
     _scaling(study, console)
@@ -116,63 +115,40 @@ def _table(tested: Sequence[Tested]) -> Table:
     return table
 
 
-def plot_lines(test: Tested) -> list[str]:
-    """Return a character plot of one test.
+def sweep_plot(test: Tested, judged_by: str = "loss") -> TextPlot:
+    """Return the plot of one test: raw losses, their smoothed mean, and the rates that were found.
 
-    `.` is a raw loss, `o` the smoothed mean, `|` the suggestion, and `!` the divergence.
+    Args:
+        test: one test.
+        judged_by: name of the loss.
     """
-    grid = _Grid(test.lrs[0], test.lrs[-1], *loss_window(test))
-    for name, mark in (("divergence_lr", "!"), ("range_lr", "|")):
-        if name in test.values:
-            grid.draw_vertical(test.values[name], mark)
-    for losses in test.repeats:
-        grid.draw_points(test.lrs, losses, ".")
-    grid.draw_points(test.lrs, test.smoothed, "o")
-    head = f"{test.label}: loss against learning rate"
-    return [head, *grid.lines(), f"{'':>10}. raw   o mean, smoothed   | suggestion   ! diverges"]
-
-
-class _Grid:
-    """A character plot with a logarithmic horizontal axis for learning rates and a linear vertical axis for losses."""
-
-    def __init__(self, first: float, last: float, bottom: float, top: float) -> None:
-        self._left, self._right = math.log10(first), math.log10(last)
-        self._bottom, self._top = bottom, top
-        self._cells = [[" "] * _WIDTH for _ in range(_HEIGHT)]
-
-    def draw_vertical(self, lr: float, mark: str) -> None:
-        """Draw a vertical line, if it is inside the plot."""
-        column = self._column(lr)
-        if 0 <= column < _WIDTH:
-            for line in self._cells:
-                line[column] = mark
-
-    def draw_points(self, lrs: Sequence[float], losses: Sequence[float | None], mark: str) -> None:
-        """Draw a mark for each loss inside the plot."""
-        for lr, loss in zip(lrs, losses, strict=True):
-            if loss is not None and self._bottom <= loss <= self._top:
-                row = round((self._top - loss) / (self._top - self._bottom) * (_HEIGHT - 1))
-                self._cells[row][self._column(lr)] = mark
-
-    def lines(self) -> list[str]:
-        """Return the plot's lines with axes and labels."""
-        labels = {0: f"{self._top:.3g}", _HEIGHT - 1: f"{self._bottom:.3g}"}
-        rows = [
-            f"{labels.get(index, ''):>8} |{''.join(row).rstrip()}" for index, row in enumerate(self._cells)
-        ]
-        return [*rows, f"{'':>8} +{'-' * _WIDTH}", f"{'':>10}{self._ticks()}"]
-
-    def _column(self, lr: float) -> int:
-        return round((math.log10(lr) - self._left) / (self._right - self._left) * (_WIDTH - 1))
-
-    def _ticks(self) -> str:
-        """Return the labels at powers of ten."""
-        line = [" "] * (_WIDTH + 6)
-        for power in range(math.ceil(self._left - 1e-9), math.floor(self._right + 1e-9) + 1):
-            text = f"1e{power}"
-            place = self._column(10.0**power)
-            line[place : place + len(text)] = text
-        return "".join(line).rstrip()
+    values = test.values
+    marks: list[tuple[str, str, MarkStyle]] = [
+        (f"suggestion {rate_text(values.get('range_lr'))}", "range_lr", "solid"),
+        (
+            f"95 % interval {span_text(test, 'lr_interval_low', 'lr_interval_high')}",
+            "lr_interval_low",
+            "dotted",
+        ),
+        ("", "lr_interval_high", "dotted"),
+        (f"diverges at {rate_text(values.get('divergence_lr'))}", "divergence_lr", "double"),
+    ]
+    confirmed = values.get("suggested_lr")
+    if confirmed is not None and not math.isclose(confirmed, values.get("range_lr", 0.0)):
+        marks.insert(3, (f"confirmed {rate_text(confirmed)}", "suggested_lr", "heavy"))
+    return TextPlot(
+        f"{test.label}: {judged_by} against learning rate",
+        [
+            Series("mean, smoothed", test.lrs, test.smoothed, "o"),
+            *(
+                Series("" if number else "raw", test.lrs, losses, ".", joined=False)
+                for number, losses in enumerate(test.repeats)
+            ),
+        ],
+        x=Axis(test.lrs[0], test.lrs[-1], log=True),
+        y=Axis(*loss_window(test)),
+        marks=[Mark(name, values.get(key), "x", style) for name, key, style in marks],
+    )
 
 
 def _scaling(study: LRStudy, console: Console) -> None:

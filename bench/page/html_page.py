@@ -122,7 +122,9 @@ def _part(part: Part, number: int, held: _Held) -> dict[str, Any]:
         anchor = f"{name}-{section.key}{again}"
         blocks = [_block(block, anchor, held) for block in section.blocks]
         sections.append({"id": anchor, "title": section.title, "lead": section.lead, "blocks": blocks})
-    shown = {key: getattr(part, key) for key in ("title", "asked", "answer", "more", "banners", "facts")}
+    shown = {
+        key: getattr(part, key) for key in ("title", "asked", "answer", "more", "status", "banners", "facts")
+    }
     return {"id": name, "number": number, "sections": sections, **shown}
 
 

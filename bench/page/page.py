@@ -212,6 +212,7 @@ class Part:
         asked: what was asked, in one sentence.
         answer: the answer, in one sentence.
         more: what belongs to the answer, such as reasons, caveats and advice. Blank lines separate paragraphs.
+        status: that a run goes on, or ended before its time, and what to do about it. Empty for a whole one.
         banners: warnings that a reader must see before the answer, such as stand-in data.
         facts: provenance.
         sections: in any order.
@@ -228,6 +229,7 @@ class Part:
     more: str = ""
     banners: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    status: str = ""
     sections: tuple[Section, ...] = field(default=())
 
     @property

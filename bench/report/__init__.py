@@ -28,12 +28,14 @@ if TYPE_CHECKING:
         reproduce,
         run_facts,
     )
+    from fusetune.bench.report.run_state import RunState, state_of
     from fusetune.bench.report.training_page import training_part, training_sections
 else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
     "Progress",
+    "RunState",
     "banner",
     "banners_of",
     "caveat_lines",
@@ -49,6 +51,7 @@ __all__ = [
     "run_columns",
     "run_facts",
     "show_run",
+    "state_of",
     "table_label",
     "training_part",
     "training_sections",

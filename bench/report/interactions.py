@@ -234,7 +234,12 @@ def _heat_map(grid: _Grid) -> Iterator[Plot]:
         "x": [columns[at] for at, _ in places],
         "y": [rows[at] for _, at in places],
         "value": in_unit(middles, divisor),
-        "text": [_cell_text(grid.cells[place], metric) for place in places],
+        # Without its unit, which the title has, a number has room in a cell on a phone.
+        "text": [
+            _cell_text(grid.cells[place], metric) if middle is None else f"{middle / divisor:.3g}"
+            for place, middle in zip(places, middles, strict=True)
+        ],
+        "figure": [_cell_text(grid.cells[place], metric) for place in places],
         "is_high": high_colors(middles, log=log, reverse=lower),
         "trials": [len(grid.cells[place]) for place in places],
     }
@@ -242,18 +247,18 @@ def _heat_map(grid: _Grid) -> Iterator[Plot]:
     layers = heat_map(
         _level("x", grid.across, columns),
         category("y", key_id(grid.along), order=rows[::-1]),
-        ramp("value", title, log=log, reverse=lower),
+        {**ramp("value", title, log=log, reverse=lower), "legend": {"orient": "bottom"}},
         text="text",
         is_high="is_high",
         tips=texts(
-            {"x": "batch size", "y": "learning rate", "text": METRICS[metric].title, "trials": "trials"}
+            {"x": "batch size", "y": "learning rate", "figure": METRICS[metric].title, "trials": "trials"}
         ),
     )
     best = min if lower else max
     found = f"Best: {_best_cell(best(known), middles, table)}."
     missed = sum(value is None for value in middles)
     yield Plot(
-        f"{METRICS[metric].title.capitalize()} by learning rate and batch size",
+        f"{title.capitalize()} by learning rate and batch size",
         f"{len(places)} pairs of a learning rate and a batch size. {found} {missed} missed.",
         layered(layers),
         {"cells": table},
@@ -263,10 +268,10 @@ def _heat_map(grid: _Grid) -> Iterator[Plot]:
             if missed
             else ""
         ),
-        height=min(560, 46 * len(rows) + 110),
+        height=min(600, 46 * len(rows) + 150),
     )
 
 
 def _best_cell(value: float, middles: Sequence[float | None], table: Mapping[str, Sequence[Any]]) -> str:
     at = list(middles).index(value)
-    return f"learning rate {table['y'][at]} with batch size {table['x'][at]}, {table['text'][at]}"
+    return f"learning rate {table['y'][at]} with batch size {table['x'][at]}, {table['figure'][at]}"

@@ -44,7 +44,8 @@ from fusetune.bench.units import METRICS, format_metric, format_seconds
 
 MOST_POINTS = 20
 _LEAST_RATIOS = (0.9, 1.1)  # an axis has them, so that a gain of a few percent does not look like much
-_MOST_LINES = 8
+_ROOM = 1.15  # above the highest point, as a factor, for the times of the lines
+_FEW_LINES, _MOST_LINES = 4, 8
 
 
 def split_blocks(summary: Summary, tied: Sequence[int]) -> tuple[Block, ...]:
@@ -78,7 +79,8 @@ def _factors_plot(summary: Summary, tied: Sequence[int]) -> tuple[Plot, ...]:
         "step_time": [format_metric("step_time_s", s.median) for s in step_times],
     }
     across = log_quantity("x", titled("step time", unit), [*x, *table["x_low"], *table["x_high"]])
-    up = log_quantity("y", "steps to target", [*y, *table["y_low"], *table["y_high"]])
+    tallest = [value * _ROOM for value in (*y, *table["y_high"]) if value is not None]
+    up = log_quantity("y", "steps to target", [*tallest, *table["y_low"]])
     lines = _equal_times(across["scale"]["domain"], up["scale"]["domain"], divisor)
     open_note = "A range without an end at the top has a seed that missed the target."
     notes = [
@@ -203,15 +205,19 @@ def _equal_times(ends_x: Sequence[float], ends_y: Sequence[float], divisor: floa
 
 
 def _round_times(low: float, high: float) -> list[float]:
-    """Return at most eight times of 1, 2 or 5 times a power of ten between two times.
+    """Return at most eight round times between two times, of more digits where 1, 2 and 5 are too few.
 
     Example:
-        >>> _round_times(0.4, 30.0)
-        [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
+        >>> _round_times(0.4, 30.0), _round_times(1.2, 4.0)
+        ([0.5, 1.0, 2.0, 5.0, 10.0, 20.0], [1.5, 2.0, 3.0])
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
-    inside = [time for time in found if low < time < high]
+    inside: list[float] = []
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        found = [float(f"{digit}e{power}") for power in powers for digit in digits]
+        inside = [time for time in found if low < time < high]
+        if len(inside) >= _FEW_LINES:
+            break
     return inside[:: -(-len(inside) // _MOST_LINES)] if inside else []
 
 

@@ -27,9 +27,7 @@ def diagnosis(summary: Summary) -> Section:
     columns = (
         Column("#", numeric=True, meaning="Rank of the configuration"),
         Column("configuration"),
-        Column("finding"),
-        Column("what shows it"),
-        Column("what to try"),
+        Column("finding: what shows it, and what to try"),
     )
     rows = tuple(_finding(ranks[freeze(each.factors)], each) for each in summary.diagnoses)
     concerned = len({freeze(each.factors) for each in summary.diagnoses})
@@ -46,12 +44,11 @@ def diagnosis(summary: Summary) -> Section:
 def _finding(rank: int, found: Diagnosis) -> tuple[Cell, ...]:
     evidence = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.evidence.items())
     surely = ", ".join(filter(None, [found.confidence, f"{len(found.seeds)}/{found.n} seeds"]))
+    figures = f"{surely}. {evidence}" if evidence else surely
     return (
         Cell(str(rank), rank),
         Cell(configuration_label(found.factors)),
-        Cell(found.title, None, surely),
-        Cell(found.sentence, None, evidence),
-        Cell(found.try_next),
+        Cell(f"{found.title}: {found.sentence} {found.try_next}", None, figures),
     )
 
 

@@ -6,7 +6,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.results.directory import RunDirectory, find_run
     from fusetune.bench.results.faults import first_fault
-    from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_appending, make_unique
+    from fusetune.bench.results.fresh_directory import (
+        acquire_lock,
+        is_being_written,
+        lock_for_appending,
+        make_unique,
+    )
     from fusetune.bench.results.keeper import RecordKeeper
     from fusetune.bench.results.line_file import LineFile
     from fusetune.bench.results.null_values import finite_or_null
@@ -88,6 +93,7 @@ __all__ = [
     "find_run",
     "finite_or_null",
     "first_fault",
+    "is_being_written",
     "lock_for_appending",
     "make_unique",
     "picture_text",

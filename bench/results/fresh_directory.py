@@ -57,6 +57,41 @@ def acquire_lock(path: Path) -> int:
     return descriptor
 
 
+def is_being_written(path: Path) -> bool:
+    """Tell whether a process holds the lock of a directory. The lock itself is never touched.
+
+    Linux lists all locks. Elsewhere the process counts whose number the lock has: it is alive, or the number is used
+    again.
+    """
+    try:
+        lock = os.stat(path / _LOCK)
+        owner = (path / _LOCK).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return False
+    try:
+        lines = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return owner.isdecimal() and _is_alive(int(owner))
+    device = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}"
+    for words in map(str.split, lines):
+        if len(words) >= 6 and words[1:4] == ["FLOCK", "ADVISORY", "WRITE"]:
+            place, _, inode = words[5].rpartition(":")
+            # Some file systems have other device numbers there, so the owner will do too.
+            if inode == str(lock.st_ino) and (place == device or words[4] == owner):
+                return True
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def lock_for_appending(file: LineFile) -> tuple[int, str]:
     """Lock the directory of a file for this process, and remove what a crash left there.
 

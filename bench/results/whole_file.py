@@ -13,7 +13,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically, by a temporary file that is synced and renamed.
 
     Args:
-        path: the file, which is replaced if it exists. Only one process may write it at a time.
+        path: the file, which is replaced if it exists. Of two processes that write it, the later one wins.
         content: the whole content.
 
     Raises:
@@ -26,7 +26,7 @@ def write_whole(path: Path, content: bytes) -> None:
         ...     [path.name for path in Path(folder).iterdir()]
         ['run.json']
     """
-    unfinished = path.with_name(path.name + _UNFINISHED)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
             file.write(content)

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.search.for_optuna import optuna_study
     from fusetune.bench.search.for_papers import search_table
+    from fusetune.bench.search.page_sections import search_part
     from fusetune.bench.search.plan import fresh_records
     from fusetune.bench.search.report import show_search
     from fusetune.bench.search.run import run_search
@@ -20,6 +21,7 @@ __all__ = [
     "optuna_study",
     "run_search",
     "run_step",
+    "search_part",
     "search_table",
     "show_search",
     "study_search",

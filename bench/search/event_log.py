@@ -25,6 +25,7 @@ from fusetune.bench.spec import freeze, same_value
 from fusetune.tuner.search import SearchTrial, Status
 
 LOG = "search.jsonl"
+FAILED = ("diverged", "out_of_memory", "failed")
 Entry = dict[str, float | None]
 
 
@@ -60,6 +61,8 @@ class EventLog:
         note: a sentence on lines that were cut off, or on a log that was rebuilt from the records. Else empty.
         trainings: all trainings in the order in which they began.
         is_over: whether the search was concluded.
+        spent: for each epoch of the budget, in order, the number of its training and the value that it reported. A
+            training that failed spent an epoch without a value. Empty where the log was rebuilt from records.
 
     Raises:
         RunDirectoryError: the log cannot be read or changed, or a line is not an event of this search.
@@ -88,6 +91,7 @@ class EventLog:
         }
         self.trainings: list[Training] = []
         self.is_over = False
+        self.spent: list[tuple[int, float | None]] = []
         missing = not self._file.path.exists()
         lines, torn = self._file.lines()
         if writing:
@@ -101,6 +105,7 @@ class EventLog:
                 "without the trainings that had not ended"
             )
             self._take_from(records)
+            self.spent = []
 
     def begin(self, trial: SearchTrial) -> None:
         """Append the beginning of a training, under the searcher's number."""
@@ -166,6 +171,7 @@ class EventLog:
         if entry["epoch"] != epoch:
             raise ValueError(f"epoch {entry['epoch']!r} does not follow epoch {epoch - 1}")
         training.entries.append(entry)
+        self.spent.append((event["training"], value))
 
     def _repeated(self, event: Mapping[str, Any]) -> None:
         self._waiting(event).made_again += int(event["epochs"])
@@ -176,6 +182,8 @@ class EventLog:
             known = ", ".join(name for name in get_args(Status) if name != "paused")
             raise ValueError(f"unknown status {status!r}; known: {known}")
         training.status, training.reason = status, str(event["reason"])
+        if status in FAILED:
+            self.spent.append((event["training"], None))
 
     def _concluded(self, event: Mapping[str, Any]) -> None:
         self.is_over = True

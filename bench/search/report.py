@@ -12,8 +12,8 @@ from rich.text import Text
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
 from fusetune.bench.search.for_optuna import draw_all
-from fusetune.bench.search.plan import is_left
 from fusetune.bench.search.study import SearchStudy
+from fusetune.bench.search.wording import ended_words, header, nothing_found, winner
 from fusetune.bench.stats import configuration_label, counted, shorts
 
 _BEST = 8
@@ -45,7 +45,7 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
     yield from caveat_lines(study.caveats)
     for note in filter(None, (*study.notes, pictures.note)):
         yield Text(f"note: {note}", style="yellow")
-    yield Text(_header(study))
+    yield Text(header(study))
     yield _trials(study)
     if study.importances:
         yield _importances(study)
@@ -59,26 +59,18 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
         )
     if study.winner is None:
         yield Panel(
-            Text(" ".join([_nothing(study), *shorts(study.caveats)]), style="bold red"),
+            Text(" ".join([nothing_found(study), *shorts(study.caveats)]), style="bold red"),
             title="NOTHING FOUND",
             title_align="left",
         )
     else:
         yield Panel(
-            Text(" ".join([_winner(study), *shorts(study.caveats)])), title="Winner", title_align="left"
+            Text(" ".join([winner(study), *shorts(study.caveats)])), title="Winner", title_align="left"
         )
     if pictures.files:
         yield Text(f"plots: {', '.join(file.name for file in pictures.files)} in {study.path}")
     if study.note:
         yield Text(f"no importances and plots: {study.note}")
-
-
-def _header(study: SearchStudy) -> str:
-    return (
-        f"{study.run.spec.name}: search for the best {study.plan.metric}, "
-        f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}, "
-        f"{study.prior}"
-    )
 
 
 def _trials(study: SearchStudy) -> Table:
@@ -92,7 +84,7 @@ def _trials(study: SearchStudy) -> Table:
             configuration_label(trial.config),
             f"{trial.epochs}/{study.plan.max_epochs}",
             f"{pick(trial.values):.4g}",
-            "paused at the budget's end" if is_left(trial) else trial.status.replace("_", " "),
+            ended_words(trial),
         )
     return table
 
@@ -115,29 +107,3 @@ def _over(study: SearchStudy) -> Table:
         why = trial.reason or "waiting"
         table.add_row(configuration_label(trial.config), str(trial.epochs), f"{trial.status}: {why}")
     return table
-
-
-def _nothing(study: SearchStudy) -> str:
-    return study.failure[:1].upper() + study.failure[1:] + "."
-
-
-def _winner(study: SearchStudy) -> str:
-    assert study.winner is not None
-    text = (
-        f"Use {configuration_label(study.winner)}: {study.plan.metric} {study.value:.4g} at epoch {study.epoch} in the "
-        f"search. The best of many is partly luck; {_on_fresh_seeds(study)}"
-    )
-    if study.rates:
-        rates = ", ".join(f"{rate:.3g} (seed {seed})" for seed, rate in study.rates)
-        text += f" Its base_lr: auto chose {rates}."
-    return text
-
-
-def _on_fresh_seeds(study: SearchStudy) -> str:
-    fresh = study.fresh
-    if fresh.mean is None:
-        return "it has not been trained on fresh seeds."
-    seeds = counted(len(fresh.values), "fresh seed")
-    if fresh.low is None or fresh.high is None:
-        return f"on {seeds}: {fresh.mean:.4g}."
-    return f"on {seeds}: {fresh.mean:.4g}, 95 % interval {fresh.low:.4g}..{fresh.high:.4g}."

@@ -54,9 +54,14 @@ class SearchStudy:
         predicted: an Optuna study with every training's actual or predicted final value.
         note: why there are no importances or plots. Else empty.
         notes: a sentence on each problem of the log on disk.
+        is_over: whether the search was concluded, so that only trainings on fresh seeds can follow.
         caveats: warnings for the top of the report.
         failure: without a winner, how the trainings ended and what to try. Else empty.
         rates: a (seed, rate) for each of the winner's trainings with `base_lr: auto`.
+        spent: for each epoch of the budget, in order, the number of its training and its value, None for a failure.
+            Empty where the order is not known.
+        from_log: trainings whose records were rebuilt from the log, because their workers were lost.
+        made_again: epochs that were trained once more for the same reason.
     """
 
     run: RunInfo
@@ -76,6 +81,10 @@ class SearchStudy:
     failure: str = ""
     rates: tuple[tuple[int, float], ...] = ()
     notes: tuple[str, ...] = ()
+    spent: tuple[tuple[int, float | None], ...] = ()
+    from_log: int = 0
+    made_again: int = 0
+    is_over: bool = True
 
     @property
     def over(self) -> list[SearchTrial]:
@@ -131,6 +140,10 @@ def study_search(run: RunInfo, records: Sequence[Record], directory: str) -> Sea
         failure=result.failure,
         rates=_auto_rates(records, best.config) if best else (),
         notes=tuple(filter(None, (log.note,))),
+        spent=tuple(log.spent),
+        from_log=sum(isinstance(each.outcome, TrainingOutcome) and each.outcome.from_log for each in records),
+        made_again=sum(training.made_again for training in log.trainings),
+        is_over=log.is_over,
     )
 
 

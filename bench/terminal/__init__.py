@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
     from fusetune.bench.terminal.markdown import escaped
-    from fusetune.bench.terminal.plots import Axis, Mark, Series, TextPlot, brief
+    from fusetune.bench.terminal.plots import Axis, Mark, MarkStyle, Series, TextPlot, brief
     from fusetune.bench.terminal.spreadsheet import spreadsheet_text
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
@@ -18,6 +18,7 @@ __all__ = [
     "Axis",
     "LossyFile",
     "Mark",
+    "MarkStyle",
     "SafeConsole",
     "Series",
     "StandardStreams",

@@ -22,10 +22,12 @@ from fusetune.errors import InvalidValueError
 _WIDEST, _NARROWEST = 100, 40
 _MOST_Y_TICKS, _COLUMNS_A_TICK = 4, 12
 _LEGEND_LINES = 3
-_MARKS = {"solid": "│", "double": "║", "dotted": "┊"}
-_LEVELS = {"solid": "─", "double": "═", "dotted": "┈"}
-_PLOTEXT_STYLES = {"solid": "default", "double": "double", "dotted": "dotted"}
-_ASCII = str.maketrans("│┤║┊─═┈…", "||!:-=.~")
+_MARKS = {"solid": "│", "heavy": "┃", "double": "║", "dotted": "┊"}
+_LEVELS = {"solid": "─", "heavy": "━", "double": "═", "dotted": "┈"}
+_ASCII = str.maketrans("│┤┃║┊─━═┈…", "||I!:-==.~")
+MarkStyle = Literal[
+    "solid", "heavy", "double", "dotted"
+]  # plotext takes its default, a solid line, for `solid`
 _OF_BOXES = re.compile("[\u2500-\u257f]")
 
 
@@ -33,12 +35,12 @@ def brief(value: float) -> str:
     """Write a number as briefly as it can be read.
 
     Example:
-        >>> brief(0.001), brief(1e-5), brief(20_000)
-        ('0.001', '1e-5', '20,000')
+        >>> brief(0.001), brief(1e-4), brief(20_000), brief(2.5e6)
+        ('0.001', '1e-4', '20,000', '2.5e6')
     """
     if value and not 1e-3 <= abs(value) < 1e6:
-        mantissa, _, power = f"{value:.3g}".partition("e")
-        return f"{mantissa}e{int(power)}" if power else mantissa
+        mantissa, power = f"{value:.2e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
     return f"{value:,.6g}"
 
 
@@ -94,7 +96,7 @@ class Mark:
     name: str
     value: float | None
     axis: Literal["x", "y"]
-    style: Literal["solid", "double", "dotted"] = "solid"
+    style: MarkStyle = "solid"
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,7 @@ def _drawn(
         ruler.lim(0, 1)
         ruler.ticks([place for place, _ in scale.ticks], [text for _, text in scale.ticks])
     for mark, place in marks:
-        figure.line(place, orientation=1 if mark.axis == "x" else 0, style=_PLOTEXT_STYLES[mark.style])
+        figure.line(place, orientation=1 if mark.axis == "x" else 0, style=mark.style)
     for series, points in reversed(drawn):
         for run in _runs(points, scales):
             kept = _thinned(run, width)

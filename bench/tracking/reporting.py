@@ -25,6 +25,9 @@ Announce = Callable[[str], None]
 # Seconds that all trackers have at the end of a run together, and after an interruption.
 FLUSH_S = 60.0
 INTERRUPTED_S = 5.0
+# A wait that is longer is announced.
+_PATIENCE_S = 2.0
+_MOMENT_S = 0.2
 _PROGRAM = (
     "import json, sys; job = json.loads(sys.argv[1]); sys.path[:] = job['path']; "
     "from fusetune.bench.tracking.sender import main; main(sys.argv[1])"
@@ -71,6 +74,7 @@ class Reporting:
         self.all_sent = True
 
     def __enter__(self) -> Reporting:
+        self._handler = signal.getsignal(signal.SIGINT)
         if self._asked:
             self._announce(
                 f"{OPTION}: sent are each trial's factors, seed, curve, results, status and reason, the spec, and the "
@@ -94,20 +98,39 @@ class Reporting:
             self._directory.listeners.remove(self._tell_of_record)
         elif self._directory.path.exists():
             self._start()
-        limit_s = self._flush_s
-        if isinstance(error, KeyboardInterrupt) or getattr(error, "code", 0) == 128 + signal.SIGINT:
-            limit_s = INTERRUPTED_S
+        limit_s = INTERRUPTED_S if self._is_interrupted(error) else self._flush_s
         try:
             for channel in self._channels:
                 channel.say(END)
-            _wait(self._channels, None if limit_s is None else time.monotonic() + limit_s)
+            with suppress(KeyboardInterrupt):  # a person does not want to wait
+                self._wait(limit_s)
         finally:
             for channel in self._channels:
                 channel.end()
                 self._conclude(channel)
 
+    def _is_interrupted(self, error: BaseException | None) -> bool:
+        """Tell whether a person wants the command to end: commands ignore further signals then."""
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN is not self._handler
+        return isinstance(error, KeyboardInterrupt) or ignored
+
     def _start(self) -> None:
         self._channels = [_Channel(each, self._directory, low=self._live) for each in self._asked]
+
+    def _wait(self, limit_s: float | None) -> None:
+        """Wait until each process is done, or for some seconds. Say so where that takes longer."""
+        start_s = time.monotonic()
+        is_said = limit_s is None
+        while left := [channel for channel in self._channels if not channel.is_over]:
+            waited_s = time.monotonic() - start_s
+            if limit_s is not None and waited_s >= limit_s:
+                return
+            if not is_said and waited_s > _PATIENCE_S:
+                is_said = True
+                names = ", ".join(channel.destination.name for channel in left)
+                self._announce(f"waiting for {names}, {limit_s:.0f} s at most")
+            for channel in select.select(left, [], [], _MOMENT_S)[0]:
+                channel.receive()
 
     def _tell_of_record(self) -> None:
         """Tell each process that there is a record, and pass on what it says."""
@@ -135,7 +158,7 @@ class Reporting:
         see = name.kind.see.format(place=shlex.quote(place))
         self._announce(
             f"{name.name}: {count} trial{'' if count == 1 else 's'}{before}, {place}"
-            + (f". See them with: {see}" if see else "")
+            + (f". See them with:\n  {see}" if see else "")
         )
 
     def _note(self, channel: _Channel, problem: str) -> None:
@@ -144,7 +167,7 @@ class Reporting:
         words = (str(self._directory.path), OPTION, channel.destination.asked)
         again = " ".join([invocation(), "report", *map(shlex.quote, words)])
         self._announce(
-            f"note: {channel.destination.name}: not everything was sent; {problem}. Send it with: {again}"
+            f"note: {channel.destination.name}: not everything was sent; {problem}. Send it with:\n  {again}"
         )
 
 
@@ -242,16 +265,3 @@ class _Channel:
         with suppress(OSError):
             if self.result is not None and not self.result["problem"]:
                 self._log.unlink()
-
-
-def _wait(channels: Sequence[_Channel], until_s: float | None) -> None:
-    """Wait until each process is done, or until that time."""
-    left = [channel for channel in channels if not channel.is_over]
-    while left:
-        seconds = 1.0 if until_s is None else min(1.0, until_s - time.monotonic())
-        if seconds <= 0:
-            return
-        ready, _, _ = select.select(left, [], [], seconds)
-        for channel in ready:
-            channel.receive()
-        left = [channel for channel in left if not channel.is_over]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR, DATA_CLASS_TENSOR, Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.text import metadata as text_metadata
@@ -32,6 +32,11 @@ _FILE = "events.out.tfevents.0.fusetune"
 _VERSION = "brain.Event:2"
 _NAME = r"\w=,.+-"
 _LONGEST = 120
+# TensorBoard shows the first five columns of a table. The others can be ticked.
+_FIRST = (
+    *("result/time_to_target_s", "result/steps_to_target", "result/step_time_s"),
+    *("result/best_val_accuracy", "result/best_val_loss", "result/suggested_lr", "result/latency_s"),
+)
 _ENDED = {False: api_pb2.STATUS_SUCCESS, True: api_pb2.STATUS_FAILURE}
 
 
@@ -80,7 +85,9 @@ class ToTensorBoard:
         if not self._hparams:
             return
         columns = [summary_v2.HParam(name) for name in self._hparams]
-        metrics = [summary_v2.Metric(name, display_name=name.partition("/")[2]) for name in self._metrics]
+        first = [name for name in _FIRST if name in self._metrics]
+        names = dict.fromkeys([*first, *self._metrics])
+        metrics = [summary_v2.Metric(name, display_name=name.partition("/")[2]) for name in names]
         table = summary_v2.hparams_config_pb(columns, metrics, self._run.started_s)
         events = [
             _event(_VERSION, self._run.started_s),
@@ -114,27 +121,24 @@ def _event(content: Any, time_s: float, step: int = 0) -> Event:
 
 
 def _scalars(values: Mapping[str, float]) -> Summary:
-    """Return numbers in double precision."""
+    """Return numbers in single precision: TensorBoard's server shows no others."""
+    kind = scalar_metadata.create_summary_metadata(display_name="", description="")
+    kind.data_class = DATA_CLASS_SCALAR
     summary = Summary()
     for name, value in values.items():
-        summary.value.add(
-            tag=name,
-            tensor=tensor_util.make_tensor_proto(float(value), dtype="float64"),
-            metadata=scalar_metadata.create_summary_metadata(display_name="", description=""),
-        )
+        number = tensor_util.make_tensor_proto(float(value), dtype="float32")
+        summary.value.add(tag=name, tensor=number, metadata=kind)
     return summary
 
 
 def _text(tag: str, content: Mapping[str, Scalar]) -> Summary:
     """Return a table of two columns, in Markdown."""
     rows = [f"| {_cell(name)} | {_cell(str(value))} |" for name, value in content.items() if value != ""]
-    table = "\n".join(["| | |", "|---|---|", *rows])
+    table = tensor_util.make_tensor_proto("\n".join(["| | |", "|---|---|", *rows]))
+    kind = text_metadata.create_summary_metadata(display_name="", description="")
+    kind.data_class = DATA_CLASS_TENSOR
     summary = Summary()
-    summary.value.add(
-        tag=tag,
-        tensor=tensor_util.make_tensor_proto(table),
-        metadata=text_metadata.create_summary_metadata(display_name="", description=""),
-    )
+    summary.value.add(tag=tag, tensor=table, metadata=kind)
     return summary
 
 

@@ -126,7 +126,8 @@ def tracked_run(run: RunInfo) -> TrackedRun:
         "kind": run.kind,
         "device": run.machine.device_name or run.device,
         "commit": commit,
-        "stand_in": run.stand_in or "",
+        # Its sentence in the run's banner has paths of the machine.
+        "stand_in": ", ".join(run.data) if run.stand_in else "",
     }
     return TrackedRun(
         run.run_id,

@@ -273,9 +273,11 @@ function show(name) {
   held.plots.filter((plot) => again.includes(plot.id)).forEach(drawSoon);
 }
 
-function themes() {
+let asked = null;
+
+function themes(chosen) {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
-  let asked = null;
+  asked = chosen ?? null;
   const button = document.getElementById("theme");
   button.hidden = false;
   button.addEventListener("click", () => {
@@ -293,7 +295,33 @@ function themes() {
     if (before !== theme) show(before);
     before = null;
   });
-  show(system.matches ? "dark" : "light");
+  show(asked ?? (system.matches ? "dark" : "light"));
+}
+
+// A page of a run that goes on is loaded again and again: the reader stays where she was, in the theme that she chose.
+// Some browsers have no storage for files, and then each load begins at the top.
+const KEPT = `fusetune:${location.pathname}`;
+const KEPT_MS = 60000;
+
+function keep() {
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify({ top: window.scrollY, theme: asked, when: Date.now() }));
+  } catch {}
+}
+
+function kept() {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(KEPT));
+    sessionStorage.removeItem(KEPT);
+    return found && Date.now() - found.when < KEPT_MS ? found : {};
+  } catch {
+    return {};
+  }
+}
+
+function stay({ top }) {
+  if (document.querySelector("meta[http-equiv=refresh]")) window.addEventListener("pagehide", keep);
+  if (top) window.scrollTo(0, top);
 }
 
 function fill(td, cell) {
@@ -376,11 +404,14 @@ function tables() {
   }
 }
 
-// A table that fits needs no stop for the keyboard.
+// A table that fits needs no stop for the keyboard. One that goes on at the right shows it.
 function scrolls() {
   for (const place of document.querySelectorAll(".scroll")) {
-    place.toggleAttribute("tabindex", place.scrollWidth > place.clientWidth);
-    if (place.hasAttribute("tabindex")) place.tabIndex = 0;
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+    const more = () => place.classList.toggle("more", place.scrollLeft + place.clientWidth < place.scrollWidth - 2);
+    place.onscroll = more;
+    more();
   }
 }
 
@@ -395,7 +426,8 @@ function copies() {
   }
 }
 
-themes();
+const earlier = kept();
+themes(earlier.theme);
 tables();
 copies();
 scrolls();
@@ -403,4 +435,5 @@ window.addEventListener("resize", scrolls);
 watch();
 prints();
 follows();
+stay(earlier);
 root.dataset.ready = "yes";

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -115,6 +116,42 @@ def test_the_ranking_has_the_medians_of_the_records(capsys: pytest.CaptureFixtur
         ]
         assert float(row["step_time_s"]) == line["values"]["step_time_s"]
         assert row["told_from_first"] in ("", "false")
+
+
+def rows_of(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    """The CSV of the first old run of a kind, and its records as they lie on disk."""
+    run = next(
+        run
+        for run in sorted((OLD / "sizes").iterdir())
+        if json.loads((run / "run.json").read_text())["kind"] == kind
+    )
+    report(run, "--csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    return rows, [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+
+
+def test_a_range_test_has_its_rate_and_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    rows, lines = rows_of("lr-range", capsys)
+    names = {"range_lr": "range_lr", "range_lr_low": "lr_interval_low", "range_lr_high": "lr_interval_high"}
+    names |= {name: name for name in ("suggested_lr", "lr_low", "lr_high", "divergence_lr")}
+    for row, line in zip(rows, lines, strict=True):
+        for column, metric in names.items():
+            assert (float(row[column]) if row[column] else None) == line["values"].get(metric)
+
+
+def test_a_batch_size_has_its_memory_and_throughput(capsys: pytest.CaptureFixture[str]) -> None:
+    rows, lines = rows_of("batch-size", capsys)
+    probed = [line for line in lines if line["status"] == "ok" and "needed_bytes" in line["values"]]
+    assert {int(row["batch_size"]): float(row["needed_bytes"]) for row in rows if row["needed_bytes"]} == {
+        line["factors"]["batch_size"]: line["values"]["needed_bytes"] for line in probed
+    }
+    timed = [line for line in lines if "samples_per_s" in line["values"]]
+    assert {int(row["batch_size"]): float(row["samples_per_s"]) for row in rows if row["samples_per_s"]} == {
+        line["factors"]["batch_size"]: line["values"]["samples_per_s"] for line in timed
+    }
+    assert sum(row["is_recommended"] == "true" for row in rows) == 1
 
 
 def test_kernels_have_their_own_csv_and_the_rest_as_a_table(

@@ -17,7 +17,7 @@ from rich.console import Console
 from fusetune.bench.cli.program import commands
 from fusetune.bench.errors import InputError
 from fusetune.bench.learning_rate.plot import draw_lr_range
-from fusetune.bench.learning_rate.report import plot_lines, render_lr_range
+from fusetune.bench.learning_rate.report import render_lr_range, sweep_plot
 from fusetune.bench.learning_rate.study import study_learning_rates, with_swept_factors
 from fusetune.bench.results.outcomes import RangeTestOutcome
 from fusetune.bench.results.pictures import Pictures
@@ -186,12 +186,18 @@ def test_no_exponent_is_spoken_of_without_batch_sizes() -> None:
 
 def test_the_character_plot_has_its_marks_where_they_belong() -> None:
     (tested,) = study_learning_rates(run_of({}), [swept_record({}, 0.01)]).tested
-    head, *frame = plot_lines(tested)[:15]
-    assert "train" in head
-    columns = {mark: {line.index(mark, 10) for line in frame if mark in line[10:]} for mark in "|!"}
-    span = math.log10(tested.lrs[-1] / tested.lrs[0])
-    assert columns["|"] == {10 + round(5 / span * 83)}
-    assert columns["!"] == {10 + round(math.log10(0.4 / 1e-7) / span * 83)}
+    head, *rows = sweep_plot(tested, "training loss").lines(100)
+    assert head == "train: training loss against learning rate"
+    left, frame = rows[10].index("└") + 1, rows[:10]
+    columns = {
+        mark: {line.index(mark, left) - left for line in frame if mark in line[left:]} for mark in "│║┃"
+    }
+    span, last = math.log10(tested.lrs[-1] / tested.lrs[0]), 100 - left - 1
+    assert columns["│"] == {round(5 / span * last)}
+    assert columns["┃"] == {round(math.log10(0.005 / 1e-7) / span * last)}
+    assert columns["║"] == {round(math.log10(0.4 / 1e-7) / span * last)}
+    edges = {at - left for line in frame for at in range(left, len(line)) if line[at] == "┊"}
+    assert edges == {round(math.log10(rate / 1e-7) / span * last) for rate in (0.008, 0.0125)}
 
 
 @pytest.mark.slow

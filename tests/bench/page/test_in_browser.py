@@ -227,8 +227,15 @@ def test_a_print_shows_all_on_white(opened: Opened) -> None:
     tab.emulate_media(media="screen")
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
-    assert tab.pdf()[:5] == b"%PDF-"
     tab.click("#theme")
+    assert opened.is_quiet(), opened
+
+
+@pytest.mark.slow
+def test_a_page_becomes_a_pdf(opener: Opener) -> None:
+    opened = opener(every_block(long=2), color_scheme="dark")
+    opened.draw_all()
+    assert opened.tab.pdf()[:5] == b"%PDF-"
     assert opened.is_quiet(), opened
 
 

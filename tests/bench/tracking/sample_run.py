@@ -54,7 +54,8 @@ def make_run(results: Path, records: tuple[Record, ...] = RECORDS, **changes: An
         "dirty": True,
         "device": "cpu",
         "machine": Machine.from_dict({"device": "cpu", "device_name": "a processor"}),
-        "stand_in": "generated digits stand in for digits",
+        "data": ("digits-like",),
+        "stand_in": "digits is not in /home/me/data; its stand-in digits-like is used",
         "started": "2026-01-02T03:04:05+00:00",
     }
     with RunDirectory.create(results, "demo", RunInfo(**{**content, **changes})) as directory:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fusetune.bench.results import RunDirectory
@@ -15,6 +17,8 @@ from tests.bench.tracking.sample_run import HOSTILE, RECORDS, make_run, record
 
 pytest.importorskip("tensorboard")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT
 from tensorboard.plugins.hparams import metadata
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -55,13 +59,22 @@ def folder(tmp_path: Path) -> Path:
     return directory.path / "tensorboard"
 
 
-def test_curves_are_by_steps_and_results_are_exact(folder: Path) -> None:
+def test_curves_and_results_are_by_steps(folder: Path) -> None:
     events = read(folder / "lr=0.1,seed=0")
-    assert numbers(events, "curve/val_loss") == [(10, 1.5), (20, 1.1)]
-    assert numbers(events, "curve/grad_norm") == [(20, 0.3)]
-    # In single precision, the first would be 1.2345679 and the second 16777216.
-    assert numbers(events, "result/step_time_s") == [(20, 1.2345678901)]
-    assert numbers(events, "result/peak_bytes") == [(20, 16_777_217)]
+    assert numbers(events, "curve/val_loss") == [(10, 1.5), (20, np.float32(1.1))]
+    assert numbers(events, "curve/grad_norm") == [(20, np.float32(0.3))]
+    assert numbers(events, "result/step_time_s") == [(20, np.float32(1.2345678901))]
+    assert numbers(events, "result/peak_bytes") == [(20, np.float32(16_777_217))]
+
+
+def test_numbers_are_of_the_class_and_type_that_the_server_shows(folder: Path) -> None:
+    """TensorBoard's server passes over scalars in double precision, and those that do not say that they are scalars."""
+    events = read(folder / "lr=0.1,seed=0")
+    tags = [tag for tag in events.Tags()["tensors"] if tag.startswith(("curve/", "result/"))]
+    assert len(tags) == 6
+    for tag in tags:
+        assert events.SummaryMetadata(tag).data_class == DATA_CLASS_SCALAR
+        assert {each.tensor_proto.dtype for each in events.Tensors(tag)} == {DT_FLOAT}
 
 
 def test_the_relative_axis_is_the_training_clock(folder: Path) -> None:
@@ -170,3 +183,10 @@ def test_the_hosts_name_is_nowhere(folder: Path) -> None:
     assert {name for name in names if "tfevents" in name} == {FILE}
     if len(host) > 4:
         assert not any(host in path.read_bytes() for path in folder.rglob(FILE))
+
+
+def test_many_trials_leave_no_files_open(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, tuple(record(f"t{number}") for number in range(60)))
+    before = len(os.listdir("/proc/self/fd"))
+    assert send(directory)["sent"] == 60
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -27,7 +27,7 @@ def test_a_run_is_its_spec_and_tags(tmp_path: Path) -> None:
         "kind": "run",
         "device": "a processor",
         "commit": "0123456789ab-dirty",
-        "stand_in": "generated digits stand in for digits",
+        "stand_in": "digits-like",
     }
     assert run.started_s == 1767323045  # date -d 2026-01-02T03:04:05Z +%s
 
