@@ -362,7 +362,7 @@ def _noise_plot(name: str, measured: Measurements) -> list[Block]:
     when = ["before training" if p.epoch == 0 else f"after {counted(p.epoch, 'epoch')}" for p in known]
     ends = [scale.high if math.isfinite(scale.high) else None for scale in scales]
     values, lows = [scale.value for scale in scales], [scale.low for scale in scales]
-    data = {
+    data: dict[str, dict[str, Sequence[Any]]] = {
         "noise": {
             "when": when,
             "value": values,

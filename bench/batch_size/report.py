@@ -10,6 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from fusetune.bench.batch_size.character_plots import memory_plot, throughput_plot
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
 from fusetune.bench.batch_size.plot import draw_batch_size, relative_times
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
@@ -71,6 +72,10 @@ def render_batch_size(
         if configuration.rows:
             console.print()
             console.print(_sizes(configuration, measured))
+        for plot in (throughput_plot(measured), memory_plot(configuration, measured)):
+            if plot is not None:
+                console.print()
+                console.print(plot, highlight=False)
         if configuration.probes:
             console.print()
             console.print(_predictions(configuration))

@@ -15,7 +15,7 @@ from fusetune.bench.cli.exit_codes import FAILED
 from fusetune.bench.cli.options import overrides_option, results_option
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import terminate_as_interrupt
-from fusetune.bench.path_checks import is_file
+from fusetune.bench.path_checks import is_file, is_folder
 from fusetune.bench.terminal import say
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 @click.option("--bad", metavar="REV", help="A commit after it. Default: the first one after that change.")
 @click.option("--command", metavar="COMMAND", help="Bisect a program in place of a SPEC, see `bench gate`.")
 @click.option("--budget", metavar="TIME", help="The longest that each gate of a bisection may measure.")
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page to FILE in place of the report.",
+)
 @overrides_option
 @results_option
 def history(
@@ -53,6 +59,7 @@ def history(
     metric: str | None,
     machine: str | None,
     as_json: bool,
+    html: Path | None,
     overrides: tuple[str, ...],
     results: Path,
     **bisection: str | None,
@@ -67,6 +74,8 @@ def history(
     """
     from fusetune.bench.history import known_histories, read_history, show_histories, show_history
 
+    if html is not None:
+        _check_page(html, bisected=bisection["bisected"] is not None, as_json=as_json)
     if bisection["bisected"] is not None:
         options = [part for text in overrides for part in ("--set", text)]
         if bisection["budget"] is not None:
@@ -79,17 +88,40 @@ def history(
             raise click.UsageError(f"--{option} is for --bisect METRIC")
     known = known_histories(results)
     if spec is None and len(known) > 1:
+        if html is not None:
+            raise InputError(
+                "--html", "there are several histories", f"known: {', '.join(sorted(known))}", "Name one"
+            )
         if as_json:
             say(json.dumps({name: sorted(machines) for name, machines in known.items()}, sort_keys=True))
         else:
             show_histories(known, make_console())
         return
     name = _name(spec) if spec is not None else next(iter(known), "")
-    study = _study(read_history(results, name, machine), metric, spec)
-    if as_json:
+    found = read_history(results, name, machine)
+    study = _study(found, metric, spec)
+    if html is not None:
+        _write_page(html, study, found)
+    elif as_json:
         say(json.dumps(study.as_dict(), allow_nan=False))
     else:
         show_history(study, make_console(), runs=metric is not None)
+
+
+def _check_page(html: Path, *, bisected: bool, as_json: bool) -> None:
+    """Refuse a page that cannot be written, before anything is read."""
+    if bisected or as_json:
+        raise click.UsageError(f"--html goes without {'--bisect' if bisected else '--json'}")
+    if not is_folder(html.parent):
+        raise InputError(f"--html {html}", "its folder is not there", to_do="Make it first")
+
+
+def _write_page(html: Path, study: HistoryStudy, found: History) -> None:
+    from fusetune.bench.cli.page_file import write_page
+    from fusetune.bench.history import history_part
+
+    write_page(html, (history_part(study, found),))
+    make_console().print(f"page: {html}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _name(spec: str) -> str:

@@ -58,6 +58,7 @@ def write_tables(directories: Sequence[Path], outputs: Mapping[str, Path | None]
         InputError: several directories, or a file that cannot be written to.
         RunDirectoryError: there is no run, or it cannot be read.
     """
+    from fusetune.bench.gate import is_gate
     from fusetune.bench.results import RunDirectory, find_run, study_run
 
     asked = {f"--{form}": file for form, file in outputs.items() if file is not None}
@@ -67,7 +68,15 @@ def write_tables(directories: Sequence[Path], outputs: Mapping[str, Path | None]
             option, "is a table of one run", f"{len(directories)} were given", "Give one DIRECTORY."
         )
     check_outputs(asked)
-    run = RunDirectory.open(find_run(directories[0]))
+    found = find_run(directories[0], or_gate=True)
+    if is_gate(found):
+        raise InputError(
+            f"{next(iter(asked))} {found}",
+            "a gate ranks nothing",
+            "a table is one of a run",
+            "Use the option --markdown of `bench gate`.",
+        )
+    run = RunDirectory.open(found)
     records, notes = run.records()
     for note in notes:
         say(f"note: {note}", err=True)

@@ -70,7 +70,7 @@ def _runs_at(path: Path) -> list[Path]:
         return runs
     inside = [path, *entries(path)]
     if any(is_file(each / _GATE) for each in inside):
-        raise _no_run(path, "holds a gate", "Read its result.json, which docs/records.md describes.")
+        raise _no_run(path, "holds a gate", "Use fusetune.bench.gate.read_stored_gate.")
     if any(file.suffix == ".jsonl" for each in inside for file in entries(each)):
         raise _no_run(path, "holds a history", "Use fusetune.bench.history.read_history.")
     raise _no_run(path, "holds no run", "Give results/<spec name>/<run id>/ or a folder above it.")

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from fusetune.bench.history.bisection import Bisection, bisect
     from fusetune.bench.history.commits import CommitCounter, CommitFacts, commit_facts
     from fusetune.bench.history.log import History, history_name, known_histories, read_history
+    from fusetune.bench.history.page_sections import history_part
     from fusetune.bench.history.recording import Recorded, RunRecorder, append_run, record_gate
     from fusetune.bench.history.report import show_bisection, show_histories, show_history
     from fusetune.bench.history.study import HistoryStudy, newest_worsening, study_history
@@ -25,6 +26,7 @@ __all__ = [
     "bisect",
     "commit_facts",
     "history_name",
+    "history_part",
     "known_histories",
     "newest_worsening",
     "read_history",

@@ -23,7 +23,7 @@ from fusetune.bench.terminal import invocation, one_line
 _STYLES = {"worse": "bold red", "better": "bold green", "changed": "yellow"}
 _SIGNS = {"worse": "✗", "better": "✓", "changed": "·"}
 _PLOT = 36
-_HASH = 12
+HASH = 12
 _MOST_SUBJECT = 40
 _MOST_RUNS = 40
 _DOTS = 24
@@ -50,11 +50,11 @@ def show_history(study: HistoryStudy, console: Console, *, runs: bool = False) -
     if runs:
         for series in study.series:
             console.print()
-            console.print(Text(_name(series), style="bold"))
+            console.print(Text(series_name(series), style="bold"))
             console.print(_runs(series))
     _show_section(console, "Changes", list(_changes(study)) or [Text("No change point was found.")])
-    _show_section(console, "Gaps", [Text(_gap_text(study, gap)) for gap in study.gaps])
-    _show_section(console, "Notes", [Text(note) for note in (*study.notes, *_ended(study))])
+    _show_section(console, "Gaps", [Text(gap_text(study, gap)) for gap in study.gaps])
+    _show_section(console, "Notes", [Text(note) for note in (*study.notes, *ended(study))])
 
 
 def show_histories(known: Mapping[str, Mapping[str, Path]], console: Console) -> None:
@@ -87,7 +87,7 @@ def show_bisection(found: Bisection, console: Console) -> None:
         time_s = datetime.fromisoformat(found.found.time or "").timestamp()
         console.print(Text(f"✗ first bad commit for {found.metric}", style=_STYLES["worse"]))
         console.print(Text(f"    commit  {found.found.commit}"))
-        console.print(Text(f"    date    {_date(time_s)}"))
+        console.print(Text(f"    date    {date_text(time_s)}"))
         console.print(Text(f"    subject {one_line(found.found.subject or '')}"))
         why = next(step.why for step in found.steps if step.commit == found.found.commit)
         console.print(Text(f"    gate    {why}"))
@@ -108,7 +108,7 @@ def _header(study: HistoryStudy) -> Table:
     grid.add_column(overflow="fold")
     grid.add_row("history", Text(study.spec))
     grid.add_row("machine", Text(study.machine))
-    grid.add_row("runs", Text(f"{study.runs}, {_date(study.first_s)} to {_date(study.last_s)}"))
+    grid.add_row("runs", Text(f"{study.runs}, {date_text(study.first_s)} to {date_text(study.last_s)}"))
     grid.add_row("file", Text(study.path))
     return grid
 
@@ -160,8 +160,8 @@ def _runs(series: Series) -> Table:
     for index, point in enumerate(series.points[first:], start=first):
         mark = marks.get(index, "┊ gap" if index in series.gap_at else "")
         table.add_row(
-            Text(f"{(point.commit or 'unknown')[:_HASH]}{'*' if point.dirty else ''}"),
-            Text(_date(point.time_s)),
+            Text(f"{(point.commit or 'unknown')[:HASH]}{'*' if point.dirty else ''}"),
+            Text(date_text(point.time_s)),
             Text(one_line(point.subject or "")),
             Text(value_text(point.value, series.unit)),
             Text(place(point.level, levels, _DOTS)),
@@ -174,16 +174,20 @@ def _runs(series: Series) -> Table:
 
 def _changes(study: HistoryStudy) -> Iterator[Text]:
     """Yield a block for each pair of runs between which something changed, the newest first."""
+    for group in changes_by_runs(study):
+        yield _block(study, group)
+
+
+def changes_by_runs(study: HistoryStudy) -> list[list[tuple[Series, Change]]]:
+    """Return the changes of all metrics, those between the same two runs together, the newest first."""
     groups: dict[tuple[str, str], list[tuple[Series, Change]]] = {}
     for series in study.series:
         for change in series.changes:
             runs = (series.points[change.index - 1].run_id, series.points[change.index].run_id)
             groups.setdefault(runs, []).append((series, change))
-    newest_first = sorted(
+    return sorted(
         groups.values(), key=lambda group: group[0][0].points[group[0][1].index].time_s, reverse=True
     )
-    for group in newest_first:
-        yield _block(study, group)
 
 
 def _block(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Text:
@@ -192,22 +196,23 @@ def _block(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Text:
     for series, change in group:
         runs = f"{change.runs} run{'' if change.runs == 1 else 's'}"
         text.append(
-            f"{_SIGNS[change.direction]} {_name(series)} {change_text(change)}", _STYLES[change.direction]
+            f"{_SIGNS[change.direction]} {series_name(series)} {change_text(change)}",
+            _STYLES[change.direction],
         )
         values = f"{value_text(change.before, series.unit)} -> {value_text(change.after, series.unit)}"
         text.append(f", {values}, for {runs}\n")
     series, change = group[0]
     environment = dict.fromkeys(phrase for _, each in group for phrase in each.environment)
     lines = [
-        ("last before", _commit_text(series, change.index - 1)),
-        ("first after", _commit_text(series, change.index)),
-        ("in between", _between(change)),
+        ("last before", commit_text(series, change.index - 1)),
+        ("first after", commit_text(series, change.index)),
+        ("in between", between_text(change)),
         ("environment", ", ".join(environment) or "nothing that is recorded changed"),
     ]
     estimators = dict.fromkeys(each.estimator for each, _ in group if each.comparison == "timing")
     if estimators:
         lines.append(("measured by", ", ".join(estimators)))
-    lines += [("find it by", command) for command in _commands(study, group)]
+    lines += [("find it by", command) for command in commands(study, group)]
     for title, content in lines:
         text.append(f"    {title:<12}", style="dim")
         text.append(f"{content}\n")
@@ -215,7 +220,7 @@ def _block(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Text:
     return text
 
 
-def _commands(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Iterator[str]:
+def commands(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> Iterator[str]:
     """Yield the command that finds the commit of a change for the worse."""
     for metric in dict.fromkeys(series.metric for series, change in group if change.direction == "worse"):
         series, change = next(each for each in group if each[0].metric == metric)
@@ -223,18 +228,20 @@ def _commands(study: HistoryStudy, group: Sequence[tuple[Series, Change]]) -> It
         if first and last and (change.commits or 0) > 1:
             command = f"{invocation()} history {shlex.quote(study.spec)} --bisect {shlex.quote(metric)}"
             is_newest = newest_worsening(study, metric) == (first, last)
-            yield command if is_newest else f"{command} --good {first[:_HASH]} --bad {last[:_HASH]}"
+            yield command if is_newest else f"{command} --good {first[:HASH]} --bad {last[:HASH]}"
 
 
-def _commit_text(series: Series, index: int) -> str:
+def commit_text(series: Series, index: int) -> str:
+    """Return the commit of a run with its date and the begin of its subject."""
     point = series.points[index]
     dirty = " with uncommitted changes" if point.dirty else ""
     subject = one_line(point.subject or "")
     subject = subject if len(subject) <= _MOST_SUBJECT else f"{subject[: _MOST_SUBJECT - 1]}…"
-    return f"{(point.commit or 'unknown commit')[:_HASH]}{dirty} {_date(point.time_s)} {subject}".rstrip()
+    return f"{(point.commit or 'unknown commit')[:HASH]}{dirty} {date_text(point.time_s)} {subject}".rstrip()
 
 
-def _between(change: Change) -> str:
+def between_text(change: Change) -> str:
+    """Say how many commits lie between two levels, and whether a gap does."""
     if change.commits is None:
         said = "an unknown number of commits"
     elif change.commits == 0:
@@ -244,7 +251,8 @@ def _between(change: Change) -> str:
     return f"{said}. A gap lies there" if change.at_gap else said
 
 
-def _gap_text(study: HistoryStudy, gap: Gap) -> str:
+def gap_text(study: HistoryStudy, gap: Gap) -> str:
+    """Say how long a pause was, and what happened meanwhile."""
     days = gap.seconds / _DAY_S
     parts = [f"{days:.0f} days" if days >= 1 else "less than a day"]
     if gap.commits:
@@ -253,14 +261,16 @@ def _gap_text(study: HistoryStudy, gap: Gap) -> str:
     return f"Before run {gap.index + 1} of {study.runs}: {', '.join(parts)}. The plots are not joined there."
 
 
-def _ended(study: HistoryStudy) -> Iterator[str]:
+def ended(study: HistoryStudy) -> Iterator[str]:
+    """Yield a sentence for each metric that the newest runs lack."""
     for series in study.series:
         if series.ended:
             runs = "newest run" if series.ended == 1 else f"{series.ended} newest runs"
-            yield f"{_name(series)} is missing from the {runs}."
+            yield f"{series_name(series)} is missing from the {runs}."
 
 
-def _name(series: Series) -> str:
+def series_name(series: Series) -> str:
+    """Return benchmark and metric in one line."""
     return one_line(f"{series.benchmark}: {metric_title(series.metric)}")
 
 
@@ -277,7 +287,8 @@ def change_text(change: Change) -> str:
     return f"{percent_text(change.effect)} {change.direction}"
 
 
-def _date(seconds: float) -> str:
+def date_text(seconds: float) -> str:
+    """Return a time as a date, in UTC."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d")
 
 

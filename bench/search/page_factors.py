@@ -80,12 +80,12 @@ class Axis:
             return 0.5
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+        return float((value - self.low) / (self.high - self.low))
 
     def value(self, place: float) -> float:
         """Return the number at a place of a range."""
         if self.log:
-            return self.low * (self.high / self.low) ** place
+            return float(self.low * (self.high / self.low) ** place)
         return self.low + place * (self.high - self.low)
 
     def labels(self) -> list[tuple[float, str]]:
@@ -203,7 +203,7 @@ def importance_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     names = list(study.importances)[:_MOST_BARS]
     shares = [study.importances[name] for name in names]
     passed = [checked is not None and checked[name] for name in names]
-    data = {
+    data: dict[str, Mapping[str, Sequence[Any]]] = {
         "factors": {
             "name": [key_id(name) for name in names],
             "share": [100 * share for share in shares],
@@ -273,7 +273,7 @@ def parallel_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
         lines += [(number, name, place, value, number in best) for name, place in at]
     shown = [(key_id(axis.name), axis) for axis in axes] + [(last.name, last)]
     levels = [(name, place, text) for name, axis in shown for place, text in axis.labels()]
-    data: dict[str, dict[str, Sequence[Any]]] = {
+    data: dict[str, Mapping[str, Sequence[Any]]] = {
         "lines": by_column(("training", "axis", "place", "value", "best"), lines),
         "levels": by_column(("axis", "place", "label"), levels),
     }
@@ -301,7 +301,7 @@ def parallel_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
         }
         for strong in (False, True)
     ]
-    place = {"align": "left", "dx": 5, "fontSize": 11}
+    place: dict[str, Any] = {"align": "left", "dx": 5, "fontSize": 11}
     layers += [
         {
             "data": {"name": "levels"},
@@ -355,7 +355,7 @@ def contour_blocks(study: SearchStudy, sample: Sample) -> list[Block]:
     grid = np.array([(x, y) for x in middles for y in middles])
     predicted = smooth_prediction(places, sample.values, grid, study.plan.seed)
     sides = [(x, y) for x in range(_CELLS) for y in range(_CELLS)]
-    data: dict[str, dict[str, Sequence[Any]]] = {
+    data: dict[str, Mapping[str, Sequence[Any]]] = {
         "cells": {
             "x": [across.value(edges[x]) for x, _ in sides],
             "x2": [across.value(edges[x + 1]) for x, _ in sides],

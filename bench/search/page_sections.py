@@ -187,7 +187,7 @@ def _best_so_far(study: SearchStudy) -> list[Block]:
     if not told:
         return []
     kept = told[:: -(-len(told) // _MOST_POINTS)]
-    data: dict[str, dict[str, Sequence[Any]]] = {
+    data: dict[str, Mapping[str, Sequence[Any]]] = {
         "best": {"epoch": list(range(1, count + 1)), "value": best},
         "values": by_column(("epoch", "training", "value"), kept),
     }
@@ -232,7 +232,7 @@ def _curves(study: SearchStudy, seen: Sequence[SearchTrial]) -> list[Block]:
         return []
     best = next((trial for trial in study.trials if trial.values), seen[0])
     rows = [(t.number, epoch, value) for t in seen for epoch, value in enumerate(t.values, 1)]
-    data: dict[str, dict[str, Sequence[Any]]] = {
+    data: dict[str, Mapping[str, Sequence[Any]]] = {
         "curves": by_column(("training", "epoch", "value"), rows),
         "best": {"epoch": list(range(1, best.epochs + 1)), "value": best.values},
         "ends": {
@@ -293,7 +293,7 @@ def _winner_plot(study: SearchStudy) -> list[Block]:
         rows.append(("train in the search", _best(study, own)))
     if len(rows) < 2:
         return []
-    data: dict[str, dict[str, Sequence[Any]]] = {
+    data: dict[str, Mapping[str, Sequence[Any]]] = {
         "runs": {"name": [name for name, _ in rows], "value": [value for _, value in rows]}
     }
     order = list(dict.fromkeys(data["runs"]["name"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 from rich.console import Console, RenderableType
 from rich.panel import Panel
@@ -15,9 +16,12 @@ from fusetune.bench.search.for_optuna import draw_all
 from fusetune.bench.search.study import SearchStudy
 from fusetune.bench.search.wording import ended_words, header, nothing_found, winner
 from fusetune.bench.stats import configuration_label, counted, shorts
+from fusetune.bench.terminal import Axis, Series, TextPlot
 
 _BEST = 8
 _BAR_WIDTH = 30
+_HEIGHT = 8
+_LOG_FROM = 10.0
 
 
 def show_search(study: SearchStudy, console: Console, pictures: Pictures) -> None:
@@ -47,6 +51,9 @@ def _parts(study: SearchStudy, pictures: Pictures) -> Iterator[RenderableType]:
         yield Text(f"note: {note}", style="yellow")
     yield Text(header(study))
     yield _trials(study)
+    plot = progress_plot(study)
+    if plot is not None:
+        yield plot
     if study.importances:
         yield _importances(study)
     if study.over:
@@ -87,6 +94,26 @@ def _trials(study: SearchStudy) -> Table:
             ended_words(trial),
         )
     return table
+
+
+def progress_plot(study: SearchStudy) -> TextPlot | None:
+    """Return the best value so far against the epochs spent, over the values of all trainings, or None without two."""
+    told = [(at, value) for at, (_, value) in enumerate(study.spent, 1) if value is not None]
+    if len(told) < 2:
+        return None
+    epochs, values = [at for at, _ in told], [value for _, value in told]
+    best = list(accumulate(values, max if study.plan.maximize else min))
+    is_fraction = study.plan.metric.endswith("accuracy")
+    return TextPlot(
+        f"{study.plan.metric} against epochs spent",
+        [
+            Series("best so far", epochs, best, "o"),
+            Series("each epoch of a training", epochs, values, ".", joined=False),
+        ],
+        x=Axis(1, max(study.plan.budget_epochs, len(study.spent)), whole=True),
+        y=Axis(log=not is_fraction and 0 < min(values) < max(values) / _LOG_FROM),
+        height=_HEIGHT,
+    )
 
 
 def _importances(study: SearchStudy) -> Table:

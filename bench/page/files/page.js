@@ -86,7 +86,7 @@ function fitted(width, texts, whole) {
       const lies = axis.orient !== "left" && axis.orient !== "right";
       const size = /^(ceil)\((.*)\/40\)$/.exec(axis.tickCount?.signal ?? "");
       if (size && whole.has(axis.scale)) axis.tickMinStep = 1;
-      if (size) axis.tickCount = { signal: `max(2, ceil(${size[2]}/${lies ? 64 : 48}))` };
+      if (size) axis.tickCount = { signal: `clamp(ceil(${size[2]}/${lies ? 64 : 48}), 2, 12)` };
       if (log.has(axis.scale) && axis.grid) {
         const decade = "abs(log(datum.value)/LN10 - round(log(datum.value)/LN10)) < 1e-6";
         axis.encode = { ...axis.encode, grid: { update: { opacity: [{ test: decade, value: 1 }, { value: 0.35 }] } } };

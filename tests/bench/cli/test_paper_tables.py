@@ -224,6 +224,10 @@ def test_a_torn_line_is_noted_on_stderr(tmp_path: Path, capsys: pytest.CaptureFi
         (["RUN", "--csv", "--html"], "--html: goes with no table. Give it to a command of its own"),
         (["RUN", "RUN", "--csv"], "--csv: is a table of one run; 2 were given. Give one DIRECTORY."),
         (["nowhere", "--csv"], "nowhere: is not a directory"),
+        (
+            ["GATE", "--csv"],
+            "GATE: a gate ranks nothing; a table is one of a run. Use the option --markdown of",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -231,8 +235,12 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(TRAININGS, run)
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    (gate / "gate.json").write_text("{}")
+    message = message.replace("GATE", str(gate))
     before = (run / "records.jsonl").read_bytes()
-    assert report(*(each.replace("RUN", str(run)) for each in arguments)) == 2
+    assert report(*(each.replace("RUN", str(run)).replace("GATE", str(gate)) for each in arguments)) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message.replace("RUN", str(run)) in " ".join(err.split())

@@ -331,3 +331,22 @@ def test_an_unknown_table_or_library_lists_the_known_ones() -> None:
         TWO.to_frame("trial")  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="library: unknown 'excel'; known: pandas, polars"):
         TWO.to_frame(library="excel")  # type: ignore[arg-type]
+
+
+def test_the_page_names_every_fixed_column() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "records.md").read_text(encoding="utf-8")
+    section = page.partition("## As data")[2].partition("\n## ")[0]
+    for table in ("trials", "curves", "samples"):
+        for column in Results(()).to_frame(table, "pandas"):
+            assert f"`{column}`" in section, column
+    for column in (
+        "default",
+        "winner",
+        "gain",
+        "gain_low",
+        "gain_high",
+        "smoothed",
+        "grad_norm",
+        "confirmation_s",
+    ):
+        assert f"`{column}`" in section, column

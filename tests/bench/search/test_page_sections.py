@@ -158,7 +158,7 @@ def test_shares_are_the_studys_and_a_factor_without_effect_keeps_its_mark(
 def test_noise_alone_is_hardly_ever_told_from_chance() -> None:
     chance = np.random.default_rng(0)
     axes = tuple(Axis(name) for name in "abcd")
-    passed = []
+    passed: list[bool] = []
     for seed in range(4):
         places = chance.uniform(size=(30, 4))
         sample = Sample(axes, places, ({},) * 30, chance.normal(size=30))
