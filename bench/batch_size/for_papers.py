@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
-from fusetune.bench.batch_size.report import answer
 from fusetune.bench.batch_size.study import ConfigurationStudy, SizeRow
+from fusetune.bench.batch_size.wording import answer
 from fusetune.bench.paper import Column, Figure, PaperTable
 from fusetune.bench.report import (
     caveat_sentences,

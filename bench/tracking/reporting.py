@@ -195,7 +195,7 @@ class _Channel:
     def __init__(self, destination: Destination, run: RunDirectory, *, low: bool) -> None:
         self.destination = destination
         self.problem = ""
-        self.result: dict[str, object] | None = None
+        self.result: dict[str, Any] | None = None
         self.is_noted = False
         self._is_gone = False
         self._said = b""

@@ -35,7 +35,7 @@ def study_of(trials: list[SearchTrial], fresh: FreshRuns, **fields: Any) -> Sear
         epochs_used=7,
         trials=trials,
         importances={},
-        predicted=None,  # type: ignore[arg-type]
+        predicted=None,
         **fields,
     )
 

@@ -23,7 +23,8 @@ class Memory:
     """A tracker that keeps what it gets, and fails where it is told to."""
 
     def __init__(self, *refused: str) -> None:
-        self.refused, self.got, self.closed = refused, [], 0
+        self.refused, self.closed = refused, 0
+        self.got: list[str] = []
         self.lost: set[str] = set()
 
     def open(self, run: TrackedRun) -> None:

@@ -169,7 +169,7 @@ def test_wandb_has_each_trial_once_with_its_curve(sent: Sent) -> None:
     assert {"spec: demo", "commit: 0123456789ab-dirty", "stand-in"} <= set(begun.tags)
     rows = [items(each.history.item) for each in records if each.WhichOneof("record_type") == "history"]
     assert [(row["_step"], row["curve/val_loss"]) for row in rows] == [(10, 1.5), (20, 1.1)]
-    summary = {}
+    summary: dict[str, object] = {}
     for each in records:
         if each.WhichOneof("record_type") == "summary":
             summary |= items(each.summary.update)
