@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 from fusetune.bench.results import RunDirectory
 from fusetune.bench.terminal import invocation
