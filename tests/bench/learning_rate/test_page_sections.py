@@ -18,7 +18,7 @@ from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.tuner.learning_rate.scaling import LRScaling
-from tests.bench.compiled_plots import blocks_in, check, compiled, rows_of, table_in, words_in
+from tests.bench.compiled_plots import check, compiled, rows_of, table_in, words_in
 from tests.bench.learning_rate.test_study import FACTORS, flat_record, records, run_json, swept_record
 
 OLD = Path(__file__).parents[1] / "old_runs" / "sizes" / "20261129-113216-3189"
@@ -174,7 +174,8 @@ def test_many_tests_are_folded_away_and_none_is_lost() -> None:
     sizes = list(range(1, 10))
     made = [swept_record({"batch_size": size}, 0.001 * size) for size in sizes]
     part = part_of(made, {"batch_size": sizes})
-    (fold,) = [block for block in blocks_in(part) if isinstance(block, Fold)]
+    (section,) = [section for section in part.ordered if section.key == "learning-rate"]
+    (fold,) = [block for block in section.blocks if isinstance(block, Fold)]
     assert fold.title == "3 more sweeps"
     assert {f"Sweep: batch_size={size}" for size in sizes} <= set(check(part))
 
