@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fusetune.bench.results import Record, RunDirectory
-from fusetune.bench.terminal import one_line
+from fusetune.bench.terminal import one_line, say
 from fusetune.bench.tracking.destination import Destination
 from fusetune.bench.tracking.sent_list import SentList
 from fusetune.bench.tracking.tracker import Tracker, tracked_run, tracked_trial
@@ -142,7 +142,7 @@ class Sender:
 
     def _note(self, error: BaseException) -> None:
         """Keep and tell the first problem."""
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        say(f"{type(error).__name__}: {error}", err=True)
         if not self._problem:
             text = one_line(str(error).strip()) or type(error).__name__
             self._problem = text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
