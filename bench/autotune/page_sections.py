@@ -467,7 +467,7 @@ class _Landscape:
             f"{format_seconds(fastest.latency_s or 0.0)}.",
             layered(layers),
             {"cells": data},
-            f"The legend has the colours. A solid outline: the config that launches take. A dashed one: the default.{over}",
+            f"Solid outline: the config that launches take. Dashed: the default.{over}",
             40 + 34 * len({at[1] for at in best}),
         )
 
