@@ -377,7 +377,8 @@ class _Landscape:
             category("config", order=data["config"]),
             quantity("rounds", "rounds in which it was timed", zero=True),
         )
-        by = series("outcome", "left the race as", order=list(dict.fromkeys(data["outcome"])))
+        order = list(dict.fromkeys(data["outcome"]))
+        by = {**category("outcome", "left the race as", order=order), "legend": {"orient": "bottom"}}
         tips = texts({"config": "config", "rounds": "rounds", "said": "outcome"})
         layers: list[Layer] = [
             {"mark": mark("bar"), "encoding": {"y": y, "x": x, "color": by, "tooltip": tips}}
@@ -466,7 +467,7 @@ class _Landscape:
             f"{format_seconds(fastest.latency_s or 0.0)}.",
             layered(layers),
             {"cells": data},
-            f"Darker is faster. A solid outline: the config that launches take. A dashed one: the default.{over}",
+            f"Solid outline: the config that launches take. Dashed: the default.{over}",
             40 + 34 * len({at[1] for at in best}),
         )
 

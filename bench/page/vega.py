@@ -207,14 +207,14 @@ def series(column: str, title: str = "", *, order: Sequence[Any] | None = None) 
 
 
 def point_series(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> dict[str, Channel]:
-    """Return colour and shape of the points of each series. The legend has both.
+    """Return colour and shape of the points of each series. The legend has the colour.
 
     Example:
         >>> sorted(point_series("side", "side", order=("base", "head")))
         ['color', 'shape']
     """
-    channel = {**category(column, title, order=order), "legend": {"orient": "bottom"}}
-    return {"color": channel, "shape": channel}
+    channel = category(column, title, order=order)
+    return {"color": {**channel, "legend": {"orient": "bottom"}}, "shape": {**channel, "legend": None}}
 
 
 def ramp(column: str, title: str, *, log: bool = False, reverse: bool = False) -> Channel:
