@@ -18,8 +18,8 @@ test: $(VENV)/installed-test
 	$(PYTEST)
 
 # And what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
-test-all: $(VENV)/installed-test
-	$(PYTEST) -m "not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers"
+test-all: test
+	$(PYTEST) -m "slow and not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
