@@ -212,7 +212,8 @@ def tune(
     if fastest is None or session.is_failed(default):
         failed = session.candidates[default]
         return ended(status=failed.status or "timed out", reason=failed.reason or "no config could be timed")
-    session.change(fastest, "fastest")
+    if session.timings:
+        session.change(fastest, "fastest")
     confirmation = None
     if fastest != default:
         confirmation = _confirm(session, fastest, before(1.0), seed)

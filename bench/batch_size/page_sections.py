@@ -449,7 +449,7 @@ def _sizes(name: str, configuration: ConfigurationStudy, measured: Measurements)
         columns.append(
             Column("time", numeric=True, meaning="expected time to the target, relative to the least")
         )
-    columns.append(Column("", meaning="what became of it"))
+    columns.append(Column("outcome", meaning="what became of it"))
     sized = {row.batch_size: row for row in configuration.rows}
     recommended = measured.recommendation.batch_size if measured.recommendation else None
     rows: list[tuple[Cell, ...]] = []

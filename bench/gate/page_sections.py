@@ -438,7 +438,7 @@ def _fact(name: str, facts: Mapping[str, Any]) -> str:
 
 def _environment(differences: Sequence[tuple[str, str, str]]) -> DataTable:
     lines = tuple(tuple(map(Cell, line)) for line in differences)
-    columns = (Column(""), Column("base"), Column("head"))
+    columns = (Column("what"), Column("base"), Column("head"))
     note = "A change of these is in the verdicts as well as that of the code."
     return DataTable("What differs besides the code", columns, lines, note=note)
 

@@ -314,7 +314,7 @@ def _machines(study: HistoryStudy, history: History) -> DataTable:
     kinds = [(study.machine, study.runs, "shown here")]
     kinds += [(kind, len(times), "not joined") for kind, times in history.others]
     lines = tuple((Cell(kind), Cell(str(runs), runs), Cell(said)) for kind, runs, said in kinds)
-    return DataTable("Kinds of machines", (Column("machine"), Column("runs", True), Column("")), lines)
+    return DataTable("Kinds of machines", (Column("machine"), Column("runs", True), Column("note")), lines)
 
 
 def _runs(study: HistoryStudy, history: History) -> DataTable:

@@ -685,7 +685,7 @@ def search_of_triton(search: TritonSearch) -> DataTable:
         *(Column(each, True) for each in ("median", "p20", "p80")),
     ]
     return DataTable(
-        "Launch configs that Triton tried", (*columns, Column("")), tuple(lines), frozenset(strong)
+        "Launch configs that Triton tried", (*columns, Column("outcome")), tuple(lines), frozenset(strong)
     )
 
 

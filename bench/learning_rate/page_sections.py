@@ -45,7 +45,8 @@ from fusetune.bench.page import (
 )
 from fusetune.bench.report import banners_of, caveat_notes, failed_trials, reproduce, run_facts
 from fusetune.bench.results import Record
-from fusetune.bench.stats import counted, shorts
+from fusetune.bench.spec import key_id
+from fusetune.bench.stats import counted, label, shorts
 from fusetune.tuner.learning_rate import LEAST_SIZES, LRScaling
 
 # More curves stand behind a line that opens them.
@@ -146,14 +147,19 @@ def _rates(tested: Sequence[Tested]) -> list[Block]:
     if len(shown) < 2:
         return []
     columns = ("range_lr", "lr_interval_low", "lr_interval_high")
+    names, note = _short_names(shown)
     lrs, lows, highs = ([test.values.get(name) for test in shown] for name in columns)
     data: dict[str, list[Any]] = {
-        "name": [test.label for test in shown],
+        "name": names,
+        "configuration": [test.label for test in shown],
         "lr": lrs,
         "low": lows,
         "high": highs,
     }
-    spread = (*texts({"name": "configuration"}), *tooltip({"lr": "suggested", "low": "from", "high": "to"}))
+    spread = (
+        *texts({"configuration": "configuration"}),
+        *tooltip({"lr": "suggested", "low": "from", "high": "to"}),
+    )
     layers = ranges(
         category("name"),
         log_quantity("lr", "learning rate", [*lrs, *lows, *highs]),
@@ -171,9 +177,18 @@ def _rates(tested: Sequence[Tested]) -> list[Block]:
         left_out.append(
             f"{counted(unknown, 'configuration')} without a suggestion: these data cannot tell one."
         )
-    caption = " ".join(["Lines are 95 % intervals by the spread of the repeats.", *left_out])
+    caption = " ".join([*note, "Lines are 95 % intervals by the spread of the repeats.", *left_out])
     height = 70 + _ROW_HEIGHT * len(shown)
     return [Plot("Suggested rates", alt, layered(layers), {"rates": data}, caption, height)]
+
+
+def _short_names(shown: Sequence[Tested]) -> tuple[list[str], list[str]]:
+    """Return a name for each test that fits beside a plot, and the sentence that explains such names."""
+    factors = list(shown[0].record.factors)
+    names = [", ".join(map(label, test.record.factors.values())) for test in shown]
+    if not factors or len(set(names)) < len(names):
+        return [test.label for test in shown], []
+    return names, [f"Names are {', '.join(map(key_id, factors))}."]
 
 
 def _test_blocks(test: Tested, loss: str) -> list[Block]:

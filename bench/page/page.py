@@ -77,11 +77,18 @@ class Column:
         title: with its unit, if all cells share one.
         numeric: whether cells are aligned at the right and sorted as numbers.
         meaning: shown where a pointer or the keyboard rests on the title.
+
+    Raises:
+        InvalidValueError: the title is empty. Who cannot see a table could not tell the column.
     """
 
     title: str
     numeric: bool = False
     meaning: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            raise InvalidValueError("title of a column", "it is empty")
 
 
 @dataclass(frozen=True)

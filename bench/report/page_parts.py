@@ -68,7 +68,7 @@ def reproduce(run: RunInfo) -> Section:
         blocks.append(
             Prose(f"It was run at commit {run.commit}{', with uncommitted changes' if run.dirty else ''}.")
         )
-    if run.spec.content:
+    if run.spec.content.keys() - {"name"}:
         spec = Command(spec_yaml(run), "As a file, it needs neither profile nor --set.")
         blocks.append(Fold("The resolved spec", (spec,)))
     if pairs := (*_versions(run), *_files(run)):

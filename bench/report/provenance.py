@@ -13,7 +13,9 @@ _MOST_CLASSES = 12
 
 
 def data_text(run: RunInfo) -> str:
-    """Name the data that were used, and the set that a stand-in replaces."""
+    """Name the data that were used, and the set that a stand-in replaces. Empty for a run that uses none."""
+    if not run.data and "data" not in run.spec.content:
+        return ""
     wanted = run.spec.data
     used = ", ".join(run.data or [wanted])
     return f"{used}, a stand-in for {wanted}" if run.stand_in else used

@@ -152,6 +152,14 @@ def test_the_budget_is_overrun_by_one_candidate_at_most(budget_s: float) -> None
     assert found.status == "ok"
 
 
+def test_nothing_is_called_the_fastest_where_nothing_was_timed() -> None:
+    found = tuned(Scripted(by_block), 0.1)
+    assert found.timings == 0
+    assert found.counts()["in the race"] == 1
+    assert "fastest" not in found.counts()
+    assert found.winner == SPACE[0]
+
+
 def test_what_the_budget_left_out_is_said() -> None:
     found = tuned(Scripted(by_block), 3.0)
     assert found.counts()["not tried"] > 0

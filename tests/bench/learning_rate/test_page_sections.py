@@ -112,6 +112,9 @@ def test_rates_of_several_configurations_stand_beside_each_other_with_their_inte
     assert [(row["low"], row["high"]) for row in rates] == [
         (record.values["lr_interval_low"], record.values["lr_interval_high"]) for record in known
     ]
+    # Names beside a plot are short enough for a phone. A pointer shows them whole.
+    assert [row["name"] for row in rates] == [", ".join(map(str, r.factors.values())) for r in known]
+    assert rates[0]["configuration"] == "batch_size=16, optimizer=adam"
     assert part.answer == (
         "Use 0.001 for batch_size=16, optimizer=adam to 0.032 for batch_size=64, optimizer=momentum, "
         "and the table's rate for others."
