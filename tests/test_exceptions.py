@@ -13,6 +13,7 @@ EVERYTHING = {"Exception", "BaseException"}
 # Where anything at all may be raised, because what is called there is a person's code, or another project's plug-in.
 # A row is a file, how many such places it has, and whose code that is.
 FOREIGN_CODE = {
+    "bench/cli/page_file.py": (1, "the libraries that make a page"),
     "bench/kernels/inspection.py": (1, "make_inputs"),
     "bench/kernels/subject.py": (2, "make_inputs, the reference, and how their objects are pickled"),
     "bench/own_modules.py": (2, "a person's module or file"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,25 +87,29 @@ def write_page(path: Path, parts: Sequence[Part], *, refresh_s: int | None = Non
 
 def add_page(directory: RunDirectory, records: Sequence[Record], study: Any, console: Any) -> None:
     """Write a run's own page at its end, and print its path. A page that cannot be written fails no run."""
-    try:
-        part = part_of(directory, records, study)
-    except Exception as error:  # whatever is wrong with a page, the run is whole and its report printed
-        console.print(f"note: there is no page; {error}", style="yellow", highlight=False, soft_wrap=True)
-    else:
-        add_part(directory.path, part, console)
+    with _harmless(console):
+        _add(directory.path, part_of(directory, records, study), console)
 
 
 def add_part(directory: Path, part: Part, console: Any) -> None:
     """Write a page into a directory and print its path, or a note where it cannot be written."""
+    with _harmless(console):
+        _add(directory, part, console)
+
+
+def _add(directory: Path, part: Part, console: Any) -> None:
     path = directory / PAGE
+    write_page(path, (part,))
+    console.print(f"\npage: {path}", highlight=False, soft_wrap=True, style="bold")
+
+
+@contextmanager
+def _harmless(console: Any) -> Iterator[None]:
+    """Turn what goes wrong with a page into a note, because the run is whole and its report is printed."""
     try:
-        write_page(path, (part,))
-    except Exception as error:  # whatever is wrong with a page, the run is whole and its report printed
-        console.print(
-            f"note: the page cannot be saved; {error}", style="yellow", highlight=False, soft_wrap=True
-        )
-    else:
-        console.print(f"\npage: {path}", highlight=False, soft_wrap=True, style="bold")
+        yield
+    except Exception as error:  # optuna, scikit-learn, vl-convert, itables: a page is made by them
+        console.print(f"note: there is no page; {error}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def add_page_so_far(directory: RunDirectory, console: Any) -> None:

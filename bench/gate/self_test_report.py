@@ -58,7 +58,7 @@ def show_self_test(found: SelfTest, console: Console) -> None:
         console.print(Text(f"  note: {one_line(note)}"))
     if found.directory:
         console.print()
-        console.print(Text(f"raw pairs: {found.directory}/pairs.jsonl", style="dim"))
+        console.print(Text(f"raw pairs: {found.directory}/pairs.jsonl", style="dim"), soft_wrap=True)
 
 
 def headline(rows: Sequence[SelfTestRow], budget_s: float) -> str:

@@ -65,7 +65,8 @@ def show_gate(result: GateResult, console: Console) -> None:
             console.print(_list(lines))
     if result.directory:
         console.print()
-        console.print(Text.assemble(("raw pairs: ", _DIM), f"{result.directory}/pairs.jsonl"))
+        line = Text.assemble(("raw pairs: ", _DIM), f"{result.directory}/pairs.jsonl")
+        console.print(line, soft_wrap=True)
 
 
 def _sides(result: GateResult) -> Table:

@@ -68,8 +68,8 @@ class Axis:
         """Return where a value lies, from 0 to 1. Levels are equally far apart.
 
         Example:
-            >>> Axis("lr", low=0.001, high=1.0, log=True).place(0.1), Axis("norm", ("a", "b")).place("b")
-            (0.6666666666666666, 1.0)
+            >>> round(Axis("lr", low=0.001, high=1.0, log=True).place(0.1), 3), Axis("norm", ("a", "b")).place("b")
+            (0.667, 1.0)
         """
         if self.levels:
             number = next(

@@ -23,7 +23,7 @@ def valid_name(text: str, *, allowed: str, longest: int) -> str:
         >>> valid_name("batch_size=64,seed=0", allowed=r"\w=,.-", longest=100)
         'batch_size=64,seed=0'
         >>> valid_name("../etc", allowed=r"\w=,.-", longest=100)
-        'etc-26bae9c8'
+        'etc-f7f9121f'
     """
     replaced = re.sub(f"[^{allowed}]+", "-", text, flags=re.ASCII)
     if replaced == text and 0 < len(text) <= longest and text[0] != ".":
