@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from fusetune.bench.cli.page_file import part_of
 from fusetune.bench.results import study_run
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import SCHEMA_VERSION
-from tests.bench.page.picture import RUN, SCALE, WIDTH, take_picture
+from tests.bench.page.browser import browser_program
+from tests.bench.page.picture import RUN, SCALE, WIDTH
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "results" / "examples"
@@ -111,7 +114,10 @@ def test_what_a_page_shows_of_an_example_is_what_its_report_prints(
 @pytest.mark.slow
 def test_the_picture_is_made_by_a_browser_or_skipped(tmp_path: Path) -> None:
     assert RUN.is_dir()
-    take_picture(RUN, tmp_path / "report.png")
+    browser_program()
+    # In a process of its own, because a process can have one Playwright at a time.
+    command = [sys.executable, "-m", "tests.bench.page.picture", str(tmp_path / "report.png")]
+    subprocess.run(command, cwd=ROOT, check=True)
     with Image.open(tmp_path / "report.png") as made:
         assert made.width == SCALE * WIDTH
         assert made.height > made.width / 2

@@ -48,14 +48,20 @@ class Opened:
         return not (self.said or self.requests or self.dialogs)
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start the Chromium of this machine. Skips the test where there is none."""
+def browser_program() -> str:
+    """Return the path of this machine's Chromium. Skips the test where there is none."""
     program = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip(
             f"needs a browser: none of {', '.join(_NAMES)} is on the PATH. Try `apt-get install chromium`"
         )
+    return program
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the Chromium of this machine. Skips the test where there is none."""
+    program = browser_program()
     with sync_playwright() as playwright:
         # Root has no sandbox in a container.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

@@ -1,6 +1,7 @@
 """The README's picture: the top of the page of a shipped run, as Chromium shows it.
 
-`make picture` writes docs/images/report.png. It needs Chromium and Playwright.
+`make picture` writes docs/images/report.png, and `python -m tests.bench.page.picture FILE` another file. It needs
+Chromium and Playwright.
 """
 
 from __future__ import annotations
@@ -55,4 +56,4 @@ def take_picture(run: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    take_picture(RUN, PICTURE)
+    take_picture(RUN, Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE)
