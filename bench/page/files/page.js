@@ -207,7 +207,7 @@ function drawLater(plots) {
 }
 
 function unfold() {
-  document.querySelectorAll("details.fold").forEach((each) => (each.open = true));
+  folds().forEach((each) => (each.open = true));
 }
 
 function watch() {
@@ -303,9 +303,38 @@ function themes(chosen) {
 const KEPT = `fusetune:${location.pathname}`;
 const KEPT_MS = 60000;
 
+// The first thing in view, or else the last above it, and how far it is from the window's edge.
+function landmark() {
+  const seen = [...document.querySelectorAll("main [id]")].filter((each) => each.checkVisibility?.() ?? true);
+  const named = seen.map((each) => ({ id: each.id, top: each.getBoundingClientRect().top }));
+  return named.find(({ top }) => top >= 0 && top < window.innerHeight) ?? named.filter(({ top }) => top < 0).pop();
+}
+
+// A plot that is not drawn yet has the height that it had, so that nothing moves when it is drawn.
+function heights() {
+  const places = [...document.querySelectorAll(".drawing[data-drawn]")].filter((each) => each.clientHeight);
+  return { width: window.innerWidth, all: places.map((each) => [each.id, each.getBoundingClientRect().height]) };
+}
+
+function folds() {
+  return [...document.querySelectorAll("details.fold")];
+}
+
+function titleOf(fold) {
+  return `${fold.closest("[id]").id} ${fold.querySelector("summary").textContent}`;
+}
+
 function keep() {
+  const now = {
+    theme: asked,
+    when: Date.now(),
+    landmark: window.scrollY ? landmark() : null,
+    heights: heights(),
+    open: folds().filter((each) => each.open).map(titleOf),
+  };
   try {
-    sessionStorage.setItem(KEPT, JSON.stringify({ top: window.scrollY, theme: asked, when: Date.now() }));
+    sessionStorage.setItem(KEPT, JSON.stringify(now));
+    history.scrollRestoration = "manual"; // or else the browser scrolls too
   } catch {}
 }
 
@@ -319,9 +348,19 @@ function kept() {
   }
 }
 
-function stay({ top }) {
+function stay({ landmark, heights, open }) {
   if (document.querySelector("meta[http-equiv=refresh]")) window.addEventListener("pagehide", keep);
-  if (top) window.scrollTo(0, top);
+  window.addEventListener("load", () => setTimeout(() => (history.scrollRestoration = "auto")));
+  folds().filter((each) => open?.includes(titleOf(each))).forEach((each) => (each.open = true));
+  if (heights?.width === window.innerWidth) {
+    heights.all.forEach(([id, height]) => {
+      const place = document.getElementById(id);
+      if (place) place.style.minHeight = `${height}px`;
+    });
+  }
+  const found = landmark && document.getElementById(landmark.id);
+  if (!found) return;
+  window.scrollBy({ top: found.getBoundingClientRect().top - landmark.top, behavior: "instant" });
 }
 
 function fill(td, cell) {

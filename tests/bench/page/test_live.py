@@ -6,14 +6,19 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, ViewportSize
 
 from fusetune.bench.page import Page, render
-from tests.bench.page.browser import PHONE, Opened, open_page
+from tests.bench.page.browser import DESKTOP, PHONE, Opened, open_page
 from tests.bench.page.every_block import every_block
 
 THEME = "document.documentElement.dataset.theme"
-PLACE = "Math.round(window.scrollY)"
+# Where the things on the page stand in the window. What is in a closed fold stands nowhere.
+PLACES = """
+() => Object.fromEntries([...document.querySelectorAll("main section, .drawing")]
+  .filter((each) => each.checkVisibility()).map((each) => [each.id, Math.round(each.getBoundingClientRect().top)]))
+"""
+LONGER_THAN_A_TEST_S = 3600
 
 
 def write(path: Path, status: str, refresh_s: int | None) -> None:
@@ -25,23 +30,50 @@ def wait_for(opened: Opened, status: str) -> None:
     opened.tab.wait_for_function(
         "(text) => document.documentElement.dataset.ready && document.querySelector('.status')?.textContent === text",
         arg=status,
-        timeout=20_000,
+        timeout=120_000,
     )
 
 
 @pytest.mark.slow
-def test_place_and_theme_outlast_the_loads_of_a_run_that_goes_on(browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_reader_stays_where_she_was_when_a_run_goes_on(
+    browser: Browser, tmp_path: Path, size: ViewportSize
+) -> None:
     path = tmp_path / "live.html"
-    write(path, "Running: 1 of 3 trials.", 1)
-    opened = open_page(browser, path, color_scheme="light")
+    write(path, "Running: 1 of 3 trials.", LONGER_THAN_A_TEST_S)
+    opened = open_page(browser, path, color_scheme="light", viewport=size)
     opened.tab.locator("#theme").click()
-    opened.tab.evaluate("window.scrollTo(0, 700)")
-    for status, refresh_s in (("Running: 2 of 3 trials.", 1), ("Running: 3 of 3 trials.", None)):
-        write(path, status, refresh_s)
+    opened.draw_all()
+    opened.tab.evaluate("window.scrollTo({ top: 1500, behavior: 'instant' })")
+    before = opened.tab.evaluate(PLACES)
+    assert opened.tab.evaluate("window.scrollY") == 1500
+    for status in ("Running: 2 of 3 trials.", "Running: 3 of 3 trials."):
+        write(path, status, LONGER_THAN_A_TEST_S)
+        opened.tab.reload()
         wait_for(opened, status)
         assert opened.tab.evaluate(THEME) == "dark"
-        assert opened.tab.evaluate(PLACE) == pytest.approx(700, abs=2)
+        assert opened.tab.evaluate(PLACES) == pytest.approx(before, abs=2), "before the plots are drawn"
+        opened.draw_all()
+        assert opened.tab.evaluate(PLACES) == pytest.approx(before, abs=2), "when they are drawn"
     assert opened.is_quiet(), opened
+    opened.tab.context.close()
+
+
+@pytest.mark.slow
+def test_what_came_above_moves_nothing_that_is_in_view(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "live.html"
+    write(path, "Running: 1 of 3 trials.", LONGER_THAN_A_TEST_S)
+    opened = open_page(browser, path)
+    opened.draw_all()
+    seen = opened.tab.evaluate("document.querySelectorAll('main section')[2].id")
+    opened.tab.evaluate("(id) => document.getElementById(id).scrollIntoView({ behavior: 'instant' })", seen)
+    before = opened.tab.evaluate(PLACES)
+    write(path, "Running: 2 of 3 trials. " + "There is much to be said of it. " * 40, LONGER_THAN_A_TEST_S)
+    opened.tab.reload()
+    opened.tab.wait_for_selector("html[data-ready]", state="attached")
+    opened.draw_all()
+    after = opened.tab.evaluate(PLACES)
+    assert after[seen] == pytest.approx(before[seen], abs=2)
     opened.tab.context.close()
 
 
