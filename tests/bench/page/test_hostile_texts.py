@@ -65,7 +65,8 @@ ELEMENTS = """() => [...document.querySelectorAll("article")].map((article) => {
 TEXTS = """() => [...document.querySelectorAll("article")].map((article) => {
     const at = (selector) => article.querySelector(selector).textContent;
     const cell = article.querySelector("tbody td");
-    const first = (cell) => [...cell.childNodes].filter((each) => each.nodeName !== "SMALL").map((each) => each.textContent).join("");
+    const lines = (cell) => [...cell.childNodes].filter((each) => each.nodeName !== "SMALL");
+    const first = (cell) => lines(cell).map((each) => each.textContent).join("");
     const named = (selector, name) => article.querySelector(selector).getAttribute(name);
     return {
         title: at("h1"), asked: at(".asked"), answer: at(".answer p"), more: at(".answer p + p"), banner: at(".banner"),
