@@ -131,8 +131,8 @@ search-bench: $(VENV)/installed
 autotune-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
 
-# Finders of a learning rate and of a batch size, ours and those of others, trained and run for real: ten minutes on two idle
-# cores. `FINDER_BENCH=rates` or `FINDER_BENCH=batches` for one of the two.
+# Finders of a learning rate and of a batch size, ours and those of others, trained and run for real: about a quarter of an
+# hour of processor time. `FINDER_BENCH=rates` or `FINDER_BENCH=batches` for one of the two, `--json FILE` for all trainings.
 finder-bench: build/peers/installed
 	build/peers/bin/python -m fusetune.bench.finder_bench $(FINDER_BENCH)
 
