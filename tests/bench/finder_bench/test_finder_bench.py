@@ -104,7 +104,7 @@ def test_a_record_is_read_as_it_was_written_and_its_tables_fit_100_columns(tmp_p
     assert max(map(len, printed.splitlines())) <= 100
     assert re.search(r"good, rule +100, usual +95 +5\.00 +10\.00 +0 +0", printed)
     assert "4 x broken, rule: the process ended by signal 9" in printed
-    assert re.search(r"ours +190, 95 % +95 % +3/3 +1/1", printed)
+    assert re.search(r"ours +190, 95\s% +95 % +3/3 +1/1", printed)
     assert re.search(r"theirs +failed +0 % +0/0? *", printed)
 
 
