@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench autotune-bench exhaustive compilers processors versions libraries fuzz chaos static
+.PHONY: run test test-all lint perf search-bench autotune-bench gate-bench exhaustive compilers processors versions libraries fuzz chaos static
 .PHONY: compat trackers release-check gpu-check gpu-perf picture schema clean
 
 run: $(VENV)/installed
@@ -125,6 +125,11 @@ search-bench: $(VENV)/installed
 # machine: `python -m fusetune.bench.autotune_bench.record --again`, a quarter of an hour.
 autotune-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
+
+# The gate's decision beside the rules of others, replayed on recorded processes: a minute or two. To record processes on
+# this machine for a quarter of an hour: `GATE_BENCH="--record FILE"`.
+gate-bench: $(VENV)/installed
+	$(BIN)/python -m fusetune.bench.gate_bench.replay $(GATE_BENCH)
 
 # The README's picture, from the page of a run in results/examples: needs Chromium.
 picture: $(VENV)/installed-test
