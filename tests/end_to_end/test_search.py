@@ -163,7 +163,7 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
     command = [sys.executable, "-m", "fusetune.bench", "run", "small.yaml"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             logs = list(tmp_path.glob("results/*/*/search.jsonl"))
             if logs and logs[0].read_text().count('"event":"epoch"') >= 4:
