@@ -143,7 +143,8 @@ def broken(title: str, most: int, size: Size) -> tuple[str, ...]:
         (('peak memory', '[MiB]'), ('peak', 'memory', '[MiB]'))
     """
     words = title.split(" ")
-    best, least = (title,), inf
+    best: tuple[str, ...] = (title,)
+    least = inf
     for count in range(min(most, len(words))):
         for places in combinations(range(1, len(words)), count):
             ends = (0, *places, len(words))

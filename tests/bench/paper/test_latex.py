@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusetune.bench.paper import Column, Figure, PaperTable, as_latex, escaped_for_latex
+from fusetune.bench.paper import Column, Figure, Mark, PaperTable, as_latex, escaped_for_latex
 
 HOSTILE = [
     "\\",
@@ -168,9 +168,10 @@ def ranking(factors: dict[str, tuple[str, str]], *, big: float = 1.0) -> PaperTa
         Column("reached", "reached", ""),
         *(Column(title, title, unit, ("min", "max")) for title, unit in zip(metrics, units, strict=True)),
     )
-    rows = tuple(
+    marks: tuple[tuple[Mark, ...], ...] = ((), ("tie", "baseline"))
+    rows: tuple[tuple[str | Figure, ...], ...] = tuple(
         (
-            Figure(place + 1, marks=("tie", "baseline")[: 2 * place]),
+            Figure(place + 1, marks=marks[place]),
             *(levels[place] for levels in factors.values()),
             Figure(5),
             Figure(5 - place),
