@@ -55,7 +55,7 @@ def batch_tables(found: Sequence[FoundBatch]) -> list[RenderableType]:
     table = _table("Batch finders: size found, and its share of the largest that trains", "finder")
     for case, true in cases.items():
         table.add_column(f"{case}: {true}", justify="right", max_width=16)
-    for column in ("mean", "trains", "survived"):
+    for column in ("usable", "trains", "survived"):
         table.add_column(column, justify="right")
     for finder in dict.fromkeys(each.finder for each in found):
         rows = [each for each in found if each.finder == finder]
@@ -63,14 +63,14 @@ def batch_tables(found: Sequence[FoundBatch]) -> list[RenderableType]:
         table.add_row(
             finder,
             *(_batch_cell(by_case[case]) for case in cases),
-            f"{100 * mean(each.share for each in rows):.0f} %",
+            f"{100 * mean(each.usable_share for each in rows):.0f} %",
             f"{sum(each.trained for each in rows)}/{TRIES * len(rows)}",
             f"{sum(each.survived for each in rows)}/{len(rows)}",
         )
     note = (
-        "The largest is found by bisection to 0.5 %, each size in a fresh process. trains: of trainings at the found "
-        f"sizes in fresh processes, {TRIES} each. survived: the finder ended with a size. One that did not has a "
-        "share of 0 %."
+        "The largest is found by bisection to 0.5 %, each size in a fresh process. usable: mean share, 0 for a size "
+        f"that does not train and where there is none. trains: of trainings at the found sizes in fresh processes, {TRIES} "
+        "each. survived: the finder ended with a size."
     )
     return [
         table,
