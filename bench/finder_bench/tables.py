@@ -69,8 +69,8 @@ def batch_tables(found: Sequence[FoundBatch]) -> list[RenderableType]:
         )
     note = (
         "The largest is found by bisection to 0.5 %, each size in a fresh process. usable: mean share, 0 for a size "
-        f"that does not train and where there is none. trains: of trainings at the found sizes in fresh processes, {TRIES} "
-        "each. survived: the finder ended with a size."
+        "that does not train and where there is none. trains: of trainings at the found sizes in fresh processes, "
+        f"{TRIES} each. survived: the finder ended with a size."
     )
     return [
         table,
