@@ -13,7 +13,7 @@ from fusetune.bench.autotune.confirmation import Confirmation
 from fusetune.bench.autotune.records import TuningsStudy
 from fusetune.bench.autotune.report import cost_text, counts_text, outcome_text, varying, verdict_text
 from fusetune.bench.autotune.run import config_text
-from fusetune.bench.autotune.tuning import Candidate, Tuning
+from fusetune.bench.autotune.tuning import BOTH, CHOSEN, DEFAULT, OTHER, ROLES, Candidate, Tuning
 from fusetune.bench.page import (
     Beside,
     Block,
@@ -57,8 +57,6 @@ _MOST_REASONS = 12
 _WIDE = 4.0
 # Of log times, what rounding leaves where a parameter changes nothing.
 _NO_EFFECT = 1e-12
-_CHOSEN, _DEFAULT, _BOTH, _OTHER = "chosen", "default", "default, which stays", "other"
-_ROLES = (_CHOSEN, _DEFAULT, _BOTH, _OTHER)
 _LEAD = (
     "Launch configs of a kernel raced each other in rounds. The fastest then met the default in fresh rounds, and "
     "replaces it only where an exact test says that it is faster."
@@ -295,16 +293,13 @@ class _Landscape:
 
     @classmethod
     def of(cls, tuning: Tuning) -> _Landscape | None:
-        timed = sorted(
-            (each for each in tuning.candidates if each.samples_s), key=lambda each: each.latency_s or 0.0
-        )
-        return cls(tuning, tuple(timed)) if timed else None
+        return cls(tuning, tuning.timed) if tuning.timed else None
 
     @property
     def drawn(self) -> tuple[Candidate, ...]:
         """Those that a plot has room for, the default and the chosen one among them."""
         first = self.timed[:_MOST_DRAWN]
-        return (*first, *(each for each in self.timed[_MOST_DRAWN:] if self.role(each) != _OTHER))
+        return (*first, *(each for each in self.timed[_MOST_DRAWN:] if self.tuning.role(each) != OTHER))
 
     @property
     def left(self) -> str:
@@ -315,18 +310,12 @@ class _Landscape:
             else ""
         )
 
-    def role(self, each: Candidate) -> str:
-        is_default = dict(each.config) == dict(self.tuning.default)
-        if dict(each.config) == dict(self.tuning.winner):
-            return _BOTH if is_default else _CHOSEN
-        return _DEFAULT if is_default else _OTHER
-
     def label(self, each: Candidate) -> str:
         return config_text(varying(each.config, self.tuning))
 
     def latencies(self) -> Plot:
         """Draw the median of each config with the middle of its samples."""
-        ends = [_middle(each.samples_s) for each in self.drawn]
+        ends = [each.middle_s for each in self.drawn]
         divisor, unit = axis_unit([high for _, high in ends], "s")
         data = by_column(
             ("config", "time", "low", "high", "role", "shown", "outcome"),
@@ -334,7 +323,7 @@ class _Landscape:
                 (
                     self.label(each),
                     *in_unit((each.latency_s, low, high), divisor),
-                    self.role(each),
+                    self.tuning.role(each),
                     format_seconds(each.latency_s or 0.0),
                     _and_chosen(each, self.tuning),
                 )
@@ -345,7 +334,7 @@ class _Landscape:
         title = titled("time of a call", unit)
         reach = [*data["low"], *data["high"]]
         x = log_quantity("time", title, reach) if wide else quantity("time", title)
-        by = series("role", "config", order=[role for role in _ROLES if role in data["role"]])
+        by = series("role", "config", order=[role for role in ROLES if role in data["role"]])
         tips = texts({"config": "config", "shown": "median", "outcome": "outcome"})
         layers = ranges(category("config", order=data["config"]), x, low="low", high="high", by=by, tips=tips)
         return Plot(
@@ -432,7 +421,7 @@ class _Landscape:
                     f"{time or 0.0:.3g}",
                     high,
                     number,
-                    self.role(found),
+                    self.tuning.role(found),
                     self.label(found),
                 )
                 for (at, found, number), time, high in zip(
@@ -453,7 +442,7 @@ class _Landscape:
             }
         )
         layers = heat_map(x, y, colour, text="text", is_high="is_high", tips=tips)
-        for role, style in ((_CHOSEN, "suggestion"), (_BOTH, "suggestion"), (_DEFAULT, "target")):
+        for role, style in ((CHOSEN, "suggestion"), (BOTH, "suggestion"), (DEFAULT, "target")):
             if role in data["role"]:
                 outline = mark("rect", style, filled=False, strokeWidth=3)  # type: ignore[arg-type]
                 keep = [{"filter": {"field": "role", "equal": role}}]
@@ -501,14 +490,6 @@ def main_parameters(timed: Sequence[Candidate]) -> list[str]:
                 logs
             )
     return sorted((name for name in effects if effects[name] > _NO_EFFECT), key=lambda name: -effects[name])
-
-
-def _middle(samples: Sequence[float]) -> tuple[float, float]:
-    """Return the 20 % and the 80 % quantile."""
-    import numpy as np
-
-    low, high = np.quantile(samples, (0.2, 0.8))
-    return float(low), float(high)
 
 
 def _fresh_rounds(tuning: Tuning, found: Confirmation) -> Plot:

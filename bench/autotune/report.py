@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fusetune.bench.autotune.character_plots import landscape_plot
 from fusetune.bench.autotune.run import config_text
 from fusetune.bench.autotune.tuning import Candidate, Tuning
 from fusetune.bench.results import Pictures, picture_text
@@ -49,6 +50,10 @@ def show_tuning(tuning: Tuning, console: Console) -> None:
     console.print(table, highlight=False)
     if len(rows) > _MOST_ROWS:
         console.print(f"  and {len(rows) - _MOST_ROWS} more, in the record", highlight=False)
+    if plot := landscape_plot(tuning):
+        console.print()
+        console.print(plot, highlight=False)
+        console.print()
     for line in summary_lines(tuning):
         console.print(f"  {line}", markup=False, highlight=False)
 
@@ -169,7 +174,7 @@ def _draw(tuning: Tuning) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    rows = sorted((c for c in tuning.candidates if c.samples_s), key=lambda c: c.latency_s or 0.0)[:60]
+    rows = tuning.timed[:60]
     figure = Figure(figsize=(7, 1.2 + 0.24 * len(rows)))
     axes = figure.subplots()
     for place, candidate in enumerate(rows):

@@ -21,6 +21,10 @@ Outcome = Literal[
     "not tried",
 ]
 
+# What a config is to its case.
+CHOSEN, DEFAULT, BOTH, OTHER = "chosen", "default", "default, which stays", "other"
+ROLES = (CHOSEN, DEFAULT, BOTH, OTHER)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -44,6 +48,14 @@ class Candidate:
     def latency_s(self) -> float | None:
         """Median of the samples."""
         return median(self.samples_s) if self.samples_s else None
+
+    @property
+    def middle_s(self) -> tuple[float, float]:
+        """The 20 % and the 80 % quantile of the samples, at least one."""
+        import numpy as np
+
+        low, high = np.quantile(self.samples_s, (0.2, 0.8))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,19 @@ class Tuning:
     def is_replaced(self) -> bool:
         """Whether a config other than the default won."""
         return self.status == "ok" and dict(self.winner) != dict(self.default)
+
+    def role(self, candidate: Candidate) -> str:
+        """Return what a config is: the one that launches take, the default, both or neither, as in `ROLES`."""
+        is_default = dict(candidate.config) == dict(self.default)
+        if dict(candidate.config) == dict(self.winner):
+            return BOTH if is_default else CHOSEN
+        return DEFAULT if is_default else OTHER
+
+    @property
+    def timed(self) -> tuple[Candidate, ...]:
+        """The candidates that have samples, the fastest first."""
+        found = (each for each in self.candidates if each.samples_s)
+        return tuple(sorted(found, key=lambda each: each.latency_s or 0.0))
 
     def counts(self) -> Mapping[str, int]:
         """Return how many candidates had each outcome."""

@@ -363,7 +363,7 @@ class _Timing:
         """Say how sure the latency is, where the rounds ended too early."""
         rounds = self._rounds
         width = rounds.half_width
-        sure = f"is +-{width:.1%} wide" if width < 1 else "is not known"
+        sure = f"is its value +-{width:.1%}" if width < 1 else "is not known"
         self.notes.append(f"After {rounds.done} rounds the budget was spent: the median's interval {sure}.")
 
     def _secret_inputs(self) -> list[Tree]:

@@ -161,7 +161,7 @@ def _blocks(study: KernelsStudy) -> Iterator[Block]:
         yield _forecasts(rows)
     yield from _searches(rows)
     yield Fold("How the results were checked, and what else was counted", (_checks(rows), _counts(rows)))
-    if notes := tuple(f"{row.row.case.name}: {note}." for row in rows for note in notes_of(row)):
+    if notes := tuple(f"{row.row.case.name}: {note.rstrip('.')}." for row in rows for note in notes_of(row)):
         yield Fold("Notes on rows", (Items(notes),))
     yield from caveat_notes(study.caveats)
 
@@ -306,10 +306,8 @@ def _roofline(timed: Sequence[RowStudy]) -> Plot:
     ends = {roof[0]: roof for roof in reversed(roofs)}
     at = ("copy", "bytes", "time")
     least = [roof[2] for roof in roofs]
-    x = log_quantity("bytes", "bytes that must move", calls["bytes"], number_format="~s")
-    y = log_quantity(
-        "time", "time of a call (s)", [*calls["low"], *calls["high"], *least], number_format="~s"
-    )
+    x = log_quantity("bytes", "bytes that must move", calls["bytes"], si_unit="B")
+    y = log_quantity("time", "time of a call", [*calls["low"], *calls["high"], *least], si_unit="s")
     tips = texts({"row": _ROW, "side": "side", "moved": "bytes", "shown": "median", "share": "of copy"})
     layers: list[Layer] = [
         *_roof_line(x, y, ("copy", "held to")),
@@ -460,7 +458,7 @@ def _speedups(timed: Sequence[RowStudy]) -> Plot:
         ],
     )
     order = [name for name in _legend(sides) if name in columns["side"]]
-    y = category("row", order=[row.row.case.name for row in rows])
+    y = category("row", order=[row.row.case.name for row in rows], lines=True)
     offset = {"field": "side", "type": "nominal", "sort": order}
     x = log_quantity("ratio", "competitor's time over ours", [1.0, *columns["low"], *columns["high"]])
     colour = series("side", "competitor", order=order)
@@ -522,7 +520,7 @@ def _sweep(sweep: Sweep) -> Plot:
             if (copy := row.row.copy) is not None
         ],
     )
-    x = log_quantity("bytes", "bytes that must move", columns["bytes"], number_format="~s")
+    x = log_quantity("bytes", "bytes that must move", columns["bytes"], si_unit="B")
     y = quantity("rate", "bandwidth (GB/s)", zero=True)
     colour = series("side", "side", order=_legend(names))
     layers: list[Layer] = [
@@ -562,7 +560,7 @@ def _policies(timed: Sequence[RowStudy]) -> Plot:
     divisor, unit = axis_unit(columns["time"], "s")
     columns.update({key: in_unit(columns[key], divisor) for key in ("time", "low", "high")})
     order = list(dict.fromkeys(columns["policy"]))
-    y = category("row", order=[row.row.case.name for row in rows])
+    y = category("row", order=[row.row.case.name for row in rows], lines=True)
     offset = {"field": "policy", "type": "nominal", "sort": order}
     x = log_quantity("time", titled("time of a call", unit), [*columns["low"], *columns["high"]])
     layers = ranges(

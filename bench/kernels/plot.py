@@ -7,7 +7,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -41,7 +40,6 @@ _STYLE: Any = {
     "legend.fontsize": 8,
     "svg.hashsalt": "kernels",  # equal pictures give equal files
 }
-_BAR_WIDTH = 34
 
 
 def draw_sweeps(study: KernelsStudy, pictures: Pictures) -> None:
@@ -57,7 +55,7 @@ def draw_sweeps(study: KernelsStudy, pictures: Pictures) -> None:
 
 
 def sweep_table(sweep: Sweep) -> RenderableType:
-    """Return a sweep for the terminal: a line a size, with its bandwidth as a bar that the copy would fill.
+    """Return a sweep for the terminal: a line a size.
 
     Args:
         sweep: from `sweeps_of`.
@@ -65,8 +63,6 @@ def sweep_table(sweep: Sweep) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for head in ("elements", "bytes", "latency", "bandwidth", "of copy"):
         table.add_column(head, justify="right", no_wrap=True)
-    most = max([*(row.bytes_per_s or 0.0 for row in sweep.rows), *(_roof(row) or 0.0 for row in sweep.rows)])
-    table.add_column(f"bandwidth, 0 to {format_rate(most)}", width=_BAR_WIDTH, no_wrap=True)
     for row in sweep.rows:
         latency, rate = row.latency, row.bytes_per_s or 0.0
         shape = row.row.case.shape
@@ -76,7 +72,6 @@ def sweep_table(sweep: Sweep) -> RenderableType:
             "-" if latency is None else format_seconds(latency.median_s),
             format_rate(rate),
             "-" if row.share_of_copy is None else percent(row.share_of_copy),
-            Bar(most, 0, rate, width=_BAR_WIDTH),
         )
     return Group(Text(f"{sweep.name} over its sizes", style="bold"), table)
 
@@ -109,7 +104,7 @@ def draw(title: str, sweep: Sweep) -> Figure:
     return figure
 
 
-def _roof(row: RowStudy) -> float | None:
+def roof_of(row: RowStudy) -> float | None:
     """Return the copy that a row is held to, bytes by second."""
     return row.row.copy.bytes_per_s if row.row.copy else None
 
@@ -120,7 +115,7 @@ def times_of(side: SideResult, row: RowStudy) -> tuple[float, ...]:
     return tuple(side.latencies_s.get(own, ())) if side.status == "ok" else ()
 
 
-def _sides(sweep: Sweep) -> list[str]:
+def sides_of(sweep: Sweep) -> list[str]:
     """Return the sides that have a time at any size, in the order of the rows."""
     return list(dict.fromkeys(name for row in sweep.rows for name in rates_of(row)))
 
@@ -130,7 +125,7 @@ def _latencies(axes: Axes, sweep: Sweep) -> None:
     axes.set_title("latency, 20 to 80 %")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: format_seconds(value))
-    for place, name in enumerate(_sides(sweep)):
+    for place, name in enumerate(sides_of(sweep)):
         points = [
             (row.row.bytes_moved or 1, times)
             for row in sweep.rows
@@ -150,7 +145,7 @@ def _latencies(axes: Axes, sweep: Sweep) -> None:
             linewidth=1.4,
             **_look(place, name),
         )
-    roof = [(row.row.bytes_moved or 1, rate) for row in sweep.rows if (rate := _roof(row))]
+    roof = [(row.row.bytes_moved or 1, rate) for row in sweep.rows if (rate := roof_of(row))]
     axes.plot(
         [moved for moved, _ in roof], [moved / rate for moved, rate in roof], color=_GREY, linestyle="--"
     )
@@ -160,7 +155,7 @@ def _bandwidths(axes: Axes, sweep: Sweep) -> None:
     """Draw each side's bandwidth under the roofline: the copy of the same run, and the data sheet where it is known."""
     axes.set_title("bandwidth")
     axes.set_ylabel("GB/s")
-    for place, name in enumerate(_sides(sweep)):
+    for place, name in enumerate(sides_of(sweep)):
         rates = [
             (row.row.bytes_moved or 1, found[name]) for row in sweep.rows if name in (found := rates_of(row))
         ]
@@ -170,7 +165,7 @@ def _bandwidths(axes: Axes, sweep: Sweep) -> None:
             linewidth=1.4,
             **_look(place, name),
         )
-    roof = [(row.row.bytes_moved or 1, rate) for row in sweep.rows if (rate := _roof(row))]
+    roof = [(row.row.bytes_moved or 1, rate) for row in sweep.rows if (rate := roof_of(row))]
     if roof:
         axes.plot(
             [moved for moved, _ in roof],

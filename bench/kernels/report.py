@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
+from fusetune.bench.kernels.character_plots import sweep_plots
 from fusetune.bench.kernels.plot import draw_sweeps, sweep_table
 from fusetune.bench.kernels.search_table import search_table
 from fusetune.bench.kernels.study import SHORT_S, KernelsStudy, Latency, RowStudy, lost, sweeps_of
@@ -33,6 +34,7 @@ from fusetune.bench.kernels.wording import (
 from fusetune.bench.report import caveat_lines
 from fusetune.bench.results import Pictures
 from fusetune.bench.stats import counted, percent
+from fusetune.bench.terminal import PlotsBeside
 from fusetune.bench.units import format_rate, format_seconds
 from fusetune.kernels import TritonSearch
 
@@ -90,6 +92,8 @@ def render_rows(study: KernelsStudy, console: Console, pictures: Pictures | None
     for sweep in sweeps_of(study.rows):
         console.print()
         console.print(sweep_table(sweep))
+        console.print()
+        console.print(PlotsBeside(sweep_plots(sweep)))
     _say_where(study, console, pictures)
 
 

@@ -26,7 +26,10 @@ from fusetune.bench.terminal import printable
 # A longer table stands in the page's data, and the script fills it: browsers read that several times as fast.
 MOST_ROWS_AS_HTML = 200
 _DIGITS = 6
+# A text cell that is longer holds a sentence. On a phone, such a table stands as a list.
+_LONGEST_NAME = 48
 _CODE = re.compile(r"`([^`\n]+)`")
+_JOINT = re.compile(r"(?<=[^\W\d][,/:])(?=\w{3})|(?<=[,/:])(?=[^\W\d]\w\w)")
 
 
 def render(page: Page) -> str:
@@ -79,6 +82,16 @@ def inline(text: str) -> Markup:
         Markup("<code>{}</code>").format(piece) if at % 2 else escape(piece)
         for at, piece in enumerate(pieces)
     )
+
+
+def broken(text: str) -> Markup:
+    """Return a text as HTML that may break after the signs that join long names.
+
+    Example:
+        >>> print(broken("optimizer=adam,batch_size=1"))
+        optimizer=adam,<wbr>batch_size=1
+    """
+    return Markup("<wbr>").join(_JOINT.split(printable(text)))
 
 
 @dataclass
@@ -140,6 +153,13 @@ def _block(block: Block, anchor: str, held: _Held) -> dict[str, Any]:
     elif isinstance(block, DataTable):
         name_at = next((at for at, column in enumerate(block.columns) if not column.numeric), 0)
         content |= {"held": "", "shown": list(enumerate(block.rows)), "name_at": name_at}
+        content["has_sentences"] = any(
+            len(text) > _LONGEST_NAME
+            for row in block.rows
+            for cell, column in zip(row, block.columns, strict=True)
+            for text in (cell.text, cell.small)
+            if not column.numeric
+        )
         if len(block.rows) > MOST_ROWS_AS_HTML:
             content["held"] = f"r{len(held.rows) + 1}"
             content["shown"] = content["shown"][:MOST_ROWS_AS_HTML]
@@ -185,7 +205,7 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=finalize,
     )
-    environment.filters["inline"] = inline
+    environment.filters |= {"inline": inline, "broken": broken}
     return environment.get_template("page")
 
 

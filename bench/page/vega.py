@@ -130,6 +130,7 @@ def log_quantity(
     *,
     base: int = 10,
     number_format: str | None = None,
+    si_unit: str = "",
 ) -> Channel:
     """Return a logarithmic axis that is just long enough for some values, with few ticks at round numbers.
 
@@ -140,7 +141,8 @@ def log_quantity(
         title: with its unit.
         values: what the axis must show. Those that are missing, not finite or not above 0 have no place on it.
         base: 10, or 2 for ticks at powers of two, which suit batch sizes.
-        number_format: of d3, such as `~s` for prefixes of SI units.
+        number_format: of d3.
+        si_unit: written at each tick with a prefix, such as `ms` for 0.001 and `s`. The title then has no unit.
 
     Example:
         >>> axis = log_quantity("lr", "learning rate", [0.002, 0.2])
@@ -156,6 +158,8 @@ def log_quantity(
     room = _ROOM * math.log(high / low) or math.log(_ALONE)
     low, high = low / math.exp(room), high * math.exp(room)
     label = f"format(datum.value, '{number_format}')" if number_format else _LOG_LABEL
+    if si_unit:
+        label = f"replace(format(datum.value, '~s'), regexp('([^0-9.]?)$'), ' $1{si_unit}')"
     axis: dict[str, Any] = {"labelExpr": label}
     if ticks := _log_ticks(low, high, base):
         axis["values"] = ticks
@@ -190,13 +194,23 @@ def _close_ticks(low: float, high: float) -> list[float]:
     return [float(f"{step * number:.6g}") for number in range(first, last + 1)]
 
 
-def category(column: str, title: str = "", *, order: Sequence[Any] | None = None) -> Channel:
-    """Return an axis of names. Without `order` they stand as in the data."""
+def category(
+    column: str, title: str = "", *, order: Sequence[Any] | None = None, lines: bool = False
+) -> Channel:
+    """Return an axis of names. Without `order` they stand as in the data.
+
+    Args:
+        column: of the plot's data.
+        title: of the axis.
+        order: of the names.
+        lines: whether a line parts each name's room from the next, for several marks in one room.
+    """
     return {
         "field": column,
         "type": "nominal",
         "title": title or None,
         "sort": list(order) if order is not None else None,
+        **({"axis": {"grid": True, "tickBand": "extent"}} if lines else {}),
     }
 
 

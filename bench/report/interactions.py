@@ -153,13 +153,12 @@ def _lines(grid: _Grid) -> Iterator[Plot]:
         distinct(list(map(label, grid.across_levels))),
         distinct(list(map(label, grid.along_levels))),
     )
-    # An open range ends at its median, so that no missed target has a place.
     table: dict[str, list[Any]] = {
         "x": [x_names[at] for at, _ in places],
         "line": [lines[at] for _, at in places],
         "middle": in_unit([middle for middle, _, _ in figures], divisor),
         "low": in_unit([low for _, low, _ in figures], divisor),
-        "high": in_unit([high if high is not None else middle for middle, _, high in figures], divisor),
+        "high": in_unit([high for _, _, high in figures], divisor),
         "text": [_cell_text(grid.cells[place], metric) for place in places],
         "trials": [len(grid.cells[place]) for place in places],
     }
@@ -172,6 +171,9 @@ def _lines(grid: _Grid) -> Iterator[Plot]:
     x = _level("x", grid.across, x_names) | {"scale": {"type": "point", "padding": 0.5}}
     color = series("line", key_id(grid.along), order=lines)
     tips = texts({"x": "across", "line": "line", "text": METRICS[metric].title, "trials": "trials"})
+    low = {**up, "field": "low"}
+    # A missed target has no place, so a range with one is open at the top.
+    is_open = any(low is not None and high is None for _, low, high in figures)
     layers: list[Layer] = [
         {
             "transform": [{"filter": "isValid(datum.middle)"}],
@@ -181,7 +183,7 @@ def _lines(grid: _Grid) -> Iterator[Plot]:
         {
             "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
             "mark": mark("rule", strokeWidth=5, opacity=0.25),
-            "encoding": {"x": x, "y": {**up, "field": "low"}, "y2": {"field": "high"}, "color": color},
+            "encoding": {"x": x, "y": low, "y2": {"field": "high"}, "color": color},
         },
         {
             "transform": [{"filter": "isValid(datum.middle)"}],
@@ -189,6 +191,14 @@ def _lines(grid: _Grid) -> Iterator[Plot]:
             "encoding": {"x": x, "y": up, "color": color, "tooltip": tips},
         },
     ]
+    if is_open:
+        layers.append(
+            {
+                "transform": [{"filter": "isValid(datum.low) && !isValid(datum.high)"}],
+                "mark": mark("rule", strokeWidth=2, strokeDash=[2, 5], opacity=0.6),
+                "encoding": {"x": x, "y": low, "y2": {"value": 0}, "color": color},
+            }
+        )
     missed = [
         f"{x_names[a]} with {lines[b]}"
         for (a, b), (middle, _, _) in zip(places, figures, strict=True)
@@ -196,6 +206,7 @@ def _lines(grid: _Grid) -> Iterator[Plot]:
     ]
     captions = [
         "Medians over all other factors and seeds, with min..max.",
+        "A dashed line is open: a trial missed the target, so that it has no time." if is_open else "",
         "Lines that are not parallel may be an interaction. No test is made of that.",
         f"Without a point, because half of the trials or more missed: {listed(missed)}." if missed else "",
     ]

@@ -185,7 +185,7 @@ def _row(summary: Summary, c: Configuration, metric: str, tied: Sequence[int], n
         reason = ", ".join(words) or "missed"
         title = METRICS[summary.score_metric].title
         best = f", {title} {format_metric(summary.score_metric, score.median)}" if score else ""
-        return _Row(name, role, None, None, None, False, f"{reason}{best}", f"{reason}{best}")
+        return _Row(name, role, None, None, None, False, reason, f"{reason}{best}")
     note = "" if c.reached == c.n else f"reached by {c.reached} of {c.n}"
     return _Row(
         name,
@@ -275,11 +275,9 @@ def ranking_table(summary: Summary, tied: Sequence[int]) -> DataTable:
     scores = [summary.score_metric] if summary.target else []
     wanted = dict.fromkeys((*target, "step_time_s", *_COSTS, *scores, "test_accuracy"))
     metrics = [name for name in wanted if any(name in c.metrics for c in configurations)]
-    names = list(configurations[0].factors)
     columns = (
         Column("#", numeric=True, meaning="Rank"),
-        *(_factor_column(name, configurations) for name in names),
-        *((Column("configuration"),) if not names else ()),
+        *_factor_columns(configurations),
         Column(
             "reached" if summary.target else "trials", numeric=True, meaning="Seeds, and what became of them"
         ),
@@ -289,8 +287,7 @@ def ranking_table(summary: Summary, tied: Sequence[int]) -> DataTable:
     rows = tuple(
         (
             Cell(rank_text(c, ties).strip(), c.rank),
-            *(_factor_cell(c.factors[name]) for name in names),
-            *((Cell("train"),) if not names else ()),
+            *_factor_cells(c.factors),
             _outcome(c),
             *(metric_cell(c, m) for m in metrics),
         )
@@ -309,12 +306,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _factor_column(name: str, configurations: Sequence[Configuration]) -> Column:
-    return Column(key_id(name), numeric=all(_is_number(c.factors[name]) for c in configurations))
+def _factor_columns(configurations: Sequence[Configuration]) -> tuple[Column, ...]:
+    """Return a column for each factor, or one for the only configuration of a run without factors."""
+    columns = (
+        Column(key_id(name), numeric=all(_is_number(c.factors[name]) for c in configurations))
+        for name in configurations[0].factors
+    )
+    return tuple(columns) or (Column("configuration"),)
 
 
-def _factor_cell(value: Any) -> Cell:
-    return Cell(label(value), float(value) if _is_number(value) else None)
+def _factor_cells(factors: Mapping[str, Any]) -> tuple[Cell, ...]:
+    """Return a configuration's cells for `_factor_columns`."""
+    cells = (Cell(label(value), float(value) if _is_number(value) else None) for value in factors.values())
+    return tuple(cells) or (Cell("train"),)
 
 
 def _outcome(c: Configuration) -> Cell:
@@ -343,7 +347,7 @@ def _trials(summary: Summary, records: Sequence[Record]) -> tuple[Block, ...]:
     metrics = [name for name in wanted if any(name in record.values for record in ordered)]
     columns = (
         Column("#", numeric=True, meaning="Rank of its configuration"),
-        Column("configuration"),
+        *_factor_columns(summary.configurations),
         Column("seed", numeric=True),
         Column("status"),
         *(Column(METRICS[name].title, numeric=True) for name in metrics),
@@ -351,7 +355,7 @@ def _trials(summary: Summary, records: Sequence[Record]) -> tuple[Block, ...]:
     rows = tuple(
         (
             Cell(str(places[freeze(record.factors)]), places[freeze(record.factors)]),
-            Cell(configuration_label(record.factors)),
+            *_factor_cells(record.factors),
             Cell(str(record.seed), record.seed),
             Cell(STATUS_WORDS[record.status]),
             *(Cell(format_metric(m, record.values.get(m)), record.values.get(m)) for m in metrics),

@@ -290,17 +290,21 @@ def _bars(gain: Gain, time: Estimate, steps: Estimate, step_time: Estimate) -> P
     names = ["sooner", "= fewer steps", "x faster steps"]
     estimates = [time, steps, step_time]
     shares = ["", *(f", {share} of it" if share else "" for share in _shares(gain))]
+    signs = ["", "= ", "x "]
+    rows = [
+        f"{sign}{estimate_text(each)} {name.removeprefix(sign)}"
+        for sign, name, each in zip(signs, names, estimates, strict=True)
+    ]
     table: dict[str, list[Any]] = {
-        "name": names,
+        "name": rows,
         "one": [1.0, 1.0, 1.0],
         "ratio": [each.value for each in estimates],
         "low": [each.low for each in estimates],
         "high": [each.high for each in estimates],
-        "figure": [f"{estimate_text(each)}{share}" for each, share in zip(estimates, shares, strict=True)],
         "told": [each.can_tell for each in estimates],
     }
     ends = [value for each in estimates for value in (each.value, each.low, each.high) if value is not None]
-    row = category("name", order=names)
+    row = category("name", order=rows)
     value = log_quantity("ratio", "ratio, train / first place", [*_LEAST_RATIOS, *ends])
     layers: list[Layer] = []
     roles: tuple[tuple[bool, Style], ...] = ((True, "first"), (False, "other"))
@@ -322,19 +326,13 @@ def _bars(gain: Gain, time: Estimate, steps: Estimate, step_time: Estimate) -> P
                 "encoding": {"y": row, "x": {**value, "field": "low"}, "x2": {"field": "high"}},
             }
         )
-    layers += [
-        {
-            "mark": mark("text", align="left", baseline="bottom", dy=-9),
-            "encoding": {"y": row, "x": {"value": 4}, "text": {"field": "figure"}},
-        },
-        *rule("x", 1.0, "", "faint"),
-    ]
-    words = ", ".join(f"{name} {figure}" for name, figure in zip(names, table["figure"], strict=True))
+    layers += rule("x", 1.0, "", "faint")
+    figures = (f"{row}{share}" for row, share in zip(rows, shares, strict=True))
     return Plot(
         "Gain over train = fewer steps x faster steps",
-        f"The first place against train: {words}.",
+        f"The first place against train: {', '.join(figures)}.",
         layered(layers),
         {"gain": table},
         "Above 1 the first place is better. Lines are 95 % intervals. Grey (~) cannot be told from no gain.",
-        height=190,
+        height=170,
     )

@@ -154,33 +154,57 @@ def mann_whitney(
     if not ours or not theirs:
         raise InvalidValueError("mann_whitney", "a side has no values", "at least one on each is needed")
     ranks = doubled_midranks([*ours, *theirs])
-    lower, upper = _tails(ranks, len(ours))
-    return upper if alternative == "greater" else min(1.0, 2.0 * min(lower, upper))
+    lower, upper = tails(tuple(sorted(ranks)), len(ours), [sum(ranks[: len(ours)])])
+    p_value = upper if alternative == "greater" else two_sided(lower, upper)
+    return float(p_value[0])
 
 
-def _tails(ranks: Sequence[int], first: int) -> tuple[float, float]:
-    """Return P(W <= w) and P(W >= w), for the sum w of the first ranks and the sum W of any choice of so many."""
+def two_sided(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Return two-sided p-values from the two tails: 2 min(lower, upper), and at most 1."""
+    import numpy as np
+
+    p_values: np.ndarray = np.minimum(1.0, 2.0 * np.minimum(lower, upper))
+    return p_values
+
+
+def tails(
+    ranks: tuple[int, ...], first: int, observed: Sequence[int] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(W <= w) and P(W >= w) for each sum w, where W is the sum of any choice of so many of the ranks.
+
+    Args:
+        ranks: of all values, doubled, in ascending order.
+        first: how many are chosen, at least 1 and fewer than all.
+        observed: sums w of so many ranks.
+
+    Example:
+        >>> [tail.tolist() for tail in tails((2, 4, 6, 8), 2, [6, 14])]
+        [[0.16666666666666666, 1.0], [1.0, 0.16666666666666666]]
+    """
+    import numpy as np
+
     total, rest = len(ranks), len(ranks) - first
+    step = math.gcd(*(rank - ranks[0] for rank in ranks)) or 1
+    sums = np.asarray(observed)
     if total > _MOST_COUNTED and min(first, rest) >= _LEAST_APPROXIMATED:
         mean = sum(ranks) / total
         spread = sum((rank - mean) ** 2 for rank in ranks) / (total * (total - 1))
-        excess = sum(ranks[:first]) - first * mean
+        excess, sides, variance = sums - first * mean, (first, rest), first * rest * spread
         # The sums lie on a lattice. Half of its step belongs to the sum that was observed.
-        half = math.gcd(*(rank - ranks[0] for rank in ranks)) / 2
-        lower, upper = _edgeworth_tail([-excess - half, excess - half], (first, rest), first * rest * spread)
-        return float(lower), float(upper)
+        half = step / 2
+        return _edgeworth_tail(-excess - half, sides, variance), _edgeworth_tail(
+            excess - half, sides, variance
+        )
     # What one side has is what the other leaves, so the smaller one is counted.
-    least = min(ranks)
-    chosen = ranks[:first] if first <= rest else ranks[first:]
-    observed = sum(chosen) - least * len(chosen)
-    counts = _rank_sum_counts(tuple(sorted(rank - least for rank in ranks)), len(chosen))
-    tails = float(counts[: observed + 1].sum() / counts.sum()), float(counts[observed:].sum() / counts.sum())
-    return tails if first <= rest else tails[::-1]
+    size = min(first, rest)
+    chosen = sums if first <= rest else sum(ranks) - sums
+    at_most, at_least = _rank_sum_tails(tuple((rank - ranks[0]) // step for rank in ranks), size)
+    places = (chosen - size * ranks[0]) // step
+    found = at_most[places], at_least[places]
+    return found if first <= rest else found[::-1]
 
 
-def _edgeworth_tail(
-    excess: Sequence[float] | np.ndarray, sides: tuple[int, int], variance: float
-) -> np.ndarray:
+def _edgeworth_tail(excess: np.ndarray, sides: tuple[int, int], variance: float) -> np.ndarray:
     """Approximate the probability that U exceeds its mean by so much: a normal tail, corrected by the kurtosis of U.
 
     kurtosis = -6/5 (N (N + 1) - n m) / (n m (N + 1)) for n and m values on the sides and N = n + m
@@ -193,7 +217,7 @@ def _edgeworth_tail(
     kurtosis = -1.2 * (total * (total + 1) - ours * theirs) / (ours * theirs * (total + 1))
     if not variance:  # all values are equal
         return np.ones(len(excess))
-    z = np.asarray(excess) / math.sqrt(variance)
+    z = excess / math.sqrt(variance)
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     tail: np.ndarray = np.clip(ndtr(-z) + density * kurtosis / 24 * (z**3 - 3 * z), 0.0, 1.0)
     return tail
@@ -230,20 +254,28 @@ def doubled_midranks(values: Sequence[float]) -> list[int]:
     return [first[value] + last[value] + 2 for value in values]
 
 
+@lru_cache(maxsize=64)
 def _u_counts(n: int) -> np.ndarray:
     """Return the number of ways to each U of two samples of n without ties."""
     return _rank_sum_counts(tuple(range(2 * n)), n)[n * (n - 1) // 2 :][: n * n + 1]
 
 
 @lru_cache(maxsize=512)
+def _rank_sum_tails(ranks: tuple[int, ...], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each sum the probability that a subset of `ranks` with that size has at most it, and at least it."""
+    counts = _rank_sum_counts(ranks, size)
+    total = counts.sum()
+    return counts.cumsum() / total, counts[::-1].cumsum()[::-1] / total
+
+
 def _rank_sum_counts(ranks: tuple[int, ...], size: int) -> np.ndarray:
-    """Return for each sum the number of subsets of `ranks` with that size and sum.
+    """Return for each sum the number of subsets of `ranks`, in ascending order, with that size and sum.
 
     Counts are float64 and exact up to 2^53.
     """
     import numpy as np
 
-    most = sum(ranks)
+    most = sum(ranks[-size:])
     ways = np.zeros((size + 1, most + 1))
     ways[0, 0] = 1
     for rank in ranks:
@@ -294,7 +326,7 @@ def smallest_visible_shift(n: int, comparisons: int) -> float | None:
 
     A draw is significant when at most u of its n^2 pairs are in the wrong order. Here u is the largest significant U
     after the correction. The shift that a draw needs is therefore the (u + 1)-th largest x - y of all pairs. The result
-    is the 80 % quantile of that shift over 4,000 seeded draws.
+    is the 80 % quantile of that shift over 4,000 seeded draws, or fewer above 100 samples.
 
     Args:
         n: samples on each side.
@@ -311,11 +343,16 @@ def smallest_visible_shift(n: int, comparisons: int) -> float | None:
         return None
     import numpy as np
 
-    p_of_u = 2 * np.cumsum(_u_counts(n)) / math.comb(2 * n, n)
-    wrong_pairs = int(np.searchsorted(p_of_u, ALPHA / comparisons, side="right")) - 1
-    x, y = np.random.default_rng(0).standard_normal((2, 4000, n))
-    gaps = np.sort((x[:, :, None] - y[:, None, :]).reshape(len(x), -1), axis=1)
-    return float(np.quantile(gaps[:, -1 - wrong_pairs], 0.8))
+    right_pairs = least_significant_u(n, ALPHA / comparisons / 2)
+    assert right_pairs is not None
+    draws = min(4000, max(100, 4 * 10**7 // n**2))
+    x, y = np.random.default_rng(0).standard_normal((2, draws, n))
+    needed = []
+    many = max(1, 2**20 // n**2)  # all draws at once would take gigabytes
+    for at in range(0, draws, many):
+        gaps = (x[at : at + many, :, None] - y[at : at + many, None, :]).reshape(-1, n * n)
+        needed.append(np.partition(gaps, right_pairs - 1, axis=1)[:, right_pairs - 1])
+    return float(np.quantile(np.concatenate(needed), 0.8))
 
 
 def median_ratio(pairs: Sequence[tuple[float, float]]) -> Estimate | None:

@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from fusetune.bench.results import STATUSES, Record, RunInfo, TrainingOutcome
@@ -387,20 +386,20 @@ def judge_first(cells: Sequence[_Cell]) -> FirstPlace:
     therefore over all pairs of configurations. A correction over the winner's own comparisons is too weak. With 8 equal
     configurations and 8 seeds, it gives a significant winner in 9 % of runs.
     """
+    from fusetune.bench.stats.all_pairs import first_against_each
+
     samples = [cell.times if cells[0].reached else cell.scores for cell in cells]
-    pairs = list(combinations(range(len(cells)), 2))
-    adjusted = significance.holm([significance.mann_whitney(samples[a], samples[b]) for a, b in pairs])
+    pairs = math.comb(len(cells), 2)
     comparisons = tuple(
-        Comparison(b + 1, p, _verdict(samples[0], samples[b], p))
-        for (a, b), p in zip(pairs, adjusted, strict=True)
-        if a == 0
+        Comparison(rank, p, _verdict(samples[0], samples[rank - 1], p))
+        for rank, p in enumerate(first_against_each(samples), start=2)
     )
     n = min(len(samples[0]), len(samples[1]))
     return FirstPlace(
         comparisons=comparisons,
         n=n,
-        least_n=significance.least_n(len(pairs)),
-        smallest_visible=_smallest_visible(cells, n, len(pairs)),
+        least_n=significance.least_n(pairs),
+        smallest_visible=_smallest_visible(cells, n, pairs),
         verdict="pass" if all(c.verdict == "pass" for c in comparisons) else "can't tell",
     )
 

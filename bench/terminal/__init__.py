@@ -6,7 +6,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.terminal.console import SafeConsole, say
     from fusetune.bench.terminal.markdown import escaped
-    from fusetune.bench.terminal.plots import Axis, Mark, MarkStyle, Series, TextPlot, brief
+    from fusetune.bench.terminal.plots import (
+        Axis,
+        Mark,
+        MarkStyle,
+        PlotsBeside,
+        Series,
+        TextPlot,
+        brief,
+        brief_unit,
+    )
     from fusetune.bench.terminal.spreadsheet import spreadsheet_text
     from fusetune.bench.terminal.started_as import invocation
     from fusetune.bench.terminal.streams import LossyFile, StandardStreams, open_closed_streams, text_stream
@@ -19,11 +28,13 @@ __all__ = [
     "LossyFile",
     "Mark",
     "MarkStyle",
+    "PlotsBeside",
     "SafeConsole",
     "Series",
     "StandardStreams",
     "TextPlot",
     "brief",
+    "brief_unit",
     "escaped",
     "invocation",
     "one_line",

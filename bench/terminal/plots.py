@@ -10,9 +10,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from fusetune.errors import InvalidValueError
 _WIDEST, _NARROWEST = 100, 40
 _MOST_Y_TICKS, _COLUMNS_A_TICK = 4, 12
 _LEGEND_LINES = 3
+_BETWEEN = 2
 _MARKS = {"solid": "│", "heavy": "┃", "double": "║", "dotted": "┊"}
 _LEVELS = {"solid": "─", "heavy": "━", "double": "═", "dotted": "┈"}
 _ASCII = str.maketrans("│┤┃║┊─━═┈…", "||I!:-==.~")
@@ -42,6 +44,17 @@ def brief(value: float) -> str:
         mantissa, power = f"{value:.2e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
     return f"{value:,.6g}"
+
+
+def brief_unit(quantity: str) -> str:
+    """Write a quantity with its unit without zeros that say nothing, for the ticks of an axis.
+
+    Example:
+        >>> brief_unit("32.0 KiB"), brief_unit("1.50 ms"), brief_unit("100 us")
+        ('32 KiB', '1.5 ms', '100 us')
+    """
+    number, gap, unit = quantity.partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{gap}{unit}"
 
 
 @dataclass(frozen=True)
@@ -170,6 +183,29 @@ class TextPlot:
             yield Text(line, no_wrap=True, overflow="ignore", end="\n")
 
 
+@dataclass(frozen=True)
+class PlotsBeside:
+    """Plots side by side in a console of 82 columns or more, and one below the other in a narrower one.
+
+    Args:
+        plots: two or more.
+    """
+
+    plots: Sequence[TextPlot]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Print the lines of all plots, those of a shorter one filled up."""
+        room = (min(options.max_width, _WIDEST) - _BETWEEN * (len(self.plots) - 1)) // len(self.plots)
+        if room < _NARROWEST:
+            yield from self.plots
+            return
+        drawn = [plot.lines(room, ascii_only=options.ascii_only) for plot in self.plots if plot]
+        for cells in zip_longest(*drawn, fillvalue=""):
+            padded = (set_cell_size(cell, room) for cell in cells)
+            line = (" " * _BETWEEN).join(padded).rstrip()
+            yield Text(line, no_wrap=True, overflow="ignore", end="\n")
+
+
 class _Scale:
     """The window of an axis, which maps values to 0..1, and its ticks."""
 
@@ -232,10 +268,10 @@ def _ticks(low: float, high: float, most: int, *, log: bool, whole: bool) -> Ite
 
 
 def _round_step(low: float, high: float, most: int) -> float:
-    """Return the least of 1, 2, 2.5 and 5 times a power of ten that gives at most `most` ticks."""
+    """Return the least of 1, 2 and 5 times a power of ten that gives at most `most` ticks."""
     power = math.floor(math.log10(max((high / 2 - low / 2) / most * 2, 1e-300)))
     for exponent in (power, power + 1, power + 2):
-        for digits in (1.0, 2.0, 2.5, 5.0):
+        for digits in (1.0, 2.0, 5.0):
             step = digits * 10.0**exponent
             if math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) < most:
                 return step

@@ -35,7 +35,7 @@ function config(name, width, columns) {
     axis: {
       labelColor: t.soft, titleColor: t.soft, gridColor: t.line, domainColor: t.soft, tickColor: t.soft,
       labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, labelLimit: Math.min(260, 0.36 * width), labelOverlap: true,
-      labelPadding: 5, titlePadding: 8, titleLimit: 400, tickSize: 4, domainOpacity: 0.5, tickOpacity: 0.5,
+      labelPadding: 5, labelSeparation: 6, titlePadding: 8, titleLimit: 400, tickSize: 4, domainOpacity: 0.5, tickOpacity: 0.5,
     },
     axisY: { domain: false, ticks: false },
     axisBand: { grid: false, domain: false, ticks: false },
@@ -131,7 +131,7 @@ function wholeAxes(spec, tables) {
   return new Set(["x", "y"].filter((axis) => are(valuesOf(spec, axis, tables, ["quantitative"]))));
 }
 
-// How many entries of a legend stand beside each other.
+// How many entries of a legend stand beside each other. It begins where the axis does, at the right of a plot's names.
 function columnsOf(texts, width) {
   const longest = Math.max(4, ...texts.map((text) => text.length));
   return Math.max(1, Math.min(texts.length || 1, Math.floor(width / (6.5 * longest + 48))));
@@ -166,7 +166,7 @@ async function draw(plot, theme) {
       defaultStyle: false,
       forceActionsMenu: true,
       tooltip: { disableDefaultStyle: true },
-      config: config(theme, width, columnsOf(textsOf(plot.spec, "color", tables), width)),
+      config: config(theme, width, columnsOf(textsOf(plot.spec, "color", tables), textsOf(plot.spec, "y", tables).length ? 0.64 * width : width - 50)),
       patch: fitted(width, textsOf(plot.spec, "x", tables), wholeAxes(plot.spec, tables)),
     });
     place.querySelectorAll("svg, canvas").forEach((each) => each.setAttribute("aria-hidden", "true"));
@@ -363,17 +363,23 @@ function stay({ landmark, heights, open }) {
   window.scrollBy({ top: found.getBoundingClientRect().top - landmark.top, behavior: "instant" });
 }
 
+// A text may break after the signs that join long names.
+function write(place, text) {
+  const pieces = text.split(/(?<=[\p{L}_][,/:])(?=[\p{L}\p{N}_]{3})|(?<=[,/:])(?=[\p{L}_][\p{L}\p{N}_]{2})/u);
+  place.replaceChildren(...pieces.flatMap((piece, at) => (at ? [document.createElement("wbr"), piece] : [piece])));
+}
+
 function fill(td, cell) {
-  td.textContent = cell[0];
+  write(td, cell[0]);
   if (cell[2]) {
     const small = document.createElement("small");
-    small.textContent = cell[2];
+    write(small, cell[2]);
     td.append(small);
   }
 }
 
 // A long table: rows are made when they are shown. Texts go in as text, and never as markup.
-function longTable(more, columns) {
+function longTable(more, columns, sentences) {
   return {
     data: more.cells,
     deferRender: true,
@@ -385,6 +391,7 @@ function longTable(more, columns) {
       createdCell: (td, cell) => {
         fill(td, cell);
         if (cell[3]) td.classList.add(cell[3]);
+        if (sentences) td.dataset.title = column.title;
       },
     })),
     createdRow: (line, _, number) => line.classList.toggle("strong", more.strong.includes(number)),
@@ -413,12 +420,12 @@ function tables() {
   for (const element of document.querySelectorAll("table.data")) {
     const more = element.dataset.rows ? held.rows[element.dataset.rows] : null;
     const heads = [...element.tHead.rows[0].cells];
-    const columns = heads.map((head) => ({ numeric: head.classList.contains("number"), name: head.className }));
+    const columns = heads.map((head) => ({ numeric: head.classList.contains("number"), name: head.className, title: head.textContent }));
     const count = more ? more.cells.length : element.tBodies[0].rows.length;
     if (count < 2) continue;
     if (more) element.tBodies[0].replaceChildren();
     new DataTable(element, {
-      ...(more ? longTable(more, columns) : { columnDefs: numericColumns(columns) }),
+      ...(more ? longTable(more, columns, element.classList.contains("sentences")) : { columnDefs: numericColumns(columns) }),
       order: [],
       paging: count > TABLE_PAGE,
       pageLength: TABLE_PAGE,

@@ -57,19 +57,21 @@ MENU = {"div", "form", "details", "summary", "circle", "a", "canvas"}
 
 # The elements of each report, and the texts where a reader finds them.
 ELEMENTS = """() => [...document.querySelectorAll("article")].map((article) => {
-    const all = [...article.querySelectorAll(":not(.drawing *, code)")];
-    const late = ["data-drawn", "tabindex"];
+    const all = [...article.querySelectorAll(":not(.drawing *, code, wbr)")];
+    const late = ["data-drawn", "data-title", "tabindex"];
     const names = (each) => [...each.attributes].map((one) => one.name).filter((name) => !late.includes(name));
     return all.map((each) => each.tagName + names(each).sort().join(" "));
 })"""
 TEXTS = """() => [...document.querySelectorAll("article")].map((article) => {
     const at = (selector) => article.querySelector(selector).textContent;
     const cell = article.querySelector("tbody td");
+    const lines = (cell) => [...cell.childNodes].filter((each) => each.nodeName !== "SMALL");
+    const first = (cell) => lines(cell).map((each) => each.textContent).join("");
     const named = (selector, name) => article.querySelector(selector).getAttribute(name);
     return {
         title: at("h1"), asked: at(".asked"), answer: at(".answer p"), more: at(".answer p + p"), banner: at(".banner"),
         fact: at("dt"), value: at("dd"), lead: at(".lead"), caption: at(".table figcaption"), column: at("th"),
-        meaning: at(".meanings dd"), cell: cell.firstChild.textContent, small: at("tbody small"),
+        meaning: at(".meanings dd"), cell: first(cell), small: at("tbody small"),
         note: at(".table > p"),
         plot: at(".plot figcaption"), alt: named(".drawing", "aria-label"), below: at(".plot > p"),
         prose: at(".prose.plain p"), remark: at(".prose.note p"), warning: at(".prose.warning p"), item: at("li"),

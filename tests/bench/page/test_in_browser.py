@@ -183,6 +183,29 @@ def test_the_page_is_never_wider_than_its_window(opened: Opened, viewport: Viewp
     assert opened.tab.evaluate(wide) == 0
 
 
+@pytest.mark.parametrize("rows", [3, 210])
+def test_rows_with_sentences_stand_as_lists_on_a_phone(opener: Opener, rows: int) -> None:
+    columns = (Column("verdict"), Column("n", numeric=True), Column("why"))
+    row = (
+        Cell("PASS"),
+        Cell("7", 7),
+        Cell("both sides are equal on every seed, and the interval holds nothing else"),
+    )
+    table = DataTable("c", columns, (row,) * rows)
+    opened = opener(Part("t", "", "", sections=(Section("ranking", (table,)),)), viewport=PHONE)
+    cells = opened.tab.locator("tbody tr >> nth=0 >> td")
+    # What stands before a cell, and whether the cell lies in the window.
+    read = """(cells) => cells.map((cell) => [
+        getComputedStyle(cell, "::before").content, cell.getBoundingClientRect().right <= innerWidth, cell.clientHeight
+    ])"""
+    assert [each[:2] for each in cells.evaluate_all(read)] == [["none", True], ['"n"', True], ['"why"', True]]
+    opened.tab.set_viewport_size(DESKTOP)
+    assert {each[2] for each in cells.evaluate_all(read)} == {
+        cells.first.evaluate("(cell) => cell.clientHeight")
+    }
+    opened.tab.context.close()
+
+
 def test_every_plot_has_its_words(opened: Opened) -> None:
     for place in opened.tab.locator(".drawing").all():
         assert place.get_attribute("role") == "img"

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fusetune.bench.terminal import Axis, Mark, SafeConsole, Series, TextPlot
+from fusetune.bench.terminal import Axis, Mark, PlotsBeside, SafeConsole, Series, TextPlot
 from fusetune.errors import InvalidValueError
 
 LEVELS = [0.0, 1.0, 2.0, 3.0, 4.0]
@@ -167,6 +167,23 @@ def test_a_console_prints_it_in_its_own_width_up_to_100_columns(width: int, expe
     text = stream.getvalue()
     assert "\x1b" not in text
     assert max(map(cell_len, text.splitlines())) == expected
+
+
+@pytest.mark.parametrize(("width", "beside"), [(100, True), (82, True), (81, False)])
+def test_plots_are_side_by_side_where_each_has_40_columns(width: int, beside: bool) -> None:
+    plots = [one(LEVELS, LEVELS), one(LEVELS, LEVELS, marks=[Mark("more " * 20, 1.0, "x")], height=7)]
+    stream = io.StringIO()
+    SafeConsole(file=stream, width=width).print(PlotsBeside(plots), highlight=False)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].split() == ["title"] * (1 + beside)
+    assert max(map(cell_len, lines)) <= width
+    room = (width - 2) // 2
+    expected = [plot.lines(room if beside else width) for plot in plots]
+    if beside:
+        assert [line[: room + 2].rstrip() for line in lines if line[: room + 2].strip()] == expected[0]
+        assert [line[room + 2 :] for line in lines] == expected[1]
+    else:
+        assert lines == [line for of_plot in expected for line in of_plot]
 
 
 def test_two_plots_never_leak_into_each_other_and_nothing_is_printed() -> None:
