@@ -11,15 +11,14 @@ run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
 
 # Each process has a stretch of the list, so that tests of a module share what is made for it. One that is done takes
-# over from another.
-# One more than there are cores, since tests wait for the processes that they start. Four at most: each takes a gigabyte.
+# over from another. There is one more than cores, for tests wait for processes. Four at most: each takes a gigabyte.
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); [ $$cores -lt 4 ] && expr $$cores + 1 || echo 4)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test: $(VENV)/installed-test
 	$(PYTEST)
 
-# And what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
+# With what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
 test-all: $(VENV)/installed-test
 	$(PYTEST) -m "not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers and not peers"
 
