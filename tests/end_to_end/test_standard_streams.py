@@ -104,7 +104,7 @@ PRINTS = [
         id=f"{' '.join(command)}-{streams}",
         marks=[]
         if command == ["list"] or streams in (">/dev/full", ">&- 2>&- <&-")
-        else pytest.mark.exhaustive,
+        else [pytest.mark.exhaustive],
     )
     for command in PRINTING_COMMANDS
     for streams in STREAMS
