@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench autotune-bench finder-bench exhaustive compilers processors versions libraries fuzz chaos static
+.PHONY: run test test-all lint perf search-bench autotune-bench finder-bench gate-bench exhaustive compilers processors versions libraries fuzz chaos static
 .PHONY: compat trackers peers release-check gpu-check gpu-perf picture schema clean
 
 run: $(VENV)/installed
@@ -131,8 +131,13 @@ search-bench: $(VENV)/installed
 autotune-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
 
-# Finders of a learning rate and of a batch size, ours and those of others, trained and run for real: ten minutes on two idle
-# cores. `FINDER_BENCH=rates` or `FINDER_BENCH=batches` for one of the two.
+# The gate's decision beside the rules of others, replayed on recorded processes: a minute or two. To record processes on
+# this machine for a quarter of an hour: `GATE_BENCH="--record FILE"`.
+gate-bench: $(VENV)/installed
+	$(BIN)/python -m fusetune.bench.gate_bench.replay $(GATE_BENCH)
+
+# Finders of a learning rate and of a batch size, ours and those of others, trained and run for real: about a quarter of an
+# hour of processor time. `FINDER_BENCH=rates` or `FINDER_BENCH=batches` for one of the two, `--json FILE` for all trainings.
 finder-bench: build/peers/installed
 	build/peers/bin/python -m fusetune.bench.finder_bench $(FINDER_BENCH)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.page.checked import status_of
 from tests.end_to_end.conftest import Done, environment
 
 SLOW = """\
@@ -129,6 +130,8 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_go_on(
     assert f"python -m fusetune.bench run --resume results/slow/{path.name}" in err
     assert "Traceback" not in err
     kept = lines(tmp_path)
+    status = status_of((path / "report.html").read_text())
+    assert status.startswith(f"Interrupted: {len(kept)} of 8 trials, {8 - len(kept)} ")
     assert 2 <= len(kept) < 8
     assert all(json.loads(line)["status"] == "ok" for line in kept)
     deadline = time.monotonic() + 120
