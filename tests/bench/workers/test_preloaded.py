@@ -45,6 +45,7 @@ def test_all_workers_are_forks_of_one_process(tmp_path: Path) -> None:
     assert parent_of(origins[0]) == os.getpid()
 
 
+@pytest.mark.slow
 def test_the_machine_is_described_without_torch_as_with_it() -> None:
     done = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, check=True)
     there, loaded = json.loads(done.stdout)
