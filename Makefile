@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench autotune-bench exhaustive compilers processors versions libraries fuzz chaos static
-.PHONY: compat trackers release-check gpu-check gpu-perf picture schema clean
+.PHONY: run test test-all lint perf search-bench autotune-bench finder-bench exhaustive compilers processors versions libraries fuzz chaos static
+.PHONY: compat trackers peers release-check gpu-check gpu-perf picture schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
@@ -19,7 +19,7 @@ test: $(VENV)/installed-test
 
 # And what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
 test-all: test
-	$(PYTEST) -m "slow and not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers"
+	$(PYTEST) -m "slow and not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers and not peers"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -92,10 +92,15 @@ compat: $(VENV)/installed-test
 trackers: build/trackers/installed
 	build/trackers/bin/python -m pytest -m trackers -W default tests/bench/tracking
 
-build/trackers/installed: $(VENV)/installed-test
-	@test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
-	@$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
+# An environment of its own that has what .venv has.
+define environment-over-venv
+@test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+@$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
 		> "$$($(@D)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/packages.pth"
+endef
+
+build/trackers/installed: $(VENV)/installed-test
+	$(environment-over-venv)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
 		trackio==0.43.0 wandb==0.31.0 mlflow-skinny==3.17.2 'sqlalchemy>=2' alembic
 	@touch $@
@@ -125,6 +130,24 @@ search-bench: $(VENV)/installed
 # machine: `python -m fusetune.bench.autotune_bench.record --again`, a quarter of an hour.
 autotune-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
+
+# Finders of a learning rate and of a batch size, ours and those of others, trained and run for real: ten minutes on two idle
+# cores. `FINDER_BENCH=rates` or `FINDER_BENCH=batches` for one of the two.
+finder-bench: build/peers/installed
+	build/peers/bin/python -m fusetune.bench.finder_bench $(FINDER_BENCH)
+
+# The finders of others as they are: torch-lr-finder, fastai, Lightning and accelerate, in build/peers beside what .venv has.
+peers: build/peers/installed
+	build/peers/bin/python -m pytest -m peers -W default tests/bench/finder_bench
+
+# torch stays what .venv has. fastai is installed without torchvision, which its finder does not need.
+build/peers/installed: $(VENV)/installed-test
+	$(environment-over-venv)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		torch-lr-finder==0.2.2 lightning==2.6.6 accelerate==1.15.0 \
+		fastcore==2.2.41 fastprogress==1.1.6 fasttransform==0.0.5 plum-dispatch==2.9.0 fastdownload==0.0.8 cloudpickle
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps fastai==2.8.12
+	@touch $@
 
 # The README's picture, from the page of a run in results/examples: needs Chromium.
 picture: $(VENV)/installed-test

@@ -101,11 +101,11 @@ def test_no_room_imports_itself_through_others() -> None:
     list(TopologicalSorter(graph).static_order())
 
 
-def test_a_run_needs_nothing_of_the_search_benchmark() -> None:
-    bench = "fusetune.bench.search_bench"
-    users = {name for name in MODULES if any(f"{other}.".startswith(f"{bench}.") for other in imports(name))}
+def test_a_run_needs_nothing_of_the_benchmarks_of_searchers_and_finders() -> None:
+    benches = ("fusetune.bench.search_bench.", "fusetune.bench.finder_bench.")
+    users = {name for name in MODULES if any(f"{other}.".startswith(benches) for other in imports(name))}
     assert users
-    assert all(name.startswith(bench) for name in users)
+    assert all(f"{name}.".startswith(benches) for name in users)
 
 
 def test_rooms_are_entered_by_their_faces() -> None:
