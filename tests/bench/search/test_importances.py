@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import optuna
 import pytest
@@ -26,7 +27,7 @@ def study_of(count: int, seed: int) -> optuna.Study:
     """Trainings whose value depends on the rate, and on the depth with one of the optimizers."""
     chance, study = random.Random(seed), optuna.create_study()
     for _ in range(count):
-        params = {
+        params: dict[str, Any] = {
             "rate": 10 ** chance.uniform(-4, 0),
             "optimizer": chance.choice(["sgd", "adam", "lion"]),
             "depth": chance.randint(1, 8),
