@@ -496,8 +496,8 @@ def _fresh_rounds(tuning: Tuning, found: Confirmation) -> Plot:
     """Draw the rounds in which the fastest met the default."""
     divisor, unit = axis_unit([*found.defaults_s, *found.challengers_s], "s")
     sides: Mapping[str, Sequence[float]] = {
-        "the default": found.defaults_s,
         "the fastest": found.challengers_s,
+        "the default": found.defaults_s,
     }
     data = by_column(
         ("round", "time", "side"),

@@ -378,7 +378,8 @@ def _noise_plot(name: str, measured: Measurements) -> list[Block]:
         step = choice.batch_size * measured.accumulation_steps
         low, high = x["scale"]["domain"]
         if low <= step <= high:
-            layers += rule("x", step, f"step of {format_count(step)}", "suggestion")
+            at_right = step > math.sqrt(low * high)
+            layers += rule("x", step, f"step of {format_count(step)}", "suggestion", before=at_right)
     confidence = f"{100 * scales[0].confidence:g} %"
     caption = f"Lines are {confidence} intervals. A batch of that many samples has as much noise as gradient."
     if None in ends:

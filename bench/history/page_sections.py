@@ -218,7 +218,10 @@ def _plot(series: Series, history: History) -> Plot | None:
     runs = {"name": "runs"}
     layers: list[Layer] = []
     for change in series.changes:
-        layers += rule("x", change.index + 0.5, change_text(change), _STYLES[change.direction])
+        at_right = change.index > len(points) / 2
+        layers += rule(
+            "x", change.index + 0.5, change_text(change), _STYLES[change.direction], before=at_right
+        )
     for index in series.gap_at:
         layers += rule("x", index + 0.5, "gap", "faint")
     if any(low is not None for low, _ in spreads):

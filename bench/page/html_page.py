@@ -26,6 +26,8 @@ from fusetune.bench.terminal import printable
 # A longer table stands in the page's data, and the script fills it: browsers read that several times as fast.
 MOST_ROWS_AS_HTML = 200
 _DIGITS = 6
+# A text cell up to this length stands on one line.
+_LONGEST_SHORT = 16
 # A text cell that is longer holds a sentence. On a phone, such a table stands as a list.
 _LONGEST_NAME = 48
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -180,6 +182,10 @@ def _block(block: Block, anchor: str, held: _Held) -> dict[str, Any]:
     return content
 
 
+def _is_short(cell: Cell) -> bool:
+    return max(len(cell.text), len(cell.small)) <= _LONGEST_SHORT
+
+
 def _cell(cell: Cell) -> list[Any]:
     """Return a cell as the script reads it."""
     tone = "" if cell.tone == "plain" else cell.tone
@@ -214,6 +220,7 @@ def _template() -> Template:
         finalize=finalize,
     )
     environment.filters |= {"inline": inline, "broken": broken}
+    environment.tests["short"] = _is_short
     return environment.get_template("page")
 
 

@@ -485,7 +485,7 @@ def _locate_cifar10(
     stand_in: str | None, seed: int, allow_download: bool, on_progress: Progress | None, where: str
 ) -> Source:
     """Return CIFAR-10's folder, or the stand-in with the reason for it."""
-    looked = ", ".join(str(directory) for directory in cifar10.search_directories())
+    looked = ", ".join(map(_below_home, cifar10.search_directories()))
     absent = f"is not on this machine (looked in {looked})"
     try:
         folder = cifar10.obtain_cifar10(allow_download=allow_download, on_progress=on_progress)
@@ -503,6 +503,14 @@ def _locate_cifar10(
             "write `stand_in: cifar10-like`",
         )
     return Source(stand_in, "cifar10", reason=reason, options={"seed": seed}, where=where)
+
+
+def _below_home(directory: Path) -> str:
+    """Write a path with ~, because the reason for a stand-in is in reports that people send to others."""
+    try:
+        return f"~/{directory.relative_to(Path.home())}"
+    except (RuntimeError, ValueError):
+        return str(directory)
 
 
 def _find(path: str, directories: Sequence[Path | None], where: str, *, folder: bool = False) -> Path:

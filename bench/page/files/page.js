@@ -5,6 +5,7 @@ const embed = window.vegaEmbed;
 const TABLE_PAGE = 25;
 const SEARCHED_FROM = 6;
 const SVG_ROWS = 1500;
+const SHORT = 16;
 
 const THEMES = {
   light: {
@@ -24,6 +25,11 @@ const THEMES = {
   },
 };
 
+// How much of a plot the names of its rows may take.
+function shareOfNames(width) {
+  return width < 500 ? 0.5 : 0.36;
+}
+
 function config(name, width, columns) {
   const t = THEMES[name];
   const font = getComputedStyle(document.body).fontFamily;
@@ -34,7 +40,7 @@ function config(name, width, columns) {
     view: { stroke: null },
     axis: {
       labelColor: t.soft, titleColor: t.soft, gridColor: t.line, domainColor: t.soft, tickColor: t.soft,
-      labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, labelLimit: Math.min(260, 0.36 * width), labelOverlap: true,
+      labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, labelLimit: Math.min(260, shareOfNames(width) * width), labelOverlap: true,
       labelPadding: 5, labelSeparation: 6, titlePadding: 8, titleLimit: 400, tickSize: 4, domainOpacity: 0.5, tickOpacity: 0.5,
     },
     axisY: { domain: false, ticks: false },
@@ -144,6 +150,7 @@ async function draw(plot, theme) {
   const tables = Object.fromEntries(Object.entries(plot.data).map(([name, key]) => [name, rows(held.tables[key])]));
   const names = Object.keys(tables);
   const width = place.clientWidth;
+  const right = textsOf(plot.spec, "y", tables).length ? (1 - shareOfNames(width)) * width : width - 50;
   const largest = Math.max(0, ...names.map((name) => tables[name].length));
   const spec = {
     $schema: held.schema,
@@ -166,7 +173,7 @@ async function draw(plot, theme) {
       defaultStyle: false,
       forceActionsMenu: true,
       tooltip: { disableDefaultStyle: true },
-      config: config(theme, width, columnsOf(textsOf(plot.spec, "color", tables), textsOf(plot.spec, "y", tables).length ? 0.64 * width : width - 50)),
+      config: config(theme, width, columnsOf(textsOf(plot.spec, "color", tables), right)),
       patch: fitted(width, textsOf(plot.spec, "x", tables), wholeAxes(plot.spec, tables)),
     });
     place.querySelectorAll("svg, canvas").forEach((each) => each.setAttribute("aria-hidden", "true"));
@@ -392,6 +399,7 @@ function longTable(more, columns, sentences) {
         fill(td, cell);
         if (cell[3]) td.classList.add(cell[3]);
         if (sentences) td.dataset.title = column.title;
+        if (!column.numeric && Math.max(cell[0].length, cell[2].length) <= SHORT) td.classList.add("short");
       },
     })),
     createdRow: (line, _, number) => line.classList.toggle("strong", more.strong.includes(number)),

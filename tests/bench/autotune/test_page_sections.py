@@ -129,7 +129,8 @@ def test_the_fresh_rounds_are_drawn_as_pairs(replaced: Tuning) -> None:
     assert found is not None
     drawn = plot(part_of(replaced), "The fastest against the default").data["rounds"]
     assert drawn["round"] == [*range(1, 13), *range(1, 13)]
-    assert drawn["time"] == pytest.approx([*found.defaults_s, *found.challengers_s])
+    assert drawn["time"] == pytest.approx([*found.challengers_s, *found.defaults_s])
+    assert drawn["side"] == ["the fastest"] * 12 + ["the default"] * 12
 
 
 def test_a_case_whose_default_is_wrong_is_said_apart() -> None:

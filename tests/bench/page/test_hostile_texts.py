@@ -58,8 +58,10 @@ MENU = {"div", "form", "details", "summary", "circle", "a", "canvas"}
 # The elements of each report, and the texts where a reader finds them.
 ELEMENTS = """() => [...document.querySelectorAll("article")].map((article) => {
     const all = [...article.querySelectorAll(":not(.drawing *, code, wbr)")];
+    // A long text may stand differently, by classes of its cell and by its title beside it.
     const late = ["data-drawn", "data-title", "tabindex"];
-    const names = (each) => [...each.attributes].map((one) => one.name).filter((name) => !late.includes(name));
+    const varies = (each, name) => late.includes(name) || (name === "class" && each.tagName === "TD");
+    const names = (each) => [...each.attributes].map((one) => one.name).filter((name) => !varies(each, name));
     return all.map((each) => each.tagName + names(each).sort().join(" "));
 })"""
 TEXTS = """() => [...document.querySelectorAll("article")].map((article) => {

@@ -562,6 +562,16 @@ def test_a_stand_in_is_announced_with_its_reason(work: Path, monkeypatch: pytest
     assert said.endswith("Accuracies are not those of cifar10.")
 
 
+def test_a_reason_that_others_read_names_no_home(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(work))
+    monkeypatch.setenv("BENCH_DATA", str(work / "my data"))
+    source = locate(DataRequest("cifar10", stand_in="cifar10-like"), allow_download=False)
+    said = source.announcement()
+    assert said is not None
+    assert "looked in ~/my data, data, " in said
+    assert str(work) not in said
+
+
 def test_without_a_stand_in_the_error_says_where_to_put_the_file(work: Path) -> None:
     with pytest.raises(InputError) as caught:
         locate(DataRequest("cifar10"), allow_download=False)
