@@ -51,6 +51,7 @@ from fusetune.tuner.learning_rate import LRScaling, fit_lr_scaling
 NOISE_EPOCHS = (0, 1, 4)
 # More sizes would include some that are 4000 times smaller than the largest, which have no use.
 _MOST_SIZES = 12
+_NOISE = "noise"
 
 Announce = Callable[[str], None]
 
@@ -102,6 +103,11 @@ class Measurements:
     noise_note: str = ""
 
     @property
+    def has_noise(self) -> bool:
+        """Whether the noise was measured, or could not be."""
+        return bool(self.noise) or any(said.startswith(f"{_NOISE}: ") for said in self.failures)
+
+    @property
     def noise_scale(self) -> NoiseScale | None:
         """The noise scale at the latest epoch. It grows along training, and most steps come late."""
         return self.noise[-1].scale if self.noise else None
@@ -126,6 +132,23 @@ class MeasuredStudy:
 
     study: BatchSizeStudy
     measurements: tuple[Measurements, ...]
+
+    @property
+    def finished(self) -> int:
+        """How many configurations have all of their records, as far as these tell.
+
+        The noise is measured last. A search in which a batch has run, and that is followed by no measurement, counts as
+        over.
+        """
+        if self.study.accelerator is not None:
+            return len(self.measurements)
+        memory_only = "--memory-only" in self.study.run.command
+        return sum(
+            measured.has_noise
+            if configuration.batch_size and not memory_only
+            else configuration.probes > 0 or configuration.limit_bytes is None
+            for configuration, measured in zip(self.study.configurations, self.measurements, strict=True)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints: the study, with each configuration's measurements in it."""
@@ -263,7 +286,7 @@ def _noise_records(trial: Trial, record: Record, batch_size: int) -> list[Record
     """Split a worker's record into one per measured epoch. A failure stays one record."""
     measured = record.outcome
     if not isinstance(measured, NormsAlongTraining):
-        return [dataclasses.replace(record, outcome=FailedMeasurement("noise"))]
+        return [dataclasses.replace(record, outcome=FailedMeasurement(_NOISE))]
     found = []
     for point in measured.points:
         squares = {
@@ -385,7 +408,7 @@ def _accumulation_steps(run: RunInfo, configuration: ConfigurationStudy) -> int:
 
 def _failure(record: Record) -> str:
     failed = record.outcome
-    return f"{failed.measurement if isinstance(failed, FailedMeasurement) else 'noise'}: {record.reason}"
+    return f"{failed.measurement if isinstance(failed, FailedMeasurement) else _NOISE}: {record.reason}"
 
 
 def _noise_at(record: Record, outcome: NoiseOutcome) -> NoiseAtEpoch:

@@ -12,7 +12,7 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import INTERRUPTED
 from fusetune.bench.cli.gate_page import add_gate_page
-from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
+from fusetune.bench.cli.options import overrides_option, results_option
 from fusetune.bench.cli.verdict_output import (
     check_outputs,
     json_option,
@@ -23,6 +23,7 @@ from fusetune.bench.cli.verdict_output import (
     write_outputs,
 )
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
+from fusetune.bench.machine import device_at_hand
 from fusetune.bench.terminal import say
 from fusetune.bench.units import parse_seconds
 
@@ -155,6 +156,7 @@ def gate(
                 device=device_at_hand(),
                 news=lambda text: say(text, err=True),
                 resume=resume,
+                unfinished=_add_page_so_far,
             )
             console = make_console()
             show_gate(result, console)
@@ -170,10 +172,21 @@ def gate(
     sys.exit(exit_code(result, strict))
 
 
+def _add_page_so_far(directory: Path) -> None:
+    """Write the page of a gate that has no verdicts yet."""
+    add_gate_page(str(directory), make_console(stderr=True))
+
+
 def _self_test(request: Request, results: Path, json_file: Path | None) -> None:
     from fusetune.bench.gate import run_self_test, show_self_test
 
-    found = run_self_test(request, results, device=device_at_hand(), news=lambda text: say(text, err=True))
+    found = run_self_test(
+        request,
+        results,
+        device=device_at_hand(),
+        news=lambda text: say(text, err=True),
+        unfinished=_add_page_so_far,
+    )
     console = make_console()
     show_self_test(found, console)
     if json_file is not None:

@@ -18,9 +18,7 @@ def show_stored_gate(stored: StoredGate, console: SafeConsole) -> None:
 
     if stored.result is None:
         console.print(stored.unfinished, markup=False, highlight=False)
-        console.print(
-            f"Continue with: {stored.resume_command}", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print(stored.go_on, markup=False, highlight=False, soft_wrap=True)
     elif isinstance(stored.result, SelfTest):
         show_self_test(stored.result, console)
     else:

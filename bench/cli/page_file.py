@@ -35,13 +35,15 @@ def part_of(
         is_running: whether its process lives and goes on. None: asked of its lock, and a run that writes its own page
             is at its end.
     """
-    from fusetune.bench.report import state_of
+    from fusetune.bench.report import command_text, state_of
     from fusetune.bench.results import is_being_written
 
     if is_running is None:
         is_running = not directory.is_for_appending and is_being_written(directory.path)
     state = state_of(directory.run, records, study)
-    status = state.status(is_running=is_running, go_on=directory.resume_command)
+    status = state.status(
+        is_running=is_running, go_on=directory.resume_command, anew=command_text(directory.run)
+    )
     return dataclasses.replace(_part(directory, records, study), status=status)
 
 

@@ -51,7 +51,7 @@ def report(
     tell it from every other.
     """
     from fusetune.bench.gate import StoredGate, gate_part
-    from fusetune.bench.results import study_run
+    from fusetune.bench.results import is_being_written, study_run
 
     if output is not None and not html:
         raise InputError("--output", "names the file of the page, which is not asked for", to_do="Add --html")
@@ -87,7 +87,7 @@ def report(
             if report_to:
                 raise InputError(run.path, "a gate cannot be sent to a tracker", to_do="Name runs alone")
             if html:
-                parts.append(gate_part(run))
+                parts.append(gate_part(run, is_running=is_being_written(run.path)))
             else:
                 show_stored_gate(run, console)
             continue

@@ -79,16 +79,22 @@ _BENT_FROM = 10.0
 _TICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
-def gate_part(stored: StoredGate) -> Part:
+_ASKED_OF_SELF_TEST = "What is the gate worth here: how often does it err, and which slowdown does it find?"
+
+
+def gate_part(stored: StoredGate, *, is_running: bool = False) -> Part:
     """Return what a page says of a gate or of a self-test.
 
     Args:
         stored: from `read_stored_gate`.
+        is_running: whether its process lives. It is said of a gate without verdicts.
     """
     result = stored.result
     if isinstance(result, SelfTest):
         return _self_test_part(stored, result)
     asked, answer = "Is head slower, hungrier or worse at learning than base?", stored.unfinished
+    if stored.is_self_test:
+        asked = _ASKED_OF_SELF_TEST
     notes: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     blocks = tuple(_pair_blocks(stored.pairs, ()))
@@ -108,6 +114,7 @@ def gate_part(stored: StoredGate) -> Part:
             Section("failures", tuple(_failures(stored.pairs))),
             _reproduce(stored, result),
         ),
+        status=stored.status(is_running=is_running),
     )
 
 
@@ -446,7 +453,8 @@ def _environment(differences: Sequence[tuple[str, str, str]]) -> DataTable:
 def _reproduce(stored: StoredGate, result: GateResult | None) -> Section:
     blocks: list[Block] = [Command(stored.command, "The command")]
     if result is None:
-        blocks.append(Command(stored.resume_command, "To go on with this one"))
+        if stored.resume_command is not None:
+            blocks.append(Command(stored.resume_command, "To go on with this one"))
         return Section("reproduce", tuple(blocks))
     for name, side in (("base", result.base), ("head", result.head)):
         if side.commit:
@@ -470,7 +478,7 @@ def _self_test_part(stored: StoredGate, found: SelfTest) -> Part:
         blocks += [Prose("Notes:"), Items(notes)]
     return Part(
         title=stored.title,
-        asked="What is the gate worth here: how often does it err, and which slowdown does it find?",
+        asked=_ASKED_OF_SELF_TEST,
         answer=self_test_headline(found.rows, found.budget_s),
         banners=tuple(note for note in found.notes if note.startswith(_STAND_IN)),
         facts=(

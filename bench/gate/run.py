@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -119,8 +119,18 @@ def resumed_request(path: Path, budget_s: float | None) -> Request:
     return request if budget_s is None else Request(**{**request.__dict__, "budget_s": budget_s})
 
 
+def _ignore(_: Path) -> None:
+    """Do nothing."""
+
+
 def run_gate(
-    request: Request, results: Path, *, device: str, news: News, resume: Path | None = None
+    request: Request,
+    results: Path,
+    *,
+    device: str,
+    news: News,
+    resume: Path | None = None,
+    unfinished: Callable[[Path], None] = _ignore,
 ) -> GateResult:
     """Gate head against base.
 
@@ -130,6 +140,7 @@ def run_gate(
         device: `cpu` or `cuda`, for the profile of the spec.
         news: takes a line for each thing that happens.
         resume: the directory of the gate to go on with.
+        unfinished: takes the directory of a gate that ends with finished pairs and without verdicts.
 
     Raises:
         InputError: bad input, such as an unknown revision, or a spec on one side only.
@@ -149,16 +160,26 @@ def run_gate(
                 f"interrupted; {finished} finished pairs are kept. Continue with: {directory.resume_command}"
             )
             news(told if finished else "interrupted; no pair was finished.")
+            if finished:
+                unfinished(directory.path)
             raise
         except BenchError:
             if finished := len(directory.pairs()):
                 news(f"{finished} finished pairs are kept. Continue with: {directory.resume_command}")
+                unfinished(directory.path)
             raise
         finally:
             directory.remove_if_empty()
 
 
-def run_self_test(request: Request, results: Path, *, device: str, news: News) -> SelfTest:
+def run_self_test(
+    request: Request,
+    results: Path,
+    *,
+    device: str,
+    news: News,
+    unfinished: Callable[[Path], None] = _ignore,
+) -> SelfTest:
     """Measure head against itself, as a gate would measure it against base.
 
     Args:
@@ -166,6 +187,7 @@ def run_self_test(request: Request, results: Path, *, device: str, news: News) -
         results: the directory of all results.
         device: `cpu` or `cuda`, for the profile of the spec.
         news: takes a line for each thing that happens.
+        unfinished: takes the directory of a self-test that is interrupted after a pair.
 
     Raises:
         InputError, SetupError, RunDirectoryError, KeyboardInterrupt: as for `run_gate`, or there was time for one pair
@@ -177,7 +199,14 @@ def run_self_test(request: Request, results: Path, *, device: str, news: News) -
             return gate.run_self_test(directory)
         except KeyboardInterrupt:
             ignore_interrupts()
-            news(f"interrupted; {len(directory.pairs())} pairs are in {directory.path}.")
+            finished = len(directory.pairs())
+            news(
+                f"interrupted; {finished} pairs are in {directory.path}."
+                if finished
+                else "interrupted; no pair was finished."
+            )
+            if finished:
+                unfinished(directory.path)
             raise
         finally:
             directory.remove_if_empty()

@@ -16,6 +16,7 @@ from fusetune.bench.gate.measured import Pair
 from fusetune.bench.gate.result import GateResult
 from fusetune.bench.gate.self_test import SelfTest
 from fusetune.bench.path_checks import is_file
+from fusetune.bench.stats import counted
 
 _GATE = "gate.json"
 _RESULT = "result.json"
@@ -43,15 +44,40 @@ class StoredGate:
         return str(self.content.get("title") or "gate")
 
     @property
-    def resume_command(self) -> str:
-        """The command that goes on with it."""
-        return GateDirectory(self.path, dict(self.content)).resume_command
+    def is_self_test(self) -> bool:
+        """Whether a revision is compared with itself."""
+        return self.content["request"].get("self_test_s") is not None
+
+    @property
+    def resume_command(self) -> str | None:
+        """The command that goes on with it. None: a self-test is not continued."""
+        return None if self.is_self_test else GateDirectory(self.path, dict(self.content)).resume_command
+
+    @property
+    def go_on(self) -> str:
+        """A sentence that says what to do about a gate without verdicts."""
+        if self.resume_command is None:
+            return f"A self-test cannot be continued. Start it anew with `{self.command}`."
+        return f"Continue with `{self.resume_command}`."
 
     @property
     def unfinished(self) -> str:
         """What is said of a gate without verdicts."""
-        number = len(self.pairs)
-        return f"No verdict yet: {number} pair{' is' if number == 1 else 's are'} finished."
+        return f"No verdict yet: {self._finished}."
+
+    def status(self, *, is_running: bool) -> str:
+        """Return what its page says of a gate without verdicts. Empty: it has verdicts.
+
+        Args:
+            is_running: whether its process lives.
+        """
+        if self.result is not None:
+            return ""
+        return f"Running: {self._finished}." if is_running else f"Interrupted: {self._finished}. {self.go_on}"
+
+    @property
+    def _finished(self) -> str:
+        return f"{counted(len(self.pairs), 'pair')} {'is' if len(self.pairs) == 1 else 'are'} finished"
 
     @property
     def command(self) -> str:
@@ -59,7 +85,7 @@ class StoredGate:
         asked: Mapping[str, Any] = self.content["request"]
         words = ["python", "-m", "bench", "gate"]
         words += [asked["spec"]] if asked.get("spec") else ["--command", asked.get("command") or ""]
-        if asked.get("self_test_s") is not None:
+        if self.is_self_test:
             words += ["--self-test", "--minutes", f"{asked['self_test_s'] / 60:g}"]
         elif asked.get("base"):
             words += ["--base", asked["base"]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fusetune.bench.report.page_parts import (
         banners_of,
         caveat_notes,
+        command_text,
         failed_trials,
         reproduce,
         run_facts,
@@ -41,6 +42,7 @@ __all__ = [
     "caveat_lines",
     "caveat_notes",
     "caveat_sentences",
+    "command_text",
     "factor_cells",
     "factor_columns",
     "failed_trials",

@@ -63,7 +63,7 @@ def reproduce(run: RunInfo) -> Section:
     """Return the section that says how to make the run again: command, commit, resolved spec, versions and data."""
     blocks: list[Block] = []
     if run.command:
-        blocks.append(Command(shlex.join(("python", "-m", *run.command)), "The command"))
+        blocks.append(Command(command_text(run), "The command"))
     if run.commit:
         blocks.append(
             Prose(f"It was run at commit {run.commit}{', with uncommitted changes' if run.dirty else ''}.")
@@ -74,6 +74,11 @@ def reproduce(run: RunInfo) -> Section:
     if pairs := (*_versions(run), *_files(run)):
         blocks.append(Fold("Versions and data", (Facts(pairs),)))
     return Section("reproduce", tuple(blocks))
+
+
+def command_text(run: RunInfo) -> str:
+    """Return the command that started a run, as it is pasted into a shell. Empty: it is not known."""
+    return shlex.join(("python", "-m", *run.command)) if run.command else ""
 
 
 def spec_yaml(run: RunInfo) -> str:

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusetune.bench.kinds import BATCH_SIZE, KERNELS, SEARCH, function
+from fusetune.bench.kinds import AUTOTUNE, BATCH_SIZE, KERNELS, SEARCH, function
 from fusetune.bench.results import Record, RunInfo
+from fusetune.bench.stats import counted
+
+# What a run of a kind counts. Of the others it is trials.
+_NOUNS = {AUTOTUNE.name: "case", BATCH_SIZE.name: "configuration", KERNELS.name: "row"}
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,13 @@ class RunState:
     words: str
     missing: str = ""
 
-    def status(self, *, is_running: bool, go_on: str | None = None) -> str:
+    def status(self, *, is_running: bool, go_on: str | None = None, anew: str = "") -> str:
         """Return what a page says of it. Empty: the run is over and whole.
 
         Args:
             is_running: whether its process lives.
             go_on: the command that continues it. None: there is none.
+            anew: the command that started it, for a run that cannot be continued. Empty: not known.
 
         Example:
             >>> state = RunState("3 of 8 trials", "5 are missing")
@@ -40,7 +45,8 @@ class RunState:
             return f"Running: {self.words}."
         if not self.missing:
             return ""
-        then = f" Continue with `{go_on}`." if go_on else ""
+        then = f" It cannot be continued. Start it anew with `{anew}`." if anew else ""
+        then = f" Continue with `{go_on}`." if go_on else then
         return f"Interrupted: {self.words}, {self.missing}.{then}"
 
 
@@ -60,16 +66,17 @@ def state_of(run: RunInfo, records: Sequence[Record], study: Any) -> RunState:
         return RunState(
             words, _missing(planned - len(function(str(SEARCH.judged))(run, records)), "fresh seed")
         )
-    if run.kind == BATCH_SIZE.name or not run.trials:  # planned as it goes
-        return RunState(f"{len(records)} record{'' if len(records) == 1 else 's'}")
-    noun = "row" if run.kind == KERNELS.name else "trial"
-    words = f"{len(records)} of {run.trials} {noun}{'' if run.trials == 1 else 's'}"
-    return RunState(words, _missing(run.trials - len(records)))
+    if not run.trials:
+        return RunState(counted(len(records), "record"))
+    # Of a configuration's records only the kind knows which is the last.
+    done = study.finished if run.kind == BATCH_SIZE.name else len(records)
+    words = f"{done} of {counted(run.trials, _NOUNS.get(run.kind, 'trial'))}"
+    return RunState(words, _missing(run.trials - done))
 
 
 def _missing(count: int, noun: str = "") -> str:
     """Write how many are missing. Empty: none is."""
     if count <= 0:
         return ""
-    what = f"{count} {noun}{'' if count == 1 else 's'}" if noun else str(count)
+    what = counted(count, noun) if noun else str(count)
     return f"{what} {'is' if count == 1 else 'are'} missing"

@@ -26,6 +26,7 @@ import pytest
 from fusetune.bench.cli import main
 from tests.bench.gate.scratch_repository import commit, git, make_repository, write
 from tests.bench.gate.stand_in_torch import make_torch
+from tests.bench.page.checked import status_of
 from tests.bench.test_records_page import listed
 from tests.end_to_end.conftest import environment
 
@@ -479,11 +480,22 @@ def test_a_gate_that_is_ended_keeps_its_pairs_and_goes_on(
         assert told in ended.err
         assert str(ended.directory.relative_to(repository)) in ended.err.partition(told)[2]
         assert "Traceback" not in ended.err
+        assert ended.err.rstrip().splitlines()[-1].startswith("page: ")
+    page = ended.directory / "report.html"
+    if number == signal.SIGKILL:
+        assert not page.exists()
+        with pytest.raises(SystemExit) as end:
+            main(["report", str(ended.directory.relative_to(repository)), "--html"])
+        assert not end.value.code
+    status = status_of(page.read_text())
+    assert status.startswith("Interrupted: 2 pairs are finished. Continue with ")
+    assert f"gate --resume {ended.directory.relative_to(repository)}" in status
     (repository.parent / "go-on").touch()
     first = ended.pairs
     resumed = Program(repository, "--resume", str(ended.directory)).end()
     assert resumed.code == 1, resumed.err
     assert resumed.rows[COMMAND, "step_s"] == "regressed"
+    assert status_of(page.read_text()) == ""
     assert resumed.pairs[:2] == first
     assert [pair["index"] for pair in resumed.pairs] == list(range(len(resumed.pairs)))
     assert git(repository, "worktree", "list").count("\n") == 0

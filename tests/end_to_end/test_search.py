@@ -20,6 +20,7 @@ from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.search.for_optuna import FEWEST_FOR_IMPORTANCE
 from fusetune.bench.search.plan import plan_of
 from fusetune.bench.search.state import open_search
+from tests.bench.page.checked import status_of
 from tests.end_to_end.conftest import Done, environment
 
 pytestmark = pytest.mark.slow
@@ -76,11 +77,11 @@ RECORDS = "results/*/*/records.jsonl"
 
 
 def run():
-    # The parent of the worker's guard, where there is one.
-    parent = Path("/proc", str(os.getppid()))
-    if not parent.is_dir():
-        return os.getppid()
-    return int((parent / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    # Above the worker's guard and the process that both were forked from, where there are any.
+    process = os.getppid()
+    while (there := Path("/proc", str(process))).is_dir() and b"small.yaml" not in (there / "cmdline").read_bytes():
+        process = int((there / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    return process
 
 
 def strike(process):
@@ -162,7 +163,7 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
     command = [sys.executable, "-m", "fusetune.bench", "run", "small.yaml"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 500
         while time.monotonic() < deadline:
             logs = list(tmp_path.glob("results/*/*/search.jsonl"))
             if logs and logs[0].read_text().count('"event":"epoch"') >= 4:
@@ -174,8 +175,15 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     before = values(logs[0])
+    page = logs[0].parent / "report.html"
+    assert bench("report", str(page.parent), "--html").code == 0
+    status = status_of(page.read_text())
+    assert status.startswith(
+        f"Interrupted: {len(before)} of 12 epochs, and the search is not over. Continue with "
+    )
     done = bench("run", "--resume", str(logs[0].parent))
     assert done.code == 0, done.err
+    assert status_of(page.read_text()) == ""
     made = re.search(r"12 epochs, (\d+) of them trained before", done.out)
     assert made
     assert int(made[1]) == len(before)

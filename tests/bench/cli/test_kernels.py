@@ -16,6 +16,7 @@ from fusetune.bench.kernels import Row, SideResult
 from fusetune.bench.results import RunDirectory, find_run
 from tests.bench.kernels.made_rows import rounds, side, verified
 from tests.bench.kernels.made_rows import row as made_row
+from tests.bench.page.checked import status_of
 
 Made = Callable[[Any], Row]
 
@@ -121,6 +122,11 @@ def test_an_interrupt_keeps_finished_rows_and_reports_them(
     assert "interrupted; finished rows are kept in results/kernels/" in err
     assert "gelu/1048576/float32" in out
     assert len(json.loads(Path("rows.json").read_text())) == 1
+    (page,) = Path("results/kernels").glob("*/report.html")
+    status = status_of(page.read_text())
+    assert status.startswith(
+        "Interrupted: 1 of 2 rows, 1 is missing. It cannot be continued. Start it anew with "
+    )
     engine.interrupted_at = 0
     code, _, err = run(capsys, "kernels", "gelu", "--results", "other")
     assert (code, err) == (130, "interrupted; no row was finished.\n")

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -59,6 +60,12 @@ def ids_of(html: str) -> list[str]:
 
     Reader().feed(html)
     return ids
+
+
+def status_of(html: str) -> str:
+    """Return what a page of one run says of its state, without markup. Empty: nothing."""
+    found = re.search(r'<p class="status" role="status">(.*?)</p>', html, re.DOTALL)
+    return unescape(re.sub("<.*?>", "", found[1])) if found else ""
 
 
 def whole_spec(plot: Mapping[str, Any], tables: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, Any]:

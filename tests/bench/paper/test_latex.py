@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusetune.bench.paper import Column, Figure, PaperTable, as_latex, escaped_for_latex
+from fusetune.bench.paper import Column, Figure, Mark, PaperTable, as_latex, escaped_for_latex
 
 HOSTILE = [
     "\\",
@@ -154,6 +154,80 @@ def test_every_row_has_the_same_number_of_cells() -> None:
     rows = text.partition("\\toprule")[2].partition("\\bottomrule")[0].splitlines()
     counts = {len(re.findall(r"(?<!\\)&", row)) for row in rows if row.endswith("\\\\")}
     assert counts == {1}
+
+
+def ranking(factors: dict[str, tuple[str, str]], *, big: float = 1.0) -> PaperTable:
+    """A table as of `bench run` with a target, two configurations of so many factors."""
+    metrics = ("time to target", "steps to target", "step time", "best val acc", "peak memory")
+    units = ("s", "count", "s", "fraction", "bytes")
+    scales = (1.2, 155 * big, 0.0076, 0.94, 340_000 * big)
+    columns = (
+        Column("rank", "rank", ""),
+        *(Column(name, name) for name in factors),
+        Column("n", "n", ""),
+        Column("reached", "reached", ""),
+        *(Column(title, title, unit, ("min", "max")) for title, unit in zip(metrics, units, strict=True)),
+    )
+    marks: tuple[tuple[Mark, ...], ...] = ((), ("tie", "baseline"))
+    rows: tuple[tuple[str | Figure, ...], ...] = tuple(
+        (
+            Figure(place + 1, marks=marks[place]),
+            *(levels[place] for levels in factors.values()),
+            Figure(5),
+            Figure(5 - place),
+            *(Figure(value, 0.98 * value, 1.02 * value, 5, ("contended",)) for value in scales),
+        )
+        for place in range(2)
+    )
+    return PaperTable("tab:wide", "Ranking.", columns, rows)
+
+
+NAMES = {
+    "optimizer": ("momentum", "adam"),
+    "implementation": ("torch", "fused"),
+    "batch size": ("32", "128"),
+    "base lr": ("0.01", "0.0003"),
+}
+THREE = dict(list(NAMES.items())[:3])
+
+
+def test_what_a_wide_table_says_in_every_row_is_said_once() -> None:
+    roomy = as_latex(ranking({"lr": ("0.1", "0.2")}))
+    assert r"\caption{Ranking.}" in roomy
+    tight = as_latex(ranking({"batch size": ("32", "64"), "activation": ("relu", "relu")}))
+    assert r"\caption{Ranking. In every row: activation relu, n = 5.}" in tight
+    assert "relu &" not in tight
+    assert "reached" in tight  # 5 and 4
+
+
+def test_a_table_that_cannot_fit_says_so() -> None:
+    assert "% about" not in as_latex(ranking(THREE))
+    lifted = as_latex(ranking({**THREE, "activation": ("relu", "gelu")}))
+    assert "{optimizer adam, implementation fused, batch size 128, activation gelu}" in lifted
+    assert "% about" not in lifted
+    numbers = tuple(Column(f"n{place}", "time to target", "s", ("min", "max")) for place in range(20))
+    many = PaperTable("tab:many", "Many.", numbers, ((Figure(1.5, 1.2, 1.8),) * 20,))
+    assert re.search(r"^% about \d{3}pt wide, and a page of article has 345pt", as_latex(many), re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_tables_of_up_to_four_factors_fit_a_page_of_article(tmp_path: Path) -> None:
+    tables = [
+        ranking(dict(list(NAMES.items())[:count]), big=big) for count in range(5) for big in (1.0, 40.0)
+    ]
+    body = "\n".join(as_latex(table) for table in tables)
+    (tmp_path / "table.tex").write_text(
+        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{body}\\end{{document}}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.findall(r"^Overfull .*", done.stdout, flags=re.MULTILINE)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")

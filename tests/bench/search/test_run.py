@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,6 +244,48 @@ def test_a_search_spends_its_budget_and_records_everything_once(bench: Bench, jo
     assert sorted(record.seed for record in records if record.seed) == [1, 2, 3]
     lines = (bench.directory / "records.jsonl").read_text().splitlines()
     assert len(lines) == len(records)
+
+
+def test_two_workers_share_a_search(bench: Bench) -> None:
+    """Both train at all times: neither goes on before the other has begun an epoch too."""
+    together, taking = threading.Barrier(2), threading.Lock()
+    begun: list[tuple[int, Advance]] = []
+
+    def meet(number: int, step: Advance, others: int) -> str | None:
+        if not step.stop:
+            with taking:
+                begun.append((threading.get_ident(), step))
+            together.wait(timeout=120)
+        return None
+
+    records = bench.run(jobs=2, dies=meet)
+    assert len(begun) == BUDGET
+    # A training that is in flight is not begun or continued by the other worker.
+    for (one, first), (other, second) in zip(begun[::2], begun[1::2], strict=True):
+        assert one != other
+        assert first.trial.factors != second.trial.factors
+    # One that waits is continued where it waits, so no epoch is made again.
+    holders: dict[str, set[int]] = {}
+    epochs: dict[str, list[int]] = {}
+    for holder, step in begun:
+        holders.setdefault(step.id, set()).add(holder)
+        epochs.setdefault(step.id, []).append(step.epochs)
+    assert {len(each) for each in holders.values()} == {1}
+    assert all(each == list(range(1, len(each) + 1)) for each in epochs.values())
+    assert len(bench.trainings.made) == len(set(bench.trainings.made)) == BUDGET + 3 * EPOCHS
+    # Each configuration is one training and one record, with all of its epochs.
+    own = {record.trial: record for record in searched(records)}
+    assert {trial: len(record.curve) for trial, record in own.items()} == {
+        trial: len(each) for trial, each in epochs.items()
+    }
+    assert len({str(record.factors) for record in own.values()}) == len(own)
+    assert any(len(each) < EPOCHS for each in epochs.values())
+    # The winner is the best of what both have found.
+    best = max(own.values(), key=lambda record: max(entry["val_accuracy"] or 0 for entry in record.curve))
+    again = [record for record in records if record.seed]
+    assert sorted(record.seed for record in again) == [1, 2, 3]
+    assert all(record.factors == best.factors for record in again)
+    assert made_again(records) == 0
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
