@@ -18,9 +18,9 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 test: $(VENV)/installed-test
 	$(PYTEST)
 
-# With what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
-test-all: $(VENV)/installed-test
-	$(PYTEST) -m "not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers and not peers"
+# And what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
+test-all: test
+	$(PYTEST) -m "slow and not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers and not peers"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
