@@ -4,22 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench autotune-bench finder-bench exhaustive compilers processors versions libraries fuzz chaos static
+.PHONY: run test test-all lint perf search-bench autotune-bench finder-bench gate-bench exhaustive compilers processors versions libraries fuzz chaos static
 .PHONY: compat trackers peers release-check gpu-check gpu-perf picture schema clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
 
 # Each process has a stretch of the list, so that tests of a module share what is made for it. One that is done takes
-# over from another.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+# over from another. There is one more than cores, for tests wait for processes. Four at most: each takes a gigabyte.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); [ $$cores -lt 4 ] && expr $$cores + 1 || echo 4)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test: $(VENV)/installed-test
 	$(PYTEST)
 
-# And what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
-test-all: test
-	$(PYTEST) -m "slow and not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers and not peers"
+# With what is slow: kills and resumptions, random kernels, compilation for many targets, coverage of intervals.
+test-all: $(VENV)/installed-test
+	$(PYTEST) -m "not exhaustive and not compilers and not libraries and not chaos and not compat and not release and not trackers and not peers"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -37,10 +38,9 @@ exhaustive: $(VENV)/installed-test
 compilers: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m compilers tests/kernels/cpu
 
-# What compares with PyTorch's results, by the code that PyTorch has for other processors than this one.
+# What compares with PyTorch's results, by the code that PyTorch and its oneDNN have for other processors than this one.
 processors: $(VENV)/installed-test
-	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "processor and not slow" tests/kernels
-	ATEN_CPU_CAPABILITY=default $(PYTEST) -m "processor and not slow" tests/kernels
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=default $(PYTEST) -m "processor and not slow" tests/kernels
 
 # By the CPU backend: other libraries' kernels as they are, what Inductor and Helion write, and the whole of Triton's language.
 libraries: $(VENV)/installed-test
@@ -131,8 +131,13 @@ search-bench: $(VENV)/installed
 autotune-bench: $(VENV)/installed
 	$(BIN)/python -m fusetune.bench.autotune_bench.replay $(AUTOTUNE_BENCH)
 
-# Finders of a learning rate and of a batch size, ours and those of others, trained and run for real: ten minutes on two idle
-# cores. `FINDER_BENCH=rates` or `FINDER_BENCH=batches` for one of the two.
+# The gate's decision beside the rules of others, replayed on recorded processes: a minute or two. To record processes on
+# this machine for a quarter of an hour: `GATE_BENCH="--record FILE"`.
+gate-bench: $(VENV)/installed
+	$(BIN)/python -m fusetune.bench.gate_bench.replay $(GATE_BENCH)
+
+# Finders of a learning rate and of a batch size, ours and those of others, trained and run for real: about a quarter of an
+# hour of processor time. `FINDER_BENCH=rates` or `FINDER_BENCH=batches` for one of the two, `--json FILE` for all trainings.
 finder-bench: build/peers/installed
 	build/peers/bin/python -m fusetune.bench.finder_bench $(FINDER_BENCH)
 

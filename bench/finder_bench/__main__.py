@@ -19,7 +19,7 @@ from fusetune.bench.finder_bench.batch_finders import BATCH_FINDERS
 from fusetune.bench.finder_bench.batches import compare_batches
 from fusetune.bench.finder_bench.jobs import Children
 from fusetune.bench.finder_bench.peers import peer_versions
-from fusetune.bench.finder_bench.rate_finders import REPEATS, RULES, STEPS
+from fusetune.bench.finder_bench.rate_finders import LENGTHS, RULES
 from fusetune.bench.finder_bench.rate_workloads import RATE_WORKLOADS
 from fusetune.bench.finder_bench.rates import compare_rates
 from fusetune.bench.finder_bench.record import FinderRecord
@@ -85,7 +85,7 @@ def compare(parts: Sequence[str], *, seeds: int, lanes: int) -> FinderRecord:
                 RULES,
                 list(RATE_WORKLOADS),
                 seeds=range(seeds),
-                steps=(STEPS, REPEATS * STEPS),
+                lengths=LENGTHS,
                 run=children.run,
             )
             seconds["rates"] = time.monotonic() - start
@@ -112,8 +112,7 @@ def show(record: FinderRecord) -> None:
     """Print the tables of a record."""
     console = SafeConsole(width=_WIDTH)
     if record.rates is not None:
-        familiar = [name for name, workload in RATE_WORKLOADS.items() if workload.familiar]
-        for each in rate_tables(record.rates, familiar):
+        for each in rate_tables(record.rates):
             console.print(each)
     for each in batch_tables(record.batches) if record.batches else ():
         console.print(each)

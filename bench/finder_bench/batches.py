@@ -51,6 +51,16 @@ class FoundBatch:
         return (self.size or 0) / self.true
 
     @property
+    def usable_share(self) -> float:
+        """The share, but 0 for a size that does not train in each of the fresh processes.
+
+        Example:
+            >>> FoundBatch("a", "b", true=200, size=150, trained=TRIES - 1).usable_share
+            0.0
+        """
+        return self.share if self.trained == TRIES else 0.0
+
+    @property
     def survived(self) -> bool:
         """Whether the finder ended with a size."""
         return self.size is not None

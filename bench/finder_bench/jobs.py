@@ -18,9 +18,13 @@ from typing import Any
 
 from fusetune.bench.workers import running_program
 
-# One thread each, for small models train no faster with more, and each thread takes address space.
+# One thread each, for small models train no faster with more, and each thread takes address space. With glibc's heap,
+# the memory that a training needs differs by a third from one process to the next. So each tensor is a mapping of its
+# own, for all finders alike, and a size either fits or does not.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
     "MPLBACKEND": "Agg",
     "HF_HUB_OFFLINE": "1",
     "PYTHONWARNINGS": "ignore",

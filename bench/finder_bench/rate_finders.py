@@ -14,11 +14,13 @@ from torch import nn
 
 from fusetune.bench.finder_bench.lightning_trainer import quiet_trainer
 from fusetune.bench.finder_bench.rate_workloads import OPTIMIZERS, RATE_WORKLOADS, RateWorkload
-from fusetune.tuner.learning_rate import lr_range_test
+from fusetune.tuner.learning_rate import candidates_around, confirm, lr_range_test
 
 # The usual length of a test. Ours makes three sweeps of as many steps.
 STEPS = 100
 REPEATS = 3
+# Training samples that judge the short trainings.
+_HELD = 200
 
 # Rule -> rate, None where there is none, and the optimizer steps of the test.
 Found = tuple[dict[str, float | None], int]
@@ -38,6 +40,24 @@ def ours(workload: RateWorkload, seed: int, steps: int) -> Found:
         seed=seed,
     )
     return {"lr_range_test": found.suggestion}, found.steps_used
+
+
+def confirmed(workload: RateWorkload, seed: int, steps: int) -> Found:
+    """The same, and short trainings around it as `bench lr-range` makes them by default."""
+    model, loader = workload.make_model(seed), workload.loader(seed, held=_HELD)
+    found = lr_range_test(model, workload.make_optimizer, _loss, loader, repeats=steps // STEPS, seed=seed)
+    around = candidates_around(found)
+    best = confirm(
+        model,
+        workload.make_optimizer,
+        _loss,
+        loader,
+        [workload.held(_HELD)],
+        around,
+        steps=STEPS,
+        seed=seed,
+    )
+    return {"confirm": best.lr}, found.steps_used + STEPS * len(around.lrs)
 
 
 def fastai(workload: RateWorkload, seed: int, steps: int) -> Found:
@@ -96,12 +116,19 @@ def torch_lr_finder(workload: RateWorkload, seed: int, steps: int) -> Found:
 # Finder -> its rules, the default one first.
 RULES = {
     "fusetune": ("lr_range_test",),
+    "fusetune confirmed": ("confirm",),
     "fastai": ("valley", "minimum"),
     "Lightning": ("suggestion",),
     "torch-lr-finder": ("steepest",),
 }
+# Finder -> the lengths of its tests: the usual one, and as many steps as ours takes.
+LENGTHS = {
+    finder: (REPEATS * STEPS,) if finder == "fusetune confirmed" else (STEPS, REPEATS * STEPS)
+    for finder in RULES
+}
 RATE_FINDERS: dict[str, RateFinder] = {
     "fusetune": ours,
+    "fusetune confirmed": confirmed,
     "fastai": fastai,
     "Lightning": lightning,
     "torch-lr-finder": torch_lr_finder,

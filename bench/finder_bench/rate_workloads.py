@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fusetune.bench.search_bench import WORKLOADS, Workload
@@ -35,7 +35,6 @@ class RateWorkload:
         samples: the first so many training samples are used.
         shape: of one sample, as the model reads it. Empty: flat.
         parameters: of the model.
-        familiar: whether our rule was chosen on such data.
     """
 
     name: str
@@ -47,7 +46,6 @@ class RateWorkload:
     samples: int = 4000
     shape: tuple[int, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    familiar: bool = False
 
     def make_model(self, seed: int) -> nn.Module:
         """Return a new model, the same for the same seed."""
@@ -64,11 +62,23 @@ class RateWorkload:
         kind, settings = OPTIMIZERS[self.optimizer]
         return kind(parameters, lr=lr, **settings)
 
-    def loader(self, seed: int) -> DataLoader[Any]:
-        """Return full batches of the training data, shuffled in each pass."""
-        drawn, generator = draw(self.data), torch.Generator().manual_seed(seed)
-        data = TensorDataset(drawn.x[: self.samples], drawn.y[: self.samples])
-        return DataLoader(data, self.batch_size, shuffle=True, drop_last=True, generator=generator)
+    def loader(self, seed: int, *, held: int = 0) -> DataLoader[Any]:
+        """Return full batches of the training data but the last `held` samples, shuffled in each pass."""
+        x, y = self.training_data()
+        data, generator = TensorDataset(x[: len(x) - held], y[: len(y) - held]), torch.Generator()
+        return DataLoader(
+            data, self.batch_size, shuffle=True, drop_last=True, generator=generator.manual_seed(seed)
+        )
+
+    def held(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the last samples of the training data."""
+        x, y = self.training_data()
+        return x[-count:], y[-count:]
+
+    def training_data(self) -> tuple[Tensor, Tensor]:
+        """Return the samples that are trained on."""
+        drawn = draw(self.data)
+        return drawn.x[: self.samples], drawn.y[: self.samples]
 
 
 _MLP = {"width": 64, "depth": 2}
@@ -77,9 +87,7 @@ _CNN = {"width": 8, "depth": 2}
 RATE_WORKLOADS = {
     workload.name: workload
     for workload in (
-        RateWorkload(
-            "digits, MLP, momentum", "digits", "mlp", "momentum", 32, 5, familiar=True, parameters=_MLP
-        ),
+        RateWorkload("digits, MLP, momentum", "digits", "mlp", "momentum", 32, 5, parameters=_MLP),
         RateWorkload(
             "digits, sigmoid MLP, momentum",
             "digits",
@@ -87,7 +95,6 @@ RATE_WORKLOADS = {
             "momentum",
             32,
             8,
-            familiar=True,
             parameters={"width": 64, "depth": 1, "activation": "sigmoid"},
         ),
         RateWorkload(
@@ -98,7 +105,6 @@ RATE_WORKLOADS = {
             32,
             4,
             shape=(1, 8, 8),
-            familiar=True,
             parameters=_CNN,
         ),
         RateWorkload(
@@ -110,7 +116,6 @@ RATE_WORKLOADS = {
             3,
             samples=2000,
             shape=(1, 14, 14),
-            familiar=True,
             parameters=_CNN,
         ),
         RateWorkload("clusters, MLP, momentum", "clusters", "mlp", "momentum", 64, 6, parameters=_MLP),
@@ -148,8 +153,7 @@ def train(workload: str, lr: float, seed: int) -> dict[str, float | None]:
         `accuracy` in 0..1, and the last `loss`, None where it is not finite.
     """
     made = RATE_WORKLOADS[workload]
-    drawn = draw(made.data)
-    x, y = drawn.x[: made.samples], drawn.y[: made.samples]
+    drawn, (x, y) = draw(made.data), made.training_data()
     model = made.make_model(seed)
     optimizer = made.make_optimizer(model.parameters(), lr)
     for _ in range(made.epochs):

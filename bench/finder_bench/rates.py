@@ -146,7 +146,7 @@ def compare_rates(
     workloads: Sequence[str],
     *,
     seeds: Sequence[int],
-    steps: Sequence[int],
+    lengths: Mapping[str, Sequence[int]],
     run: Run,
     grid: Sequence[float] = GRID,
 ) -> RateResult:
@@ -156,14 +156,14 @@ def compare_rates(
         finders: finder -> its rules.
         workloads: names.
         seeds: of tests and trainings.
-        steps: lengths of a test.
+        lengths: finder -> optimizer steps of its tests.
         run: runs jobs.
         grid: rates that are trained for comparison.
     """
     asked = [
         (finder, length, workload, seed)
         for finder in finders
-        for length in steps
+        for length in lengths[finder]
         for workload in workloads
         for seed in seeds
     ]

@@ -68,8 +68,16 @@ def in_script(value: Any) -> str:
         >>> print(in_script({"name": "</script>"}))
         {"name":"\\u003c/script>"}
     """
-    text = json.dumps(finite_or_null(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _json(value)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _json(value: Any) -> str:
+    """Return plain data as JSON. Most data are finite, so a copy with nulls is made only where it is needed."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        return json.dumps(finite_or_null(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def inline(text: str) -> Markup:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.kinds import SEARCH
 from fusetune.bench.results import Pictures, RunDirectory, picture_text
+from fusetune.bench.search.importances import fanova
 from fusetune.bench.search.plan import SearchPlan, plan_of
 from fusetune.bench.search.state import read_search
 from fusetune.bench.spec import same_value, value_id
@@ -168,8 +169,8 @@ def importances_of(study: optuna.Study, seed: int) -> tuple[dict[str, float], st
         )
     if len({trial.value for trial in trials}) == 1:
         return {}, "all trainings have the same predicted final value"
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator)), ""
+    shares = fanova(study, seed)
+    return shares, "" if shares else "no factor of the trainings differs"
 
 
 def drawable(study: optuna.Study) -> optuna.Study:

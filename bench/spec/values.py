@@ -161,6 +161,8 @@ def frozen(value: Any) -> Any:
 
 def freeze(value: Any) -> Hashable:
     """Make a factor value comparable. A mapping that only names something equals the bare name. 1 is 1.0, not true."""
+    if type(value) in (str, int, float):  # most are, and reports of many trials ask for each of them
+        return value  # type: ignore[no-any-return]
     if isinstance(value, Mapping):
         if set(value) in ({"name"}, {"factory"}):
             return freeze(next(iter(value.values())))

@@ -33,6 +33,8 @@ def printable(text: str) -> str:
         >>> print(printable("\x1b[31mred\x07"))
         \x1b[31mred\x07
     """
+    if text.isprintable():
+        return text
     return _UNSAFE.sub(lambda found: written_out(found[0]), text)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ForeignMessageError,
         WorkerLostError,
         WorkerProcess,
+        ask,
     )
 else:
     __getattr__ = load_on_use(__name__)
@@ -51,6 +52,7 @@ __all__ = [
     "WorkerProcess",
     "WorkerSetup",
     "address_space_left",
+    "ask",
     "begin",
     "classify",
     "describe_exception",

@@ -56,7 +56,7 @@ def gate(
         env=variables,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
     )
     assert git(repository, "worktree", "list").count("\n") == 0
     assert "\nTraceback" not in done.stderr

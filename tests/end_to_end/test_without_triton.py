@@ -35,7 +35,7 @@ import pkgutil
 from importlib import import_module
 
 # They hold Triton's kernels, or measure them.
-of_kernels = ("kernels", "autotune", "autotune_bench", "pytest_plugin")
+of_kernels = ("kernels", "autotune", "autotune_bench", "gate_bench", "pytest_plugin")
 
 def import_all(package):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):

@@ -19,7 +19,7 @@ from fusetune.bench.finder_bench.batch_cases import BATCH_CASES, draw, trains
 from fusetune.bench.finder_bench.batches import TRIES, FoundBatch, compare_batches, largest
 from fusetune.bench.finder_bench.jobs import Answer, Children, Job
 from fusetune.bench.finder_bench.peers import PEERS, peer_versions
-from fusetune.bench.finder_bench.rate_finders import RATE_FINDERS, RULES, suggest
+from fusetune.bench.finder_bench.rate_finders import LENGTHS, RATE_FINDERS, RULES, suggest
 from fusetune.bench.finder_bench.rate_workloads import RATE_WORKLOADS, train
 from fusetune.bench.finder_bench.rates import Entry, compare_rates
 from fusetune.bench.finder_bench.record import FinderRecord
@@ -52,7 +52,7 @@ def compared() -> FinderRecord:
         {"good": ("rule",), "bad": ("rule",), "broken": ("rule",)},
         ["easy", "hard"],
         seeds=range(2),
-        steps=(100,),
+        lengths=dict.fromkeys(("good", "bad", "broken"), (100,)),
         run=fake_run,
         grid=(0.01, 0.1, 1.0),
     )
@@ -98,13 +98,13 @@ def test_a_record_is_read_as_it_was_written_and_its_tables_fit_100_columns(tmp_p
     assert again == record
     assert again.rates is not None
     console = Console(file=StringIO(), width=100)
-    for each in [*rate_tables(again.rates, ["easy"]), *batch_tables(again.batches)]:
+    for each in [*rate_tables(again.rates), *batch_tables(again.batches)]:
         console.print(each)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, printed.splitlines())) <= 100
-    assert re.search(r"good, rule +100 +95 +5\.00 +10\.00 +10\.00 +hard +0 +0", printed)
+    assert re.search(r"good, rule +100, usual +95 +5\.00 +10\.00 +0 +0", printed)
     assert "4 x broken, rule: the process ended by signal 9" in printed
-    assert re.search(r"ours +190, 95 % +95 % +3/3 +1/1", printed)
+    assert re.search(r"ours +190, 95\s% +95 % +3/3 +1/1", printed)
     assert re.search(r"theirs +failed +0 % +0/0? *", printed)
 
 
@@ -202,7 +202,7 @@ def test_ours_is_asked_as_a_person_asks_it_and_its_rate_trains() -> None:
 
 
 def test_every_finder_and_workload_can_be_built() -> None:
-    assert set(RULES) == set(RATE_FINDERS)
+    assert set(RULES) == set(RATE_FINDERS) == set(LENGTHS)
     assert len(PEERS) == 4
     for workload in RATE_WORKLOADS.values():
         x, y = next(iter(workload.loader(0)))
