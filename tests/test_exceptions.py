@@ -14,6 +14,7 @@ EVERYTHING = {"Exception", "BaseException"}
 # A row is a file, how many such places it has, and whose code that is.
 FOREIGN_CODE = {
     "bench/cli/page_file.py": (1, "the libraries that make a page"),
+    "bench/finder_bench/child.py": (1, "the finders of others"),
     "bench/kernels/inspection.py": (1, "make_inputs"),
     "bench/kernels/subject.py": (2, "make_inputs, the reference, and how their objects are pickled"),
     "bench/own_modules.py": (2, "a person's module or file"),

@@ -64,7 +64,7 @@ def test_an_interrupted_autotune_has_its_finished_cases(
     assert out.splitlines()[-1] == f"page: {page}"
     anew = r"It cannot be continued. Start it anew with python -m bench .*"
     assert interrupted(1, "case", "2 are", anew).fullmatch(status_of(page.read_text()))
-    assert "gelu/1048576/float32" in page.read_text()
+    assert "gelu/1048576/float32" in page.read_text().replace("<wbr>", "")
 
 
 SPEC = """\
