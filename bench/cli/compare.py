@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from fusetune.bench.cli.console import make_console
+from fusetune.bench.cli.gate_page import add_comparison_page
 from fusetune.bench.cli.verdict_output import (
     check_outputs,
     json_option,
     junit_option,
     markdown_option,
+    page_option,
     strict_option,
     write_outputs,
 )
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @json_option
 @markdown_option
 @junit_option
+@page_option
 def compare(
     base: str | None,
     head: str | None,
@@ -51,6 +54,7 @@ def compare(
     json_file: Path | None,
     markdown_file: Path | None,
     junit_file: Path | None,
+    html_file: Path | None,
 ) -> None:
     """Compare two stored results, BASE and HEAD: the same table and verdicts as of bench gate.
 
@@ -63,7 +67,7 @@ def compare(
     from fusetune.bench.compare import compare_stored, compare_with_baseline
     from fusetune.bench.gate import exit_code, show_gate
 
-    check_outputs(json_file, markdown_file, junit_file)
+    check_outputs(json_file, markdown_file, junit_file, html_file)
     rules = _rules(spec)
     if baseline is not None:
         if head is not None:
@@ -73,8 +77,11 @@ def compare(
         raise click.UsageError("name BASE and HEAD, or --baseline DIR and HEAD")
     else:
         result = compare_stored(base, head, rules=rules)
-    show_gate(result, make_console())
+    console = make_console()
+    show_gate(result, console)
     write_outputs(result, json_file, markdown_file, junit_file)
+    if html_file is not None:
+        add_comparison_page(result, html_file, console)
     sys.exit(exit_code(result, strict))
 
 

@@ -1,15 +1,17 @@
-"""A gate shown again, and the page in its directory."""
+"""A gate shown again, the page in its directory, and that of two stored results."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusetune.bench.cli.page_file import add_part
+from fusetune.bench.cli.page_file import add_part, write_page
 from fusetune.bench.terminal import SafeConsole
 
 if TYPE_CHECKING:
-    from fusetune.bench.gate import StoredGate
+    from fusetune.bench.gate import GateResult, StoredGate
 
 
 def show_stored_gate(stored: StoredGate, console: SafeConsole) -> None:
@@ -36,3 +38,21 @@ def add_gate_page(directory: str, console: SafeConsole) -> None:
 
     if directory:
         add_part(Path(directory), gate_part(read_stored_gate(Path(directory))), console)
+
+
+def add_comparison_page(result: GateResult, path: Path, console: SafeConsole) -> None:
+    """Write the page of two stored results, and print its path.
+
+    Args:
+        result: of `bench compare`.
+        path: the file, which is replaced.
+        console: takes the path.
+
+    Raises:
+        RunDirectoryError: the file cannot be written.
+    """
+    from fusetune.bench.gate import comparison_part
+
+    command = shlex.join(("python", "-m", "bench", *sys.argv[1:]))
+    write_page(path, (comparison_part(result, command),))
+    console.print(f"\npage: {path}", highlight=False, soft_wrap=True, style="bold")

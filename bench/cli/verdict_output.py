@@ -29,14 +29,26 @@ junit_option = click.option(
     "--junit", "junit_file", metavar="FILE", type=_FILE, help="Write it as JUnit XML too."
 )
 
+page_option = click.option("--html", "html_file", metavar="FILE", type=_FILE, help="Write it as a page too.")
 
-def check_outputs(json_file: Path | None, markdown_file: Path | None, junit_file: Path | None) -> None:
+
+def check_outputs(
+    json_file: Path | None,
+    markdown_file: Path | None,
+    junit_file: Path | None,
+    html_file: Path | None = None,
+) -> None:
     """Refuse files whose folder is missing, before anything is measured.
 
     Raises:
         InputError: names the option.
     """
-    files = {"--json": json_file, "--markdown": markdown_file, "--junit": junit_file}
+    files = {
+        "--json": json_file,
+        "--markdown": markdown_file,
+        "--junit": junit_file,
+        "--html": html_file,
+    }
     for option, file in files.items():
         if file is not None and not is_folder(file.parent):
             raise InputError(f"{option} {file}", "its folder is not there", to_do="Make it first.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.junit import as_junit
     from fusetune.bench.gate.markdown import as_markdown
     from fusetune.bench.gate.measured import Measured, Metric, Pair
-    from fusetune.bench.gate.page_sections import gate_part
+    from fusetune.bench.gate.page_sections import comparison_part, gate_part
     from fusetune.bench.gate.paired import least_significant_rank_sum, signed_rank
     from fusetune.bench.gate.record_metrics import failure_in, metrics_in, parts
     from fusetune.bench.gate.reference_loop import reference_rounds
@@ -76,6 +76,7 @@ __all__ = [
     "as_junit",
     "as_markdown",
     "checkouts",
+    "comparison_part",
     "counted",
     "decide",
     "default_base",

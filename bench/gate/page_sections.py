@@ -118,6 +118,31 @@ def gate_part(stored: StoredGate, *, is_running: bool = False) -> Part:
     )
 
 
+def comparison_part(result: GateResult, command: str) -> Part:
+    """Return what a page says of two stored results, as `bench compare` judges them.
+
+    Args:
+        result: of the kind `compare`.
+        command: what makes it again, as it is pasted into a shell.
+    """
+    blocks = tuple(_blocks(result, ()))
+    return Part(
+        title=result.title,
+        asked=f"Is {result.head.name} slower, hungrier or worse at learning than {result.base.name}?",
+        answer=f"{verdict_text(result.outcome)}: {headline(result)}",
+        banners=tuple(note for note in result.notes if note.startswith(_STAND_IN)),
+        facts=_result_facts(result),
+        sections=(
+            Section("gate", blocks, _LEAD_OF_STORED if blocks else ""),
+            Section("reproduce", (Command(command, "The command"),)),
+        ),
+    )
+
+
+_LEAD_OF_STORED = (
+    "Two stored results are compared. A timing is judged by processes, and what training came to by its seeds. A "
+    "change that they cannot tell from none has a ~."
+)
 _LEAD = (
     "Fresh processes of both revisions ran in pairs, in random order. A verdict rests on the pairs, and a change that "
     "they cannot tell from none has a ~."

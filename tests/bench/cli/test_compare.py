@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -44,6 +45,20 @@ def made(tmp_path: Path, peak_bytes: int = 4096, rounds: bool = True) -> str:
         record.samples.clear()
         del record.values["steps_to_target"], record.values["final_val_accuracy"]
     return str(write_run(tmp_path, [record], spec={} if rounds else {"target": None}))
+
+
+def test_a_page_has_the_verdicts_of_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small, large = made(tmp_path), made(tmp_path, 8192)
+    page = tmp_path / "page.html"
+    code, out, _ = run(capsys, small, large, "--html", str(page), "--json", str(tmp_path / "verdict.json"))
+    assert code == 1
+    assert out.splitlines()[-1] == f"page: {page}"
+    text = unescape(page.read_text())
+    for row in json.loads((tmp_path / "verdict.json").read_text())["rows"]:
+        assert row["sentence"] in text
+    assert "REGRESSED" in text
+    assert "Effects" in text or "effect" in text
+    assert run(capsys, small, large, "--html", str(tmp_path / "no" / "page.html"))[0] == 2
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
