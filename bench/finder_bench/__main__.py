@@ -25,7 +25,7 @@ from fusetune.bench.finder_bench.rates import compare_rates
 from fusetune.bench.finder_bench.record import FinderRecord
 from fusetune.bench.finder_bench.tables import batch_tables, rate_tables
 from fusetune.bench.machine import describe_machine, usable_cores
-from fusetune.bench.terminal import SafeConsole
+from fusetune.bench.terminal import SafeConsole, say
 
 PARTS = ("rates", "batches")
 _WIDTH = 100
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         record = compare(options.parts or PARTS, seeds=options.seeds, lanes=options.jobs)
     except InputError as error:
-        print(error, file=sys.stderr)
+        say(str(error), err=True)
         return error.exit_code
     if options.json is not None:
         record.write(options.json)
