@@ -11,9 +11,8 @@ run: $(VENV)/installed
 	$(BIN)/python -m bench run specs/cifar.yaml
 
 # Each process has a stretch of the list, so that tests of a module share what is made for it. One that is done takes
-# over from another. There is one more than cores, for tests wait for processes. Four at most: each takes a gigabyte.
-WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); [ $$cores -lt 4 ] && expr $$cores + 1 || echo 4)
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# over from another.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/installed-test
 	$(PYTEST)
@@ -38,9 +37,10 @@ exhaustive: $(VENV)/installed-test
 compilers: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m compilers tests/kernels/cpu
 
-# What compares with PyTorch's results, by the code that PyTorch and its oneDNN have for other processors than this one.
+# What compares with PyTorch's results, by the code that PyTorch has for other processors than this one.
 processors: $(VENV)/installed-test
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=default $(PYTEST) -m "processor and not slow" tests/kernels
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "processor and not slow" tests/kernels
+	ATEN_CPU_CAPABILITY=default $(PYTEST) -m "processor and not slow" tests/kernels
 
 # By the CPU backend: other libraries' kernels as they are, what Inductor and Helion write, and the whole of Triton's language.
 libraries: $(VENV)/installed-test

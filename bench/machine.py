@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -127,15 +126,6 @@ def cpu_name(root: Path = _ROOT) -> str:
     """Return the processor's model name, or its architecture where the system does not name it."""
     match = re.search(r"^model name\s*:\s*(.+)$", _read(root / "proc/cpuinfo") or "", re.MULTILINE)
     return match.group(1).strip() if match else platform.processor() or platform.machine()
-
-
-def device_at_hand() -> str:
-    """Return `cuda` where torch finds a CUDA device, else `cpu`. Imports torch, but not where it is built for CPUs."""
-    if "torch" not in sys.modules and (versions()["torch"] or "").endswith("+cpu"):
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def describe_machine(device: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from statistics import median
 from typing import Any
 
 from fusetune.bench.errors import InputError
-from fusetune.bench.machine import device_at_hand
 from fusetune.bench.results import (
     BatchSizeOptions,
     Measurement,
@@ -169,9 +168,15 @@ def with_limits(
     limits = spec.limits.model_copy(update={"memory": limit})
     section = spec.train.model_copy(update={"batch_size": 1})
     changes = {"limits": limits, "seeds": spec.seeds[:1], "train": section}
-    # Of an absent device, the local one traces the model.
-    there = loaded.device if device is None else device_at_hand()
+    there = loaded.device if device is None else _device_at_hand()
     return dataclasses.replace(loaded, spec=spec.model_copy(update=changes), device=there)
+
+
+def _device_at_hand() -> str:
+    """Return the local device that traces the model for an absent one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def search_batch_sizes(plan: RunPlan, directory: RunDirectory, announce: Announce) -> list[Record]:

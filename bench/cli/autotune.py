@@ -15,11 +15,10 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import FAILED, INTERRUPTED
-from fusetune.bench.cli.options import report_to_option, results_option
+from fusetune.bench.cli.options import device_at_hand, report_to_option, results_option
 from fusetune.bench.cli.page_file import add_page_so_far
 from fusetune.bench.errors import InputError, unusable
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
-from fusetune.bench.machine import device_at_hand
 from fusetune.bench.terminal import say
 from fusetune.errors import FusetuneError
 

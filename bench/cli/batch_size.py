@@ -13,13 +13,12 @@ import click
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import BAD_INPUT, INTERRUPTED, exit_code
-from fusetune.bench.cli.options import overrides_option, report_to_option, results_option
+from fusetune.bench.cli.options import device_at_hand, overrides_option, report_to_option, results_option
 from fusetune.bench.cli.page_file import add_page, add_page_so_far
 from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
 from fusetune.bench.kinds import BATCH_SIZE
-from fusetune.bench.machine import device_at_hand
 from fusetune.bench.terminal import invocation, say
 
 if TYPE_CHECKING:

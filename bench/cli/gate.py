@@ -12,7 +12,7 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import INTERRUPTED
 from fusetune.bench.cli.gate_page import add_gate_page
-from fusetune.bench.cli.options import overrides_option, results_option
+from fusetune.bench.cli.options import device_at_hand, overrides_option, results_option
 from fusetune.bench.cli.verdict_output import (
     check_outputs,
     json_option,
@@ -23,7 +23,6 @@ from fusetune.bench.cli.verdict_output import (
     write_outputs,
 )
 from fusetune.bench.interrupts import ignore_interrupts, terminate_as_interrupt
-from fusetune.bench.machine import device_at_hand
 from fusetune.bench.terminal import say
 from fusetune.bench.units import parse_seconds
 

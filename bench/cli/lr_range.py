@@ -12,6 +12,7 @@ import click
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.exit_codes import end_interrupted, exit_code
 from fusetune.bench.cli.options import (
+    device_at_hand,
     overrides_option,
     report_to_option,
     results_option,
@@ -23,7 +24,6 @@ from fusetune.bench.cli.report import print_report
 from fusetune.bench.errors import InputError
 from fusetune.bench.interrupts import terminate_as_interrupt
 from fusetune.bench.kinds import LR_RANGE
-from fusetune.bench.machine import device_at_hand
 
 if TYPE_CHECKING:
     from fusetune.bench.tracking import Destination

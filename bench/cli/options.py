@@ -56,6 +56,13 @@ def _destinations(given: Sequence[str]) -> tuple[Destination, ...]:
     return destinations(given)
 
 
+def device_at_hand() -> str:
+    """Return `cuda` where torch finds a CUDA device, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def what_to_run(
     spec: Path | None, overrides: tuple[str, ...], resume: Path | None
 ) -> tuple[Path, tuple[str, ...]]:

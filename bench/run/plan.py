@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.kinds import TRAINING, Kind
-from fusetune.bench.machine import describe_machine, device_at_hand, source_state, versions
+from fusetune.bench.machine import describe_machine, source_state, versions
 from fusetune.bench.results import (
     Machine,
     Record,
@@ -26,7 +26,7 @@ from fusetune.bench.results import (
 from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
 from fusetune.bench.units import format_bytes
-from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, ask, run_all
+from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
 from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
 
 # A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
@@ -130,9 +130,7 @@ def make_plan(
         ),
         stand_in=" ".join(stand_ins) or None,
         fingerprint=fingerprint_all(sources.values(), spec_path.parent),
-        machine=Machine.from_dict(
-            ask(describe_machine, device) if device == "cpu" else describe_machine(device)
-        ),
+        machine=Machine.from_dict(describe_machine(device)),
         versions=versions(),
         commit=state["commit"],
         dirty=state["dirty"],
@@ -387,7 +385,9 @@ class _Recorder:
 
 def _check_device(device: str) -> None:
     """Refuse a device that is not there."""
-    if device == "cuda" and device_at_hand() != "cuda":
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "device", "cuda is asked for, but torch finds no CUDA device", to_do="Use device: auto or cpu"
         )

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         ForeignMessageError,
         WorkerLostError,
         WorkerProcess,
-        ask,
     )
 else:
     __getattr__ = load_on_use(__name__)
@@ -52,7 +51,6 @@ __all__ = [
     "WorkerProcess",
     "WorkerSetup",
     "address_space_left",
-    "ask",
     "begin",
     "classify",
     "describe_exception",

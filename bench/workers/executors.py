@@ -36,7 +36,7 @@ from fusetune.bench.workers.worker import (
     release_memory,
     start,
 )
-from fusetune.bench.workers.worker_process import LIBRARIES, WorkerLostError, WorkerProcess
+from fusetune.bench.workers.worker_process import WorkerLostError, WorkerProcess
 from fusetune.errors import InvalidValueError
 
 # How often an executor's thread checks whether the run is stopping.
@@ -208,9 +208,7 @@ class _Worker(WorkerProcess):
 
     def __init__(self, setup: WorkerSetup, log: Path) -> None:
         keep_compiled_code_private()
-        # CUDA does not survive a fork, and what is imported may ask it something.
-        libraries = LIBRARIES if setup.device == "cpu" else ()
-        super().__init__(start, setup, log, name="bench-worker", libraries=libraries)
+        super().__init__(start, setup, log, name="bench-worker")
         source = setup.limit_source if setup.limit_bytes else None
         self.memory = MemoryBudget(setup.device, setup.limit_bytes, source)
         self._ready = False

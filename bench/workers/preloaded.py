@@ -10,7 +10,6 @@ driver, as every worker does by its own leash. Under Linux alone.
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import multiprocessing
 import os
@@ -99,27 +98,12 @@ class Nursery:
         self._socket = socket.socket(fileno=os.dup(ours.fileno()))
         ours.close()
         self._one_at_a_time = threading.Lock()
-        self._is_ready = False
         self.is_lost = False
-
-    def wait_until_ready(self) -> None:
-        """Wait until the libraries are loaded. Unlike `fork`, call it where Ctrl-C may interrupt.
-
-        Raises:
-            OSError, EOFError: the nursery is gone.
-        """
-        with self._one_at_a_time:
-            if not self._is_ready:
-                # Left there, so that an interrupt between two statements loses nothing.
-                if not self._socket.recv(1, socket.MSG_PEEK):
-                    raise EOFError
-                self._is_ready = True
-                _exactly(self._socket, 1)
 
     def fork(
         self, main: Callable[..., None], connection: Connection, leash: Connection, setup: Any, log: Path
     ) -> PreloadedProcess:
-        """Start a worker: `main(connection, leash, setup, log)` in a fork. Call `wait_until_ready` before.
+        """Start a worker: `main(connection, leash, setup, log)` in a fork.
 
         Raises:
             OSError, EOFError: the nursery is gone.
@@ -174,12 +158,8 @@ def _nurse(connection: Connection, libraries: tuple[str, ...]) -> None:
     wait_passively()
     for library in libraries:
         importlib.import_module(library)
-    # No fork frees what is imported: looking for garbage in it would copy its pages into each.
-    gc.collect()
-    gc.freeze()
     orders = socket.socket(fileno=os.dup(connection.fileno()))
     connection.close()
-    orders.sendall(b"1")
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, _note)

@@ -10,31 +10,22 @@ import multiprocessing.resource_tracker
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fusetune.bench.import_paths import safe_path
 from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.units import format_seconds
-from fusetune.bench.workers.compile_cache import keep_compiled_code_private
 from fusetune.bench.workers.guard import is_guarded
 from fusetune.bench.workers.memory_limit import MemoryBudget, OutOfMemory, classify_text
 from fusetune.bench.workers.messages import ForeignMessage, Message, decode
-from fusetune.bench.workers.preloaded import PreloadedProcess, nursery_for
-
-_Answer = TypeVar("_Answer")
-
-# What workers start with: torch, and its compiler, which its optimizers load at their first step. Five seconds of a
-# processor, once for all workers of a command.
-LIBRARIES = ("torch._dynamo",)
+from fusetune.bench.workers.preloaded import nursery_for
 
 # How often a waiting side checks the worker's memory, its deadline and its cancellation.
 _POLL_S = 0.2
@@ -100,13 +91,14 @@ class WorkerProcess:
         self._connection, theirs = spawn.Pipe()
         guards, self._leash = spawn.Pipe(duplex=False)
         self._log = log
-        self.process: Any = None
-        if libraries and is_guarded():
-            # A library that does not load says so in the worker that is started instead.
-            with contextlib.suppress(OSError, EOFError):
-                self.process = _forked(libraries, main, theirs, guards, setup, log)
-        if self.process is None:
-            with _starting():
+        self.process: Any
+        with _starting():
+            self.process = None
+            if libraries and is_guarded():
+                # A library that does not load says so in the worker that is started instead.
+                with contextlib.suppress(OSError, EOFError):
+                    self.process = nursery_for(libraries).fork(main, theirs, guards, setup, log)
+            if self.process is None:
                 self.process = spawn.Process(target=main, args=(theirs, guards, setup, log), name=name)
                 self.process.start()
         # Otherwise a program that ends before it closes its worker would wait for it for ever.
@@ -286,50 +278,6 @@ class WorkerProcess:
         except OSError:
             return 0
         return int(pages[1]) * resource.getpagesize()
-
-
-def ask(function: Callable[..., _Answer], *arguments: Any) -> _Answer:
-    """Return `function(*arguments)`, worked out where torch is loaded: here, or else in a fork that workers come from.
-
-    To load torch takes three seconds of a processor. A command whose workers need it can so do without.
-
-    Args:
-        function: of this package, importable. It starts no threads.
-        arguments: picklable, as the result is.
-    """
-    if "torch" not in sys.modules and is_guarded():
-        keep_compiled_code_private()
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe(duplex=False)
-        leash, held = spawn.Pipe(duplex=False)
-        # A library that does not load says so below.
-        with contextlib.suppress(OSError, EOFError), ours, held:
-            with theirs, leash:
-                _forked(LIBRARIES, _answer, theirs, leash, (function, arguments), Path(os.devnull))
-            answer: _Answer = ours.recv()
-            return answer
-    return function(*arguments)
-
-
-def _answer(
-    connection: Connection, leash: Connection, asked: tuple[Callable[..., Any], Any], _: Path
-) -> None:
-    """Answer one question: what a fork for `ask` does."""
-    function, arguments = asked
-    connection.send(function(*arguments))
-
-
-def _forked(libraries: Sequence[str], main: Callable[..., None], *arguments: Any) -> PreloadedProcess:
-    """Start `main(*arguments)` in a fork of a process with these libraries, which may have to load them first.
-
-    Raises:
-        OSError, EOFError: they do not load.
-    """
-    with _starting():
-        nursery = nursery_for(libraries)
-    nursery.wait_until_ready()
-    with _starting():
-        return nursery.fork(main, *arguments)
 
 
 @contextmanager

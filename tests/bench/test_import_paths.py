@@ -150,7 +150,7 @@ def test_a_run_amid_hostile_files_runs_none_of_them(tmp_path: Path, beside: bool
         env=environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=240,
     )
     assert not told.exists(), told.read_text()
     assert done.returncode == 0, done.stderr
@@ -174,7 +174,7 @@ def test_a_factory_beside_the_spec_brings_no_other_file_into_play(tmp_path: Path
         env=environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=240,
     )
     assert not told.exists(), told.read_text()
     assert done.returncode == 0, done.stderr

@@ -109,7 +109,7 @@ def _striker(fault: str, after_s: float) -> Any:
 def _running_in(folder: Path) -> list[int]:
     """Return the processes that work in a folder, a moment after a gate has ended."""
     found: list[int] = []
-    patience = time.monotonic() + 120
+    patience = time.monotonic() + 20
     while time.monotonic() < patience:
         found = []
         for path in Path("/proc").glob("[0-9]*/cwd"):

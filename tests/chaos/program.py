@@ -70,7 +70,7 @@ def run_program(
             raise TimeoutError(f"{' '.join(arguments)} did not end; it printed:\n{printed.read_text()}")
         time.sleep(_POLL_S)
     # The worker of a killed run ends a moment after it.
-    patience = time.monotonic() + 120
+    patience = time.monotonic() + 20
     while (left := group_of(process)) and time.monotonic() < patience:
         time.sleep(_POLL_S)
     for orphan in left:

@@ -82,7 +82,7 @@ def bench(tmp_path: Path) -> Callable[..., Done]:
             env={**environment(tmp_path), **extra},
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=240,
         )
         return Done(done.returncode, done.stdout, done.stderr, tmp_path)
 

@@ -45,7 +45,7 @@ def run(directory: Path, *, hogs: set[int]) -> tuple[Summary, list[Record], str]
         text=True,
     )
     burning: list[subprocess.Popen[bytes]] = []
-    deadline = time.monotonic() + 500
+    deadline = time.monotonic() + 200
     try:
         while process.poll() is None and time.monotonic() < deadline:
             found = list(directory.glob("results/*/*/records.jsonl"))

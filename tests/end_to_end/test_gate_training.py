@@ -56,7 +56,7 @@ def gate(
         env=variables,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=280,
     )
     assert git(repository, "worktree", "list").count("\n") == 0
     assert "\nTraceback" not in done.stderr

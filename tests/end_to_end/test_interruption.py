@@ -43,7 +43,7 @@ def running(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        deadline = time.monotonic() + 500
+        deadline = time.monotonic() + 120
         while len(lines(directory)) < 2 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         yield process
@@ -84,7 +84,7 @@ def test_a_killed_run_is_resumed_where_it_was(bench: Callable[..., Done], tmp_pa
     (tmp_path / "slow.yaml").write_text(SLOW)
     with running(tmp_path, "slow.yaml") as process:
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(timeout=500)
+        process.wait(timeout=30)
     kept = lines(tmp_path)
     assert 2 <= len(kept) < 8
     (path,) = tmp_path.glob("results/*/*")
@@ -124,7 +124,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_go_on(
     (tmp_path / "slow.yaml").write_text(SLOW)
     with running(tmp_path, "slow.yaml") as process:
         os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
-        _, err = process.communicate(timeout=500)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     (path,) = tmp_path.glob("results/*/*")
     assert f"python -m fusetune.bench run --resume results/slow/{path.name}" in err
@@ -134,7 +134,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_go_on(
     assert status.startswith(f"Interrupted: {len(kept)} of 8 trials, {8 - len(kept)} ")
     assert 2 <= len(kept) < 8
     assert all(json.loads(line)["status"] == "ok" for line in kept)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 10
     while left_of_group(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left_of_group(process.pid)
@@ -149,13 +149,13 @@ def test_whoever_presses_ctrl_c_again_and_again_sees_no_traceback(tmp_path: Path
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.003)
-        out, err = process.communicate(timeout=500)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in out + err
     assert "Exception ignored" not in out + err
     assert err.count("interrupted") == 1
     assert all(json.loads(line)["status"] == "ok" for line in lines(tmp_path))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 10
     while left_of_group(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left_of_group(process.pid)

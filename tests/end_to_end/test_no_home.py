@@ -65,7 +65,7 @@ def bench(directory: Path, *arguments: str, code: int = 0) -> subprocess.Complet
         },
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=240,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr

@@ -214,7 +214,7 @@ def test_a_missed_target_is_a_finding_and_the_command_for_the_first_four_can_be_
         env={**environment(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=240,
     )
     assert (pasted.returncode, pasted.stderr) == (0, "")
     first, second = sorted(tmp_path.glob("results/*/*/"), key=lambda path: path.name)

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+
+import torch
 
 from fusetune.errors import InvalidValueError
-
-if TYPE_CHECKING:
-    from fusetune.tuner.measure.stopwatch import Stopwatch
+from fusetune.tuner.measure.stopwatch import Stopwatch
 
 ROUNDS = 6
 _LEAST_ROUNDS = 3
@@ -52,7 +51,7 @@ def time_thread_counts(
     counts: Sequence[int],
     *,
     stopwatch: Stopwatch,
-    set_threads: Callable[[int], object] | None = None,
+    set_threads: Callable[[int], object] = torch.set_num_threads,
     rounds: int = ROUNDS,
     round_s: float = 0.05,
     budget_s: float = 3.0,
@@ -67,7 +66,7 @@ def time_thread_counts(
         step: one whole training step.
         counts: numbers of threads.
         stopwatch: paused, of the device that the steps run on.
-        set_threads: sets torch's number of threads. Default: `torch.set_num_threads`.
+        set_threads: sets torch's number of threads.
         rounds: of each number, at most.
         round_s: seconds. A step that takes longer is a round by itself.
         budget_s: seconds of the host after which no further round begins, once there are three.
@@ -80,9 +79,6 @@ def time_thread_counts(
         >>> [(count, len(seconds)) for count, seconds in times.items()]
         [(1, 6), (2, 6)]
     """
-    import torch
-
-    set_threads = set_threads or torch.set_num_threads
     before = torch.get_num_threads()
     begun_s = stopwatch.clock()
     times: dict[int, list[float]] = {count: [] for count in counts}

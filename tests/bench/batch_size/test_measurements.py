@@ -127,7 +127,7 @@ def run_bench(*arguments: str, directory: Path) -> subprocess.CompletedProcess[s
         },
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=280,
     )
 
 

@@ -286,7 +286,7 @@ def test_a_real_run_is_followed_to_its_end(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     ) as running:
-        until = time.monotonic() + 500
+        until = time.monotonic() + 120
         while not (found := list(tmp_path.glob("smoke/*/run.json"))) and time.monotonic() < until:
             assert running.poll() is None
             time.sleep(0.2)
@@ -297,9 +297,9 @@ def test_a_real_run_is_followed_to_its_end(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=500,
+            timeout=240,
         )
-        output, _ = running.communicate(timeout=500)
+        output, _ = running.communicate(timeout=240)
     assert running.returncode == 0, output
     assert followed.returncode == 0, followed.stderr
     assert output.rstrip().splitlines()[-1] == f"page: {directory}/report.html"
@@ -325,12 +325,12 @@ def test_an_interrupted_run_leaves_a_page_that_says_how_to_continue(tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
     ) as running:
-        until = time.monotonic() + 500
+        until = time.monotonic() + 120
         while not list(tmp_path.glob("smoke/*/records.jsonl")) and time.monotonic() < until:
             assert running.poll() is None
             time.sleep(0.2)
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=500)
+        _, err = running.communicate(timeout=120)
     assert running.returncode == 130, err
     (page,) = tmp_path.glob("smoke/*/report.html")
     assert err.rstrip().splitlines()[-1] == f"page: {page}"

@@ -481,7 +481,7 @@ def test_an_interrupted_gate_removes_its_worktrees(
 ) -> None:
     assert (started(gate) / "head" / "speed").read_text() == "2\n"
     gate.send_signal(number)
-    assert gate.communicate(timeout=500)[0] == "interrupted\n"
+    assert gate.communicate(timeout=60)[0] == "interrupted\n"
     assert gate.returncode == 130
     assert nothing_is_left(folder)
 
@@ -502,18 +502,18 @@ def git_that_sends(signal_name: str, tmp_path: Path) -> str:
 
 def test_an_interruption_of_a_checkout_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     interrupted = start_gate(folder, PATH=git_that_sends("INT", tmp_path))
-    assert interrupted.communicate(timeout=500)[0] == "interrupted\n"
+    assert interrupted.communicate(timeout=60)[0] == "interrupted\n"
     assert nothing_is_left(folder)
 
 
 def test_a_git_that_outlives_its_gate_is_waited_for(
     folder: Path, tmp_path: Path, repository: Repository
 ) -> None:
-    start_gate(folder, PATH=git_that_sends("KILL", tmp_path)).communicate(timeout=500)
+    start_gate(folder, PATH=git_that_sends("KILL", tmp_path)).communicate(timeout=60)
     [left] = [path for path in (folder / ".git" / "fusetune-gate").iterdir() if path.is_dir()]
     assert remove_abandoned(repository) == ()  # git is at work in it
     (tmp_path / "go").touch()
-    deadline = time.monotonic() + 500
+    deadline = time.monotonic() + 60
     while remove_abandoned(repository) != (left,):
         assert time.monotonic() < deadline
         time.sleep(0.05)

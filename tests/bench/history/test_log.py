@@ -146,7 +146,7 @@ def test_processes_that_record_at_once_lose_nothing(tmp_path: Path) -> None:
         )
         for first in (0, 15, 30)
     ]
-    assert [process.wait(timeout=500) for process in running] == [0, 0, 0]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
     found = read_history(tmp_path, "smoke")
     assert sorted(each.run_id for each in found.entries) == sorted(f"run{number}" for number in range(45))
     assert found.notes == ()

@@ -238,7 +238,7 @@ class AskingFile(io.StringIO):
         if self.progress is not None:
             asking = threading.Thread(target=self.progress.frame, daemon=True)
             asking.start()
-            asking.join(timeout=120)
+            asking.join(timeout=5)
             assert not asking.is_alive(), "a lock was held while printing"
         return super().write(text)
 

@@ -38,7 +38,7 @@ def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path: Path, closing
     path = tmp_path / "data"
     code = FILES.format(first=first, path=str(path))
     command = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert int(path.read_text()) > 2
 
@@ -47,7 +47,7 @@ def test_without_it_a_file_does_get_that_number(tmp_path: Path) -> None:
     path = tmp_path / "data"
     code = FILES.format(first="", path=str(path))
     command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", code]
-    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=500, check=True)
+    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True)
     assert "nor is this" in path.read_text()
 
 

@@ -254,7 +254,7 @@ def test_a_process_that_is_left_is_ended_and_others_are_not() -> None:
             assert told.startswith("process ended: ")
             assert told.endswith("the trial's")
             # Who asks first learns how it ended: the one that killed it may have.
-            assert later.wait(500) in (0, -signal.SIGKILL)
+            assert later.wait(30) in (0, -signal.SIGKILL)
             assert not is_alive(later.pid)
         assert is_alive(earlier.pid)
         earlier.kill()

@@ -301,7 +301,7 @@ def test_two_that_unpack_at_once_find_the_same_files(tmp_path: Path, monkeypatch
     rename = Path.rename
 
     def rename_together(self: Path, target: Path) -> Path:
-        both.wait(120)  # both have unpacked before either renames
+        both.wait(10)  # both have unpacked before either renames
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", rename_together)

@@ -20,7 +20,7 @@ def killed(times: int, seed: int, cache: Path) -> dict[str, object]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=280,
     )
     assert done.returncode in (0, 1), done.stderr
     story: dict[str, object] = json.loads(done.stdout.splitlines()[-1])

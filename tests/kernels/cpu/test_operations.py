@@ -392,7 +392,7 @@ def wait_for_all(flags, gone_by):
         tl.store(gone_by, 1)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kernel", [wait_for, wait_for_all])
 def test_a_volatile_load_sees_what_another_thread_stores(kernel: Any) -> None:
     threads = torch.get_num_threads()
@@ -452,7 +452,7 @@ def test_atomic_loads_and_stores_of_every_type(dtype: torch.dtype) -> None:
 
 
 @since_triton_3_9
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60)
 def test_a_poll_waits_for_another_thread_or_until_its_time_is_up() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)

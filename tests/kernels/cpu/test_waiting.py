@@ -16,7 +16,7 @@ import triton.language as tl
 
 from fusetune.kernels.cpu.lowering import waiting
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(params=[1, 2], ids=lambda threads: f"threads{threads}")
