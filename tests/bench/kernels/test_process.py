@@ -109,13 +109,18 @@ def test_a_kernel_that_is_right_is_verified_and_timed(tmp_path: Path, reference:
         (
             "late",
             "still",
+            # Its first calls are right. Then there is another value whenever one looks, however long one waits.
             """
+            calls = []
             def fused(x, y):
-                out = torch.zeros_like(x)
+                calls.append(1)
+                out = x * y + 1
                 def work():
-                    time.sleep(0.01)
-                    out.copy_(x * y + 1)
-                threading.Thread(target=work).start()
+                    for turn in range(2000):
+                        time.sleep(0.001)
+                        out.fill_(turn)
+                if len(calls) > 8:
+                    threading.Thread(target=work, daemon=True).start()
                 return out
             """,
         ),

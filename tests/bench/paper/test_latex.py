@@ -210,38 +210,34 @@ def test_a_table_that_cannot_fit_says_so() -> None:
     assert re.search(r"^% about \d{3}pt wide, and a page of article has 345pt", as_latex(many), re.MULTILINE)
 
 
+def said_by_latex(tables: str, folder: Path) -> str:
+    """Compile tables in an article, and return what pdflatex prints."""
+    source = (
+        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{tables}\\end{{document}}\n"
+    )
+    (folder / "table.tex").write_text(source, encoding="ascii")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_tables_of_up_to_four_factors_fit_a_page_of_article(tmp_path: Path) -> None:
     tables = [
         ranking(dict(list(NAMES.items())[:count]), big=big) for count in range(5) for big in (1.0, 40.0)
     ]
     body = "\n".join(as_latex(table) for table in tables)
-    (tmp_path / "table.tex").write_text(
-        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{body}\\end{{document}}\n"
-    )
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert not re.findall(r"^Overfull .*", done.stdout, flags=re.MULTILINE)
+    assert not re.findall(r"^Overfull .*", said_by_latex(body, tmp_path), flags=re.MULTILINE)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_real_latex_compiles_it(wide: bool, tmp_path: Path) -> None:
-    document = as_latex(hostile_table(wide=wide))
-    source = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{document}\\end{{document}}\n"
-    (tmp_path / "table.tex").write_text(source, encoding="ascii")
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert not re.findall(r"^! .*|Missing character.*", done.stdout, flags=re.MULTILINE)
+    said = said_by_latex(as_latex(hostile_table(wide=wide)), tmp_path)
+    assert not re.findall(r"^! .*|Missing character.*", said, flags=re.MULTILINE)
