@@ -7,7 +7,6 @@ import inspect
 import io
 import itertools
 import pickle
-import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import triton
 
 from fusetune.kernels import FusedAdam, FusedAdamW, FusedSGD
 from fusetune.kernels.static.recorder import record_launches
+from tests.kernels.profiled import profile
 from tests.kernels.trajectories import copies, largest_error, parameters, set_gradients
 
 pytestmark = pytest.mark.usefixtures("cpu_path")
@@ -460,11 +460,7 @@ def counted(step: Callable[[], object]) -> int:
 
     step()
     step()
-    sys.setprofile(count)
-    try:
-        step()
-    finally:
-        sys.setprofile(None)
+    profile(step, count)
     return calls
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from fusetune.kernels.autotune import (
 from fusetune.kernels.autotune import lookup as lookup_module
 from fusetune.kernels.kernel import Config, Inputs, Kernel
 from fusetune.kernels.launch import LaunchConfig, as_if_on_gpu
+from tests.kernels.profiled import profile
 
 pytestmark = pytest.mark.usefixtures("cpu_driver")
 CPU = torch.device("cpu")
@@ -185,13 +185,7 @@ def test_a_launch_in_the_steady_state_costs_no_call_more(name: str, cache: Path)
 def calls_of(step: Callable[[], Any]) -> list[str]:
     """The file of each Python function that a call runs, in order."""
     files: list[str] = []
-    sys.setprofile(
-        lambda frame, event, _: files.append(frame.f_code.co_filename) if event == "call" else None
-    )
-    try:
-        step()
-    finally:
-        sys.setprofile(None)
+    profile(step, lambda frame, event, _: files.append(frame.f_code.co_filename) if event == "call" else None)
     return files
 
 
