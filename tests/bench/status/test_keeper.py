@@ -60,7 +60,7 @@ class Silent:
 def kept(folder: Path) -> tuple[StatusKeeper, Time, Silent]:
     time, display = Time(), Silent()
     keeper = StatusKeeper(
-        display,  # type: ignore[arg-type]  # it answers to every name
+        display,
         folder,
         Board("cpu", "a processor"),
         clock=lambda: time.now_s,
