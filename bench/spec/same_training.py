@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from fusetune.bench.catalog import MODELS, OPTIMIZERS
-from fusetune.bench.spec.spec import ONE_DEVICE, OPTIMIZER_OPTIONS, Model, OptimizerFactory, Schedule, Spec, Train
+from fusetune.bench.spec.spec import (
+    ONE_DEVICE,
+    OPTIMIZER_OPTIONS,
+    Model,
+    OptimizerFactory,
+    Schedule,
+    Spec,
+    Train,
+)
 from fusetune.tuner.schedules import SCHEDULES
 
 

@@ -457,7 +457,8 @@ class Train(Section):
         "ddp", description="with several devices: ddp copies the model to each, fsdp splits its parameters"
     )
     sync_batchnorm: bool = Field(
-        False, description="with several devices: batch normalisation over the whole batch, not a device's share"
+        False,
+        description="with several devices: batch normalisation over the whole batch, not a device's share",
     )
 
     weight_decay: NonNegative | None = None

@@ -345,7 +345,9 @@ def test_what_make_run_trains_without_a_gpu_can_tell_the_first_from_the_others()
 def test_the_number_of_devices_must_divide_the_batch() -> None:
     with pytest.raises(InputError, match=r"batch_size=50,devices=4,.* Use a batch_size of 48 or 52$"):
         expand(spec(factors={"batch_size": [48, 50], "devices": [1, 2, 4]}))
-    sizes = [(t.spec.train.batch_size, t.spec.train.devices) for t in expand(spec(factors={"devices": [1, 4]}))]
+    sizes = [
+        (t.spec.train.batch_size, t.spec.train.devices) for t in expand(spec(factors={"devices": [1, 4]}))
+    ]
     assert set(sizes) == {(64, 1), (64, 4)}
 
 
