@@ -87,6 +87,8 @@ def make_plan(
     _check_device(device)
     layout = lay_out(spec, device)
     trials = layout.trials
+    if any(trial.spec.train.devices > 1 for trial in trials):
+        raise InputError("train.devices", "is above 1", "one device trains so far", "Use devices: 1")
     spec_path = Path(loaded.document.name)
     place = loaded.document.where(("data",))
     sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
