@@ -67,7 +67,7 @@ class Pool:
             self._listed_features = comparable(space, self._listed)
             self._free = np.ones(len(self._listed), dtype=bool)
             self._listed_ends = None if prior is None else prior.ends(self._listed)
-            # Training -> its correlations with the list under the current reach, so that no decision computes them again.
+            # Training -> its correlations with the list under the current reach, computed once.
             self._rows: dict[bool, dict[int, NDArray[np.float64]]] = {informed: {} for informed in self.reach}
 
     @property
