@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -42,6 +43,8 @@ def cluster(nodes: int) -> Board:
                     "epoch": 2,
                     "epochs": 9,
                     "samples_per_s": 1e4,
+                    "step": 10,
+                    "steps": 90,
                 },
             )
     board.trial_lost(
@@ -116,7 +119,7 @@ def test_watching_ends_with_the_run(run: RunDirectory, monkeypatch: pytest.Monke
         (run.path / STATUS).unlink()
         run.close()
 
-    monkeypatch.setattr(command.time, "sleep", ends)
+    monkeypatch.setattr(time, "sleep", ends)
     said = asked(run.path, "--watch").output
     assert waited == [2.0]
     assert [line.split()[1] for line in said.splitlines() if line.startswith("state")] == [
