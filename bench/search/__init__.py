@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.search.for_optuna import optuna_study
     from fusetune.bench.search.for_papers import search_table
+    from fusetune.bench.search.holders import Holders
     from fusetune.bench.search.page_sections import search_part
     from fusetune.bench.search.plan import fresh_records
     from fusetune.bench.search.report import show_search
@@ -16,6 +17,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "Holders",
     "SearchStudy",
     "fresh_records",
     "optuna_study",

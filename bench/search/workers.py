@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fusetune.bench.results import PausedTraining, Record, TrainingOutcome
+from fusetune.bench.search.holders import Holders
 from fusetune.bench.search.plan import BUDGET_SPENT, why_ended
 from fusetune.bench.search.state import SearchState
 from fusetune.bench.search.step import Advance
@@ -58,26 +59,22 @@ class Shared:
         self._source = source
         self._epochs_left = epochs
         self.nothing_left = False
-        # Trial number -> worker that has it in memory. Trials from before a resume have none.
-        self._holder: dict[int, int] = {}
-        self._in_flight: set[int] = set()
+        self._holders = Holders(state.searcher)
 
     def next_step(self, worker: int, is_cancelled: Callable[[], bool]) -> tuple[SearchTrial, Advance] | None:
         """Return a worker's next trial and step, or None when nothing is left to train."""
         with self.changed:
             self._epochs_left -= 1
             known = len(self.state.searcher.trials)
-            trial = self._ask(worker)
-            while trial is None and self._in_flight and not is_cancelled():
+            trial = self._holders.ask(worker)
+            while trial is None and self._holders.any_in_flight and not is_cancelled():
                 self.changed.wait(_POLL_S)
-                trial = self._ask(worker)
+                trial = self._holders.ask(worker)
             if trial is None:
                 self._epochs_left, self.nothing_left = 0, True
                 return None
             if trial.number >= known:
                 self.state.log.begin(trial)
-            self._holder[trial.number] = worker
-            self._in_flight.add(trial.number)
             return trial, self._advance(trial, trial.epochs + 1)
 
     def to_end(self, worker: int, *, last: bool) -> list[tuple[SearchTrial, Advance]]:
@@ -88,16 +85,15 @@ class Shared:
             last: whether this worker gets no more epochs. With the budget spent, its paused trials are then dropped.
         """
         with self.changed:
-            searcher = self.state.searcher
-            mine = [searcher.trials[number] for number, holder in self._holder.items() if holder == worker]
+            mine = self._holders.of(worker)
             if last and self._epochs_left <= 0:
                 for trial in mine:
                     if trial.status == "paused":
-                        searcher.drop(trial, BUDGET_SPENT)
+                        self.state.searcher.drop(trial, BUDGET_SPENT)
             steps = []
             for trial in mine:
                 if trial.status == "dropped":
-                    del self._holder[trial.number]
+                    self._holders.forget(trial)
                     self.state.log.close(trial)
                     steps.append((trial, self._advance(trial, trial.epochs, stop=why_ended(trial))))
             self.changed.notify_all()
@@ -121,10 +117,9 @@ class Shared:
                     log.report(trial, entry)
             if not paused and trial.status == "paused":
                 searcher.end(trial)
-            self._in_flight.discard(trial.number)
+            self._holders.landed(trial)
             if trial.status != "paused":
                 log.close(trial)
-                del self._holder[trial.number]
                 if not paused:
                     self.keep(trial, record)
             spent = searcher.epochs_used > used
@@ -140,24 +135,15 @@ class Shared:
     def lose(self, worker: int, but: SearchTrial, why: str) -> bool:
         """Forget the trials in the memory of a replaced worker, except `but`. Return whether there were any."""
         with self.changed:
-            held = [number for number, holder in self._holder.items() if holder == worker]
-            lost = [number for number in held if number != but.number]
-            for number in lost:
-                del self._holder[number]
+            lost = [trial for trial in self._holders.of(worker) if trial.number != but.number]
+            for trial in lost:
+                self._holders.forget(trial)
             if lost:
                 self.news.put(
                     f"worker {worker} was replaced: {why}; {counted(len(lost), 'training')} paused in its memory "
                     "will be trained again from the start, if chosen"
                 )
             return bool(lost)
-
-    def _ask(self, worker: int) -> SearchTrial | None:
-        """Ask the searcher for a trial. One in another worker's memory is repeated here only if no other is left."""
-        elsewhere = [number for number, holder in self._holder.items() if holder != worker]
-        trial = self.state.searcher.ask(elsewhere)
-        if trial is None and elsewhere and not self._in_flight:
-            trial = self.state.searcher.ask()
-        return trial
 
     def _advance(self, trial: SearchTrial, epochs: int, stop: str = "") -> Advance:
         made = self.state.trial(trial.config, self.state.plan.seed, self._source)

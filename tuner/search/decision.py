@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusetune.tuner.search.forecast import Forecast
 from fusetune.tuner.search.history import History, Observed
-from fusetune.tuner.search.model import GapScale
+from fusetune.tuner.search.model import CurveModel, GapScale, Observations
 from fusetune.tuner.search.pool import Look, Pool
 from fusetune.tuner.search.result import SearchTrial
 
@@ -89,9 +89,24 @@ class Chooser:
     def _choose_blindly(self, paused: list[SearchTrial]) -> SearchTrial | None:
         """Choose while no training has reported a finite value."""
         numbers = np.array([trial.number for trial in paused], dtype=int)
+        pending, ended = self._history.pending(), any(t.status != "paused" for t in self._history.trials)
+        if pending is not None and pending.prior is not None and not ended:
+            return self._choose_beside(paused, pending)
         everyone = np.arange(len(self._history.trials))
         look = self._pool.look(numbers, everyone, numbers[:0], informed=False, blind=True)
         chosen = self._best_free(len(paused), look.points, self._blind_score(look))
+        if chosen is None:
+            return None
+        return self._take(paused, look.points, chosen, "nothing has been reported yet")
+
+    def _choose_beside(self, paused: list[SearchTrial], pending: Observations) -> SearchTrial | None:
+        """Choose by the prior, beside the first trainings in flight."""
+        model = self._forecast.fitted(pending.at(slice(0)), pending)
+        numbers = np.array([trial.number for trial in paused], dtype=int)
+        look = self._pool.look(numbers, model.trainings, numbers[:0], informed=True)
+        index = np.concatenate([numbers, np.full(len(look.points) - len(numbers), -1)])
+        mean, deviation = model.predict(look.across, index, prior=look.prior)
+        chosen = self._best_free(len(paused), look.points, self._upper_bound(model, mean, deviation))
         if chosen is None:
             return None
         return self._take(paused, look.points, chosen, "nothing has been reported yet")
@@ -150,41 +165,81 @@ class Chooser:
             observed, others = history.observations(), []
             assert observed is not None
         own = [trial for trial in paused if trial.number in self._afresh]
-        chosen = self._choose_by_model(own, others, observed, informed=False)
+        chosen = self._choose_by_model(
+            own, others, observed, informed=False, beside=len(paused) - len(own) if others else 0
+        )
         if chosen is None:
             left = len(own) < len(paused)
             return self._choose_by_model(paused, [], observed, informed=False) if left else None, False
         return chosen, any(chosen.number == trial.number for trial in others)
 
     def _choose_by_model(
-        self, paused: list[SearchTrial], others: list[SearchTrial], observed: Observed, *, informed: bool
+        self,
+        paused: list[SearchTrial],
+        others: list[SearchTrial],
+        observed: Observed,
+        *,
+        informed: bool,
+        beside: int = 0,
     ) -> SearchTrial | None:
-        """Choose by one model. Of `others`, whose epochs it has not seen, one may be chosen that does not go on."""
+        """Choose by one model.
+
+        Args:
+            paused: trainings that can go on.
+            others: trainings whose epochs it has not seen. One may be chosen that does not go on.
+            observed: the epochs it has seen.
+            informed: whether it has the prior.
+            beside: how many trainings wait besides `paused`.
+        """
         observations, scale = observed
-        model = self._forecast.fitted(observations if informed else replace(observations, prior=None))
+        pending = self._history.pending(self._afresh if others else None)
+        if not informed:
+            observations = replace(observations, prior=None)
+            pending = None if pending is None else replace(pending, prior=None)
+        model = self._forecast.fitted(observations, pending)
         numbers = np.array([trial.number for trial in [*paused, *others]], dtype=int)
         begun = len(numbers)
         leaders = self._history.leaders(observations, _NEAR)
-        look = self._pool.look(numbers, observations.trainings, leaders, informed=informed)
+        look = self._pool.look(numbers, model.trainings, leaders, informed=informed)
         index = np.full(len(look.points), -1)
         index[: len(paused)] = numbers[: len(paused)]
         mean, deviation = model.predict(look.across, index, prior=look.prior)
-        # Drawn anew each time: a search neither keeps to its favourites nor to what it knows least. The small draws
-        # decide between equals, so that the order of the choices does not.
-        optimism = 2 * model.kernel.optimism * self._rng.random()
-        score = mean + optimism * deviation + 1e-12 * self._rng.random(len(mean))
+        score = self._upper_bound(model, mean, deviation)
         if look.spreads:
             score[:begun] = -np.inf
         chosen = self._best_free(begun, look.points, score)
         if chosen is None:
             return None
+        if chosen >= begun:
+            chosen = self._rather_goes_on(score[: len(paused)], score[begun:], chosen)
         if len(paused) <= chosen < begun:
             return others[chosen - len(paused)]
         prediction = _Prediction(mean, deviation, score, scale)
-        beside = sum(trial.status == "paused" for trial in others)
         left = self._drop_hopeless(paused, chosen, prediction, float(observations.z.max()))
         self._drop_beyond_limit(paused, left, prediction, beside)
         return self._take(paused, look.points, chosen, self._why(chosen, prediction))
+
+    def _upper_bound(self, model: CurveModel, mean: np.ndarray, deviation: np.ndarray) -> NDArray[np.float64]:
+        """Return upper confidence bounds of a drawn width.
+
+        Drawn anew each time: a search neither keeps to its favourites nor to what it knows least. Small draws decide
+        between equals, so that the order of the choices does not.
+        """
+        optimism = 2 * model.kernel.optimism * self._rng.random()
+        bound: NDArray[np.float64] = mean + optimism * deviation + 1e-12 * self._rng.random(len(mean))
+        return bound
+
+    def _rather_goes_on(self, paused: NDArray[np.float64], fresh: NDArray[np.float64], chosen: int) -> int:
+        """Return a paused training instead of a new one, where other workers will begin all better new ones.
+
+        A paused training waits for the worker that asks, and a new one for whichever is free first. Where each training
+        goes on, one in so many as it has epochs ends meanwhile, and its worker begins a new one.
+        """
+        if not len(paused) or paused.max() == -np.inf:
+            return chosen
+        better = int((fresh > paused.max()).sum())
+        begin_soon = len(self._history.in_flight) // self._history.max_epochs
+        return int(paused.argmax()) if better <= begin_soon else chosen
 
     def _why(self, chosen: int, prediction: _Prediction) -> str:
         """Return where the chosen training is predicted to end, with one standard deviation either side."""

@@ -32,10 +32,14 @@ class Forecast:
         self._adapted_at = {False: 0, True: 0}
         self._noise = {False: 1.0, True: 1.0}
 
-    def fitted(self, observations: Observations) -> CurveModel:
+    def fitted(self, observations: Observations, pending: Observations | None = None) -> CurveModel:
         """Fit the model with the prior, or without where the observations have none.
 
         Every few epochs, the lengths of the factors and the noise are fitted too.
+
+        Args:
+            observations: epochs told.
+            pending: epochs in flight, or None.
         """
         informed = observations.prior is not None
         kernel, noise = WITH_PRIOR if informed else WITHOUT_PRIOR, self._noise[informed]
@@ -46,13 +50,18 @@ class Forecast:
         within = self._pool.within(observations.trainings, informed=informed)
         if adapting:
             self._noise[informed] = noise = adapted_noise(kernel, noise, within, observations)
-        return CurveModel(kernel.noisier(noise), within, observations)
+        if pending is None:
+            return CurveModel(kernel.noisier(noise), within, observations)
+        trainings = np.union1d(observations.trial, pending.trial)
+        within = self._pool.within(trainings, informed=informed)
+        return CurveModel(kernel.noisier(noise), within, observations, pending)
 
     def lets_prior_decide(self, observations: Observations) -> bool:
         """Draw whether the model with the prior decides.
 
         It does while its likelihood is the higher one, but after some trainings in ever fewer decisions: a prior may
-        predict most of a space well, and be wrong about its best alone.
+        predict most of a space well, and be wrong about its best alone. Workers that began together end a first
+        training each before that.
         """
         if len(observations.z) >= _DOUBT_AFTER:
             within, noise = self._pool.within(observations.trainings, informed=True), self._noise[True]
@@ -60,7 +69,8 @@ class Forecast:
             model = CurveModel(WITH_PRIOR.noisier(noise), within, observations)
             if alone.log_likelihood > model.log_likelihood:
                 return False
-        trust = _TRUST_TRAININGS * self._history.max_epochs / max(self._history.epochs_used, 1)
+        trainings = max(_TRUST_TRAININGS, len(self._history.in_flight) + 1)
+        trust = trainings * self._history.max_epochs / max(self._history.epochs_used, 1)
         return bool(self._rng.random() < trust**_TRUST_POWER)
 
     def ends(self) -> dict[int, float]:

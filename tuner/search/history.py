@@ -102,6 +102,15 @@ class History:
         kept = Observations(np.array(numbers), share, scale.z(self.sign * np.array(values))).thinned()
         return replace(kept, prior=self._pool.prior_of(kept.trial, kept.share)), scale
 
+    def pending(self, only: Collection[int] | None = None) -> Observations | None:
+        """Return the epochs in flight, or those of some trials, as observations whose z is not known. None for none."""
+        flying = [number for number in sorted(self.in_flight) if only is None or number in only]
+        if not flying:
+            return None
+        number = np.array(flying)
+        share = np.array([self.trials[each].epochs + 1 for each in flying]) / self.max_epochs
+        return Observations(number, share, np.zeros(len(flying)), self._pool.prior_of(number, share))
+
     def leaders(self, observations: Observations, most: int) -> np.ndarray:
         """Return the numbers of the best observed trainings."""
         seen = set(observations.trial.tolist())

@@ -145,6 +145,21 @@ class Observations:
         """The trainings' numbers, in order and each once."""
         return np.unique(self.trial)
 
+    def at(self, rows: NDArray[np.intp] | slice) -> Observations:
+        """Return those of some rows."""
+        prior = None if self.prior is None else self.prior[rows]
+        return Observations(self.trial[rows], self.share[rows], self.z[rows], prior)
+
+    def followed_by(self, others: Observations) -> Observations:
+        """Return these and then others, which have a prior where these do."""
+        ours, theirs = self.prior, others.prior
+        return Observations(
+            np.concatenate([self.trial, others.trial]),
+            np.concatenate([self.share, others.share]),
+            np.concatenate([self.z, others.z]),
+            None if ours is None or theirs is None else np.concatenate([ours, theirs]),
+        )
+
     def thinned(self, most: int = MOST_OBSERVATIONS) -> Observations:
         """Return at most `most` of them: the first and last of the best trainings, and of those begun last."""
         if len(self.z) <= most:
@@ -156,18 +171,24 @@ class Observations:
             left = np.setdiff1d(np.arange(len(trials)), highest)[-(most // 2 - len(highest)) :]
             chosen = np.union1d(highest, left)
             first, last = first[chosen], last[chosen]
-        kept = np.union1d(first, last)
-        prior = None if self.prior is None else self.prior[kept]
-        return Observations(self.trial[kept], self.share[kept], self.z[kept], prior)
+        return self.at(np.union1d(first, last))
 
 
 class CurveModel:
     """The posterior of z, given some epochs of some trainings.
 
+    Epochs that are being made are believed to come out as predicted: they leave the mean as it is, and take from the
+    deviation what their values will, whatever those are.
+
     Args:
         kernel: variances and lengths.
-        within: (trainings, trainings), `configuration_correlation` of those in the observations, by number.
-        observations: one or more, ordered by training.
+        within: (trainings, trainings), `configuration_correlation` of those in the observations and the pending epochs,
+            by number.
+        observations: ordered by training.
+        pending: epochs that are being made, whose z is not read; or None.
+
+    Source: Desautels, Krause and Burdick, "Parallelizing exploration-exploitation tradeoffs in Gaussian process bandit
+    optimization" (2014), for the believed epochs.
     """
 
     def __init__(
@@ -175,26 +196,25 @@ class CurveModel:
         kernel: Kernel,
         within: np.ndarray,
         observations: Observations,
+        pending: Observations | None = None,
     ) -> None:
-        trial, share, z, prior = observations.trial, observations.share, observations.z, observations.prior
         self.kernel = kernel
-        self._trial, self._share, self._prior = trial, share, prior
-        self._column = np.unique(trial, return_inverse=True)[1]
+        self._known = observations if pending is None else observations.followed_by(pending)
+        self._column = np.unique(self._known.trial, return_inverse=True)[1]
+        prior, z = observations.prior, observations.z
         expected = 0.0 if prior is None else kernel.prior_mean * prior[:, 0]
-        self._mean = float(np.mean(z - expected))
-        covariance = (
-            kernel.smooth * within[np.ix_(self._column, self._column)] * _along(share, share, kernel.epochs)
-        )
-        covariance += kernel.luck * (trial[:, None] == trial) * _along(share, share, kernel.luck_epochs)
-        covariance += kernel.offset * _along(share, share, _OFFSET_LENGTH)
-        if prior is not None:
-            weighted = prior * kernel.coefficients(prior.shape[1])
-            covariance += weighted @ weighted.T
-        covariance[np.diag_indices(len(z))] += kernel.noise + kernel.early_noise * (1 - share) + _JITTER
-        self._factor = np.linalg.cholesky(covariance)
+        self._mean = float(np.mean(z - expected)) if len(z) else 0.0
+        told = slice(len(z))
+        self._factor = np.linalg.cholesky(self._covariance(within, told, told))
         self._weights = solve_triangular(
             self._factor, z - expected - self._mean, lower=True, check_finite=False
         )
+        self._believed = None if pending is None else self._extension(within, slice(len(z), None), told)
+
+    @property
+    def trainings(self) -> NDArray[np.intp]:
+        """Numbers of the trainings with an epoch that is known or pending, in order."""
+        return self._known.trainings
 
     @property
     def log_likelihood(self) -> float:
@@ -212,23 +232,55 @@ class CurveModel:
             share: where on the curve; 1 is the end.
             prior: (m, terms) m of each, where the model has a prior.
         """
-        kernel, at = self.kernel, np.array([share])
-        covariance = kernel.smooth * across[:, self._column] * _along(at, self._share, kernel.epochs)
-        covariance += kernel.offset * _along(at, self._share, _OFFSET_LENGTH)
+        kernel, at, known = self.kernel, np.array([share]), self._known
+        covariance = kernel.smooth * across[:, self._column] * _along(at, known.share, kernel.epochs)
+        covariance += kernel.offset * _along(at, known.share, _OFFSET_LENGTH)
         begun = np.flatnonzero(trial >= 0)
         covariance[begun] += (
-            kernel.luck * (trial[begun, None] == self._trial) * _along(at, self._share, kernel.luck_epochs)
+            kernel.luck * (trial[begun, None] == known.trial) * _along(at, known.share, kernel.luck_epochs)
         )
         variance = np.full(len(across), kernel.smooth + kernel.luck + kernel.offset)
         mean = np.full(len(across), self._mean)
-        if self._prior is not None and prior is not None:
+        if known.prior is not None and prior is not None:
             size = kernel.coefficients(prior.shape[1])
-            covariance += (prior * size**2) @ self._prior.T
+            covariance += (prior * size**2) @ known.prior.T
             variance += (prior * prior) @ size**2
             mean += kernel.prior_mean * prior[:, 0]
-        solved = solve_triangular(self._factor, covariance.T, lower=True, check_finite=False)
+        told = len(self._weights)
+        solved = solve_triangular(self._factor, covariance[:, :told].T, lower=True, check_finite=False)
         variance -= np.einsum("ij,ij->j", solved, solved)
+        if self._believed is not None:
+            below, factor = self._believed
+            rest = solve_triangular(
+                factor, covariance[:, told:].T - below @ solved, lower=True, check_finite=False
+            )
+            variance -= np.einsum("ij,ij->j", rest, rest)
         return mean + self._weights @ solved, np.sqrt(np.maximum(variance, _JITTER))
+
+    def _covariance(self, within: NDArray[np.float64], rows: slice, columns: slice) -> NDArray[np.float64]:
+        """Return the covariance of known epochs, with their noise where both are the same."""
+        kernel, known = self.kernel, self._known
+        trial, left, right = known.trial, known.share[rows], known.share[columns]
+        smooth = kernel.smooth * within[np.ix_(self._column[rows], self._column[columns])]
+        covariance: NDArray[np.float64] = smooth * _along(left, right, kernel.epochs)
+        covariance += (
+            kernel.luck * (trial[rows, None] == trial[columns]) * _along(left, right, kernel.luck_epochs)
+        )
+        covariance += kernel.offset * _along(left, right, _OFFSET_LENGTH)
+        if known.prior is not None:
+            weighted = known.prior * kernel.coefficients(known.prior.shape[1])
+            covariance += weighted[rows] @ weighted[columns].T
+        if rows == columns:
+            covariance[np.diag_indices(len(left))] += kernel.noise + kernel.early_noise * (1 - left) + _JITTER
+        return covariance
+
+    def _extension(
+        self, within: NDArray[np.float64], rows: slice, told: slice
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the rows that the pending epochs add to the Cholesky factor, and their own triangle."""
+        right = self._covariance(within, told, rows)
+        below = solve_triangular(self._factor, right, lower=True, check_finite=False).T
+        return below, np.linalg.cholesky(self._covariance(within, rows, rows) - below @ below.T)
 
 
 def configuration_correlation(
