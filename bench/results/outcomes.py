@@ -67,6 +67,32 @@ class ContendedEpochs:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """How several devices shared the batches of a training. Times are those of rank 0.
+
+    Args:
+        devices: number of devices, each with a process.
+        parallel: `ddp` or `fsdp`.
+        batch_norm: over what batch normalisation worked: `share` (each device's own), `batch`, or None without any.
+        communication_s: mean seconds in a step from the first exchange of gradients to the end of the last. None: not
+            measured.
+        communication_share: `communication_s` / mean step time. None: not measured.
+        overlap: share of `communication_s` in which the backward pass computed, 0 to 1. None: not measured.
+        bytes_per_step: gradients that each device exchanges in a step. None: not known.
+    """
+
+    __pydantic_config__ = _FINITE
+
+    devices: Whole
+    parallel: Text
+    batch_norm: Text | None = None
+    communication_s: Number | None = None
+    communication_share: Number | None = None
+    overlap: Number | None = None
+    bytes_per_step: Whole | None = None
+
+
+@dataclass(frozen=True)
 class TrainingOutcome:
     """A training that has ended.
 
@@ -75,6 +101,7 @@ class TrainingOutcome:
         contention: contended epochs, or None.
         epochs_made_again: in a search, number of epochs that were repeated because their worker was lost.
         from_log: in a search, whether the record was rebuilt from the search's log because its worker was lost.
+        sharing: how several devices shared the batches, or None for one device.
     """
 
     kind: ClassVar[str] = "training"
@@ -84,6 +111,7 @@ class TrainingOutcome:
     contention: ContendedEpochs | None = None
     epochs_made_again: Whole = 0
     from_log: Flag = False
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True)
