@@ -73,6 +73,7 @@ class Sharing:
     Args:
         devices: number of devices, each with a process.
         parallel: `ddp` or `fsdp`.
+        threads: PyTorch's threads in each process. The provenance has those of all together.
         batch_norm: over what batch normalisation worked: `share` (each device's own), `batch`, or None without any.
         communication_s: mean seconds in a step from the first exchange of gradients to the end of the last. None: not
             measured.
@@ -85,6 +86,7 @@ class Sharing:
 
     devices: Whole
     parallel: Text
+    threads: Whole
     batch_norm: Text | None = None
     communication_s: Number | None = None
     communication_share: Number | None = None

@@ -36,7 +36,7 @@ HARD_TIMEOUT_GRACE_S = 30.0
 # Work without a clock of its own takes longer: compilation, finding a rate, and all that is no training.
 LONG_GRACE_S = 120.0
 # The processes of a trial on several devices import torch and find each other in this time.
-START_GRACE_S = 120.0
+START_GRACE_S = 300.0
 
 Announce = Callable[[str], None]
 
@@ -159,7 +159,7 @@ def make_plan(
 def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TRAINING) -> float | None:
     """Return the seconds after which a worker that does not answer is killed: 2 trial_time + 30 s.
 
-    2 min are added where a trial compiles its model, finds its own rate, or is no training, and 2 min where it starts a
+    2 min are added where a trial compiles its model, finds its own rate, or is no training, and 5 min where it starts a
     process for each of several devices. None: there is no limit.
 
     Args:

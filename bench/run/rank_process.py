@@ -61,9 +61,9 @@ class Whereabouts:
 def run_rank(links: Mapping[int, Connection], job: RankJob) -> None:
     """Train a process's share of a trial. The entry of each process, whose number the environment has (RANK)."""
     rank = int(os.environ["RANK"])
-    for other, link in links.items():
+    for other, connection in links.items():
         if other != rank:
-            link.close()
+            connection.close()
     faulthandler.enable(all_threads=False)
     link = _Link(links[rank])
     link.send("started", os.getpid())

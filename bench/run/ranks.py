@@ -95,7 +95,11 @@ def run_on_ranks(
         watch.finish()
         printed = {rank: _printed(Path(logs), rank) for rank in failures}
     if not failures and 0 in watch.records:
-        return watch.records[0]
+        record = watch.records[0]
+        # The threads of all processes, which trials on any number of devices have alike.
+        return dataclasses.replace(
+            record, provenance={**record.provenance, "threads": torch.get_num_threads()}
+        )
     return _record_of_failure(trial, context, watch, failures, printed, kills)
 
 
@@ -224,7 +228,7 @@ class _Watch:
     def _listen(self) -> None:
         ending = False
         while True:
-            waited_for = [*self._open.values(), *([] if ending else [self._ending])]
+            waited_for: list[Any] = [*self._open.values(), *([] if ending else [self._ending])]
             ready = multiprocessing.connection.wait(waited_for, 0.0 if ending else self._wait_s())
             for rank, link in list(self._open.items()):
                 if link in ready:

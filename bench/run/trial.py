@@ -177,6 +177,7 @@ def _sharing(ranks: DataParallel, workload: Workload, training: Training, *, has
     return Sharing(
         devices=ranks.count,
         parallel=section.parallel,
+        threads=torch.get_num_threads(),
         batch_norm=("batch" if section.sync_batchnorm else "share") if has_batch_norm else None,
         communication_s=found.seconds if found else None,
         communication_share=found.seconds / step_s if found and step_s else None,

@@ -133,7 +133,7 @@ def same_buffers(model: nn.Module) -> None:
 
     Mutates: the model's buffers.
     """
-    averaged = set()
+    averaged: set[int] = set()
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             averaged.update(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -86,7 +86,7 @@ class DataParallel:
             gradient_as_bucket_view=True,
             find_unused_parameters=bool(self.sum(torch.tensor(float(unused))).item()),
             # Running statistics are averaged before each evaluation. Nothing in training goes by them.
-            **{_no_buffers(): False},
+            **cast("dict[str, Any]", {_no_buffers(): False}),
         )
         self._ddp._set_ddp_runtime_logging_sample_rate(1)
         return self._ddp
@@ -187,7 +187,7 @@ def _first_look(model: nn.Module, batches: Batches, loss_fn: LossFunction) -> tu
 
 
 @contextmanager
-def _gradients_stay(model: Any) -> Any:
+def _gradients_stay(model: Any) -> Iterator[None]:
     """Let sharded parameters keep each process's own gradients."""
     model.set_requires_gradient_sync(False)
     try:
