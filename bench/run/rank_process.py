@@ -21,7 +21,14 @@ from typing import Any
 
 from fusetune.bench.results import Record
 from fusetune.bench.spec import Trial
-from fusetune.bench.workers import OnProgress, WorkerContext, WorkerSetup, attempt, make_context
+from fusetune.bench.workers import (
+    OnProgress,
+    WorkerContext,
+    WorkerSetup,
+    attempt,
+    make_context,
+    named_function,
+)
 
 # A process that lost another one waits so long, for the worker is to see first which one ended by itself.
 _AFTER_LOSS_S = 1.0
@@ -34,7 +41,7 @@ class RankJob:
 
     Args:
         trial: to be trained.
-        setup: of its device, memory limit and threads, as for a worker.
+        setup: of its device, memory limit and threads, as for a worker. Its `run_trial` has `started_s` as well.
         started_s: when the trial began, by `time.perf_counter`.
     """
 
@@ -70,8 +77,14 @@ def run_rank(links: Mapping[int, Connection], job: RankJob) -> None:
     threading.Thread(target=_answer, args=(link, threading.get_ident()), daemon=True).start()
     context = make_context(job.setup)
     lost: list[str] = []
-    train = partial(_train, started_s=job.started_s, joins=partial(link.send, "joined", None), lost=lost)
-    record = attempt(train, job.trial, context, partial(link.send, "progress"))
+    run = partial(
+        _train,
+        train=named_function(job.setup.run_trial),
+        started_s=job.started_s,
+        joins=partial(link.send, "joined", None),
+        lost=lost,
+    )
+    record = attempt(run, job.trial, context, partial(link.send, "progress"))
     if record.outcome is None:  # it raised an error
         _end(link, lost[0] if lost else "record", record.as_dict())
     if rank == 0:
@@ -83,18 +96,19 @@ def _train(
     context: WorkerContext,
     on_progress: OnProgress,
     *,
+    train: Callable[..., Record],
     started_s: float,
     joins: Callable[[], None],
     lost: list[str],
 ) -> Record:
     """Join the others and train. `joins` is called once they are there, `lost` takes what an error says of them."""
-    from fusetune.bench.run.trial import train_on_ranks
     from fusetune.tuner.parallel import joined, reports_lost_peer, reports_timeout
 
     try:
         with joined(context.device):
             joins()
-            return train_on_ranks(trial, context, on_progress, started_s=started_s)
+            record: Record = train(trial, context, on_progress, started_s=started_s)
+            return record
     except Exception as error:
         if reports_timeout(error):
             lost.append("stuck")

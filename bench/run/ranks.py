@@ -109,7 +109,7 @@ def _setup_of_rank(trial: Trial, context: WorkerContext) -> WorkerSetup:
     memory = context.memory
     own = memory.source not in ("container", "shell")
     return WorkerSetup(
-        "",
+        "fusetune.bench.run.trial:train_on_ranks",
         device=context.device,
         limit_bytes=memory.limit_bytes if own else None,
         limit_source=memory.source or "spec",

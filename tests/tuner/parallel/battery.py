@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusetune.tuner.measure import Stopwatch
+from fusetune.tuner.parallel import DataParallel, joined
 from fusetune.tuner.training import (
     ONE_RANK,
     Augment,
@@ -19,7 +20,6 @@ from fusetune.tuner.training import (
     EarlyStop,
     Plan,
     Ranks,
-    Training,
     train,
 )
 
@@ -110,74 +110,97 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def everything(ranks: Callable[..., Ranks]) -> dict[str, Any]:
-    """Train all that the tests compare. `ranks` makes the processes' part, from `DataParallel`'s arguments."""
-    plain = Plan(epochs=STEPS // 10)
-    found: dict[str, Any] = {}
+class Trainings:
+    """Trains what the tests compare, and notes what came of it.
+
+    Args:
+        ranks: makes the processes' part, from `DataParallel`'s arguments.
+    """
+
+    def __init__(self, ranks: Callable[..., Ranks]) -> None:
+        self.ranks = ranks
+        self.found: dict[str, Any] = {}
 
     def run(
-        name: str, model: nn.Module, make: Any, data: Batches, plan: Plan, who: Ranks, **options: Any
-    ) -> Training:
+        self, name: str, model: nn.Module, make: Any, data: Batches, plan: Plan, who: Ranks, **options: Any
+    ) -> None:
+        """Train, and keep weights, curve, steps and the reason for an early end."""
         training = train(model, make, data, plan=plan, ranks=who, **{"validation": data, **options})
-        found[name] = {
+        self.found[name] = {
             "weights": weights(model),
             "curve": [{k: v for k, v in e.items() if k != "time_s"} for e in training.curve],
             "steps": training.steps,
             "ended": training.diverged or training.stopped_early,
         }
-        return training
 
-    for dtype in (torch.float32, torch.float64):
-        name = str(dtype).removeprefix("torch.")
-        run(f"linear {name}", linear(dtype), sgd, vector_batches(dtype), plain, ranks())
+    def the_least(self) -> None:
+        """Train what any number of processes is held to: 100 steps, and what they saw of uneven data."""
+        for dtype in (torch.float32, torch.float64):
+            name = f"linear {dtype}".replace("torch.", "")
+            plan = Plan(epochs=STEPS // 10)
+            self.run(name, linear(dtype), sgd, vector_batches(dtype), plan, self.ranks())
+        noted = Noted(linear(torch.float64))
+        odd = vector_batches(torch.float64, samples=3 * BATCH + 7)
+        few = vector_batches(torch.float64, samples=3)
+        who = self.ranks()
+        self.run("noted", noted, sgd, odd, Plan(epochs=2), who, validation=few, test=odd)
+        self.found["noted"] |= {"trained": noted.trained, "evaluated": noted.evaluated}
+        self.found["communication"] = getattr(who, "communication", lambda model: None)(noted)
+
+    def the_rest(self) -> None:
+        """Train what two processes are held to as well."""
         demanding = Plan(epochs=6, accumulation_steps=2, label_smoothing=0.1, grad_clip=0.5)
-        run(f"perceptron {name}", perceptron(dtype), adam, vector_batches(dtype), demanding, ranks())
-    synced = ranks(sync_batchnorm=True)
-    run("normalised", normalised(torch.float32), sgd, image_batches(), Plan(epochs=1), synced)
-    run("shares normalised", normalised(torch.float32), sgd, image_batches(), Plan(epochs=1), ranks())
-    sharded = ranks(parallel="fsdp")
-    run("sharded", perceptron(torch.float64), adam, vector_batches(torch.float64), demanding, sharded)
+        for dtype in (torch.float32, torch.float64):
+            name = f"perceptron {dtype}".replace("torch.", "")
+            self.run(name, perceptron(dtype), adam, vector_batches(dtype), demanding, self.ranks())
+        data = vector_batches(torch.float64)
+        self.run("sharded", perceptron(torch.float64), adam, data, demanding, self.ranks(parallel="fsdp"))
+        once, images = Plan(epochs=1), image_batches()
+        who = self.ranks(sync_batchnorm=True)
+        self.run("normalised", normalised(torch.float32), sgd, images, once, who)
+        self.run("shares normalised", normalised(torch.float32), sgd, images, once, self.ranks())
+        self.ends()
 
-    noted = Noted(linear(torch.float64))
-    odd = vector_batches(torch.float64, samples=3 * BATCH + 7)
-    few = vector_batches(torch.float64, samples=3, batch=BATCH)
-    who = ranks()
-    run("noted", noted, sgd, odd, Plan(epochs=2), who, validation=few, test=odd)
-    found["noted"] |= {"trained": noted.trained, "evaluated": noted.evaluated}
-    found["communication"] = getattr(who, "communication", lambda model: None)(noted)
+    def ends(self) -> None:
+        """Train what ends early: one process alone notices that."""
+        data = vector_batches(torch.float64)
+        # A sample of the second epoch's third batch, which the last process has, makes its loss infinite.
+        number = [x for x, _ in data.epoch(1)][2][-1, 0].item()
+        seen: list[list[float]] = []
+        model = linear(torch.float64)
+        model.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 0].tolist()))
 
-    # The last sample of the second epoch's third batch makes the loss infinite, for one of the processes.
-    broken = vector_batches(torch.float64)
-    number = [x for x, _ in broken.epoch(1)][2][-1, 0].item()
-    model = linear(torch.float64)
+        def loss_fn(logits: Tensor, labels: Tensor) -> Tensor:
+            loss = nn.functional.cross_entropy(logits, labels)
+            return loss * math.inf if torch.is_grad_enabled() and number in seen[-1] else loss
 
-    def loss_fn(logits: Tensor, labels: Tensor) -> Tensor:
-        loss = nn.functional.cross_entropy(logits, labels)
-        return loss * math.inf if seen and number in seen[-1] else loss
-
-    seen: list[list[float]] = []
-    model.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 0].tolist()))
-    run("broken", model, sgd, broken, Plan(epochs=4), ranks(), loss_fn=loss_fn)
-    # Only the first process's clock gets on.
-    ticks = iter(range(10**6))
-    clock = (lambda: float(next(ticks))) if os.environ.get("RANK", "0") == "0" else (lambda: 0.0)
-    late = Stopwatch("cpu", clock=clock)
-    plan, data = Plan(epochs=50), vector_batches(torch.float64)
-    run("late", linear(torch.float64), sgd, data, plan, ranks(), stopwatch=late, time_limit_s=100.0)
-    stop = EarlyStop("val_loss", patience=1, min_delta=0.1)
-    run("early", linear(torch.float64), sgd, data, plan, ranks(), early_stop=stop)
-    return found
+        plan = Plan(epochs=4)
+        self.run("broken", model, sgd, data, plan, self.ranks(), loss_fn=loss_fn)
+        # Only the first process's clock gets on.
+        ticks = iter(range(10**6))
+        clock = (lambda: float(next(ticks))) if os.environ.get("RANK", "0") == "0" else (lambda: 0.0)
+        late = Stopwatch("cpu", clock=clock)
+        plan = Plan(epochs=50)
+        model = linear(torch.float64)
+        self.run("late", model, sgd, data, plan, self.ranks(), stopwatch=late, time_limit_s=100.0)
+        stop = EarlyStop("val_loss", patience=1, min_delta=0.1)
+        self.run("early", linear(torch.float64), sgd, data, plan, self.ranks(), early_stop=stop)
 
 
 def alone() -> dict[str, Any]:
     """Train everything in this process."""
-    return everything(lambda **_: ONE_RANK)
+    trainings = Trainings(lambda **_: ONE_RANK)
+    trainings.the_least()
+    trainings.the_rest()
+    return trainings.found
 
 
-def as_rank(threads: int = 1) -> Mapping[str, Any]:
-    """Train everything as one of several processes."""
-    from fusetune.tuner.parallel import DataParallel, joined
-
-    torch.set_num_threads(threads)
-    with joined("cpu", timeout_s=120.0):
-        return everything(partial(DataParallel, seed=0))
+def as_rank(everything: bool) -> dict[str, Any]:
+    """Train as one of several processes."""
+    torch.set_num_threads(1)
+    with joined("cpu", timeout_s=300.0):
+        trainings = Trainings(partial(DataParallel, seed=0))
+        trainings.the_least()
+        if everything:
+            trainings.the_rest()
+        return trainings.found

@@ -14,8 +14,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from fusetune.tuner.parallel.sharding import blocks
 from tests.tuner.parallel import battery
 
-pytestmark = pytest.mark.slow
 Found = dict[str, Any]
+slow = pytest.mark.slow
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
@@ -29,13 +29,12 @@ def alone() -> Found:
         torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def together(request: pytest.FixtureRequest) -> list[Found]:
-    """What each of two, and of four, processes has found."""
+def launched(processes: int, *, everything: bool) -> list[Found]:
+    """Return what each of some processes has found."""
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=request.param,
+        nproc_per_node=processes,
         run_id="battery",
         rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0",
@@ -44,8 +43,25 @@ def together(request: pytest.FixtureRequest) -> list[Found]:
         start_method="spawn",
         logs_specs=DefaultLogsSpecs(),
     )
-    found = elastic_launch(config, battery.as_rank)()
-    return [found[rank] for rank in range(request.param)]
+    found = elastic_launch(config, battery.as_rank)(everything)
+    return [found[rank] for rank in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def two() -> list[Found]:
+    return launched(2, everything=True)
+
+
+@pytest.fixture(scope="module")
+def four() -> list[Found]:
+    return launched(4, everything=False)
+
+
+@pytest.fixture(params=["two", "four"])
+def together(request: pytest.FixtureRequest) -> list[Found]:
+    """What each of two, and of four, processes has found."""
+    found: list[Found] = request.getfixturevalue(request.param)
+    return found
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
@@ -55,6 +71,7 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@slow
 def test_weights_after_100_steps_agree_to_the_rounding_of_sums(
     alone: Found, together: list[Found], dtype: str
 ) -> None:
@@ -82,13 +99,14 @@ def test_weights_after_100_steps_agree_to_the_rounding_of_sums(
     assert distance(together[0][f"linear {dtype}"]["weights"], exact) <= bound + 1e-12
 
 
+@slow
 def test_clipping_accumulation_smoothing_and_adam_are_those_of_one_process(
-    alone: Found, together: list[Found]
+    alone: Found, two: list[Found]
 ) -> None:
     """In float64 the weights agree to 1e-9. In float32 they are as near to those as one process's are, times 16."""
     exact = alone["perceptron float64"]["weights"]
     one = distance(alone["perceptron float32"]["weights"], exact)
-    for rank in together:
+    for rank in two:
         assert distance(rank["perceptron float64"]["weights"], exact) < 1e-9
         assert distance(rank["perceptron float32"]["weights"], exact) < max(16 * one, 1e-5)
         assert rank["perceptron float64"]["curve"] == [
@@ -96,23 +114,24 @@ def test_clipping_accumulation_smoothing_and_adam_are_those_of_one_process(
         ]
 
 
-def test_sharded_parameters_train_alike(alone: Found, together: list[Found]) -> None:
-    for rank in together:
+@slow
+def test_sharded_parameters_train_alike(alone: Found, two: list[Found]) -> None:
+    for rank in two:
         assert distance(rank["sharded"]["weights"], alone["perceptron float64"]["weights"]) < 1e-9
         assert rank["sharded"]["curve"] == [
             pytest.approx(entry, rel=1e-9, abs=1e-12) for entry in alone["sharded"]["curve"]
         ]
 
 
-def test_synchronised_batch_normalisation_works_over_the_whole_batch(
-    alone: Found, together: list[Found]
-) -> None:
-    for rank in together:
+@slow
+def test_synchronised_batch_normalisation_works_over_the_whole_batch(alone: Found, two: list[Found]) -> None:
+    for rank in two:
         assert distance(rank["normalised"]["weights"], alone["normalised"]["weights"]) < 1e-4
         # Of shares it is another training.
         assert distance(rank["shares normalised"]["weights"], alone["normalised"]["weights"]) > 1e-3
 
 
+@slow
 def test_every_process_ends_with_the_same_weights_and_curve(together: list[Found]) -> None:
     for name, found in together[0].items():
         if name == "communication":
@@ -123,6 +142,7 @@ def test_every_process_ends_with_the_same_weights_and_curve(together: list[Found
                 assert torch.equal(tensor.nan_to_num(), found["weights"][weight].nan_to_num())
 
 
+@slow
 def test_no_sample_is_trained_on_twice_and_none_is_lost(alone: Found, together: list[Found]) -> None:
     """The shares together are the batches of one process. The first numbers are those of looks before training."""
     steps = 2 * 3
@@ -136,6 +156,7 @@ def test_no_sample_is_trained_on_twice_and_none_is_lost(alone: Found, together: 
         assert max(Counter(epoch).values()) == 1
 
 
+@slow
 def test_evaluations_count_each_sample_once(alone: Found, together: list[Found]) -> None:
     """Also where a batch has fewer samples than there are processes: then one looks at a sample that does not count."""
     for rank in together:
@@ -145,8 +166,9 @@ def test_evaluations_count_each_sample_once(alone: Found, together: list[Found])
 
 
 @pytest.mark.parametrize("name", ["broken", "late", "early"])
-def test_all_processes_end_at_the_same_step(alone: Found, together: list[Found], name: str) -> None:
-    ends = {(rank[name]["steps"], rank[name]["ended"]) for rank in together}
+@slow
+def test_all_processes_end_at_the_same_step(alone: Found, two: list[Found], name: str) -> None:
+    ends = {(rank[name]["steps"], rank[name]["ended"]) for rank in two}
     assert len(ends) == 1
     steps, reason = ends.pop()
     assert reason
@@ -157,6 +179,7 @@ def test_all_processes_end_at_the_same_step(alone: Found, together: list[Found],
         assert (steps, reason) == (alone[name]["steps"], alone[name]["ended"])
 
 
+@slow
 def test_communication_is_measured(together: list[Found]) -> None:
     measured = together[0]["communication"]
     assert measured.seconds > 0
