@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from fusetune.bench.results import Record
@@ -26,6 +27,7 @@ from fusetune.bench.workers import (
     WorkerContext,
     WorkerSetup,
     attempt,
+    is_library,
     make_context,
     named_function,
 )
@@ -152,16 +154,9 @@ def _whereabouts(trains: int) -> Whereabouts:
         operations = parallel.operations_entered()
     frame = sys._current_frames().get(trains)
     stack = traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
-    own = [each for each in stack if not _is_torchs(each.filename)]
-    innermost = own[-1] if own else None
-    place = (
-        f"{os.path.basename(innermost.filename)}:{innermost.lineno} in {innermost.name}" if innermost else ""
-    )
-    return Whereabouts(operations, place, bool(stack) and _is_torchs(stack[-1].filename))
-
-
-def _is_torchs(filename: str) -> bool:
-    return f"{os.sep}torch{os.sep}" in filename or filename.startswith("<")
+    own = [each for each in stack if not is_library(each.filename)]
+    place = f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}" if own else "an unknown place"
+    return Whereabouts(operations, place, bool(stack) and f"{os.sep}torch{os.sep}" in stack[-1].filename)
 
 
 def _end(link: _Link, kind: str, content: Any) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -280,24 +280,33 @@ class _Watch:
         elif self.hung is None and (
             len(self._answers) >= len(self._open) or now_s - self._asked_s > _ANSWER_S
         ):
-            self.hung = self._judge()
+            self.hung = judge(self.links, self._answers, lost=self.lost)
             for process_id in self._process_ids.values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process_id, signal.SIGKILL)
 
-    def _judge(self) -> tuple[int, str]:
-        """Return the process that the others wait for, and what shows it."""
-        silent = [rank for rank in self.links if rank not in self._answers and rank not in self.lost]
-        if silent:
-            return silent[
-                0
-            ], "hung: it answered no question, so it is stopped, or in code that holds Python's lock"
-        if not self._answers:
-            return 0, "waited in vain, as all others did"
-        counted = {rank: answer.operations or 0 for rank, answer in self._answers.items()}
-        fewest, most = min(counted.values()), max(counted.values())
-        # Of processes that have come equally far, the one that waits for no other holds up the rest.
-        candidates = [rank for rank in counted if counted[rank] == fewest]
-        rank = next((rank for rank in candidates if not self._answers[rank].waits), candidates[0])
-        evidence = f"; it had entered {fewest} collective operations, another {most}" if fewest < most else ""
-        return rank, f"hung at {self._answers[rank].place}{evidence}"
+
+def judge(
+    ranks: Iterable[int], answers: Mapping[int, Whereabouts], *, lost: Container[int]
+) -> tuple[int, str]:
+    """Return the process that the others wait for, and what shows it.
+
+    Args:
+        ranks: of the trial.
+        answers: rank -> where it says that it is.
+        lost: ranks that have said that they lost another one.
+    """
+    silent = [rank for rank in ranks if rank not in answers and rank not in lost]
+    if silent:
+        return silent[
+            0
+        ], "hung: it answered no question, so it is stopped, or in code that holds Python's lock"
+    if not answers:
+        return 0, "waited in vain, as all others did"
+    counted = {rank: answer.operations or 0 for rank, answer in answers.items()}
+    fewest, most = min(counted.values()), max(counted.values())
+    # Of processes that have come equally far, the one that waits for no other holds up the rest.
+    candidates = [rank for rank in counted if counted[rank] == fewest]
+    rank = next((rank for rank in candidates if not answers[rank].waits), candidates[0])
+    evidence = f"; it had entered {fewest} collective operations, another {most}" if fewest < most else ""
+    return rank, f"hung at {answers[rank].place}{evidence}"
