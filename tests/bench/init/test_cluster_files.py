@@ -205,7 +205,9 @@ def isolated() -> list[str]:
 @pytest.mark.slow
 def test_the_script_runs_with_ray_itself(folder: Path) -> None:
     pytest.importorskip("ray")
-    if "--executor" not in {option for parameter in commands.commands["run"].params for option in parameter.opts}:
+    if "--executor" not in {
+        option for parameter in commands.commands["run"].params for option in parameter.opts
+    }:
         pytest.skip("bench run takes no --executor yet")
     write_cluster_file(folder, "slurm", nodes=1, gpus=0)
     bench = f'#!/bin/bash\nexec {sys.executable} -m fusetune.bench "$@"\n'
