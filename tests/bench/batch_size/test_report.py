@@ -245,11 +245,11 @@ def memory_of(devices: int) -> dict[str, Any]:
 def device_records() -> list[Record]:
     """Return the predictions for one device, for two and for eight."""
     alone = MemoryPrediction(memory_of(1), 1200, 256 * MIB, "--memory", 0)
-    spread = [DeviceMemory(number, "fsdp", memory_of(number), 1200 // number) for number in (2, 8)]
-    return [
-        Record(f"seed=0,{each.kind},{place}", {}, 0, "ok", outcome=each)
-        for place, each in enumerate([alone, *spread])
-    ]
+    records = [Record("seed=0,prediction", {}, 0, "ok", outcome=alone)]
+    for number in (2, 8):
+        spread = DeviceMemory(number, "fsdp", memory_of(number), 1200 // number)
+        records.append(Record(f"seed=0,devices={number}", {}, 0, "ok", outcome=spread))
+    return records
 
 
 def several_devices() -> Case:
