@@ -72,7 +72,7 @@ class RecordReader:
             values = checked_values(head.values)
             factors = self._shared(self._factors, repr(head.factors), lambda: checked_factors(head.factors))
             rest = self._shared(self._rests, line[at:], lambda: self._rest(line[at + 1 :]))
-        except (ValueError, TypeError):  # pydantic's errors are among them
+        except (ArithmeticError, TypeError, ValueError):  # the errors of pydantic are ValueErrors
             return None
         return Record(
             head.trial,
