@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from fusetune.bench.run.data_sets import EVALUATION_BATCHES, DataSets, load_sets
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
     from fusetune.bench.run.plan import (
-        Display,
         RunPlan,
         make_plan,
         make_worker,
@@ -28,7 +27,6 @@ else:
 __all__ = [
     "EVALUATION_BATCHES",
     "DataSets",
-    "Display",
     "OptimizerMaker",
     "RunPlan",
     "Workload",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.kinds import TRAINING, Kind
@@ -25,6 +25,7 @@ from fusetune.bench.results import (
 )
 from fusetune.bench.run.threads import measure_threads, most_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
+from fusetune.bench.status import Board, Display, StatusKeeper
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
 from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
@@ -37,25 +38,6 @@ HARD_TIMEOUT_GRACE_S = 30.0
 LONG_GRACE_S = 120.0
 
 Announce = Callable[[str], None]
-
-
-class Display(Protocol):
-    """Shows a run while it goes on."""
-
-    def start(self, total: int, done: int) -> None:
-        """The run begins: `total` trials, `done` of them recorded before."""
-
-    def message(self, text: str) -> None:
-        """There is a message."""
-
-    def trial_started(self, trial_id: str, index: int) -> None:
-        """A trial begins."""
-
-    def trial_progress(self, trial_id: str, update: Progress) -> None:
-        """A trial in flight has news."""
-
-    def trial_finished(self, record: Record, index: int) -> None:
-        """A trial is over and its record is on disk."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +87,8 @@ def make_plan(
     _check_device(device)
     layout = lay_out(spec, device)
     trials = layout.trials
+    if any(trial.spec.train.devices > 1 for trial in trials):
+        raise InputError("train.devices", "is above 1", "one device trains so far", "Use devices: 1")
     spec_path = Path(loaded.document.name)
     place = loaded.document.where(("data",))
     sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
@@ -219,6 +203,16 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
         InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
     """
     done, _ = directory.records()
+    failed = sum(record.status == "failed" for record in done)
+    board = Board(plan.run.device, plan.run.machine.device_name or "")
+    with StatusKeeper(display, directory.path, board, failed=failed) as shown:
+        return _run_missing(plan, directory, done, shown)
+
+
+def _run_missing(
+    plan: RunPlan, directory: RunDirectory, done: Sequence[Record], display: Display
+) -> list[Record]:
+    """Run what has no record yet."""
     keeper = RecordKeeper(plan.run, directory, done)
     have = {record.trial for record in done}
     missing = [trial for trial in plan.trials if trial.id not in have]

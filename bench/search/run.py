@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory, ThreadsChoice, WrittenSpec
-from fusetune.bench.run import Display, RunPlan, make_worker, rehearse
+from fusetune.bench.run import RunPlan, make_worker, rehearse
 from fusetune.bench.search.lost_trainings import records_of_lost
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of, prior_words
 from fusetune.bench.search.state import SearchState, open_search
 from fusetune.bench.search.workers import LentWorker, SearchExecutor, Shared
 from fusetune.bench.spec import Spec, Trial
 from fusetune.bench.stats import counted
+from fusetune.bench.status import Display
 from fusetune.bench.workers import Executor, Progress, run_all
 
 
