@@ -370,7 +370,8 @@ def smallest_visible_shift(n: int, comparisons: int) -> float | None:
     many = max(1, 2**20 // n**2)  # all draws at once would take gigabytes
     for at in range(0, draws, many):
         gaps = (x[at : at + many, :, None] - y[at : at + many, None, :]).reshape(-1, n * n)
-        needed.append(np.partition(gaps, right_pairs - 1, axis=1)[:, right_pairs - 1])
+        # A copy, for a view would keep the gaps of all draws in memory.
+        needed.append(np.partition(gaps, right_pairs - 1, axis=1)[:, right_pairs - 1].copy())
     return float(np.quantile(np.concatenate(needed), 0.8))
 
 

@@ -58,14 +58,15 @@ def test_it_knows_what_this_version_writes() -> None:
     findings = [{"name": "a", "title": "b", "sentence": "c", "try_next": "d", "evidence": {"fit": 0.5}}]
     events = {"put_back": ["a"], "replaced_for": [], "unexplained_kill": False}
     diverged = [{**LINE["curve"][0], "val_loss": None}, *LINE["curve"][1:]]
-    for changes in (
+    several: list[dict[str, Any]] = [
         {},
         {"findings": findings},
         {"worker": events},
         {"curve": diverged},
         {"outcome": None},
         {"values": {}},
-    ):
+    ]
+    for changes in several:
         assert check(written({**LINE, **changes}))
 
 

@@ -25,7 +25,7 @@ FACTORS: dict[str, list[Any]] = {
 
 
 def irregular(draw: random.Random) -> list[Record]:
-    records = []
+    records: list[Record] = []
     for seed, levels in product((3, 2**62, 5, 8), product(*FACTORS.values())):
         values = {"time_to_target_s": draw.uniform(1, 2), "steps_to_target": draw.randint(1, 9)}
         values |= {"step_time_s": draw.random(), "best_val_accuracy": draw.random()}
