@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.results.curve_columns import columns_of
     from fusetune.bench.results.directory import RunDirectory, find_run
     from fusetune.bench.results.faults import first_fault
     from fusetune.bench.results.fresh_directory import (
@@ -94,6 +95,7 @@ __all__ = [
     "WrittenSpec",
     "acquire_lock",
     "as_written",
+    "columns_of",
     "find_run",
     "finite_or_null",
     "first_fault",
