@@ -166,11 +166,14 @@ def _table() -> Table:
 
 
 def _firm(table: Table) -> Table:
-    """Keep the full width of columns that must not wrap, so that only the others shrink."""
+    """Keep the full width of columns that must not wrap, so that only the others shrink.
+
+    A column whose width is set is not measured again, cell by cell, whenever the table's width is asked for.
+    """
     for column in table.columns:
         if column.no_wrap:
-            lines = [line for cell in (column.header, *column.cells) for line in str(cell).splitlines()]
-            column.min_width = max(map(cell_len, lines))
+            lines = {line for cell in (column.header, *column.cells) for line in str(cell).splitlines()}
+            column.width = max(map(cell_len, lines))
     return table
 
 

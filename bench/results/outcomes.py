@@ -162,11 +162,11 @@ class RangeTestOutcome:
 
 @dataclass(frozen=True)
 class SimulatedBatch:
-    """The predicted largest batch on an absent device, by a simulation of its allocator.
+    """The predicted largest batch where nothing is run. For an absent device its allocator is simulated.
 
     Args:
         batch_size: in samples. 0: none fits.
-        reserved_bytes: memory that the allocator would reserve, or None if no batch fits.
+        reserved_bytes: memory that the allocator would reserve, or that the process would need. None: no batch fits.
         predicted_bytes: memory of the tensors.
         allocator: whether the allocator was simulated. Else only the tensors were counted.
     """
@@ -201,6 +201,36 @@ class MemoryPrediction:
     limit_source: Text | None
     loading_bytes: Whole
     simulated: SimulatedBatch | None = None
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The predicted memory of one of several devices that share a training.
+
+    Args:
+        devices: how many share it.
+        parallel: `ddp` or `fsdp`.
+        memory: linear functions of the samples of one device, see `tuner.memory.StepMemory.as_dict`.
+        samples: the most samples of a device in a forward.
+        simulated: one device's largest batch where nothing is run, else None.
+    """
+
+    kind: ClassVar[str] = "device_memory"
+    __pydantic_config__ = _FINITE
+
+    devices: Whole
+    parallel: Text
+    memory: dict[str, Any]
+    samples: Whole
+    simulated: SimulatedBatch | None = None
+
+
+@dataclass(frozen=True)
+class MemoryOnDevices:
+    """The memory on each number of devices, from one worker. Never on disk."""
+
+    kind: ClassVar[str] = "memory_on_devices"
+    found: tuple[DeviceMemory, ...]
 
 
 @dataclass(frozen=True)
@@ -301,7 +331,7 @@ class FailedMeasurement:
     """A measurement of a batch-size search without a result. The record's reason explains it.
 
     Args:
-        measurement: `throughput` or `noise`.
+        measurement: `throughput`, `noise` or `devices`.
     """
 
     kind: ClassVar[str] = "failed_measurement"
@@ -431,6 +461,8 @@ Outcome = (
     | PausedTraining
     | RangeTestOutcome
     | MemoryPrediction
+    | DeviceMemory
+    | MemoryOnDevices
     | MemoryProbe
     | StepTimes
     | NormsAlongTraining
@@ -442,12 +474,15 @@ Outcome = (
     | KernelOutcome
     | TuningOutcome
 )
-# Outcomes of a batch-size search beside those of memory.
-Measurement = ThroughputOutcome | NoiseOutcome | FailedMeasurement | EarlierTrainings | EarlierRangeTests
+# Outcomes of a batch-size search beside those of memory on one device.
+Measurement = (
+    DeviceMemory | ThroughputOutcome | NoiseOutcome | FailedMeasurement | EarlierTrainings | EarlierRangeTests
+)
 _ON_DISK: tuple[type[Any], ...] = (
     TrainingOutcome,
     RangeTestOutcome,
     MemoryPrediction,
+    DeviceMemory,
     MemoryProbe,
     ThroughputOutcome,
     NoiseOutcome,
@@ -457,7 +492,13 @@ _ON_DISK: tuple[type[Any], ...] = (
     KernelOutcome,
     TuningOutcome,
 )
-_IN_TRANSIT: tuple[type[Any], ...] = (RehearsalOutcome, PausedTraining, StepTimes, NormsAlongTraining)
+_IN_TRANSIT: tuple[type[Any], ...] = (
+    RehearsalOutcome,
+    PausedTraining,
+    MemoryOnDevices,
+    StepTimes,
+    NormsAlongTraining,
+)
 # Kind on disk -> its class.
 OUTCOMES: dict[str, type[Any]] = {each.kind: each for each in _ON_DISK}
 _ADAPTERS = {each.kind: TypeAdapter(each) for each in (*_ON_DISK, *_IN_TRANSIT)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -52,6 +52,8 @@ def scaling_of(records: Sequence[Record]) -> tuple[Scaling, ...]:
         >>> found.devices, found.efficiency
         (4, 0.75)
     """
+    if next(_sharings(records), None) is None:
+        return ()  # as most runs, of which some have 100,000 records
     alone: dict[Any, list[Record]] = {}
     shared: dict[Any, list[Record]] = {}
     for record in records:
@@ -86,7 +88,7 @@ def _scaling(group: Sequence[Record], alone: Sequence[Record]) -> Scaling:
     )
 
 
-def _sharings(records: Sequence[Record]) -> Iterator[Sharing]:
+def _sharings(records: Iterable[Record]) -> Iterator[Sharing]:
     for record in records:
         if isinstance(record.outcome, TrainingOutcome) and record.outcome.sharing is not None:
             yield record.outcome.sharing
