@@ -42,5 +42,6 @@ __all__ = [
     "kinds",
     "node_count",
     "read_status",
+    "shortened",
     "whole_seconds",
 ]
