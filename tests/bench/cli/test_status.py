@@ -78,9 +78,7 @@ def test_a_run_that_goes_on_fits_100_columns(run: RunDirectory, nodes: int) -> N
         assert "10 of 300 done, 1 failed" in lines[2]
         # A device that left with its trial is one loss.
         first, second = (line.split("UTC  ")[1] for line in table[-2:])
-        assert first.startswith(
-            "raycluster-x7k2p-worker-gpus-00001  trial learning_rate=0.1,seed=1, attempt 1"
-        )
+        assert first.startswith("raycluste…ker-gpus-00001  trial learning_rate=0.1,seed=1, attempt 1: the")
         assert second.startswith("node-1  trial learning_rate=0.2,seed=0, attempt 3: a reason")
         assert "lost 2 times, ends at about" in lines[2]
     assert {path.name for path in run.path.iterdir()} == {"run.json", "lock", STATUS}  # nothing is written
