@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fusetune.bench.spec.spec import (
         AUTO,
         DEVICES,
+        MOST_DEVICES,
         PROFILES,
         Data,
         Gate,
@@ -50,6 +51,7 @@ __all__ = [
     "AUTO",
     "DEVICES",
     "DIALECT",
+    "MOST_DEVICES",
     "PROFILES",
     "Data",
     "Document",

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.stats.curves import CurvePoint, curve_fields, median_curve
     from fusetune.bench.stats.diagnosis import Diagnosis
     from fusetune.bench.stats.effects import Effect, Gain, Level
+    from fusetune.bench.stats.scaling import Scaling
     from fusetune.bench.stats.significance import (
         Estimate,
         doubled_midranks,
@@ -47,6 +48,7 @@ __all__ = [
     "Estimate",
     "Gain",
     "Level",
+    "Scaling",
     "Spread",
     "Summary",
     "Trouble",

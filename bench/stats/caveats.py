@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fusetune.bench.kinds import SEARCH, kind_of
-from fusetune.bench.results import Record, RunInfo
+from fusetune.bench.results import Record, RunInfo, TrainingOutcome
 from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
 
@@ -155,6 +155,26 @@ def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
             )
 
 
+def _shares_normalised(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
+    """Batch normalisation worked over each device's share of a batch, so that devices change what is trained."""
+    sizes = {
+        outcome.sharing.devices
+        for record in records
+        if isinstance(outcome := record.outcome, TrainingOutcome)
+        and outcome.sharing is not None
+        and outcome.sharing.batch_norm == "share"
+    }
+    if sizes:
+        most = max(sizes)
+        which = f"{most}th" if most > 3 else {2: "half", 3: "third"}[most]
+        yield Caveat(
+            "shares_normalised",
+            f"Batch normalisation worked over each device's share of a batch, down to a {which} of it. So the number "
+            "of devices changes what is trained.",
+            mend="batch normalisation: sync_batchnorm: true works over whole batches",
+        )
+
+
 def _same(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Several configurations are the same training. A run trains it once, but a search treats them as different."""
     same = run.same
@@ -176,5 +196,6 @@ _RULES: tuple[Callable[[RunInfo, Sequence[Record]], Iterator[Caveat]], ...] = (
     _contended,
     _changed_sources,
     _mixed,
+    _shares_normalised,
     _same,
 )

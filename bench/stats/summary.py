@@ -25,6 +25,7 @@ from fusetune.bench.stats.effects import (
     gain,
     main_effect,
 )
+from fusetune.bench.stats.scaling import Scaling, scaling_of
 from fusetune.bench.stats.significance import ALPHA, Verdict
 from fusetune.bench.stats.trial_columns import TrialColumns
 from fusetune.bench.units import METRICS
@@ -147,6 +148,7 @@ class Summary:
         recorded, planned: number of trials.
         trials_s: total time of all trials in seconds, with set-up, compilation and evaluation.
         caveats: warnings for the top of the report.
+        scaling: one per configuration on several devices.
     """
 
     run: RunInfo
@@ -166,6 +168,7 @@ class Summary:
     planned: int
     trials_s: float
     caveats: tuple[Caveat, ...] = ()
+    scaling: tuple[Scaling, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,7 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
         planned=run.trials,
         trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
         caveats=caveats_of(run, records),
+        scaling=scaling_of([record for cell in cells for record in cell.records]),
     )
 
 
