@@ -7,12 +7,14 @@ if TYPE_CHECKING:
     from fusetune.bench.run.assembly import assemble, make_step
     from fusetune.bench.run.auto_lr import find_learning_rate, with_any_rate
     from fusetune.bench.run.data_sets import EVALUATION_BATCHES, DataSets, load_sets
+    from fusetune.bench.run.local_workers import LentExecutor, LocalWorkers, Workers, Wrap
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
+    from fusetune.bench.run.place import Place, local_place
     from fusetune.bench.run.plan import (
         Display,
         RunPlan,
+        folders_of_factories,
         make_plan,
-        make_worker,
         named,
         open_directory,
         rehearse,
@@ -29,17 +31,23 @@ __all__ = [
     "EVALUATION_BATCHES",
     "DataSets",
     "Display",
+    "LentExecutor",
+    "LocalWorkers",
     "OptimizerMaker",
+    "Place",
     "RunPlan",
+    "Workers",
     "Workload",
+    "Wrap",
     "assemble",
     "build_workload",
     "find_learning_rate",
+    "folders_of_factories",
     "load_sets",
+    "local_place",
     "make_model",
     "make_plan",
     "make_step",
-    "make_worker",
     "measure_threads",
     "most_threads",
     "named",

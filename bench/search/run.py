@@ -9,21 +9,23 @@ trials. Each job is a thread with its own worker. A single job uses one worker f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory, ThreadsChoice, WrittenSpec
-from fusetune.bench.run import Display, RunPlan, make_worker, rehearse
+from fusetune.bench.run import Display, LocalWorkers, RunPlan, Workers, rehearse
 from fusetune.bench.search.lost_trainings import records_of_lost
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of, prior_words
 from fusetune.bench.search.state import SearchState, open_search
-from fusetune.bench.search.workers import LentWorker, SearchExecutor, Shared
+from fusetune.bench.search.workers import SearchExecutor, Shared
 from fusetune.bench.spec import Spec, Trial
 from fusetune.bench.stats import counted
-from fusetune.bench.workers import Executor, Progress, run_all
+from fusetune.bench.workers import Progress
 
 
-def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
+def run_search(
+    spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display, workers: Workers | None = None
+) -> list[Record]:
     """Search, then train the winner on fresh seeds. Return all records.
 
     The search is concluded before the first re-run. A resumed run continues the re-runs of the same winner, even where
@@ -42,33 +44,29 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
     before = f", {used} of them trained before" if used else ""
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
     keeper = _Keeper(plan, directory, records, display)
-    plan = rehearse(plan, plan.trials, directory, display, remove=not records and not used)
-    keeper.add(plan.threads)
-    first = make_worker(plan, directory, 0)
+    workers = workers or LocalWorkers(plan, directory.path)
     try:
-
-        def worker(index: int) -> Executor:
-            return LentWorker(first) if plan.jobs == 1 else make_worker(plan, directory, index)
-
+        plan = rehearse(plan, plan.trials, directory, display, workers, remove=not records and not used)
+        workers.settle(plan)
+        keeper.add(plan.threads)
         if not log.is_over:
-            _search(state, plan, worker, keeper)
-        _train_winner_again(state, plan, worker, keeper)
+            _search(state, plan, workers, keeper)
+        _train_winner_again(state, plan, workers, keeper)
     finally:
-        first.close()
+        workers.close()
     return keeper.records
 
 
-def _search(state: SearchState, plan: RunPlan, worker: Callable[[int], Executor], keeper: _Keeper) -> None:
+def _search(state: SearchState, plan: RunPlan, workers: Workers, keeper: _Keeper) -> None:
     """Spend the remaining budget, record every training, and conclude the search."""
     budget, used = state.plan.budget_epochs, state.searcher.epochs_used
     if used < budget:
         shared = Shared(state, plan.trials[0], budget - used)
         listener = _Listener(shared, keeper)
-        run_all(
+        workers.run(
             _epochs(used, budget, shared),
-            lambda index: SearchExecutor(shared, worker(index), index),
             listener,
-            jobs=plan.jobs,
+            wrap=lambda executor, index: SearchExecutor(shared, executor, index),
         )
         listener.catch_up()
         if state.searcher.epochs_used < budget:
@@ -155,9 +153,7 @@ class _Listener:
             self.keeper.keep(shared.over.get(), f"[{used}/{budget} epochs{best_text}] ")
 
 
-def _train_winner_again(
-    state: SearchState, plan: RunPlan, worker: Callable[[int], Executor], keeper: _Keeper
-) -> None:
+def _train_winner_again(state: SearchState, plan: RunPlan, workers: Workers, keeper: _Keeper) -> None:
     """Train the best configuration on fresh seeds, as ordinary trials."""
     result = state.searcher.result()
     best = result.best
@@ -168,7 +164,7 @@ def _train_winner_again(
     have = {record.trial for record in keeper.records}
     missing = [trial for trial in trials if trial.id not in have]
     if missing:
-        run_all(missing, worker, _Confirmation(keeper), jobs=plan.jobs)
+        workers.run(missing, _Confirmation(keeper))
 
 
 @dataclass

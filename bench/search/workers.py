@@ -11,7 +11,6 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from fusetune.bench.results import PausedTraining, Record, TrainingOutcome
 from fusetune.bench.search.plan import BUDGET_SPENT, why_ended
@@ -24,27 +23,6 @@ from fusetune.tuner.search import SearchTrial
 
 # How often an idle worker asks for a training again.
 _POLL_S = 0.2
-
-
-@dataclass
-class LentWorker:
-    """An executor whose worker stays open for the next user."""
-
-    worker: Executor
-
-    @property
-    def process_id(self) -> int | None:
-        """The process id of the worker, None without a process."""
-        return cast("int | None", getattr(self.worker, "process_id", None))
-
-    def run(self, trial: Any, on_progress: OnProgress) -> Record:
-        return self.worker.run(trial, on_progress)
-
-    def cancel(self) -> None:
-        self.worker.cancel()
-
-    def close(self) -> None:
-        """Leave the worker open."""
 
 
 class Shared:

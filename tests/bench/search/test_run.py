@@ -179,7 +179,7 @@ class Bench:
         self.monkeypatch.setattr("fusetune.bench.search.trial.trial_epochs", self.trainings.train)
         self.monkeypatch.setattr("fusetune.bench.search.trial.run_trial", self.trainings.run_whole)
         self.monkeypatch.setattr(
-            "fusetune.bench.search.run.make_worker", lambda plan, directory, index: FakeWorker(dies)
+            "fusetune.bench.run.local_workers.WorkerExecutor", lambda *setup, **options: FakeWorker(dies)
         )
         self.monkeypatch.setattr(
             "fusetune.bench.search.run.rehearse", lambda plan, *arguments, **options: plan
