@@ -12,8 +12,9 @@ from fusetune.closest_name import closest
 
 if TYPE_CHECKING:
     from fusetune.bench.results import RunDirectory
-    from fusetune.bench.run import Display, RunPlan, Workers
+    from fusetune.bench.run import RunPlan, Workers
     from fusetune.bench.spec import Executor, LoadedSpec
+    from fusetune.bench.status import Display
 
 _OPTION = "--executor"
 MakeWorkers = Callable[["RunPlan", "RunDirectory", "Display"], "Workers | None"]

@@ -176,8 +176,7 @@ class Cluster:
         """Let nodes say what they are. One that does not answer is taken for gone, and asked again."""
         if not node_ids:
             return
-        from ray import cloudpickle
-
+        cloudpickle: Any = self.ray.cloudpickle
         cloudpickle.register_pickle_by_value(node_facts)
         try:
             answers = {node_id: self.task_on(node_id, node_facts.node_facts).remote() for node_id in node_ids}

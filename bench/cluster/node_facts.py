@@ -17,6 +17,8 @@ from typing import Any
 
 _LIBRARIES = ("torch", "triton", "numpy", "fusetune")
 _TIMEOUT_S = 30
+# How often Ray looks at the memory, in ms. 0: never.
+_MONITOR = "RAY_memory_monitor_refresh_ms"
 
 
 def node_facts() -> dict[str, Any]:
@@ -27,7 +29,7 @@ def node_facts() -> dict[str, Any]:
         "processor": _processor(),
         "cores": _cores(),
         "gpus": _gpus(),
-        "memory_monitor": os.environ.get("RAY_memory_monitor_refresh_ms") != "0",
+        "memory_monitor": os.environ.get(_MONITOR) != "0",
     }
 
 

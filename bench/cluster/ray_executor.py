@@ -123,7 +123,8 @@ class RayExecutor:
         """
         self.prepare()
         ray = self._cluster.ray
-        place = {"node": self.node.name, "device_id": self.device_id}
+        place = {"node": self.node.name, "device": self.device_id}
+        on_progress(dict(place))
         try:
             answer = self._await(self._actor.run.remote(localized(trial, self._staged)), on_progress, place)
         except ray.exceptions.RayError as error:
@@ -215,10 +216,10 @@ def localized(trial: Any, staged: Mapping[str, str]) -> Any:
     inner = getattr(trial, "trial", None)  # a step of a search
     if inner is not None:
         return dataclasses.replace(trial, trial=localized(inner, staged))
-    path = trial.source.path if trial.source else None
-    if path not in staged:
+    path = staged.get(trial.source.path or "") if trial.source else None
+    if path is None:
         return trial
-    return dataclasses.replace(trial, source=dataclasses.replace(trial.source, path=staged[path]))
+    return dataclasses.replace(trial, source=dataclasses.replace(trial.source, path=path))
 
 
 def _sentence(error: Exception) -> str:

@@ -13,8 +13,9 @@ from fusetune.bench.cluster.ray_workers import RayWorkers
 from fusetune.bench.errors import InputError
 from fusetune.bench.machine import describe_machine
 from fusetune.bench.results import RunDirectory
-from fusetune.bench.run import Display, Place, RunPlan
+from fusetune.bench.run import Place, RunPlan
 from fusetune.bench.spec import LoadedSpec
+from fusetune.bench.status import Display
 
 _DESCRIBE_S = 300.0
 

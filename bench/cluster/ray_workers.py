@@ -18,10 +18,11 @@ from fusetune.bench.cluster.data_check import check_data
 from fusetune.bench.cluster.ray_executor import RayExecutor
 from fusetune.bench.cluster.spread_trials import SpreadTrials
 from fusetune.bench.errors import BenchError, InputError
-from fusetune.bench.run import Display, LentExecutor, RunPlan, Wrap
+from fusetune.bench.run import LentExecutor, RunPlan, Wrap
 from fusetune.bench.spec import Source
+from fusetune.bench.status import Display
 from fusetune.bench.units import format_seconds
-from fusetune.bench.workers import Executor, ExecutorLostError, InOrder, Listener, Pool
+from fusetune.bench.workers import ClusterListener, Executor, ExecutorLostError, InOrder, Pool
 from fusetune.bench.workers import Source as TrialSource
 
 # How often a trial may lose its device. A fourth loss leaves it without a record, and --resume runs it again.
@@ -49,7 +50,7 @@ class RayWorkers:
         plan: of the run.
         logs: directory for the output of workers, one file a node.
         wait_s: the longest wait while no device can be had.
-        display: shows nodes that join, leave or are refused.
+        display: shows notes on nodes that are refused.
         code: folders of a person's code in Ray's working directory.
         stage: directory of each node for copies of the data. None: they are read where they lie.
         resume: the command that continues the run.
@@ -95,7 +96,7 @@ class RayWorkers:
         if first is not None:
             first.close()
 
-    def run(self, trials: Iterable[Any], listener: Listener, *, wrap: Wrap | None = None) -> list[Any]:
+    def run(self, trials: Iterable[Any], listener: ClusterListener, *, wrap: Wrap | None = None) -> list[Any]:
         """Run all trials, and return those that lost their devices too often."""
         source: TrialSource = SpreadTrials(trials) if isinstance(trials, Sequence) else InOrder(trials)
         first, self._first = self._first, None
@@ -118,14 +119,6 @@ class RayWorkers:
     def slots(self, node: Node) -> int:
         """Return how many trials a node can run at once."""
         return self._choice.request.slots(node)
-
-    def joined(self, executor: RayExecutor) -> None:
-        """Tell that a device takes trials."""
-        self._display.device_joined(executor.node.name, executor.device_id, executor.node.kind)
-
-    def left(self, executor: RayExecutor, loss: ExecutorLostError) -> None:
-        """Tell that a device is gone."""
-        self._display.device_left(executor.node.name, executor.device_id, loss.reason)
 
     def announce(self, text: str) -> None:
         """Show a note."""
@@ -193,11 +186,11 @@ class _Scout:
         self,
         workers: RayWorkers,
         source: TrialSource,
-        listener: Listener,
+        listener: ClusterListener,
         wrap: Wrap | None,
         first: RayExecutor | None,
     ) -> None:
-        self._workers, self._wrap = workers, wrap
+        self._workers, self._listener, self._wrap = workers, listener, wrap
         self.pool = Pool(source, listener, on_tick=self.look, most_losses=MOST_LOSSES)
         # More devices than trials are not asked for.
         self._most = len(source) if isinstance(source, SpreadTrials) else None
@@ -232,7 +225,7 @@ class _Scout:
         for each in ready:
             if id(each) not in self._shown:
                 self._shown.add(id(each))
-                self._workers.joined(each)
+                self._listener.joined(each.node.name, each.device_id, each.node.kind)
         if ready:
             self._working_s = now_s
         elif now_s - self._working_s > self._workers.wait_s:
@@ -256,7 +249,7 @@ class _Scout:
             return
         self._not_before_s[executor.node.id] = time.monotonic() + _AGAIN_S
         if loss.started:
-            self._workers.left(executor, loss)
+            self._listener.left(executor.node.name, executor.device_id, loss.reason)
         elif loss.reason not in self._said:
             self._said.add(loss.reason)
             self._workers.announce(f"note: node {executor.node.name}: {loss.reason}. It is asked again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -16,26 +16,18 @@ from rich.text import Text
 
 from fusetune.bench.results import Record
 from fusetune.bench.stats import STATUS_WORDS, counted, percent
+from fusetune.bench.status import Board, by_node, device_words
 from fusetune.bench.units import format_count, format_metric, format_seconds
 from fusetune.tuner.measure import is_contended
 
 PLAIN_INTERVAL_S = 10.0  # between two progress lines of a trial without a terminal
 _REFRESH_PER_S = 4
+# Lines of nodes in the display, and lines that it leaves free.
+_LEAST_ROWS, _MOST_ROWS, _OTHER_LINES = 4, 16, 8
+# With several nodes and more trials than this, one that went well has no line of its own.
+_MOST_LINES = 200
+_TROUBLES = ("diverged", "out_of_memory", "failed")
 _COLOURS = {"ok": "green", "failed": "red"}
-
-
-@dataclass
-class _InFlight:
-    index: int
-    started_s: float
-    said_s: float
-    update: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def share(self) -> float:
-        """Share of the trial's steps that are done, 0 to 1."""
-        steps = self.update.get("steps") or 0
-        return min(1.0, self.update.get("step", 0) / steps) if steps else 0.0
 
 
 class Progress:
@@ -68,16 +60,14 @@ class Progress:
         # Never held while printing, because the display's thread holds its own lock when it asks for a frame.
         self._lock = threading.Lock()
         self._live: Live | None = None
-        self._total = 0
-        self._done = 0
-        self._started_s = 0.0
-        self._durations_s: list[float] = []
-        self._in_flight: dict[str, _InFlight] = {}
+        self._board = Board()
+        # When a trial's last line was printed, or the last line on all nodes under the empty name.
+        self._said_s: dict[str, float] = {}
 
     def start(self, total: int, done: int) -> None:
         """Begin: `total` trials planned, `done` of them recorded before."""
         with self._lock:
-            self._total, self._done, self._started_s = total, done, self._clock()
+            self._board.start(total, done, now_s=self._clock())
         before = f", {done} of them recorded before" if done else ""
         self._print(Text(f"{counted(total, self._noun)}{before}"))
         if self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -89,12 +79,25 @@ class Progress:
             )
             self._live.start()
 
+    def device_joined(self, node: str, device: str, kind: str) -> None:
+        """Note that a device takes trials. With several nodes, the display has a line for each node."""
+        with self._lock:
+            self._board.device_joined(node, device, kind)
+
+    def device_left(self, node: str, device: str, reason: str) -> None:
+        """Note that a device takes no more trials. With the last one of a node, print that the node left, and why."""
+        with self._lock:
+            is_last = self._board.device_left(node, device, reason, now_s=self._clock())
+        if is_last:
+            self._print(Text(f"node {node} left: {reason}", style="yellow"))
+
     def trial_started(self, trial_id: str, index: int) -> None:
         """Note that the trial at position `index` (from 1) of the run has begun."""
         with self._lock:
-            now = self._clock()
-            self._in_flight[trial_id] = _InFlight(index, now, now)
-        if self._live is None:
+            now = self._said_s[trial_id] = self._clock()
+            self._board.trial_started(trial_id, index, now_s=now)
+            by_trial = self._live is None and self._board.nodes == 1
+        if by_trial:
             self._print(Text(f"{self._position(index)} {trial_id}"))
 
     def trial_progress(self, trial_id: str, update: Mapping[str, Any]) -> None:
@@ -102,36 +105,60 @@ class Progress:
 
         Args:
             trial_id: of a trial that has begun.
-            update: any of phase, epoch, epochs, step, steps, loss, val_accuracy, samples_per_s, processor_missing.
+            update: any of phase, epoch, epochs, step, steps, loss, val_accuracy, samples_per_s, processor_missing, and
+                on a cluster its node and its device.
         """
         with self._lock:
-            trial = self._in_flight.get(trial_id)
+            trial = self._board.trial_progress(trial_id, update)
             if trial is None:
                 return
-            trial.update = {**trial.update, **update}
             now = self._clock()
-            if self._live is not None or now - trial.said_s < PLAIN_INTERVAL_S:
-                return
-            trial.said_s = now
-        self._print(Text(f"{self._position(trial.index)} {_doing(trial.update)}"))
+            if self._board.nodes > 1:
+                words = self._overall(now) if self._is_due("", now) else ""
+            else:
+                doing = self._is_due(trial_id, now)
+                words = f"{self._position(trial.index)} {_doing(trial.update)}" if doing else ""
+        if words:
+            self._print(Text(words))
+
+    def trial_lost(self, trial_id: str, node: str, reason: str, attempt: int) -> None:
+        """Print that a trial was lost with its device or node, and waits again."""
+        with self._lock:
+            trial = self._board.flights.get(trial_id)
+            self._board.trial_lost(trial_id, node, reason, attempt, now_s=self._clock())
+            self._said_s.pop(trial_id, None)
+        position = f"{self._position(trial.index)} " if trial is not None else ""
+        self._print(
+            Text(f"{position}{trial_id}  lost on node {node}, attempt {attempt}: {reason}", style="yellow")
+        )
 
     def trial_finished(self, record: Record, index: int) -> None:
-        """Print the finished trial as a line that stays."""
-        # Without a display, the line of the trial's start has its name, and the position identifies it.
-        name = f"{record.trial}  " if self._live is not None else ""
-        line = Text(f"{self._position(index)} {name}")
-        line.append(STATUS_WORDS[record.status], style=_COLOURS.get(record.status, "yellow"))
-        outcome = _outcome(record)
-        line.append(f"  {outcome}" if outcome else "")
+        """Print the finished trial as a line that stays.
+
+        With several nodes and more than 200 trials, those in trouble have lines, and the others are counted.
+        """
         with self._lock:
             now = self._clock()
-            trial = self._in_flight.pop(record.trial, None)
-            if trial is not None:
-                self._durations_s.append(now - trial.started_s)
-            self._done += 1
-            if self._live is None:
-                line.append(f"  ({format_seconds(now - self._started_s)} so far{self._left_clause(now)})")
-        self._print(line)
+            trial = self._board.flights.get(record.trial)
+            self._board.trial_finished(record, now_s=now)
+            self._said_s.pop(record.trial, None)
+            several = self._board.nodes > 1
+            overall = self._overall(now) if several and self._is_due("", now) else ""
+            in_brief = several and self._board.total > _MOST_LINES and record.status not in _TROUBLES
+            so_far = "" if in_brief or self._live is not None else self._so_far(now)
+        if not in_brief:
+            # Without a display, the line of the trial's start has its name, and the position identifies it.
+            name = f"{record.trial}  " if self._live is not None or several else ""
+            line = Text(f"{self._position(index)} {name}")
+            line.append(STATUS_WORDS[record.status], style=_COLOURS.get(record.status, "yellow"))
+            outcome = _outcome(record)
+            line.append(f"  {outcome}" if outcome else "")
+            if several and trial is not None and trial.node:
+                line.append(f"  on {trial.node}")
+            line.append(f"  ({so_far})" if so_far else "")
+            self._print(line)
+        if overall:
+            self._print(Text(overall))
 
     def message(self, text: str) -> None:
         """Print a note or a warning that stays."""
@@ -150,48 +177,65 @@ class Progress:
         Trials in flight share the work to come. None: nothing is known yet.
         """
         with self._lock:
-            return self._time_left_s(self._clock())
+            return self._board.time_left_s(self._clock())
 
     def frame(self) -> RenderableType:
-        """Build the live display: two lines for each trial in flight, and the overall bar."""
+        """Build the live display: two lines for each trial in flight, or a line for each node, and the overall bar."""
         with self._lock:
             now = self._clock()
-            lines: list[RenderableType] = [
-                Text(line, no_wrap=True, overflow="ellipsis")
-                for trial_id, trial in self._in_flight.items()
-                for line in _two_lines(self._position(trial.index), trial_id, _doing(trial.update))
-            ]
-            shares = sum(trial.share for trial in self._in_flight.values())
+            board = self._board
+            lines: list[RenderableType]
+            if board.nodes > 1:
+                lines = [by_node(board.status(now, datetime.now(timezone.utc)), self._most_rows())]
+            else:
+                lines = [
+                    Text(line, no_wrap=True, overflow="ellipsis")
+                    for trial_id, trial in board.flights.items()
+                    for line in _two_lines(self._position(trial.index), trial_id, _doing(trial.update))
+                ]
+            shares = sum(trial.share for trial in board.flights.values())
             overall = Table.grid(padding=(0, 1), expand=True)
             overall.add_column(ratio=1)
             overall.add_column(no_wrap=True)
             overall.add_row(
-                ProgressBar(total=max(self._total, 1), completed=self._done + shares),
-                f"{self._done}/{self._total} {self._noun}s, {format_seconds(now - self._started_s)} so far"
-                f"{self._left_clause(now)}",
+                ProgressBar(total=max(board.total, 1), completed=board.done + shares), self._overall(now)
             )
             return Group(*lines, overall)
 
-    def _time_left_s(self, now: float) -> float | None:
-        in_flight = [(now - trial.started_s, trial.share) for trial in self._in_flight.values()]
-        known = self._durations_s or [elapsed / share for elapsed, share in in_flight if share > 0]
-        waiting = self._total - self._done - len(in_flight)
-        if not known:
-            return 0.0 if not in_flight and waiting <= 0 else None
-        usual_s = sum(known) / len(known)
-        running_s = sum(
-            elapsed / share - elapsed if share > 0 else max(0.0, usual_s - elapsed)
-            for elapsed, share in in_flight
-        )
-        return (waiting * usual_s + running_s) / max(1, len(in_flight))
+    def _overall(self, now: float) -> str:
+        """Say how far the whole run is."""
+        board = self._board
+        words = f"{board.done}/{board.total} {self._noun}s"
+        if board.nodes > 1:
+            words += f", {device_words(board.status(now, datetime.now(timezone.utc)))}"
+            words += f", {board.lost} lost" if board.lost else ""
+        return f"{words}, {self._so_far(now)}"
+
+    def _so_far(self, now: float) -> str:
+        return f"{format_seconds(now - self._board.started_s)} so far{self._left_clause(now)}"
+
+    def _is_due(self, name: str, now: float) -> bool:
+        """Tell whether a log gets another line on a trial, or on all nodes under the empty name."""
+        if self._live is not None or now - self._said_s.setdefault(name, now) < PLAIN_INTERVAL_S:
+            return False
+        self._said_s[name] = now
+        return True
+
+    def _most_rows(self) -> int:
+        """Return how many nodes a terminal has room for."""
+        return max(_LEAST_ROWS, min(_MOST_ROWS, self._console.height - _OTHER_LINES))
 
     def _left_clause(self, now: float) -> str:
-        left = self._time_left_s(now)
-        return "" if left is None or self._done == self._total else f", about {format_seconds(left)} left"
+        left = self._board.time_left_s(now)
+        return (
+            ""
+            if left is None or self._board.done == self._board.total
+            else f", about {format_seconds(left)} left"
+        )
 
     def _position(self, index: int) -> str:
         """Write a trial's position in the run, right-aligned."""
-        return f"[{index:>{len(str(self._total))}}/{self._total}]"
+        return f"[{index:>{len(str(self._board.total))}}/{self._board.total}]"
 
     def _print(self, line: Text) -> None:
         self._console.print(line, highlight=False)
@@ -234,6 +278,6 @@ def _outcome(record: Record) -> str:
         parts.append(f"best val loss {format_metric('best_val_loss', record.values['best_val_loss'])}")
     if is_contended(record.values.get("processor_missing")):
         parts.append(_contended(record.values["processor_missing"]))
-    if record.status in ("diverged", "out_of_memory", "failed") and record.reason:
+    if record.status in _TROUBLES and record.reason:
         parts.append(record.reason)
     return "  ".join(parts)

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
     from fusetune.bench.run.place import Place, local_place
     from fusetune.bench.run.plan import (
-        Display,
         RunPlan,
         folders_of_factories,
         make_plan,
@@ -30,7 +29,6 @@ else:
 __all__ = [
     "EVALUATION_BATCHES",
     "DataSets",
-    "Display",
     "LentExecutor",
     "LocalWorkers",
     "OptimizerMaker",

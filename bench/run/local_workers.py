@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fusetune.bench.results import Record
-from fusetune.bench.workers import Executor, Listener, OnProgress, WorkerExecutor, run_all
+from fusetune.bench.workers import ClusterListener, Executor, OnProgress, WorkerExecutor, run_all
 
 if TYPE_CHECKING:
     from fusetune.bench.run.plan import RunPlan
@@ -23,7 +23,7 @@ class Workers(Protocol):
     def first(self) -> Executor:
         """Return an executor for what comes before the trials. Its `close` leaves it open for the next user."""
 
-    def run(self, trials: Iterable[Any], listener: Listener, *, wrap: Wrap | None = None) -> list[Any]:
+    def run(self, trials: Iterable[Any], listener: ClusterListener, *, wrap: Wrap | None = None) -> list[Any]:
         """Run all trials. Return those that have no record, because their devices were lost too often.
 
         Args:
@@ -79,7 +79,7 @@ class LocalWorkers:
             self._first = self._make(0)
         return LentExecutor(self._first)
 
-    def run(self, trials: Iterable[Any], listener: Listener, *, wrap: Wrap | None = None) -> list[Any]:
+    def run(self, trials: Iterable[Any], listener: ClusterListener, *, wrap: Wrap | None = None) -> list[Any]:
         """Run all trials. No worker of this machine is lost, so each has a record."""
         jobs = self._plan.jobs
         if jobs > 1:

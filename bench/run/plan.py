@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.kinds import TRAINING, Kind
@@ -27,8 +27,9 @@ from fusetune.bench.run.local_workers import LocalWorkers, Workers
 from fusetune.bench.run.place import Place, local_place
 from fusetune.bench.run.threads import measure_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
+from fusetune.bench.status import Board, Display, StatusKeeper
 from fusetune.bench.units import format_bytes
-from fusetune.bench.workers import Executor, Progress, WorkerSetup
+from fusetune.bench.workers import Executor, ExecutorLostError, Progress, WorkerSetup
 from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
 
 # A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
@@ -39,25 +40,6 @@ HARD_TIMEOUT_GRACE_S = 30.0
 LONG_GRACE_S = 120.0
 
 Announce = Callable[[str], None]
-
-
-class Display(Protocol):
-    """Shows a run while it goes on."""
-
-    def start(self, total: int, done: int) -> None:
-        """The run begins: `total` trials, `done` of them recorded before."""
-
-    def message(self, text: str) -> None:
-        """There is a message."""
-
-    def trial_started(self, trial_id: str, index: int) -> None:
-        """A trial begins."""
-
-    def trial_progress(self, trial_id: str, update: Progress) -> None:
-        """A trial in flight has news."""
-
-    def trial_finished(self, record: Record, index: int) -> None:
-        """A trial is over and its record is on disk."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +98,8 @@ def make_plan(
         place = local_place(spec, device, jobs)
     layout = lay_out(spec, device)
     trials = layout.trials
+    if any(trial.spec.train.devices > 1 for trial in trials):
+        raise InputError("train.devices", "is above 1", "one device trains so far", "Use devices: 1")
     spec_path = Path(loaded.document.name)
     data_section = loaded.document.where(("data",))
     sources = _locate_sources(trials, spec_path.parent, f"{data_section}: data", _DownloadNews(announce))
@@ -234,6 +218,20 @@ def run_trials(
         InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
     """
     done, _ = directory.records()
+    failed = sum(record.status == "failed" for record in done)
+    board = Board(plan.run.device, plan.run.machine.device_name or "")
+    with StatusKeeper(display, directory.path, board, failed=failed) as shown:
+        return _run_missing(plan, directory, done, shown, workers)
+
+
+def _run_missing(
+    plan: RunPlan,
+    directory: RunDirectory,
+    done: Sequence[Record],
+    display: Display,
+    workers: Workers | None,
+) -> list[Record]:
+    """Run what has no record yet."""
     keeper = RecordKeeper(plan.run, directory, done)
     have = {record.trial for record in done}
     missing = [trial for trial in plan.trials if trial.id not in have]
@@ -388,6 +386,19 @@ class _Recorder:
     def finished(self, trial: Trial, record: Record) -> None:
         complete = self._keeper.keep(record, self._sources[trial.id])
         self._display.trial_finished(complete, self._index[trial.id])
+
+    def joined(self, node: str, device: str, kind: str) -> None:
+        self._display.device_joined(node, device, kind)
+
+    def left(self, node: str, device: str, reason: str) -> None:
+        self._display.device_left(node, device, reason)
+
+    def lost(self, trial: Trial, loss: ExecutorLostError, attempt: int, again: bool) -> None:
+        self._display.trial_lost(trial.id, loss.node, loss.reason, attempt)
+        if not again:
+            self._display.message(
+                f"note: {trial.id} has lost its device {attempt} times and has no record. --resume runs it again"
+            )
 
 
 def _check_device(device: str) -> None:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory, ThreadsChoice, WrittenSpec
-from fusetune.bench.run import Display, LocalWorkers, RunPlan, Workers, rehearse
+from fusetune.bench.run import LocalWorkers, RunPlan, Workers, rehearse
 from fusetune.bench.search.lost_trainings import records_of_lost
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of, prior_words
 from fusetune.bench.search.state import SearchState, open_search
 from fusetune.bench.search.workers import SearchExecutor, Shared
 from fusetune.bench.spec import Spec, Trial
 from fusetune.bench.stats import counted
-from fusetune.bench.workers import Progress
+from fusetune.bench.status import Display
+from fusetune.bench.workers import ExecutorLostError, Progress
 
 
 def run_search(
@@ -62,7 +64,7 @@ def _search(state: SearchState, plan: RunPlan, workers: Workers, keeper: _Keeper
     budget, used = state.plan.budget_epochs, state.searcher.epochs_used
     if used < budget:
         shared = Shared(state, plan.trials[0], budget - used)
-        listener = _Listener(shared, keeper)
+        listener = _Listener(keeper, shared)
         workers.run(
             _epochs(used, budget, shared),
             listener,
@@ -126,11 +128,28 @@ class _Keeper:
 
 
 @dataclass
-class _Listener:
+class _Devices:
+    """Says which devices of a cluster come and go."""
+
+    keeper: _Keeper
+
+    def joined(self, node: str, device: str, kind: str) -> None:
+        """Say that a device takes trainings."""
+        self.keeper.say(f"{node}: device {device} joins ({kind})")
+
+    def left(self, node: str, device: str, reason: str) -> None:
+        """Say that a device is gone."""
+        self.keeper.say(f"{node}: device {device} left: {reason}")
+
+    def lost(self, trial: Any, loss: ExecutorLostError, attempt: int, again: bool) -> None:
+        """Say nothing more: the trainings that the device held are told by themselves."""
+
+
+@dataclass
+class _Listener(_Devices):
     """Gets every epoch, and keeps the records of trials that have ended."""
 
     shared: Shared
-    keeper: _Keeper
 
     def started(self, trial: int) -> None:
         """An epoch begins."""
@@ -167,11 +186,8 @@ def _train_winner_again(state: SearchState, plan: RunPlan, workers: Workers, kee
         workers.run(missing, _Confirmation(keeper))
 
 
-@dataclass
-class _Confirmation:
+class _Confirmation(_Devices):
     """Gets the winner's re-runs."""
-
-    keeper: _Keeper
 
     def started(self, trial: Trial) -> None:
         """A re-run begins."""

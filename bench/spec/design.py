@@ -226,6 +226,18 @@ def factor_path(key: str, spec: Spec) -> KeyPath:
 def check_factors(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     """Yield what is wrong with the factors and with parameters that nothing in play takes: (key path, sentence)."""
     yield from list(_check_values(spec)) or list(_check_applicable(spec)) or _check_different(spec)
+    if isinstance(spec.design, SearchDesign):
+        yield from _check_one_device(spec)
+
+
+def _check_one_device(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """Find trainings of a search on several devices: a search pauses trainings, and processes that wait hold memory."""
+    text = "a search pauses its trainings, which only those on one device can do. Use devices: 1, or another design"
+    if spec.train.devices > 1:
+        yield ("train", "devices"), text
+    for key, named in _named_values(spec).items():
+        if factor_path(key, spec) == ("train", "devices"):
+            yield named[0][0][:2], text
 
 
 def _check_values(spec: Spec) -> Iterator[tuple[KeyPath, str]]:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from fusetune.bench.catalog import MODELS, OPTIMIZERS
-from fusetune.bench.spec.spec import OPTIMIZER_OPTIONS, Model, OptimizerFactory, Schedule, Spec, Train
+from fusetune.bench.spec.spec import (
+    ONE_DEVICE,
+    OPTIMIZER_OPTIONS,
+    Model,
+    OptimizerFactory,
+    Schedule,
+    Spec,
+    Train,
+)
 from fusetune.tuner.schedules import SCHEDULES
 
 
@@ -57,6 +65,8 @@ def _train(train: Train, device: str | None) -> dict[str, Any]:
     }
     if rest["precision"] == "auto" and device is not None:
         rest["precision"] = "bf16" if device == "cuda" else "fp32"
+    if train.devices == 1:
+        rest |= ONE_DEVICE
     return {**rest, "optimizer": _optimizer(given["optimizer"], given), "schedule": _schedule(train.schedule)}
 
 

@@ -50,6 +50,8 @@ PROFILES = ("cpu", "cuda")
 EXECUTORS = ("local", "ray")
 DIRECTIONS = ("lower", "higher", "neither")
 AUTO = "auto"
+PARALLEL = ("ddp", "fsdp")
+MOST_DEVICES = 1024
 _MOST_SECONDS = 10**9  # some thirty years
 
 
@@ -449,6 +451,16 @@ class Train(Section):
         "torch", description="of optimizer and activations. Fused ones are verified before they train"
     )
     compile: bool = Field(False, description="torch.compile the model. Its time is reported apart")
+    devices: Annotated[int, Field(ge=1, le=MOST_DEVICES)] = Field(
+        1, description="that share each batch, one process a device. batch_size stays that of all together"
+    )
+    parallel: Annotated[str, OneOf(PARALLEL)] = Field(
+        "ddp", description="with several devices: ddp copies the model to each, fsdp splits its parameters"
+    )
+    sync_batchnorm: bool = Field(
+        False,
+        description="with several devices: batch normalisation over the whole batch, not a device's share",
+    )
 
     weight_decay: NonNegative | None = None
     momentum: Fraction | None = Field(None, description="momentum, nesterov (0.9), rmsprop (0)")
@@ -479,7 +491,51 @@ class Train(Section):
             )
         return self.base_lr
 
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> Train:
+        """Refuse what several devices cannot do."""
+        if self.devices > 1:
+            if self.batch_size % self.devices:
+                raise finding(
+                    f"batch_size {self.batch_size} cannot be shared equally by {self.devices} devices. "
+                    f"Use a batch_size of {shareable_sizes(self.batch_size, self.devices)}"
+                )
+            refused = _refused_by_fsdp(self) if self.parallel == "fsdp" else ""
+            if refused:
+                raise finding(f"parallel fsdp cannot train with {refused}. Use parallel: ddp, or change that")
+        return self
 
+
+def shareable_sizes(batch_size: int, devices: int) -> str:
+    """Return the batch sizes nearest to one that the devices can share equally, in words.
+
+    Args:
+        batch_size: one that `devices` does not divide.
+        devices: 2 or more.
+
+    Example:
+        >>> shareable_sizes(50, 4), shareable_sizes(3, 4)
+        ('48 or 52', '4')
+    """
+    below = batch_size // devices * devices
+    return f"{below} or {below + devices}" if below else str(devices)
+
+
+def _refused_by_fsdp(train: Train) -> str:
+    """Name a setting that sharded parameters do not allow. Empty: there is none."""
+    if train.implementation == "fused":
+        return "implementation: fused, whose kernels need whole parameters"
+    if train.compile:
+        return "compile: true, which is not supported here"
+    if train.precision == "fp16":
+        return "precision: fp16, whose gradient scaler needs whole gradients"
+    return ""
+
+
+# Keys of `train` that have no effect on one device -> their defaults there.
+ONE_DEVICE: dict[str, Any] = {
+    name: Train.model_fields[name].default for name in ("devices", "parallel", "sync_batchnorm")
+}
 OPTIMIZER_OPTIONS = tuple(dict.fromkeys(key for entry in OPTIMIZERS.values() for key in entry.parameters))
 
 
@@ -677,10 +733,13 @@ class Spec(Section):
         """Return what is trained as plain data with every default filled in.
 
         The profiles are left out, because they are merged. So are `gate`, `executor` and `resources`, which change no
-        training: a run can be continued elsewhere. A null that means the default is left out too. A null for a person's
-        own code stays.
+        training: a run can be continued elsewhere. A null that means the default is left out too, and so are the keys
+        for several devices at their defaults. A null for a person's own code stays.
         """
         data = _without_nulls(self, self.model_dump(mode="json", exclude=NOT_TRAINED))
+        for key, default in ONE_DEVICE.items():
+            if data["train"][key] == default:
+                del data["train"][key]
         data["factors"] = {key: values for key, values in data["factors"].items() if values is not None}
         return data
 

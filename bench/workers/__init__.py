@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fusetune.bench.workers.messages import Message, encode
     from fusetune.bench.workers.pool import (
         NOTHING,
+        ClusterListener,
         ExecutorLostError,
         InOrder,
         Listener,
@@ -50,6 +51,7 @@ else:
 __all__ = [
     "NOTHING",
     "SOURCE_NAMES",
+    "ClusterListener",
     "DeviceLock",
     "Executor",
     "ExecutorLostError",

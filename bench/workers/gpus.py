@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import tempfile
+from pathlib import Path
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -66,8 +66,14 @@ class Listener(Protocol):
         """`trial` has ended. Its executor starts the next one when this returns."""
 
 
-class LossListener(Listener, Protocol):
-    """Also receives losses, which only executors on other machines have."""
+class ClusterListener(Listener, Protocol):
+    """Also hears of devices that come and go, which only other machines have."""
+
+    def joined(self, node: str, device: str, kind: str) -> None:
+        """A device takes trials from now on."""
+
+    def left(self, node: str, device: str, reason: str) -> None:
+        """A device takes no more trials."""
 
     def lost(self, trial: Any, loss: ExecutorLostError, attempt: int, again: bool) -> None:
         """`trial` was lost for the `attempt`-th time. `again`: it waits for another executor."""
@@ -172,7 +178,7 @@ class Pool:
 
     Args:
         source: the trials.
-        listener: receives starts, progress and records. Of an executor that can be lost: a LossListener.
+        listener: receives starts, progress and records. Of executors on other machines: a ClusterListener.
         on_tick: called every second in the calling thread. It may add executors, and raise. With it, the pool waits for
             executors while there are trials and none to run them.
         most_losses: how often a trial may be lost before it is given up. It then has no record.
@@ -208,7 +214,7 @@ class Pool:
         Args:
             executor: closed when it leaves.
             node: where it runs.
-            on_leave: called in the thread that runs the pool when the executor has left, with the loss if there was one.
+            on_leave: called in the thread that runs the pool when the executor has left, with its loss if any.
         """
         thread = threading.Thread(target=self._work, args=(executor, node, on_leave))
         self._threads[thread] = executor

@@ -42,7 +42,8 @@ class Moment:
     Args:
         phase: forward, backward, optimizer, burn-in or evaluation.
         parts: what is held at that moment: parameters (with buffers), gradients, optimizer state, batch, activations
-            (with all that is temporary), data set.
+            (with all that is temporary), data set. With several devices also communication: buckets of DDP, gathered
+            parameters and buffers of FSDP.
     """
 
     phase: str

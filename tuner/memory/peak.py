@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fusetune.tuner.memory.ranks import local_part
+from fusetune.tuner.memory.resized import seen_resizes
 from fusetune.tuner.training import (
     Batches,
     LossFunction,
@@ -80,6 +82,7 @@ def peak_tensor_bytes(
             restored(model.named_buffers),
             restored(model.named_parameters),
             live,
+            seen_resizes(live.resized),
         ):
             model.train()
             step = planned_step(plan, model, loss_fn=loss_fn, device=device)
@@ -107,7 +110,7 @@ class _LiveBytes(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak_bytes = 0
         self._bytes = 0
-        self._live: dict[int, weakref.ref[Any]] = {}
+        self._live: dict[int, tuple[weakref.ref[Any], int]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -121,18 +124,27 @@ class _LiveBytes(TorchDispatchMode):
         """Count the storages of these tensors that are not counted yet. Only dense tensors count."""
         for tensor in tensors:
             if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
-                storage = tensor.untyped_storage()
+                storage = local_part(tensor).untyped_storage()
                 if (key := storage._cdata) not in self._live:
                     self._hold(key, storage)
 
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage that is counted already with the size that it has now."""
+        if (key := storage._cdata) in self._live:
+            reference, size = self._live[key]
+            self._live[key] = (reference, storage.nbytes())
+            self._add(storage.nbytes() - size)
+
     def _hold(self, key: int, storage: torch.UntypedStorage) -> None:
         """Count a storage until it is freed."""
-        size = storage.nbytes()
-        self._bytes += size
-        self.peak_bytes = max(self.peak_bytes, self._bytes)
 
         def freed(_: object) -> None:
-            del self._live[key]
-            self._bytes -= size
+            self._add(-self._live.pop(key)[1])
 
-        self._live[key] = weakref.ref(storage, freed)
+        self._live[key] = (weakref.ref(storage, freed), storage.nbytes())
+        self._add(storage.nbytes())
+
+    def _add(self, size: int) -> None:
+        """Add what is held in more, or in less where it is below 0."""
+        self._bytes += size
+        self.peak_bytes = max(self.peak_bytes, self._bytes)

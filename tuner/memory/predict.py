@@ -27,6 +27,7 @@ MEASURED_SIZES = (4, 8, 16)
 _STRAIGHT = 0.005
 # Samples: more than any device holds.
 _LARGEST = 2**40
+_COMMUNICATION = PARTS.index("communication")
 _CURVED_SIZE: dict[Method, int] = {"traced": 1024, "measured": 64}
 # A step for real takes other memory than its trace says if they differ by more than this share and these bytes.
 _AGREE, _AGREE_BYTES = 0.03, 64 * 2**10
@@ -45,6 +46,9 @@ def trace_memory(
     compare: bool = True,
 ) -> StepMemory:
     """Trace a training at two batch sizes and return its memory as a function of the batch size.
+
+    With `work.devices` above 1 it is the memory of one rank as a function of that rank's batch size. The other ranks
+    are pretended, so one process without any of the devices is enough.
 
     Traced are a burn-in, a step that creates the optimizer's state, one that finds it there, and an evaluation. They
     run on fake tensors, so nothing is computed and no memory taken, whatever the batch size. Work that fake tensors
@@ -293,7 +297,10 @@ def _curves(held: list[np.ndarray[Any, Any]], sizes: list[int]) -> np.ndarray[An
 
 def _moment(phase: str, curves: np.ndarray[Any, Any]) -> Moment:
     """Put a moment's numbers (3, parts) into a Moment."""
-    return Moment(phase, {name: Line(*curve) for name, curve in zip(PARTS, curves.T.tolist(), strict=True)})
+    parts = {name: Line(*curve) for name, curve in zip(PARTS, curves.T.tolist(), strict=True)}
+    if not curves[:, _COMMUNICATION].any():
+        del parts[PARTS[_COMMUNICATION]]
+    return Moment(phase, parts)
 
 
 def _strays(memory: StepMemory, check: Trace, resident_bytes: int) -> float:

@@ -22,10 +22,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fusetune.errors import InvalidValueError, StateError
+from fusetune.tuner.memory.ranks import Parallel, local_part, pretended_group, rank_of
+from fusetune.tuner.memory.resized import seen_resizes
 from fusetune.tuner.training import LossFunction, MakeOptimizer, RunningLoss, TrainingStep, autocast
 
-PARTS = ("parameters", "gradients", "optimizer state", "batch", "activations")
+PARTS = ("parameters", "gradients", "optimizer state", "batch", "activations", "communication")
 _ACTIVATIONS = PARTS.index("activations")
+_COMMUNICATION = PARTS.index("communication")
+# Operations of these libraries send, or make ready what is sent.
+_SENDERS = ("fsdp", "c10d", "_c10d_functional")
 _LEFT_OUT = -1
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
@@ -56,6 +61,9 @@ class StepWork:
         burn_in: whether a step is taken and undone first, which needs a copy of the parameters.
         foreach: whether the optimizer works on all tensors at once where it is free to choose, as it does on CUDA.
         resident: tensors that are there all the time, such as the data set that batches are taken from.
+        devices: ranks of a data parallel training, 1 or more. The trace is that of the first rank, and its batch sizes
+            are a rank's.
+        parallel: how several ranks work together: ddp or fsdp.
     """
 
     make_model: MakeModel
@@ -70,6 +78,8 @@ class StepWork:
     burn_in: bool = True
     foreach: bool = False
     resident: tuple[Tensor, ...] = ()
+    devices: int = 1
+    parallel: Parallel = "ddp"
 
 
 @dataclass
@@ -126,11 +136,13 @@ def trace_step(work: StepWork, batch_size: int, device: torch.device, *, fake: b
     mode: AbstractContextManager[Any] = fakes or nullcontext()
     # A real tensor that an operation meets becomes one fake tensor, and its storage one fake storage, for good.
     resident = [fakes.from_tensor(tensor) if fakes else tensor for tensor in work.resident]
-    with torch.random.fork_rng(devices=devices):
+    with pretended_group(work.devices, device) as mesh, torch.random.fork_rng(devices=devices):
         model = _build(work, mode, device)
         recorder = _Recorder(batch_size)
-        with mode, recorder:
+        with mode, recorder, seen_resizes(recorder.resized):
             recorder.leave_out(resident)
+            if mesh is not None:
+                model = rank_of(model, work.parallel, mesh, recorder.sent)
             _Rehearsal(work, model, device, recorder).run(batch_size)
     recorder.trace.sort_frees()
     return recorder.trace
@@ -143,7 +155,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace(batch_size)
         self.phase = "setup"
-        self._live: dict[int, tuple[int, weakref.ref[Any] | None]] = {}
+        self._live: dict[int, tuple[int, weakref.ref[Any] | None, int]] = {}
         self._recording = True
 
     def __torch_dispatch__(
@@ -151,9 +163,12 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         """Run the operation and note its results."""
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
+        sender = func.namespace in _SENDERS
+        for leaf in tree_leaves((args, kwargs, result) if sender else result):
             if isinstance(leaf, Tensor):
-                self._note(leaf)
+                numbers = self._note(leaf)
+                if sender:
+                    self._is_sent(numbers)
         return result
 
     def __exit__(self, *arguments: Any) -> None:
@@ -167,13 +182,36 @@ class _Recorder(TorchDispatchMode):
                 if number != _LEFT_OUT:
                     self.trace.parts[number] = PARTS.index(part)
 
+    def sent(self, tensor: Tensor) -> None:
+        """Label a buffer as communication, unless it is a part already."""
+        self._is_sent(self._note(tensor))
+
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Note that a storage has another size now. FSDP alone resizes, and what it gathered."""
+        if not self._recording or (key := storage._cdata) not in self._live:
+            return
+        number, block, size = self._live[key]
+        if number == _LEFT_OUT:
+            return
+        self._event(number, -size)
+        self._event(number, storage.nbytes())
+        self._live[key] = (number, block, storage.nbytes())
+        self._is_sent([number])
+
+    def _is_sent(self, numbers: Iterable[int]) -> None:
+        """Label what has no other part as communication."""
+        for number in numbers:
+            if number != _LEFT_OUT and self.trace.parts[number] == _ACTIVATIONS:
+                self.trace.parts[number] = _COMMUNICATION
+
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
         """Leave the storages of these tensors out of the count. They must outlive the trace."""
         for tensor in tensors:
-            self._live[tensor.untyped_storage()._cdata] = (_LEFT_OUT, None)
+            self._live[tensor.untyped_storage()._cdata] = (_LEFT_OUT, None, 0)
 
     def _note(self, tensor: Tensor) -> list[int]:
         """Return the numbers of the tensor's storages, which are noted when they are new."""
+        tensor = local_part(tensor)
         if tensor.layout in _SPARSE:
             if isinstance(tensor, FakeTensor):
                 raise UnknownSizeError("", "the size of a sparse tensor depends on the data")
@@ -194,10 +232,9 @@ class _Recorder(TorchDispatchMode):
 
         def freed(_: object) -> None:
             if self._recording:
-                del self._live[key]
-                self._event(number, -size)
+                self._event(number, -self._live.pop(key)[2])
 
-        self._live[key] = (number, weakref.ref(block, freed))
+        self._live[key] = (number, weakref.ref(block, freed), size)
         return number
 
     def _event(self, number: int, size: int) -> None:

@@ -256,3 +256,56 @@ def test_no_lock_is_held_while_printing() -> None:
     progress.trial_finished(finished("t"), 1)
     progress.message("a note")
     assert len(out.getvalue().splitlines()) == 6
+
+
+def on_a_cluster(progress: Progress, nodes: int) -> None:
+    """A trial on each of two devices a node."""
+    places = [(node, device) for node in range(nodes) for device in "01"]
+    for node, device in places:
+        progress.device_joined(f"node-{node:02}", device, "Example GPU")
+    for index, (node, device) in enumerate(places, start=1):
+        trial = f"a={node},seed={device}"
+        progress.trial_started(trial, index)
+        update = {"node": f"node-{node:02}", "device": device, "samples_per_s": 10.0 * node}
+        progress.trial_progress(trial, {**update, "step": 1, "steps": 4})
+
+
+def test_the_frame_of_many_nodes_has_a_line_for_the_most_troubled_and_the_fastest() -> None:
+    progress, _ = log(FakeClock())
+    progress.start(1000, 0)
+    on_a_cluster(progress, 64)
+    progress.trial_lost("a=7,seed=1", "node-07", "the node does not answer", 1)
+    lines = frame(progress).splitlines()
+    assert len(lines) <= 18
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines[1:4]] == ["node-07", "node-63", "node-62"]
+    assert lines[1].split()[1:8] == ["Example", "GPU", "1/2", "0", "70", "1", "a=7,seed=0"]
+    (rest,) = [line for line in lines if " others" in line]
+    shown = {int(line[5:7]) for line in lines if line.startswith("node-")}
+    others = set(range(64)) - shown
+    assert rest.split()[:2] == [str(len(others)), "others"]
+    assert f"{2 * len(others)}/{2 * len(others)}" in rest
+    assert f"{20 * sum(others):,}" in rest
+    assert "0/1000 trials, 64 nodes, 127 of 128 devices busy, 1 lost" in " ".join(frame(progress).split())
+
+
+def test_a_log_of_several_nodes_counts_what_went_well() -> None:
+    clock = FakeClock()
+    progress, out = log(clock)
+    progress.start(1000, 0)
+    on_a_cluster(progress, 2)
+    clock.now += 5
+    progress.trial_finished(finished("a=0,seed=0"), 1)
+    progress.trial_finished(finished("a=0,seed=1", "failed", "a reason"), 2)
+    clock.now += 6
+    progress.trial_progress("a=1,seed=0", {"step": 2})
+    progress.trial_lost("a=1,seed=1", "node-01", "preempted", 1)
+    progress.device_left("node-01", "1", "preempted")
+    progress.device_left("node-01", "0", "preempted")
+    assert out.getvalue().splitlines() == [
+        "1000 trials",
+        "[   2/1000] a=0,seed=1  failed  a reason  on node-00  (5.00 s so far, about 41m45s left)",
+        "2/1000 trials, 2 nodes, 2 of 4 devices busy, 11.0 s so far, about 41m52s left",
+        "[   4/1000] a=1,seed=1  lost on node node-01, attempt 1: preempted",
+        "node node-01 left: preempted",
+    ]

@@ -340,3 +340,26 @@ def test_what_make_run_trains_without_a_gpu_can_tell_the_first_from_the_others()
     configurations = len({str(trial.factors) for trial in expand(shipped)})
     assert configurations >= 3
     assert len(shipped.seeds) >= significance.least_n(math.comb(configurations, 2))
+
+
+def test_the_number_of_devices_must_divide_the_batch() -> None:
+    with pytest.raises(InputError, match=r"batch_size=50,devices=4,.* Use a batch_size of 48 or 52$"):
+        expand(spec(factors={"batch_size": [48, 50], "devices": [1, 2, 4]}))
+    sizes = [
+        (t.spec.train.batch_size, t.spec.train.devices) for t in expand(spec(factors={"devices": [1, 4]}))
+    ]
+    assert set(sizes) == {(64, 1), (64, 4)}
+
+
+def test_the_way_to_share_a_batch_makes_a_difference_on_several_devices_alone() -> None:
+    layout = lay_out(spec(factors={"devices": [1, 2], "parallel": ["ddp", "fsdp"]}))
+    assert len(layout.trials) == 3 * len(spec().seeds)
+    assert layout.same == ["devices=1,parallel=fsdp = devices=1,parallel=ddp"]
+
+
+def test_a_search_has_one_device() -> None:
+    search = {"search": {"budget_epochs": 8}}
+    varied = spec(design=search, factors={"devices": [1, 2], "base_lr": [0.1, 0.2]})
+    assert [path for path, text in check_factors(varied) if "pauses its trainings" in text] == [
+        ("factors", "devices")
+    ]

@@ -450,3 +450,32 @@ def test_numbers_that_no_machine_gets_through_are_refused(key: str, message: str
     with pytest.raises(InputError) as caught:
         load_spec(write(tmp_path, spec), overrides=[f"{key}={10**12}"])
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            ["train.batch_size=30", "train.devices=4", "factors={}"],
+            "batch_size 30 cannot be shared equally by 4 devices. Use a batch_size of 28 or 32",
+        ),
+        (
+            ["train.parallel=fsdp", "train.devices=2", "train.implementation=fused"],
+            "parallel fsdp cannot train with implementation: fused, whose kernels need whole parameters",
+        ),
+        (["train.parallel=dp"], "unknown 'dp'; known: ddp, fsdp. Did you mean 'ddp'?"),
+        (["train.devices=0"], "must be at least 1, is 0"),
+        (["train.num_gpus=2"], "Did you mean 'devices'?"),
+    ],
+)
+def test_what_several_devices_cannot_do_is_refused(tmp_path: Path, changes: list[str], sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_spec(write(tmp_path, SPEC), overrides=changes)
+    assert sentence in str(error.value)
+
+
+def test_a_run_of_before_there_were_several_devices_goes_on(tmp_path: Path) -> None:
+    path = write(tmp_path, SPEC)
+    assert not {"devices", "parallel", "sync_batchnorm"} & set(load_spec(path).spec.resolved()["train"])
+    shared = load_spec(path, overrides=["train.devices=2"]).spec.resolved()["train"]
+    assert (shared["devices"], "parallel" in shared) == (2, False)

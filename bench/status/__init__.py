@@ -1,0 +1,37 @@
+"""How far a run is, by node: collected from its events, kept in `status.json`, and drawn."""
+
+from fusetune.exports import load_on_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fusetune.bench.status.board import Board
+    from fusetune.bench.status.keeper import Display, StatusKeeper
+    from fusetune.bench.status.node_table import by_node, device_words, doing, node_count
+    from fusetune.bench.status.run_status import (
+        STATUS,
+        DeviceNow,
+        Loss,
+        NodeNow,
+        RunStatus,
+        TrialNow,
+        read_status,
+    )
+else:
+    __getattr__ = load_on_use(__name__)
+
+__all__ = [
+    "STATUS",
+    "Board",
+    "DeviceNow",
+    "Display",
+    "Loss",
+    "NodeNow",
+    "RunStatus",
+    "StatusKeeper",
+    "TrialNow",
+    "by_node",
+    "device_words",
+    "doing",
+    "node_count",
+    "read_status",
+]

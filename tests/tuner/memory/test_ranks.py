@@ -1,0 +1,112 @@
+"""The memory of a rank, against shapes that are added up by hand and against real groups of gloo."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from fusetune.errors import StateError
+from fusetune.tuner.memory import StepWork, peak_tensor_bytes, trace_memory
+from fusetune.tuner.training import Batches, Plan
+
+WIDTH, CLASSES, SAMPLES = 256, 10, 64
+# Bytes of sums of loss and hits, of which a trace has others.
+SCALARS = 64
+
+
+def make_model() -> nn.Sequential:
+    """Make three blocks, whose parameters differ in size, with buffers."""
+    first = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.BatchNorm1d(4 * WIDTH), nn.ReLU())
+    return nn.Sequential(first, nn.Linear(4 * WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, CLASSES))
+
+
+def make_optimizer(parameters: object) -> torch.optim.Optimizer:
+    """Make one with two numbers of state for each parameter."""
+    return torch.optim.AdamW(parameters, lr=1e-3)  # type: ignore[arg-type]
+
+
+def make_batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make a batch that is one piece of the data, as `peak_tensor_bytes` takes it."""
+    return torch.zeros(size, WIDTH), torch.zeros(size, dtype=torch.int64)
+
+
+WORK = StepWork(make_model, make_optimizer, make_batch, nn.functional.cross_entropy, burn_in=False)
+
+
+def sharded_bytes(ranks: int) -> int:
+    """Return the bytes of the first rank's parameters: rows, rounded up, of each."""
+    return sum(
+        4 * math.ceil(len(parameter) / ranks) * math.prod(parameter.shape[1:])
+        for parameter in make_model().parameters()
+    )
+
+
+def test_a_rank_of_fsdp_holds_its_share_of_parameters_and_state() -> None:
+    buffers = sum(buffer.nbytes for buffer in make_model().buffers())
+    share = sharded_bytes(8)
+    memory = trace_memory(dataclasses.replace(WORK, devices=8, parallel="fsdp"), compare=False)
+    assert memory.method == "traced", memory.note
+    for moment in memory.moments:
+        if moment.phase == "evaluation":
+            assert moment.parts["parameters"].at(8) == share + buffers
+            # AdamW counts the steps of each parameter in one number more.
+            steps = 4 * sum(1 for _ in make_model().parameters())
+            assert moment.parts["optimizer state"].at(8) == 2 * share + steps
+            assert moment.parts["gradients"].at(8) == share
+
+
+def test_a_rank_of_ddp_holds_all_of_it_and_buckets_of_the_gradients() -> None:
+    alone = trace_memory(WORK, compare=False)
+    spread = trace_memory(dataclasses.replace(WORK, devices=8), compare=False)
+    buckets = sum(parameter.nbytes for parameter in make_model().parameters())
+    for size in (1, 64, 1024):  # any: the buckets do not depend on it
+        phases = alone.at(size).phases
+        more = {phase: held - phases[phase] for phase, held in spread.at(size).phases.items()}
+        assert more["optimizer"] == more["evaluation"] == buckets, size
+
+
+def test_a_process_of_a_group_is_no_rank_of_another(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        with pytest.raises(StateError, match="cannot pretend"):
+            trace_memory(dataclasses.replace(WORK, devices=2), compare=False)
+    finally:
+        dist.destroy_process_group()
+
+
+def measured_rank(rank: int, ranks: int, directory: str) -> None:
+    """Train as one rank of a real group, in both ways, and write down what its tensors held at most."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{directory}/group", rank=rank, world_size=ranks)
+    sharded = make_model()
+    mesh = init_device_mesh("cpu", (ranks,))
+    for part in (sharded[0], sharded[1], sharded[3], sharded):
+        fully_shard(part, mesh=mesh)
+    for parallel, model in (("fsdp", sharded), ("ddp", nn.parallel.DistributedDataParallel(make_model()))):
+        data = Batches(*make_batch(SAMPLES), SAMPLES, memory_format=torch.contiguous_format)
+        peak = peak_tensor_bytes(model, make_optimizer, data, plan=Plan(epochs=1))
+        Path(directory, f"{parallel}-{rank}").write_text(str(peak))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_of_a_real_group_hold_what_is_predicted(ranks: int, tmp_path: Path) -> None:
+    spawn(measured_rank, (ranks, str(tmp_path)), nprocs=ranks)
+    for parallel in ("ddp", "fsdp"):
+        memory = trace_memory(dataclasses.replace(WORK, devices=ranks, parallel=parallel), compare=False)
+        measured = int(Path(tmp_path, f"{parallel}-0").read_text())
+        # `peak_tensor_bytes` also counts the data. Its batches keep the last one and the order of all samples.
+        data = batch = sum(tensor.nbytes for tensor in make_batch(SAMPLES))
+        more = measured - memory.at(SAMPLES).peak_bytes - data
+        assert -SCALARS <= more <= batch + 8 * SAMPLES, (parallel, measured, memory.at(SAMPLES))
