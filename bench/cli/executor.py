@@ -52,6 +52,7 @@ def plan_run(
 
     executor = with_option(loaded.spec.executor, option)
     if executor.name == "local":
+        _check_no_keys_of_ray(executor)
         plan = make_plan(loaded, jobs=jobs, command=command, announce=announce, kind=kind)
         return loaded, plan, lambda plan, directory, display: None
     if jobs is not None:
@@ -102,6 +103,16 @@ def with_option(executor: Executor, option: str | None) -> Executor:
             _OPTION, "the address is empty", to_do="Write --executor ray=HOST:6379, or ray alone"
         )
     return executor.model_copy(update={"name": "ray", **({"address": address} if address else {})})
+
+
+def _check_no_keys_of_ray(executor: Executor) -> None:
+    """Refuse keys that would have no effect."""
+    if executor.keys_of_ray:
+        raise InputError(
+            f"executor.{executor.keys_of_ray[0]}",
+            "is for a Ray cluster, and this run is local",
+            to_do="Remove it, or give --executor ray",
+        )
 
 
 def on_executor(loaded: LoadedSpec, executor: Executor) -> LoadedSpec:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from fusetune.bench.cluster.connection import WHERE, Cluster, Node
 from fusetune.bench.cluster.device_actor import DeviceActor, DeviceSetup, unpack
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import Record
-from fusetune.bench.workers import ExecutorLostError, OnProgress, WorkerSetup
+from fusetune.bench.workers import ExecutorLostError, OnProgress
 from fusetune.errors import FusetuneError
 
 # Beyond the worker's own limit, which ends every trial of a node that answers.
@@ -56,12 +55,10 @@ class RayExecutor:
         cluster: the connection.
         node: where the device is.
         request: what the actor reserves there.
-        setup: of the worker.
-        hard_timeout_s: a trial that takes longer is killed by its node. None: no limit.
+        setup: what the actor is started with.
         ready_s: the longest wait until Ray gives the device.
-        log: takes the output of the worker.
+        log: takes the output of the worker. None: nothing does.
         staged: path of a data file -> where it is on that node.
-        code: folders of a person's code in Ray's working directory.
     """
 
     def __init__(
@@ -69,20 +66,15 @@ class RayExecutor:
         cluster: Cluster,
         node: Node,
         request: Request,
-        setup: WorkerSetup,
+        setup: DeviceSetup,
         *,
-        hard_timeout_s: float | None,
         ready_s: float,
         log: Path | None = None,
         staged: Mapping[str, str] | None = None,
-        code: tuple[str, ...] = (),
     ) -> None:
         self._cluster, self.node = cluster, node
         self._request, self._ready_s = request, ready_s
-        uuids = {gpu["index"]: gpu["uuid"] for gpu in node.facts.get("gpus", ())}
-        threads = os.environ.get("OMP_NUM_THREADS")
-        self._setup = DeviceSetup(setup, hard_timeout_s, node.id, uuids, os.getcwd(), threads, code)
-        self._hard_timeout_s, self._log, self._staged = hard_timeout_s, log, dict(staged or {})
+        self._setup, self._log, self._staged = setup, log, dict(staged or {})
         self._lock = threading.Lock()
         self._actor: Any = None
         self._ended = False
@@ -165,7 +157,7 @@ class RayExecutor:
     def _await(self, answer: Any, on_progress: OnProgress, place: dict[str, str]) -> bytes:
         """Wait for a trial's answer, and ask for its progress meanwhile."""
         ray = self._cluster.ray
-        limit_s = self._hard_timeout_s
+        limit_s = self._setup.hard_timeout_s
         deadline = None if limit_s is None else time.monotonic() + limit_s + _GRACE_S
         progress, last = None, None
         while True:
@@ -226,5 +218,5 @@ def _sentence(error: Exception) -> str:
     """Return the line of Ray's message that says why."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "because" in line or "node" in line.lower()] or lines
-    text = telling[0] if telling else ""
+    text = (telling[0] if telling else "").partition(" Node Id:")[0]
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"

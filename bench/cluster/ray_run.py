@@ -95,17 +95,14 @@ class RayRun:
             InputError: a node has other code or other data than the run.
         """
         assert self._cluster is not None
-        executor = self._spec.executor
         return RayWorkers(
             self._cluster,
             self.choice,
             plan,
-            directory.path,
+            directory,
+            executor=self._spec.executor,
             code=self._names,
-            wait_s=executor.wait_for_devices,
-            display=display,
-            stage=executor.stage,
-            resume=directory.resume_command or "",
+            announce=display.message,
         )
 
     def _choose(self) -> Choice:

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.cluster.choice import Choice
 from fusetune.bench.cluster.connection import WHERE, Cluster, Node, check_versions
 from fusetune.bench.cluster.data_check import check_data
+from fusetune.bench.cluster.device_actor import DeviceSetup
 from fusetune.bench.cluster.ray_executor import RayExecutor
 from fusetune.bench.cluster.spread_trials import SpreadTrials
 from fusetune.bench.errors import BenchError, InputError
+from fusetune.bench.results import RunDirectory
 from fusetune.bench.run import LentExecutor, RunPlan, Wrap
+from fusetune.bench.spec import Executor as ExecutorSection
 from fusetune.bench.spec import Source
-from fusetune.bench.status import Display
 from fusetune.bench.units import format_seconds
-from fusetune.bench.workers import ClusterListener, Executor, ExecutorLostError, InOrder, Pool
+from fusetune.bench.workers import MOST_LOSSES, ClusterListener, Executor, ExecutorLostError, InOrder, Pool
 from fusetune.bench.workers import Source as TrialSource
 
-# How often a trial may lose its device. A fourth loss leaves it without a record, and --resume runs it again.
-MOST_LOSSES = 3
 _SCOUT_S = 2.0
 _AGAIN_S = 5.0  # before a device of a node is asked for again after it was refused
 _READY_S = 120.0
@@ -48,12 +48,13 @@ class RayWorkers:
         cluster: the connection.
         choice: the nodes that are used.
         plan: of the run.
-        logs: directory for the output of workers, one file a node.
-        wait_s: the longest wait while no device can be had.
-        display: shows notes on nodes that are refused.
+        directory: of the run. It takes the output of workers, one file a node.
+        executor: the spec's: how long to wait for a device, and where nodes keep copies of data.
         code: folders of a person's code in Ray's working directory.
-        stage: directory of each node for copies of the data. None: they are read where they lie.
-        resume: the command that continues the run.
+        announce: takes notes on nodes that are refused.
+
+    Raises:
+        InputError: a node has other code or other data than the run.
     """
 
     def __init__(
@@ -61,21 +62,24 @@ class RayWorkers:
         cluster: Cluster,
         choice: Choice,
         plan: RunPlan,
-        logs: Path,
+        directory: RunDirectory,
         *,
-        wait_s: float,
-        display: Display,
-        code: tuple[str, ...] = (),
-        stage: str | None = None,
-        resume: str = "",
+        executor: ExecutorSection,
+        code: tuple[str, ...],
+        announce: Callable[[str], None],
     ) -> None:
-        self._cluster, self._choice, self._plan, self._logs = cluster, choice, plan, logs
-        self.wait_s, self._display, self._stage, self._resume = wait_s, display, stage, resume
-        self._code = code
+        self._cluster, self._choice, self._plan = cluster, choice, plan
+        self._directory, self._executor, self._code = directory, executor, code
+        self.announce = announce
         self._staged: dict[str, dict[str, str]] = {}
         self._refused: set[str] = set()
         self._first: RayExecutor | None = None
         self._check_nodes(choice.nodes)
+
+    @property
+    def wait_s(self) -> float:
+        """The longest wait while no device can be had."""
+        return self._executor.wait_for_devices
 
     def first(self) -> Executor:
         """Return an executor on the first node, for what comes before the trials."""
@@ -120,30 +124,34 @@ class RayWorkers:
         """Return how many trials a node can run at once."""
         return self._choice.request.slots(node)
 
-    def announce(self, text: str) -> None:
-        """Show a note."""
-        self._display.message(text)
-
     def lost(self) -> ClusterLostError:
         """Return what is raised when no device can be had."""
         return ClusterLostError(
             WHERE,
             f"no device could be had for {format_seconds(self.wait_s)}",
             "finished trials are kept",
-            f"Continue with: {self._resume}" if self._resume else "Start the command again",
+            f"Continue with: {self._directory.resume_command}",
         )
 
     def make(self, node: Node) -> RayExecutor:
+        """Return an executor for a device of a node."""
+        setup = DeviceSetup(
+            worker=self._plan.setup,
+            hard_timeout_s=self._plan.hard_timeout_s,
+            node_id=node.id,
+            uuids={gpu["index"]: gpu["uuid"] for gpu in node.facts.get("gpus", ())},
+            directory=os.getcwd(),
+            threads_variable=os.environ.get("OMP_NUM_THREADS"),
+            code=self._code,
+        )
         return RayExecutor(
             self._cluster,
             node,
             self._choice.request,
-            self._plan.setup,
-            hard_timeout_s=self._plan.hard_timeout_s,
+            setup,
             ready_s=min(self.wait_s, _READY_S),
-            log=self._logs / f"worker-{node.name}.log",
+            log=self._directory.path / f"worker-{node.name}.log",
             staged=self._staged[node.id],
-            code=self._code,
         )
 
     def _check_nodes(self, nodes: Sequence[Node]) -> None:
@@ -162,7 +170,7 @@ class RayWorkers:
             sources,
             str(Path(self._plan.run.spec_path).parent.resolve()),
             fingerprint,
-            self._stage,
+            self._executor.stage,
             os.getcwd(),
         )
         answers = [self._cluster.task_on(node.id, check_data).remote(*arguments) for node in nodes]
@@ -190,7 +198,7 @@ class _Scout:
         wrap: Wrap | None,
         first: RayExecutor | None,
     ) -> None:
-        self._workers, self._listener, self._wrap = workers, listener, wrap
+        self._workers, self._source, self._listener, self._wrap = workers, source, listener, wrap
         self.pool = Pool(source, listener, on_tick=self.look, most_losses=MOST_LOSSES)
         # More devices than trials are not asked for.
         self._most = len(source) if isinstance(source, SpreadTrials) else None
@@ -244,7 +252,10 @@ class _Scout:
 
     def _left(self, executor: RayExecutor, loss: ExecutorLostError | None) -> None:
         """Note that an executor is gone. Its node is asked again a little later."""
-        self._executors[executor.node.id].remove(executor)
+        left = self._executors[executor.node.id]
+        left.remove(executor)
+        if not left and isinstance(self._source, SpreadTrials):
+            self._source.forget(executor.node.name)
         if loss is None:
             return
         self._not_before_s[executor.node.id] = time.monotonic() + _AGAIN_S

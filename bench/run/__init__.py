@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
     from fusetune.bench.run.place import Place, local_place
     from fusetune.bench.run.plan import (
-        RunPlan,
         folders_of_factories,
         make_plan,
         named,
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
         run_trials,
     )
     from fusetune.bench.run.rehearsal import rehearse_trial
+    from fusetune.bench.run.run_plan import RunPlan
     from fusetune.bench.run.threads import measure_threads, most_threads
     from fusetune.bench.run.trial import run_trial, trial_epochs
     from fusetune.bench.run.workload import Workload, build_workload, make_model

@@ -6,13 +6,21 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from fusetune.bench.errors import InputError
 from fusetune.bench.results import Record
-from fusetune.bench.workers import ClusterListener, Executor, OnProgress, WorkerExecutor, run_all
-
-if TYPE_CHECKING:
-    from fusetune.bench.run.plan import RunPlan
+from fusetune.bench.run.run_plan import RunPlan
+from fusetune.bench.workers import (
+    ClusterListener,
+    DeviceLock,
+    Executor,
+    OnProgress,
+    WorkerExecutor,
+    gpu_uuids,
+    run_all,
+    visible_gpus,
+)
 
 Wrap = Callable[[Executor, int], Executor]
 
@@ -67,11 +75,17 @@ class LocalWorkers:
     Args:
         plan: of the run.
         logs: the directory for the output of the workers.
+
+    Raises:
+        InputError: another run has one of the GPUs.
     """
 
     def __init__(self, plan: RunPlan, logs: Path) -> None:
         self._plan, self._logs = plan, logs
         self._first: WorkerExecutor | None = None
+        self._locks: list[DeviceLock] = []
+        if plan.run.device == "cuda":
+            self._lock_gpus()
 
     def first(self) -> Executor:
         """Return the worker that is started first. With one job, it runs the trials too."""
@@ -83,7 +97,7 @@ class LocalWorkers:
         """Run all trials. No worker of this machine is lost, so each has a record."""
         jobs = self._plan.jobs
         if jobs > 1:
-            self.close()  # a worker belongs to the thread that started it
+            self._end_first()  # a worker belongs to the thread that started it
 
         def make(index: int) -> Executor:
             executor = self.first() if jobs == 1 else self._make(index)
@@ -95,14 +109,35 @@ class LocalWorkers:
     def settle(self, plan: RunPlan) -> None:
         """Use a plan with its number of threads. A worker that has none yet is replaced."""
         if plan.setup != self._plan.setup:
-            self.close()
+            self._end_first()
         self._plan = plan
 
     def close(self) -> None:
-        """End the first worker. The others end with `run`."""
+        """End the first worker, and free the GPUs. The others end with `run`."""
+        self._end_first()
+        for lock in self._locks:
+            lock.release()
+
+    def _end_first(self) -> None:
         first, self._first = self._first, None
         if first is not None:
             first.close()
+
+    def _lock_gpus(self) -> None:
+        """Have the GPUs to this run alone, for two runs on one GPU make the times of both wrong."""
+        visible, uuids = visible_gpus(), gpu_uuids()
+        used = {name for gpus in self._plan.place.gpus for name in gpus.split(",")} or set(visible)
+        for name, uuid in zip(visible, uuids, strict=True):
+            if name in used:
+                lock = DeviceLock(uuid)
+                if not lock.acquire():
+                    self.close()
+                    raise InputError(
+                        "device",
+                        f"GPU {name} ({uuid}) is used by another run",
+                        to_do="Wait for it, or choose others by CUDA_VISIBLE_DEVICES",
+                    )
+                self._locks.append(lock)
 
     def _make(self, index: int) -> WorkerExecutor:
         plan, gpus = self._plan, self._plan.place.gpus

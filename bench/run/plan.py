@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from fusetune.bench.results import (
 )
 from fusetune.bench.run.local_workers import LocalWorkers, Workers
 from fusetune.bench.run.place import Place, local_place
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.run.threads import measure_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
 from fusetune.bench.status import Board, Display, StatusKeeper
@@ -40,32 +40,6 @@ HARD_TIMEOUT_GRACE_S = 30.0
 LONG_GRACE_S = 120.0
 
 Announce = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """Everything that is decided before the first trial.
-
-    Args:
-        trials: in the order in which they run, their data sources filled in.
-        run: what run.json says.
-        setup: what a worker is started with.
-        hard_timeout_s: a trial that takes longer is given up. None: no such limit.
-        place: where the trials run.
-        threads: how the number of threads was chosen. None: it was not yet, or torch's own number stays.
-    """
-
-    trials: list[Trial]
-    run: RunInfo
-    setup: WorkerSetup
-    hard_timeout_s: float | None
-    place: Place
-    threads: ThreadsChoice | None = None
-
-    @property
-    def jobs(self) -> int:
-        """Trials at once."""
-        return self.place.trials_at_once
 
 
 def make_plan(
@@ -238,7 +212,12 @@ def _run_missing(
     display.start(len(plan.trials), len(done))
     if not missing:
         return keeper.records
-    workers = workers or LocalWorkers(plan, directory.path)
+    try:
+        workers = workers or LocalWorkers(plan, directory.path)
+    except InputError:
+        if not done:
+            directory.remove()
+        raise
     try:
         try:
             _rehearse(plan, missing, workers.first(), display)

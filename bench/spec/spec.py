@@ -620,15 +620,10 @@ class Executor(Section):
         600.0, description="the longest that a run waits while the cluster has no device for it"
     )
 
-    @model_validator(mode="after")
-    def _keys_of_ray(self) -> Executor:
-        """Refuse keys of a cluster where there is none."""
-        given = [
-            key for key in ("address", "kind", "stage", "wait_for_devices") if key in self.model_fields_set
-        ]
-        if self.name != "ray" and given:
-            raise finding(f"{given[0]} is for name: ray")
-        return self
+    @property
+    def keys_of_ray(self) -> list[str]:
+        """The given keys that a cluster alone takes."""
+        return sorted(self.model_fields_set - {"name"})
 
 
 class Resources(Section):

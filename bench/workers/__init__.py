@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.workers.compile_cache import keep_compiled_code_private, keep_headers_private
     from fusetune.bench.workers.executors import Executor, WorkerExecutor
-    from fusetune.bench.workers.gpus import DeviceLock, show_gpus, visible_gpus
+    from fusetune.bench.workers.gpus import DeviceLock, gpu_uuids, show_gpus, visible_gpus
     from fusetune.bench.workers.memory_limit import (
         SOURCE_NAMES,
         MemoryBudget,
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     )
     from fusetune.bench.workers.messages import Message, encode
     from fusetune.bench.workers.pool import (
+        LATER,
+        MOST_LOSSES,
         NOTHING,
         ClusterListener,
         ExecutorLostError,
@@ -49,6 +51,8 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LATER",
+    "MOST_LOSSES",
     "NOTHING",
     "SOURCE_NAMES",
     "ClusterListener",
@@ -74,6 +78,7 @@ __all__ = [
     "classify",
     "describe_exception",
     "encode",
+    "gpu_uuids",
     "keep_compiled_code_private",
     "keep_headers_private",
     "limited_memory",

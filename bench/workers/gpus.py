@@ -22,6 +22,16 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(given[:count]) if len(given) >= count else tuple(map(str, range(count)))
 
 
+def gpu_uuids() -> tuple[str, ...]:
+    """Return the UUID of each GPU that torch finds here, as the driver writes it. Imports torch."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return tuple(f"GPU-{properties.uuid}" for properties in found)
+
+
 def show_gpus(visible: str | None) -> None:
     """Let this process see some GPUs alone. Call it before torch asks for them.
 

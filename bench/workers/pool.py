@@ -27,7 +27,10 @@ from fusetune.errors import InvalidValueError
 _POLL_S = 0.2
 # How often the calling thread looks for executors that could join.
 _TICK_S = 1.0
+# How often a trial may lose its device. A fourth loss leaves it without a record.
+MOST_LOSSES = 3
 NOTHING = object()
+LATER = object()
 
 
 class ExecutorLostError(Exception):
@@ -83,7 +86,7 @@ class Source(Protocol):
     """The trials that wait. The pool calls one method at a time."""
 
     def take(self, node: str) -> Any:
-        """Return the next trial for an executor on `node`, or NOTHING."""
+        """Return the next trial for an executor on `node`, NOTHING, or LATER: those that wait are for other nodes."""
 
     def put_back(self, trial: Any, node: str) -> None:
         """Take a trial back that was lost on `node`."""
@@ -287,8 +290,9 @@ class Pool:
     def _take(self, node: str) -> Any:
         """Return the next trial. Where one that runs may still be put back, wait for that."""
         with self._changed:
-            while (trial := self._source.take(node)) is NOTHING:
-                if self._in_flight == 0 or self._most_losses == 0 or self._stopping.is_set():
+            while (trial := self._source.take(node)) is NOTHING or trial is LATER:
+                ended = trial is NOTHING and (self._in_flight == 0 or self._most_losses == 0)
+                if ended or self._stopping.is_set():
                     self._drained = True
                     return NOTHING
                 self._changed.wait(_POLL_S)
