@@ -29,6 +29,7 @@ from fusetune.bench.cli.lr_range import lr_range
 from fusetune.bench.cli.report import report
 from fusetune.bench.cli.run import run
 from fusetune.bench.cli.schema import schema
+from fusetune.bench.cli.status import status
 from fusetune.bench.errors import BenchError
 from fusetune.bench.interrupts import handlers_restored, ignore_interrupts
 from fusetune.bench.terminal import StandardStreams, say
@@ -77,6 +78,7 @@ for _command in (
     history,
     init,
     report,
+    status,
     list_names,
     doctor,
     schema,

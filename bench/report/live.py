@@ -186,7 +186,8 @@ class Progress:
             board = self._board
             lines: list[RenderableType]
             if board.nodes > 1:
-                lines = [by_node(board.status(now, datetime.now(timezone.utc)), self._most_rows())]
+                wall = datetime.now(timezone.utc)
+                lines = [by_node(board.status(now, wall), wall, self._most_rows())]
             else:
                 lines = [
                     Text(line, no_wrap=True, overflow="ellipsis")

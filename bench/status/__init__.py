@@ -6,7 +6,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.status.board import Board
     from fusetune.bench.status.keeper import Display, StatusKeeper
-    from fusetune.bench.status.node_table import by_node, device_words, doing, node_count
+    from fusetune.bench.status.node_table import (
+        by_node,
+        by_trial,
+        device_words,
+        kinds,
+        node_count,
+        whole_seconds,
+    )
     from fusetune.bench.status.run_status import (
         STATUS,
         DeviceNow,
@@ -30,8 +37,10 @@ __all__ = [
     "StatusKeeper",
     "TrialNow",
     "by_node",
+    "by_trial",
     "device_words",
-    "doing",
+    "kinds",
     "node_count",
     "read_status",
+    "whole_seconds",
 ]

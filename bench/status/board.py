@@ -86,6 +86,7 @@ class Board:
         self.done = 0
         self.failed = 0
         self.lost = 0
+        self.message = ""
         self.started_s = 0.0
         self.flights: dict[str, Flight] = {}
         self._local = (device, kind)
@@ -103,6 +104,10 @@ class Board:
     def start(self, total: int, done: int, *, now_s: float, failed: int = 0) -> None:
         """Begin: `total` trials planned, `done` of them recorded before, `failed` of these failed."""
         self.total, self.done, self.failed, self.started_s = total, done, failed, now_s
+
+    def said(self, message: str) -> None:
+        """Keep the last message."""
+        self.message = message
 
     def device_joined(self, node: str, device: str, kind: str) -> None:
         """Add a device of a node. A node that had left is back."""
@@ -212,6 +217,7 @@ class Board:
             nodes=self._nodes_now(placed),
             starting=tuple(starting),
             losses=tuple(dataclasses.replace(loss, at=at(moment_s)) for moment_s, loss in self._losses),
+            message=self.message,
         )
 
     def _devices(self, node: str) -> Mapping[str, _Device]:

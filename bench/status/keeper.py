@@ -120,8 +120,9 @@ class StatusKeeper:
         self._take(lambda now_s: self._board.start(total, done, now_s=now_s, failed=self._failed))
 
     def message(self, text: str) -> None:
-        """Pass a message on."""
+        """Pass a message on, and keep the last one."""
         self._display.message(text)
+        self._take(lambda _: self._board.said(text))
 
     def device_joined(self, node: str, device: str, kind: str) -> None:
         """Note that a device takes trials."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from rich.table import Table
 
@@ -40,43 +41,50 @@ def doing(trial: TrialNow) -> str:
     return " ".join(filter(None, [trial.phase, epoch])) or "starting"
 
 
-def by_node(status: RunStatus, most_rows: int | None = None) -> Table:
+def by_node(status: RunStatus, now: datetime, most_rows: int | None = None) -> Table:
     """Return a line for each node, those with losses first, then the fastest.
 
     Args:
         status: the run.
+        now: the time up to which trials in flight are counted.
         most_rows: lines of the table, at least 2. The other nodes are summed in the last one. None: all are shown.
     """
-    table = _table("node", "device", "busy", "done", "samples/s", "lost", "longest in flight", "for")
     ranked = sorted(status.nodes, key=lambda node: (-node.lost - node.left, -node.samples_per_s, node.node))
     shown = ranked if most_rows is None or len(ranked) <= most_rows else ranked[: most_rows - 1]
+    kind = ["kind"] if len(kinds(ranked)) > 1 else []
+    table = _table("node", *kind, "busy", "done", "samples/s", "lost", "longest in flight", "for")
     for node in shown:
         longest = min(node.trials, key=lambda trial: trial.since, default=None)
         table.add_row(
             shortened(node.node, _LONGEST_NODE),
-            shortened(_kinds([node]), _LONGEST_KIND),
+            *(", ".join(kinds([node])) for _ in kind),
             *_sums([node]),
             (node.reason or "idle") if longest is None else longest.trial,
-            "" if longest is None else _duration(status, longest),
+            "" if longest is None else _age(longest, now),
         )
     rest = ranked[len(shown) :]
     if rest:
         table.add_row(
-            counted(len(rest), "other"), shortened(_kinds(rest), _LONGEST_KIND), *_sums(rest), "", ""
+            counted(len(rest), "other"), *(", ".join(kinds(rest)) for _ in kind), *_sums(rest), "", ""
         )
     return table
 
 
-def by_trial(status: RunStatus) -> Table:
-    """Return a line for each trial in flight and each idle device."""
-    table = _table("device", "trial", "phase", "samples/s", "for")
+def by_trial(status: RunStatus, now: datetime) -> Table:
+    """Return a line for each trial in flight and each idle device.
+
+    Args:
+        status: the run.
+        now: the time up to which trials in flight are counted.
+    """
+    table = _table("device", "trial", "phase, epoch", "samples/s", "for")
     rows = [
         (device.device, trial) for node in status.nodes for device in node.devices for trial in device.trials
     ]
     rows += [("", trial) for trial in status.starting]
     for device, trial in rows:
         speed = "" if trial.samples_per_s is None else format_count(trial.samples_per_s)
-        table.add_row(device, trial.trial, doing(trial), speed, _duration(status, trial))
+        table.add_row(device, trial.trial, doing(trial), speed, _age(trial, now))
     for node in status.nodes:
         for each in node.devices:
             if not each.trials:
@@ -94,15 +102,24 @@ def shortened(name: str, width: int) -> str:
     return name if len(name) <= width else f"{name[: width - _TAIL - 1]}…{name[-_TAIL:]}"
 
 
-def _duration(status: RunStatus, trial: TrialNow) -> str:
-    """Say for how long a trial has been in flight, in whole seconds."""
-    seconds = round(status.seconds_after(trial.since))
-    return f"{seconds} s" if seconds < 100 else format_seconds(seconds)
+def whole_seconds(seconds: float) -> str:
+    """Write a duration without fractions of a second.
+
+    Example:
+        >>> whole_seconds(0.3), whole_seconds(59.7), whole_seconds(754.0)
+        ('0 s', '60 s', '12m34s')
+    """
+    return f"{round(seconds)} s" if seconds < 100 else format_seconds(seconds)
 
 
-def _kinds(nodes: Iterable[NodeNow]) -> str:
-    kinds = dict.fromkeys(device.kind for node in nodes for device in node.devices)
-    return ", ".join(filter(None, kinds))
+def _age(trial: TrialNow, now: datetime) -> str:
+    """Say for how long a trial has been in flight."""
+    return whole_seconds(max(0.0, (now - datetime.fromisoformat(trial.since)).total_seconds()))
+
+
+def kinds(nodes: Iterable[NodeNow]) -> tuple[str, ...]:
+    """Return the names of the GPUs or processors of some nodes, each once."""
+    return tuple(dict.fromkeys(device.kind for node in nodes for device in node.devices if device.kind))
 
 
 def _sums(nodes: Sequence[NodeNow]) -> tuple[str, str, str, str]:
@@ -116,7 +133,7 @@ def _sums(nodes: Sequence[NodeNow]) -> tuple[str, str, str, str]:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     numbers = {"busy", "done", "samples/s", "lost", "for"}
     flexible = {"trial", "longest in flight"}
     for heading in headings:
@@ -126,6 +143,6 @@ def _table(*headings: str) -> Table:
             no_wrap=True,
             overflow="ellipsis",
             ratio=1 if heading in flexible else None,
-            min_width=8 if heading in flexible else None,
+            max_width=_LONGEST_KIND if heading == "kind" else None,
         )
     return table

@@ -143,6 +143,7 @@ class RunStatus:
         nodes: by name.
         starting: trials that have begun, and whose device is not known yet.
         losses: the last 50 losses, oldest first.
+        message: what the run said last, such as that it checks its configurations.
         schema_version: version of the file.
     """
 
@@ -160,6 +161,7 @@ class RunStatus:
     nodes: tuple[NodeNow, ...]
     starting: tuple[TrialNow, ...] = ()
     losses: tuple[Loss, ...] = ()
+    message: str = ""
     schema_version: int = STATUS_VERSION
 
     @property
@@ -171,15 +173,6 @@ class RunStatus:
         """Return the JSON object. A number that is not finite becomes null."""
         content: dict[str, Any] = finite_or_null(dataclasses.asdict(self))
         return content
-
-    def seconds_after(self, moment: str) -> float:
-        """Return the seconds from another moment to that of this status, at least 0.
-
-        Args:
-            moment: ISO 8601 with its offset from UTC.
-        """
-        passed = datetime.fromisoformat(self.written) - datetime.fromisoformat(moment)
-        return max(0.0, passed.total_seconds())
 
 
 _STATUS: TypeAdapter[RunStatus] = TypeAdapter(RunStatus)

@@ -26,6 +26,7 @@ from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOption
 from fusetune.bench.results.schema import Provenance, Run, WrittenRecord
 from fusetune.bench.search.event_log import LOG, EventLog
 from fusetune.bench.search.plan import SearchPlan
+from fusetune.bench.status import DeviceNow, Loss, NodeNow, RunStatus, TrialNow
 from fusetune.bench.units import METRICS
 from fusetune.tuner.diagnosis.finding import Finding
 from fusetune.tuner.search import SearchTrial
@@ -88,6 +89,11 @@ def fields(of: type[Any]) -> list[str]:
         ("provenance", list(Provenance.model_fields)),
         ("values", list(METRICS)),
         ("worker", fields(outcomes.WorkerEvents)),
+        ("status.json", fields(RunStatus)),
+        ("a node", fields(NodeNow)),
+        ("a device", fields(DeviceNow)),
+        ("a trial in flight", fields(TrialNow)),
+        ("a loss", fields(Loss)),
         ("pairs.jsonl", list(PAIR)),
         ("a process of a pair", list(PAIR["base"])),
         ("a metric of a process", list(PAIR["base"]["metrics"]["step_time_s"])),

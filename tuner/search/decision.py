@@ -89,7 +89,8 @@ class Chooser:
     def _choose_blindly(self, paused: list[SearchTrial]) -> SearchTrial | None:
         """Choose while no training has reported a finite value."""
         numbers = np.array([trial.number for trial in paused], dtype=int)
-        look = self._pool.look(numbers, numbers[:0], informed=False, blind=True)
+        everyone = np.arange(len(self._history.trials))
+        look = self._pool.look(numbers, everyone, numbers[:0], informed=False, blind=True)
         chosen = self._best_free(len(paused), look.points, self._blind_score(look))
         if chosen is None:
             return None
@@ -163,7 +164,8 @@ class Chooser:
         model = self._forecast.fitted(observations if informed else replace(observations, prior=None))
         numbers = np.array([trial.number for trial in [*paused, *others]], dtype=int)
         begun = len(numbers)
-        look = self._pool.look(numbers, self._history.leaders(observations, _NEAR), informed=informed)
+        leaders = self._history.leaders(observations, _NEAR)
+        look = self._pool.look(numbers, observations.trainings, leaders, informed=informed)
         index = np.full(len(look.points), -1)
         index[: len(paused)] = numbers[: len(paused)]
         mean, deviation = model.predict(look.across, index, prior=look.prior)

@@ -43,7 +43,7 @@ class Forecast:
         if adapting:
             self._adapted_at[informed] = self._history.epochs_used
             self._pool.adapt(kernel.noisier(noise), observations, informed=informed)
-        within = self._pool.within(informed=informed)
+        within = self._pool.within(observations.trainings, informed=informed)
         if adapting:
             self._noise[informed] = noise = adapted_noise(kernel, noise, within, observations)
         return CurveModel(kernel.noisier(noise), within, observations)
@@ -55,7 +55,7 @@ class Forecast:
         predict most of a space well, and be wrong about its best alone.
         """
         if len(observations.z) >= _DOUBT_AFTER:
-            within, noise = self._pool.within(informed=True), self._noise[True]
+            within, noise = self._pool.within(observations.trainings, informed=True), self._noise[True]
             alone = CurveModel(WITHOUT_PRIOR.noisier(noise), within, replace(observations, prior=None))
             model = CurveModel(WITH_PRIOR.noisier(noise), within, observations)
             if alone.log_likelihood > model.log_likelihood:
@@ -73,8 +73,8 @@ class Forecast:
         numbers = np.array([trial.number for trial in history.trials])
         share = np.ones(len(numbers))
         model = self.fitted(observations)
-        within = self._pool.within(informed=self._pool.has_prior)
-        mean, _ = model.predict(within, numbers, prior=self._pool.prior_of(numbers, share))
+        across = self._pool.across(numbers, observations.trainings, informed=self._pool.has_prior)
+        mean, _ = model.predict(across, numbers, prior=self._pool.prior_of(numbers, share))
         ends = {}
         for trial in history.trials:
             if trial.status in ("paused", "dropped"):

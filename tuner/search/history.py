@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,20 +81,26 @@ class History:
         observed values are good, it counts as worse by the whole span of the gap scale.
         """
         trials = self.trials if only is None else [t for t in self.trials if t.number in only]
-        values = [self.sign * value for trial in trials for value in trial.values]
-        if not values:
+        told = self.sign * np.array([value for trial in trials for value in trial.values])
+        if not len(told):
             return None
-        scale = gap_scale(np.array(values))
-        worst = min(*values, scale.best - scale.scale)
-        rows = []
+        scale = gap_scale(told)
+        worst = self.sign * min(told.min(), scale.best - scale.scale)
+        numbers: list[int] = []
+        epochs: list[int] = []
+        values: list[float] = []
         for trial in trials:
-            curve = [(epoch, self.sign * value) for epoch, value in enumerate(trial.values, start=1)]
+            begun = len(values)
+            values += trial.values
+            epochs += range(1, trial.epochs + 1)
             if trial.status in ("diverged", "failed"):
-                curve += [(epoch, worst) for epoch in sorted({trial.epochs + 1, self.max_epochs})]
-            rows += [(trial.number, epoch / self.max_epochs, value) for epoch, value in curve]
-        number, share, value = map(np.array, zip(*rows, strict=True))
-        prior = self._pool.prior_of(number, share)
-        return Observations(number, share, scale.z(value), prior).thinned(), scale
+                ends = sorted({trial.epochs + 1, self.max_epochs})
+                values += [worst] * len(ends)
+                epochs += ends
+            numbers += [trial.number] * (len(values) - begun)
+        share = np.array(epochs) / self.max_epochs
+        kept = Observations(np.array(numbers), share, scale.z(self.sign * np.array(values))).thinned()
+        return replace(kept, prior=self._pool.prior_of(kept.trial, kept.share)), scale
 
     def leaders(self, observations: Observations, most: int) -> np.ndarray:
         """Return the numbers of the best observed trainings."""

@@ -140,6 +140,11 @@ class Observations:
     z: np.ndarray
     prior: np.ndarray | None = None
 
+    @property
+    def trainings(self) -> NDArray[np.intp]:
+        """The trainings' numbers, in order and each once."""
+        return np.unique(self.trial)
+
     def thinned(self, most: int = MOST_OBSERVATIONS) -> Observations:
         """Return at most `most` of them: the first and last of the best trainings, and of those begun last."""
         if len(self.z) <= most:
@@ -161,7 +166,7 @@ class CurveModel:
 
     Args:
         kernel: variances and lengths.
-        within: (trials, trials), `configuration_correlation` of the trainings.
+        within: (trainings, trainings), `configuration_correlation` of those in the observations, by number.
         observations: one or more, ordered by training.
     """
 
@@ -174,9 +179,12 @@ class CurveModel:
         trial, share, z, prior = observations.trial, observations.share, observations.z, observations.prior
         self.kernel = kernel
         self._trial, self._share, self._prior = trial, share, prior
+        self._column = np.unique(trial, return_inverse=True)[1]
         expected = 0.0 if prior is None else kernel.prior_mean * prior[:, 0]
         self._mean = float(np.mean(z - expected))
-        covariance = kernel.smooth * within[np.ix_(trial, trial)] * _along(share, share, kernel.epochs)
+        covariance = (
+            kernel.smooth * within[np.ix_(self._column, self._column)] * _along(share, share, kernel.epochs)
+        )
         covariance += kernel.luck * (trial[:, None] == trial) * _along(share, share, kernel.luck_epochs)
         covariance += kernel.offset * _along(share, share, _OFFSET_LENGTH)
         if prior is not None:
@@ -199,13 +207,13 @@ class CurveModel:
         """Return mean and standard deviation of z, noise left out.
 
         Args:
-            across: (m, trials), `configuration_correlation` of the points asked for with the trainings.
+            across: (m, trainings), `configuration_correlation` of the points asked for with the trainings.
             trial: (m,) which training each is; -1 for one that has not begun.
             share: where on the curve; 1 is the end.
             prior: (m, terms) m of each, where the model has a prior.
         """
         kernel, at = self.kernel, np.array([share])
-        covariance = kernel.smooth * across[:, self._trial] * _along(at, self._share, kernel.epochs)
+        covariance = kernel.smooth * across[:, self._column] * _along(at, self._share, kernel.epochs)
         covariance += kernel.offset * _along(at, self._share, _OFFSET_LENGTH)
         begun = np.flatnonzero(trial >= 0)
         covariance[begun] += (
@@ -238,8 +246,10 @@ def configuration_correlation(
     total = np.zeros((len(left), len(right)))
     product = np.ones_like(total)
     for j, named in enumerate(is_name):
-        apart = np.abs(left[:, j, None] - right[:, j])
-        alike = np.where(apart == 0, 1.0, reach[j]) if named else matern(apart / reach[j])
+        if named:
+            alike = np.where(left[:, j, None] == right[:, j], 1.0, reach[j])
+        else:
+            alike = _along(left[:, j], right[:, j], reach[j])
         total += alike
         product *= alike
     correlation: NDArray[np.float64] = _MAIN_SHARE / left.shape[1] * total + (1 - _MAIN_SHARE) * product
@@ -306,7 +316,9 @@ def _log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _along(left: np.ndarray, right: np.ndarray, length: float) -> np.ndarray:
-    """Matern correlation between all pairs of two vectors, which hold few different values."""
+    """Matern correlation between all pairs of two vectors, computed once for pairs of equal values."""
     rows, row = np.unique(left, return_inverse=True)
     columns, column = np.unique(right, return_inverse=True)
-    return matern(np.abs(rows[:, None] - columns) / length)[row][:, column]
+    if 2 * len(rows) * len(columns) > len(left) * len(right):
+        return matern(np.abs(left[:, None] - right) / length)
+    return matern(np.abs(rows[:, None] - columns) / length)[:, column][row]

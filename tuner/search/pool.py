@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ from fusetune.tuner.search.space import Space
 
 # Points of ranges that correlate more than this with a training count as equal: learning rates about 15 % apart.
 _SAME = 0.995
+# Only points that lie within this many lengths in a number, or in names that correlate less than this agree, can
+# correlate so much: at 0.15 lengths the correlation is at most 0.984.
+_NEAR, _NEAR_NAMES = 0.15, 0.98
 # Share of the decisions that choose the least correlated point, where all points are close to some training.
 _SPREADING = 0.25
 # How often points are redrawn where none of them fits into memory.
@@ -64,8 +67,8 @@ class Pool:
             self._listed_features = comparable(space, self._listed)
             self._free = np.ones(len(self._listed), dtype=bool)
             self._listed_ends = None if prior is None else prior.ends(self._listed)
-            # One column a training, so that no decision computes it again.
-            self._columns = {informed: np.zeros((len(self._listed), 0)) for informed in self.reach}
+            # Training -> its correlations with the list under the current reach, computed once.
+            self._rows: dict[bool, dict[int, NDArray[np.float64]]] = {informed: {} for informed in self.reach}
 
     @property
     def has_prior(self) -> bool:
@@ -80,29 +83,25 @@ class Pool:
         """Give a point the next number."""
         self._begun.add(point.tobytes())
         self.points = np.concatenate([self.points, point[None]])
-        feature = comparable(self._space, point[None])
-        self._features = np.concatenate([self._features, feature])
+        self._features = np.concatenate([self._features, comparable(self._space, point[None])])
         if self._prior is not None:
             self._curves = np.concatenate([self._curves, self._prior.curves(point[None])])
         if self._listed is not None:
             self._free &= (self._listed != point).any(axis=1)
-            for informed, columns in self._columns.items():
-                column = self._correlation(informed, self._listed_features, feature)
-                self._columns[informed] = np.concatenate([columns, column], axis=1)
 
     def fits(self, number: int) -> None:
         """Note that a training runs in the memory there is."""
-        self._memory.proven.append(self.points[number])
+        self._memory.runs(self.points[number])
 
     def does_not_fit(self, number: int) -> None:
         """Note that a training was out of memory: a region of the space that is not tried again."""
-        self._memory.refused.append(self.points[number])
+        self._memory.refuses(self.points[number])
 
     def why_empty(self) -> str:
         """Say why there is no point without a training to choose from."""
         if self._listed is None:
             seen = "every point that was looked at has been trained"
-            return f"{seen}, or is known to be out of memory" if self._memory.refused else seen
+            return f"{seen}, or is known to be out of memory" if self._memory.has_refused else seen
         if self._free.any():
             return f"the other {self._free.sum()} of {len(self._listed)} configurations are known to be out of memory"
         return f"all {len(self._listed)} configurations of the space have been trained"
@@ -110,8 +109,10 @@ class Pool:
     def adapt(self, kernel: Kernel, observations: Observations, *, informed: bool) -> None:
         """Fit the factors' lengths and correlations, of the model with the prior or without, to what was seen."""
 
+        features = self._features[observations.trainings]
+
         def within(reach: np.ndarray) -> np.ndarray:
-            return configuration_correlation(reach, self._space.is_name, self._features, self._features)
+            return configuration_correlation(reach, self._space.is_name, features, features)
 
         reach = adapted_reach(
             kernel, self._space.is_name, within, self.reach[informed], self._usual_reach, observations
@@ -120,11 +121,15 @@ class Pool:
             return
         self.reach[informed] = reach
         if self._listed is not None:
-            self._columns[informed] = self._correlation(informed, self._listed_features, self._features)
+            self._rows[informed].clear()
 
-    def within(self, *, informed: bool) -> np.ndarray:
-        """Return the correlations of f among the trainings, in the model with the prior or without."""
-        return self._correlation(informed, self._features, self._features)
+    def within(self, trainings: np.ndarray, *, informed: bool) -> np.ndarray:
+        """Return the correlations of f among trainings, in the model with the prior or without."""
+        return self.across(trainings, trainings, informed=informed)
+
+    def across(self, numbers: np.ndarray, trainings: np.ndarray, *, informed: bool) -> np.ndarray:
+        """Return the correlations of f of some trainings with others, in the model with the prior or without."""
+        return self._correlation(informed, self._features[numbers], self._features[trainings])
 
     def prior_of(self, numbers: np.ndarray, share: np.ndarray) -> np.ndarray | None:
         """Return the prior's values for trainings at shares of their length."""
@@ -132,11 +137,20 @@ class Pool:
             return None
         return self._prior.at(self._curves[numbers], share)
 
-    def look(self, numbers: np.ndarray, near: np.ndarray, *, informed: bool, blind: bool = False) -> Look:
+    def look(
+        self,
+        numbers: np.ndarray,
+        trainings: np.ndarray,
+        near: np.ndarray,
+        *,
+        informed: bool,
+        blind: bool = False,
+    ) -> Look:
         """Return the trainings of these numbers and, after them, points that have none.
 
         Args:
             numbers: of the trainings that can go on.
+            trainings: numbers of those that the correlations are with.
             near: numbers of good trainings; a space that is not listed is sampled around them too.
             informed: whether correlations are those of the model with the prior.
             blind: nothing is known of any training. A space that is not listed is then sampled on all scales.
@@ -145,23 +159,36 @@ class Pool:
         if self._listed is not None:
             rows = np.flatnonzero(self._free)
             rows = rows[self._memory.fits(self._listed[rows])]
-            fresh, fresh_across, spreads = self._listed[rows], self._columns[informed][rows], False
+            fresh, spreads = self._listed[rows], False
+            fresh_across = self._across_listed(trainings, informed=informed)[:, rows].T
             fresh_ends = None if self._listed_ends is None else self._listed_ends[rows]
         else:
-            fresh, fresh_across, spreads = self._sampled(near, informed=informed, blind=blind)
+            fresh, spreads = self._sampled(near, informed=informed, blind=blind)
+            features = comparable(self._space, fresh)
+            fresh_across = self._correlation(informed, features, self._features[trainings])
             fresh_ends = None if self._prior is None else self._prior.ends(fresh)
         ends = None
         if self._prior is not None and self._curves is not None and fresh_ends is not None:
             ends = np.concatenate([self._prior.at(self._curves[numbers], 1.0), fresh_ends])
-        begun_across = self._correlation(informed, self._features[numbers], self._features)
+        begun_across = self.across(numbers, trainings, informed=informed)
         return Look(
             np.concatenate([begun, fresh]), np.concatenate([begun_across, fresh_across]), ends, spreads
         )
 
-    def _sampled(
-        self, near: np.ndarray, *, informed: bool, blind: bool
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Sample a space that is not listed: points that fit, their correlations, and whether to train one unseen."""
+    def _across_listed(self, trainings: np.ndarray, *, informed: bool) -> NDArray[np.float64]:
+        """Return the correlations of trainings with all listed points: (trainings, listed)."""
+        rows = self._rows[informed]
+        missing = [number for number in trainings.tolist() if number not in rows]
+        if missing:
+            made = self._correlation(informed, self._features[missing], self._listed_features)
+            rows.update(zip(missing, made, strict=True))
+        across = np.empty((len(trainings), len(self._listed_features)))
+        for place, number in enumerate(trainings.tolist()):
+            across[place] = rows[number]
+        return across
+
+    def _sampled(self, near: np.ndarray, *, informed: bool, blind: bool) -> tuple[np.ndarray, bool]:
+        """Sample a space that is not listed: points that fit, and whether to train one unseen."""
         for attempt in range(_DRAWS):
             everywhere = blind or attempt > 0
             fresh = (
@@ -172,19 +199,37 @@ class Pool:
             fresh = fresh[self._memory.fits(fresh)]
             if len(fresh):
                 break
-        across = self._correlation(informed, comparable(self._space, fresh), self._features)
         if blind or not len(fresh):
-            return fresh, across, False
+            return fresh, False
         # A point close to a training would only show the luck of one more seed. Where all points are close, the lengths
         # may be too long: now and then, the least correlated point is trained.
-        alike = across.max(axis=1, initial=0.0)
-        new = alike < _SAME
+        features = comparable(self._space, fresh)
+        new = ~self._equals_a_training(features, informed=informed)
         spreads = not new.any() and self._rng.random() < _SPREADING
         if spreads:
-            new[alike.argmin()] = True
+            new[self._correlation(informed, features, self._features).max(axis=1).argmin()] = True
         elif not new.any():
             new[:] = True
-        return fresh[new], across[new], spreads
+        return fresh[new], spreads
+
+    def _equals_a_training(self, features: NDArray[np.float64], *, informed: bool) -> NDArray[np.bool_]:
+        """Return for each point whether it correlates so much with a training that the two count as equal.
+
+        Correlations are computed for the pairs alone that are near each other in every factor.
+        """
+        near = np.ones((len(features), len(self._features)), dtype=bool)
+        for j, (named, reach) in enumerate(zip(self._space.is_name, self.reach[informed], strict=True)):
+            if not named:
+                near &= self._features[:, j] >= features[:, j, None] - _NEAR * reach
+                near &= self._features[:, j] <= features[:, j, None] + _NEAR * reach
+            elif reach < _NEAR_NAMES:
+                near &= features[:, j, None] == self._features[:, j]
+        rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        equals = np.zeros(len(features), dtype=bool)
+        if len(rows):
+            alike = self._correlation(informed, features[rows], self._features[columns])
+            equals[rows] = alike.max(axis=1) >= _SAME
+        return equals
 
     def _correlation(self, informed: bool, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Correlation of two sets of points under the current reach."""
@@ -257,24 +302,43 @@ class _Memory:
         self._same = [
             j for j, name in enumerate(known) if name not in _WITHOUT_MEMORY and j not in self._batch
         ]
-        self.refused: list[np.ndarray] = []
-        self.proven: list[np.ndarray] = []
+        # What takes memory, but the batch -> batches. Those that another of them implies are left out.
+        self._refused: dict[bytes, list[np.ndarray]] = {}
+        self._proven: dict[bytes, list[np.ndarray]] = {}
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether a training was out of memory."""
+        return bool(self._refused)
+
+    def runs(self, point: np.ndarray) -> None:
+        """Note a point that has run."""
+        known = self._proven.setdefault(self._key(point), [])
+        if not _reached(point[self._batch], known):
+            known[:] = [other for other in known if not (other <= point[self._batch]).all()]
+            known.append(point[self._batch])
+
+    def refuses(self, point: np.ndarray) -> None:
+        """Note a point that was out of memory."""
+        known = self._refused.setdefault(self._key(point), [])
+        known[:] = [other for other in known if not (other >= point[self._batch]).all()]
+        known.append(point[self._batch])
 
     def fits(self, points: np.ndarray) -> np.ndarray:
-        """Return for each point whether nothing is known against it; what has run counts more than what has not."""
+        """Return for each point whether nothing is known against it. What has run counts more than what has not."""
         fits = np.ones(len(points), dtype=bool)
-        for point in self.refused:
-            fits &= ~self._needs_at_least(points, point)
-        for point in self.proven if self.refused else []:
-            fits |= self._needs_at_most(points, point)
+        for row, point in enumerate(points if self._refused else ()):
+            refused = self._refused.get(key := self._key(point), ())
+            if any((point[self._batch] >= other).all() for other in refused):
+                fits[row] = _reached(point[self._batch], self._proven.get(key, ()))
         return fits
 
-    def _needs_at_least(self, points: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.bool_]:
-        alike: NDArray[np.bool_] = (points[:, self._same] == point[self._same]).all(axis=1)
-        alike &= (points[:, self._batch] >= point[self._batch]).all(axis=1)
-        return alike
+    def _key(self, point: np.ndarray) -> bytes:
+        """Return what takes memory of a point, but its batch. Minus zero is zero."""
+        key: bytes = (point[self._same] + 0.0).tobytes()
+        return key
 
-    def _needs_at_most(self, points: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.bool_]:
-        alike: NDArray[np.bool_] = (points[:, self._same] == point[self._same]).all(axis=1)
-        alike &= (points[:, self._batch] <= point[self._batch]).all(axis=1)
-        return alike
+
+def _reached(batch: np.ndarray, others: Sequence[np.ndarray]) -> bool:
+    """Whether one of other batches is at least as large."""
+    return any((batch <= other).all() for other in others)

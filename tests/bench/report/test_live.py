@@ -279,7 +279,7 @@ def test_the_frame_of_many_nodes_has_a_line_for_the_most_troubled_and_the_fastes
     assert len(lines) <= 18
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines[1:4]] == ["node-07", "node-63", "node-62"]
-    assert lines[1].split()[1:8] == ["Example", "GPU", "1/2", "0", "70", "1", "a=7,seed=0"]
+    assert lines[1].split()[1:6] == ["1/2", "0", "70", "1", "a=7,seed=0"]
     (rest,) = [line for line in lines if " others" in line]
     shown = {int(line[5:7]) for line in lines if line.startswith("node-")}
     others = set(range(64)) - shown
