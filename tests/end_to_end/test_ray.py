@@ -21,7 +21,7 @@ from tests.ray_cluster import RayCluster
 Bench = Callable[..., Done]
 DIGITS = str(ROOT / "specs" / "digits.yaml")
 # One thread, for rounding depends on their number. A node without the cores of its two workers is slow, and right.
-FIXED = ("--set", "threads=1", "--set", "limits={}")
+FIXED = ("--set", "threads=1", "--set", "limits={}", "--set", "device=cpu")
 
 OWN = """\
 name: own
@@ -80,8 +80,20 @@ def test_a_cluster_that_loses_its_driver_and_a_node_ends_as_one_machine(bench: B
     before = actors()
     with RayCluster() as cluster:
         where = ("--executor", f"ray={cluster.address}")
+        each = ("--set", "resources.gpus=1")
         driver = subprocess.Popen(
-            [sys.executable, "-m", "fusetune.bench", "run", DIGITS, *FIXED, *where, "--results", "there"],
+            [
+                sys.executable,
+                "-m",
+                "fusetune.bench",
+                "run",
+                DIGITS,
+                *FIXED,
+                *where,
+                *each,
+                "--results",
+                "there",
+            ],
             cwd=tmp_path,
             env=environment(tmp_path),
             stdout=subprocess.DEVNULL,
