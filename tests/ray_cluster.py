@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 _STORE_BYTES = 80 * 2**20
@@ -29,7 +30,7 @@ class RayCluster:
     """
 
     def __init__(self, nodes: int = 2, store_bytes: int = _STORE_BYTES) -> None:
-        self._said = tempfile.TemporaryFile("w+")
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the cluster
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", __file__, str(nodes), str(store_bytes)],
             stdin=subprocess.PIPE,
@@ -86,7 +87,7 @@ def _serve(count: int, store_bytes: int) -> None:
     """Run a cluster until the standard input ends. Its commands are `remove NAME` and `add NAME`."""
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 2, "num_gpus": 2, "object_store_memory": store_bytes}
+    node: dict[str, Any] = {"num_cpus": 2, "num_gpus": 2, "object_store_memory": store_bytes}
     head = {**node, "num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = {name: cluster.add_node(node_name=name, **node) for name in (f"n{k + 1}" for k in range(count))}

@@ -16,7 +16,6 @@ from fusetune.bench.run.local_workers import LocalWorkers
 from fusetune.bench.run.place import local_place
 from fusetune.bench.spec import Spec
 from fusetune.bench.workers import OnProgress, WorkerContext, WorkerExecutor, WorkerSetup, visible_gpus
-from fusetune.bench.workers import gpus as gpus_module
 from tests.bench.workers.test_executors import FakeTrial
 
 
@@ -105,7 +104,7 @@ def test_gpus_are_called_as_this_process_sees_them(
 def test_a_gpu_belongs_to_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(local_workers, "visible_gpus", lambda: ("0", "1"))
     monkeypatch.setattr(local_workers, "gpu_uuids", lambda: ("GPU-aa", "GPU-bb"))
-    monkeypatch.setattr(gpus_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
 
     def workers(*gpus: str) -> LocalWorkers:
         plan = SimpleNamespace(run=SimpleNamespace(device="cuda"), place=SimpleNamespace(gpus=gpus))

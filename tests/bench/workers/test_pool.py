@@ -79,7 +79,8 @@ class Device:
 
 def run(fatal: dict[str, int], names: str = "abcdef", first: int = 2) -> tuple[Pool, Diary, list[Device]]:
     """Run trials on devices, each of which is replaced by another when it is lost."""
-    deaths, running, devices, diary = Counter(fatal), Counter[str](), [], Diary()
+    deaths, running, diary = Counter(fatal), Counter[str](), Diary()
+    devices: list[Device] = []
 
     def add() -> None:
         device = Device(f"node-{len(devices)}", deaths, running)
@@ -115,7 +116,8 @@ def test_a_trial_is_given_up_at_its_fourth_loss_and_the_others_go_on() -> None:
 
 
 def test_a_device_that_cannot_be_had_costs_no_trial_an_attempt() -> None:
-    diary, told = Diary(), []
+    diary = Diary()
+    told: list[Any] = []
     pool = Pool(InOrder([Trial("a")]), diary, on_tick=lambda: None, most_losses=3)
     busy = Device("busy", Counter(), Counter(), ready=False)
     pool.add(busy, "busy", told.append)
