@@ -55,7 +55,7 @@ def learnt(record: dict[str, Any]) -> tuple[Any, ...]:
     return record["status"], steps, curve
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     give_up_s = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up_s, "waited too long"
@@ -97,14 +97,14 @@ def test_a_cluster_that_loses_its_driver_and_a_node_ends_as_one_machine(bench: B
             cwd=tmp_path,
             env=environment(tmp_path),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         runs = tmp_path / "there" / "digits"
         wait_for(lambda: any(runs.glob("*/records.jsonl")) and len(read(*runs.iterdir())) >= 4)
         assert len(actors() - before) >= 1
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-        wait_for(lambda: not actors() - before, 30)
+        wait_for(lambda: not actors() - before)
 
         run = next(runs.iterdir())
         held = len(read(run))
