@@ -69,12 +69,13 @@ def make_plan(
         InputError: data that are not to be had, a device that is not there, a design without end.
     """
     spec, device = loaded.spec, loaded.device
-    if place is None:
-        _check_device(device)
-        place = local_place(spec, device, jobs)
     layout = lay_out(spec, device)
     trials = layout.trials
-    _check_device_count(device, max(trial.spec.train.devices for trial in trials))
+    if place is None:
+        devices = max(trial.spec.train.devices for trial in trials)
+        _check_device(device)
+        _check_device_count(device, devices)
+        place = local_place(spec, device, jobs, devices)
     spec_path = Path(loaded.document.name)
     data_section = loaded.document.where(("data",))
     sources = _locate_sources(trials, spec_path.parent, f"{data_section}: data", _DownloadNews(announce))

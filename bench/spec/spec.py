@@ -630,7 +630,7 @@ class Resources(Section):
     """What each trial has to itself."""
 
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = Field(
-        None, description="GPUs of a trial. Default: 1 where there are GPUs, else 0"
+        None, description="GPUs of a trial. Default: train.devices where there are GPUs, else 0"
     )
     cpus: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         None, description="cores of a trial. Default: its share of the machine's"
