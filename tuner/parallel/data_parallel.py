@@ -40,6 +40,10 @@ class DataParallel:
         seed: of the random numbers that the model draws in processes but the first, which goes on with its own.
         clock: seconds.
 
+    Attributes:
+        batch_norm: what the model's batch normalisation works over, `batch` or `share`, once it is wrapped. None: it
+            has none.
+
     Raises:
         RuntimeError: no group has been joined.
     """
@@ -54,6 +58,7 @@ class DataParallel:
     ) -> None:
         self.rank = dist.get_rank()
         self.count = dist.get_world_size()
+        self.batch_norm: Literal["batch", "share"] | None = None
         self._parallel = parallel
         self._sync_batchnorm = sync_batchnorm
         self._seed = seed
@@ -71,7 +76,9 @@ class DataParallel:
 
     def wrap(self, model: nn.Module, batches: Batches, loss_fn: LossFunction) -> Callable[[Tensor], Tensor]:
         """Return the model with gradients that are means over all processes."""
-        if self._sync_batchnorm and batch_norms(model):
+        if batch_norms(model):
+            self.batch_norm = "batch" if self._sync_batchnorm else "share"
+        if self.batch_norm == "batch":
             synchronise_batch_norms(model, batches.device)
             self._observes = self._parallel == "ddp"  # all at once, or the first would wait for the others
         if self.rank:
