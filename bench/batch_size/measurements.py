@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusetune.bench.batch_size.devices import DevicesRow, choose_devices, devices_rows
 from fusetune.bench.batch_size.earlier_runs import range_tests_of, trainings_of
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, study_batch_sizes
 from fusetune.bench.results import (
@@ -20,6 +21,7 @@ from fusetune.bench.results import (
     EarlierTrainings,
     FailedMeasurement,
     Measurement,
+    MemoryPrediction,
     NoiseOutcome,
     NormsAlongTraining,
     Record,
@@ -37,6 +39,7 @@ from fusetune.bench.workers import WorkerExecutor
 from fusetune.tuner.batch_size import (
     LEAST_SIZES,
     CriticalBatch,
+    DeviceChoice,
     NoiseScale,
     Recommendation,
     Throughput,
@@ -84,6 +87,8 @@ class Measurements:
         wanted: the spec's samples per forward.
         accumulation_steps: forwards per step.
         recommendation: None if no batch fits, or none was run.
+        devices: the memory on each number of devices. Empty: one device alone.
+        device_choice: the devices to take and their batch, or None.
         processor_missing: share of the processor that the timings did not get, or None.
     """
 
@@ -101,6 +106,8 @@ class Measurements:
     recommendation: Recommendation | None
     processor_missing: float | None = None
     noise_note: str = ""
+    devices: tuple[DevicesRow, ...] = ()
+    device_choice: DeviceChoice | None = None
 
     @property
     def has_noise(self) -> bool:
@@ -134,13 +141,20 @@ class MeasuredStudy:
     measurements: tuple[Measurements, ...]
 
     @property
+    def anything_fits(self) -> bool:
+        """Whether a batch fits any configuration, on one device or on several."""
+        return any(configuration.batch_size for configuration in self.study.configurations) or any(
+            row.share for measured in self.measurements for row in measured.devices
+        )
+
+    @property
     def finished(self) -> int:
         """How many configurations have all of their records, as far as these tell.
 
         The noise is measured last. A search in which a batch has run, and that is followed by no measurement, counts as
         over.
         """
-        if self.study.accelerator is not None:
+        if self.study.predicted_only:
             return len(self.measurements)
         memory_only = "--memory-only" in self.study.run.command
         return sum(
@@ -182,7 +196,7 @@ def measure_batch_sizes(
     largest = {_key(configuration.factors): configuration for configuration in study.configurations}
     for trial in plan.trials:
         configuration = largest.get(_key(trial.factors))
-        if study.accelerator is None and configuration is not None and configuration.batch_size:
+        if not study.predicted_only and configuration is not None and configuration.batch_size:
             _measure(trial, configuration.batch_size, plan, keeper, announce)
         if runs is not None:
             keeper.keep(_earlier_record(trial, "runs", trainings_of(runs, trial.factors)), trial.source)
@@ -340,7 +354,7 @@ def study_measurements(study: BatchSizeStudy, records: Iterable[Record]) -> list
         study: the memory results of the run.
         records: the run's records.
     """
-    measured = [record for record in records if isinstance(record.outcome, Measurement)]
+    measured = [record for record in records if isinstance(record.outcome, Measurement | MemoryPrediction)]
     return [_measurements(study, configuration, measured) for configuration in study.configurations]
 
 
@@ -384,9 +398,23 @@ def _measurements(
         ),
         noise_note=next((outcome.note for _, outcome in noise if outcome.note), ""),
     )
-    if configuration.batch_size is None or study.accelerator is not None:
-        return found
     critical, source = found.critical_batch
+    wanted_together = wanted or 1
+    rows = devices_rows(study, configuration, own, wanted_together)
+    found = dataclasses.replace(
+        found,
+        devices=rows,
+        device_choice=choose_devices(
+            rows,
+            {1: found.throughputs},
+            wanted=wanted_together,
+            critical=critical or None,
+            critical_source=source,
+            accumulation_steps=accumulation_steps,
+        ),
+    )
+    if configuration.batch_size is None or study.predicted_only:
+        return found
     recommendation = recommend(
         found.throughputs,
         largest=configuration.batch_size,

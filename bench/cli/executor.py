@@ -61,9 +61,9 @@ def plan_run(
 
     loaded = on_executor(loaded, executor)
     trials = lay_out(loaded.spec, loaded.device).trials
-    ray_run = stack.enter_context(
-        RayRun(loaded, folders_of_factories(trials, loaded.document.name), announce)
-    )
+    folders = folders_of_factories(trials, loaded.document.name)
+    devices = max(trial.spec.train.devices for trial in trials)
+    ray_run = stack.enter_context(RayRun(loaded, folders, devices, announce))
     if ray_run.device != loaded.device:
         loaded = on_executor(load(device=ray_run.device), executor)
     plan = make_plan(loaded, jobs=None, command=command, announce=announce, kind=kind, place=ray_run.place())

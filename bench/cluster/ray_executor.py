@@ -133,8 +133,9 @@ class RayExecutor:
             self._ended = True
             actor = self._actor
         if actor is not None:
-            with contextlib.suppress(Exception):  # the cluster may be gone
-                self._cluster.ray.kill(actor)
+            ray = self._cluster.ray
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):  # the cluster may be gone
+                ray.kill(actor)
 
     def close(self) -> None:
         """End the actor and its worker."""

@@ -13,7 +13,7 @@ from fusetune.bench.cluster.ray_workers import RayWorkers
 from fusetune.bench.errors import InputError
 from fusetune.bench.machine import describe_machine
 from fusetune.bench.results import RunDirectory
-from fusetune.bench.run import Place, RunPlan
+from fusetune.bench.run import Place, RunPlan, check_gpus
 from fusetune.bench.spec import LoadedSpec
 from fusetune.bench.status import Display
 
@@ -26,14 +26,18 @@ class RayRun:
     Args:
         loaded: the spec, with `executor` as it is used.
         folders: of a person's own code. It travels to every node.
+        devices: the most that a trial trains on.
         announce: takes sentences on what is not used.
 
     Raises:
         InputError: there is no such cluster, or none of its nodes can run a trial.
     """
 
-    def __init__(self, loaded: LoadedSpec, folders: Sequence[str], announce: Callable[[str], None]) -> None:
-        self._spec = loaded.spec
+    def __init__(
+        self, loaded: LoadedSpec, folders: Sequence[str], devices: int, announce: Callable[[str], None]
+    ) -> None:
+        self._spec, self._devices = loaded.spec, devices
+        check_gpus(loaded.spec, devices)
         self._code = tempfile.TemporaryDirectory(prefix="fusetune-code-")
         self._cluster: Cluster | None = None
         try:
@@ -110,7 +114,9 @@ class RayRun:
         spec = self._spec
         nodes = self._cluster.nodes()
         check_versions(nodes)
-        choice = choose_nodes(nodes, spec.resources, kind=spec.executor.kind, device=spec.device)
+        choice = choose_nodes(
+            nodes, spec.resources, kind=spec.executor.kind, needs_gpus=self._devices, device=spec.device
+        )
         if spec.device == "cuda" and choice.device != "cuda":
             raise InputError(
                 f"{WHERE}: device",

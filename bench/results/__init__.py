@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.results.curve_columns import columns_of
     from fusetune.bench.results.directory import RunDirectory, find_run
     from fusetune.bench.results.faults import first_fault
     from fusetune.bench.results.fresh_directory import (
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from fusetune.bench.results.outcomes import (
         AutoRate,
         ContendedEpochs,
+        DeviceMemory,
         EarlierRangeTests,
         EarlierTrainings,
         FailedMeasurement,
         KernelOutcome,
         Measurement,
+        MemoryOnDevices,
         MemoryPrediction,
         MemoryProbe,
         NoiseOutcome,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         RangeTestOutcome,
         RateAtSize,
         RehearsalOutcome,
+        Sharing,
         SimulatedBatch,
         SizeToTarget,
         StepTimes,
@@ -56,6 +60,7 @@ __all__ = [
     "AutoRate",
     "BatchSizeOptions",
     "ContendedEpochs",
+    "DeviceMemory",
     "EarlierRangeTests",
     "EarlierTrainings",
     "FailedMeasurement",
@@ -63,6 +68,7 @@ __all__ = [
     "LineFile",
     "Machine",
     "Measurement",
+    "MemoryOnDevices",
     "MemoryPrediction",
     "MemoryProbe",
     "NoiseOutcome",
@@ -78,6 +84,7 @@ __all__ = [
     "RehearsalOutcome",
     "RunDirectory",
     "RunInfo",
+    "Sharing",
     "SimulatedBatch",
     "SizeToTarget",
     "Status",
@@ -90,6 +97,7 @@ __all__ = [
     "WrittenSpec",
     "acquire_lock",
     "as_written",
+    "columns_of",
     "find_run",
     "finite_or_null",
     "first_fault",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -81,7 +81,7 @@ class Record:
     reason: str = ""
     values: dict[str, float] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
-    curve: list[dict[str, float | None]] = field(default_factory=list)
+    curve: Sequence[Mapping[str, float | None]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     outcome: Outcome | None = None

@@ -6,6 +6,7 @@ fields. Unknown keys are kept, because later versions may write more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -395,6 +396,27 @@ class FirstRecord(_RecordFields):
     """One line of records.jsonl in version 1, which has no schema version."""
 
     provenance: _FirstProvenance = _FirstProvenance()
+
+
+def checked_factors(factors: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's factors after the checks that its schema makes of them.
+
+    Raises:
+        ValueError: the factors are not those of a record.
+    """
+    return _countable({name: bounded(value) for name, value in factors.items()})
+
+
+def checked_values(values: dict[str, Any]) -> dict[str, float]:
+    """Return a record's values after the checks that its schema makes of them.
+
+    Raises:
+        ValueError: the values are not those of a record.
+    """
+    for value in values.values():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{value!r:.60} is not a finite number")
+    return _measured(values)
 
 
 def check_run(content: Any, where: str) -> None:

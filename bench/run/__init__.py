@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.data_sets import EVALUATION_BATCHES, DataSets, load_sets
     from fusetune.bench.run.local_workers import LentExecutor, LocalWorkers, Workers, Wrap
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
-    from fusetune.bench.run.place import Place, local_place
+    from fusetune.bench.run.place import Place, check_gpus, local_place
     from fusetune.bench.run.plan import (
         folders_of_factories,
         make_plan,
@@ -39,6 +39,7 @@ __all__ = [
     "Wrap",
     "assemble",
     "build_workload",
+    "check_gpus",
     "find_learning_rate",
     "folders_of_factories",
     "load_sets",

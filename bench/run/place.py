@@ -36,18 +36,19 @@ class Place:
     described: str = "local"
 
 
-def local_place(spec: Spec, device: str, jobs: int | None) -> Place:
+def local_place(spec: Spec, device: str, jobs: int | None, devices: int = 1) -> Place:
     """Return this machine as a place: on a GPU machine a worker for each GPU, unless `jobs` says otherwise.
 
     Args:
         spec: with the resources of a trial.
         device: `cpu` or `cuda`.
         jobs: trials at once. None: one for each set of GPUs that a trial needs, one on a CPU.
+        devices: the most that a trial trains on.
 
     Raises:
         InputError: a device that is not there, or more resources for a trial than there are.
     """
-    gpus = _gpus_of_workers(spec, device, jobs)
+    gpus = _gpus_of_workers(spec, device, jobs, devices)
     at_once = jobs or max(1, len(gpus))
     cores = usable_cores()
     if (spec.resources.cpus or 1) > cores:
@@ -62,11 +63,26 @@ def local_place(spec: Spec, device: str, jobs: int | None) -> Place:
     return Place(device, describe_machine(device), at_once, sharing, threads, gpus, described)
 
 
-def _gpus_of_workers(spec: Spec, device: str, jobs: int | None) -> tuple[str, ...]:
+def check_gpus(spec: Spec, devices: int) -> None:
+    """Refuse trials on more devices than they have GPUs. Without GPUs, a device is a process.
+
+    Raises:
+        InputError: `resources.gpus` is below `devices`.
+    """
+    if 0 < (spec.resources.gpus or 0) < devices:
+        raise InputError(
+            "resources.gpus",
+            f"{spec.resources.gpus} are asked for each trial, and train.devices is {devices}",
+            to_do=f"Ask for {devices}, or leave resources.gpus out",
+        )
+
+
+def _gpus_of_workers(spec: Spec, device: str, jobs: int | None, devices: int) -> tuple[str, ...]:
     """Return the GPUs of each worker: none on a CPU, and none where a single worker sees the only GPU anyway."""
     visible = visible_gpus() if device == "cuda" else ()
     asked = spec.resources.gpus
-    each = asked or 1
+    check_gpus(spec, devices)
+    each = asked or devices
     if asked and len(visible) < asked:
         raise InputError(
             "resources.gpus",

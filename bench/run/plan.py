@@ -38,6 +38,8 @@ HARD_TIMEOUT_FACTOR = 2.0
 HARD_TIMEOUT_GRACE_S = 30.0
 # Work without a clock of its own takes longer: compilation, finding a rate, and all that is no training.
 LONG_GRACE_S = 120.0
+# The processes of a trial on several devices import torch and find each other in this time.
+START_GRACE_S = 300.0
 
 Announce = Callable[[str], None]
 
@@ -67,13 +69,13 @@ def make_plan(
         InputError: data that are not to be had, a device that is not there, a design without end.
     """
     spec, device = loaded.spec, loaded.device
-    if place is None:
-        _check_device(device)
-        place = local_place(spec, device, jobs)
     layout = lay_out(spec, device)
     trials = layout.trials
-    if any(trial.spec.train.devices > 1 for trial in trials):
-        raise InputError("train.devices", "is above 1", "one device trains so far", "Use devices: 1")
+    if place is None:
+        devices = max(trial.spec.train.devices for trial in trials)
+        _check_device(device)
+        _check_device_count(device, devices)
+        place = local_place(spec, device, jobs, devices)
     spec_path = Path(loaded.document.name)
     data_section = loaded.document.where(("data",))
     sources = _locate_sources(trials, spec_path.parent, f"{data_section}: data", _DownloadNews(announce))
@@ -126,7 +128,8 @@ def make_plan(
 def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TRAINING) -> float | None:
     """Return the seconds after which a worker that does not answer is killed: 2 trial_time + 30 s.
 
-    2 min are added where a trial compiles its model, finds its own rate, or is no training. None: there is no limit.
+    2 min are added where a trial compiles its model, finds its own rate, or is no training, and 5 min where it starts a
+    process for each of several devices. None: there is no limit.
 
     Args:
         trials: of the run.
@@ -141,6 +144,8 @@ def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TR
         return None
     slow = any(trial.spec.train.compile or trial.spec.train.base_lr == AUTO for trial in trials)
     long_s = LONG_GRACE_S if slow or not kind.trains else 0.0
+    if any(trial.spec.train.devices > 1 for trial in trials):
+        long_s += START_GRACE_S
     return HARD_TIMEOUT_FACTOR * limit_s + HARD_TIMEOUT_GRACE_S + long_s
 
 
@@ -387,6 +392,20 @@ def _check_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "device", "cuda is asked for, but torch finds no CUDA device", to_do="Use device: auto or cpu"
+        )
+
+
+def _check_device_count(device: str, asked: int) -> None:
+    """Refuse more devices than there are. On a CPU a device is a process, of which there may be any number."""
+    import torch
+
+    there = torch.cuda.device_count() if device == "cuda" else asked
+    if asked > there:
+        raise InputError(
+            "train.devices",
+            f"{asked} devices are asked for",
+            f"torch finds {there} CUDA {'device' if there == 1 else 'devices'}",
+            f"Use at most {there}, or device: cpu",
         )
 
 

@@ -21,7 +21,18 @@ from tests.ray_cluster import RayCluster
 Bench = Callable[..., Done]
 DIGITS = str(ROOT / "specs" / "digits.yaml")
 # One thread, for rounding depends on their number. A node without the cores of its two workers is slow, and right.
-FIXED = ("--set", "threads=1", "--set", "limits={}", "--set", "device=cpu")
+FIXED = (
+    "--set",
+    "threads=1",
+    "--set",
+    "limits={}",
+    "--set",
+    "device=cpu",
+    "--set",
+    "train.epochs=5",
+    "--set",
+    "seeds=2",
+)
 
 OWN = """\
 name: own

@@ -168,6 +168,12 @@ def test_the_command_measures_recommends_and_draws(tmp_path: Path) -> None:
     [
         (("--noise-epochs", "0;1"), "--noise-epochs: '0;1' is no list of whole numbers. Write it like 0,1,4"),
         (("--runs", "nowhere"), "nowhere: is not a directory"),
+        (("--devices", "1;2"), "--devices: '1;2' is no list of whole numbers. Write it like 1,2,8"),
+        (("--devices", "0,2"), "--devices: '0,2' has a number outside 1 to 1024"),
+        (
+            ("--devices", "2", "--set", "train.parallel=fsdp", "--set", "train.compile=true"),
+            "--devices: parallel fsdp cannot train with compile: true",
+        ),
     ],
 )
 def test_bad_options_are_refused_before_anything_runs(

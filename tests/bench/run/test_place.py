@@ -67,6 +67,13 @@ def test_each_worker_has_gpus_of_its_own_where_there_are_enough(
 
 
 @pytest.mark.usefixtures("machine")
+def test_a_trial_on_several_devices_has_as_many_gpus() -> None:
+    assert local_place(spec(), "cuda", None, 2).gpus == ("4,5", "6,7")
+    with pytest.raises(InputError, match=r"1 are asked for each trial, and train.devices is 2"):
+        local_place(spec(gpus=1), "cuda", None, 2)
+
+
+@pytest.mark.usefixtures("machine")
 def test_on_a_cpu_one_trial_has_the_machine() -> None:
     found = local_place(spec(), "cpu", None)
     assert (found.trials_at_once, found.sharing, found.gpus, found.described) == (1, 1, (), "local")
