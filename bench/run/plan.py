@@ -368,8 +368,13 @@ class _Recorder:
         self._display.trial_progress(trial.id, progress)
 
     def finished(self, trial: Trial, record: Record) -> None:
-        complete = self._keeper.keep(record, self._sources[trial.id])
-        self._display.trial_finished(complete, self._index[trial.id])
+        self.finished_all([(trial, record)])
+
+    def finished_all(self, finished: Sequence[tuple[Trial, Record]]) -> None:
+        """Keep the records of several trials with one wait for the disk, and show them."""
+        complete = self._keeper.keep_all((record, self._sources[trial.id]) for trial, record in finished)
+        for record in complete:
+            self._display.trial_finished(record, self._index[record.trial])
 
     def joined(self, node: str, device: str, kind: str) -> None:
         self._display.device_joined(node, device, kind)
