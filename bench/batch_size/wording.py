@@ -96,6 +96,12 @@ def devices_sentences(measured: Measurements) -> list[str]:
     ]
 
 
+def device_rate(measured: Measurements, devices: int) -> float | None:
+    """Return the most samples/s that were measured on so many devices. None: nothing was."""
+    rates = measured.device_rates.get(devices, ())
+    return max((rate.samples_per_s for rate in rates), default=None)
+
+
 def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run: RunInfo) -> str:
     """Return the learning rate for the recommended batch size, or the command that finds it."""
     assert measured.recommendation is not None
@@ -187,6 +193,8 @@ def _devices_notes(measured: Measurements) -> list[str]:
         "pretended. The limit holds for each.",
         f"On {first.devices:,} devices a device's tensors have their peak in the {first.phase} phase: {parts}.",
     ]
+    if measured.device_rates:
+        notes.append("devices: samples/s is the highest that was measured, of all devices together.")
     if first.note and first.note not in measured.failures:
         notes.append(f"Prediction method of several devices: {first.method}. {capitalized(first.note)}.")
     return notes
