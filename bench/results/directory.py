@@ -25,7 +25,7 @@ from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_append
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.record_reader import RecordReader
 from fusetune.bench.results.records import Record
-from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
+from fusetune.bench.results.run_info import FIXED_ON_RESUME, LOCAL, RunInfo
 from fusetune.bench.results.schema import (
     LaterVersionError,
     check_records,
@@ -47,7 +47,7 @@ class RunDirectory:
     """The directory of one run. `create` and `resume` hold its lock and can append, `open` only reads.
 
     Use it in a `with` block, or call `close`. `path` is the directory, and `run` what run.json says. `notes` lists the
-    repairs of `resume`. Each of `listeners` is called when a further record is on disk.
+    repairs of `resume`. Each of `listeners` is called when further records are on disk.
 
     Example:
         >>> import tempfile
@@ -144,7 +144,8 @@ class RunDirectory:
         """The command that continues the run, or None for a kind of run that cannot be resumed."""
         kind = kind_of(self.run.kind)
         command = kind.resumed_by if kind else None
-        return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}"
+        where = " --executor ray" if self.run.executor != LOCAL else ""
+        return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}{where}"
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -180,20 +181,20 @@ class RunDirectory:
         check_reportable(self._content, self.path)
         check_records(self.run, records, self.path)
 
-    def append(self, record: Record) -> None:
-        """Append one record. It is on disk on return.
+    def append(self, *records: Record) -> None:
+        """Append records. They are on disk on return: several together cost one wait for the disk.
 
         A failed write leaves the file unchanged.
 
         Raises:
             RunDirectoryError: the disk is full or the file cannot be written.
-            ValueError: the record holds a NaN or an infinity, or the directory is not open for appending.
+            ValueError: a record holds a NaN or an infinity, or the directory is not open for appending.
         """
         if self._lock is None:
             raise InvalidValueError(
                 self.path, "is not open for appending", to_do="Use RunDirectory.create or resume"
             )
-        self._file.append([record.as_dict()])
+        self._file.append([record.as_dict() for record in records])
         for listener in self.listeners:
             listener()
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         device_words,
         kinds,
         node_count,
+        shortened,
         whole_seconds,
     )
     from fusetune.bench.status.run_status import (
@@ -42,5 +43,6 @@ __all__ = [
     "kinds",
     "node_count",
     "read_status",
+    "shortened",
     "whole_seconds",
 ]

@@ -50,6 +50,8 @@ def cluster(nodes: int) -> Board:
     board.trial_lost(
         "learning_rate=0.1,seed=1", "raycluster-x7k2p-worker-gpus-00001", "the node is gone", 1, now_s=5
     )
+    board.device_left("raycluster-x7k2p-worker-gpus-00001", "1", "the node is gone", now_s=5)
+    board.trial_lost("learning_rate=0.2,seed=0", "node-1", "a reason of a library " * 9, 3, now_s=6)
     return board
 
 
@@ -74,7 +76,11 @@ def test_a_run_that_goes_on_fits_100_columns(run: RunDirectory, nodes: int) -> N
         assert len([line for line in table if line.startswith("raycluster-")]) == nodes
         assert table[1].startswith("raycluster-x7…ker-gpus-00001")  # the one with a loss
         assert "10 of 300 done, 1 failed" in lines[2]
-        assert "lost 1 time, ends at about" in lines[2]
+        # A device that left with its trial is one loss.
+        first, second = (line.split("UTC  ")[1] for line in table[-2:])
+        assert first.startswith("raycluste…ker-gpus-00001  trial learning_rate=0.1,seed=1, attempt 1: the")
+        assert second.startswith("node-1  trial learning_rate=0.2,seed=0, attempt 3: a reason")
+        assert "lost 2 times, ends at about" in lines[2]
     assert {path.name for path in run.path.iterdir()} == {"run.json", "lock", STATUS}  # nothing is written
 
 
