@@ -278,7 +278,11 @@ def _device_record(trial: Trial, record: Record, devices: int, size: int) -> Rec
         {**trial.factors, "batch_size": size},
         trial.seed,
         "ok",
-        values={"samples_per_s": rate.samples_per_s, "step_time_s": rate.step_time_s},
+        values={
+            "samples_per_s": rate.samples_per_s,
+            "step_time_s": rate.step_time_s,
+            **{key: value for key, value in record.values.items() if key == "processor_missing"},
+        },
         samples={"step_time_s": times},
         outcome=DeviceThroughput(devices, section.parallel, sharing.communication_share if sharing else None),
     )
@@ -452,7 +456,12 @@ def _measurements(
         accumulation_steps=accumulation_steps,
         recommendation=None,
         processor_missing=max(
-            (record.values["processor_missing"] for record in timed if "processor_missing" in record.values),
+            (
+                record.values["processor_missing"]
+                for record in own
+                if isinstance(record.outcome, ThroughputOutcome | DeviceThroughput)
+                and "processor_missing" in record.values
+            ),
             default=None,
         ),
         noise_note=next((outcome.note for _, outcome in noise if outcome.note), ""),

@@ -91,9 +91,11 @@ def devices_sentences(measured: Measurements) -> list[str]:
     share = choice.batch_size // choice.devices
     each = f" ({share:,} on each)" if choice.devices > 1 else ""
     devices = counted(choice.devices, "device")
-    return [
-        f"On several devices: {devices} with batch_size {choice.batch_size}{each}. {capitalized(choice.reason)}."
-    ]
+    said = f"On several devices: {devices} with batch_size {choice.batch_size}{each}. {capitalized(choice.reason)}."
+    missing = measured.processor_missing
+    if choice.binds == "time" and missing is not None and is_contended(missing):
+        said += " These timings are contended."
+    return [said]
 
 
 def device_rate(measured: Measurements, devices: int) -> float | None:
