@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-all lint perf search-bench autotune-bench finder-bench gate-bench exhaustive compilers processors versions libraries fuzz chaos static
+.PHONY: run test test-all lint perf search-bench autotune-bench finder-bench gate-bench exhaustive compilers processors versions libraries fuzz chaos scale static
 .PHONY: compat trackers peers release-check gpu-check gpu-perf picture schema clean
 
 run: $(VENV)/installed
@@ -57,6 +57,11 @@ fuzz: $(VENV)/installed-test
 # writers of tuned launch configs: TUNING_KILLS and TUNING_SEED.
 chaos: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m chaos -s tests/chaos tests/kernels/autotune
+
+# 100,000 trials that only answer through the driver, on 64 pretended nodes of 8 devices, and the report of them: 2 minutes.
+# `SCALE="--trials 10000 --nodes 4"` for others, `SCALE=--report-only` for the report of trainings with curves alone.
+scale: $(VENV)/installed-test
+	$(BIN)/python -m tests.perf.driver_scale $(SCALE)
 
 # The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
 # few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,

@@ -29,6 +29,8 @@ class Kind:
         trains: whether a trial is a training that the spec's target steers. Other kinds prepare such trainings.
         resumed_by: the command that continues a run. None: a run cannot be continued.
         judged: `judged(run, records)` returns the records whose outcomes set the exit code; None: all of them.
+        curve_fields: `curve_fields(run)` returns the fields of a curve's entry that `study` and `show` read, where they
+            read no samples. None: they read whole records.
         has_free_records: whether records have parts that `bench.results.schema` does not describe.
 
     Example:
@@ -45,6 +47,7 @@ class Kind:
     trains: bool = False
     resumed_by: str | None = None
     judged: str | None = None
+    curve_fields: str | None = None
     has_free_records: bool = False
 
 
@@ -57,6 +60,7 @@ TRAINING = Kind(
     part="fusetune.bench.report:training_part",
     trains=True,
     resumed_by="run",
+    curve_fields="fusetune.bench.stats:curve_fields",
 )
 SEARCH = Kind(
     "search",

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from fusetune.bench.batch_size.plot import draw_batch_size
     from fusetune.bench.batch_size.probe import run_job
     from fusetune.bench.batch_size.report import show_batch_sizes
-    from fusetune.bench.batch_size.study import search_batch_sizes, study_batch_sizes, with_limits
+    from fusetune.bench.batch_size.study import (
+        devices_to_consider,
+        search_batch_sizes,
+        study_batch_sizes,
+        with_limits,
+    )
     from fusetune.bench.batch_size.wording import known_so_far
 else:
     __getattr__ = load_on_use(__name__)
@@ -22,6 +27,7 @@ __all__ = [
     "accelerator",
     "batch_size_part",
     "batch_size_table",
+    "devices_to_consider",
     "draw_batch_size",
     "find_rate_run",
     "find_target_run",

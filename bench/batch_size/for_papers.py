@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
 from fusetune.bench.batch_size.study import ConfigurationStudy, SizeRow
-from fusetune.bench.batch_size.wording import answer
+from fusetune.bench.batch_size.wording import answer, devices_sentences
 from fusetune.bench.paper import Column, Figure, PaperTable
 from fusetune.bench.report import (
     caveat_sentences,
@@ -98,10 +98,11 @@ def _notes(found: MeasuredStudy, sizes: list[_Size]) -> Iterator[str]:
     study = found.study
     yield from caveat_sentences(study.caveats)
     for configuration, measured in zip(study.configurations, found.measurements, strict=True):
-        yield _capitalized(answer(configuration, study.accelerator))
+        yield _capitalized(answer(configuration, study))
         if measured.recommendation is not None:
             found_size = measured.recommendation
             yield f"Recommended: batch_size {found_size.batch_size}. {_capitalized(found_size.reason)}."
+        yield from devices_sentences(measured)
         missing = measured.processor_missing
         if missing is not None and is_contended(missing):
             yield f"Contended: others used {percent(missing)} of the processor while steps were timed."

@@ -10,12 +10,14 @@ import numpy as np
 
 from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements
 from fusetune.bench.batch_size.plot import relative_times
-from fusetune.bench.batch_size.study import ConfigurationStudy, SizeRow
+from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from fusetune.bench.batch_size.wording import (
     STATUS,
     answer,
     bytes_text,
     capitalized,
+    device_rate,
+    devices_sentences,
     error_text,
     memory_text,
     noise_sentence,
@@ -131,7 +133,7 @@ def _answer(found: MeasuredStudy) -> tuple[str, str]:
     pairs = list(zip(study.configurations, found.measurements, strict=True))
     if not pairs:
         return "Nothing is recorded yet.", ""
-    whole = [answer(configuration, study.accelerator) for configuration, _ in pairs]
+    whole = [answer(configuration, study) for configuration, _ in pairs]
     if len(pairs) > 1:
         chosen = [
             f"{measured.recommendation.batch_size} for {configuration_label(configuration.factors)}"
@@ -145,11 +147,11 @@ def _answer(found: MeasuredStudy) -> tuple[str, str]:
     ((configuration, measured),) = pairs
     choice = measured.recommendation
     if choice is None:
-        return whole[0], ""
+        return whole[0], " ".join(devices_sentences(measured))
     known = choice.plateau is not None or measured.critical_batch[0] is not None
     alone = "" if known else ", by memory alone"
     said = recommendation(configuration, measured, study.run)
-    reasons = " ".join([f"{capitalized(choice.reason)}.", *said[1:]])
+    reasons = " ".join([f"{capitalized(choice.reason)}.", *said[1:], *devices_sentences(measured)])
     return (
         f"Use batch_size {choice.batch_size}{alone}: {_BINDS[choice.binds]}.",
         f"{capitalized(whole[0])}\n\n{reasons}",
@@ -164,11 +166,11 @@ def _configuration(
     name = f": {configuration_label(configuration.factors)}" if many else ""
     blocks: list[Block] = []
     if many:
-        largest = answer(configuration, found.study.accelerator)
+        largest = answer(configuration, found.study)
         chosen = recommendation(configuration, measured, found.study.run)
-        blocks.append(Prose(" ".join([largest, *chosen])))
+        blocks.append(Prose(" ".join([largest, *chosen, *devices_sentences(measured)])))
     plots = [
-        *_memory_plot(name, configuration, measured, found.study.accelerator),
+        *_memory_plot(name, configuration, measured, found.study),
         *_throughput_plot(name, measured),
         *_time_plot(name, measured),
         *_noise_plot(name, measured),
@@ -179,6 +181,8 @@ def _configuration(
         blocks.append(_sizes(name, configuration, measured))
     if configuration.probes:
         blocks.append(_probes(name, configuration))
+    if measured.devices:
+        blocks.append(_devices(name, measured))
     if measured.runs is not None and measured.runs.rows:
         blocks.append(_trainings(name, measured.runs))
     if said_of := notes(configuration, measured):
@@ -202,7 +206,7 @@ def _size_axis(sizes: Sequence[float], title: str = "batch size") -> Channel:
 
 
 def _memory_plot(
-    name: str, configuration: ConfigurationStudy, measured: Measurements, accelerator: str | None
+    name: str, configuration: ConfigurationStudy, measured: Measurements, study: BatchSizeStudy
 ) -> list[Block]:
     """Return the memory of each size, expected and measured, with the limit."""
     rows = configuration.rows
@@ -246,8 +250,9 @@ def _memory_plot(
         limit = f"limit {format_bytes(configuration.limit_bytes)}"
         layers += rule("y", configuration.limit_bytes / divisor, limit, "limit")
     layers += _recommended(measured)
-    alt = answer(configuration, accelerator)
-    caption = f"Line: {'memory by the fit of the runs' if fit else 'memory of the tensors alone, predicted'}."
+    alt = answer(configuration, study)
+    whose = "by the fit of the runs" if configuration.probes else "with the overhead that is usual"
+    caption = f"Line: {f'memory {whose}' if fit else 'memory of the tensors alone, predicted'}."
     if run:
         caption += " Dots: measured runs that fit."
     if any(row.status != "ok" for row in run):
@@ -518,6 +523,40 @@ def _probes(name: str, configuration: ConfigurationStudy) -> DataTable:
         for row in run
     )
     return DataTable(f"Sizes that were run{name}", columns, rows)
+
+
+def _devices(name: str, measured: Measurements) -> DataTable:
+    """Return the largest batch by number of devices, and the memory of each."""
+    chosen = measured.device_choice.devices if measured.device_choice else None
+    wanted = f"{measured.wanted:,}"
+    columns = (
+        Column("devices", numeric=True, meaning="that share each batch"),
+        Column("samples on each", numeric=True, meaning="the most that one device holds in a forward"),
+        Column("batch size", numeric=True, meaning="the largest of all devices together"),
+        Column("memory of each", numeric=True, meaning="with these samples"),
+        Column(
+            f"memory at batch {wanted}",
+            numeric=True,
+            meaning="of a device, with its share of the spec's batch",
+        ),
+        Column("samples/s", numeric=True, meaning="of all devices together, the most that was measured"),
+        Column("result"),
+    )
+    rates = {row.devices: device_rate(measured, row.devices) for row in measured.devices}
+    rows = [
+        (
+            Cell(f"{row.devices:,}", row.devices),
+            Cell(f"{row.share:,}" if row.share else "none fits", row.share),
+            Cell(f"{row.batch_size:,}" if row.share else "-", row.batch_size or None),
+            Cell(f"{'' if row.ran else '~'}{format_bytes(row.expected_bytes)}", row.expected_bytes),
+            Cell(f"~{format_bytes(row.wanted_bytes)}", row.wanted_bytes),
+            Cell(short_number(rates[row.devices] or 0) if rates[row.devices] else "-", rates[row.devices]),
+            Cell("recommended" if row.devices == chosen else "ran" if row.ran else "predicted"),
+        )
+        for row in measured.devices
+    ]
+    strong = frozenset(place for place, row in enumerate(measured.devices) if row.devices == chosen)
+    return DataTable(f"Devices{name}", columns, tuple(rows), strong, "~ marks predicted memory.")
 
 
 def _trainings(name: str, runs: EarlierTrainings) -> DataTable:

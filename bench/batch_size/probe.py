@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from fusetune.bench.batch_size.accelerators import Accelerator, accelerator
-from fusetune.bench.batch_size.jobs import measure_noise, time_steps
+from fusetune.bench.batch_size.jobs import measure_noise, time_devices, time_steps
+from fusetune.bench.batch_size.study import assumed_overhead
 from fusetune.bench.results import (
     BatchSizeOptions,
+    DeviceMemory,
+    MemoryOnDevices,
     MemoryPrediction,
     MemoryProbe,
     Record,
@@ -72,7 +75,7 @@ class FirstBatches(Batches):
 
 
 def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
-    """Run the job of `trial.options["job"]`: `predict`, `probe`, `throughput` or `noise`.
+    """Run the job of `trial.options["job"]`: one of `JOBS`.
 
     Args:
         trial: a trial with its data source. A rehearsal builds everything for a training and trains nothing.
@@ -100,10 +103,69 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
     settle_footprint(context.device)
     before_bytes = measure_footprint(context.device).address_space_bytes
     data = load_sets(trial, context)
-    batches, validation, test = data.batches
     loading_bytes = measure_footprint(context.device).address_space_bytes - before_bytes
+    memory = _traced(trial, data, context, card)
+    samples = data.training.samples // trial.spec.train.accumulation_steps
+    limit_bytes, source = limit_in_force(options.memory_bytes, context, card, options.memory_source)
     on_cuda = card is not None or context.device.startswith("cuda")
+    prediction = MemoryPrediction(
+        memory.as_dict(),
+        samples,
+        limit_bytes,
+        source,
+        # Memory of loading beside the data themselves, which is that of imported libraries.
+        loading_bytes=0 if on_cuda else max(0, loading_bytes - round(memory.resident_bytes)),
+    )
+    return Record(
+        trial.id,
+        trial.factors,
+        trial.seed,
+        "ok",
+        outcome=dataclasses.replace(
+            prediction, simulated=_without_a_run(memory, samples, prediction, options, context)
+        ),
+    )
+
+
+def _predict_devices(trial: Trial, context: WorkerContext) -> Record:
+    """Trace one rank of each number of devices in `trial.options["devices"]` above 1, which need not be there.
+
+    `trial.options["prediction"]` is the outcome of `_predict`.
+    """
+    options = BatchSizeOptions.from_dict(trial.options)
+    alone: MemoryPrediction = trial.options["prediction"]
+    card = accelerator(options.device) if options.device else None
+    data = load_sets(trial, context)
+    found: list[DeviceMemory] = []
+    memory: StepMemory | None = None
+    for devices in (number for number in options.devices if number > 1):
+        if memory is None or options.parallel == "fsdp":
+            memory = _traced(trial, data, context, card, devices)
+        held_out = max(data.validation.samples, data.test.samples)
+        memory = dataclasses.replace(memory, evaluation_samples=math.ceil(held_out / devices))
+        samples = alone.samples // devices
+        found.append(
+            DeviceMemory(
+                devices,
+                options.parallel,
+                memory.as_dict(),
+                samples,
+                _without_a_run(memory, samples, alone, options, context),
+            )
+        )
+    return Record(trial.id, trial.factors, trial.seed, "ok", outcome=MemoryOnDevices(tuple(found)))
+
+
+def _traced(
+    trial: Trial, data: DataSets, context: WorkerContext, card: Accelerator | None, devices: int = 1
+) -> StepMemory:
+    """Trace the trial's training on one device, or one of several devices that share it."""
+    batches, validation, test = data.batches
     work = _work(trial, data, context, card)
+    if devices > 1:
+        parallel = BatchSizeOptions.from_dict(trial.options).parallel
+        work = dataclasses.replace(work, devices=devices, parallel="fsdp" if parallel == "fsdp" else "ddp")
+    on_cuda = card is not None or context.device.startswith("cuda")
     memory = trace_memory(
         work,
         device=context.device,
@@ -113,24 +175,14 @@ def _predict(trial: Trial, context: WorkerContext) -> Record:
         most_samples=min(batches.samples, validation.samples),
         compare=card is None,
     )
+    notes = [memory.note]
     if trial.spec.train.implementation == "fused":
-        note = "traced with torch's optimizer and activations in place of the fused ones"
-        memory = dataclasses.replace(memory, note="; ".join(filter(None, [memory.note, note])))
+        notes.append("traced with torch's optimizer and activations in place of the fused ones")
     if card is not None and not context.device.startswith("cuda"):
-        note = "traced with the operators of a CPU"
-        memory = dataclasses.replace(memory, note="; ".join(filter(None, [memory.note, note])))
-    samples = batches.samples // trial.spec.train.accumulation_steps
-    limit_bytes, source = limit_in_force(options.memory_bytes, context, card, options.memory_source)
-    prediction = MemoryPrediction(
-        memory.as_dict(),
-        samples,
-        limit_bytes,
-        source,
-        # Memory of loading beside the data themselves, which is that of imported libraries.
-        loading_bytes=0 if on_cuda else max(0, loading_bytes - round(memory.resident_bytes)),
-        simulated=None if card is None else _simulate(memory, samples, limit_bytes or card.usable_bytes),
-    )
-    return Record(trial.id, trial.factors, trial.seed, "ok", outcome=prediction)
+        notes.append("traced with the operators of a CPU")
+    if devices > 1 and trial.spec.train.sync_batchnorm:
+        notes.append("traced with batch normalisation over each device's share")
+    return dataclasses.replace(memory, note="; ".join(filter(None, notes)))
 
 
 def _work(
@@ -209,6 +261,27 @@ def limit_in_force(
     return min(there, key=lambda item: item[0]) if there else (None, None)
 
 
+def _without_a_run(
+    memory: StepMemory,
+    samples: int,
+    prediction: MemoryPrediction,
+    options: BatchSizeOptions,
+    context: WorkerContext,
+) -> SimulatedBatch | None:
+    """Return the largest batch as predicted, where nothing is run. None where sizes are run."""
+    if options.device:
+        limit_bytes = prediction.limit_bytes or accelerator(options.device).usable_bytes
+        return _simulate(memory, samples, limit_bytes)
+    if not options.predict:
+        return None
+    overhead = assumed_overhead(context.device, prediction.loading_bytes)
+
+    def needed(size: int) -> float:
+        return overhead.needed(memory.at(size).peak_bytes)
+
+    return _simulated(memory, needed, samples, prediction.limit_bytes or 0, allocator=False)
+
+
 def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> SimulatedBatch:
     """Return the largest batch that fits an absent device, by a simulation of the caching allocator."""
 
@@ -218,13 +291,20 @@ def _simulate(memory: StepMemory, samples: int, limit_bytes: int) -> SimulatedBa
             return memory.at(size).peak_bytes
         return found.reserved_bytes if found.fits else limit_bytes + 1
 
-    size = largest_predicted(reserved, limit_bytes, samples)
+    return _simulated(memory, reserved, samples, limit_bytes, allocator=memory.traces is not None)
+
+
+def _simulated(
+    memory: StepMemory, need: Callable[[int], float], samples: int, limit_bytes: int, *, allocator: bool
+) -> SimulatedBatch:
+    """Return the largest batch by what each size needs."""
+    size = largest_predicted(need, limit_bytes, samples)
     size = size if size == samples else on_grid(size)
     return SimulatedBatch(
         size,
-        reserved_bytes=reserved(size) if size else None,
+        reserved_bytes=round(need(size)) if size else None,
         predicted_bytes=memory.at(max(1, size)).peak_bytes,
-        allocator=memory.traces is not None,
+        allocator=allocator,
     )
 
 
@@ -308,7 +388,9 @@ def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int | N
 
 JOBS: dict[str, Callable[[Trial, WorkerContext], Record]] = {
     "predict": _predict,
+    "devices": _predict_devices,
     "probe": _probe,
     "throughput": time_steps,
+    "device throughput": time_devices,
     "noise": measure_noise,
 }

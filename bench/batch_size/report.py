@@ -18,6 +18,8 @@ from fusetune.bench.batch_size.wording import (
     STATUS,
     answer,
     bytes_text,
+    device_rate,
+    devices_sentences,
     error_text,
     memory_text,
     notes,
@@ -65,8 +67,9 @@ def render_batch_size(
         if position:
             console.print()
         for line in [
-            answer(configuration, study.accelerator),
+            answer(configuration, study),
             *recommendation(configuration, measured, study.run),
+            *devices_sentences(measured),
         ]:
             console.print(Text(line, style="bold"))
         if configuration.rows:
@@ -79,6 +82,9 @@ def render_batch_size(
         if configuration.probes:
             console.print()
             console.print(_predictions(configuration))
+        if measured.devices:
+            console.print()
+            console.print(_devices(measured))
         if measured.runs is not None and measured.runs.rows:
             console.print()
             console.print(_trainings(measured.runs))
@@ -146,6 +152,30 @@ def _rate(rate: Throughput | None) -> list[str]:
         return ["-", "-", "-"]
     interval = f"{short_number(rate.low)}-{short_number(rate.high)}"
     return [format_seconds(rate.step_time_s), short_number(rate.samples_per_s), interval]
+
+
+def _devices(measured: Measurements) -> Table:
+    """Return the table of the largest batch by number of devices, and of the memory of each."""
+    choice = measured.device_choice
+    table = _empty_table("devices", "each", "batch", "memory of each", f"at batch {measured.wanted:,}")
+    timed = bool(measured.device_rates)
+    if timed:
+        table.add_column("samples/s", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in measured.devices:
+        rate = device_rate(measured, row.devices)
+        is_chosen = choice is not None and choice.devices == row.devices
+        table.add_row(
+            format_count(row.devices),
+            format_count(row.share) if row.share else "none fits",
+            format_count(row.batch_size) if row.share else "-",
+            f"{'' if row.ran else '~'}{format_bytes(row.expected_bytes)}",
+            f"~{format_bytes(row.wanted_bytes)}",
+            *([short_number(rate) if rate else "-"] if timed else []),
+            "recommended" if is_chosen else "",
+            style="bold" if is_chosen else None,
+        )
+    return table
 
 
 def _trainings(runs: EarlierTrainings) -> Table:

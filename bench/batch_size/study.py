@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from pydantic import ValidationError
+
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import (
     BatchSizeOptions,
+    DeviceMemory,
+    FailedMeasurement,
     Measurement,
+    MemoryOnDevices,
     MemoryPrediction,
     MemoryProbe,
     Record,
@@ -26,7 +31,7 @@ from fusetune.bench.results import (
     RunInfo,
 )
 from fusetune.bench.run import RunPlan, named
-from fusetune.bench.spec import LoadedSpec, Trial, field_of, freeze, without_factors
+from fusetune.bench.spec import LoadedSpec, Spec, Trial, field_of, freeze, without_factors
 from fusetune.bench.stats import Caveat, caveats_of, configuration_label
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import WorkerExecutor
@@ -41,6 +46,8 @@ from fusetune.tuner.batch_size import (
 from fusetune.tuner.memory import StepMemory
 
 _FACTOR = "batch_size"
+_NOTHING_RAN = "no batch ran in full under the limit"
+_NO_ROOM = "one device has no room for a sample under the limit"
 _STATUS_WORDS = {"ok": "fits", "out_of_memory": "does not fit"}
 
 Announce = Callable[[str], None]
@@ -131,12 +138,17 @@ class BatchSizeStudy:
     directory: str | None = None
     caveats: tuple[Caveat, ...] = ()
 
+    @property
+    def predicted_only(self) -> bool:
+        """Whether nothing was run."""
+        return self.accelerator is not None or BatchSizeOptions.from_dict(self.run.options).predict
+
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
         return {
             "spec": self.run.spec.name,
             "device": self.accelerator or self.run.device,
-            "predicted_only": self.accelerator is not None,
+            "predicted_only": self.predicted_only,
             "stand_in": self.run.stand_in,
             "caveats": [caveat.as_dict() for caveat in self.caveats],
             "directory": self.directory,
@@ -144,10 +156,33 @@ class BatchSizeStudy:
         }
 
 
+def devices_to_consider(spec: Spec, asked: Sequence[int]) -> list[int]:
+    """Return the numbers of devices to consider: those asked for, else one and those of the spec. Empty: one alone.
+
+    Raises:
+        InputError: the spec's training cannot be shared by devices.
+    """
+    known = {1, spec.train.devices}
+    for key, levels in spec.factors.items():
+        if field_of(key) == "train.devices":
+            known |= set(levels or ())
+    devices = sorted(set(asked) or known)
+    if devices[-1] == 1:
+        return []
+    try:
+        spec.train.model_validate(
+            {**spec.train.model_dump(), "devices": devices[-1], "batch_size": devices[-1]}
+        )
+    except ValueError as error:
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise InputError("--devices" if asked else "train.devices", said) from None
+    return devices
+
+
 def with_limits(
     loaded: LoadedSpec, memory_bytes: int | None, *, grid: bool, device: str | None
 ) -> LoadedSpec:
-    """Return the spec for the search, without batch-size factors, with one seed and the limit.
+    """Return the spec for the search: no factors of batch size and devices, one device, one seed, and the limit.
 
     Args:
         loaded: the spec as loaded.
@@ -164,9 +199,11 @@ def with_limits(
         raise InputError(
             "--memory", "is missing, and the spec has no limits.memory", to_do="Add it, like --memory 8GiB"
         )
-    spec = without_factors(spec, lambda key: not grid or field_of(key) == "train.batch_size")
+    spec = without_factors(
+        spec, lambda key: not grid or field_of(key) in ("train.batch_size", "train.devices")
+    )
     limits = spec.limits.model_copy(update={"memory": limit})
-    section = spec.train.model_copy(update={"batch_size": 1})
+    section = spec.train.model_copy(update={"batch_size": 1, "devices": 1})
     changes = {"limits": limits, "seeds": spec.seeds[:1], "train": section}
     there = loaded.device if device is None else _device_at_hand()
     return dataclasses.replace(loaded, spec=spec.model_copy(update=changes), device=there)
@@ -208,12 +245,18 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
     """Predict the memory of one configuration, then probe sizes."""
     label = configuration_label(trial.factors)
     announce(f"{label}: loading the data and tracing the model")
-    prediction = _prediction(trial, plan, keeper)
+    prediction = _prediction(trial, plan, keeper, announce)
     if prediction is None or prediction.simulated is not None:
         return
     memory = StepMemory.from_dict(prediction.memory)
     limit_bytes = prediction.limit_bytes or 0
-    check_room(label, prediction, memory.at(1).parts["parameters"], memory.at(1).peak_bytes)
+    try:
+        check_room(label, prediction, memory.at(1).parts["parameters"], memory.at(1).peak_bytes)
+    except InputError as error:
+        if not _several_have_room(keeper.records, trial, limit_bytes):
+            raise
+        announce(f"{label}: one device has no room: {error}")
+        return
 
     def probe(batch_size: int) -> Probe:
         announce(
@@ -234,11 +277,13 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
         max_batch=min(
             prediction.samples, BatchSizeOptions.from_dict(trial.options).max_batch or prediction.samples
         ),
-        overhead=_assumed_overhead(plan.run.device, prediction),
+        overhead=assumed_overhead(plan.run.device, prediction.loading_bytes),
     )
 
 
-def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> MemoryPrediction | None:
+def _prediction(
+    trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announce
+) -> MemoryPrediction | None:
     """Rehearse and predict in a worker without a limit. Return None when the model cannot run."""
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
     job = dataclasses.replace(trial, id=f"{trial.id},prediction", options={**trial.options, "job": "predict"})
@@ -248,9 +293,39 @@ def _prediction(trial: Trial, plan: RunPlan, keeper: RecordKeeper) -> MemoryPred
         if isinstance(rehearsal.outcome, RehearsalOutcome) and rehearsal.outcome.bad_input:
             raise InputError("", named(plan.run.spec_path, rehearsal.reason))
         record = keeper.keep(executor.run(job, _ignore), trial.source)
+        prediction = record.outcome if isinstance(record.outcome, MemoryPrediction) else None
+        devices = [number for number in BatchSizeOptions.from_dict(trial.options).devices if number > 1]
+        if prediction is not None and devices:
+            announce(
+                f"{configuration_label(trial.factors)}: tracing one of {', '.join(map(str, devices))} devices"
+            )
+            options = {**trial.options, "job": "devices", "prediction": prediction}
+            job = dataclasses.replace(trial, id=f"{trial.id},devices", options=options)
+            for found in _device_records(trial, executor.run(job, _ignore)):
+                keeper.keep(found, trial.source)
     finally:
         executor.close()
-    return record.outcome if isinstance(record.outcome, MemoryPrediction) else None
+    return prediction
+
+
+def _device_records(trial: Trial, record: Record) -> list[Record]:
+    """Split a worker's record into one per number of devices. A failure stays one record."""
+    if not isinstance(record.outcome, MemoryOnDevices):
+        return [dataclasses.replace(record, outcome=FailedMeasurement("devices"))]
+    return [
+        Record(f"{trial.id},devices={each.devices}", trial.factors, trial.seed, "ok", outcome=each)
+        for each in record.outcome.found
+    ]
+
+
+def _several_have_room(records: Sequence[Record], trial: Trial, limit_bytes: int) -> bool:
+    """Return whether each of several devices has room for a sample of this configuration."""
+    found = [
+        record.outcome
+        for record in records
+        if isinstance(record.outcome, DeviceMemory) and record.factors == trial.factors
+    ]
+    return any(StepMemory.from_dict(each.memory).at(1).peak_bytes <= limit_bytes for each in found)
 
 
 def _run_probe(
@@ -340,16 +415,19 @@ def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> Configurat
             record.factors, None, "nothing fits", None, None, 0, "", {}, "", "", None, (), 0, record.reason
         )
     memory = StepMemory.from_dict(prediction.memory)
-    rows = _probe_rows(memory, probes, _assumed_overhead(run.device, prediction))
+    rows = _probe_rows(memory, probes, assumed_overhead(run.device, prediction.loading_bytes))
     fitted = [row for row in rows if row.status == "ok"]
     simulated = prediction.simulated
     best = max((row.batch_size for row in fitted), default=None)
     overhead = None
+    options = BatchSizeOptions.from_dict(run.options)
     if simulated:
         best = simulated.batch_size or None
+        if options.device is None:
+            overhead = assumed_overhead(run.device, prediction.loading_bytes)
     elif fitted:
-        overhead = _overhead(rows, _assumed_overhead(run.device, prediction))
-    most = min(prediction.samples, BatchSizeOptions.from_dict(run.options).max_batch or prediction.samples)
+        overhead = _overhead(rows, assumed_overhead(run.device, prediction.loading_bytes))
+    most = min(prediction.samples, options.max_batch or prediction.samples)
     at_best = memory.at(best or 1)
     failed = [probe.reason for probe in probes if probe.status not in ("ok", "out_of_memory")]
     return ConfigurationStudy(
@@ -368,7 +446,7 @@ def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> Configurat
             sorted([*rows, *_unrun_rows(memory, rows, overhead, prediction)], key=lambda row: row.batch_size)
         ),
         probes=len(probes),
-        failure="" if best else failed[0] if failed else "no batch ran in full under the limit",
+        failure="" if best else failed[0] if failed else _NOTHING_RAN if probes else _NO_ROOM,
     )
 
 
@@ -429,10 +507,10 @@ def _unrun_rows(
     return rows
 
 
-def _assumed_overhead(device: str, prediction: MemoryPrediction) -> Overhead:
+def assumed_overhead(device: str, loading_bytes: int) -> Overhead:
     """Return the overhead to assume before the first probe. Its loading part was measured."""
     assumed = CUDA_OVERHEAD if device.startswith("cuda") else CPU_OVERHEAD
-    return Overhead(assumed.offset_bytes + prediction.loading_bytes, assumed.slope)
+    return Overhead(assumed.offset_bytes + loading_bytes, assumed.slope)
 
 
 def _is_probe_of(record: Record, factors: Mapping[str, Any]) -> bool:

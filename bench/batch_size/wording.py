@@ -18,17 +18,18 @@ STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "pr
 _LEAST_SHARE, _LARGEST_SHARE = -0.5, 1.0
 
 
-def answer(configuration: ConfigurationStudy, accelerator: str | None) -> str:
+def answer(configuration: ConfigurationStudy, study: BatchSizeStudy) -> str:
     """Return a sentence on the largest batch of a configuration."""
     name = configuration_label(configuration.factors)
     if configuration.batch_size is None:
         return f"{name}: no largest batch was found. {capitalized(configuration.failure)}."
     limit = f"{format_bytes(configuration.limit_bytes or 0)} ({configuration.limit_source})"
     size = format_count(configuration.batch_size)
-    if accelerator is not None:
+    if study.predicted_only:
+        device = study.accelerator
+        why = f"this machine has no {ACCELERATORS[device].title}" if device else "--predict asks for that"
         return (
-            f"{name}: {size} is predicted to be the largest batch in {limit}. Nothing was run, "
-            f"because this machine has no {ACCELERATORS[accelerator].title}."
+            f"{name}: {size} is predicted to be the largest batch in {limit}. Nothing was run, because {why}."
         )
     tail = " It is the largest that the data or --max allow." if configuration.bound == "samples" else ""
     runs = counted(configuration.probes, "run")
@@ -77,6 +78,30 @@ def recommendation(configuration: ConfigurationStudy, measured: Measurements, ru
             f"rests on contended timings. Run again on a quiet machine. `{invocation()} doctor` lists these processes."
         )
     return [*lines, learning_rate(configuration, measured, run)]
+
+
+def devices_sentences(measured: Measurements) -> list[str]:
+    """Return what to train on, and with which batch, where several devices were considered."""
+    if not measured.devices:
+        return []
+    choice = measured.device_choice
+    if choice is None:
+        most = max(row.devices for row in measured.devices)
+        return [f"On several devices: no batch fits, not even one sample on each of {most:,}."]
+    share = choice.batch_size // choice.devices
+    each = f" ({share:,} on each)" if choice.devices > 1 else ""
+    devices = counted(choice.devices, "device")
+    said = f"On several devices: {devices} with batch_size {choice.batch_size}{each}. {capitalized(choice.reason)}."
+    missing = measured.processor_missing
+    if choice.binds == "time" and missing is not None and is_contended(missing):
+        said += " These timings are contended."
+    return [said]
+
+
+def device_rate(measured: Measurements, devices: int) -> float | None:
+    """Return the most samples/s that were measured on so many devices. None: nothing was."""
+    rates = measured.device_rates.get(devices, ())
+    return max((rate.samples_per_s for rate in rates), default=None)
 
 
 def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run: RunInfo) -> str:
@@ -151,7 +176,30 @@ def verdict(row: SizeRow, configuration: ConfigurationStudy) -> str:
 
 def notes(configuration: ConfigurationStudy, measured: Measurements) -> list[str]:
     """Return notes on the columns and the origin of the numbers."""
-    return [*_memory_notes(configuration), *_speed_notes(measured)]
+    return [*_memory_notes(configuration), *_speed_notes(measured), *_devices_notes(measured)]
+
+
+def _devices_notes(measured: Measurements) -> list[str]:
+    """Return notes on how the memory of several devices is known."""
+    spread = [row for row in measured.devices if row.parallel]
+    if not spread:
+        return []
+    first = spread[0]
+    parts = ", ".join(
+        f"{name} {format_bytes(size)}"
+        for name, size in sorted(first.parts.items(), key=lambda item: -item[1])
+        if size
+    )
+    notes = [
+        f"devices: {first.parallel}. One of several devices is predicted from a trace in which the others are "
+        "pretended. The limit holds for each.",
+        f"On {first.devices:,} devices a device's tensors have their peak in the {first.phase} phase: {parts}.",
+    ]
+    if measured.device_rates:
+        notes.append("devices: samples/s is the highest that was measured, of all devices together.")
+    if first.note and first.note not in measured.failures:
+        notes.append(f"Prediction method of several devices: {first.method}. {capitalized(first.note)}.")
+    return notes
 
 
 def _memory_notes(configuration: ConfigurationStudy) -> list[str]:

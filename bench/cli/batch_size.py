@@ -36,6 +36,13 @@ _MOST_DIGITS = 10
     metavar="NAME",
     help="Predict for an accelerator that this machine does not have, e.g. a100-40.",
 )
+@click.option(
+    "--devices",
+    metavar="NUMBERS",
+    help="Numbers of devices that may share a batch, e.g. 1,2,8. None need be there, and the limit is that of each. "
+    "Default: 1 and the spec's train.devices.",
+)
+@click.option("--predict", is_flag=True, help="Predict memory, and run nothing.")
 @click.option("--max", "max_batch", type=click.IntRange(min=1), help="The largest batch size to consider.")
 @click.option(
     "--grid", is_flag=True, help="Every configuration of the spec's other factors, not only `train`."
@@ -65,6 +72,8 @@ def batch_size(
     spec: Path,
     memory: str | None,
     device: str | None,
+    devices: str | None,
+    predict: bool,
     max_batch: int | None,
     grid: bool,
     memory_only: bool,
@@ -80,12 +89,13 @@ def batch_size(
     The largest batch is predicted from traces. At most four sizes are then run under the limit, each in a fresh
     process, and the size that is printed has been run in full. Throughput is measured at all sizes up to it, and the
     gradient noise scale along a short training. The recommendation names the limit that binds: memory, throughput or
-    noise.
+    noise. With several devices it also names how many to take, and the batch that they share.
 
     Exit codes: 0 success, 1 a run failed, 2 bad input or no batch fits, 130 interrupted.
     """
     from fusetune.bench.batch_size import (
         accelerator,
+        devices_to_consider,
         find_rate_run,
         find_target_run,
         measure_batch_sizes,
@@ -102,7 +112,8 @@ def batch_size(
     if device is not None:
         accelerator(device)
     limit_bytes = _limit_bytes(memory)
-    epochs = _epochs(noise_epochs)
+    epochs = _whole_numbers("--noise-epochs", noise_epochs, "0,1,4")
+    asked_devices = _numbers_of_devices(devices)
     news = make_console(stderr=as_json)
 
     def announce(text: str) -> None:
@@ -117,6 +128,9 @@ def batch_size(
             "max_batch": max_batch,
             "noise_epochs": epochs,
             "train_batch_size": loaded.spec.train.batch_size,
+            "devices": devices_to_consider(loaded.spec, asked_devices),
+            "parallel": loaded.spec.train.parallel,
+            "predict": predict,
         }
         loaded = with_limits(loaded, limit_bytes, grid=grid, device=device)
         options["memory_bytes"] = loaded.spec.limits.memory
@@ -134,7 +148,7 @@ def batch_size(
             try:
                 records = search_batch_sizes(plan, directory, announce)
                 study = study_batch_sizes(directory.run, records, str(directory.path))
-                if not memory_only:
+                if not (memory_only or predict):
                     records += measure_batch_sizes(plan, directory, study, announce, target_run, rate_run)
             except KeyboardInterrupt:
                 _interrupted(directory)
@@ -144,17 +158,24 @@ def batch_size(
                 else print_report(directory, records, news)
             )
             add_page(directory, records, found, news)
-    nothing_fits = not any(configuration.batch_size for configuration in study.configurations)
-    sys.exit(exit_code(records) or (BAD_INPUT if nothing_fits else 0))
+    sys.exit(exit_code(records) or (0 if found.anything_fits else BAD_INPUT))
 
 
-def _epochs(text: str) -> list[int]:
+def _whole_numbers(option: str, text: str, example: str) -> list[int]:
     parts = text.replace(" ", "").split(",")
     if not all(part.isdecimal() and len(part) < _MOST_DIGITS for part in parts):
-        raise InputError(
-            "--noise-epochs", f"'{text}' is no list of whole numbers", to_do="Write it like 0,1,4"
-        )
+        raise InputError(option, f"'{text}' is no list of whole numbers", to_do=f"Write it like {example}")
     return sorted({int(part) for part in parts})
+
+
+def _numbers_of_devices(text: str | None) -> list[int]:
+    """Return the numbers of devices that were asked for. Empty: none were."""
+    from fusetune.bench.spec import MOST_DEVICES
+
+    numbers = _whole_numbers("--devices", text, "1,2,8") if text is not None else []
+    if numbers and not 1 <= numbers[0] <= numbers[-1] <= MOST_DEVICES:
+        raise InputError("--devices", f"'{text}' has a number outside 1 to {MOST_DEVICES}")
+    return numbers
 
 
 def _limit_bytes(text: str | None) -> int | None:

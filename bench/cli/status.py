@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,12 +18,13 @@ from fusetune.bench.terminal import SafeConsole, say
 
 if TYPE_CHECKING:
     from fusetune.bench.results import RunDirectory
-    from fusetune.bench.status import RunStatus
+    from fusetune.bench.status import Loss, RunStatus
 
 _EVERY_S = 2.0
 # A driver on another machine that has written nothing for so long may be gone: nothing else can be seen of it.
 _SILENT_S = 60.0
 _MOST_LOSSES = 5
+_LONGEST_NODE = 24
 
 # running: its driver lives. silent: it runs on another machine and has been silent for a minute. gone: it was killed.
 # over: everything is recorded. interrupted: it ended before.
@@ -158,7 +159,7 @@ def show(seen: Seen, console: SafeConsole, *, whole: bool = True) -> None:
         console: where to.
         whole: whether all nodes are shown. Otherwise as many as the terminal has lines for.
     """
-    from fusetune.bench.status import by_node, by_trial, device_words, kinds, node_count
+    from fusetune.bench.status import by_node, by_trial, device_words, kinds, node_count, shortened
 
     def line(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
@@ -183,12 +184,22 @@ def show(seen: Seen, console: SafeConsole, *, whole: bool = True) -> None:
         console.print(by_node(found, now, None if whole else max(4, console.height - 12 - _MOST_LOSSES)))
     else:
         console.print(by_trial(found, now))
-    if found.losses:
+    losses = _told(found.losses)
+    if losses:
         console.print()
         line("lost last")
-        for loss in found.losses[-_MOST_LOSSES:]:
-            what = f"trial {loss.trial}, attempt {loss.attempt}" if loss.trial else f"device {loss.device}"
-            console.print(f"  {_clock(loss.at)}  {loss.node}  {what}: {loss.reason}", highlight=False)
+    for loss in losses:
+        what = f"trial {loss.trial}, attempt {loss.attempt}" if loss.trial else f"device {loss.device}"
+        text = f"  {_clock(loss.at)}  {shortened(loss.node, _LONGEST_NODE)}  {what}: {loss.reason}"
+        console.print(text, highlight=False, no_wrap=True, overflow="ellipsis")
+
+
+def _told(losses: Sequence[Loss]) -> list[Loss]:
+    """Return the last losses to print. A device that left with its trial is told by the trial."""
+    with_trial = {(loss.node, loss.reason) for loss in losses if loss.trial}
+    return [loss for loss in losses if loss.trial or (loss.node, loss.reason) not in with_trial][
+        -_MOST_LOSSES:
+    ]
 
 
 def _counts(seen: Seen) -> str:

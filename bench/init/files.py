@@ -70,7 +70,7 @@ def write_files(findings: Findings, command: str = "") -> Written:
                 )
             files[spec] = _spec(findings)
     files[WORKFLOW] = workflow(findings, spec, command)
-    new = [path for path, text in files.items() if _write(root / path, text)]
+    new = [path for path, text in files.items() if write_new(root / path, text)]
     kept = [path for path in dict.fromkeys([*([spec] if spec else []), *files]) if path not in new]
     return Written(spec, tuple(new), tuple(kept))
 
@@ -85,7 +85,7 @@ def _spec(findings: Findings) -> str:
     return text
 
 
-def _write(path: Path, text: str) -> bool:
+def write_new(path: Path, text: str) -> bool:
     """Write a file where there is none, and return whether there was none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from fusetune.bench.gate import Repository, find_repository, read_dependencies, 
 from fusetune.bench.machine import nvidia_driver
 from fusetune.bench.path_checks import is_folder
 
-_SPEC_KEYS = {"name", "data", "model", "train"}
+SPEC_KEYS = {"name", "data", "model", "train"}
 _LARGEST_SPEC_BYTES = 2**20
 _PYTHON = re.compile(r"3\.\d+")
 _HOME_PAGE = "https://github.com/fusetune/fusetune"
@@ -119,8 +119,8 @@ def _specs(repository: Repository, project: Path) -> tuple[Path, ...]:
     )
     found = []
     for name in sorted(filter(None, listed.text.split("\0"))):
-        content = _mapping(repository.root / name)
-        if content.keys() >= _SPEC_KEYS:
+        content = read_mapping(repository.root / name)
+        if content.keys() >= SPEC_KEYS:
             path = Path(name)
             found.append(
                 ("gate" not in content, not path.is_relative_to(project), len(path.parts), name, path)
@@ -128,7 +128,7 @@ def _specs(repository: Repository, project: Path) -> tuple[Path, ...]:
     return tuple(path for *_, path in sorted(found))
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """Return the top level of a YAML file. Nothing where it holds something else, or cannot be read."""
     try:
         if path.is_symlink() or path.stat().st_size > _LARGEST_SPEC_BYTES:

@@ -20,6 +20,7 @@ SECTIONS: dict[str, str] = {
     "ranking": "Ranking",
     "curves": "Learning curves",
     "effects": "What made the difference",
+    "devices": "Several devices",
     "learning-rate": "Learning rate",
     "batch-size": "Batch size and memory",
     "search": "Search",

@@ -18,6 +18,7 @@ from rich.text import Text
 from fusetune.bench.report.curves import learning_curves
 from fusetune.bench.report.provenance import data_text, device_text, training_facts
 from fusetune.bench.report.training_texts import (
+    SCALING_HEADINGS,
     difference_text,
     effects_notes,
     extent,
@@ -26,6 +27,8 @@ from fusetune.bench.report.training_texts import (
     outcome_words,
     rank_text,
     ranking_notes,
+    scaling_cells,
+    scaling_notes,
 )
 from fusetune.bench.results import Pictures
 from fusetune.bench.stats import (
@@ -63,7 +66,8 @@ def render_run(summary: Summary, console: Console) -> None:
     """Print the report.
 
     Its parts are provenance, configurations by rank, learning curves, trials that went wrong, the diagnosis, the gain
-    over `train`, each factor's main effect, the recommendation, and what is missing or would make it more certain.
+    over `train`, each factor's main effect, how several devices scale, the recommendation, and what is missing or would
+    make it more certain.
 
     Args:
         summary: from `bench.stats.summary.summarize`.
@@ -77,6 +81,7 @@ def render_run(summary: Summary, console: Console) -> None:
         _diagnoses(summary),
         _gain(summary),
         _effects(summary),
+        _scaling(summary),
         _recommendation(summary),
         _list("What would make it surer", what_would_make_it_surer(summary)),
         _list("Missing", missing(summary)),
@@ -161,11 +166,14 @@ def _table() -> Table:
 
 
 def _firm(table: Table) -> Table:
-    """Keep the full width of columns that must not wrap, so that only the others shrink."""
+    """Keep the full width of columns that must not wrap, so that only the others shrink.
+
+    A column whose width is set is not measured again, cell by cell, whenever the table's width is asked for.
+    """
     for column in table.columns:
         if column.no_wrap:
-            lines = [line for cell in (column.header, *column.cells) for line in str(cell).splitlines()]
-            column.min_width = max(map(cell_len, lines))
+            lines = {line for cell in (column.header, *column.cells) for line in str(cell).splitlines()}
+            column.width = max(map(cell_len, lines))
     return table
 
 
@@ -379,6 +387,19 @@ def _level_cells(level: Level, summary: Summary) -> list[RenderableType]:
         _stacked(difference_text(metric, score), interval_text(metric, score)) if score else Text("-")
     )
     return cells
+
+
+def _scaling(summary: Summary) -> RenderableType | None:
+    """Show what several devices made of the throughput of one. None where every trial had one device."""
+    if not summary.scaling:
+        return None
+    table = _table()
+    table.add_column("configuration", overflow="fold")
+    for heading in SCALING_HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in summary.scaling:
+        table.add_row(Text(configuration_label(row.factors)), *map(Text, scaling_cells(row)))
+    return Group(_title("Several devices"), _firm(table), *_notes(scaling_notes(summary)))
 
 
 def _stacked(value: str, interval: str) -> Text:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fusetune.bench.page import Part, Section
 from fusetune.bench.report.curves_section import curves
+from fusetune.bench.report.devices_section import devices
 from fusetune.bench.report.effects_section import effects
 from fusetune.bench.report.memory_plot import memory
 from fusetune.bench.report.page_parts import banners_of, reproduce, run_facts
@@ -51,7 +52,7 @@ def training_part(summary: Summary, records: Sequence[Record]) -> Part:
 
 
 def training_sections(summary: Summary, records: Sequence[Record]) -> tuple[Section, ...]:
-    """Return the sections on trainings: ranking, curves, effects, memory, diagnosis, failures, advice.
+    """Return the sections on trainings: ranking, curves, effects, devices, memory, diagnosis, failures, advice.
 
     Args:
         summary: from `bench.stats.summarize`.
@@ -61,6 +62,7 @@ def training_sections(summary: Summary, records: Sequence[Record]) -> tuple[Sect
         ranking(summary, records),
         curves(summary, records),
         effects(summary, records),
+        devices(summary),
         memory(summary, records),
         diagnosis(summary),
         failures(summary),

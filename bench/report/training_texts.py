@@ -9,6 +9,7 @@ from fusetune.bench.stats import (
     Configuration,
     Estimate,
     Gain,
+    Scaling,
     Spread,
     Summary,
     percent,
@@ -118,6 +119,35 @@ def effects_notes(summary: Summary) -> list[str]:
     if any(level.pairs == 0 for effect in summary.effects for level in effect.levels[1:]):
         notes.append("Without pairs nothing can be said.")
     return [*notes, *_estimate_notes(estimates)]
+
+
+SCALING_HEADINGS = ("devices", "samples/s", "efficiency", "communication", "overlapped")
+
+
+def scaling_cells(row: Scaling) -> tuple[str, ...]:
+    """Write what several devices came to, a cell for each of `SCALING_HEADINGS`."""
+    shares = (row.efficiency, row.communication_share, row.overlap)
+    mark = "!" if row.contended else ""
+    return (
+        str(row.devices),
+        f"{format_metric('samples_per_s', row.samples_per_s)}{mark}",
+        *("-" if share is None else percent(share) for share in shares),
+    )
+
+
+def scaling_notes(summary: Summary) -> list[str]:
+    """Explain the columns of `SCALING_HEADINGS`."""
+    notes = ["Efficiency: throughput on N devices / (N x throughput on one)."]
+    if any(row.efficiency is None for row in summary.scaling):
+        notes.append("It needs trials with devices: 1.")
+    if any(row.contended for row in summary.scaling):
+        notes.append("! contended: a timing of it, or of one device.")
+    if any(row.communication_share is not None for row in summary.scaling):
+        notes.append(
+            "Communication: share of a step in which gradients are exchanged or waited for. Overlapped: share of it in "
+            "which the backward pass computes meanwhile."
+        )
+    return notes
 
 
 def _estimate_notes(estimates: Sequence[Estimate]) -> list[str]:

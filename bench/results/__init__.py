@@ -4,6 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fusetune.bench.results.curve_columns import columns_of
     from fusetune.bench.results.directory import RunDirectory, find_run
     from fusetune.bench.results.faults import first_fault
     from fusetune.bench.results.fresh_directory import (
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from fusetune.bench.results.outcomes import (
         AutoRate,
         ContendedEpochs,
+        DeviceMemory,
+        DeviceThroughput,
         EarlierRangeTests,
         EarlierTrainings,
         FailedMeasurement,
         KernelOutcome,
         Measurement,
+        MemoryOnDevices,
         MemoryPrediction,
         MemoryProbe,
         NoiseOutcome,
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
         RangeTestOutcome,
         RateAtSize,
         RehearsalOutcome,
+        Sharing,
         SimulatedBatch,
         SizeToTarget,
         StepTimes,
@@ -56,6 +61,8 @@ __all__ = [
     "AutoRate",
     "BatchSizeOptions",
     "ContendedEpochs",
+    "DeviceMemory",
+    "DeviceThroughput",
     "EarlierRangeTests",
     "EarlierTrainings",
     "FailedMeasurement",
@@ -63,6 +70,7 @@ __all__ = [
     "LineFile",
     "Machine",
     "Measurement",
+    "MemoryOnDevices",
     "MemoryPrediction",
     "MemoryProbe",
     "NoiseOutcome",
@@ -78,6 +86,7 @@ __all__ = [
     "RehearsalOutcome",
     "RunDirectory",
     "RunInfo",
+    "Sharing",
     "SimulatedBatch",
     "SizeToTarget",
     "Status",
@@ -90,6 +99,7 @@ __all__ = [
     "WrittenSpec",
     "acquire_lock",
     "as_written",
+    "columns_of",
     "find_run",
     "finite_or_null",
     "first_fault",

@@ -20,11 +20,13 @@ class RecordKeeper:
     Args:
         run: the run.
         directory: the run's directory, open for appending.
-        records: records of an earlier part of the run.
+        records: records of an earlier part of the run. None: `records` stays empty. A run of 100,000 trials then needs
+            no memory for them, and reads them from the disk at its end.
     """
 
-    def __init__(self, run: RunInfo, directory: RunDirectory, records: Iterable[Record] = ()) -> None:
-        self.records = list(records)
+    def __init__(self, run: RunInfo, directory: RunDirectory, records: Iterable[Record] | None = ()) -> None:
+        self.records = list(records or ())
+        self._holds = records is not None
         self._directory = directory
         self._provenance: dict[str, Any] = {
             "device": run.device,
@@ -48,11 +50,19 @@ class RecordKeeper:
 
     def keep(self, record: Record, source: Source | None) -> Record:
         """Append a record completed with the provenance and the data `source`, and return it."""
+        return self.keep_all([(record, source)])[0]
+
+    def keep_all(self, records: Iterable[tuple[Record, Source | None]]) -> list[Record]:
+        """Append records as `keep` does, with one wait for the disk, and return them."""
+        complete = [self._completed(record, source) for record, source in records]
+        with interrupts_deferred():  # an interrupt at this moment must not lose a finished trial
+            self._directory.append(*complete)
+            if self._holds:
+                self.records += complete
+        return complete
+
+    def _completed(self, record: Record, source: Source | None) -> Record:
         data: dict[str, Any] = {"data": source.name, "stand_in": source.stand_in} if source else {}
         if source and source.classes:
             data["classes"] = list(source.classes)
-        complete = dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})
-        with interrupts_deferred():  # an interrupt at this moment must not lose a finished trial
-            self._directory.append(complete)
-            self.records.append(complete)
-        return complete
+        return dataclasses.replace(record, provenance={**self._provenance, **data, **record.provenance})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.results.whole_file import sync_directory
 
 _Entry = TypeVar("_Entry")
+_BLOCK_BYTES = 2**16
 
 
 class LineFile:
@@ -68,16 +69,26 @@ class LineFile:
         Raises:
             RunDirectoryError: the file cannot be read.
         """
+        *lines, rest = b"".join(self.stream(start_bytes)).split(b"\n")
+        return lines, rest
+
+    def stream(self, start_bytes: int = 0) -> Iterator[bytes]:
+        """Yield each line with its newline, and at last the torn rest without one. A line at a time is in memory.
+
+        Args:
+            start_bytes: where a line begins. Earlier ones are not read.
+
+        Raises:
+            RunDirectoryError: the file cannot be read.
+        """
         try:
             with self.path.open("rb") as file:
                 file.seek(start_bytes)
-                content = file.read()
+                yield from file
         except FileNotFoundError:
-            return [], b""
+            return
         except OSError as error:
             raise unusable(self.path, error) from error
-        *lines, rest = content.split(b"\n")
-        return lines, rest
 
     def where(self, number: int) -> str:
         """Return the name of a line, counted from 1, for messages."""
@@ -115,14 +126,30 @@ class LineFile:
         Raises:
             RunDirectoryError: the file cannot be changed.
         """
-        _, torn = self.lines()
-        if not torn:
-            return ""
         try:
-            os.truncate(self.path, self.path.stat().st_size - len(torn))
+            torn_bytes = self._torn_bytes()
+            if not torn_bytes:
+                return ""
+            os.truncate(self.path, self.path.stat().st_size - torn_bytes)
         except OSError as error:
             raise unusable(self.path, error) from error
         return self.torn_note
+
+    def _torn_bytes(self) -> int:
+        """Return the length of what follows the last newline. The file is read from its end."""
+        try:
+            with self.path.open("rb") as file:
+                size = end = file.seek(0, os.SEEK_END)
+                while end:
+                    start = max(0, end - _BLOCK_BYTES)
+                    file.seek(start)
+                    newline = file.read(end - start).rfind(b"\n")
+                    if newline >= 0:
+                        return size - (start + newline + 1)
+                    end = start
+                return size
+        except FileNotFoundError:
+            return 0
 
     def append(self, entries: Sequence[Any], *, allow_nan: bool = False) -> None:
         """Append a line for each entry. They are on disk on return. A failure leaves the file unchanged.

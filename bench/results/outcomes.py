@@ -67,6 +67,34 @@ class ContendedEpochs:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """How several devices shared the batches of a training. Times are those of rank 0.
+
+    Args:
+        devices: number of devices, each with a process.
+        parallel: `ddp` or `fsdp`.
+        threads: PyTorch's threads in each process. The provenance has those of all together.
+        batch_norm: over what batch normalisation worked: `share` (each device's own), `batch`, or None without any.
+        communication_s: mean seconds in a step from the first exchange of gradients to the end of the last. None: not
+            measured.
+        communication_share: `communication_s` / mean step time. None: not measured.
+        overlap: share of `communication_s` in which the backward pass computed, 0 to 1. None: not measured.
+        bytes_per_step: gradients that each device exchanges in a step. None: not known.
+    """
+
+    __pydantic_config__ = _FINITE
+
+    devices: Whole
+    parallel: Text
+    threads: Whole
+    batch_norm: Text | None = None
+    communication_s: Number | None = None
+    communication_share: Number | None = None
+    overlap: Number | None = None
+    bytes_per_step: Whole | None = None
+
+
+@dataclass(frozen=True)
 class TrainingOutcome:
     """A training that has ended.
 
@@ -75,6 +103,7 @@ class TrainingOutcome:
         contention: contended epochs, or None.
         epochs_made_again: in a search, number of epochs that were repeated because their worker was lost.
         from_log: in a search, whether the record was rebuilt from the search's log because its worker was lost.
+        sharing: how several devices shared the batches, or None for one device.
     """
 
     kind: ClassVar[str] = "training"
@@ -84,6 +113,7 @@ class TrainingOutcome:
     contention: ContendedEpochs | None = None
     epochs_made_again: Whole = 0
     from_log: Flag = False
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True)
@@ -132,11 +162,11 @@ class RangeTestOutcome:
 
 @dataclass(frozen=True)
 class SimulatedBatch:
-    """The predicted largest batch on an absent device, by a simulation of its allocator.
+    """The predicted largest batch where nothing is run. For an absent device its allocator is simulated.
 
     Args:
         batch_size: in samples. 0: none fits.
-        reserved_bytes: memory that the allocator would reserve, or None if no batch fits.
+        reserved_bytes: memory that the allocator would reserve, or that the process would need. None: no batch fits.
         predicted_bytes: memory of the tensors.
         allocator: whether the allocator was simulated. Else only the tensors were counted.
     """
@@ -171,6 +201,36 @@ class MemoryPrediction:
     limit_source: Text | None
     loading_bytes: Whole
     simulated: SimulatedBatch | None = None
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The predicted memory of one of several devices that share a training.
+
+    Args:
+        devices: how many share it.
+        parallel: `ddp` or `fsdp`.
+        memory: linear functions of the samples of one device, see `tuner.memory.StepMemory.as_dict`.
+        samples: the most samples of a device in a forward.
+        simulated: one device's largest batch where nothing is run, else None.
+    """
+
+    kind: ClassVar[str] = "device_memory"
+    __pydantic_config__ = _FINITE
+
+    devices: Whole
+    parallel: Text
+    memory: dict[str, Any]
+    samples: Whole
+    simulated: SimulatedBatch | None = None
+
+
+@dataclass(frozen=True)
+class MemoryOnDevices:
+    """The memory on each number of devices, from one worker. Never on disk."""
+
+    kind: ClassVar[str] = "memory_on_devices"
+    found: tuple[DeviceMemory, ...]
 
 
 @dataclass(frozen=True)
@@ -243,6 +303,24 @@ class ThroughputOutcome:
 
 
 @dataclass(frozen=True)
+class DeviceThroughput:
+    """Timed steps of several devices at one batch size of all together. The record's samples hold the times.
+
+    Args:
+        devices: how many shared the training.
+        parallel: `ddp` or `fsdp`.
+        communication_share: share of a step in which gradients were exchanged. None: not measured.
+    """
+
+    kind: ClassVar[str] = "device_throughput"
+    __pydantic_config__ = _FINITE
+
+    devices: Whole
+    parallel: Text
+    communication_share: Number | None = None
+
+
+@dataclass(frozen=True)
 class NoiseOutcome:
     """Gradient noise after some epochs. The record's samples hold the squared norms.
 
@@ -271,7 +349,7 @@ class FailedMeasurement:
     """A measurement of a batch-size search without a result. The record's reason explains it.
 
     Args:
-        measurement: `throughput` or `noise`.
+        measurement: `throughput`, `noise` or `devices`.
     """
 
     kind: ClassVar[str] = "failed_measurement"
@@ -401,10 +479,13 @@ Outcome = (
     | PausedTraining
     | RangeTestOutcome
     | MemoryPrediction
+    | DeviceMemory
+    | MemoryOnDevices
     | MemoryProbe
     | StepTimes
     | NormsAlongTraining
     | ThroughputOutcome
+    | DeviceThroughput
     | NoiseOutcome
     | FailedMeasurement
     | EarlierTrainings
@@ -412,14 +493,24 @@ Outcome = (
     | KernelOutcome
     | TuningOutcome
 )
-# Outcomes of a batch-size search beside those of memory.
-Measurement = ThroughputOutcome | NoiseOutcome | FailedMeasurement | EarlierTrainings | EarlierRangeTests
+# Outcomes of a batch-size search beside those of memory on one device.
+Measurement = (
+    DeviceMemory
+    | DeviceThroughput
+    | ThroughputOutcome
+    | NoiseOutcome
+    | FailedMeasurement
+    | EarlierTrainings
+    | EarlierRangeTests
+)
 _ON_DISK: tuple[type[Any], ...] = (
     TrainingOutcome,
     RangeTestOutcome,
     MemoryPrediction,
+    DeviceMemory,
     MemoryProbe,
     ThroughputOutcome,
+    DeviceThroughput,
     NoiseOutcome,
     FailedMeasurement,
     EarlierTrainings,
@@ -427,7 +518,13 @@ _ON_DISK: tuple[type[Any], ...] = (
     KernelOutcome,
     TuningOutcome,
 )
-_IN_TRANSIT: tuple[type[Any], ...] = (RehearsalOutcome, PausedTraining, StepTimes, NormsAlongTraining)
+_IN_TRANSIT: tuple[type[Any], ...] = (
+    RehearsalOutcome,
+    PausedTraining,
+    MemoryOnDevices,
+    StepTimes,
+    NormsAlongTraining,
+)
 # Kind on disk -> its class.
 OUTCOMES: dict[str, type[Any]] = {each.kind: each for each in _ON_DISK}
 _ADAPTERS = {each.kind: TypeAdapter(each) for each in (*_ON_DISK, *_IN_TRANSIT)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -81,7 +81,7 @@ class Record:
     reason: str = ""
     values: dict[str, float] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
-    curve: list[dict[str, float | None]] = field(default_factory=list)
+    curve: Sequence[Mapping[str, float | None]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -94,11 +94,13 @@ class Record:
         return ThreadsChoice.from_dict(given) if given else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        content = asdict(dataclasses.replace(self, outcome=None, worker=WorkerEvents()))
-        content["outcome"] = outcome_as_dict(self.outcome) if self.outcome else None
-        content["worker"] = asdict(self.worker) if self.worker != WorkerEvents() else None
-        return {"schema_version": SCHEMA_VERSION, **content}
+        """Return the JSON object, whose parts are the record's own: a copy of every step's seconds would cost more."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **{name: getattr(self, name) for name in _PLAIN},
+            "outcome": outcome_as_dict(self.outcome) if self.outcome else None,
+            "worker": asdict(self.worker) if self.worker != _NO_EVENTS else None,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
@@ -117,3 +119,8 @@ class Record:
         if record.status not in STATUSES:
             raise InvalidValueError.unknown("status", record.status, STATUSES)
         return record
+
+
+_NO_EVENTS = WorkerEvents()
+# The fields that are plain data, in their order on disk.
+_PLAIN = tuple(each.name for each in dataclasses.fields(Record) if each.name not in ("outcome", "worker"))

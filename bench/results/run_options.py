@@ -48,6 +48,9 @@ class BatchSizeOptions:
         train_batch_size: batch size of the spec. None: not known.
         memory_bytes: the limit. None: the device's.
         memory_source: who set it.
+        devices: numbers of devices that may share a batch, ascending. Empty: one alone.
+        parallel: how they share it: `ddp` or `fsdp`.
+        predict: whether nothing is run.
     """
 
     device: str | None = None
@@ -56,6 +59,9 @@ class BatchSizeOptions:
     train_batch_size: int | None = None
     memory_bytes: int | None = None
     memory_source: str = "--memory"
+    devices: tuple[int, ...] = ()
+    parallel: str = "ddp"
+    predict: bool = False
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> BatchSizeOptions:
@@ -66,7 +72,8 @@ class BatchSizeOptions:
             (0, 1)
         """
         known = _known(cls, options)
-        return cls(**{**known, "noise_epochs": tuple(known.get("noise_epochs", ()))})
+        lists = {name: tuple(known.get(name, ())) for name in ("noise_epochs", "devices")}
+        return cls(**{**known, **lists})
 
 
 def _known(cls: type[RangeTestOptions | BatchSizeOptions], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ fields. Unknown keys are kept, because later versions may write more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,6 +150,7 @@ class Run(_Open):
     trials: Index | None = None
     same: list[str] | None = None
     jobs: Count = 1
+    executor: str | None = None
     device: str | None = None
     data: list[str] | None = None
     classes: list[list[str]] | None = None
@@ -269,6 +271,14 @@ class _FirstAutoRate(_Open):
     interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
 
 
+class _Attempt(_Open):
+    """An attempt at a trial that was lost with its device."""
+
+    node: str
+    device_id: str
+    reason: str
+
+
 class Provenance(_Open):
     """The provenance of a record."""
 
@@ -279,6 +289,9 @@ class Provenance(_Open):
     dirty: bool | None = None
     jobs: Count = 1
     timings_shared: bool | None = None
+    node: str | None = None
+    device_id: str | None = None
+    attempts: list[_Attempt] | None = None
     threads_choice: _ChosenThreads | None = None
     data: str | None = None
     stand_in: bool | None = None
@@ -383,6 +396,27 @@ class FirstRecord(_RecordFields):
     """One line of records.jsonl in version 1, which has no schema version."""
 
     provenance: _FirstProvenance = _FirstProvenance()
+
+
+def checked_factors(factors: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's factors after the checks that its schema makes of them.
+
+    Raises:
+        ValueError: the factors are not those of a record.
+    """
+    return _countable({name: bounded(value) for name, value in factors.items()})
+
+
+def checked_values(values: dict[str, Any]) -> dict[str, float]:
+    """Return a record's values after the checks that its schema makes of them.
+
+    Raises:
+        ValueError: the values are not those of a record.
+    """
+    for value in values.values():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{value!r:.60} is not a finite number")
+    return _measured(values)
 
 
 def check_run(content: Any, where: str) -> None:

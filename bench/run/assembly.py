@@ -14,22 +14,27 @@ from torch import nn
 from fusetune.bench.run.auto_lr import resolve_auto
 from fusetune.bench.run.fused_activations import fuse_activations
 from fusetune.bench.run.workload import Workload, build_workload
-from fusetune.bench.spec import Trial
+from fusetune.bench.spec import AUTO, Trial
 from fusetune.bench.workers import WorkerContext
-from fusetune.tuner.training import Batches, RunningLoss, planned_step
+from fusetune.tuner.training import ONE_RANK, Batches, Ranks, RunningLoss, planned_step
 
 
-def assemble(trial: Trial, context: WorkerContext) -> Workload:
+def assemble(trial: Trial, context: WorkerContext, ranks: Ranks = ONE_RANK) -> Workload:
     """Put together what a trial trains with: built, with a number for `base_lr: auto`, and fused where it says so.
 
     Args:
         trial: with its source filled in.
         context: the worker's device and cache. Data that the next trials need again stay in the cache.
+        ranks: the processes that share the trial. The first alone finds a rate.
 
     Raises:
         InputError: the spec asks for something impossible, or a range test finds no rate.
     """
-    workload = resolve_auto(build_workload(trial, context))
+    workload = build_workload(trial, context)
+    if workload.spec.train.base_lr == AUTO:
+        chosen = ranks.from_first(resolve_auto(workload).chosen_lr if ranks.rank == 0 else None)
+        assert chosen is not None
+        workload = workload.at_rate(chosen.base_lr, chosen)
     if workload.spec.train.implementation != "fused":
         return workload
     path = fuse_activations(workload.spec, workload.model, context)

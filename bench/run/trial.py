@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from fusetune.bench.results import ContendedEpochs, Record, Status, TrainingOutcome
+from fusetune.bench.results import ContendedEpochs, Record, Sharing, Status, TrainingOutcome
 from fusetune.bench.run.assembly import assemble
+from fusetune.bench.run.plan import START_GRACE_S, hard_timeout
+from fusetune.bench.run.ranks import run_on_ranks
 from fusetune.bench.run.rehearsal import rehearse_trial
 from fusetune.bench.run.workload import Workload
 from fusetune.bench.spec import Trial
@@ -19,6 +21,7 @@ from fusetune.tuner.diagnosis import LayerStatistics, diagnose
 from fusetune.tuner.measure import PeakMemory, resident_bytes, total
 from fusetune.tuner.memory import peak_tensor_bytes
 from fusetune.tuner.training import (
+    ONE_RANK,
     Training,
     TrainingSetup,
     metrics_of,
@@ -26,6 +29,12 @@ from fusetune.tuner.training import (
     status_of,
     train_epochs,
 )
+
+if TYPE_CHECKING:
+    from fusetune.tuner.parallel import DataParallel
+
+# The processes of a trial are asked where they are so long before the worker would be killed.
+_BEFORE_WORKER_S = 10.0
 
 
 def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
@@ -45,7 +54,39 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
     """
     if trial.rehearsal:
         return rehearse_trial(trial, context)
-    epochs = trial_epochs(trial, context, on_progress, retime=True)
+    if trial.spec.train.devices > 1:
+        return run_on_ranks(trial, context, on_progress, start_s=START_GRACE_S, give_up_s=_give_up_s(trial))
+    return _record_of(trial_epochs(trial, context, on_progress, retime=True))
+
+
+def train_on_ranks(
+    trial: Trial, context: WorkerContext, on_progress: OnProgress, *, started_s: float
+) -> Record:
+    """Train as `run_trial` does, as one of the processes that share the trial and have joined a group.
+
+    Args:
+        trial, context, on_progress: as for `run_trial`. The first process alone reports its progress.
+        started_s: when the trial began, by `time.perf_counter`.
+
+    Returns:
+        A record. That of the first process speaks for all of them.
+    """
+    from fusetune.tuner.parallel import (
+        DataParallel,
+    )  # torch.distributed takes a second, and most trials need none
+
+    section = trial.spec.train
+    ranks = DataParallel(
+        cast("Literal['ddp', 'fsdp']", section.parallel),
+        sync_batchnorm=section.sync_batchnorm,
+        seed=trial.seed,
+    )
+    report = on_progress if ranks.rank == 0 else _ignore
+    return _record_of(trial_epochs(trial, context, report, ranks=ranks, started_s=started_s))
+
+
+def _record_of(epochs: Generator[dict[str, float | None], str | None, Record]) -> Record:
+    """Train to the end."""
     while True:
         try:
             next(epochs)
@@ -53,19 +94,37 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
             return cast(Record, end.value)
 
 
+def _give_up_s(trial: Trial) -> float | None:
+    """Return the seconds after which a trial's processes are given up once all have joined, before the worker is."""
+    hard_s = hard_timeout([trial], trial.spec.limits.trial_time)
+    return None if hard_s is None else hard_s - START_GRACE_S - _BEFORE_WORKER_S
+
+
+def _ignore(progress: dict[str, Any]) -> None:
+    """Drop the progress of a process but the first."""
+
+
 def trial_epochs(
-    trial: Trial, context: WorkerContext, on_progress: OnProgress, *, retime: bool = False
+    trial: Trial,
+    context: WorkerContext,
+    on_progress: OnProgress,
+    *,
+    retime: bool = False,
+    ranks: DataParallel | None = None,
+    started_s: float | None = None,
 ) -> Generator[dict[str, float | None], str | None, Record]:
     """Train as `run_trial` does, pausing after each epoch. See `tuner.training.loop.train_epochs`. Returns the record.
 
     Args:
         trial, context, on_progress: as for `run_trial`.
         retime: time contended epochs again at the end, which holds up others that wait in this worker.
+        ranks: the processes that share the trial. None: there is one.
+        started_s: when the trial began, by `time.perf_counter`. None: now.
     """
-    started_s = time.perf_counter()
+    started_s = time.perf_counter() if started_s is None else started_s
     peak_memory = PeakMemory(context.device, footprint_bytes=_footprint_bytes(context))
     on_progress({"phase": "data"})
-    workload = assemble(trial, context)
+    workload = assemble(trial, context, ranks or ONE_RANK)
     setup_s = time.perf_counter() - started_s
     model, data, target = workload.model, workload.data, workload.target
     setup = TrainingSetup(
@@ -82,9 +141,10 @@ def trial_epochs(
         peak_memory=peak_memory,
         observer=LayerStatistics,
         retime=retime,
+        ranks=ranks or ONE_RANK,
     )
     training = yield from train_epochs(setup)
-    peak_bytes, peak_of = _peak_bytes(workload, training)
+    peak_bytes, peak_of = _peak_bytes(workload, training, ranks)
     status, reason = status_of(training, target)
     return Record(
         trial=trial.id,
@@ -106,13 +166,37 @@ def trial_epochs(
             "peak_bytes_of": peak_of,
         },
         findings=_findings(training, data.validation.samples),
-        outcome=TrainingOutcome(workload.chosen_lr, _contention(training)),
+        outcome=TrainingOutcome(
+            workload.chosen_lr,
+            _contention(training),
+            sharing=_sharing(ranks, workload, training) if ranks else None,
+        ),
     )
 
 
-def _peak_bytes(workload: Workload, training: Training) -> tuple[int, str]:
-    """Return the most bytes that a training held, and who says so."""
+def _sharing(ranks: DataParallel, workload: Workload, training: Training) -> Sharing:
+    """Say how the devices shared the training."""
+    section = workload.spec.train
+    found = ranks.communication(workload.model)
+    step_s = training.training_s / training.steps if training.steps else 0.0
+    return Sharing(
+        devices=ranks.count,
+        parallel=section.parallel,
+        threads=torch.get_num_threads(),
+        batch_norm=ranks.batch_norm,
+        communication_s=found.seconds if found else None,
+        communication_share=found.seconds / step_s if found and step_s else None,
+        overlap=found.overlapped if found else None,
+        bytes_per_step=found.bytes_per_step if found else None,
+    )
+
+
+def _peak_bytes(workload: Workload, training: Training, ranks: DataParallel | None) -> tuple[int, str]:
+    """Return the most bytes that a training held, on the device that held most, and who says so."""
     data = workload.data
+    if ranks is not None:
+        says = "the allocator" if data.training.device.type == "cuda" else "the process"
+        return ranks.most(training.peak_bytes), says
     if data.training.device.type == "cuda":
         return training.peak_bytes, "the allocator"
     # With no whole epoch there was no time for more steps.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from fusetune.bench.results import PausedTraining, Record, TrainingOutcome
 from fusetune.bench.search.holders import Holders
@@ -20,32 +20,11 @@ from fusetune.bench.search.state import SearchState
 from fusetune.bench.search.step import Advance
 from fusetune.bench.spec import Trial
 from fusetune.bench.stats import counted
-from fusetune.bench.workers import Executor, OnProgress, Progress
+from fusetune.bench.workers import MOST_LOSSES, Executor, ExecutorLostError, OnProgress, Progress
 from fusetune.tuner.search import SearchTrial
 
 # How often an idle worker asks for a training again.
 _POLL_S = 0.2
-
-
-@dataclass
-class LentWorker:
-    """An executor whose worker stays open for the next user."""
-
-    worker: Executor
-
-    @property
-    def process_id(self) -> int | None:
-        """The process id of the worker, None without a process."""
-        return cast("int | None", getattr(self.worker, "process_id", None))
-
-    def run(self, trial: Any, on_progress: OnProgress) -> Record:
-        return self.worker.run(trial, on_progress)
-
-    def cancel(self) -> None:
-        self.worker.cancel()
-
-    def close(self) -> None:
-        """Leave the worker open."""
 
 
 class Shared:
@@ -60,6 +39,7 @@ class Shared:
         self._epochs_left = epochs
         self.nothing_left = False
         self._holders = Holders(state.searcher)
+        self._losses: Counter[int] = Counter()
 
     def next_step(self, worker: int, is_cancelled: Callable[[], bool]) -> tuple[SearchTrial, Advance] | None:
         """Return a worker's next trial and step, or None when nothing is left to train."""
@@ -145,6 +125,33 @@ class Shared:
                 )
             return bool(lost)
 
+    def give_back(self, worker: int, trial: SearchTrial | None, loss: ExecutorLostError) -> None:
+        """Take back what was in the memory of a worker whose device is gone. No training has failed by that.
+
+        Args:
+            worker: the worker's index.
+            trial: the training whose next epoch was being made, if there was one.
+            loss: of the device.
+        """
+        with self.changed:
+            searcher = self.state.searcher
+            held = self._holders.of(worker)
+            for each in held:
+                self._holders.forget(each)
+            if trial is not None:
+                self._epochs_left += 1
+                searcher.give_back(trial)
+                self._holders.landed(trial)
+                self._losses[trial.number] += 1
+                if self._losses[trial.number] > MOST_LOSSES:
+                    searcher.drop(trial, f"it lost its device {self._losses[trial.number]} times")
+                    self.state.log.close(trial)
+            self.news.put(
+                f"{loss.node}: {loss.reason}; {counted(len(held), 'training')} in the memory of its worker "
+                "will be trained again from the start, if chosen"
+            )
+            self.changed.notify_all()
+
     def _advance(self, trial: SearchTrial, epochs: int, stop: str = "") -> Advance:
         made = self.state.trial(trial.config, self.state.plan.seed, self._source)
         return Advance(made, epochs, stop, made=trial.epochs)
@@ -158,15 +165,24 @@ class SearchExecutor:
     worker: Executor
     index: int
     process: int | None = None
+    chosen: SearchTrial | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self, trial: int, on_progress: OnProgress) -> Record:
         """Train the next epoch. `trial` only counts the budget."""
         try:
             return self._run(trial, on_progress)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ExecutorLostError) and not self.ended.is_set():
+                self.shared.give_back(self.index, self.chosen, error)
             self.ended.set()
             raise
+
+    def prepare(self) -> None:
+        """Let the worker get ready, where it has to."""
+        prepare = getattr(self.worker, "prepare", None)
+        if prepare is not None:
+            prepare()
 
     def cancel(self) -> None:
         self.ended.set()
@@ -176,6 +192,8 @@ class SearchExecutor:
         try:
             if not self.ended.is_set():
                 self._end_dropped(_ignore, last=True)
+        except ExecutorLostError:
+            pass  # records of the trainings that it held come from the log
         finally:
             self.worker.close()
 
@@ -183,11 +201,13 @@ class SearchExecutor:
         self._end_dropped(on_progress, last=False)
         while (decided := self.shared.next_step(self.index, self.ended.is_set)) is not None:
             chosen, step = decided
+            self.chosen = chosen
             record, others_waited = self._run_step(chosen, step, on_progress)
             killed = record.status == "out_of_memory" or record.worker.unexplained_kill
             if others_waited and killed:
                 # Paused trainings held memory too. Run the step again alone, to see whether it fits.
                 record, _ = self._run_step(chosen, step, on_progress)
+            self.chosen = None
             # A worker that was killed to cancel the run has no result. A training that ended before another epoch has
             # not used the budget, so the loop takes the next one.
             if self.ended.is_set() or self.shared.take(chosen, record):

@@ -5,9 +5,10 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.stats.caveats import Caveat, caveats_of
-    from fusetune.bench.stats.curves import CurvePoint, median_curve
+    from fusetune.bench.stats.curves import CurvePoint, curve_fields, median_curve
     from fusetune.bench.stats.diagnosis import Diagnosis
-    from fusetune.bench.stats.effects import Effect, Gain, Level, reached
+    from fusetune.bench.stats.effects import Effect, Gain, Level
+    from fusetune.bench.stats.scaling import Scaling
     from fusetune.bench.stats.significance import (
         Estimate,
         doubled_midranks,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         median_ratio,
     )
     from fusetune.bench.stats.summary import Configuration, Spread, Summary, Trouble, summarize
+    from fusetune.bench.stats.trial_columns import reached
     from fusetune.bench.stats.wording import (
         STATUS_WORDS,
         configuration_label,
@@ -46,12 +48,14 @@ __all__ = [
     "Estimate",
     "Gain",
     "Level",
+    "Scaling",
     "Spread",
     "Summary",
     "Trouble",
     "caveats_of",
     "configuration_label",
     "counted",
+    "curve_fields",
     "doubled_midranks",
     "estimate_text",
     "gain_obstacle",

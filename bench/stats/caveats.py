@@ -5,18 +5,18 @@ To add one, write a rule that takes run.json and the records and yields its cave
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fusetune.bench.kinds import SEARCH, kind_of
-from fusetune.bench.results import Record, RunInfo
+from fusetune.bench.results import Record, RunInfo, TrainingOutcome
+from fusetune.bench.stats.device_kinds import on_one_kind
 from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
 
 # Provenance keys that differ only after a resume under other conditions -> name in a sentence.
 _SHARED = {
-    "device_name": "devices",
     "torch": "versions of torch",
     "commit": "commits",
     "threads": "numbers of threads",
@@ -66,6 +66,11 @@ def caveats_of(run: RunInfo, records: Sequence[Record]) -> tuple[Caveat, ...]:
     return tuple(sorted(found, key=lambda caveat: not caveat.is_banner))
 
 
+def provenances(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return the provenances of some records, each object once: records that were read for a report share them."""
+    return list({id(record.provenance): record.provenance for record in records}.values())
+
+
 def _stand_in(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Generated data replaced the spec's data set."""
     if run.stand_in:
@@ -105,7 +110,7 @@ def _steering(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
 
 def _shared_timings(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Several trials ran at once, possibly only before or after a resume."""
-    jobs = max([run.jobs, *(int(record.provenance.get("jobs", 1)) for record in records)])
+    jobs = max([run.jobs, *(int(each.get("jobs", 1)) for each in provenances(records))])
     if jobs > 1:
         yield Caveat(
             "shared_timings",
@@ -130,7 +135,7 @@ def _contended(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
 
 def _changed_sources(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Sources with uncommitted changes ran."""
-    if run.dirty or any(record.provenance.get("dirty") for record in records):
+    if run.dirty or any(each.get("dirty") for each in provenances(records)):
         yield Caveat(
             "changed_sources", "The sources had uncommitted changes, so the commit does not identify them."
         )
@@ -139,7 +144,7 @@ def _changed_sources(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat
 def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Parts of the run had different conditions, so their trials are not comparable."""
     for key, name in _SHARED.items():
-        values = {str(record.provenance[key]) for record in records if record.provenance.get(key) is not None}
+        values = {str(each[key]) for each in provenances(records) if each.get(key) is not None}
         if len(values) > 1:
             shown = sorted(value[:_SHORT_HASH] if key == "commit" else value for value in values)
             listed = ", ".join(shown[:_MOST_NAMED]) + (", ..." if len(shown) > _MOST_NAMED else "")
@@ -148,6 +153,42 @@ def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
                 f"Trials ran on different {name}: {listed}.",
                 mend=f"{name}: the same for all trials of a run",
             )
+
+
+def _kinds_of_device(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
+    """Trials ran on several kinds of device, so that times of one of them are compared."""
+    _, kinds = on_one_kind(records)
+    if kinds is None:
+        return
+    listed = ", ".join(f"{kind} ({count} of {len(records)} trials)" for kind, count in kinds.trials.items())
+    untimed = f" Without a time of its configuration there: {kinds.untimed}." if kinds.untimed else ""
+    yield Caveat(
+        "mixed_device_name",
+        f"Trials ran on different devices: {listed}. Steps to the target are pooled. Times are those of {kinds.main}: "
+        f"steps of other trials are multiplied by the step time of their configuration there.{untimed}",
+        f"Times are those of {kinds.main}.",
+        mend="devices: one kind for all trials of a run",
+    )
+
+
+def _shares_normalised(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
+    """Batch normalisation worked over each device's share of a batch, so that devices change what is trained."""
+    sizes = {
+        outcome.sharing.devices
+        for record in records
+        if isinstance(outcome := record.outcome, TrainingOutcome)
+        and outcome.sharing is not None
+        and outcome.sharing.batch_norm == "share"
+    }
+    if sizes:
+        most = max(sizes)
+        which = f"{most}th" if most > 3 else {2: "half", 3: "third"}[most]
+        yield Caveat(
+            "shares_normalised",
+            f"Batch normalisation worked over each device's share of a batch, down to a {which} of it. So the number "
+            "of devices changes what is trained.",
+            mend="batch normalisation: sync_batchnorm: true works over whole batches",
+        )
 
 
 def _same(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
@@ -171,5 +212,7 @@ _RULES: tuple[Callable[[RunInfo, Sequence[Record]], Iterator[Caveat]], ...] = (
     _contended,
     _changed_sources,
     _mixed,
+    _kinds_of_device,
+    _shares_normalised,
     _same,
 )

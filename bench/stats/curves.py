@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusetune.bench.results import Record
-from fusetune.bench.stats.significance import median
+import numpy as np
+
+from fusetune.bench.results import Record, RunInfo, columns_of
+from fusetune.tuner.training import Target
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class CurvePoint:
     n: int
 
 
+def curve_metric(target: Target | None) -> str:
+    """Return the metric of a run's learning curves: that of its target, or the validation accuracy."""
+    return target.metric if target else "val_accuracy"
+
+
+def curve_fields(run: RunInfo) -> tuple[str, ...]:
+    """Return the fields of a curve's entry that `median_curve` reads for a run's report."""
+    return ("epoch", "time_s", curve_metric(run.spec.target))
+
+
 def median_curve(records: Sequence[Record], metric: str) -> tuple[CurvePoint, ...]:
     """Return the median of a metric at each epoch that more than half of the trials have a finite value for.
 
@@ -42,16 +53,23 @@ def median_curve(records: Sequence[Record], metric: str) -> tuple[CurvePoint, ..
         >>> median_curve(records, "val_loss")
         (CurvePoint(epoch=1, time_s=2.0, value=2.0, n=3),)
     """
-    found: dict[int, list[tuple[float, float]]] = {}
-    for record in records:
-        for entry in record.curve:
-            epoch, time_s, value = (entry.get(name) for name in ("epoch", "time_s", metric))
-            if epoch is not None and time_s is not None and value is not None and math.isfinite(value):
-                found.setdefault(int(epoch), []).append((time_s, value))
+    curves = [columns_of(record.curve, ("epoch", "time_s", metric)) for record in records]
+    if not curves:
+        return ()
+    epoch, time_s, value = (
+        np.concatenate([np.frombuffer(column) for column in columns]) for columns in zip(*curves, strict=True)
+    )
+    kept = np.isfinite(epoch) & np.isfinite(time_s) & np.isfinite(value)
+    epoch = np.trunc(epoch[kept])
+    times, values = time_s[kept], value[kept]
+    epochs, starts, counts = np.unique(np.sort(epoch), return_index=True, return_counts=True)
+    low, high = starts + (counts - 1) // 2, starts + counts // 2
+    middles = []
+    for numbers in (times, values):
+        ordered = numbers[np.lexsort((numbers, epoch))]
+        middles.append(np.where(low == high, ordered[low], (ordered[low] + ordered[high]) / 2).tolist())
     return tuple(
-        CurvePoint(
-            epoch, median([time_s for time_s, _ in pairs]), median([value for _, value in pairs]), len(pairs)
-        )
-        for epoch, pairs in sorted(found.items())
-        if 2 * len(pairs) > len(records)
+        CurvePoint(int(which), middle_time, middle, count)
+        for which, count, middle_time, middle in zip(epochs, counts.tolist(), *middles, strict=True)
+        if 2 * count > len(records)
     )

@@ -8,15 +8,16 @@ not the operations of a step. Any difference of step times between its values is
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from fusetune.bench.results import Record
 from fusetune.bench.spec import field_of, freeze
-from fusetune.bench.stats import significance
-from fusetune.bench.stats.significance import LEAST_PAIRS, Estimate
-from fusetune.tuner.measure import is_contended
+from fusetune.bench.stats.significance import Estimate
+from fusetune.bench.stats.trial_columns import TrialColumns, TrialPairs, reached
 
 Obstacle = Literal[
     "no target", "none reached", "first is train", "train not run", "train never reached", "no shared seed"
@@ -94,11 +95,6 @@ class Effect:
     levels: tuple[Level, ...]
 
 
-def reached(record: Record) -> bool:
-    """Whether the trial reached its target and did not diverge afterwards."""
-    return record.status == "ok" and "time_to_target_s" in record.values
-
-
 def gain(first: Sequence[Record], train: Sequence[Record], *, score_metric: str, with_target: bool) -> Gain:
     """Decompose the first place's gain over `train` into fewer steps and faster steps.
 
@@ -107,14 +103,16 @@ def gain(first: Sequence[Record], train: Sequence[Record], *, score_metric: str,
         score_metric: the metric whose difference is reported beside the times.
         with_target: whether the spec has a target.
     """
-    by_seed = {record.seed: record for record in train}
-    pairs = [(by_seed[record.seed], record) for record in first if record.seed in by_seed]
-    score = _score_difference(pairs, score_metric)
-    alike = bool(pairs) and all(
-        same_work(name, value, pairs[0][0].factors.get(name)) for name, value in pairs[0][1].factors.items()
+    by_seed = {record.seed: at for at, record in enumerate(train)}
+    both = [(by_seed[r.seed], at) for at, r in enumerate(first, start=len(train)) if r.seed in by_seed]
+    pairs = TrialPairs(
+        TrialColumns([*train, *first], score_metric), *np.array(both, np.int64).reshape(-1, 2).T
     )
-    time, steps, step_time = _split(pairs)
-    over_all = _step_times(pairs)
+    alike = bool(len(pairs)) and all(
+        same_work(name, value, train[0].factors.get(name)) for name, value in first[0].factors.items()
+    )
+    time, steps, step_time = pairs.split()
+    over_all, score = pairs.step_time(), pairs.score()
     if time is None or steps is None or step_time is None:
         obstacle = _obstacle(first, train, with_target=with_target)
         return Gain(obstacle, step_time=None if alike else over_all, score=score, same_work=alike)
@@ -137,11 +135,6 @@ def same_work(factor: str, value: Any, other: Any) -> bool:
     if field in _NUMBERS or field.startswith("train.schedule."):
         return True
     return field in _SWITCHED_OFF_BY_ZERO and bool(value) and bool(other)
-
-
-def contended(record: Record) -> bool:
-    """Whether a trial was timed while other processes used the processor."""
-    return is_contended(record.values.get("processor_missing"))
 
 
 def _without_interval(estimate: Estimate) -> Estimate:
@@ -170,80 +163,63 @@ def _obstacle(first: Sequence[Record], train: Sequence[Record], *, with_target: 
     return "no shared seed" if any(map(reached, train)) else "train never reached"
 
 
-def _split(
-    pairs: Iterable[tuple[Record, Record]],
-) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
-    """Return first / second of time, steps and step time, over the pairs where both reached the target."""
-    values = [(a.values, b.values) for a, b in pairs if reached(a) and reached(b)]
-    times = [(a["time_to_target_s"], b["time_to_target_s"]) for a, b in values]
-    steps = [(a["steps_to_target"], b["steps_to_target"]) for a, b in values]
-    step_times = [(at / as_, bt / bs) for (at, bt), (as_, bs) in zip(times, steps, strict=True)]
-    return significance.ratio(times), significance.ratio(steps), significance.ratio(step_times)
-
-
-def _step_times(pairs: Iterable[tuple[Record, Record]]) -> Estimate | None:
-    """Return first / second of the median step time, over the pairs where both have one."""
-    both = [(a, b) for a, b in pairs if "step_time_s" in a.values and "step_time_s" in b.values]
-    quiet = [(a, b) for a, b in both if not contended(a) and not contended(b)]
-    kept = quiet if len(quiet) >= LEAST_PAIRS else both
-    return significance.ratio([(_median_step(a), _median_step(b)) for a, b in kept])
-
-
-def _median_step(record: Record) -> float:
-    """Return a trial's median step time. Older records have only the mean."""
-    return record.values.get("step_time_median_s", record.values["step_time_s"])
-
-
-def _score_difference(pairs: Iterable[tuple[Record, Record]], metric: str) -> Estimate | None:
-    """Return second - first of the score, over the pairs where both have one."""
-    both = [(a.values, b.values) for a, b in pairs if metric in a.values and metric in b.values]
-    return significance.difference([(b[metric], a[metric]) for a, b in both])
-
-
 def main_effect(
     factor: str,
     values: Sequence[Any],
     baseline: Mapping[str, Any],
-    records: Sequence[Record],
+    columns: TrialColumns,
     *,
-    score_metric: str,
     with_target: bool,
 ) -> Effect:
     """Compare each level of a factor with the reference: `train`'s value where it was run, else the first.
 
     Args:
         factor: the factor's name.
-        values: the factor's levels, which include all levels in `records`.
+        values: the factor's levels, which include all levels in the trials.
         baseline: factor name -> `train`'s value.
-        records: all records of the run.
-        score_metric: the metric whose difference is reported beside the times.
+        columns: all trials of the run.
         with_target: whether the spec has a target.
     """
-    by_level: dict[Hashable, dict[Hashable, Record]] = {freeze(value): {} for value in values}
-    for record in records:
-        others = {name: value for name, value in record.factors.items() if name != factor}
-        by_level[freeze(record.factors[factor])][freeze(others), record.seed] = record
+    level_of = [freeze(factors[factor]) for factors in columns.configurations]
+    others_of = [
+        freeze({name: value for name, value in factors.items() if name != factor})
+        for factors in columns.configurations
+    ]
+    trials = columns.last_of_each()
+    by_level = {
+        level: trials[
+            np.isin(columns.configuration[trials], [at for at, its in enumerate(level_of) if its == level])
+        ]
+        for level in map(freeze, values)
+    }
     reference = freeze(baseline.get(factor))
-    if not by_level.get(reference):
+    if not len(by_level.get(reference, ())):
         reference = freeze(values[0])
     reference_value = next(value for value in values if freeze(value) == reference)
+    with_reference = {
+        others: at
+        for at, (level, others) in enumerate(zip(level_of, others_of, strict=True))
+        if level == reference
+    }
+    partner = np.array([with_reference.get(others, -1) for others in others_of], np.int64)
     levels = []
     for value in sorted(values, key=lambda value: freeze(value) != reference):
-        mine, theirs = by_level[freeze(value)], by_level[reference]
-        pairs = [] if theirs is mine else [(theirs[key], mine[key]) for key in mine if key in theirs]
-        time, steps, _ = _split(pairs)
-        alike = theirs is not mine and same_work(factor, value, reference_value)
+        is_reference = freeze(value) == reference
+        mine = by_level[freeze(value)]
+        pairs = columns.pairs(mine[:0] if is_reference else mine, by_level[reference], partner)
+        time, steps, _ = pairs.split()
+        alike = not is_reference and same_work(factor, value, reference_value)
         levels.append(
             Level(
                 value=value,
-                is_reference=theirs is mine,
-                reached=sum(map(reached, mine.values())) if with_target else None,
+                is_reference=is_reference,
+                reached=int(columns.reached[mine].sum()) if with_target else None,
                 n=len(mine),
                 pairs=len(pairs),
                 time=time,
                 steps=steps,
-                step_time=None if alike else _step_times(pairs),
-                score=_score_difference(pairs, score_metric),
+                step_time=None if alike else pairs.step_time(),
+                score=pairs.score(),
                 same_work=alike,
             )
         )

@@ -64,7 +64,17 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
         >>> ratio([(2.0, 1.0), (8.0, 1.0)]).value
         4.0
     """
-    estimate = difference([(math.log(a), math.log(b)) for a, b in pairs])
+    return ratio_of_logs([math.log(a) - math.log(b) for a, b in pairs])
+
+
+def ratio_of_logs(differences: Sequence[float]) -> Estimate | None:
+    """Return `ratio` of pairs from the differences of their natural logarithms.
+
+    Example:
+        >>> ratio_of_logs([math.log(2), math.log(8)]).value
+        4.0
+    """
+    estimate = mean_difference(differences)
     if estimate is None:
         return None
     low = None if estimate.low is None else math.exp(estimate.low)
@@ -85,7 +95,16 @@ def difference(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
         >>> difference([(3.0, 1.0), (2.0, 1.0)]).value
         1.5
     """
-    differences = [a - b for a, b in pairs]
+    return mean_difference([a - b for a, b in pairs])
+
+
+def mean_difference(differences: Sequence[float]) -> Estimate | None:
+    """Return `difference` of pairs from their differences.
+
+    Example:
+        >>> mean_difference([2.0, 1.0]).value
+        1.5
+    """
     n = len(differences)
     if n == 0:
         return None
@@ -351,7 +370,8 @@ def smallest_visible_shift(n: int, comparisons: int) -> float | None:
     many = max(1, 2**20 // n**2)  # all draws at once would take gigabytes
     for at in range(0, draws, many):
         gaps = (x[at : at + many, :, None] - y[at : at + many, None, :]).reshape(-1, n * n)
-        needed.append(np.partition(gaps, right_pairs - 1, axis=1)[:, right_pairs - 1])
+        # A copy, for a view would keep the gaps of all draws in memory.
+        needed.append(np.partition(gaps, right_pairs - 1, axis=1)[:, right_pairs - 1].copy())
     return float(np.quantile(np.concatenate(needed), 0.8))
 
 

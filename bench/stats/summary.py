@@ -13,21 +13,22 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusetune.bench.results import STATUSES, Record, RunInfo, TrainingOutcome
+from fusetune.bench.results import STATUSES, Record, RunInfo, ThreadsChoice, TrainingOutcome
 from fusetune.bench.spec import AUTO, by_field, freeze
 from fusetune.bench.stats import significance
-from fusetune.bench.stats.caveats import Caveat, caveats_of
-from fusetune.bench.stats.curves import CurvePoint, median_curve
+from fusetune.bench.stats.caveats import Caveat, caveats_of, provenances
+from fusetune.bench.stats.curves import CurvePoint, curve_metric, median_curve
+from fusetune.bench.stats.device_kinds import on_one_kind
 from fusetune.bench.stats.diagnosis import Diagnosis, merge
 from fusetune.bench.stats.effects import (
     Effect,
     Gain,
-    contended,
     gain,
     main_effect,
-    reached,
 )
+from fusetune.bench.stats.scaling import Scaling, scaling_of
 from fusetune.bench.stats.significance import ALPHA, Verdict
+from fusetune.bench.stats.trial_columns import TrialColumns
 from fusetune.bench.units import METRICS
 from fusetune.tuner.training import Target
 
@@ -148,6 +149,7 @@ class Summary:
         recorded, planned: number of trials.
         trials_s: total time of all trials in seconds, with set-up, compilation and evaluation.
         caveats: warnings for the top of the report.
+        scaling: one per configuration on several devices.
     """
 
     run: RunInfo
@@ -167,16 +169,19 @@ class Summary:
     planned: int
     trials_s: float
     caveats: tuple[Caveat, ...] = ()
+    scaling: tuple[Scaling, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One configuration's records, with their times and scores for the ranking."""
+    """One configuration's records, with their times and scores for the ranking, and which reached the target."""
 
     factors: dict[str, Any]
     records: list[Record]
     times: list[float]
     scores: list[float]
+    reaching: list[bool]
+    contended: int
 
     @property
     def reached(self) -> int:
@@ -211,9 +216,12 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
     """
     target = run.spec.target
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    levels = {name: _levels(name, values, records) for name, values in run.spec.levels.items()}
+    caveats, trials_s = caveats_of(run, records), _seconds(records)
+    records, _ = on_one_kind(records)
+    columns = TrialColumns(records, score_metric)
+    levels = {name: _levels(name, values, columns.configurations) for name, values in run.spec.levels.items()}
     baseline = freeze(run.baseline)
-    cells = _ranked(_cells(records, target, score_metric), levels)
+    cells = _ranked(_cells(records, columns, score_metric, with_target=target is not None), levels)
     return Summary(
         run=run,
         directory=directory,
@@ -232,8 +240,7 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
                 name,
                 values,
                 run.baseline,
-                records,
-                score_metric=score_metric,
+                columns,
                 with_target=target is not None,
             )
             for name, values in levels.items()
@@ -244,17 +251,25 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
         threads=_threads(records),
         recorded=len(records),
         planned=run.trials,
-        trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
-        caveats=caveats_of(run, records),
+        trials_s=trials_s,
+        caveats=caveats,
+        scaling=scaling_of([record for cell in cells for record in cell.records]),
     )
+
+
+def _seconds(records: Iterable[Record]) -> float:
+    """Return the seconds that all trials took together."""
+    return math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS)
 
 
 def _fused_paths(default: str, records: Iterable[Record]) -> tuple[str, ...]:
     """Return the paths of trials with `implementation: fused`, with the reason where that is plain PyTorch."""
     found = set()
     for record in records:
-        implementation = by_field(record.factors).get("train.implementation", default)
         path = record.provenance.get("path")
+        if path is None:
+            continue
+        implementation = by_field(record.factors).get("train.implementation", default)
         if implementation == "fused" and isinstance(path, Mapping):
             ways = ", ".join(f"{part} by {way}" for part, way in path.items())
             reason = record.provenance.get("path_reason")
@@ -275,30 +290,40 @@ def _threads(records: Iterable[Record]) -> str:
     """Return the number of threads of the trials, and the reason. Records of one run agree."""
     found = {
         f"{choice.threads} ({'auto: ' if choice.asked == AUTO else ''}{choice.reason})"
-        for record in records
-        if (choice := record.threads_choice)
+        for provenance in provenances(records)
+        if (given := provenance.get("threads_choice")) and (choice := ThreadsChoice.from_dict(given))
     }
     return "; ".join(sorted(found))
 
 
-def _levels(factor: str, named: Iterable[Any], records: Iterable[Record]) -> list[Any]:
-    """Return a factor's levels in the spec, then others in the records, such as `train`'s in one-at-a-time designs."""
+def _levels(factor: str, named: Iterable[Any], configurations: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Return a factor's levels in the spec, then others that ran, such as `train`'s in one-at-a-time designs."""
     found = {freeze(value): value for value in named}
-    others = {freeze(record.factors[factor]): record.factors[factor] for record in records}
+    others = {freeze(factors[factor]): factors[factor] for factors in configurations}
     found |= {key: others[key] for key in sorted(others.keys() - found.keys(), key=repr)}
     return list(found.values())
 
 
-def _cells(records: Iterable[Record], target: Target | None, score_metric: str) -> list[_Cell]:
+def _cells(
+    records: Sequence[Record], columns: TrialColumns, score_metric: str, *, with_target: bool
+) -> list[_Cell]:
     """Group the records that differ only in the seed."""
-    groups: dict[Hashable, list[Record]] = {}
-    for record in records:
-        groups.setdefault(freeze(record.factors), []).append(record)
+    groups: list[list[int]] = [[] for _ in columns.configurations]
+    for place, configuration in enumerate(columns.configuration.tolist()):
+        groups[configuration].append(place)
+    has_reached, is_contended = columns.reached.tolist(), columns.contended.tolist()
     cells = []
-    for group in groups.values():
-        trials = sorted(group, key=lambda record: record.seed)
-        times = [r.values["time_to_target_s"] if target and reached(r) else math.inf for r in trials]
-        cells.append(_Cell(trials[0].factors, trials, times, [_score(r, score_metric) for r in trials]))
+    for group in groups:
+        group.sort(key=lambda place: records[place].seed)
+        trials = [records[place] for place in group]
+        reaching = [has_reached[place] for place in group]
+        times = [
+            record.values["time_to_target_s"] if with_target and has else math.inf
+            for record, has in zip(trials, reaching, strict=True)
+        ]
+        scores = [_score(record, score_metric) for record in trials]
+        contended = sum(is_contended[place] for place in group)
+        cells.append(_Cell(trials[0].factors, trials, times, scores, reaching, contended))
     return cells
 
 
@@ -312,13 +337,15 @@ def _score(record: Record, metric: str) -> float:
 def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
     """Sort by time to target, share of seeds that reached it, score, and finally the order of levels in the spec."""
 
+    places = {
+        name: {level: at for at, level in reversed(list(enumerate(map(freeze, values))))}
+        for name, values in levels.items()
+    }
+
     def place(cell: _Cell) -> tuple[Any, ...]:
         troubled = sum(record.status in TROUBLES for record in cell.records) / len(cell.records)
         worst = max(STATUSES.index(record.status) for record in cell.records)
-        named = tuple(
-            [freeze(value) for value in values].index(freeze(cell.factors[name]))
-            for name, values in levels.items()
-        )
+        named = tuple(at[freeze(cell.factors[name])] for name, at in places.items())
         share = cell.reached / len(cell.records)
         return (
             significance.median(cell.times),
@@ -340,21 +367,24 @@ def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline
         n=len(cell.records),
         reached=cell.reached if target else None,
         statuses={status: counts[status] for status in STATUSES if counts[status]},
-        metrics={name: spread for name in METRICS if (spread := _spread(name, cell.records)) is not None},
+        metrics={name: spread for name in METRICS if (spread := _spread(name, cell)) is not None},
         is_baseline=is_baseline,
-        contended=sum(map(contended, cell.records)),
-        curve=median_curve(cell.records, target.metric if target else "val_accuracy"),
+        contended=cell.contended,
+        curve=median_curve(cell.records, curve_metric(target)),
     )
 
 
-def _spread(metric: str, records: Sequence[Record]) -> Spread | None:
+def _spread(metric: str, cell: _Cell) -> Spread | None:
     """Return the spread of a metric, or None when no trial has it."""
     if "_to_target" in metric:
-        values = [record.values.get(metric, math.inf) if reached(record) else math.inf for record in records]
+        values = [
+            record.values.get(metric, math.inf) if has else math.inf
+            for record, has in zip(cell.records, cell.reaching, strict=True)
+        ]
         if not any(map(math.isfinite, values)):
             return None
     else:
-        values = [record.values[metric] for record in records if metric in record.values]
+        values = [record.values[metric] for record in cell.records if metric in record.values]
         if not values:
             return None
     return Spread(significance.median(values), min(values), max(values), len(values))

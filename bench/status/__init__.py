@@ -4,7 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.status.board import Board
+    from fusetune.bench.status.board import LOCAL, Board
     from fusetune.bench.status.keeper import Display, StatusKeeper
     from fusetune.bench.status.node_table import (
         by_node,
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         device_words,
         kinds,
         node_count,
+        shortened,
         whole_seconds,
     )
     from fusetune.bench.status.run_status import (
@@ -27,6 +28,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LOCAL",
     "STATUS",
     "Board",
     "DeviceNow",
@@ -42,5 +44,6 @@ __all__ = [
     "kinds",
     "node_count",
     "read_status",
+    "shortened",
     "whole_seconds",
 ]

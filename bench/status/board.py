@@ -50,6 +50,7 @@ class Flight:
 class _Device:
     kind: str
     done: int = 0
+    slots: int = 0
 
 
 @dataclass
@@ -110,14 +111,18 @@ class Board:
         self.message = message
 
     def device_joined(self, node: str, device: str, kind: str) -> None:
-        """Add a device of a node. A node that had left is back."""
-        self._nodes.setdefault(node, _Node()).devices.setdefault(device, _Device(kind))
+        """Add a device of a node, or another one of that name. A node that had left is back."""
+        devices = self._nodes.setdefault(node, _Node()).devices
+        devices.setdefault(device, _Device(kind)).slots += 1
 
     def device_left(self, node: str, device: str, reason: str, *, now_s: float) -> bool:
         """Remove a device of a node, and return whether it was the node's last. One that is not known is ignored."""
         found = self._nodes.get(node)
-        if found is None or found.devices.pop(device, None) is None:
+        if found is None or device not in found.devices:
             return False
+        found.devices[device].slots -= 1
+        if not found.devices[device].slots:
+            del found.devices[device]
         found.left += 1
         found.reason = reason
         self._losses.append((now_s, Loss("", node, reason, device=device)))
@@ -232,7 +237,7 @@ class Board:
             NodeNow(
                 name,
                 tuple(
-                    DeviceNow(device, each.kind, each.done, tuple(placed.get((name, device), ())))
+                    DeviceNow(device, each.kind, each.done, tuple(placed.get((name, device), ())), each.slots)
                     for device, each in sorted(node.devices.items())
                 ),
                 node.done,

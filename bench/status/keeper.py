@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.results import Record
 from fusetune.bench.status.board import Board
 from fusetune.bench.status.run_status import STATUS, remove_status, write_status
@@ -102,7 +103,7 @@ class StatusKeeper:
 
     def close(self) -> None:
         """Remove the file. Later events write nothing."""
-        with self._lock:
+        with interrupts_deferred(), self._lock:
             self._is_closed = True
             if self._delayed is not None:
                 self._delayed.cancel()

@@ -30,7 +30,7 @@ def device_words(status: RunStatus) -> str:
         >>> device_words(Board("cpu").status(0.0, datetime.now(timezone.utc)))
         '1 node, 0 of 1 device busy'
     """
-    devices = sum(len(node.devices) for node in status.nodes)
+    devices = sum(node.slots for node in status.nodes)
     busy = sum(node.busy for node in status.nodes)
     return f"{counted(node_count(status), 'node')}, {busy} of {counted(devices, 'device')} busy"
 
@@ -87,7 +87,7 @@ def by_trial(status: RunStatus, now: datetime) -> Table:
         table.add_row(device, trial.trial, doing(trial), speed, _age(trial, now))
     for node in status.nodes:
         for each in node.devices:
-            if not each.trials:
+            for _ in range(each.slots - each.busy):
                 table.add_row(each.device, "idle", "", "", "")
     return table
 
@@ -123,7 +123,7 @@ def kinds(nodes: Iterable[NodeNow]) -> tuple[str, ...]:
 
 
 def _sums(nodes: Sequence[NodeNow]) -> tuple[str, str, str, str]:
-    devices, lost = sum(len(node.devices) for node in nodes), sum(node.lost for node in nodes)
+    devices, lost = sum(node.slots for node in nodes), sum(node.lost for node in nodes)
     return (
         f"{sum(node.busy for node in nodes)}/{devices}" if devices else "left",
         format_count(sum(node.done for node in nodes)),

@@ -59,12 +59,19 @@ class DeviceNow:
         kind: name of the GPU or of the processor.
         done: trials that ended here.
         trials: those in flight.
+        slots: how many devices have this name, as the parts of a processor do.
     """
 
     device: str
     kind: str
     done: int
     trials: tuple[TrialNow, ...] = ()
+    slots: int = 1
+
+    @property
+    def busy(self) -> int:
+        """How many of them have a trial."""
+        return min(self.slots, len(self.trials))
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,12 @@ class NodeNow:
     @property
     def busy(self) -> int:
         """Devices with a trial."""
-        return sum(bool(device.trials) for device in self.devices)
+        return sum(device.busy for device in self.devices)
+
+    @property
+    def slots(self) -> int:
+        """How many devices are there."""
+        return sum(device.slots for device in self.devices)
 
     @property
     def samples_per_s(self) -> float:

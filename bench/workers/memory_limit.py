@@ -214,6 +214,20 @@ def limited_memory(budget: MemoryBudget) -> Iterator[None]:
 
 
 @contextmanager
+def limit_lifted() -> Iterator[None]:
+    """Lift this process's limit on the address space inside the block, as far as it may, for processes started there.
+
+    They would inherit the limit of this one's trial before they can measure their own footprint.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextmanager
 def _address_space_limit(ceiling_bytes: int) -> Iterator[None]:
     """Lower the soft limit on the address space inside the block. A tighter existing limit stays."""
     before = resource.getrlimit(resource.RLIMIT_AS)

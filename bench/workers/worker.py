@@ -31,6 +31,7 @@ from fusetune.bench.import_paths import append_folders, forget_safe_path
 from fusetune.bench.machine import container_memory
 from fusetune.bench.results import PausedTraining, Record, Status
 from fusetune.bench.terminal import LossyFile, open_closed_streams, text_stream
+from fusetune.bench.workers.gpus import show_gpus
 from fusetune.bench.workers.guard import become_guard, is_guarded
 from fusetune.bench.workers.memory_limit import (
     Footprint,
@@ -82,6 +83,7 @@ class WorkerSetup:
         import_paths: directories of factories, searched after all other places. See `bench.import_paths`.
         libraries: modules that loading the data needs. They are imported at the start, where they belong to the
             footprint. scikit-learn maps 170 MiB, which would otherwise count as the first trial's.
+        gpus: those that the worker sees, as for `CUDA_VISIBLE_DEVICES`. None: as its parent.
     """
 
     run_trial: str
@@ -92,6 +94,7 @@ class WorkerSetup:
     jobs: int = 1
     import_paths: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    gpus: str | None = None
 
 
 @dataclass
@@ -153,8 +156,9 @@ def begin(connection: Connection, leash: Connection, log: Path) -> None:
 def serve(connection: Connection, setup: WorkerSetup) -> None:
     """Run the trials that arrive on `connection` until None arrives."""
     sender = Sender(connection)
+    show_gpus(setup.gpus)
     append_folders(*setup.import_paths)
-    run_trial = _import(setup.run_trial)
+    run_trial = named_function(setup.run_trial)
     context = make_context(setup)
     sender.send("", "ready", (os.getpid(), context.memory))
     while (job := next_job(connection)) is not None:
@@ -275,7 +279,7 @@ def describe_exception(error: BaseException) -> str:
     if len(text) > _LONGEST_REASON:
         text = text[: _LONGEST_REASON - 1] + "…"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_library(frame.filename)]
+    own = [frame for frame in frames if not is_library(frame.filename)]
     if not frames:
         return text
     frame = (own or frames)[-1]
@@ -293,8 +297,8 @@ def release_memory(device: str) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _is_library(filename: str) -> bool:
-    """Whether a frame's file belongs to an installed package, the standard library or no file at all."""
+def is_library(filename: str) -> bool:
+    """Return whether a frame's file belongs to an installed package, the standard library or no file at all."""
     path = Path(filename)
     if filename.startswith("<") or {"site-packages", "dist-packages"} & set(path.parts):
         return True
@@ -307,10 +311,10 @@ def _short_path(filename: str) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _import(reference: str) -> RunTrial:
+def named_function(reference: str) -> Any:
+    """Import a function by `package.module:function`."""
     module, _, name = reference.partition(":")
-    function: RunTrial = getattr(importlib.import_module(module), name)
-    return function
+    return getattr(importlib.import_module(module), name)
 
 
 def _end_with_parent(*, guarded: bool) -> None:

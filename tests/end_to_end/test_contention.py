@@ -14,8 +14,9 @@ import pytest
 from fusetune.bench.results.directory import RunDirectory, find_run
 from fusetune.bench.results.outcomes import TrainingOutcome
 from fusetune.bench.results.records import Record
-from fusetune.bench.stats.effects import contended, gain
+from fusetune.bench.stats.effects import gain
 from fusetune.bench.stats.summary import Summary, summarize
+from fusetune.bench.stats.trial_columns import contended
 from fusetune.tuner.measure.contention import read_processor
 from tests.end_to_end.conftest import environment
 

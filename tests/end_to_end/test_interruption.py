@@ -88,6 +88,9 @@ def test_a_killed_run_is_resumed_where_it_was(bench: Callable[..., Done], tmp_pa
     kept = lines(tmp_path)
     assert 2 <= len(kept) < 8
     (path,) = tmp_path.glob("results/*/*")
+    seen = bench("status", str(path)).out
+    assert "state     the driver is gone: process " in seen
+    assert f"continue  python -m fusetune.bench run --resume {path}\n" in seen
     with (path / "records.jsonl").open("a") as file:
         file.write('{"trial": "torn')
 
@@ -111,6 +114,7 @@ def test_a_killed_run_is_resumed_where_it_was(bench: Callable[..., Done], tmp_pa
     trials = [json.loads(line)["trial"] for line in after]
     assert len(trials) == len(set(trials)) == 8
     assert set(trials) == all_trials()
+    assert not (path / "status.json").exists()
 
     nothing_left = bench("run", "--resume", str(path))
     assert nothing_left.code == 0
@@ -129,6 +133,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_how_to_go_on(
     (path,) = tmp_path.glob("results/*/*")
     assert f"python -m fusetune.bench run --resume results/slow/{path.name}" in err
     assert "Traceback" not in err
+    assert not (path / "status.json").exists()
     kept = lines(tmp_path)
     status = status_of((path / "report.html").read_text())
     assert status.startswith(f"Interrupted: {len(kept)} of 8 trials, {8 - len(kept)} ")

@@ -5,6 +5,7 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.tuner.batch_size.critical import LEAST_SIZES, CriticalBatch, fit_critical_batch
+    from fusetune.tuner.batch_size.devices import DeviceChoice, DeviceOption, recommend_devices
     from fusetune.tuner.batch_size.largest import (
         CPU_OVERHEAD,
         CUDA_OVERHEAD,
@@ -36,6 +37,8 @@ __all__ = [
     "LARGEST",
     "LEAST_SIZES",
     "CriticalBatch",
+    "DeviceChoice",
+    "DeviceOption",
     "LargestBatch",
     "NoiseScale",
     "Overhead",
@@ -53,6 +56,7 @@ __all__ = [
     "norms_along_training",
     "on_grid",
     "recommend",
+    "recommend_devices",
     "smoothed_step_times",
     "throughput",
 ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from fusetune.tuner.training.plan import Plan, planned_step
     from fusetune.tuner.training.precision import autocast, resolve_precision
+    from fusetune.tuner.training.ranks import ONE_RANK, Ranks
     from fusetune.tuner.training.rate import LearningRate
     from fusetune.tuner.training.restore import leaving_no_trace
     from fusetune.tuner.training.setup import TrainingSetup
@@ -36,6 +37,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "ONE_RANK",
     "Augment",
     "Batches",
     "ChannelStatistics",
@@ -48,6 +50,7 @@ __all__ = [
     "MakeOptimizer",
     "Observer",
     "Plan",
+    "Ranks",
     "RunningLoss",
     "Snapshot",
     "Target",

@@ -6,6 +6,7 @@ reached 0.76-1.00 of its samples/s, torch's DataLoader 0.54-0.99 (CPU, batch 64 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -119,6 +120,7 @@ class Batches:
         self.device = torch.device(device)
         self.batch_size = batch_size
         self.seed = seed
+        self._rank, self._ranks = 0, 1
         self.augment = augment or Augment()
         x, y = torch.as_tensor(x), torch.as_tensor(y)
         _check_samples(x, y)
@@ -148,6 +150,26 @@ class Batches:
         """The number of samples N."""
         return len(self._y)
 
+    def share(self, rank: int, ranks: int) -> Batches:
+        """Return one process's share of the same batches: of each batch the same number of samples, in its order.
+
+        The shares of all ranks, one after the other, are the batch of one process: the same samples with the same
+        augmentation. The data themselves are not copied.
+
+        Args:
+            rank: number of the process, from 0.
+            ranks: number of processes. In `epoch` it must divide `batch_size`, which stays that of the whole batch.
+
+        Example:
+            >>> whole = Batches(torch.zeros(6, 1), torch.arange(6), batch_size=4, seed=1)
+            >>> labels = [[y.tolist() for _, y in whole.share(rank, 2).epoch(0)] for rank in (0, 1)]
+            >>> [labels[0][0] + labels[1][0]] == [y.tolist() for _, y in whole.epoch(0)]
+            True
+        """
+        twin = copy.copy(self)
+        twin._rank, twin._ranks = rank, ranks
+        return twin
+
     def check_finite(self, split: str) -> None:
         """Refuse samples with a NaN or an infinity: one pass over the resident data, where they are.
 
@@ -167,8 +189,12 @@ class Batches:
         """Yield the (x, y) of each full batch of epoch `index`, shuffled and augmented.
 
         Raises:
-            ValueError: the data do not fill one batch.
+            ValueError: the data do not fill one batch, or processes cannot share it equally.
         """
+        if self.batch_size % self._ranks:
+            raise InvalidValueError(
+                "batch_size", f"{self.batch_size} cannot be shared equally by {self._ranks} processes"
+            )
         if not len(self):
             raise InvalidValueError(
                 "batch_size", f"{self.batch_size} is more than the {self.samples} samples there are"
@@ -177,24 +203,53 @@ class Batches:
         generator = torch.Generator(self.device).manual_seed(int(entropy[0]))
         order = torch.randperm(self.samples, generator=generator, device=self.device)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            chosen = order[start : start + self.batch_size]
+            part = self._part(self.batch_size)
+            chosen = order[start : start + self.batch_size][part]
             x = self._x.index_select(0, chosen)
+            # Changes are drawn for the whole batch, so a sample has the same ones whoever gets it.
+            draw = _Draw(self.batch_size, part, generator)
             if self.augment.moves:
-                x = _move(x, self.augment, generator)
+                x = _move(x, self.augment, draw)
             x = self._prepare(x)
             if self.augment.cutout:
-                x = _cut_out(x, self.augment.cutout, generator)
+                x = _cut_out(x, self.augment.cutout, draw)
             yield x, self._y.index_select(0, chosen)
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all samples in their own order, not augmented. The last batch may be smaller."""
+        """Yield all samples in their own order, not augmented. The last batch may be smaller.
+
+        Of a batch with fewer samples than processes, some shares are empty.
+        """
         for start in range(0, self.samples, self.batch_size):
-            stop = start + self.batch_size
-            x, y = self._x[start:stop], self._y[start:stop]
-            # Slices are views: what a model or a loss does to them in place would be done to the data.
-            if self._scale is None:
-                x = x.clone(memory_format=self.memory_format)
-            yield self._prepare(x), y.clone()
+            part = self._part(min(self.batch_size, self.samples - start))
+            yield self._slice(start + part.start, start + part.stop)
+
+    def counted_in_order(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield the batches of `in_order` with the number of samples that count, as often in each process.
+
+        A process whose share is empty gets a sample that does not count, because a model may have to run in all
+        processes at once.
+        """
+        for start in range(0, self.samples, self.batch_size):
+            part = self._part(min(self.batch_size, self.samples - start))
+            count = part.stop - part.start
+            yield (
+                *self._slice(start + part.start, start + part.stop if count else start + part.start + 1),
+                count,
+            )
+
+    def _part(self, samples: int) -> slice:
+        """Return which of a batch's samples this process has."""
+        first, last = (samples * rank // self._ranks for rank in (self._rank, self._rank + 1))
+        return slice(first, last)
+
+    def _slice(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return samples in their own order."""
+        x, y = self._x[start:stop], self._y[start:stop]
+        # Slices are views: what a model or a loss does to them in place would be done to the data.
+        if self._scale is None:
+            x = x.clone(memory_format=self.memory_format)
+        return self._prepare(x), y.clone()
 
     def _prepare(self, x: Tensor) -> Tensor:
         """Bring a batch to the range and the memory format that the model sees."""
@@ -315,18 +370,35 @@ def _centre_and_spread(statistics: ChannelStatistics | None, x: Tensor) -> tuple
     return centre.reshape(shape), spread.reshape(shape)
 
 
-def _move(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+class _Draw(NamedTuple):
+    """Draws numbers for the samples of a whole batch, and keeps those of a part."""
+
+    samples: int
+    part: slice
+    generator: torch.Generator
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Return integers in [low, high) of a shape whose second to last dimension are the part's samples."""
+        drawn = torch.randint(low, high, (*shape, self.samples, 1), generator=self.generator, device=device)
+        return drawn[..., self.part, :]
+
+    def halves(self, device: torch.device) -> Tensor:
+        """Return true or false with probability 1/2 for each sample of the part."""
+        return torch.rand(self.samples, 1, generator=self.generator, device=device)[self.part] < 0.5
+
+
+def _move(x: Tensor, augment: Augment, draw: _Draw) -> Tensor:
     """Flip and translate each image: one gather of the pixel that comes to each place."""
     count, channels, height, width = x.shape
     rows = torch.arange(height, device=x.device).expand(count, height)
     columns = torch.arange(width, device=x.device).expand(count, width)
     if augment.translate:
         reach = augment.translate
-        shifts = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator, device=x.device)
+        shifts = draw.integers(-reach, reach + 1, (2,), x.device)
         rows = _reflect(rows + shifts[0], height)
         columns = _reflect(columns + shifts[1], width)
     if augment.flip:
-        mirrored = torch.rand(count, 1, generator=generator, device=x.device) < 0.5
+        mirrored = draw.halves(x.device)
         columns = torch.where(mirrored, width - 1 - columns, columns)
     source = (rows[:, :, None] * width + columns[:, None, :]).reshape(count, 1, height * width)
     return x.flatten(2).gather(2, source.expand(-1, channels, -1)).reshape(x.shape)
@@ -337,12 +409,12 @@ def _reflect(index: Tensor, length: int) -> Tensor:
     return (length - 1) - (length - 1 - index.abs()).abs()
 
 
-def _cut_out(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def _cut_out(x: Tensor, size: int, draw: _Draw) -> Tensor:
     """Set one square of each image to 0."""
-    count, _, height, width = x.shape
+    _, _, height, width = x.shape
 
     def inside(length: int) -> Tensor:
-        first = torch.randint(0, length - size + 1, (count, 1), generator=generator, device=x.device)
+        first = draw.integers(0, length - size + 1, (), x.device)
         place = torch.arange(length, device=x.device)
         return (place >= first) & (place < first + size)
 

@@ -27,6 +27,7 @@ def evaluate(
     *,
     loss_fn: LossFunction = nn.functional.cross_entropy,
     precision: str = "fp32",
+    total: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> Evaluation:
     """Evaluate a model on every sample, the last and smaller batch included.
 
@@ -40,6 +41,8 @@ def evaluate(
         batches: the samples, taken in order and without augmentation.
         loss_fn: (logits, labels) -> mean loss of the batch.
         precision: as the model is trained in: auto, fp32, bf16 or fp16.
+        total: what becomes of the sums (loss, correct predictions), float64, before they are read: where processes
+            share the batches, the sums over all of them.
 
     Example:
         >>> import torch
@@ -54,15 +57,17 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad():
-            for x, y in batches.in_order():
+            for x, y, count in batches.counted_in_order():
                 with context:
                     logits = model(x)
                     # Before the loss, which may change logits and labels in place.
-                    correct += (logits.argmax(1) == y).sum()
+                    right = (logits.argmax(1) == y).sum()
                     loss = loss_fn(logits, y)
-                loss_sum += loss.double() * len(y)
+                if count:
+                    correct += right
+                    loss_sum += loss.double() * count
     finally:
         for module, training in modes:
             module.training = training
-    total_loss, total_correct = torch.stack((loss_sum, correct.double())).tolist()
+    total_loss, total_correct = total(torch.stack((loss_sum, correct.double()))).tolist()
     return Evaluation(total_loss / batches.samples, total_correct / batches.samples)

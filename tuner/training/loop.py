@@ -18,6 +18,7 @@ from fusetune.tuner.training.outcome import EarlyStop, Target, Training, diverge
 from fusetune.tuner.training.plan import Plan, planned_step
 from fusetune.tuner.training.precision import resolve_precision
 from fusetune.tuner.training.progress import OnProgress, Progress
+from fusetune.tuner.training.ranks import ONE_RANK, Ranks
 from fusetune.tuner.training.rate import LearningRate
 from fusetune.tuner.training.setup import TrainingSetup
 from fusetune.tuner.training.step import MakeOptimizer, TrainingStep, burn_in
@@ -42,6 +43,7 @@ def train(
     observer: MakeObserver | None = None,
     retime: bool = False,
     read: ReadProcessor = read_processor,
+    ranks: Ranks = ONE_RANK,
 ) -> Training:
     """Train a model and return what happened.
 
@@ -79,6 +81,9 @@ def train(
         retime: time contended epochs again at the end, see `tuner.training.timing_again`, those up to the target where
             it was reached. It takes at most as long as the training did, keeps to `time_limit_s`, and leaves no trace.
         read: reads the processor's counters, at both ends of each epoch and with each progress report.
+        ranks: the processes that share the training, see `tuner.parallel`. Each calls this function with the same
+            arguments, whole data included, and takes its share of each batch. Times are those of its own clock, and
+            losses, accuracies and decisions are the same in all. `retime` is for one process.
 
     Mutates: the model's parameters and buffers, in place. Its modules are left in training mode.
 
@@ -112,6 +117,7 @@ def train(
         observer=observer,
         retime=retime,
         read=read,
+        ranks=ranks,
     )
     epochs = train_epochs(setup)
     while True:
@@ -149,7 +155,8 @@ def train_epochs(setup: TrainingSetup) -> Generator[dict[str, float | None], str
     setup.check()
     place(model, setup.batches)
     model.train()
-    make_step = _step_maker(setup)
+    batches = setup.batches.share(setup.ranks.rank, setup.ranks.count)
+    make_step = _step_maker(setup, batches)
     progress = Progress(
         setup.on_progress,
         stopwatch.clock,
@@ -159,15 +166,15 @@ def train_epochs(setup: TrainingSetup) -> Generator[dict[str, float | None], str
     )
     progress.report("burn-in", 0)
     warm_up = partial(
-        burn_in, model, make_optimizer=setup.make_optimizer, batches=setup.batches, stopwatch=stopwatch
+        burn_in, model, make_optimizer=setup.make_optimizer, batches=batches, stopwatch=stopwatch
     )
     compile_s = warm_up(step=make_step()) if plan.compile else None
     first_step_s = warm_up(step=make_step())
-    loop = _Loop(setup, make_step, stopwatch, progress, started_s)
+    loop = _Loop(setup, batches, make_step, stopwatch, progress, started_s)
     yield from loop.run()
     final_test = loop.final_evaluation()
     peak_bytes = peak_memory.peak_bytes()
-    replaced = loop.time_again() if setup.retime else {}
+    replaced = loop.time_again() if setup.retime and setup.ranks.count == 1 else {}
     return Training(
         curve=loop.curve,
         step_times_s=[lap_s for timed in loop.timed for lap_s in timed.laps_s],
@@ -188,19 +195,22 @@ def train_epochs(setup: TrainingSetup) -> Generator[dict[str, float | None], str
     )
 
 
-def _step_maker(setup: TrainingSetup) -> Callable[[], TrainingStep]:
+def _step_maker(setup: TrainingSetup, batches: Batches) -> Callable[[], TrainingStep]:
     """Return what makes the training's steps, each with a gradient scale of its own."""
     model, plan = setup.model, setup.plan
     if plan.compile:
         # A process that has compiled some models of one class would else run the next of them uncompiled.
         torch.compiler.reset()
+    loss_fn = setup.loss_fn or partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing)
+    forward = setup.ranks.wrap(model, batches, loss_fn)
     return partial(
         planned_step,
         plan,
         model,
-        forward=torch.compile(model) if plan.compile else model,
-        loss_fn=setup.loss_fn or partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing),
+        forward=torch.compile(forward) if plan.compile else forward,
+        loss_fn=loss_fn,
         device=setup.device,
+        ranks=setup.ranks,
     )
 
 
@@ -225,6 +235,7 @@ class _Loop:
     def __init__(
         self,
         setup: TrainingSetup,
+        batches: Batches,
         make_step: Callable[[], TrainingStep],
         stopwatch: Stopwatch,
         progress: Progress,
@@ -233,7 +244,8 @@ class _Loop:
         model, plan = setup.model, setup.plan
         self.setup = setup
         self.plan = plan
-        self.batches = setup.batches
+        self.ranks = setup.ranks
+        self.batches = batches
         self.held_out = setup.held_out
         self.stopwatch = stopwatch
         self.progress = progress
@@ -247,9 +259,9 @@ class _Loop:
         self.rate = self.make_rate(self.optimizer)
         self.watch = ProcessorWatch(setup.read, threads=torch.get_num_threads())
         loss_fn, precision = setup.evaluation_loss, resolve_precision(plan.precision, setup.device)
-        self.evaluate = partial(evaluate, model, loss_fn=loss_fn, precision=precision)
+        self.evaluate = partial(evaluate, model, loss_fn=loss_fn, precision=precision, total=self.ranks.sum)
         self.observer: Observer | None = None
-        if setup.observer is not None:
+        if setup.observer is not None and self.ranks.observes:
             self.observer = setup.observer(model, setup.batches, loss_fn=loss_fn, precision=precision)
 
         self.running = RunningLoss(setup.device)
@@ -284,6 +296,7 @@ class _Loop:
     def train_epoch(self, epoch: int) -> None:
         """Make the updates of an epoch: all that is on the training clock."""
         self.progress.begin_epoch(epoch, self.steps)
+        self.ranks.begin_epoch()
         self.running.reset()
         self.step.gradient_norm = None
         stream = self.batches.epoch(epoch - 1)
@@ -312,7 +325,9 @@ class _Loop:
                 self.untrained_loss = self.running.mean()
             self.steps += 1
             loss = self.running.seen_mean()
-            if loss is not None and not math.isfinite(loss):
+            agreed = self.ranks.agreed_loss(loss, self.is_late)
+            if agreed is not None and not math.isfinite(agreed):
+                loss = agreed
                 self.diverged = f"the training loss was {loss} at step {self.steps}, in epoch {epoch}"
                 break
             if self.progress.due():
@@ -326,7 +341,7 @@ class _Loop:
     def out_of_time(self, epoch: int) -> bool:
         """Return whether the time limit has passed, and note the reason."""
         limit_s = self.setup.time_limit_s
-        if limit_s is None or self.stopwatch.clock() - self.started_s < limit_s:
+        if limit_s is None or not self.ranks.late(self.is_late):
             return False
         self.stopped_early = (
             f"the time limit of {limit_s:g} s passed after step {self.steps}, "
@@ -334,9 +349,14 @@ class _Loop:
         )
         return True
 
+    def is_late(self) -> bool:
+        """Return whether the time limit has passed, by this process's clock."""
+        limit_s = self.setup.time_limit_s
+        return limit_s is not None and self.stopwatch.clock() - self.started_s >= limit_s
+
     def trained(self, epoch: int) -> dict[str, float | None]:
         """Return the curve's entry for an epoch's training, whole or cut short."""
-        loss, accuracy = self.running.read()
+        loss, accuracy = self.running.read(self.ranks.sum)
         norm = self.step.gradient_norm
         return {
             "epoch": epoch,
@@ -355,17 +375,19 @@ class _Loop:
         """Evaluate, note the epoch and decide whether to go on."""
         entry = self.trained(epoch)
         self.report("evaluation", entry["train_loss"], self.timed[-1].contention.missing)
+        self.ranks.before_evaluation(self.setup.model)
         for name, samples in self.held_out.items():
             loss, accuracy = self.timed_evaluation(samples)
             entry[f"{name}_loss"], entry[f"{name}_accuracy"] = _finite(loss), accuracy
         self.look_into_layers(epoch)
         self.curve.append(entry)
         self.report("training", entry["train_loss"], self.timed[-1].contention.missing)
-        untrained = self.untrained_loss.item()
+        untrained = self.ranks.sum(self.untrained_loss).item() / self.ranks.count
         if self.statistics:
             # Of hundreds of samples, where a first batch may have been an easy one or two.
             untrained = max(untrained, self.statistics[0]["loss"] or 0.0)
-        self.diverged = divergence(entry, untrained)
+        # The first process alone has looked into layers.
+        self.diverged = self.ranks.from_first(divergence(entry, untrained))
         if self.diverged or epoch == self.plan.epochs:
             return
         self.rate.end_epoch(entry.get(self.plan.plateau_metric))
@@ -441,7 +463,7 @@ class _Loop:
     def timed_evaluation(self, samples: Batches) -> Evaluation:
         """Evaluate, and add its seconds to `evaluation_s`."""
         start_s = self.stopwatch.now_s()
-        evaluation = self.evaluate(samples)
+        evaluation = self.evaluate(samples.share(self.ranks.rank, self.ranks.count))
         self.evaluation_s += self.stopwatch.now_s() - start_s
         return evaluation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -63,10 +64,17 @@ class RunningLoss:
         """
         return self._window.mean(self._batches)
 
-    def read(self) -> tuple[float, float]:
-        """Return mean loss and accuracy so far. On CUDA this waits."""
-        loss, correct = torch.stack((self._loss, self._correct.double())).tolist()
-        return loss / self._batches, correct / self._samples
+    def read(self, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> tuple[float, float]:
+        """Return mean loss and accuracy so far. On CUDA this waits.
+
+        Args:
+            total: what becomes of the sums (loss, correct predictions, batches, samples), float64, before they are
+                read: their sums over all processes.
+        """
+        counts = torch.tensor([self._batches, self._samples], dtype=torch.float64, device=self._loss.device)
+        sums = torch.cat((torch.stack((self._loss, self._correct.double())), counts))
+        loss, correct, batches, samples = total(sums).tolist()
+        return loss / batches, correct / samples
 
 
 class _Window(Protocol):

@@ -13,6 +13,7 @@ from fusetune.errors import InvalidValueError
 from fusetune.tuner.training.evaluation import LossFunction
 from fusetune.tuner.training.outcome import higher_is_better
 from fusetune.tuner.training.precision import resolve_precision
+from fusetune.tuner.training.ranks import ONE_RANK, Ranks
 from fusetune.tuner.training.rate import StepFunction
 from fusetune.tuner.training.step import TrainingStep
 
@@ -81,6 +82,7 @@ def planned_step(
     device: torch.device,
     forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
     loss_fn: LossFunction = nn.functional.cross_entropy,
+    ranks: Ranks = ONE_RANK,
 ) -> TrainingStep:
     """Make the step that a plan describes.
 
@@ -90,6 +92,7 @@ def planned_step(
         device: where the model is.
         forward: the model, which is the default, or what torch.compile made of it.
         loss_fn: (logits, labels) -> mean loss.
+        ranks: the processes that share each batch.
     """
     return TrainingStep(
         model if forward is None else forward,
@@ -99,4 +102,5 @@ def planned_step(
         grad_clip=plan.grad_clip,
         precision=resolve_precision(plan.precision, device),
         device=device,
+        without_sharing=ranks.without_sharing,
     )

@@ -15,6 +15,7 @@ from fusetune.tuner.training.observer import MakeObserver
 from fusetune.tuner.training.outcome import EarlyStop, Target
 from fusetune.tuner.training.plan import Plan
 from fusetune.tuner.training.progress import OnProgress
+from fusetune.tuner.training.ranks import ONE_RANK, Ranks
 from fusetune.tuner.training.step import MakeOptimizer
 
 
@@ -46,6 +47,7 @@ class TrainingSetup:
     observer: MakeObserver | None = None
     retime: bool = False
     read: ReadProcessor = read_processor
+    ranks: Ranks = ONE_RANK
 
     @property
     def device(self) -> torch.device:

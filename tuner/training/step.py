@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from fusetune.tuner.training.batches import Batches
 from fusetune.tuner.training.evaluation import LossFunction
 from fusetune.tuner.training.loss import RunningLoss
 from fusetune.tuner.training.precision import autocast
+from fusetune.tuner.training.ranks import whole
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -35,6 +36,7 @@ class TrainingStep:
         grad_clip: largest total norm of the gradients, or None.
         precision: fp32, bf16 or fp16 (with a GradScaler).
         device: where the model is.
+        without_sharing: context of all forwards of a step but the last, where processes share gradients.
 
     Attributes:
         gradient_norm: total norm of the last gradients that were measured, before clipping. None before that.
@@ -50,7 +52,9 @@ class TrainingStep:
         grad_clip: float | None,
         precision: str,
         device: torch.device,
+        without_sharing: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        self._without_sharing = without_sharing
         self._forward = forward
         self._parameters = parameters
         self._loss_fn = loss_fn
@@ -65,16 +69,21 @@ class TrainingStep:
     def accumulate(self, batches: Iterator[tuple[Tensor, Tensor]], running: RunningLoss) -> None:
         """Replace the gradients by those of the next `accumulation_steps` batches, and add these to `running`."""
         self.drop_gradients()
-        for _ in range(self._accumulation_steps):
-            x, y = next(batches)
-            with self._autocast:
-                logits = self._forward(x)
-                running.add_predictions(logits, y)
-                loss = self._loss_fn(logits, y)
-            share = loss if self._accumulation_steps == 1 else loss / self._accumulation_steps
-            self._scaler.scale(share).backward()
-            running.add(loss)
+        for _ in range(self._accumulation_steps - 1):
+            with self._without_sharing():
+                self._add_gradients(*next(batches), running)
+        self._add_gradients(*next(batches), running)
         self._scaled = self._scaler.is_enabled()
+
+    def _add_gradients(self, x: Tensor, y: Tensor, running: RunningLoss) -> None:
+        """Run a batch forward and backward."""
+        with self._autocast:
+            logits = self._forward(x)
+            running.add_predictions(logits, y)
+            loss = self._loss_fn(logits, y)
+        share = loss if self._accumulation_steps == 1 else loss / self._accumulation_steps
+        self._scaler.scale(share).backward()
+        running.add(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Bring the gradients to their true size, once for each update, to look at them before it."""
@@ -87,15 +96,16 @@ class TrainingStep:
         self.unscale(optimizer)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         # torch has no norm of a sparse tensor. That of its values, each place summed up, is the same.
-        self.gradient_norm = get_total_norm(
+        norm = get_total_norm(
             [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
         )
+        self.gradient_norm = whole(norm)
 
     def update(self, optimizer: Optimizer) -> None:
         """Clip, where asked, and let the optimizer step. Clipping sets `gradient_norm`, as it was before."""
         if self._grad_clip is not None:
             self.unscale(optimizer)
-            self.gradient_norm = clip_grad_norm_(self._parameters, self._grad_clip)
+            self.gradient_norm = whole(clip_grad_norm_(self._parameters, self._grad_clip))
         self._scaler.step(optimizer)
         self._scaler.update()
 

@@ -21,9 +21,12 @@ from fusetune.bench.batch_size.plot import draw_batch_size
 from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from fusetune.bench.results.outcomes import (
+    DeviceMemory,
+    DeviceThroughput,
     EarlierRangeTests,
     EarlierTrainings,
     FailedMeasurement,
+    MemoryPrediction,
     NoiseOutcome,
     RateAtSize,
     SizeToTarget,
@@ -34,6 +37,7 @@ from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.stats.caveats import caveats_of
 from fusetune.tuner.batch_size.largest import Overhead
+from fusetune.tuner.memory.lines import Line, Moment, StepMemory
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MIB = 2**20
@@ -232,6 +236,51 @@ def device_not_there() -> Case:
     return study, []
 
 
+def memory_of(devices: int) -> dict[str, Any]:
+    """Return a memory whose weights are split among devices, and whose activations are not."""
+    parts = {"parameters": Line(4.0 * MIB / devices, 0.0), "activations": Line(6.0 * MIB, 0.5 * MIB)}
+    parts["data set"] = Line(0.0, 0.0)
+    return StepMemory((Moment("backward", parts),)).as_dict()
+
+
+def device_records() -> list[Record]:
+    """Return the predictions for one device, for two and for eight."""
+    alone = MemoryPrediction(memory_of(1), 1200, 256 * MIB, "--memory", 0)
+    records = [Record("seed=0,prediction", {}, 0, "ok", outcome=alone)]
+    for number in (2, 8):
+        spread = DeviceMemory(number, "fsdp", memory_of(number), 1200 // number)
+        records.append(Record(f"seed=0,devices={number}", {}, 0, "ok", outcome=spread))
+    return records
+
+
+def several_devices() -> Case:
+    options = {"devices": [1, 2, 8], "parallel": "fsdp"}
+    noise = [noise_record(0, 60), noise_record(4, 500)]
+    return study_of(configuration(), options=options), [*throughput_records(), *noise, *device_records()]
+
+
+def several_devices_were_timed() -> Case:
+    study, records = several_devices()
+    for size, rate in ((128, 14_000.0), (642, 18_000.0)):
+        records.append(
+            Record(
+                f"seed=0,devices=2,batch_size={size}",
+                {"batch_size": size},
+                0,
+                "ok",
+                samples={"step_time_s": [size / rate * (1 + 0.01 * step) for step in range(-2, 3)]},
+                outcome=DeviceThroughput(2, "fsdp", 0.2),
+            )
+        )
+    return study, records
+
+
+def one_device_is_too_small() -> Case:
+    alone = configuration(None, None, bound="nothing fits", probes=0, failure="one device has no room")
+    options = {"devices": [1, 2, 8], "parallel": "fsdp"}
+    return study_of(alone, options=options), device_records()
+
+
 CASES: dict[str, Callable[[], Case]] = {
     case.__name__: case
     for case in (
@@ -244,6 +293,9 @@ CASES: dict[str, Callable[[], Case]] = {
         measurements_failed,
         nothing_fits,
         device_not_there,
+        several_devices,
+        several_devices_were_timed,
+        one_device_is_too_small,
     )
 }
 
@@ -304,6 +356,29 @@ def test_each_limit_can_bind(case: str, binds: str) -> None:
     _, (found,) = measured(case)
     assert found.recommendation is not None
     assert found.recommendation.binds == binds
+
+
+def test_each_of_several_devices_is_filled_up_to_the_limit() -> None:
+    _, (found,) = measured("several_devices")
+    alone, *spread = found.devices
+    assert (alone.batch_size, alone.ran) == (300, True)
+    for row in spread:
+        # 20 MiB + 1.4 x tensors, of which a sample has 0.5 MiB
+        room = (256 - 20) / 1.4 - 6 - 4 / row.devices
+        most = min(2 * room, 1200 // row.devices)
+        assert 0.9 * most < row.share <= most
+        assert row.batch_size == row.devices * row.share
+    assert found.device_choice is not None
+    assert (found.device_choice.devices, found.device_choice.batch_size) == (2, 500)
+
+
+def test_timed_devices_are_taken_by_the_expected_time() -> None:
+    _, (found,) = measured("several_devices_were_timed")
+    assert found.device_choice is not None
+    # (1 + 128 / 500) / 14,000, and on one device (1 + 100 / 500) / 8,500 at best
+    assert (found.device_choice.devices, found.device_choice.batch_size) == (2, 128)
+    assert found.device_choice.binds == "time"
+    assert "8 devices" in found.device_choice.reason
 
 
 def test_the_learning_rate_comes_from_the_fitted_power_law() -> None:

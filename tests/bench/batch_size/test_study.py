@@ -29,7 +29,8 @@ from fusetune.bench.results.outcomes import MemoryPrediction, MemoryProbe, Throu
 from fusetune.bench.results.records import Record, Status
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.results.written_spec import WrittenSpec
-from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.run.plan import make_plan
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.workers.executors import WorkerExecutor
 from fusetune.bench.workers.memory_limit import Footprint, MemoryBudget
@@ -189,6 +190,35 @@ def test_a_device_that_is_not_there_is_predicted_and_said_to_be(
     assert code == 0
     assert "is predicted to be the largest batch in 16.0 MiB (--memory)." in " ".join(out.split())
     assert "Nothing was run, because this machine has no NVIDIA T4 16 GB." in " ".join(out.split())
+
+
+@pytest.mark.slow
+def test_memory_of_devices_is_predicted_and_nothing_is_run(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (str(spec), "--predict", "--memory", "128MiB", "--devices", "1,8", "--json")
+    code, out, _ = run_cli(capsys, *arguments, "--results", str(tmp_path / "r"))
+    assert code == 0
+    content = json.loads(out)
+    (found,) = content["configurations"]
+    alone, eight = found["measurements"]["devices"]
+    assert content["predicted_only"]
+    assert (found["probes"], alone["ran"], eight["devices"]) == (0, False, 8)
+    # All of 3,100 samples, and an eighth of them on each of eight.
+    assert (alone["batch_size"], eight["share"]) == (3100, 387)
+    # Each holds the whole model, and as many bytes again in buckets of gradients.
+    assert eight["parts"]["parameters"] == alone["parts"]["parameters"]
+    assert found["measurements"]["device_choice"]["batch_size"] == 64
+
+
+def test_devices_are_those_asked_for_or_the_specs(spec: Path) -> None:
+    def devices(*overrides: str, asked: tuple[int, ...] = ()) -> list[int]:
+        return module.devices_to_consider(load_spec(spec, overrides=overrides).spec, asked)
+
+    assert devices() == devices(asked=(1,)) == []
+    assert devices("train.devices=4") == [1, 4]
+    assert devices("factors={train.devices: [2, 8]}") == [1, 2, 8]
+    assert devices("train.devices=4", asked=(8, 2)) == [2, 8]
 
 
 def killed_above_300(trial: Any, context: WorkerContext, on_progress: Any) -> Record:

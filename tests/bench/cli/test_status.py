@@ -50,6 +50,8 @@ def cluster(nodes: int) -> Board:
     board.trial_lost(
         "learning_rate=0.1,seed=1", "raycluster-x7k2p-worker-gpus-00001", "the node is gone", 1, now_s=5
     )
+    board.device_left("raycluster-x7k2p-worker-gpus-00001", "1", "the node is gone", now_s=5)
+    board.trial_lost("learning_rate=0.2,seed=0", "node-1", "a reason of a library " * 9, 3, now_s=6)
     return board
 
 
@@ -74,9 +76,12 @@ def test_a_run_that_goes_on_fits_100_columns(run: RunDirectory, nodes: int) -> N
         assert len([line for line in table if line.startswith("raycluster-")]) == nodes
         assert table[1].startswith("raycluster-x7…ker-gpus-00001")  # the one with a loss
         assert "10 of 300 done, 1 failed" in lines[2]
-        assert "lost 1 time, ends at about" in lines[2]
-    assert asked(run.path).output.splitlines()[4:] == lines[4:]  # asking changes nothing
-    assert {path.name for path in run.path.iterdir()} == {"run.json", "lock", STATUS}
+        # A device that left with its trial is one loss.
+        first, second = (line.split("UTC  ")[1] for line in table[-2:])
+        assert first.startswith("raycluste…ker-gpus-00001  trial learning_rate=0.1,seed=1, attempt 1: the")
+        assert second.startswith("node-1  trial learning_rate=0.2,seed=0, attempt 3: a reason")
+        assert "lost 2 times, ends at about" in lines[2]
+    assert {path.name for path in run.path.iterdir()} == {"run.json", "lock", STATUS}  # nothing is written
 
 
 def test_json_has_the_file(run: RunDirectory) -> None:
@@ -108,6 +113,13 @@ def test_a_run_without_the_file_is_told_from_its_records(run: RunDirectory) -> N
     seen = look(run.path.parent)
     assert (seen.state, seen.words) == ("interrupted", "interrupted: 1 of 300 trials, 299 are missing")
     assert f"continue  {run.resume_command}\ntrials    1 of 300 done, 1 failed\n" in asked(run.path).output
+
+
+def test_a_run_that_is_over_says_so_as_the_script_for_slurm_asks(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path, "demo", RunInfo(trials=1)) as run:
+        run.append(Record("a", {}, 0, "ok"))
+    assert '"state": "over"' in asked(run.path, "--json").output
+    assert "state     over: 1 of 1 trial\n" in asked(run.path).output
 
 
 def test_watching_ends_with_the_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from fusetune.bench.errors import RunDirectoryError, unusable
 from fusetune.bench.results.directory import RunDirectory, find_run
+from fusetune.bench.results.keeper import RecordKeeper
 from fusetune.bench.results.records import SCHEMA_VERSION, Record
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.results.written_spec import WrittenSpec
@@ -232,6 +233,30 @@ def test_a_failing_fsync_takes_the_record_back(tmp_path: Path, monkeypatch: pyte
             with pytest.raises(RunDirectoryError, match="Input/output error"):
                 directory.append(make_record("b"))
         assert [record.trial for record in directory.records()[0]] == ["a"]
+
+
+def test_several_records_wait_for_the_disk_once_and_are_kept_or_taken_back_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, calls = os.fsync, []
+
+    def counted(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    with create(tmp_path) as directory:
+        directory.append(make_record("first"))
+        keeper = RecordKeeper(directory.run, directory, None)
+        monkeypatch.setattr(os, "fsync", counted)
+        kept = keeper.keep_all([(make_record("a"), None), (make_record("b"), None)])
+        assert len(calls) == 1
+        assert [record.trial for record in kept] == ["a", "b"]
+        assert keeper.records == []
+        with pytest.raises(RunDirectoryError, match="Input/output error"):
+            keeper.keep_all([(make_record("c"), None), (make_record("d"), None)])
+        assert [record.trial for record in directory.records()[0]] == ["first", "a", "b"]
 
 
 def test_run_json_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -153,6 +153,21 @@ def test_nodes_their_devices_and_losses(tmp_path: Path) -> None:
     assert (found.waiting, found.nodes[0].busy, found.nodes[0].samples_per_s) == (0, 1, 0.0)
 
 
+def test_parts_of_a_processor_have_one_name() -> None:
+    board = Board()
+    board.start(3, 0, now_s=0.0)
+    for _ in range(3):
+        board.device_joined("n1", "cpu", "a processor")
+    for index, trial in enumerate("ab", start=1):
+        board.trial_started(trial, index, now_s=0.0)
+        board.trial_progress(trial, {"node": "n1", "device": "cpu"})
+    (node,) = board.status(0.0, START).nodes
+    assert (node.busy, node.slots, len(node.devices)) == (2, 3, 1)
+    assert not board.device_left("n1", "cpu", "killed", now_s=0.0)
+    (node,) = board.status(0.0, START).nodes
+    assert (node.busy, node.slots, node.left) == (2, 2, 1)
+
+
 def test_the_memory_of_nodes_and_losses_has_an_end(tmp_path: Path) -> None:
     board = Board()
     board.start(1, 0, now_s=0.0)
