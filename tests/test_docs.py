@@ -49,7 +49,7 @@ def test_the_spec_page_lists_exactly_the_keys_there_are(title: str, model: type[
 
 
 def test_the_spec_page_lists_the_small_sections() -> None:
-    names = ("target", "limits", "early_stop", "gate")
+    names = ("target", "limits", "early_stop", "gate", "executor", "resources")
     listed = set(re.findall(rf"^\| `((?:{'|'.join(names)})\.[a-z_]+)`", SPEC_PAGE, flags=re.MULTILINE))
     assert listed == {f"{name}.{key}" for name in names for key in SECTIONS[name].model_fields}
     assert set(SECTIONS["metrics"].model_fields) <= in_backticks(section("gate"))

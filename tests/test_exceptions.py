@@ -35,7 +35,7 @@ FOREIGN_CODE = {
 # What ends a process or a thread, and hands on what it was ended by.
 HANDED_ON = {
     "bench/kernels/subject.py",
-    "bench/workers/executors.py",
+    "bench/workers/pool.py",
     "bench/workers/preloaded.py",
     "kernels/static/compile.py",
 }

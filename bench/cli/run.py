@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +50,15 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
 @overrides_option
 @click.option(
+    "--executor",
+    metavar="local|ray[=ADDRESS]",
+    help="Where trials run: workers of this machine, or the devices of a Ray cluster. Default: the spec's, else local.",
+)
+@click.option(
     "--jobs",
-    default=1,
-    show_default=True,
     type=click.IntRange(1, 64),
-    help="Trials at once. They share the device, so the report marks their timings.",
+    help="Trials at once on this machine. Default: one for each GPU, one on a CPU. More than there are GPUs share "
+    "them, so the report marks their timings.",
 )
 @click.option(
     "--fail-on",
@@ -84,7 +90,8 @@ def _fail_on(context: click.Context, option: click.Parameter, given: Sequence[st
 def run(
     spec: Path | None,
     overrides: tuple[str, ...],
-    jobs: int,
+    executor: str | None,
+    jobs: int | None,
     fail_on: tuple[str, ...],
     record: bool,
     save_baseline: str | None,
@@ -99,8 +106,9 @@ def run(
     Exit codes: 0 success, 1 a trial failed (or has an outcome that --fail-on names) or a search found nothing, 2 bad
     input, 130 interrupted.
     """
+    from fusetune.bench.cli.executor import plan_run
     from fusetune.bench.report import Progress, banner
-    from fusetune.bench.run import make_plan, open_directory, run_trials
+    from fusetune.bench.run import open_directory, run_trials
     from fusetune.bench.spec import SearchDesign, load_spec
     from fusetune.bench.tracking import Reporting
 
@@ -111,8 +119,9 @@ def run(
     spec, overrides = what_to_run(spec, overrides, resume)
     console = make_console()
     display = Progress(console)
-    with terminate_as_interrupt():
-        loaded = load_spec(spec, overrides=overrides, device=device_at_hand())
+    with terminate_as_interrupt(), ExitStack() as stack:
+        load = partial(load_spec, spec, overrides=overrides)
+        loaded = load(device=device_at_hand())
         searches = isinstance(loaded.spec.design, SearchDesign)
         if searches and record:
             raise InputError(
@@ -122,7 +131,9 @@ def run(
                 "Record a spec that names its configurations.",
             )
         kind, command = SEARCH if searches else TRAINING, ["bench", *sys.argv[1:]]
-        plan = make_plan(loaded, jobs=jobs, command=command, announce=display.message, kind=kind)
+        loaded, plan, make_workers = plan_run(
+            load, loaded, executor, jobs, stack, command=command, announce=display.message, kind=kind
+        )
         recorder = _recorder(spec, results) if record else None
         with (
             open_directory(plan, results, resume, display.message) as directory,
@@ -131,12 +142,13 @@ def run(
             try:
                 for line in banner(plan.run):
                     display.message(line)
+                workers = make_workers(plan, directory, display)
                 if searches:
                     from fusetune.bench.search import run_search
 
-                    records = run_search(loaded.spec, plan, directory, display)
+                    records = run_search(loaded.spec, plan, directory, display, workers)
                 else:
-                    records = run_trials(plan, directory, display)
+                    records = run_trials(plan, directory, display, workers)
                 display.stop()
                 study = print_report(directory, records, console)
             except KeyboardInterrupt:

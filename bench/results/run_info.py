@@ -13,7 +13,8 @@ from fusetune.bench.results.written_spec import WrittenSpec
 # A resumed run must share these with the run that it continues.
 FIXED_ON_RESUME = ("kind", "options", "spec", "data", "device")
 # These may differ, but a reader should know, because the numbers depend on them.
-NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs")
+NOTED_ON_RESUME = ("commit", "versions", "machine", "jobs", "executor")
+LOCAL = "local"
 _TEXTS = ("overrides", "profile_changes", "command", "same", "data")
 
 
@@ -63,7 +64,8 @@ class RunInfo:
         baseline: factor -> value of the configuration that the spec's own `train`, `model` and `data` describe.
         trials: planned trials.
         same: configurations that train the same as another, a sentence each.
-        jobs: trials at once.
+        jobs: trials at once that share a device.
+        executor: where the trials ran, e.g. `local` or `ray: 8 devices on 2 nodes, NVIDIA H100`.
         device: `cpu` or `cuda`, empty where it is not known.
         data: names of the data sets that were loaded.
         classes: class names of each data set that has names.
@@ -90,6 +92,7 @@ class RunInfo:
     trials: int = 0
     same: tuple[str, ...] = ()
     jobs: int = 1
+    executor: str = LOCAL
     device: str = ""
     data: tuple[str, ...] = ()
     classes: tuple[tuple[str, ...], ...] = ()
@@ -107,6 +110,8 @@ class RunInfo:
         """Return the JSON object."""
         content = asdict(self)
         content["spec"], content["machine"] = self.spec.content, self.machine.details
+        if self.executor == LOCAL:  # as in files from before there were others
+            del content["executor"]
         return {"schema_version": content.pop("schema_version"), "run_id": content.pop("run_id"), **content}
 
     @classmethod
@@ -129,7 +134,7 @@ class RunInfo:
         """Return what is not as it was when the run began, of that which may change, a sentence each."""
         before, after = self.as_dict(), now.as_dict()
         return [
-            f"{name} differs from the run's beginning: {before[name]} -> {after[name]}"
+            f"{name} differs from the run's beginning: {before.get(name, LOCAL)} -> {after.get(name, LOCAL)}"
             for name in NOTED_ON_RESUME
-            if before[name] != after[name]
+            if before.get(name) != after.get(name)
         ]

@@ -150,6 +150,7 @@ class Run(_Open):
     trials: Index | None = None
     same: list[str] | None = None
     jobs: Count = 1
+    executor: str | None = None
     device: str | None = None
     data: list[str] | None = None
     classes: list[list[str]] | None = None
@@ -270,6 +271,14 @@ class _FirstAutoRate(_Open):
     interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
 
 
+class _Attempt(_Open):
+    """An attempt at a trial that was lost with its device."""
+
+    node: str
+    device_id: str
+    reason: str
+
+
 class Provenance(_Open):
     """The provenance of a record."""
 
@@ -280,6 +289,9 @@ class Provenance(_Open):
     dirty: bool | None = None
     jobs: Count = 1
     timings_shared: bool | None = None
+    node: str | None = None
+    device_id: str | None = None
+    attempts: list[_Attempt] | None = None
     threads_choice: _ChosenThreads | None = None
     data: str | None = None
     stand_in: bool | None = None

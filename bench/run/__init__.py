@@ -7,17 +7,19 @@ if TYPE_CHECKING:
     from fusetune.bench.run.assembly import assemble, make_step
     from fusetune.bench.run.auto_lr import find_learning_rate, with_any_rate
     from fusetune.bench.run.data_sets import EVALUATION_BATCHES, DataSets, load_sets
+    from fusetune.bench.run.local_workers import LentExecutor, LocalWorkers, Workers, Wrap
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
+    from fusetune.bench.run.place import Place, check_gpus, local_place
     from fusetune.bench.run.plan import (
-        RunPlan,
+        folders_of_factories,
         make_plan,
-        make_worker,
         named,
         open_directory,
         rehearse,
         run_trials,
     )
     from fusetune.bench.run.rehearsal import rehearse_trial
+    from fusetune.bench.run.run_plan import RunPlan
     from fusetune.bench.run.threads import measure_threads, most_threads
     from fusetune.bench.run.trial import run_trial, trial_epochs
     from fusetune.bench.run.workload import Workload, build_workload, make_model
@@ -27,17 +29,24 @@ else:
 __all__ = [
     "EVALUATION_BATCHES",
     "DataSets",
+    "LentExecutor",
+    "LocalWorkers",
     "OptimizerMaker",
+    "Place",
     "RunPlan",
+    "Workers",
     "Workload",
+    "Wrap",
     "assemble",
     "build_workload",
+    "check_gpus",
     "find_learning_rate",
+    "folders_of_factories",
     "load_sets",
+    "local_place",
     "make_model",
     "make_plan",
     "make_step",
-    "make_worker",
     "measure_threads",
     "most_threads",
     "named",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.kinds import TRAINING, Kind
-from fusetune.bench.machine import describe_machine, source_state, versions
+from fusetune.bench.machine import source_state, versions
 from fusetune.bench.results import (
     Machine,
     Record,
@@ -23,11 +22,14 @@ from fusetune.bench.results import (
     ThreadsChoice,
     WrittenSpec,
 )
-from fusetune.bench.run.threads import measure_threads, most_threads
+from fusetune.bench.run.local_workers import LocalWorkers, Workers
+from fusetune.bench.run.place import Place, local_place
+from fusetune.bench.run.run_plan import RunPlan
+from fusetune.bench.run.threads import measure_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
 from fusetune.bench.status import Board, Display, StatusKeeper
 from fusetune.bench.units import format_bytes
-from fusetune.bench.workers import Executor, Progress, WorkerExecutor, WorkerSetup, run_all
+from fusetune.bench.workers import Executor, ExecutorLostError, Progress, WorkerSetup
 from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
 
 # A trial ends by itself with the first step after `limits.trial_time`. A worker that has not answered after twice that
@@ -42,57 +44,41 @@ START_GRACE_S = 300.0
 Announce = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """Everything that is decided before the first trial.
-
-    Args:
-        trials: in the order in which they run, their data sources filled in.
-        run: what run.json says.
-        setup: what a worker is started with.
-        hard_timeout_s: a trial that takes longer is given up. None: no such limit.
-        jobs: trials at once.
-        threads: how the number of threads was chosen. None: it was not yet, or torch's own number stays.
-    """
-
-    trials: list[Trial]
-    run: RunInfo
-    setup: WorkerSetup
-    hard_timeout_s: float | None
-    jobs: int
-    threads: ThreadsChoice | None = None
-
-
 def make_plan(
     loaded: LoadedSpec,
     *,
-    jobs: int,
+    jobs: int | None,
     command: Sequence[str],
     announce: Announce,
     kind: Kind = TRAINING,
     options: Mapping[str, Any] | None = None,
+    place: Place | None = None,
 ) -> RunPlan:
     """Expand the spec, find its data, and describe the run.
 
     Args:
         loaded: the spec.
-        jobs: trials at once.
+        jobs: trials at once on this machine. None: one for each GPU, one on a CPU.
         command: the command line, for run.json.
         announce: takes the lines on a download's progress.
         kind: what is done with each trial.
         options: further settings of that kind, JSON-able. Each trial has them.
+        place: where trials run. None: on this machine.
 
     Raises:
         InputError: data that are not to be had, a device that is not there, a design without end.
     """
     spec, device = loaded.spec, loaded.device
-    _check_device(device)
     layout = lay_out(spec, device)
     trials = layout.trials
-    _check_device_count(device, max(trial.spec.train.devices for trial in trials))
+    if place is None:
+        devices = max(trial.spec.train.devices for trial in trials)
+        _check_device(device)
+        _check_device_count(device, devices)
+        place = local_place(spec, device, jobs, devices)
     spec_path = Path(loaded.document.name)
-    place = loaded.document.where(("data",))
-    sources = _locate_sources(trials, spec_path.parent, f"{place}: data", _DownloadNews(announce))
+    data_section = loaded.document.where(("data",))
+    sources = _locate_sources(trials, spec_path.parent, f"{data_section}: data", _DownloadNews(announce))
     stand_ins = dict.fromkeys(text for source in sources.values() if (text := source.announcement()))
     state = source_state()
     run = RunInfo(
@@ -107,7 +93,8 @@ def make_plan(
         baseline=layout.baseline,
         trials=len(trials),
         same=tuple(layout.same),
-        jobs=jobs,
+        jobs=place.sharing,
+        executor=place.described,
         device=device,
         data=tuple(sorted({source.name for source in sources.values()})),
         classes=tuple(
@@ -115,7 +102,7 @@ def make_plan(
         ),
         stand_in=" ".join(stand_ins) or None,
         fingerprint=fingerprint_all(sources.values(), spec_path.parent),
-        machine=Machine.from_dict(describe_machine(device)),
+        machine=Machine.from_dict(place.machine),
         versions=versions(),
         commit=state["commit"],
         dirty=state["dirty"],
@@ -126,16 +113,16 @@ def make_plan(
         kind.run_trial,
         device=device,
         limit_bytes=spec.limits.memory,
-        threads=_fixed_threads(spec.threads, device, jobs),
-        jobs=jobs,
-        import_paths=_folders_of_factories(trials, spec_path),
+        threads=_fixed_threads(spec.threads, place),
+        jobs=place.sharing,
+        import_paths=folders_of_factories(trials, spec_path),
         libraries=tuple(sorted({library for source in sources.values() for library in source.libraries})),
     )
     ready = [
         dataclasses.replace(trial, source=sources[_data_key(trial.spec.data)], options=dict(run.options))
         for trial in trials
     ]
-    return RunPlan(ready, run, setup, hard_timeout(trials, spec.limits.trial_time, kind), jobs)
+    return RunPlan(ready, run, setup, hard_timeout(trials, spec.limits.trial_time, kind), place)
 
 
 def hard_timeout(trials: Sequence[Trial], limit_s: float | None, kind: Kind = TRAINING) -> float | None:
@@ -195,13 +182,16 @@ def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
         )
 
 
-def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
+def run_trials(
+    plan: RunPlan, directory: RunDirectory, display: Display, workers: Workers | None = None
+) -> list[Record]:
     """Rehearse and run what is missing. Each record is on disk before the next trial starts. Returns all records.
 
     Args:
         plan: what to run.
         directory: has the records of an earlier part of the run, if there was one, and takes the new ones.
         display: is shown what happens.
+        workers: run the trials. None: processes of this machine.
 
     Raises:
         InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
@@ -210,11 +200,15 @@ def run_trials(plan: RunPlan, directory: RunDirectory, display: Display) -> list
     failed = sum(record.status == "failed" for record in done)
     board = Board(plan.run.device, plan.run.machine.device_name or "")
     with StatusKeeper(display, directory.path, board, failed=failed) as shown:
-        return _run_missing(plan, directory, done, shown)
+        return _run_missing(plan, directory, done, shown, workers)
 
 
 def _run_missing(
-    plan: RunPlan, directory: RunDirectory, done: Sequence[Record], display: Display
+    plan: RunPlan,
+    directory: RunDirectory,
+    done: Sequence[Record],
+    display: Display,
+    workers: Workers | None,
 ) -> list[Record]:
     """Run what has no record yet."""
     keeper = RecordKeeper(plan.run, directory, done)
@@ -223,24 +217,25 @@ def _run_missing(
     display.start(len(plan.trials), len(done))
     if not missing:
         return keeper.records
-    first = make_worker(plan, directory, 0)
     try:
-        _rehearse(plan, missing, first, display)
-        plan = settle_threads(plan, first, display, done)
-        missing = [trial for trial in plan.trials if trial.id not in have]
-        keeper.add(plan.threads)
-    except BaseException as error:
-        first.close()
-        if isinstance(error, InputError) and not done:
+        workers = workers or LocalWorkers(plan, directory.path)
+    except InputError:
+        if not done:
             directory.remove()
         raise
-    if plan.jobs > 1:
-        first.close()  # a worker belongs to the thread that started it
-
-    def make_executor(index: int) -> Executor:
-        return first if plan.jobs == 1 else make_worker(plan, directory, index)
-
-    run_all(missing, make_executor, _Recorder(plan, keeper, display), jobs=plan.jobs)
+    try:
+        try:
+            _rehearse(plan, missing, workers.first(), display)
+            plan = settle_threads(plan, workers.first(), display, done)
+        except InputError:
+            if not done:
+                directory.remove()
+            raise
+        missing = [trial for trial in plan.trials if trial.id not in have]
+        keeper.add(plan.threads)
+        workers.run(missing, _Recorder(plan, keeper, display))
+    finally:
+        workers.close()
     return keeper.records
 
 
@@ -262,7 +257,7 @@ def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequ
         if earlier is not None:
             threads, reason = earlier, "as in the run's beginning"
         else:
-            most = most_threads(plan.jobs)
+            most = plan.place.most_threads
             display.message(f"timing steps with 1 to {most} threads")
             threads, reason, measured = measure_threads(plan.trials, worker, most, _ignore)
             speedups = {str(count): round(speedup, 4) for count, speedup in measured.items()}
@@ -280,7 +275,7 @@ def replace_threads(plan: RunPlan, choice: ThreadsChoice) -> RunPlan:
     )
 
 
-def _folders_of_factories(trials: Iterable[Trial], spec_path: Path) -> tuple[str, ...]:
+def folders_of_factories(trials: Iterable[Trial], spec_path: Path | str) -> tuple[str, ...]:
     """Return where a person's own modules lie: beside the spec, then here. Nowhere, where no trial asks for any."""
     asked = any(
         trial.spec.data.factory
@@ -288,37 +283,39 @@ def _folders_of_factories(trials: Iterable[Trial], spec_path: Path) -> tuple[str
         or isinstance(trial.spec.train.optimizer, OptimizerFactory)
         for trial in trials
     )
-    return tuple(dict.fromkeys([str(spec_path.parent.resolve()), str(Path.cwd())])) if asked else ()
+    return tuple(dict.fromkeys([str(Path(spec_path).parent.resolve()), str(Path.cwd())])) if asked else ()
 
 
-def _fixed_threads(asked: int | str, device: str, jobs: int) -> int | None:
+def _fixed_threads(asked: int | str, place: Place) -> int | None:
     """Return the number of threads that needs no measurement. None where it does, or where torch's own will do."""
     if isinstance(asked, int):
         return asked
-    most = most_threads(jobs)
-    if device == "cpu":
-        return 1 if most == 1 else None
-    return most if jobs > 1 else None
+    if place.device == "cpu":
+        return 1 if place.most_threads == 1 else None
+    return place.most_threads if place.trials_at_once > 1 else None
 
 
 def rehearse(
-    plan: RunPlan, trials: Sequence[Trial], directory: RunDirectory, display: Display, *, remove: bool
+    plan: RunPlan,
+    trials: Sequence[Trial],
+    directory: RunDirectory,
+    display: Display,
+    workers: Workers,
+    *,
+    remove: bool,
 ) -> RunPlan:
-    """Build every configuration once, in a worker of its own, and return the plan with its number of threads.
+    """Build every configuration once, in the first worker, and return the plan with its number of threads.
 
     Raises:
         InputError: one cannot be built as the spec asks. With `remove`, the run's directory is removed then.
     """
-    worker = make_worker(plan, directory, 0)
     try:
-        _rehearse(plan, trials, worker, display)
-        return settle_threads(plan, worker, display, directory.records()[0])
+        _rehearse(plan, trials, workers.first(), display)
+        return settle_threads(plan, workers.first(), display, directory.records()[0])
     except InputError:
         if remove:
             directory.remove()
         raise
-    finally:
-        worker.close()
 
 
 def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display: Display) -> None:
@@ -355,12 +352,6 @@ def named(spec_path: str, reason: str) -> str:
     return reason if reason.startswith(f"{spec_path}:") else f"{spec_path}: {reason}"
 
 
-def make_worker(plan: RunPlan, directory: RunDirectory, index: int) -> WorkerExecutor:
-    """Make an executor with a worker process of its own."""
-    log = directory.path / f"worker-{index}.log"
-    return WorkerExecutor(plan.setup, log=log, hard_timeout_s=plan.hard_timeout_s)
-
-
 class _Recorder:
     """Listens to the executors: keeps each record, shows it."""
 
@@ -384,6 +375,19 @@ class _Recorder:
         complete = self._keeper.keep_all((record, self._sources[trial.id]) for trial, record in finished)
         for record in complete:
             self._display.trial_finished(record, self._index[record.trial])
+
+    def joined(self, node: str, device: str, kind: str) -> None:
+        self._display.device_joined(node, device, kind)
+
+    def left(self, node: str, device: str, reason: str) -> None:
+        self._display.device_left(node, device, reason)
+
+    def lost(self, trial: Trial, loss: ExecutorLostError, attempt: int, again: bool) -> None:
+        self._display.trial_lost(trial.id, loss.node, loss.reason, attempt)
+        if not again:
+            self._display.message(
+                f"note: {trial.id} has lost its device {attempt} times and has no record. --resume runs it again"
+            )
 
 
 def _check_device(device: str) -> None:

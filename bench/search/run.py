@@ -9,22 +9,25 @@ trials. Each job is a thread with its own worker. A single job uses one worker f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from fusetune.bench.results import Record, RecordKeeper, RunDirectory, ThreadsChoice, WrittenSpec
-from fusetune.bench.run import RunPlan, make_worker, rehearse
+from fusetune.bench.run import LocalWorkers, RunPlan, Workers, rehearse
 from fusetune.bench.search.lost_trainings import records_of_lost
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of, prior_words
 from fusetune.bench.search.state import SearchState, open_search
-from fusetune.bench.search.workers import LentWorker, SearchExecutor, Shared
+from fusetune.bench.search.workers import SearchExecutor, Shared
 from fusetune.bench.spec import Spec, Trial
 from fusetune.bench.stats import counted
 from fusetune.bench.status import Display
-from fusetune.bench.workers import Executor, Progress, run_all
+from fusetune.bench.workers import ExecutorLostError, Progress
 
 
-def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display) -> list[Record]:
+def run_search(
+    spec: Spec, plan: RunPlan, directory: RunDirectory, display: Display, workers: Workers | None = None
+) -> list[Record]:
     """Search, then train the winner on fresh seeds. Return all records.
 
     The search is concluded before the first re-run. A resumed run continues the re-runs of the same winner, even where
@@ -43,33 +46,29 @@ def run_search(spec: Spec, plan: RunPlan, directory: RunDirectory, display: Disp
     before = f", {used} of them trained before" if used else ""
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
     keeper = _Keeper(plan, directory, records, display)
-    plan = rehearse(plan, plan.trials, directory, display, remove=not records and not used)
-    keeper.add(plan.threads)
-    first = make_worker(plan, directory, 0)
+    workers = workers or LocalWorkers(plan, directory.path)
     try:
-
-        def worker(index: int) -> Executor:
-            return LentWorker(first) if plan.jobs == 1 else make_worker(plan, directory, index)
-
+        plan = rehearse(plan, plan.trials, directory, display, workers, remove=not records and not used)
+        workers.settle(plan)
+        keeper.add(plan.threads)
         if not log.is_over:
-            _search(state, plan, worker, keeper)
-        _train_winner_again(state, plan, worker, keeper)
+            _search(state, plan, workers, keeper)
+        _train_winner_again(state, plan, workers, keeper)
     finally:
-        first.close()
+        workers.close()
     return keeper.records
 
 
-def _search(state: SearchState, plan: RunPlan, worker: Callable[[int], Executor], keeper: _Keeper) -> None:
+def _search(state: SearchState, plan: RunPlan, workers: Workers, keeper: _Keeper) -> None:
     """Spend the remaining budget, record every training, and conclude the search."""
     budget, used = state.plan.budget_epochs, state.searcher.epochs_used
     if used < budget:
         shared = Shared(state, plan.trials[0], budget - used)
-        listener = _Listener(shared, keeper)
-        run_all(
+        listener = _Listener(keeper, shared)
+        workers.run(
             _epochs(used, budget, shared),
-            lambda index: SearchExecutor(shared, worker(index), index),
             listener,
-            jobs=plan.jobs,
+            wrap=lambda executor, index: SearchExecutor(shared, executor, index),
         )
         listener.catch_up()
         if state.searcher.epochs_used < budget:
@@ -129,11 +128,28 @@ class _Keeper:
 
 
 @dataclass
-class _Listener:
+class _Devices:
+    """Says which devices of a cluster come and go."""
+
+    keeper: _Keeper
+
+    def joined(self, node: str, device: str, kind: str) -> None:
+        """Say that a device takes trainings."""
+        self.keeper.say(f"{node}: device {device} joins ({kind})")
+
+    def left(self, node: str, device: str, reason: str) -> None:
+        """Say that a device is gone."""
+        self.keeper.say(f"{node}: device {device} left: {reason}")
+
+    def lost(self, trial: Any, loss: ExecutorLostError, attempt: int, again: bool) -> None:
+        """Say nothing more: the trainings that the device held are told by themselves."""
+
+
+@dataclass
+class _Listener(_Devices):
     """Gets every epoch, and keeps the records of trials that have ended."""
 
     shared: Shared
-    keeper: _Keeper
 
     def started(self, trial: int) -> None:
         """An epoch begins."""
@@ -156,9 +172,7 @@ class _Listener:
             self.keeper.keep(shared.over.get(), f"[{used}/{budget} epochs{best_text}] ")
 
 
-def _train_winner_again(
-    state: SearchState, plan: RunPlan, worker: Callable[[int], Executor], keeper: _Keeper
-) -> None:
+def _train_winner_again(state: SearchState, plan: RunPlan, workers: Workers, keeper: _Keeper) -> None:
     """Train the best configuration on fresh seeds, as ordinary trials."""
     result = state.searcher.result()
     best = result.best
@@ -169,14 +183,11 @@ def _train_winner_again(
     have = {record.trial for record in keeper.records}
     missing = [trial for trial in trials if trial.id not in have]
     if missing:
-        run_all(missing, worker, _Confirmation(keeper), jobs=plan.jobs)
+        workers.run(missing, _Confirmation(keeper))
 
 
-@dataclass
-class _Confirmation:
+class _Confirmation(_Devices):
     """Gets the winner's re-runs."""
-
-    keeper: _Keeper
 
     def started(self, trial: Trial) -> None:
         """A re-run begins."""

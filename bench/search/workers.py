@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from fusetune.bench.results import PausedTraining, Record, TrainingOutcome
 from fusetune.bench.search.plan import BUDGET_SPENT, why_ended
@@ -19,32 +19,11 @@ from fusetune.bench.search.state import SearchState
 from fusetune.bench.search.step import Advance
 from fusetune.bench.spec import Trial
 from fusetune.bench.stats import counted
-from fusetune.bench.workers import Executor, OnProgress, Progress
+from fusetune.bench.workers import MOST_LOSSES, Executor, ExecutorLostError, OnProgress, Progress
 from fusetune.tuner.search import SearchTrial
 
 # How often an idle worker asks for a training again.
 _POLL_S = 0.2
-
-
-@dataclass
-class LentWorker:
-    """An executor whose worker stays open for the next user."""
-
-    worker: Executor
-
-    @property
-    def process_id(self) -> int | None:
-        """The process id of the worker, None without a process."""
-        return cast("int | None", getattr(self.worker, "process_id", None))
-
-    def run(self, trial: Any, on_progress: OnProgress) -> Record:
-        return self.worker.run(trial, on_progress)
-
-    def cancel(self) -> None:
-        self.worker.cancel()
-
-    def close(self) -> None:
-        """Leave the worker open."""
 
 
 class Shared:
@@ -61,6 +40,7 @@ class Shared:
         # Trial number -> worker that has it in memory. Trials from before a resume have none.
         self._holder: dict[int, int] = {}
         self._in_flight: set[int] = set()
+        self._losses: Counter[int] = Counter()
 
     def next_step(self, worker: int, is_cancelled: Callable[[], bool]) -> tuple[SearchTrial, Advance] | None:
         """Return a worker's next trial and step, or None when nothing is left to train."""
@@ -151,6 +131,33 @@ class Shared:
                 )
             return bool(lost)
 
+    def give_back(self, worker: int, trial: SearchTrial | None, loss: ExecutorLostError) -> None:
+        """Take back what was in the memory of a worker whose device is gone. No training has failed by that.
+
+        Args:
+            worker: the worker's index.
+            trial: the training whose next epoch was being made, if there was one.
+            loss: of the device.
+        """
+        with self.changed:
+            searcher = self.state.searcher
+            held = [number for number, holder in self._holder.items() if holder == worker]
+            for number in held:
+                del self._holder[number]
+            if trial is not None:
+                self._in_flight.discard(trial.number)
+                self._epochs_left += 1
+                searcher.give_back(trial)
+                self._losses[trial.number] += 1
+                if self._losses[trial.number] > MOST_LOSSES:
+                    searcher.drop(trial, f"it lost its device {self._losses[trial.number]} times")
+                    self.state.log.close(trial)
+            self.news.put(
+                f"{loss.node}: {loss.reason}; {counted(len(held), 'training')} in the memory of its worker "
+                "will be trained again from the start, if chosen"
+            )
+            self.changed.notify_all()
+
     def _ask(self, worker: int) -> SearchTrial | None:
         """Ask the searcher for a trial. One in another worker's memory is repeated here only if no other is left."""
         elsewhere = [number for number, holder in self._holder.items() if holder != worker]
@@ -172,15 +179,24 @@ class SearchExecutor:
     worker: Executor
     index: int
     process: int | None = None
+    chosen: SearchTrial | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self, trial: int, on_progress: OnProgress) -> Record:
         """Train the next epoch. `trial` only counts the budget."""
         try:
             return self._run(trial, on_progress)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ExecutorLostError) and not self.ended.is_set():
+                self.shared.give_back(self.index, self.chosen, error)
             self.ended.set()
             raise
+
+    def prepare(self) -> None:
+        """Let the worker get ready, where it has to."""
+        prepare = getattr(self.worker, "prepare", None)
+        if prepare is not None:
+            prepare()
 
     def cancel(self) -> None:
         self.ended.set()
@@ -190,6 +206,8 @@ class SearchExecutor:
         try:
             if not self.ended.is_set():
                 self._end_dropped(_ignore, last=True)
+        except ExecutorLostError:
+            pass  # records of the trainings that it held come from the log
         finally:
             self.worker.close()
 
@@ -197,11 +215,13 @@ class SearchExecutor:
         self._end_dropped(on_progress, last=False)
         while (decided := self.shared.next_step(self.index, self.ended.is_set)) is not None:
             chosen, step = decided
+            self.chosen = chosen
             record, others_waited = self._run_step(chosen, step, on_progress)
             killed = record.status == "out_of_memory" or record.worker.unexplained_kill
             if others_waited and killed:
                 # Paused trainings held memory too. Run the step again alone, to see whether it fits.
                 record, _ = self._run_step(chosen, step, on_progress)
+            self.chosen = None
             # A worker that was killed to cancel the run has no result. A training that ended before another epoch has
             # not used the budget, so the loop takes the next one.
             if self.ended.is_set() or self.shared.take(chosen, record):

@@ -47,6 +47,7 @@ from fusetune.tuner.schedules import SCHEDULES, check_schedule
 
 DEVICES = ("auto", "cpu", "cuda")
 PROFILES = ("cpu", "cuda")
+EXECUTORS = ("local", "ray")
 DIRECTIONS = ("lower", "higher", "neither")
 AUTO = "auto"
 PARALLEL = ("ddp", "fsdp")
@@ -598,6 +599,44 @@ class SearchDesign(Section):
     search: SearchSettings
 
 
+class Executor(Section):
+    """Where trials run: workers of this machine, or a Ray cluster. What is trained does not depend on it."""
+
+    name: Annotated[str, OneOf(EXECUTORS)] = Field(
+        "local", description="local: workers of this machine. ray: the devices of a Ray cluster"
+    )
+    address: str | None = Field(
+        None, description="of the cluster, host:port. Default: RAY_ADDRESS, or the cluster of this machine"
+    )
+    kind: str | None = Field(
+        None,
+        description="name of the GPU or processor to run on, as only times of one kind are compared. Default: the kind "
+        "with the most devices",
+    )
+    stage: str | None = Field(
+        None, description="directory of each node that data files are copied to before they are read"
+    )
+    wait_for_devices: Seconds = Field(
+        600.0, description="the longest that a run waits while the cluster has no device for it"
+    )
+
+    @property
+    def keys_of_ray(self) -> list[str]:
+        """The given keys that a cluster alone takes."""
+        return sorted(self.model_fields_set - {"name"})
+
+
+class Resources(Section):
+    """What each trial has to itself."""
+
+    gpus: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+        None, description="GPUs of a trial. Default: train.devices where there are GPUs, else 0"
+    )
+    cpus: Annotated[int, Field(ge=1, le=65536)] | None = Field(
+        None, description="cores of a trial. Default: its share of the machine's"
+    )
+
+
 class GateMetric(Section):
     """How the gate judges one metric."""
 
@@ -623,6 +662,10 @@ class Gate(Section):
     benchmarks: dict[str, dict[str, GateMetric]] = Field(
         {}, description="benchmark -> metric -> its threshold and direction there"
     )
+
+
+# The keys of a spec that change no training, and that a resumed run may change.
+NOT_TRAINED = {"profiles", "gate", "executor", "resources"}
 
 
 class Spec(Section):
@@ -673,6 +716,10 @@ class Spec(Section):
     limits: Limits = Limits()
     early_stop: EarlyStop | None = None
     gate: Gate | None = Field(None, description="for bench gate: what to compare, and how strictly")
+    executor: Annotated[Executor, BeforeValidator(_named)] = Field(
+        Executor(), description="where trials run: local, ray, or a mapping"
+    )
+    resources: Resources = Resources()
     profiles: dict[Annotated[str, OneOf(PROFILES)], dict[str, Any]] = Field(
         {}, description="merged over the spec for the device type in use"
     )
@@ -680,11 +727,11 @@ class Spec(Section):
     def resolved(self) -> dict[str, Any]:
         """Return what is trained as plain data with every default filled in.
 
-        The profiles are left out, because they are merged. So is `gate`, which changes no training. A null that means
-        the default is left out too, and so are the keys for several devices at their defaults. A null for a person's
-        own code stays.
+        The profiles are left out, because they are merged. So are `gate`, `executor` and `resources`, which change no
+        training: a run can be continued elsewhere. A null that means the default is left out too, and so are the keys
+        for several devices at their defaults. A null for a person's own code stays.
         """
-        data = _without_nulls(self, self.model_dump(mode="json", exclude={"profiles", "gate"}))
+        data = _without_nulls(self, self.model_dump(mode="json", exclude=NOT_TRAINED))
         for key, default in ONE_DEVICE.items():
             if data["train"][key] == default:
                 del data["train"][key]
@@ -720,6 +767,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "design": RandomDesign,
     "search": SearchSettings,
     "gate": Gate,
+    "executor": Executor,
+    "resources": Resources,
     "metrics": GateMetric,
     "benchmarks": GateMetric,
 }

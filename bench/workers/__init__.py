@@ -5,7 +5,8 @@ from fusetune.exports import load_on_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.workers.compile_cache import keep_compiled_code_private, keep_headers_private
-    from fusetune.bench.workers.executors import Executor, WorkerExecutor, run_all
+    from fusetune.bench.workers.executors import Executor, WorkerExecutor
+    from fusetune.bench.workers.gpus import DeviceLock, gpu_uuids, show_gpus, visible_gpus
     from fusetune.bench.workers.memory_limit import (
         SOURCE_NAMES,
         MemoryBudget,
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
         why_not_enforced,
     )
     from fusetune.bench.workers.messages import Message, encode
+    from fusetune.bench.workers.pool import (
+        LATER,
+        MOST_LOSSES,
+        NOTHING,
+        ClusterListener,
+        ExecutorLostError,
+        InOrder,
+        Listener,
+        Pool,
+        Source,
+        run_all,
+    )
     from fusetune.bench.workers.programs import running_program
     from fusetune.bench.workers.worker import (
         OnProgress,
@@ -46,13 +59,23 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LATER",
+    "MOST_LOSSES",
+    "NOTHING",
     "SOURCE_NAMES",
+    "ClusterListener",
+    "DeviceLock",
     "Executor",
+    "ExecutorLostError",
     "ForeignMessageError",
+    "InOrder",
+    "Listener",
     "MemoryBudget",
     "Message",
     "OnProgress",
+    "Pool",
     "Progress",
+    "Source",
     "WorkerContext",
     "WorkerExecutor",
     "WorkerLostError",
@@ -66,6 +89,7 @@ __all__ = [
     "describe_exception",
     "describe_exit",
     "encode",
+    "gpu_uuids",
     "is_library",
     "keep_compiled_code_private",
     "keep_headers_private",
@@ -79,6 +103,8 @@ __all__ = [
     "run_all",
     "running_program",
     "settle_footprint",
+    "show_gpus",
+    "visible_gpus",
     "wait_passively",
     "why_not_enforced",
     "with_tail",

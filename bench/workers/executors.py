@@ -1,24 +1,20 @@
 """Executors: trials run in this process, or in a worker process that may die without ending the run.
 
-An executor turns a trial into a record, whatever happens. `run_all` hands trials to one executor or to several.
+An executor turns a trial into a record, whatever happens. `bench.workers.pool` hands trials to executors.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-import queue
 import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from fusetune.bench.errors import unusable
-from fusetune.bench.interrupts import interrupts_deferred
 from fusetune.bench.machine import oom_kill_count
 from fusetune.bench.results import Record, WorkerEvents
 from fusetune.bench.units import format_seconds
@@ -26,7 +22,6 @@ from fusetune.bench.workers.compile_cache import keep_compiled_code_private
 from fusetune.bench.workers.memory_limit import MemoryBudget
 from fusetune.bench.workers.worker import (
     OnProgress,
-    Progress,
     RunnableTrial,
     RunTrial,
     WorkerContext,
@@ -37,11 +32,6 @@ from fusetune.bench.workers.worker import (
     start,
 )
 from fusetune.bench.workers.worker_process import WorkerLostError, WorkerProcess
-from fusetune.errors import InvalidValueError
-
-# How often an executor's thread checks whether the run is stopping.
-_POLL_S = 0.2
-_NO_MORE = object()
 
 
 class Executor(Protocol):
@@ -55,19 +45,6 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Free the executor's resources. Call it from the thread that ran the trials."""
-
-
-class Listener(Protocol):
-    """Receives events, always in the thread that called `run_all`."""
-
-    def started(self, trial: Any) -> None:
-        """`trial` is about to run."""
-
-    def progressed(self, trial: Any, progress: Progress) -> None:
-        """`trial` has reported its progress."""
-
-    def finished(self, trial: Any, record: Record) -> None:
-        """`trial` has ended. Its executor starts the next one when this returns."""
 
 
 class InProcessExecutor:
@@ -238,132 +215,3 @@ class _Worker(WorkerProcess):
             if kind == "record":
                 return Record.from_dict(content)
             on_progress(content)
-
-
-def run_all(
-    trials: Iterable[Any], make_executor: Callable[[int], Executor], listener: Listener, *, jobs: int = 1
-) -> None:
-    """Run `trials`, on one executor strictly in their order, or on `jobs` executors that each take the next one.
-
-    With one job everything happens in the calling thread. With more, each executor has its own thread. The listener is
-    still called in the calling thread, with records in the order in which trials finish. An executor takes its next
-    trial only when the listener has handled the record of its last one. An interrupt, or an exception of the listener,
-    ends the running trials at once and is passed on.
-
-    Args:
-        trials: each is taken when an executor is free, and no more executors are made than there are trials. So an
-            iterator may have any number of them, and end when the rest is not needed.
-        make_executor: called with 0, 1, ... for each executor that is needed.
-        listener: receives starts, progress and records.
-        jobs: number of executors, at least 1.
-
-    Example:
-        >>> class Print:
-        ...     def started(self, trial): print("start", trial)
-        ...     def progressed(self, trial, progress): print(progress)
-        ...     def finished(self, trial, record): print(record.status)
-        >>> class Echo:
-        ...     def run(self, trial, on_progress):
-        ...         on_progress({"epoch": 1})
-        ...         return Record(trial, {}, 0, "ok")
-        ...     def cancel(self): pass
-        ...     def close(self): print("closed")
-        >>> run_all(["a"], lambda index: Echo(), Print())
-        start a
-        {'epoch': 1}
-        ok
-        closed
-    """
-    if jobs < 1:
-        raise InvalidValueError("jobs", f"must be at least 1, not {jobs}")
-    waiting = iter(trials)
-    first = list(itertools.islice(waiting, jobs))
-    waiting = itertools.chain(first, waiting)
-    if len(first) < 2:
-        _run_in_order(waiting, make_executor(0), listener)
-    else:
-        _Parallel(waiting, [make_executor(index) for index in range(len(first))], listener).run()
-
-
-def _run_in_order(trials: Iterable[Any], executor: Executor, listener: Listener) -> None:
-    try:
-        for trial in trials:
-            listener.started(trial)
-            record = executor.run(trial, functools.partial(listener.progressed, trial))
-            listener.finished(trial, record)
-    finally:
-        executor.close()
-
-
-class _Parallel:
-    """Several executors, with a thread each. All calls of the listener go through one queue."""
-
-    def __init__(self, trials: Iterator[Any], executors: Sequence[Executor], listener: Listener) -> None:
-        self._trials, self._taking = trials, threading.Lock()
-        self._executors = executors
-        self._listener = listener
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._stopping = threading.Event()
-        self._at_work = len(executors)
-
-    def run(self) -> None:
-        """Run until every executor is done, or until an exception stops them."""
-        threads = [threading.Thread(target=self._work, args=(executor,)) for executor in self._executors]
-        try:
-            for thread in threads:
-                thread.start()
-            while self._at_work:
-                self._calls.get()()
-        finally:
-            with interrupts_deferred():
-                self._stopping.set()
-                for executor in self._executors:
-                    executor.cancel()
-                for thread in threads:
-                    if thread.ident is not None:
-                        thread.join()
-
-    def _work(self, executor: Executor) -> None:
-        """Take trials until there are none. Runs in the executor's thread."""
-        try:
-            try:
-                self._run_all(executor)
-            finally:
-                executor.close()
-        except BaseException as error:
-            self._calls.put(functools.partial(_raise, error))
-        finally:
-            self._calls.put(self._leave)
-
-    def _run_all(self, executor: Executor) -> None:
-        while not self._stopping.is_set():
-            with self._taking:
-                trial = next(self._trials, _NO_MORE)
-            if trial is _NO_MORE:
-                return
-            self._run_one(executor, trial)
-
-    def _run_one(self, executor: Executor, trial: Any) -> None:
-        """Run one trial and wait until the listener has dealt with its record."""
-
-        def on_progress(progress: Progress) -> None:
-            self._calls.put(functools.partial(self._listener.progressed, trial, progress))
-
-        self._calls.put(functools.partial(self._listener.started, trial))
-        record = executor.run(trial, on_progress)
-        if self._stopping.is_set():
-            return
-        self._calls.put(functools.partial(self._listener.finished, trial, record))
-        dealt_with = threading.Event()
-        self._calls.put(dealt_with.set)
-        while not dealt_with.wait(_POLL_S) and not self._stopping.is_set():
-            continue
-
-    def _leave(self) -> None:
-        """Count one executor as done. Runs in the calling thread."""
-        self._at_work -= 1
-
-
-def _raise(error: BaseException) -> None:
-    """Raise an executor's exception in the calling thread."""
-    raise error

@@ -31,6 +31,7 @@ from fusetune.bench.import_paths import append_folders, forget_safe_path
 from fusetune.bench.machine import container_memory
 from fusetune.bench.results import PausedTraining, Record, Status
 from fusetune.bench.terminal import LossyFile, open_closed_streams, text_stream
+from fusetune.bench.workers.gpus import show_gpus
 from fusetune.bench.workers.guard import become_guard, is_guarded
 from fusetune.bench.workers.memory_limit import (
     Footprint,
@@ -82,6 +83,7 @@ class WorkerSetup:
         import_paths: directories of factories, searched after all other places. See `bench.import_paths`.
         libraries: modules that loading the data needs. They are imported at the start, where they belong to the
             footprint. scikit-learn maps 170 MiB, which would otherwise count as the first trial's.
+        gpus: those that the worker sees, as for `CUDA_VISIBLE_DEVICES`. None: as its parent.
     """
 
     run_trial: str
@@ -92,6 +94,7 @@ class WorkerSetup:
     jobs: int = 1
     import_paths: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    gpus: str | None = None
 
 
 @dataclass
@@ -153,6 +156,7 @@ def begin(connection: Connection, leash: Connection, log: Path) -> None:
 def serve(connection: Connection, setup: WorkerSetup) -> None:
     """Run the trials that arrive on `connection` until None arrives."""
     sender = Sender(connection)
+    show_gpus(setup.gpus)
     append_folders(*setup.import_paths)
     run_trial = named_function(setup.run_trial)
     context = make_context(setup)

@@ -97,6 +97,10 @@ class Searcher:
         if trial.epochs >= self.max_epochs:
             self._history.close(trial, "finished", f"all {self.max_epochs} epochs, the last at {value:.6g}")
 
+    def give_back(self, trial: SearchTrial) -> None:
+        """Take that the trial's next epoch was not made, for no fault of its own. Nothing is spent."""
+        self._history.in_flight.discard(trial.number)
+
     def end(self, trial: SearchTrial) -> None:
         """Take that the training ended by itself, without another epoch."""
         if trial.values:

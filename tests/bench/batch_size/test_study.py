@@ -29,7 +29,8 @@ from fusetune.bench.results.outcomes import MemoryPrediction, MemoryProbe, Throu
 from fusetune.bench.results.records import Record, Status
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.results.written_spec import WrittenSpec
-from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.run.plan import make_plan
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.workers.executors import WorkerExecutor
 from fusetune.bench.workers.memory_limit import Footprint, MemoryBudget

@@ -11,7 +11,8 @@ from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.gate import Measured, Metric, Pair, Rules
 from fusetune.bench.gate.rules import better_by_name, unknown_direction
 from fusetune.bench.results.directory import RunDirectory
-from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.run.plan import make_plan
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.spec.load import load_spec
 from tests.bench.spec_text import SPEC
 

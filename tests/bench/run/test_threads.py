@@ -13,7 +13,9 @@ import yaml
 from fusetune.bench.results.records import Record, ThreadsChoice
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.results.written_spec import WrittenSpec
-from fusetune.bench.run.plan import RunPlan, settle_threads
+from fusetune.bench.run.place import Place
+from fusetune.bench.run.plan import settle_threads
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.run.threads import measure_threads, most_threads, samples_of, timed_trials, times_of
 from fusetune.bench.run.trial import run_trial
 from fusetune.bench.spec.design import Trial, expand
@@ -57,15 +59,11 @@ def trials(sizes: list[int]) -> list[Trial]:
 
 def plan(threads: Any = "auto", *, device: str = "cpu", bound: int | None = None) -> RunPlan:
     run = RunInfo(spec=WrittenSpec({"threads": threads}), device=device)
-    return RunPlan(
-        trials([8, 16]), run, WorkerSetup("fusetune.bench.run.trial:run_trial", threads=bound), None, 1
-    )
+    setup = WorkerSetup("fusetune.bench.run.trial:run_trial", threads=bound)
+    return RunPlan(trials([8, 16]), run, setup, None, Place(device, {}, most_threads=4))
 
 
-def settled(
-    a_plan: RunPlan, done: list[Record], monkeypatch: pytest.MonkeyPatch
-) -> tuple[RunPlan, list[str], Worker]:
-    monkeypatch.setattr("fusetune.bench.run.plan.most_threads", lambda jobs: 4)
+def settled(a_plan: RunPlan, done: list[Record]) -> tuple[RunPlan, list[str], Worker]:
     fast, display = Worker(lambda size, count: 1.0 / count), Display()
     return settle_threads(a_plan, fast, display, done), display.said, fast  # type: ignore[arg-type]
 
@@ -86,8 +84,8 @@ def test_one_number_is_chosen_for_all_configurations_and_a_step_that_fails_is_le
     assert measure_threads(trials([8]), broken, 2, print) == (2, "no step could be timed", {})
 
 
-def test_the_choice_is_said_and_binds_workers_and_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, said, timed = settled(plan(), [], monkeypatch)
+def test_the_choice_is_said_and_binds_workers_and_trials() -> None:
+    found, said, timed = settled(plan(), [])
     assert timed.timed == [8, 16]
     assert (found.setup.threads, {trial.threads for trial in found.trials}) == (4, {4})
     assert found.threads is not None
@@ -96,20 +94,20 @@ def test_the_choice_is_said_and_binds_workers_and_trials(monkeypatch: pytest.Mon
     assert any("threads: 4" in line for line in said)
 
 
-def test_a_number_in_the_spec_needs_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, _, timed = settled(plan(3, bound=3), [], monkeypatch)
+def test_a_number_in_the_spec_needs_no_measurement() -> None:
+    found, _, timed = settled(plan(3, bound=3), [])
     assert found.threads == ThreadsChoice(3, 3, "the spec says so")
     assert (found.setup.threads, timed.timed) == (3, [])
 
 
-def test_a_resumed_run_keeps_the_number_of_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_keeps_the_number_of_its_beginning() -> None:
     done = [Record("a", {}, 0, "ok", provenance={"threads": 2})]
-    found, _, timed = settled(plan(), done, monkeypatch)
+    found, _, timed = settled(plan(), done)
     assert (found.setup.threads, timed.timed) == (2, [])
 
 
-def test_on_a_gpu_torchs_own_number_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, said, _ = settled(plan(device="cuda"), [], monkeypatch)
+def test_on_a_gpu_torchs_own_number_stays() -> None:
+    found, said, _ = settled(plan(device="cuda"), [])
     assert (found.setup.threads, said) == (None, [])
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import math
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from fusetune.bench.results.directory import RunDirectory, find_run
 from fusetune.bench.results.outcomes import AutoRate, PausedTraining, TrainingOutcome
 from fusetune.bench.results.pictures import Pictures
 from fusetune.bench.results.records import Record, Status
-from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.run.plan import make_plan
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.search.event_log import LOG
 from fusetune.bench.search.plan import BUDGET_SPENT, plan_of
 from fusetune.bench.search.report import render_search
@@ -146,8 +147,11 @@ class Messages:
 
     def start(self, total: int, done: int) -> None: ...
     def trial_started(self, trial_id: str, index: int) -> None: ...
-    def trial_progress(self, trial_id: str, update: dict[str, Any]) -> None: ...
+    def trial_progress(self, trial_id: str, update: Mapping[str, Any]) -> None: ...
     def trial_finished(self, record: Record, index: int) -> None: ...
+    def device_joined(self, node: str, device: str, kind: str) -> None: ...
+    def device_left(self, node: str, device: str, reason: str) -> None: ...
+    def trial_lost(self, trial_id: str, node: str, reason: str, attempt: int) -> None: ...
 
 
 def live_on(number: int, step: Advance, others: int) -> str | None:
@@ -179,7 +183,7 @@ class Bench:
         self.monkeypatch.setattr("fusetune.bench.search.trial.trial_epochs", self.trainings.train)
         self.monkeypatch.setattr("fusetune.bench.search.trial.run_trial", self.trainings.run_whole)
         self.monkeypatch.setattr(
-            "fusetune.bench.search.run.make_worker", lambda plan, directory, index: FakeWorker(dies)
+            "fusetune.bench.run.local_workers.WorkerExecutor", lambda *setup, **options: FakeWorker(dies)
         )
         self.monkeypatch.setattr(
             "fusetune.bench.search.run.rehearse", lambda plan, *arguments, **options: plan

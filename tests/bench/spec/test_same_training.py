@@ -14,7 +14,8 @@ from fusetune.bench.errors import InputError, RunDirectoryError
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
 from fusetune.bench.run import plan as runner
-from fusetune.bench.run.plan import RunPlan, make_plan
+from fusetune.bench.run.plan import make_plan
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.run.trial import run_trial
 from fusetune.bench.run.workload import build_workload
 from fusetune.bench.spec.load import load_spec

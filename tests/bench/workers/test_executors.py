@@ -28,9 +28,9 @@ from fusetune.bench.workers.executors import (
     Executor,
     InProcessExecutor,
     WorkerExecutor,
-    run_all,
 )
 from fusetune.bench.workers.messages import Message, encode
+from fusetune.bench.workers.pool import run_all
 from fusetune.bench.workers.worker import OnProgress, WorkerContext, WorkerSetup
 from fusetune.bench.workers.worker_process import WorkerLostError, WorkerProcess
 

@@ -18,7 +18,8 @@ from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.results.written_spec import WrittenSpec
-from fusetune.bench.run.plan import RunPlan, make_plan, open_directory
+from fusetune.bench.run.plan import make_plan, open_directory
+from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.spec.load import load_spec
 from fusetune.bench.spec.source import Source
 from fusetune.bench.workloads.datasets import DataRequest, locate
