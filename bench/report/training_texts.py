@@ -140,6 +140,8 @@ def scaling_notes(summary: Summary) -> list[str]:
     notes = ["Efficiency: throughput on N devices / (N x throughput on one)."]
     if any(row.efficiency is None for row in summary.scaling):
         notes.append("It needs trials with devices: 1.")
+    if any(row.contended for row in summary.scaling):
+        notes.append("! contended: a timing of it, or of one device.")
     if any(row.communication_share is not None for row in summary.scaling):
         notes.append(
             "Communication: share of a step in which gradients are exchanged or waited for. Overlapped: share of it in "

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import Record
 from fusetune.bench.run.run_plan import RunPlan
+from fusetune.bench.status import LOCAL
 from fusetune.bench.workers import (
     ClusterListener,
     DeviceLock,
@@ -69,6 +70,21 @@ class LentExecutor:
         """Leave the executor open."""
 
 
+@dataclass
+class _OnGpus(LentExecutor):
+    """An executor whose news says on which GPUs of this machine it runs."""
+
+    gpus: str
+
+    def run(self, trial: Any, on_progress: OnProgress) -> Record:
+        place = {"node": LOCAL, "device": self.gpus}
+        on_progress(dict(place))
+        return self.executor.run(trial, lambda news: on_progress({**news, **place}))
+
+    def close(self) -> None:
+        self.executor.close()
+
+
 class LocalWorkers:
     """Worker processes of this machine: `plan.jobs` of them, each with GPUs of its own where there are enough.
 
@@ -99,9 +115,15 @@ class LocalWorkers:
         if jobs > 1:
             self._end_first()  # a worker belongs to the thread that started it
 
+        gpus = self._plan.place.gpus
+
         def make(index: int) -> Executor:
-            executor = self.first() if jobs == 1 else self._make(index)
+            executor: Executor = self.first() if jobs == 1 else self._make(index)
+            executor = _OnGpus(executor, gpus[index % len(gpus)]) if gpus else executor
             return executor if wrap is None else wrap(executor, index)
+
+        for name in gpus:
+            listener.joined(LOCAL, name, self._plan.run.machine.device_name or "")
 
         run_all(trials, make, listener, jobs=jobs)
         return []

@@ -198,9 +198,18 @@ def run_trials(
     """
     done, _ = directory.records(for_report=True)
     failed = sum(record.status == "failed" for record in done)
-    board = Board(plan.run.device, plan.run.machine.device_name or "")
-    with StatusKeeper(display, directory.path, board, failed=failed) as shown:
-        return _run_missing(plan, directory, done, shown, workers)
+    board = Board(
+        plan.run.device,
+        plan.run.machine.device_name or "",
+        executor=(plan.run.executor or "local").partition(":")[0],
+    )
+    try:
+        with StatusKeeper(display, directory.path, board, failed=failed) as shown:
+            return _run_missing(plan, directory, done, shown, workers)
+    except InputError:
+        if not directory.records()[0]:
+            directory.remove()  # after its status, which a thread may write
+        raise
 
 
 def _run_missing(
@@ -217,20 +226,10 @@ def _run_missing(
     display.start(len(plan.trials), len(done))
     if not missing:
         return directory.records()[0]
+    workers = workers or LocalWorkers(plan, directory.path)
     try:
-        workers = workers or LocalWorkers(plan, directory.path)
-    except InputError:
-        if not done:
-            directory.remove()
-        raise
-    try:
-        try:
-            _rehearse(plan, missing, workers.first(), display)
-            plan = settle_threads(plan, workers.first(), display, done)
-        except InputError:
-            if not done:
-                directory.remove()
-            raise
+        _rehearse(plan, missing, workers.first(), display)
+        plan = settle_threads(plan, workers.first(), display, done)
         missing = [trial for trial in plan.trials if trial.id not in have]
         keeper.add(plan.threads)
         workers.run(missing, _Recorder(plan, keeper, display))

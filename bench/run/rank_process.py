@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fusetune.bench.results import Record
 from fusetune.bench.spec import Trial
@@ -27,9 +27,11 @@ from fusetune.bench.workers import (
     WorkerContext,
     WorkerSetup,
     attempt,
+    describe_exception,
     is_library,
     make_context,
     named_function,
+    record_without_result,
 )
 
 # A process that lost another one waits so long, for the worker is to see first which one ended by itself.
@@ -77,46 +79,47 @@ def run_rank(links: Mapping[int, Connection], job: RankJob) -> None:
     link = _Link(links[rank])
     link.send("started", os.getpid())
     threading.Thread(target=_answer, args=(link, threading.get_ident()), daemon=True).start()
-    context = make_context(job.setup)
     lost: list[str] = []
-    run = partial(
-        _train,
-        train=named_function(job.setup.run_trial),
-        started_s=job.started_s,
-        joins=partial(link.send, "joined", None),
-        lost=lost,
-    )
-    record = attempt(run, job.trial, context, partial(link.send, "progress"))
-    if record.outcome is None:  # it raised an error
-        _end(link, lost[0] if lost else "record", record.as_dict())
-    if rank == 0:
+    try:
+        _join_and_train(link, job, lost)
+    except Exception as error:  # whatever keeps the processes from meeting
+        traceback.print_exc()
+        lost += _said_of_others(error)
+        failed = record_without_result(job.trial, "failed", describe_exception(error))
+        _end(link, lost[0] if lost else "record", failed)
+
+
+def _join_and_train(link: _Link, job: RankJob, lost: list[str]) -> None:
+    """Join the others and train. `lost` takes what an error says of them."""
+    from fusetune.tuner.parallel import joined, warm_up
+
+    train = named_function(job.setup.run_trial)
+
+    def noting(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
+        try:
+            record: Record = train(trial, context, on_progress, started_s=job.started_s)
+        except Exception as error:
+            lost.extend(_said_of_others(error))
+            raise
+        return record
+
+    with joined(job.setup.device):
+        link.send("joined", None)
+        # What a first exchange loads and maps belongs to the footprint, from which the memory limit counts.
+        warm_up(job.setup.device, job.trial.spec.train.parallel)
+        context = make_context(job.setup)
+        record = attempt(noting, job.trial, context, partial(link.send, "progress"))
+        if record.outcome is None:  # it raised an error, and leaving the group would wait for the others
+            _end(link, lost[0] if lost else "record", record)
+    if os.environ["RANK"] == "0":
         link.send("record", record.as_dict())
 
 
-def _train(
-    trial: Trial,
-    context: WorkerContext,
-    on_progress: OnProgress,
-    *,
-    train: Callable[..., Record],
-    started_s: float,
-    joins: Callable[[], None],
-    lost: list[str],
-) -> Record:
-    """Join the others and train. `joins` is called once they are there, `lost` takes what an error says of them."""
-    from fusetune.tuner.parallel import joined, reports_lost_peer, reports_timeout
+def _said_of_others(error: Exception) -> list[str]:
+    """Return `stuck` or `lost` where an error says that another process is late or has ended."""
+    from fusetune.tuner.parallel import reports_lost_peer, reports_timeout
 
-    try:
-        with joined(context.device):
-            joins()
-            record: Record = train(trial, context, on_progress, started_s=started_s)
-            return record
-    except Exception as error:
-        if reports_timeout(error):
-            lost.append("stuck")
-        elif reports_lost_peer(error):
-            lost.append("lost")
-        raise
+    return ["stuck"] if reports_timeout(error) else ["lost"] if reports_lost_peer(error) else []
 
 
 class _Link:
@@ -159,11 +162,10 @@ def _whereabouts(trains: int) -> Whereabouts:
     return Whereabouts(operations, place, bool(stack) and f"{os.sep}torch{os.sep}" in stack[-1].filename)
 
 
-def _end(link: _Link, kind: str, content: Any) -> None:
+def _end(link: _Link, kind: str, record: Record) -> NoReturn:
     """Say how the trial ended here, and end this process as a failed one. The launcher then ends the others."""
-    link.send(kind, content)
+    link.send(kind, record.as_dict())
     sys.stdout.flush()
     sys.stderr.flush()
     time.sleep({"record": 0.0, "lost": _AFTER_LOSS_S}.get(kind, _LONGEST_WAIT_S))
-    # Leaving the group would wait for the others.
     os._exit(1)

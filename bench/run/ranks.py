@@ -59,6 +59,7 @@ def run_on_ranks(
 
     started_s = time.perf_counter()
     devices = trial.spec.train.devices
+    on_progress({"phase": f"starting {devices} processes"})
     kills = oom_kill_count()
     setup = _setup_of_rank(trial, context)
     shared = dataclasses.replace(trial, threads=setup.threads)

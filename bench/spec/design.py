@@ -361,11 +361,14 @@ def _check_different(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                     )
                 first.setdefault(found, f"configurations[{number}]")
         return
-    # Values that are the same for one optimizer or model of the run may differ for another.
+    # Values that are the same for one optimizer, model or number of devices of the run may differ for another.
     names: list[dict[str, Any]] = [{}]
     for section, (_, in_play) in _in_play(spec).items():
         field = "optimizer" if section == "train" else "name"
         names += [{f"{section}.{field}": name} for name in in_play]
+    # Nor has `parallel` an effect on one device.
+    for key, values in varied(spec).items():
+        names += [{key: value} for value in values if factor_path(key, spec) == ("train", "devices")]
     for key, values in varied(spec).items():
         if isinstance(spec.factors[key], Mapping):
             continue

@@ -4,7 +4,7 @@ from fusetune.exports import load_on_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fusetune.bench.status.board import Board
+    from fusetune.bench.status.board import LOCAL, Board
     from fusetune.bench.status.keeper import Display, StatusKeeper
     from fusetune.bench.status.node_table import (
         by_node,
@@ -28,6 +28,7 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LOCAL",
     "STATUS",
     "Board",
     "DeviceNow",

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fusetune.tuner.parallel.communication import Communication, communication_of
     from fusetune.tuner.parallel.data_parallel import DataParallel
     from fusetune.tuner.parallel.lost_peer import reports_lost_peer, reports_timeout
-    from fusetune.tuner.parallel.process_group import joined, operations_entered
+    from fusetune.tuner.parallel.process_group import joined, operations_entered, warm_up
     from fusetune.tuner.parallel.sharding import shard
 else:
     __getattr__ = load_on_use(__name__)
@@ -24,4 +24,5 @@ __all__ = [
     "reports_timeout",
     "shard",
     "synchronise_batch_norms",
+    "warm_up",
 ]

@@ -9,6 +9,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fusetune.tuner.parallel.sharding import shard
 
 # Numbers that the host decides by go through gloo on every device, so that no process waits for its GPU.
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
@@ -31,6 +35,21 @@ def joined(device: str, *, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     dist.init_process_group(_BACKENDS[device], timeout=timedelta(seconds=timeout_s))
     yield
     dist.destroy_process_group()
+
+
+def warm_up(device: str, parallel: str) -> None:
+    """Take a step of a tiny shared model, which loads what a first exchange of gradients needs.
+
+    Args:
+        device: `cpu` or `cuda`.
+        parallel: `ddp` or `fsdp`.
+    """
+    model: nn.Module = nn.Linear(1, 1).to(device)
+    if parallel == "fsdp":
+        shard(model, torch.device(device), dist.get_world_size(), {model})
+    else:
+        model = DistributedDataParallel(model)
+    model(torch.ones(1, 1, device=device)).sum().backward()
 
 
 def operations_entered() -> int | None:

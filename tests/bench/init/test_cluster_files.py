@@ -17,7 +17,6 @@ import yaml
 from click.testing import CliRunner, Result
 
 from fusetune.bench.cli.init import init
-from fusetune.bench.cli.program import commands
 from fusetune.bench.errors import InputError
 from fusetune.bench.init import write_cluster_file
 from fusetune.bench.results import RunDirectory
@@ -205,10 +204,6 @@ def isolated() -> list[str]:
 @pytest.mark.slow
 def test_the_script_runs_with_ray_itself(folder: Path) -> None:
     pytest.importorskip("ray")
-    if "--executor" not in {
-        option for parameter in commands.commands["run"].params for option in parameter.opts
-    }:
-        pytest.skip("bench run takes no --executor yet")
     write_cluster_file(folder, "slurm", nodes=1, gpus=0)
     bench = f'#!/bin/bash\nexec {sys.executable} -m fusetune.bench "$@"\n'
     ray = f'#!/bin/bash\nexec {sys.executable} -m ray.scripts.scripts "$@"\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,16 @@ from fusetune.bench.run import local_workers, place
 from fusetune.bench.run.local_workers import LocalWorkers
 from fusetune.bench.run.place import local_place
 from fusetune.bench.spec import Spec
-from fusetune.bench.workers import OnProgress, WorkerContext, WorkerExecutor, WorkerSetup, visible_gpus
+from fusetune.bench.status import Board
+from fusetune.bench.workers import (
+    OnProgress,
+    Progress,
+    WorkerContext,
+    WorkerExecutor,
+    WorkerSetup,
+    visible_gpus,
+)
+from fusetune.bench.workers.executors import InProcessExecutor
 from tests.bench.workers.test_executors import FakeTrial
 
 
@@ -142,3 +152,36 @@ def test_a_worker_sees_its_gpus_before_torch_asks(tmp_path: Path) -> None:
 def say_gpus(trial: FakeTrial, context: WorkerContext, on_progress: OnProgress) -> Record:
     """The trial of the test above, in a worker."""
     return Record(trial.id, {"gpus": os.environ["CUDA_VISIBLE_DEVICES"]}, 0, "ok")
+
+
+def test_news_of_a_worker_says_on_which_gpus_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = SimpleNamespace(device_name="Example GPU")
+    run, place = SimpleNamespace(device="cpu", machine=machine), SimpleNamespace(gpus=("2", "3"))
+    workers = LocalWorkers(SimpleNamespace(run=run, place=place, jobs=2), tmp_path)  # type: ignore[arg-type]
+    monkeypatch.setattr(workers, "_make", lambda index: InProcessExecutor(say_step))
+    board = Board()
+
+    class Listener:
+        joined = staticmethod(board.device_joined)
+
+        def started(self, trial: FakeTrial) -> None:
+            board.trial_started(trial.id, 1, now_s=0.0)
+
+        def progressed(self, trial: FakeTrial, progress: Progress) -> None:
+            board.trial_progress(trial.id, progress)
+
+        def finished(self, trial: FakeTrial, record: Record) -> None:
+            assert board.flights[trial.id].update["step"] == 1
+            board.trial_finished(record, now_s=1.0)
+
+    workers.run([FakeTrial(name) for name in "abcdef"], Listener())  # type: ignore[arg-type]
+    (node,) = board.status(1.0, datetime.now(timezone.utc)).nodes
+    assert (node.node, node.done) == ("local", 6)
+    assert [(each.device, each.kind) for each in node.devices] == [("2", "Example GPU"), ("3", "Example GPU")]
+    assert sum(each.done for each in node.devices) == 6
+
+
+def say_step(trial: FakeTrial, context: WorkerContext, on_progress: OnProgress) -> Record:
+    """A trial of the test above."""
+    on_progress({"step": 1})
+    return Record(trial.id, {}, 0, "ok")

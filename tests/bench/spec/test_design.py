@@ -352,9 +352,13 @@ def test_the_number_of_devices_must_divide_the_batch() -> None:
 
 
 def test_the_way_to_share_a_batch_makes_a_difference_on_several_devices_alone() -> None:
-    layout = lay_out(spec(factors={"devices": [1, 2], "parallel": ["ddp", "fsdp"]}))
+    both = spec(factors={"devices": [1, 2], "parallel": ["ddp", "fsdp"]})
+    assert list(check_factors(both)) == []
+    layout = lay_out(both)
     assert len(layout.trials) == 3 * len(spec().seeds)
     assert layout.same == ["devices=1,parallel=fsdp = devices=1,parallel=ddp"]
+    [(path, text)] = check_factors(spec(factors={"parallel": ["ddp", "fsdp"]}))
+    assert (path, "gives the same training as ddp" in text) == (("factors", "parallel", 1), True)
 
 
 def test_a_search_has_one_device() -> None:
