@@ -18,6 +18,7 @@ FOREIGN_CODE = {
     "bench/kernels/inspection.py": (1, "make_inputs"),
     "bench/kernels/subject.py": (2, "make_inputs, the reference, and how their objects are pickled"),
     "bench/own_modules.py": (2, "a person's module or file"),
+    "bench/run/rank_process.py": (2, "the trial, and torch where processes do not meet"),
     "bench/run/trial.py": (1, "the model"),
     "bench/tracking/sender.py": (1, "the tracker"),
     "bench/workers/messages.py": (1, "what a trial may have written to its worker's pipe"),

@@ -87,7 +87,7 @@ def stored_run(directory: RunDirectory, records: Sequence[Record], notes: Iterab
         if caveat.name.startswith("mixed_")
     }
     if "mixed_device_name" in mixed:
-        said = mixed["mixed_device_name"].rstrip(".")
+        said = mixed["mixed_device_name"].partition(". ")[0]
         raise InputError(path, said[:1].lower() + said[1:], to_do="Measure it on one device")
     planned, recorded = run.trials, len(records)
     noun = "rows" if kind is KERNELS else "trials"

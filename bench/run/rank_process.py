@@ -98,7 +98,7 @@ def _join_and_train(link: _Link, job: RankJob, lost: list[str]) -> None:
     def noting(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
         try:
             record: Record = train(trial, context, on_progress, started_s=job.started_s)
-        except Exception as error:
+        except Exception as error:  # the trial
             lost.extend(_said_of_others(error))
             raise
         return record

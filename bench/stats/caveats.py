@@ -11,12 +11,12 @@ from typing import Any
 
 from fusetune.bench.kinds import SEARCH, kind_of
 from fusetune.bench.results import Record, RunInfo, TrainingOutcome
+from fusetune.bench.stats.device_kinds import on_one_kind
 from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
 
 # Provenance keys that differ only after a resume under other conditions -> name in a sentence.
 _SHARED = {
-    "device_name": "devices",
     "torch": "versions of torch",
     "commit": "commits",
     "threads": "numbers of threads",
@@ -155,6 +155,22 @@ def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
             )
 
 
+def _kinds_of_device(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
+    """Trials ran on several kinds of device, so that times of one of them are compared."""
+    _, kinds = on_one_kind(records)
+    if kinds is None:
+        return
+    listed = ", ".join(f"{kind} ({count} of {len(records)} trials)" for kind, count in kinds.trials.items())
+    untimed = f" Without a time of its configuration there: {kinds.untimed}." if kinds.untimed else ""
+    yield Caveat(
+        "mixed_device_name",
+        f"Trials ran on different devices: {listed}. Steps to the target are pooled. Times are those of {kinds.main}: "
+        f"steps of other trials are multiplied by the step time of their configuration there.{untimed}",
+        f"Times are those of {kinds.main}.",
+        mend="devices: one kind for all trials of a run",
+    )
+
+
 def _shares_normalised(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Batch normalisation worked over each device's share of a batch, so that devices change what is trained."""
     sizes = {
@@ -196,6 +212,7 @@ _RULES: tuple[Callable[[RunInfo, Sequence[Record]], Iterator[Caveat]], ...] = (
     _contended,
     _changed_sources,
     _mixed,
+    _kinds_of_device,
     _shares_normalised,
     _same,
 )

@@ -18,6 +18,7 @@ from fusetune.bench.spec import AUTO, by_field, freeze
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.caveats import Caveat, caveats_of, provenances
 from fusetune.bench.stats.curves import CurvePoint, curve_metric, median_curve
+from fusetune.bench.stats.device_kinds import on_one_kind
 from fusetune.bench.stats.diagnosis import Diagnosis, merge
 from fusetune.bench.stats.effects import (
     Effect,
@@ -215,6 +216,8 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
     """
     target = run.spec.target
     score_metric = SCORES[target.metric if target else "val_accuracy"]
+    caveats, trials_s = caveats_of(run, records), _seconds(records)
+    records, _ = on_one_kind(records)
     columns = TrialColumns(records, score_metric)
     levels = {name: _levels(name, values, columns.configurations) for name, values in run.spec.levels.items()}
     baseline = freeze(run.baseline)
@@ -248,10 +251,15 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
         threads=_threads(records),
         recorded=len(records),
         planned=run.trials,
-        trials_s=math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS),
-        caveats=caveats_of(run, records),
+        trials_s=trials_s,
+        caveats=caveats,
         scaling=scaling_of([record for cell in cells for record in cell.records]),
     )
+
+
+def _seconds(records: Iterable[Record]) -> float:
+    """Return the seconds that all trials took together."""
+    return math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS)
 
 
 def _fused_paths(default: str, records: Iterable[Record]) -> tuple[str, ...]:

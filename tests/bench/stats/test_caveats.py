@@ -87,7 +87,7 @@ def test_a_run_that_was_resumed_under_other_conditions_says_which() -> None:
     assert found.keys() == {
         "mixed_device_name", "mixed_torch", "mixed_commit", "mixed_threads", "shared_timings", "changed_sources",
     }  # fmt: skip
-    assert "CPU A, CPU B" in found["mixed_device_name"].sentence
+    assert "CPU A (1 of 2 trials), CPU B (1 of 2 trials)" in found["mixed_device_name"].sentence
     assert "3 trials" in found["shared_timings"].sentence
 
 
