@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from fusetune.bench.batch_size.earlier_runs import range_tests_of, trainings_of
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, study_batch_sizes
 from fusetune.bench.results import (
     BatchSizeOptions,
+    DeviceThroughput,
     EarlierRangeTests,
     EarlierTrainings,
     FailedMeasurement,
@@ -31,6 +32,7 @@ from fusetune.bench.results import (
     SizeToTarget,
     StepTimes,
     ThroughputOutcome,
+    TrainingOutcome,
 )
 from fusetune.bench.run import RunPlan, measure_threads, most_threads
 from fusetune.bench.spec import Trial, by_field
@@ -89,6 +91,7 @@ class Measurements:
         recommendation: None if no batch fits, or none was run.
         devices: the memory on each number of devices. Empty: one device alone.
         device_choice: the devices to take and their batch, or None.
+        device_rates: number of devices -> throughput of all together, where it was measured on several.
         processor_missing: share of the processor that the timings did not get, or None.
     """
 
@@ -108,6 +111,7 @@ class Measurements:
     noise_note: str = ""
     devices: tuple[DevicesRow, ...] = ()
     device_choice: DeviceChoice | None = None
+    device_rates: Mapping[int, tuple[Throughput, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def has_noise(self) -> bool:
@@ -197,7 +201,9 @@ def measure_batch_sizes(
     for trial in plan.trials:
         configuration = largest.get(_key(trial.factors))
         if not study.predicted_only and configuration is not None and configuration.batch_size:
-            _measure(trial, configuration.batch_size, plan, keeper, announce)
+            seen = [record for record in directory.records()[0] if record.factors == trial.factors]
+            rows = devices_rows(study, configuration, seen, _own_batch_size(trial))
+            _measure(trial, configuration.batch_size, rows, configuration.samples, plan, keeper, announce)
         if runs is not None:
             keeper.keep(_earlier_record(trial, "runs", trainings_of(runs, trial.factors)), trial.source)
         if rates is not None:
@@ -205,7 +211,15 @@ def measure_batch_sizes(
     return keeper.records
 
 
-def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, announce: Announce) -> None:
+def _measure(
+    trial: Trial,
+    largest: int,
+    rows: Sequence[DevicesRow],
+    samples: int,
+    plan: RunPlan,
+    keeper: RecordKeeper,
+    announce: Announce,
+) -> None:
     label = configuration_label(trial.factors)
     sizes = measured_sizes(largest)
     setup = dataclasses.replace(plan.setup, limit_bytes=None)
@@ -221,8 +235,57 @@ def _measure(trial: Trial, largest: int, plan: RunPlan, keeper: RecordKeeper, an
         job = _job(trial, "noise", min(largest, _own_batch_size(trial)), noise_epochs=epochs)
         for record in _noise_records(trial, executor.run(job, _ignore), job.spec.train.batch_size):
             keeper.keep(record, trial.source)
+        for devices, size in _shared_sizes(rows, _own_batch_size(trial), plan.run.device):
+            announce(f"{label}: timing steps of {devices} devices at batch size {size}")
+            job = _job(trial, "device throughput", size, samples=samples)
+            section = job.spec.train.model_copy(update={"devices": devices})
+            job = dataclasses.replace(job, spec=job.spec.model_copy(update={"train": section}))
+            keeper.keep(_device_record(trial, executor.run(job, _ignore), devices, size), trial.source)
     finally:
         executor.close()
+
+
+def _shared_sizes(rows: Sequence[DevicesRow], wanted: int, device: str) -> Iterator[tuple[int, int]]:
+    """Yield devices that are there, and batch sizes to time on them: the spec's where it fits, and the largest."""
+    most = _devices_there(device)
+    for row in rows:
+        if 1 < row.devices <= most and row.share:
+            shared = wanted // row.devices * row.devices
+            sizes = {shared, row.batch_size} if shared <= row.batch_size else {row.batch_size}
+            yield from ((row.devices, size) for size in sorted(sizes - {0}))
+
+
+def _devices_there(device: str) -> int:
+    """Return how many devices this machine has. Of a CPU each core counts as one."""
+    if device == "cpu":
+        return most_threads(1)
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _device_record(trial: Trial, record: Record, devices: int, size: int) -> Record:
+    """Return what a training on several devices says of their speed."""
+    times = record.samples.get("step_time_s")
+    section = trial.spec.train
+    name = f"{trial.id},devices={devices},batch_size={size},throughput"
+    if not times:
+        return dataclasses.replace(record, trial=name, outcome=FailedMeasurement("devices"))
+    sharing = record.outcome.sharing if isinstance(record.outcome, TrainingOutcome) else None
+    rate = throughput(size, times, accumulation_steps=section.accumulation_steps)
+    return Record(
+        name,
+        {**trial.factors, "batch_size": size},
+        trial.seed,
+        "ok",
+        values={
+            "samples_per_s": rate.samples_per_s,
+            "step_time_s": rate.step_time_s,
+            **{key: value for key, value in record.values.items() if key == "processor_missing"},
+        },
+        samples={"step_time_s": times},
+        outcome=DeviceThroughput(devices, section.parallel, sharing.communication_share if sharing else None),
+    )
 
 
 def _with_threads(
@@ -393,7 +456,12 @@ def _measurements(
         accumulation_steps=accumulation_steps,
         recommendation=None,
         processor_missing=max(
-            (record.values["processor_missing"] for record in timed if "processor_missing" in record.values),
+            (
+                record.values["processor_missing"]
+                for record in own
+                if isinstance(record.outcome, ThroughputOutcome | DeviceThroughput)
+                and "processor_missing" in record.values
+            ),
             default=None,
         ),
         noise_note=next((outcome.note for _, outcome in noise if outcome.note), ""),
@@ -401,12 +469,14 @@ def _measurements(
     critical, source = found.critical_batch
     wanted_together = wanted or 1
     rows = devices_rows(study, configuration, own, wanted_together)
+    speeds = _rates(found.throughputs, own, accumulation_steps)
     found = dataclasses.replace(
         found,
         devices=rows,
+        device_rates=speeds if len(speeds) > 1 else {},
         device_choice=choose_devices(
             rows,
-            {1: found.throughputs},
+            speeds,
             wanted=wanted_together,
             critical=critical or None,
             critical_source=source,
@@ -432,6 +502,23 @@ def _accumulation_steps(run: RunInfo, configuration: ConfigurationStudy) -> int:
     """Return a configuration's forwards per step."""
     own = by_field(configuration.factors)
     return int(own.get("train.accumulation_steps", run.spec.accumulation_steps))
+
+
+def _rates(
+    alone: tuple[Throughput, ...], records: Sequence[Record], accumulation_steps: int
+) -> dict[int, tuple[Throughput, ...]]:
+    """Return the throughput of each number of devices at the batch sizes of all together."""
+    rates = {1: alone}
+    for record in records:
+        if isinstance(record.outcome, DeviceThroughput):
+            rate = throughput(
+                record.factors["batch_size"],
+                record.samples["step_time_s"],
+                accumulation_steps=accumulation_steps,
+            )
+            devices = record.outcome.devices
+            rates[devices] = (*rates.get(devices, ()), rate)
+    return rates
 
 
 def _failure(record: Record) -> str:

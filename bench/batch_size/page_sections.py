@@ -16,6 +16,7 @@ from fusetune.bench.batch_size.wording import (
     answer,
     bytes_text,
     capitalized,
+    device_rate,
     devices_sentences,
     error_text,
     memory_text,
@@ -538,8 +539,10 @@ def _devices(name: str, measured: Measurements) -> DataTable:
             numeric=True,
             meaning="of a device, with its share of the spec's batch",
         ),
+        Column("samples/s", numeric=True, meaning="of all devices together, the most that was measured"),
         Column("result"),
     )
+    rates = {row.devices: device_rate(measured, row.devices) for row in measured.devices}
     rows = [
         (
             Cell(f"{row.devices:,}", row.devices),
@@ -547,6 +550,7 @@ def _devices(name: str, measured: Measurements) -> DataTable:
             Cell(f"{row.batch_size:,}" if row.share else "-", row.batch_size or None),
             Cell(f"{'' if row.ran else '~'}{format_bytes(row.expected_bytes)}", row.expected_bytes),
             Cell(f"~{format_bytes(row.wanted_bytes)}", row.wanted_bytes),
+            Cell(short_number(rates[row.devices] or 0) if rates[row.devices] else "-", rates[row.devices]),
             Cell("recommended" if row.devices == chosen else "ran" if row.ran else "predicted"),
         )
         for row in measured.devices

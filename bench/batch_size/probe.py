@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusetune.bench.batch_size.accelerators import Accelerator, accelerator
-from fusetune.bench.batch_size.jobs import measure_noise, time_steps
+from fusetune.bench.batch_size.jobs import measure_noise, time_devices, time_steps
 from fusetune.bench.batch_size.study import assumed_overhead
 from fusetune.bench.results import (
     BatchSizeOptions,
@@ -75,7 +75,7 @@ class FirstBatches(Batches):
 
 
 def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
-    """Run the job of `trial.options["job"]`: `predict`, `devices`, `probe`, `throughput` or `noise`.
+    """Run the job of `trial.options["job"]`: one of `JOBS`.
 
     Args:
         trial: a trial with its data source. A rehearsal builds everything for a training and trains nothing.
@@ -180,6 +180,8 @@ def _traced(
         notes.append("traced with torch's optimizer and activations in place of the fused ones")
     if card is not None and not context.device.startswith("cuda"):
         notes.append("traced with the operators of a CPU")
+    if devices > 1 and trial.spec.train.sync_batchnorm:
+        notes.append("traced with batch normalisation over each device's share")
     return dataclasses.replace(memory, note="; ".join(filter(None, notes)))
 
 
@@ -389,5 +391,6 @@ JOBS: dict[str, Callable[[Trial, WorkerContext], Record]] = {
     "devices": _predict_devices,
     "probe": _probe,
     "throughput": time_steps,
+    "device throughput": time_devices,
     "noise": measure_noise,
 }

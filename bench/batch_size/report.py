@@ -18,6 +18,7 @@ from fusetune.bench.batch_size.wording import (
     STATUS,
     answer,
     bytes_text,
+    device_rate,
     devices_sentences,
     error_text,
     memory_text,
@@ -157,8 +158,12 @@ def _devices(measured: Measurements) -> Table:
     """Return the table of the largest batch by number of devices, and of the memory of each."""
     choice = measured.device_choice
     table = _empty_table("devices", "each", "batch", "memory of each", f"at batch {measured.wanted:,}")
+    timed = bool(measured.device_rates)
+    if timed:
+        table.add_column("samples/s", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in measured.devices:
+        rate = device_rate(measured, row.devices)
         is_chosen = choice is not None and choice.devices == row.devices
         table.add_row(
             format_count(row.devices),
@@ -166,6 +171,7 @@ def _devices(measured: Measurements) -> Table:
             format_count(row.batch_size) if row.share else "-",
             f"{'' if row.ran else '~'}{format_bytes(row.expected_bytes)}",
             f"~{format_bytes(row.wanted_bytes)}",
+            *([short_number(rate) if rate else "-"] if timed else []),
             "recommended" if is_chosen else "",
             style="bold" if is_chosen else None,
         )

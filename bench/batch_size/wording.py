@@ -91,9 +91,17 @@ def devices_sentences(measured: Measurements) -> list[str]:
     share = choice.batch_size // choice.devices
     each = f" ({share:,} on each)" if choice.devices > 1 else ""
     devices = counted(choice.devices, "device")
-    return [
-        f"On several devices: {devices} with batch_size {choice.batch_size}{each}. {capitalized(choice.reason)}."
-    ]
+    said = f"On several devices: {devices} with batch_size {choice.batch_size}{each}. {capitalized(choice.reason)}."
+    missing = measured.processor_missing
+    if choice.binds == "time" and missing is not None and is_contended(missing):
+        said += " These timings are contended."
+    return [said]
+
+
+def device_rate(measured: Measurements, devices: int) -> float | None:
+    """Return the most samples/s that were measured on so many devices. None: nothing was."""
+    rates = measured.device_rates.get(devices, ())
+    return max((rate.samples_per_s for rate in rates), default=None)
 
 
 def learning_rate(configuration: ConfigurationStudy, measured: Measurements, run: RunInfo) -> str:
@@ -187,6 +195,8 @@ def _devices_notes(measured: Measurements) -> list[str]:
         "pretended. The limit holds for each.",
         f"On {first.devices:,} devices a device's tensors have their peak in the {first.phase} phase: {parts}.",
     ]
+    if measured.device_rates:
+        notes.append("devices: samples/s is the highest that was measured, of all devices together.")
     if first.note and first.note not in measured.failures:
         notes.append(f"Prediction method of several devices: {first.method}. {capitalized(first.note)}.")
     return notes

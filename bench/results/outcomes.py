@@ -303,6 +303,24 @@ class ThroughputOutcome:
 
 
 @dataclass(frozen=True)
+class DeviceThroughput:
+    """Timed steps of several devices at one batch size of all together. The record's samples hold the times.
+
+    Args:
+        devices: how many shared the training.
+        parallel: `ddp` or `fsdp`.
+        communication_share: share of a step in which gradients were exchanged. None: not measured.
+    """
+
+    kind: ClassVar[str] = "device_throughput"
+    __pydantic_config__ = _FINITE
+
+    devices: Whole
+    parallel: Text
+    communication_share: Number | None = None
+
+
+@dataclass(frozen=True)
 class NoiseOutcome:
     """Gradient noise after some epochs. The record's samples hold the squared norms.
 
@@ -467,6 +485,7 @@ Outcome = (
     | StepTimes
     | NormsAlongTraining
     | ThroughputOutcome
+    | DeviceThroughput
     | NoiseOutcome
     | FailedMeasurement
     | EarlierTrainings
@@ -476,7 +495,13 @@ Outcome = (
 )
 # Outcomes of a batch-size search beside those of memory on one device.
 Measurement = (
-    DeviceMemory | ThroughputOutcome | NoiseOutcome | FailedMeasurement | EarlierTrainings | EarlierRangeTests
+    DeviceMemory
+    | DeviceThroughput
+    | ThroughputOutcome
+    | NoiseOutcome
+    | FailedMeasurement
+    | EarlierTrainings
+    | EarlierRangeTests
 )
 _ON_DISK: tuple[type[Any], ...] = (
     TrainingOutcome,
@@ -485,6 +510,7 @@ _ON_DISK: tuple[type[Any], ...] = (
     DeviceMemory,
     MemoryProbe,
     ThroughputOutcome,
+    DeviceThroughput,
     NoiseOutcome,
     FailedMeasurement,
     EarlierTrainings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -20,7 +20,6 @@ from fusetune.bench.workers import OnProgress, WorkerContext, settle_footprint
 from fusetune.tuner.diagnosis import LayerStatistics, diagnose
 from fusetune.tuner.measure import PeakMemory, resident_bytes, total
 from fusetune.tuner.memory import peak_tensor_bytes
-from fusetune.tuner.parallel import DataParallel, batch_norms
 from fusetune.tuner.training import (
     ONE_RANK,
     Training,
@@ -30,6 +29,9 @@ from fusetune.tuner.training import (
     status_of,
     train_epochs,
 )
+
+if TYPE_CHECKING:
+    from fusetune.tuner.parallel import DataParallel
 
 # The processes of a trial are asked where they are so long before the worker would be killed.
 _BEFORE_WORKER_S = 10.0
@@ -69,6 +71,10 @@ def train_on_ranks(
     Returns:
         A record. That of the first process speaks for all of them.
     """
+    from fusetune.tuner.parallel import (
+        DataParallel,
+    )  # torch.distributed takes a second, and most trials need none
+
     section = trial.spec.train
     ranks = DataParallel(
         cast("Literal['ddp', 'fsdp']", section.parallel),
@@ -119,7 +125,6 @@ def trial_epochs(
     peak_memory = PeakMemory(context.device, footprint_bytes=_footprint_bytes(context))
     on_progress({"phase": "data"})
     workload = assemble(trial, context, ranks or ONE_RANK)
-    norms = batch_norms(workload.model) if ranks else []
     setup_s = time.perf_counter() - started_s
     model, data, target = workload.model, workload.data, workload.target
     setup = TrainingSetup(
@@ -164,12 +169,12 @@ def trial_epochs(
         outcome=TrainingOutcome(
             workload.chosen_lr,
             _contention(training),
-            sharing=_sharing(ranks, workload, training, has_batch_norm=bool(norms)) if ranks else None,
+            sharing=_sharing(ranks, workload, training) if ranks else None,
         ),
     )
 
 
-def _sharing(ranks: DataParallel, workload: Workload, training: Training, *, has_batch_norm: bool) -> Sharing:
+def _sharing(ranks: DataParallel, workload: Workload, training: Training) -> Sharing:
     """Say how the devices shared the training."""
     section = workload.spec.train
     found = ranks.communication(workload.model)
@@ -178,7 +183,7 @@ def _sharing(ranks: DataParallel, workload: Workload, training: Training, *, has
         devices=ranks.count,
         parallel=section.parallel,
         threads=torch.get_num_threads(),
-        batch_norm=("batch" if section.sync_batchnorm else "share") if has_batch_norm else None,
+        batch_norm=ranks.batch_norm,
         communication_s=found.seconds if found else None,
         communication_share=found.seconds / step_s if found and step_s else None,
         overlap=found.overlapped if found else None,

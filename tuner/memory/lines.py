@@ -40,10 +40,11 @@ class Moment:
     """One moment of a training that can be its peak.
 
     Args:
-        phase: forward, backward, optimizer, burn-in or evaluation.
+        phase: forward, backward, optimizer, burn-in or evaluation. Of FSDP also sharding, before which a rank holds
+            all parameters.
         parts: what is held at that moment: parameters (with buffers), gradients, optimizer state, batch, activations
-            (with all that is temporary), data set. With several devices also communication: buckets of DDP, gathered
-            parameters and buffers of FSDP.
+            (with all that is temporary), data set. With several devices also communication: gathered parameters and
+            buffers of FSDP. The buckets of DDP are its gradients.
     """
 
     phase: str

@@ -6,8 +6,10 @@ without the other N - 1: with fake tensors no memory at all, with real ones that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -52,33 +54,50 @@ def pretended_group(ranks: int, device: torch.device) -> Iterator[DeviceMesh | N
         dist.destroy_process_group()
 
 
-def rank_of(
-    model: nn.Module, parallel: Parallel, mesh: DeviceMesh, communicated: Callable[[Tensor], Any]
-) -> nn.Module:
-    """Return the model as one rank of the group trains it. FSDP changes the given one.
+@dataclass(frozen=True)
+class OneRank:
+    """A model as one rank of a group trains it.
 
     Args:
-        model: with parameters on `device`.
+        forward: to be called in place of the model.
+        without_sharing: context of all forwards of a step but the last.
+    """
+
+    forward: nn.Module
+    without_sharing: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def rank_of(
+    model: nn.Module,
+    parallel: Parallel,
+    mesh: DeviceMesh,
+    called: Container[nn.Module],
+    communicated: Callable[[Tensor], Any],
+) -> OneRank:
+    """Return the model as one rank of the group trains it, as `tuner.parallel.DataParallel` does. FSDP changes it.
+
+    Args:
+        model: with parameters on the mesh's device.
         parallel: `ddp` or `fsdp`.
         mesh: of all ranks.
+        called: the modules that a forward calls.
         communicated: called with each buffer that DDP sends.
     """
-    if parallel == "fsdp":
-        from torch.distributed.fsdp import fully_shard
+    # These imports take a second, which trainings on one device do not need.
+    from fusetune.tuner.parallel import gradients_stay, no_buffers, shard
 
-        for child in model.children():
-            if any(True for _ in child.parameters()):
-                fully_shard(child, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        return model
+    if parallel == "fsdp":
+        shard(model, mesh, called)
+        return OneRank(model, partial(gradients_stay, model))
     from torch.nn.parallel import DistributedDataParallel
 
     # The first exchange compares shapes by their values, which fake tensors have not.
-    spread = DistributedDataParallel(model, init_sync=False)
+    options: dict[str, Any] = {"init_sync": False, no_buffers(): False}
+    spread = DistributedDataParallel(model, gradient_as_bucket_view=True, **options)
     # The group's own all-reduce returns work without a result, which DDP refuses. DDP also refuses annotations as text.
     spread.register_comm_hook(None, lambda _, bucket: _answer(bucket.buffer(), communicated))
     vars(spread)["reducer"] = _AsBuilt(spread.reducer)
-    return spread
+    return OneRank(spread, spread.no_sync)
 
 
 def local_part(tensor: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fusetune.errors import InvalidValueError, StateError
-from fusetune.tuner.memory.ranks import Parallel, local_part, pretended_group, rank_of
+from fusetune.tuner.memory.ranks import OneRank, Parallel, local_part, pretended_group, rank_of
 from fusetune.tuner.memory.resized import seen_resizes
 from fusetune.tuner.training import LossFunction, MakeOptimizer, RunningLoss, TrainingStep, autocast
 
@@ -141,9 +141,12 @@ def trace_step(work: StepWork, batch_size: int, device: torch.device, *, fake: b
         recorder = _Recorder(batch_size)
         with mode, recorder, seen_resizes(recorder.resized):
             recorder.leave_out(resident)
+            rank = OneRank(model)
             if mesh is not None:
-                model = rank_of(model, work.parallel, mesh, recorder.sent)
-            _Rehearsal(work, model, device, recorder).run(batch_size)
+                called = _called(work, model, recorder) if work.parallel == "fsdp" else set()
+                rank = rank_of(model, work.parallel, mesh, called, recorder.sent)
+                recorder.phase = "setup"
+            _Rehearsal(work, rank, device, recorder).run(batch_size)
     recorder.trace.sort_frees()
     return recorder.trace
 
@@ -273,7 +276,8 @@ class _UnreadSums:
 class _Rehearsal:
     """Goes through a training's phases in small: what is alive when is what counts, not the numbers."""
 
-    def __init__(self, work: StepWork, model: nn.Module, device: torch.device, recorder: _Recorder) -> None:
+    def __init__(self, work: StepWork, rank: OneRank, device: torch.device, recorder: _Recorder) -> None:
+        model = rank.forward
         self._work = work
         self._model = model
         self._device = device
@@ -293,6 +297,7 @@ class _Rehearsal:
             # bf16 takes the bytes of fp16 and needs no scaler, which looks at the gradients' values.
             precision="bf16" if work.precision == "fp16" else work.precision,
             device=device,
+            without_sharing=rank.without_sharing,
         )
 
     def run(self, batch_size: int) -> None:
@@ -364,6 +369,15 @@ class _Rehearsal:
                 logits = self._model(x)
                 self._sums.add_predictions(logits, y)
                 self._sums.add(self._work.loss_fn(logits, y))
+
+
+def _called(work: StepWork, model: nn.Module, recorder: _Recorder) -> set[nn.Module]:
+    """Return the modules that a forward calls: each rank runs some samples on the whole model before it shards it."""
+    from fusetune.tuner.parallel import called_modules
+
+    recorder.phase = "sharding"
+    recorder.label([*model.parameters(), *model.buffers()], "parameters")
+    return called_modules(model.train(), work.make_batch(2)[0])
 
 
 def _build(work: StepWork, mode: AbstractContextManager[Any], device: torch.device) -> nn.Module:

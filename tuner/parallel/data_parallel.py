@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from fusetune.tuner.parallel.batch_norm import batch_norms, same_buffers, synchronise_batch_norms
@@ -40,6 +41,10 @@ class DataParallel:
         seed: of the random numbers that the model draws in processes but the first, which goes on with its own.
         clock: seconds.
 
+    Attributes:
+        batch_norm: what the model's batch normalisation works over, `batch` or `share`, once it is wrapped. None: it
+            has none.
+
     Raises:
         RuntimeError: no group has been joined.
     """
@@ -54,6 +59,7 @@ class DataParallel:
     ) -> None:
         self.rank = dist.get_rank()
         self.count = dist.get_world_size()
+        self.batch_norm: Literal["batch", "share"] | None = None
         self._parallel = parallel
         self._sync_batchnorm = sync_batchnorm
         self._seed = seed
@@ -71,22 +77,25 @@ class DataParallel:
 
     def wrap(self, model: nn.Module, batches: Batches, loss_fn: LossFunction) -> Callable[[Tensor], Tensor]:
         """Return the model with gradients that are means over all processes."""
-        if self._sync_batchnorm and batch_norms(model):
+        if batch_norms(model):
+            self.batch_norm = "batch" if self._sync_batchnorm else "share"
+        if self.batch_norm == "batch":
             synchronise_batch_norms(model, batches.device)
             self._observes = self._parallel == "ddp"  # all at once, or the first would wait for the others
         if self.rank:
             torch.manual_seed(self._seed * self.count + self.rank)
-        unused, called = _first_look(model, batches, loss_fn)
         if self._parallel == "fsdp":
-            shard(model, batches.device, self.count, called)
+            mesh = init_device_mesh(batches.device.type, (self.count,))
+            shard(model, mesh, called_modules(model, next(batches.epoch(0))[0][:2]))
             self._fsdp = model
             return model
+        unused = _has_unused(model, batches, loss_fn)
         self._ddp = DistributedDataParallel(
             model,
             gradient_as_bucket_view=True,
             find_unused_parameters=bool(self.sum(torch.tensor(float(unused))).item()),
             # Running statistics are averaged before each evaluation. Nothing in training goes by them.
-            **cast("dict[str, Any]", {_no_buffers(): False}),
+            **cast("dict[str, Any]", {no_buffers(): False}),
         )
         self._ddp._set_ddp_runtime_logging_sample_rate(1)
         return self._ddp
@@ -95,7 +104,7 @@ class DataParallel:
         """Return a context in which gradients add up in each process and are not shared."""
         if self._ddp is not None:
             return self._ddp.no_sync()
-        return _gradients_stay(self._fsdp) if self._fsdp is not None else nullcontext()
+        return gradients_stay(self._fsdp) if self._fsdp is not None else nullcontext()
 
     def sum(self, numbers: Tensor) -> Tensor:
         """Return the sums over all processes, the same bits in each."""
@@ -162,32 +171,47 @@ class DataParallel:
         return max(1, min(_AGREE_EVERY_STEPS, int(_AGREE_EVERY_S / max(step_s, 1e-6))))
 
 
-def _no_buffers() -> str:
+def no_buffers() -> str:
     """Return the argument that keeps DistributedDataParallel from sending buffers at each step, by its release."""
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     return "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
 
 
-def _first_look(model: nn.Module, batches: Batches, loss_fn: LossFunction) -> tuple[bool, set[nn.Module]]:
-    """Run two samples forward and backward, leaving no trace.
+def _has_unused(model: nn.Module, batches: Batches, loss_fn: LossFunction) -> bool:
+    """Return whether a parameter gets no gradient, by two samples that leave no trace."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    x, y = next(batches.epoch(0))
+    with _untouched(model, x.device):
+        gradients = torch.autograd.grad(loss_fn(model(x[:2]), y[:2]), parameters, allow_unused=True)
+    return any(gradient is None for gradient in gradients)
 
-    Returns:
-        whether a parameter gets no gradient, and the modules that were called.
+
+def called_modules(model: nn.Module, x: Tensor) -> set[nn.Module]:
+    """Return the modules that a forward calls. It leaves no trace, and makes no gradients of whole parameters.
+
+    Args:
+        model: still whole.
+        x: some samples.
     """
     called: set[nn.Module] = set()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    devices = [batches.device] if batches.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), restored(model.named_buffers), ExitStack() as hooks:
+    with _untouched(model, x.device), ExitStack() as hooks, torch.no_grad():
         for module in model.modules():
             handle = module.register_forward_pre_hook(lambda module, _: called.add(module))
             hooks.callback(handle.remove)
-        x, y = next(batches.epoch(0))
-        gradients = torch.autograd.grad(loss_fn(model(x[:2]), y[:2]), parameters, allow_unused=True)
-    return any(gradient is None for gradient in gradients), called
+        model(x)
+    return called
 
 
 @contextmanager
-def _gradients_stay(model: Any) -> Iterator[None]:
+def _untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put back buffers and random states."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), restored(model.named_buffers):
+        yield
+
+
+@contextmanager
+def gradients_stay(model: Any) -> Iterator[None]:
     """Let sharded parameters keep each process's own gradients."""
     model.set_requires_gradient_sync(False)
     try:

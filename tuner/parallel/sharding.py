@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
-import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 
-def shard(model: nn.Module, device: torch.device, processes: int, called: Container[nn.Module]) -> None:
+def shard(model: nn.Module, mesh: DeviceMesh, called: Container[nn.Module]) -> None:
     """Split a model's parameters among the processes, block by block: a block is whole only while it runs.
 
     A block is a child of the model, or of a Sequential or ModuleList in it. Parameters that several blocks share
@@ -18,13 +17,11 @@ def shard(model: nn.Module, device: torch.device, processes: int, called: Contai
 
     Args:
         model: on its device. Its parameters become DTensors, so the optimizer is made afterwards.
-        device: where it is.
-        processes: that share it.
+        mesh: of the processes that share it.
         called: the modules that a forward calls.
 
     Mutates: the model.
     """
-    mesh = init_device_mesh(device.type, (processes,))
     for block in blocks(model, called):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)

@@ -22,6 +22,7 @@ from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from fusetune.bench.results.outcomes import (
     DeviceMemory,
+    DeviceThroughput,
     EarlierRangeTests,
     EarlierTrainings,
     FailedMeasurement,
@@ -258,6 +259,22 @@ def several_devices() -> Case:
     return study_of(configuration(), options=options), [*throughput_records(), *noise, *device_records()]
 
 
+def several_devices_were_timed() -> Case:
+    study, records = several_devices()
+    for size, rate in ((128, 14_000.0), (642, 18_000.0)):
+        records.append(
+            Record(
+                f"seed=0,devices=2,batch_size={size}",
+                {"batch_size": size},
+                0,
+                "ok",
+                samples={"step_time_s": [size / rate * (1 + 0.01 * step) for step in range(-2, 3)]},
+                outcome=DeviceThroughput(2, "fsdp", 0.2),
+            )
+        )
+    return study, records
+
+
 def one_device_is_too_small() -> Case:
     alone = configuration(None, None, bound="nothing fits", probes=0, failure="one device has no room")
     options = {"devices": [1, 2, 8], "parallel": "fsdp"}
@@ -277,6 +294,7 @@ CASES: dict[str, Callable[[], Case]] = {
         nothing_fits,
         device_not_there,
         several_devices,
+        several_devices_were_timed,
         one_device_is_too_small,
     )
 }
@@ -352,6 +370,15 @@ def test_each_of_several_devices_is_filled_up_to_the_limit() -> None:
         assert row.batch_size == row.devices * row.share
     assert found.device_choice is not None
     assert (found.device_choice.devices, found.device_choice.batch_size) == (2, 500)
+
+
+def test_timed_devices_are_taken_by_the_expected_time() -> None:
+    _, (found,) = measured("several_devices_were_timed")
+    assert found.device_choice is not None
+    # (1 + 128 / 500) / 14,000, and on one device (1 + 100 / 500) / 8,500 at best
+    assert (found.device_choice.devices, found.device_choice.batch_size) == (2, 128)
+    assert found.device_choice.binds == "time"
+    assert "8 devices" in found.device_choice.reason
 
 
 def test_the_learning_rate_comes_from_the_fitted_power_law() -> None:
