@@ -94,6 +94,7 @@ class Cluster:
         self._mine = not self.ray.is_initialized()
         if self._mine:
             _check_reachable(self.address)
+            self._silence()
             self._connect(working_dir)
 
     def __enter__(self) -> Cluster:
@@ -129,6 +130,12 @@ class Cluster:
                 said.partition("mismatch: ")[2] or said,
                 "Start this command with the Python and the Ray of the cluster",
             ) from None
+
+    def _silence(self) -> None:
+        """Keep Ray's own news of lost processes out of the output: pages of its logs for what is told anyway."""
+        worker: Any = getattr(getattr(self.ray, "_private", None), "worker", None)
+        if hasattr(worker, "print_to_stdstream"):
+            worker.print_to_stdstream = _print_nothing
 
     def alive(self) -> list[dict[str, Any]]:
         """Return Ray's own description of each node that it holds to be alive."""
@@ -186,6 +193,10 @@ class Cluster:
         for node_id, answer in answers.items():
             with contextlib.suppress(self.ray.exceptions.RayError):
                 self._facts[node_id] = self.ray.get(answer, timeout=0.1)
+
+
+def _print_nothing(*news: object, **options: object) -> None:
+    """Stand in for Ray's printing."""
 
 
 def no_cluster(address: str) -> InputError:

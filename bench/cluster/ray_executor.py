@@ -199,7 +199,7 @@ class RayExecutor:
         if isinstance(error, exceptions.RuntimeEnvSetupError):
             said = " ".join(str(error).split())[:_LONGEST_REASON]
             return InputError(WHERE, f"the code could not be brought to node {self.node.name}", said)
-        return self._lost(f"{type(error).__name__}: {_sentence(error)}", started=started)
+        return self._lost(why_lost(error), started=started)
 
 
 def localized(trial: Any, staged: Mapping[str, str]) -> Any:
@@ -215,9 +215,27 @@ def localized(trial: Any, staged: Mapping[str, str]) -> Any:
     return dataclasses.replace(trial, source=dataclasses.replace(trial.source, path=path))
 
 
-def _sentence(error: Exception) -> str:
-    """Return the line of Ray's message that says why."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "because" in line or "node" in line.lower()] or lines
-    text = (telling[0] if telling else "").partition(" Node Id:")[0]
-    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
+# Name of an error of Ray -> what happened.
+_REASONS = {
+    "ActorUnavailableError": "Ray cannot reach its process",
+    "NodeDiedError": "its node died",
+    "OutOfMemoryError": "Ray's memory monitor killed it",
+    "ObjectStoreFullError": "Ray's object store was full",
+    "OutOfDiskError": "Ray's disk was full",
+}
+
+
+def why_lost(error: Exception) -> str:
+    """Say in one line why Ray has lost an actor.
+
+    Example:
+        >>> class ActorDiedError(Exception): pass
+        >>> why_lost(ActorDiedError("The actor died because its node has died. Node Id: 77"))
+        'its node died'
+    """
+    name, text = type(error).__name__, " ".join(str(error).split())
+    if name in _REASONS:
+        return _REASONS[name]
+    if name == "ActorDiedError":
+        return "its node died" if "its node" in text else "its process died"
+    return f"{name}: {text}"[:_LONGEST_REASON]

@@ -196,7 +196,7 @@ def run_trials(
     Raises:
         InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
     """
-    done, _ = directory.records()
+    done, _ = directory.records(for_report=True)
     failed = sum(record.status == "failed" for record in done)
     board = Board(
         plan.run.device,
@@ -220,12 +220,12 @@ def _run_missing(
     workers: Workers | None,
 ) -> list[Record]:
     """Run what has no record yet."""
-    keeper = RecordKeeper(plan.run, directory, done)
+    keeper = RecordKeeper(plan.run, directory, None)
     have = {record.trial for record in done}
     missing = [trial for trial in plan.trials if trial.id not in have]
     display.start(len(plan.trials), len(done))
     if not missing:
-        return keeper.records
+        return directory.records()[0]
     workers = workers or LocalWorkers(plan, directory.path)
     try:
         _rehearse(plan, missing, workers.first(), display)
@@ -235,7 +235,7 @@ def _run_missing(
         workers.run(missing, _Recorder(plan, keeper, display))
     finally:
         workers.close()
-    return keeper.records
+    return directory.records()[0]
 
 
 def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequence[Record] = ()) -> RunPlan:

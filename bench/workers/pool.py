@@ -14,7 +14,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from fusetune.bench.interrupts import interrupts_deferred
@@ -29,6 +29,8 @@ _POLL_S = 0.2
 _TICK_S = 1.0
 # How often a trial may lose its device. A fourth loss leaves it without a record.
 MOST_LOSSES = 3
+# Calls that are handled before the loop looks at the clock again.
+_MOST_TOGETHER = 4096
 NOTHING = object()
 LATER = object()
 
@@ -173,6 +175,18 @@ def _run_in_order(trials: Iterator[Any], executor: Executor, listener: Listener)
         executor.close()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    """A trial that has ended. Its executor waits for the event."""
+
+    trial: Any
+    record: Record
+    dealt_with: threading.Event
+
+
+_Call = Callable[[], None] | _Ended
+
+
 class Pool:
     """Executors with a thread each. All calls of the listener go through one queue, to the thread that calls `run`.
 
@@ -181,7 +195,9 @@ class Pool:
 
     Args:
         source: the trials.
-        listener: receives starts, progress and records. Of executors on other machines: a ClusterListener.
+        listener: receives starts, progress and records. Of executors on other machines: a ClusterListener. Where it has
+            a method `finished_all(pairs)`, that gets the trials and records of all that have ended since the last
+            call, so that many executors wait for the disk together.
         on_tick: called every second in the calling thread. It may add executors, and raise. With it, the pool waits for
             executors while there are trials and none to run them.
         most_losses: how often a trial may be lost before it is given up. It then has no record.
@@ -200,7 +216,7 @@ class Pool:
     ) -> None:
         self._source, self._listener = source, listener
         self._on_tick, self._most_losses = on_tick, most_losses
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._threads: dict[threading.Thread, Executor] = {}
@@ -240,8 +256,8 @@ class Pool:
             ticked_s = time.monotonic()
             while self._at_work or (self._on_tick is not None and not self.is_done):
                 with contextlib.suppress(queue.Empty):
-                    call = self._calls.get(timeout=None if self._on_tick is None else _TICK_S)
-                    call()
+                    first = self._calls.get(timeout=None if self._on_tick is None else _TICK_S)
+                    self._handle(first)
                 if self._on_tick is not None and time.monotonic() - ticked_s >= _TICK_S:
                     self._on_tick()
                     ticked_s = time.monotonic()
@@ -250,6 +266,32 @@ class Pool:
                 self._stop()
 
     _running = False
+
+    def _handle(self, first: _Call) -> None:
+        """Handle a call and those that have come meanwhile. Records among them are handled last, and together."""
+        calls = [first]
+        with contextlib.suppress(queue.Empty):
+            while len(calls) < _MOST_TOGETHER:
+                calls.append(self._calls.get_nowait())
+        ended = [call for call in calls if isinstance(call, _Ended)]
+        try:
+            for call in calls:
+                if not isinstance(call, _Ended):
+                    call()
+        finally:
+            if ended:
+                self._finish(ended)
+
+    def _finish(self, ended: Sequence[_Ended]) -> None:
+        """Give records to the listener, and let their executors go on."""
+        together = getattr(self._listener, "finished_all", None)
+        if together is not None:
+            together([(each.trial, each.record) for each in ended])
+        else:
+            for each in ended:
+                self._listener.finished(each.trial, each.record)
+        for each in ended:
+            each.dealt_with.set()
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -319,9 +361,8 @@ class Pool:
                 self._changed.notify_all()
         if self._stopping.is_set():
             return
-        self._calls.put(functools.partial(self._listener.finished, trial, self._with_attempts(trial, record)))
         dealt_with = threading.Event()
-        self._calls.put(dealt_with.set)
+        self._calls.put(_Ended(trial, self._with_attempts(trial, record), dealt_with))
         while not dealt_with.wait(_POLL_S) and not self._stopping.is_set():
             continue
 

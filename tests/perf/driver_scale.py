@@ -94,7 +94,7 @@ class Watched(_Recorder):
     def __init__(self, count: int, ids: list[str], keeper: RecordKeeper, display: Any) -> None:
         trials = [SimpleNamespace(id=each, source=None) for each in ids]
         super().__init__(SimpleNamespace(trials=trials), keeper, display)  # type: ignore[arg-type]
-        self._count, self._done = count, 0
+        self._count, self._done, self._said = count, 0, 0
         self._last_s, self._last_cpu_s = time.perf_counter(), time.process_time()
 
     def finished_all(self, finished: Any) -> None:
@@ -104,7 +104,8 @@ class Watched(_Recorder):
         if before // tenth != self._done // tenth:
             now_s, cpu_s = time.perf_counter(), time.process_time()
             took_ms, processor_ms = (
-                1e3 * seconds / tenth for seconds in (now_s - self._last_s, cpu_s - self._last_cpu_s)
+                1e3 * seconds / (self._done - self._said)
+                for seconds in (now_s - self._last_s, cpu_s - self._last_cpu_s)
             )
             print(
                 f"{self._done:>8} records  {1e3 / took_ms:6.0f} /s  a trial: {took_ms:.2f} ms, of processor "
@@ -112,7 +113,7 @@ class Watched(_Recorder):
                 file=sys.__stdout__,  # the live view has the other
                 flush=True,
             )
-            self._last_s, self._last_cpu_s = now_s, cpu_s
+            self._last_s, self._last_cpu_s, self._said = now_s, cpu_s, self._done
 
 
 def drive(results: Path, *, nodes: int, devices: int, trials: int, configurations: int) -> Path:

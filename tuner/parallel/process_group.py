@@ -10,6 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from fusetune.tuner.parallel.sharding import shard
@@ -46,7 +47,7 @@ def warm_up(device: str, parallel: str) -> None:
     """
     model: nn.Module = nn.Linear(1, 1).to(device)
     if parallel == "fsdp":
-        shard(model, torch.device(device), dist.get_world_size(), {model})
+        shard(model, init_device_mesh(device, (dist.get_world_size(),)), {model})
     else:
         model = DistributedDataParallel(model)
     model(torch.ones(1, 1, device=device)).sum().backward()

@@ -142,3 +142,30 @@ def test_the_pool_waits_for_devices_until_its_caller_raises() -> None:
     with pytest.raises(ExecutorLostError, match="no device"):
         pool.run()
     assert len(ticks) == 2
+
+
+def test_records_that_come_while_the_listener_is_busy_are_handled_together() -> None:
+    """With 512 devices, one wait for the disk serves all that have ended meanwhile."""
+    batches: list[list[str]] = []
+
+    class Together(Diary):
+        def finished_all(self, pairs: list[tuple[Trial, Record]]) -> None:
+            batches.append([trial.id for trial, _ in pairs])
+            while len(batches) == 1 and len(pairs) + pool._calls.qsize() < 8:
+                threading.Event().wait(0.001)
+            for trial, record in pairs:
+                self.finished(trial, record)
+
+    class Answer(Device):
+        def run(self, trial: Trial, on_progress: OnProgress) -> Record:
+            everyone.wait()
+            return Record(trial.id, {}, 0, "ok")
+
+    everyone = threading.Barrier(8)
+    diary = Together()
+    pool = Pool(InOrder([Trial(str(number)) for number in range(8)]), diary)
+    for _ in range(8):
+        pool.add(Answer("", Counter(), Counter()))
+    pool.run()
+    assert len(batches) <= 2
+    assert sorted(record.trial for record in diary.records) == [str(number) for number in range(8)]
