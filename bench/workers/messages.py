@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 _KNOWN = {
     ("fusetune.bench.workers.memory_limit", "MemoryBudget"),
     ("fusetune.bench.workers.memory_limit", "Footprint"),
+    ("fusetune.bench.spec.values", "LeftOut"),
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "scalar"),
     ("numpy._core.multiarray", "scalar"),
