@@ -120,6 +120,7 @@ def whole(number: Tensor) -> Tensor:
     """Return a tensor that processes share as one that each has: torch's norms of shared gradients are such.
 
     Example:
+        >>> import torch
         >>> whole(torch.ones(2)).tolist()
         [1.0, 1.0]
     """

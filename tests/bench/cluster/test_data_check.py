@@ -13,7 +13,8 @@ from fusetune.bench.workloads import fingerprint_all
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    monkeypatch.chdir(tmp_path)  # a node's process goes where the driver is, and this one goes back
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
     return Source("npz", "npz", path=str(tmp_path / "a.npz"))
 
