@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,14 @@ def test_a_resumed_run_has_a_whole_page(
     """Ctrl-C comes when the first of two trials is recorded."""
     monkeypatch.chdir(tmp_path)
     Path("rates.yaml").write_text(SPEC)
-    keep = RecordKeeper.keep
+    keep = RecordKeeper.keep_all
 
-    def keep_one(self: RecordKeeper, record: Record, *more: Any) -> Record:
-        keep(self, record, *more)
+    def keep_one(self: RecordKeeper, records: Iterable[Any]) -> list[Record]:
+        keep(self, records)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(RecordKeeper, "keep", keep_one)
+        patch.setattr(RecordKeeper, "keep_all", keep_one)
         code, _, err = run(capsys, command[0], "rates.yaml", *command[1:])
     assert code == 130, err
     (page,) = Path("results/rates").glob("*/report.html")
