@@ -60,7 +60,7 @@ def make_plan(
         loaded: the spec.
         jobs: trials at once on this machine. None: one for each GPU, one on a CPU.
         command: the command line, for run.json.
-        announce: takes the lines on a download's progress.
+        announce: takes the lines on a download's progress, and a note on an executor that is not used.
         kind: what is done with each trial.
         options: further settings of that kind, JSON-able. Each trial has them.
         place: where trials run. None: on this machine.
@@ -72,6 +72,10 @@ def make_plan(
     layout = lay_out(spec, device)
     trials = layout.trials
     if place is None:
+        if spec.executor.name != "local":
+            announce(
+                f"note: the spec's executor {spec.executor.name} is not used. bench {kind.name} runs on this machine"
+            )
         devices = max(trial.spec.train.devices for trial in trials)
         _check_device(device)
         _check_device_count(device, devices)
