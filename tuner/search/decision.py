@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,11 +192,13 @@ class Chooser:
             beside: how many trainings wait besides `paused`.
         """
         observations, scale = observed
-        pending = self._history.pending(self._afresh if others else None)
+        pending = None
         if not informed:
-            observations = replace(observations, prior=None)
-            pending = None if pending is None else replace(pending, prior=None)
-        model = self._forecast.fitted(observations, pending)
+            observations = observations.without_prior
+            pending = self._history.pending(self._afresh if others else None)
+        # The prior's model does not believe epochs in flight. It knows good regions from the start, and its deviations
+        # are small: less of them would drive the workers out of these regions, to what nobody else would train.
+        model = self._forecast.fitted(observations, None if pending is None else pending.without_prior)
         numbers = np.array([trial.number for trial in [*paused, *others]], dtype=int)
         begun = len(numbers)
         leaders = self._history.leaders(observations, _NEAR)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fusetune.tuner.search.model import (
     Kernel,
     Observations,
+    OwnCorrelation,
     adapted_reach,
     configuration_correlation,
 )
@@ -108,12 +109,7 @@ class Pool:
 
     def adapt(self, kernel: Kernel, observations: Observations, *, informed: bool) -> None:
         """Fit the factors' lengths and correlations, of the model with the prior or without, to what was seen."""
-
-        features = self._features[observations.trainings]
-
-        def within(reach: np.ndarray) -> np.ndarray:
-            return configuration_correlation(reach, self._space.is_name, features, features)
-
+        within = OwnCorrelation(self._space.is_name, self._features[observations.trainings])
         reach = adapted_reach(
             kernel, self._space.is_name, within, self.reach[informed], self._usual_reach, observations
         )
