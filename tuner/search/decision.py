@@ -232,16 +232,14 @@ class Chooser:
         return bound
 
     def _rather_goes_on(self, paused: NDArray[np.float64], fresh: NDArray[np.float64], chosen: int) -> int:
-        """Return a paused training instead of a new one, where other workers will begin all better new ones.
+        """Return a paused training instead of a new one, where the other workers could begin all better new ones.
 
-        A paused training waits for the worker that asks, and a new one for whichever is free first. Where each training
-        goes on, one in so many as it has epochs ends meanwhile, and its worker begins a new one.
+        A paused training waits for the worker that asks, and a new one for whichever is free first.
         """
         if not len(paused) or paused.max() == -np.inf:
             return chosen
         better = int((fresh > paused.max()).sum())
-        begin_soon = len(self._history.in_flight) // self._history.max_epochs
-        return int(paused.argmax()) if better <= begin_soon else chosen
+        return int(paused.argmax()) if better <= len(self._history.in_flight) else chosen
 
     def _why(self, chosen: int, prediction: _Prediction) -> str:
         """Return where the chosen training is predicted to end, with one standard deviation either side."""

@@ -91,8 +91,8 @@ def test_of_the_first_trainings_most_are_where_earlier_runs_were_good() -> None:
 
 
 @pytest.mark.parametrize(("others", "goes_on"), [(0, False), (1, False), (23, True)])
-def test_a_training_goes_on_where_others_will_begin_every_better_new_one(others: int, goes_on: bool) -> None:
-    """Of the trainings in flight one in two, as each has two epochs, ends soon. Nearly all new ones are better."""
+def test_a_training_goes_on_where_others_could_begin_every_better_new_one(others: int, goes_on: bool) -> None:
+    """Of the 32 configurations nearly all that have not begun are better than the paused one."""
     searcher = Searcher({"x": list(range(32))}, max_epochs=2, prior=None)
     good, poor, *flying = asked(searcher, 2 + others)
     searcher.tell(good, 0.9)
