@@ -334,6 +334,21 @@ def configuration_correlation(
     )
 
 
+def paired_correlation(
+    reach: NDArray[np.float64],
+    is_name: NDArray[np.bool_],
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return `configuration_correlation` of each point with the one in the same row: (rows,)."""
+    return _over_factors(
+        np.where(left[:, j] == right[:, j], 1.0, reach[j])
+        if named
+        else matern(np.abs(left[:, j] - right[:, j]) / reach[j])
+        for j, named in enumerate(is_name)
+    )
+
+
 def factor_correlation(
     reach: float, is_name: bool, left: NDArray[np.float64], right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
