@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.place import Place, check_gpus, local_place
     from fusetune.bench.run.plan import (
         folders_of_factories,
+        hard_timeout,
         make_plan,
         named,
         open_directory,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.rehearsal import rehearse_trial
     from fusetune.bench.run.run_plan import RunPlan
     from fusetune.bench.run.threads import measure_threads, most_threads
-    from fusetune.bench.run.trial import run_trial, trial_epochs
+    from fusetune.bench.run.trial import run_trial, share_trial, sharing_ranks, trial_epochs
     from fusetune.bench.run.workload import Workload, build_workload, make_model
 else:
     __getattr__ = load_on_use(__name__)
@@ -42,6 +43,7 @@ __all__ = [
     "check_gpus",
     "find_learning_rate",
     "folders_of_factories",
+    "hard_timeout",
     "load_sets",
     "local_place",
     "make_model",
@@ -55,6 +57,8 @@ __all__ = [
     "rehearse_trial",
     "run_trial",
     "run_trials",
+    "share_trial",
+    "sharing_ranks",
     "trial_epochs",
     "with_any_rate",
 ]
