@@ -15,7 +15,7 @@ from fusetune.bench.cli import program as cli
 from fusetune.bench.kinds import BATCH_SIZE
 from fusetune.bench.results.directory import RunDirectory
 from fusetune.bench.results.outcomes import DeviceMemory, DeviceProbe, MemoryPrediction, MemoryProbe
-from fusetune.bench.results.records import Record
+from fusetune.bench.results.records import Record, Status
 from fusetune.bench.run.plan import make_plan
 from fusetune.bench.spec import load_spec
 from fusetune.tuner.memory.lines import Line, Moment, StepMemory
@@ -67,7 +67,7 @@ def search(
         fits = needs(share) <= LIMIT
         name = "needed_bytes" if fits else "wanted_bytes"
         outcome = DeviceProbe(section.devices, section.parallel)
-        status = "ok" if fits else "out_of_memory"
+        status: Status = "ok" if fits else "out_of_memory"
         return Record(job.id, job.factors, 0, status, values={name: needs(share)}, outcome=outcome)
 
     monkeypatch.setattr(module, "run_under_limit", run)
