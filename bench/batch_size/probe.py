@@ -196,6 +196,7 @@ def _work(
         precision=precision,
         memory_format=memory_format,
         foreach=card is not None,
+        own_memory=card is not None or batches.device.type == "cuda",
         resident=tuple(
             value for each in data.batches for value in vars(each).values() if isinstance(value, Tensor)
         ),

