@@ -86,6 +86,12 @@ class DataParallel:
         """Return the model with gradients that are means over all processes."""
         if batch_norms(model):
             self.batch_norm = "batch" if self._sync_batchnorm else "share"
+        called: set[str] = set()
+        if (
+            self._parallel == "fsdp"
+        ):  # while the model is as it was built, for SyncBatchNorm runs on GPUs alone
+            found = _called_where_it_is(model, next(batches.epoch(0))[0][:2])
+            called = {name for name, module in model.named_modules() if module in found}
         if self.batch_norm == "batch":
             synchronise_batch_norms(model, batches.device)
             self._observes = self._parallel == "ddp"  # all at once, or the first would wait for the others
@@ -93,7 +99,7 @@ class DataParallel:
             torch.manual_seed(self._seed * self.count + self.rank)
         if self._parallel == "fsdp":
             mesh = init_device_mesh(batches.device.type, (self.count,))
-            shard(model, mesh, _called_where_it_is(model, next(batches.epoch(0))[0][:2]))
+            shard(model, mesh, {module for name, module in model.named_modules() if name in called})
             self._fsdp = model
             return model
         unused = _has_unused(model, batches, loss_fn)
