@@ -87,4 +87,5 @@ def columns_of(curves: Iterable[Sequence[Entry]], fields: tuple[str, ...]) -> np
         else CurveColumns(curve, fields).cells
         for curve in curves
     ]
-    return np.frombuffer(b"".join(blocks)).reshape(-1, len(fields)).T
+    columns: np.ndarray = np.frombuffer(b"".join(blocks)).reshape(-1, len(fields)).T
+    return columns
