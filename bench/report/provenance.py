@@ -38,7 +38,7 @@ def executor_text(run: RunInfo, places: Places | None) -> str:
     Example:
         >>> run = RunInfo(executor="ray: 4 devices on 2 nodes, NVIDIA H100")
         >>> executor_text(run, Places(3, {"NVIDIA H100": 4, "NVIDIA A100": 1}, lost=2, elsewhere=0))
-        'ray, 3 nodes, 5 devices (4 NVIDIA H100, 1 NVIDIA A100), 2 attempts'
+        'ray, 3 nodes, 5 devices (4 NVIDIA H100, 1 NVIDIA A100), 2 attempts lost'
         >>> executor_text(run, None)
         'ray: 4 devices on 2 nodes, NVIDIA H100'
     """
@@ -52,7 +52,7 @@ def executor_text(run: RunInfo, places: Places | None) -> str:
         "cluster" if run.executor == LOCAL else run.executor.partition(":")[0],
         counted(places.nodes, "node"),
         counted(sum(places.devices.values()), "device") + (f" ({kinds})" if kinds else ""),
-        f"{counted(places.lost, 'attempt')}" if places.lost else "",
+        f"{counted(places.lost, 'attempt')} lost" if places.lost else "",
         f"{counted(places.elsewhere, 'trial')} on no cluster" if places.elsewhere else "",
     ]
     return ", ".join(filter(None, parts))
