@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from click.testing import CliRunner
 
 from fusetune.bench.cli.executor import with_option
+from fusetune.bench.cli.run import run
 from fusetune.bench.errors import InputError
+from fusetune.bench.results import Record
 from fusetune.bench.spec import Executor
+from fusetune.bench.workers import ExecutorLostError
 
 
 def test_the_option_changes_the_specs_executor_and_keeps_its_other_keys() -> None:
@@ -31,3 +38,51 @@ def test_an_executor_that_nobody_knows_is_refused(option: str, told: str) -> Non
     with pytest.raises(InputError) as refused:
         with_option(Executor(), option)
     assert told in str(refused.value)
+
+
+SPEC = """\
+name: small
+data: {name: spirals, limit: 100, validation: 20}
+model: {name: mlp, width: 4, depth: 1}
+train: {optimizer: sgd, base_lr: 0.1, batch_size: 20, epochs: 1}
+device: cpu
+threads: 1
+seeds: 3
+"""
+
+
+class LosingWorkers:
+    """Workers that lose the device of the last trial four times."""
+
+    def first(self) -> LosingWorkers:
+        return self
+
+    def run(self, trials: Any, listener: Any = None, **options: Any) -> Any:
+        if not isinstance(trials, list):  # a rehearsal
+            return Record(trials.id, {}, 0, "ok")
+        for trial in trials:
+            listener.started(trial)
+            if trial is not trials[-1]:
+                values = {"best_val_accuracy": 0.5, "steps": 4.0, "step_time_s": 0.1}
+                listener.finished(trial, Record(trial.id, trial.factors, trial.seed, "ok", values=values))
+        loss = ExecutorLostError("its node died", node="n1", device="0")
+        for attempt in range(1, 5):
+            listener.lost(trials[-1], loss, attempt, attempt < 4)
+        return trials[-1:]
+
+    def settle(self, plan: Any) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_a_trial_that_lost_its_device_too_often_makes_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusetune.bench.run.plan.LocalWorkers", lambda plan, logs: LosingWorkers())
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(SPEC)
+    done = CliRunner().invoke(run, ["small.yaml"])
+    assert done.exit_code == 1, done.output
+    assert "1 trial lost the device too often and has no record. Continue with: " in done.stderr
+    assert "--resume results/small/" in done.stderr
+    (records,) = Path("results/small").glob("*/records.jsonl")
+    assert len(records.read_text().splitlines()) == 2
