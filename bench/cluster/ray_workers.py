@@ -16,6 +16,7 @@ from fusetune.bench.cluster.choice import Choice
 from fusetune.bench.cluster.connection import WHERE, Cluster, Node, check_versions
 from fusetune.bench.cluster.data_check import check_data
 from fusetune.bench.cluster.device_actor import DeviceSetup
+from fusetune.bench.cluster.device_speeds import DeviceSpeeds
 from fusetune.bench.cluster.ray_executor import RayExecutor
 from fusetune.bench.cluster.spread_trials import SpreadTrials
 from fusetune.bench.errors import BenchError, InputError
@@ -71,6 +72,7 @@ class RayWorkers:
         self._cluster, self._choice, self._plan = cluster, choice, plan
         self._directory, self._executor, self._code = directory, executor, code
         self.announce = announce
+        self.speeds = DeviceSpeeds()
         self._staged: dict[str, dict[str, str]] = {}
         self._refused: set[str] = set()
         self._first: RayExecutor | None = None
@@ -152,6 +154,7 @@ class RayWorkers:
             ready_s=min(self.wait_s, _READY_S),
             log=self._directory.path / f"worker-{node.name}.log",
             staged=self._staged[node.id],
+            speeds=self.speeds,
         )
 
     def _check_nodes(self, nodes: Sequence[Node]) -> None:
@@ -234,10 +237,22 @@ class _Scout:
             if id(each) not in self._shown:
                 self._shown.add(id(each))
                 self._listener.joined(each.node.name, each.device_id, each.node.kind)
+        self._tell_of_slow_devices()
         if ready:
             self._working_s = now_s
         elif now_s - self._working_s > self._workers.wait_s:
             raise self._workers.lost()
+
+    def _tell_of_slow_devices(self) -> None:
+        """Name each device that is slower than its kind, once."""
+        speeds = self._workers.speeds
+        for device in speeds.slow():
+            speed = speeds.of(device)
+            if device not in self._said and speed is not None:
+                self._said.add(device)
+                self._workers.announce(
+                    f"note: {device} is slower than its kind: {speed.ratio:.0%} of its speed. Its timings are marked"
+                )
 
     @property
     def _working(self) -> int:
@@ -254,6 +269,7 @@ class _Scout:
         """Note that an executor is gone. Its node is asked again a little later."""
         left = self._executors[executor.node.id]
         left.remove(executor)
+        self._workers.speeds.remove(executor.name)
         if not left and isinstance(self._source, SpreadTrials):
             self._source.forget(executor.node.name)
         if loss is None:
