@@ -102,6 +102,9 @@ def test_a_target_on_samples_that_should_not_steer_is_said_with_the_recommendati
 
 
 def test_timings_on_devices_slower_than_their_kind_are_said() -> None:
+    def record(**provenance: Any) -> Record:
+        return Record("a", {}, 0, "ok", provenance=provenance)
+
     slow = {"node": "n2", "device_id": "GPU-7", "device_slow": True, "device_speed": 0.8}
     fine = {"node": "n1", "device_id": "GPU-1", "device_slow": False, "device_speed": 1.0}
     found = {
