@@ -48,40 +48,54 @@ class DeviceSpeeds:
     """
 
     def __init__(self) -> None:
-        self._rounds: dict[str, tuple[float, ...]] = {}
+        self._devices: dict[str, _Rounds] = {}
+        self._kind: tuple[float, float] | None = None
         # Devices are measured by the threads of their executors.
         self._lock = threading.Lock()
 
     def add(self, device: str, seconds: Sequence[float]) -> None:
         """Take the rounds of a device's reference loop, in seconds, in place of its last ones."""
         if seconds:
+            rounds = _Rounds(median(seconds), _spread(seconds) / sqrt(len(seconds)))
             with self._lock:
-                self._rounds[device] = tuple(seconds)
+                self._devices[device], self._kind = rounds, None
 
     def remove(self, device: str) -> None:
         """Forget a device that is gone."""
         with self._lock:
-            self._rounds.pop(device, None)
+            if self._devices.pop(device, None):
+                self._kind = None
 
     def slow(self) -> list[str]:
         """Return the devices that are slower than their kind, in the order in which they came."""
         with self._lock:
-            devices = list(self._rounds)
+            devices = list(self._devices)
         return [device for device in devices if (speed := self.of(device)) is not None and speed.slow]
 
     def of(self, device: str) -> Speed | None:
         """Return a device's speed. None where it has run no loop."""
         with self._lock:
-            rounds = self._rounds.get(device)
-            times = {each: median(seconds) for each, seconds in self._rounds.items()}
-        if rounds is None:
-            return None
-        kind_s = median(times.values())
-        relative = times[device] / kind_s
-        between = _spread([seconds / kind_s for seconds in times.values()])
-        own = _spread([seconds / kind_s for seconds in rounds]) / sqrt(len(rounds))
-        threshold = max(_LEAST, _STANDARD_ERRORS * hypot(own, between))
-        return Speed(1.0 / relative, len(times) >= _FEWEST and relative - 1.0 > threshold)
+            rounds = self._devices.get(device)
+            if rounds is None:
+                return None
+            # Every record asks, and a large cluster has many devices: worked out once for each change.
+            if self._kind is None:
+                times = [each.seconds for each in self._devices.values()]
+                kind_s = median(times)
+                self._kind = kind_s, _spread([seconds / kind_s for seconds in times])
+            kind_s, between = self._kind
+            count = len(self._devices)
+        relative = rounds.seconds / kind_s
+        threshold = max(_LEAST, _STANDARD_ERRORS * hypot(rounds.error_s / kind_s, between))
+        return Speed(1.0 / relative, count >= _FEWEST and relative - 1.0 > threshold)
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """The median time of a device's rounds, and its standard error as if it were a mean."""
+
+    seconds: float
+    error_s: float
 
 
 def _spread(values: Sequence[float]) -> float:
