@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from fusetune.bench.cluster import first_device
 from fusetune.bench.cluster.first_device import FirstDevice
 from fusetune.bench.results import Record
 from fusetune.bench.workers import ExecutorLostError
@@ -44,8 +44,8 @@ class GoneError(Exception):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [0.0]
-    monkeypatch.setattr(first_device.time, "monotonic", lambda: now_s[0])
-    monkeypatch.setattr(first_device.time, "sleep", lambda seconds: now_s.append(now_s.pop() + seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now_s.append(now_s.pop() + seconds))
 
 
 @pytest.fixture
