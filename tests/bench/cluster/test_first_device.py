@@ -86,7 +86,7 @@ def test_a_device_that_others_use_is_not_waited_for_where_another_is_free(make: 
 
 def test_no_device_within_the_wait_and_a_fourth_loss_end_it(make: Any) -> None:
     none, _ = make()
-    with pytest.raises(GoneError, match="no device could be had for 10.0 s"):
+    with pytest.raises(GoneError, match="no device could be had"):
         none.run("a", ignore)
     dying, said = make(*(Device(str(number), dies=True) for number in range(9)))
     with pytest.raises(
