@@ -53,6 +53,7 @@ def plan_run(
     executor = with_option(loaded.spec.executor, option)
     if executor.name == "local":
         _check_no_keys_of_ray(executor)
+        loaded = on_executor(loaded, executor)
         plan = make_plan(loaded, jobs=jobs, command=command, announce=announce, kind=kind)
         return loaded, plan, lambda plan, directory, display: None
     if jobs is not None:

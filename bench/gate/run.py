@@ -404,6 +404,9 @@ class _Gate:
             loaded = self._load(folder, request.spec)
             section = loaded.spec.gate
             rules = Rules.of_section(section, f"{path}: gate")
+            if loaded.spec.executor.name != "local":
+                name = loaded.spec.executor.name
+                self.notes.append(f"The spec's executor {name} is not used: a gate measures on this machine.")
             subject = Trainings(loaded, path, request.overrides, rules, self.news)
         for place in places.values():
             subject.prepare(place.folder)

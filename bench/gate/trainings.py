@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from fusetune.bench.gate.processes import (
 from fusetune.bench.gate.record_metrics import failure_in, metrics_in
 from fusetune.bench.gate.rules import Rules
 from fusetune.bench.results import Record, RunDirectory, RunInfo
-from fusetune.bench.spec import AUTO, LoadedSpec, key_id, text_without_gate, value_id
+from fusetune.bench.spec import AUTO, LoadedSpec, key_id, text_without, value_id
 from fusetune.tuner.measure import reference_rounds
 
 _BAD_INPUT = 2
@@ -137,7 +138,7 @@ class Trainings:
         """Yield the words of `bench run` after the module."""
         yield from ("run", str(self.path))
         given = self.loaded.document.data
-        overrides = [text for text in self.overrides if not text.strip().startswith("gate.")]
+        overrides = [text for text in self.overrides if not _IS_NOT_OF_A_SIDE.match(text)]
         overrides += ["factors={}", f"seeds=[{index}]"]
         overrides += [f"{key}={value}" for key, value in _EMPTY.items() if key in given]
         if configuration := self.configurations[job]:
@@ -150,12 +151,15 @@ class Trainings:
         yield from ("--results", results)
 
 
+# Rules are the gate's own. Both sides are measured on this machine, beside the reference loop.
+_NOT_OF_A_SIDE = ("gate", "executor")
+_IS_NOT_OF_A_SIDE = re.compile(rf"\s*({'|'.join(_NOT_OF_A_SIDE)})\s*[.=]")
 # What a spec may have besides factors, so that one configuration alone is trained.
 _EMPTY = {"configurations": "null", "design": "grid"}
 
 
 def write_spec(spec: Path, path: Path) -> None:
-    """Write head's spec without its `gate:` section into a checkout. An older revision does not know it.
+    """Write head's spec into a checkout, without sections that a side does not use, and an older one may not know.
 
     Args:
         spec: head's.
@@ -166,7 +170,7 @@ def write_spec(spec: Path, path: Path) -> None:
     Raises:
         SetupError: it cannot be written.
     """
-    text = text_without_gate(spec)
+    text = text_without(spec, *_NOT_OF_A_SIDE)
     try:
         path.write_bytes(text)
     except OSError as error:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
     from fusetune.bench.run.place import Place, check_gpus, local_place
     from fusetune.bench.run.plan import (
+        board_of,
         folders_of_factories,
         make_plan,
         named,
@@ -38,6 +39,7 @@ __all__ = [
     "Workload",
     "Wrap",
     "assemble",
+    "board_of",
     "build_workload",
     "check_gpus",
     "find_learning_rate",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         load_gate,
         load_spec,
         resolve,
-        text_without_gate,
+        text_without,
     )
     from fusetune.bench.spec.same_training import identity
     from fusetune.bench.spec.schema import DIALECT, schema_text
@@ -93,7 +93,7 @@ __all__ = [
     "resolve",
     "same_value",
     "schema_text",
-    "text_without_gate",
+    "text_without",
     "value_id",
     "value_label",
     "varied",

@@ -160,11 +160,12 @@ def load_gate(overrides: Sequence[str]) -> Gate:
         raise InputError("", "\n".join(findings[:MAX_REPORTED])) from None
 
 
-def text_without_gate(path: Path) -> bytes:
-    """Return a spec's text as a version that knows no `gate:` section reads it. One without it stays as it is.
+def text_without(path: Path, *sections: str) -> bytes:
+    """Return a spec's text without some of its sections, in profiles too. One that has none of them stays as it is.
 
     Args:
         path: a YAML file that `load_spec` reads.
+        sections: such as `gate`.
 
     Raises:
         InputError: it cannot be read.
@@ -174,10 +175,11 @@ def text_without_gate(path: Path) -> bytes:
     within = (
         [over for over in profiles.values() if isinstance(over, dict)] if isinstance(profiles, dict) else []
     )
-    if not any("gate" in each for each in (data, *within)):
+    if not any(section in each for each in (data, *within) for section in sections):
         return path.read_bytes()
     for each in (data, *within):
-        each.pop("gate", None)
+        for section in sections:
+            each.pop(section, None)
     return json.dumps(data, indent=1).encode()  # YAML contains JSON
 
 

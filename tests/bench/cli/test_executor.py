@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from fusetune.bench.cli.executor import with_option
+from fusetune.bench.cli.executor import plan_run, with_option
 from fusetune.bench.cli.run import run
+from fusetune.bench.cluster.connection import _check_reachable
 from fusetune.bench.errors import InputError
+from fusetune.bench.kinds import BATCH_SIZE, LR_RANGE, TRAINING
 from fusetune.bench.results import Record
-from fusetune.bench.spec import Executor
+from fusetune.bench.run import make_plan
+from fusetune.bench.spec import Executor, load_spec
 from fusetune.bench.workers import ExecutorLostError
+from tests.bench.spec_text import SPEC
 
 
 def test_the_option_changes_the_specs_executor_and_keeps_its_other_keys() -> None:
@@ -40,7 +45,34 @@ def test_an_executor_that_nobody_knows_is_refused(option: str, told: str) -> Non
     assert told in str(refused.value)
 
 
-SPEC = """\
+def test_a_command_that_runs_here_says_that_it_does_not_use_the_specs_executor(tmp_path: Path) -> None:
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(SPEC + "executor: {name: ray, address: head:6379}\n")
+    loaded = load_spec(spec)
+    told: list[str] = []
+    for kind in (LR_RANGE, BATCH_SIZE):
+        make_plan(loaded, jobs=1, command=[], announce=told.append, kind=kind)
+    assert told == [
+        f"note: the spec's executor ray is not used. bench {name} runs on this machine"
+        for name in ("lr-range", "batch-size")
+    ]
+    told.clear()
+    with ExitStack() as stack:
+        plan_run(load_spec, loaded, "local", 1, stack, command=[], announce=told.append, kind=TRAINING)
+    assert told == []  # it was asked for
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])
+def test_an_address_of_another_kind_is_refused_with_what_to_do(address: str) -> None:
+    with pytest.raises(InputError) as refused:
+        _check_reachable(address)
+    assert str(refused.value) == (
+        f"--executor ray={address}: is an address of Ray Client or of a job server. Give host:port, and start this "
+        "command on a node of the cluster, e.g. by `ray job submit`"
+    )
+
+
+SMALL = """\
 name: small
 data: {name: spirals, limit: 100, validation: 20}
 model: {name: mlp, width: 4, depth: 1}
@@ -79,7 +111,7 @@ def test_a_trial_that_lost_its_device_too_often_makes_exit_code_1(
 ) -> None:
     monkeypatch.setattr("fusetune.bench.run.plan.LocalWorkers", lambda plan, logs: LosingWorkers())
     monkeypatch.chdir(tmp_path)
-    Path("small.yaml").write_text(SPEC)
+    Path("small.yaml").write_text(SMALL)
     done = CliRunner().invoke(run, ["small.yaml"])
     assert done.exit_code == 1, done.output
     assert "1 trial lost the device too often and has no record. Continue with: " in done.stderr

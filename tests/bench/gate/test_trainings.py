@@ -162,6 +162,22 @@ def test_both_sides_have_the_threads_that_the_first_process_chose(tmp_path: Path
     assert not any(text.startswith("threads") for text in fixed.overrides)
 
 
+def test_both_sides_are_measured_on_this_machine(tmp_path: Path) -> None:
+    text = (
+        SPEC
+        + "executor: {name: ray, address: head:6379}\nprofiles: {cpu: {executor: ray}}\ngate: {budget: 5min}\n"
+    )
+    side = Side(tmp_path, text, overrides=("executor.stage=/fast", "executor=ray", "train.epochs=1"))
+    assert side.trainings.loaded.spec.executor.name == "ray"
+    side.measure(record())
+    assert side.overrides == ["train.epochs=1", "factors={}", "seeds=[3]"]
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    side.trainings.prepare(checkout)
+    written = load_spec(checkout / "spec.yaml", overrides=side.overrides, device="cpu").spec
+    assert (written.executor.name, written.gate) == ("local", None)
+
+
 def test_the_metrics_of_a_training(tmp_path: Path) -> None:
     measured = Side(tmp_path).measure(record())
     kinds = {
