@@ -53,6 +53,10 @@ class DeviceSpeeds:
         # Devices are measured by the threads of their executors.
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        """Return the number of devices that have run the loop and are not gone."""
+        return len(self._devices)
+
     def add(self, device: str, seconds: Sequence[float]) -> None:
         """Take the rounds of a device's reference loop, in seconds, in place of its last ones."""
         if seconds:

@@ -21,8 +21,8 @@ from fusetune.errors import FusetuneError
 
 # Beyond the worker's own limit, which ends every trial of a node that answers.
 _GRACE_S = 60.0
-# Between two questions for progress. A short trial is never asked.
-_PROGRESS_S = 1.0
+# Seconds between two questions for progress, and how many a driver asks in a second. A short trial is never asked.
+_PROGRESS_S, _MOST_ASKED = 1.0, 100.0
 _LONGEST_REASON = 200
 # Between two runs of the reference loop on a device, and the longest that one may take.
 _AGAIN_S, _LOOP_S = 600.0, 180.0
@@ -80,7 +80,7 @@ class RayExecutor:
         self._cluster, self.node = cluster, node
         self._request, self._ready_s = request, ready_s
         self._setup, self._log, self._staged = setup, log, dict(staged or {})
-        self._speeds = speeds or DeviceSpeeds()
+        self._speeds = DeviceSpeeds() if speeds is None else speeds
         self._measured_s = -_AGAIN_S
         self._lock = threading.Lock()
         self._actor: Any = None
@@ -184,7 +184,7 @@ class RayExecutor:
         progress, last = None, None
         while True:
             waiting = [answer] if progress is None else [answer, progress]
-            ready, _ = ray.wait(waiting, timeout=_PROGRESS_S)
+            ready, _ = ray.wait(waiting, timeout=progress_s(len(self._speeds)))
             if answer in ready:
                 found: bytes = ray.get(answer)
                 return found
@@ -240,6 +240,18 @@ def localized(trial: Any, staged: Mapping[str, str]) -> Any:
     return dataclasses.replace(trial, source=dataclasses.replace(trial.source, path=path))
 
 
+def progress_s(devices: int) -> float:
+    """Return how often a driver asks each of its devices for progress, in seconds.
+
+    Every call takes the driver about a millisecond. So all devices together are asked 100 times a second at most.
+
+    Example:
+        >>> progress_s(8), progress_s(512)
+        (1.0, 5.12)
+    """
+    return max(_PROGRESS_S, devices / _MOST_ASKED)
+
+
 # Name of an error of Ray -> what happened.
 _REASONS = {
     "ActorUnavailableError": "Ray cannot reach its process",
@@ -247,6 +259,7 @@ _REASONS = {
     "OutOfMemoryError": "Ray's memory monitor killed it",
     "ObjectStoreFullError": "Ray's object store was full",
     "OutOfDiskError": "Ray's disk was full",
+    "GetTimeoutError": "it gave no answer",
 }
 
 

@@ -1,7 +1,7 @@
 """`python -m tests.chaos.clusters`: runs on a Ray cluster that loses nodes, actors, drivers, room and time.
 
-CHAOS_ROUNDS is their number, CHAOS_SEED the first one's seed. After a round every trial has exactly one record, with
-what an undisturbed local run learnt, and no process of it is left. No command may take longer than its limit.
+CLUSTER_ROUNDS is their number, CLUSTER_SEED the first one's seed. After a round every trial has exactly one record,
+with what an undisturbed local run learnt, and no process of it is left. No command may take longer than its limit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class WrongError(Exception):
 
 def main() -> int:
     """Run the rounds. Return 1 where one failed."""
-    count, first = int(os.environ.get("CHAOS_ROUNDS", "50")), int(os.environ.get("CHAOS_SEED", "0"))
+    count, first = int(os.environ.get("CLUSTER_ROUNDS", "50")), int(os.environ.get("CLUSTER_SEED", "0"))
     happened: Counter[str] = Counter()
     failed = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
@@ -64,7 +64,9 @@ def main() -> int:
                 print(f"{'FAILED' if wrong else 'ok    '} seed {seed:>4}  {', '.join(faults)}", flush=True)
                 if wrong:
                     failed.append(seed)
-                    print(f"    {wrong}", flush=True)
+                    print(
+                        f"    {wrong}\n    again: CLUSTER_ROUNDS=1 CLUSTER_SEED={seed} make chaos", flush=True
+                    )
     print(f"{count} rounds, {len(failed)} failed {failed or ''}; {dict(happened)}")
     return 1 if failed else 0
 

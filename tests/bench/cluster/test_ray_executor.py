@@ -44,6 +44,7 @@ class Ray:
     options: dict[str, Any] = field(default_factory=dict)
     killed: int = 0
     calls: list[str] = field(default_factory=list)
+    waited_s: list[float] = field(default_factory=list)
     exceptions: Any = exceptions
     util: Any = field(
         default_factory=lambda: SimpleNamespace(
@@ -73,6 +74,7 @@ class Ray:
         return reference[1]
 
     def wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        self.waited_s.append(timeout)
         if self.waits:
             self.waits -= 1
             return [each for each in references if each[0] == "progress"], []
@@ -121,6 +123,13 @@ def test_a_long_trial_is_asked_for_its_progress_and_a_short_one_is_not() -> None
     executor(ray).run("trial", heard.append)
     place = {"node": "n1", "device": "1"}
     assert heard == [place, {"epoch": 1, **place}, {"epoch": 2, **place}]
+    assert set(ray.waited_s) == {1.0}
+    others = DeviceSpeeds()
+    for number in range(511):
+        others.add(f"{number}", [0.1])
+    ray = Ray({"run": [answer()], "progress": [{}]}, waits=9)
+    executor(ray, others).run("trial", heard.append)
+    assert set(ray.waited_s) == {5.12}
     heard.clear()
     executor(Ray({"run": [answer()]})).run("trial", heard.append)
     assert heard == [place]
