@@ -26,7 +26,7 @@ from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_append
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.record_reader import RecordReader
 from fusetune.bench.results.records import Record
-from fusetune.bench.results.run_info import FIXED_ON_RESUME, LOCAL, RunInfo
+from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
 from fusetune.bench.results.schema import (
     LaterVersionError,
     check_records,
@@ -145,8 +145,8 @@ class RunDirectory:
         """The command that continues the run, or None for a kind of run that cannot be resumed."""
         kind = kind_of(self.run.kind)
         command = kind.resumed_by if kind else None
-        where = " --executor ray" if self.run.executor != LOCAL else ""
-        return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}{where}"
+        where = shlex.quote(str(self.path))
+        return command and f"{invocation()} {command} --resume {where}{self.run.executor_option}"
 
     def __enter__(self) -> RunDirectory:
         return self

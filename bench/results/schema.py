@@ -292,6 +292,8 @@ class Provenance(_Open):
     timings_shared: bool | None = None
     node: str | None = None
     device_id: str | None = None
+    device_speed: float | None = None
+    device_slow: bool | None = None
     attempts: list[_Attempt] | None = None
     threads_choice: _ChosenThreads | None = None
     data: str | None = None
