@@ -54,7 +54,8 @@ fuzz: $(VENV)/installed-test
 
 # Runs of every kind that are killed, starved of disk and torn, resumed, and held to undisturbed ones: 200 rounds.
 # `CHAOS_ROUNDS=20 CHAOS_SEED=77 make chaos` for fewer or others; a round that fails prints its seed. Then 200 kills of
-# writers of tuned launch configs: TUNING_KILLS and TUNING_SEED.
+# writers of tuned launch configs: TUNING_KILLS and TUNING_SEED. Then 50 runs on a Ray cluster of this machine that loses
+# nodes, actors, drivers, room and time: CLUSTER_ROUNDS and CLUSTER_SEED.
 chaos: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m chaos -s tests/chaos tests/kernels/autotune
 

@@ -63,8 +63,8 @@ class Seen:
         directory: of the run.
         state: whether it goes on.
         words: the same for a reader.
-        total: planned trials. 0: this kind of run does not say.
-        done: recorded trials.
+        total: planned trials, or epochs of the budget of a search that goes on. 0: this kind of run does not say.
+        done: how many of them are done.
         failed: recorded trials that failed.
         go_on: the command that continues it. None: nothing is to be continued.
         status: of `status.json`, with the time since it was written. None: there is no such file.
@@ -168,8 +168,8 @@ def show(seen: Seen, console: SafeConsole, *, whole: bool = True) -> None:
     line(f"state     {seen.words}")
     if seen.go_on:
         line(f"continue  {seen.go_on}")
-    line(f"trials    {_counts(seen)}")
     found = seen.status
+    line(f"{'trials' if found is None else f'{found.unit}s':<10}{_counts(seen)}")
     if found is None:
         return
     named = f" ({of_one[0]})" if len(of_one := kinds(found.nodes)) == 1 else ""
@@ -203,10 +203,13 @@ def _told(losses: Sequence[Loss]) -> list[Loss]:
 
 
 def _counts(seen: Seen) -> str:
-    """Say how many trials there are of each sort, and when the last one is expected to end."""
+    """Say how many trials there are of each sort, or epochs, and when the last one is expected to end."""
+    from fusetune.bench.stats import counted
+
     total = f"{seen.done} of {seen.total} done" if seen.total else f"{seen.done} done"
-    parts = [f"{total}, {seen.failed} failed" if seen.failed else total]
     found = seen.status
+    failed = counted(seen.failed, "training") if found is not None and found.unit == "epoch" else seen.failed
+    parts = [f"{total}, {failed} failed" if seen.failed else total]
     if found is not None:
         parts += [f"{found.in_flight} in flight", f"{found.waiting} waiting"]
         parts += [f"lost {found.lost} {'time' if found.lost == 1 else 'times'}"] if found.lost else []

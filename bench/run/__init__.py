@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.optimizer_maker import OptimizerMaker
     from fusetune.bench.run.place import Place, check_gpus, local_place
     from fusetune.bench.run.plan import (
+        board_of,
         folders_of_factories,
         hard_timeout,
         make_plan,
@@ -39,6 +40,7 @@ __all__ = [
     "Workload",
     "Wrap",
     "assemble",
+    "board_of",
     "build_workload",
     "check_gpus",
     "find_learning_rate",

@@ -27,7 +27,7 @@ from fusetune.bench.run.place import Place, local_place
 from fusetune.bench.run.run_plan import RunPlan
 from fusetune.bench.run.threads import measure_threads
 from fusetune.bench.spec import AUTO, Data, LoadedSpec, OptimizerFactory, Source, Trial, identity, lay_out
-from fusetune.bench.status import Board, Display, StatusKeeper
+from fusetune.bench.status import Board, Display, StatusKeeper, Unit
 from fusetune.bench.units import format_bytes
 from fusetune.bench.workers import Executor, ExecutorLostError, Progress, WorkerSetup
 from fusetune.bench.workloads import DataRequest, differences, fingerprint_all, locate
@@ -202,11 +202,7 @@ def run_trials(
     """
     done, _ = directory.records(for_report=True)
     failed = sum(record.status == "failed" for record in done)
-    board = Board(
-        plan.run.device,
-        plan.run.machine.device_name or "",
-        executor=(plan.run.executor or "local").partition(":")[0],
-    )
+    board = board_of(plan)
     try:
         with StatusKeeper(display, directory.path, board, failed=failed) as shown:
             return _run_missing(plan, directory, done, shown, workers)
@@ -214,6 +210,21 @@ def run_trials(
         if not directory.records()[0]:
             directory.remove()  # after its status, which a thread may write
         raise
+
+
+def board_of(plan: RunPlan, unit: Unit = "trial") -> Board:
+    """Return what collects the events of a run.
+
+    Args:
+        plan: of the run.
+        unit: what is counted.
+    """
+    return Board(
+        plan.run.device,
+        plan.run.machine.device_name or "",
+        executor=(plan.run.executor or "local").partition(":")[0],
+        unit=unit,
+    )
 
 
 def _run_missing(
@@ -299,26 +310,15 @@ def _fixed_threads(asked: int | str, place: Place) -> int | None:
 
 
 def rehearse(
-    plan: RunPlan,
-    trials: Sequence[Trial],
-    directory: RunDirectory,
-    display: Display,
-    workers: Workers,
-    *,
-    remove: bool,
+    plan: RunPlan, trials: Sequence[Trial], directory: RunDirectory, display: Display, workers: Workers
 ) -> RunPlan:
     """Build every configuration once, in the first worker, and return the plan with its number of threads.
 
     Raises:
-        InputError: one cannot be built as the spec asks. With `remove`, the run's directory is removed then.
+        InputError: one cannot be built as the spec asks.
     """
-    try:
-        _rehearse(plan, trials, workers.first(), display)
-        return settle_threads(plan, workers.first(), display, directory.records()[0])
-    except InputError:
-        if remove:
-            directory.remove()
-        raise
+    _rehearse(plan, trials, workers.first(), display)
+    return settle_threads(plan, workers.first(), display, directory.records()[0])
 
 
 def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display: Display) -> None:

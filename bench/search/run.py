@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
-from fusetune.bench.results import Record, RecordKeeper, RunDirectory, ThreadsChoice, WrittenSpec
-from fusetune.bench.run import LocalWorkers, RunPlan, Workers, rehearse
+from fusetune.bench.errors import InputError
+from fusetune.bench.results import Record, RunDirectory, WrittenSpec
+from fusetune.bench.run import LocalWorkers, RunPlan, Workers, board_of, rehearse
+from fusetune.bench.search.listeners import EpochsListener, MessagesOnly, RerunsListener, SearchKeeper
 from fusetune.bench.search.lost_trainings import records_of_lost
-from fusetune.bench.search.plan import BUDGET_SPENT, plan_of, prior_words
+from fusetune.bench.search.plan import plan_of, prior_words
 from fusetune.bench.search.state import SearchState, open_search
 from fusetune.bench.search.workers import SearchExecutor, Shared
-from fusetune.bench.spec import Spec, Trial
+from fusetune.bench.spec import Spec
 from fusetune.bench.stats import counted
-from fusetune.bench.status import Display
-from fusetune.bench.workers import ExecutorLostError, Progress
+from fusetune.bench.status import Display, StatusKeeper
 
 
 def run_search(
@@ -36,22 +35,41 @@ def run_search(
     Raises:
         InputError: a factor's value cannot be built as the spec asks. A run without records is then removed.
     """
-    records, _ = directory.records()
+    found, _ = directory.records()
     searching = plan_of(WrittenSpec(spec.resolved()))
-    searcher, log = open_search(searching, directory.path, records, go_on=directory.resume_command or "")
+    searcher, log = open_search(searching, directory.path, found, go_on=directory.resume_command or "")
     if log.note:
         display.message(f"note: {log.note}")
     state = SearchState(spec, searching, searcher, log)
     used = searcher.epochs_used
     before = f", {used} of them trained before" if used else ""
     display.message(f"search: {searching.budget_epochs} epochs{before}; {_described(state)}")
-    keeper = _Keeper(plan, directory, records, display)
+    failed = sum(record.status == "failed" for record in found)
+    board = board_of(plan, unit="epoch")
+    try:
+        with StatusKeeper(MessagesOnly(display), directory.path, board, failed=failed) as status:
+            status.start(searching.budget_epochs, used)
+            return _run(state, plan, directory, workers, SearchKeeper(plan, directory, found, status))
+    except InputError:
+        if not found and not used:
+            directory.remove()  # after its status, which a thread may write
+        raise
+
+
+def _run(
+    state: SearchState,
+    plan: RunPlan,
+    directory: RunDirectory,
+    workers: Workers | None,
+    keeper: SearchKeeper,
+) -> list[Record]:
+    """Rehearse, search, and train the winner again."""
     workers = workers or LocalWorkers(plan, directory.path)
     try:
-        plan = rehearse(plan, plan.trials, directory, display, workers, remove=not records and not used)
+        plan = rehearse(plan, plan.trials, directory, keeper.status, workers)
         workers.settle(plan)
         keeper.add(plan.threads)
-        if not log.is_over:
+        if not state.log.is_over:
             _search(state, plan, workers, keeper)
         _train_winner_again(state, plan, workers, keeper)
     finally:
@@ -59,12 +77,12 @@ def run_search(
     return keeper.records
 
 
-def _search(state: SearchState, plan: RunPlan, workers: Workers, keeper: _Keeper) -> None:
+def _search(state: SearchState, plan: RunPlan, workers: Workers, keeper: SearchKeeper) -> None:
     """Spend the remaining budget, record every training, and conclude the search."""
     budget, used = state.plan.budget_epochs, state.searcher.epochs_used
     if used < budget:
         shared = Shared(state, plan.trials[0], budget - used)
-        listener = _Listener(keeper, shared)
+        listener = EpochsListener(keeper, shared)
         workers.run(
             _epochs(used, budget, shared),
             listener,
@@ -99,80 +117,7 @@ def _epochs(used: int, budget: int, shared: Shared) -> Iterator[int]:
         used += 1
 
 
-class _Keeper:
-    """Appends each record once and prints a line."""
-
-    def __init__(
-        self, plan: RunPlan, directory: RunDirectory, records: list[Record], display: Display
-    ) -> None:
-        self._keeper = RecordKeeper(plan.run, directory, records)
-        self._source, self.say = plan.trials[0].source, display.message
-
-    def add(self, threads: ThreadsChoice | None) -> None:
-        """Add the number of threads, and why it was chosen, to each further record."""
-        self._keeper.add(threads)
-
-    @property
-    def records(self) -> list[Record]:
-        """All records of the run so far."""
-        return self._keeper.records
-
-    def keep(self, record: Record, note: str) -> None:
-        """Append a record, unless an earlier part of the run already has."""
-        if any(record.trial == kept.trial for kept in self.records):
-            return
-        self._keeper.keep(record, self._source)
-        if BUDGET_SPENT not in record.reason:
-            reason = f": {record.reason}" if record.reason else ""
-            self.say(f"{note}{record.trial}  {record.status}{reason}")
-
-
-@dataclass
-class _Devices:
-    """Says which devices of a cluster come and go."""
-
-    keeper: _Keeper
-
-    def joined(self, node: str, device: str, kind: str) -> None:
-        """Say that a device takes trainings."""
-        self.keeper.say(f"{node}: device {device} joins ({kind})")
-
-    def left(self, node: str, device: str, reason: str) -> None:
-        """Say that a device is gone."""
-        self.keeper.say(f"{node}: device {device} left: {reason}")
-
-    def lost(self, trial: Any, loss: ExecutorLostError, attempt: int, again: bool) -> None:
-        """Say nothing more: the trainings that the device held are told by themselves."""
-
-
-@dataclass
-class _Listener(_Devices):
-    """Gets every epoch, and keeps the records of trials that have ended."""
-
-    shared: Shared
-
-    def started(self, trial: int) -> None:
-        """An epoch begins."""
-
-    def progressed(self, trial: int, progress: Progress) -> None:
-        """Show nothing, because the epochs of a search are short."""
-
-    def finished(self, trial: int, record: Record) -> None:
-        self.catch_up()
-
-    def catch_up(self) -> None:
-        """Print news of the workers, and append the records of trials that have ended."""
-        shared = self.shared
-        while not shared.news.empty():
-            self.keeper.say(shared.news.get())
-        while not shared.over.empty():
-            best = shared.state.searcher.result().best
-            best_text = f", best {best.value:.4g}" if best else ""
-            used, budget = shared.state.searcher.epochs_used, shared.state.plan.budget_epochs
-            self.keeper.keep(shared.over.get(), f"[{used}/{budget} epochs{best_text}] ")
-
-
-def _train_winner_again(state: SearchState, plan: RunPlan, workers: Workers, keeper: _Keeper) -> None:
+def _train_winner_again(state: SearchState, plan: RunPlan, workers: Workers, keeper: SearchKeeper) -> None:
     """Train the best configuration on fresh seeds, as ordinary trials."""
     result = state.searcher.result()
     best = result.best
@@ -183,20 +128,8 @@ def _train_winner_again(state: SearchState, plan: RunPlan, workers: Workers, kee
     have = {record.trial for record in keeper.records}
     missing = [trial for trial in trials if trial.id not in have]
     if missing:
-        workers.run(missing, _Confirmation(keeper))
-
-
-class _Confirmation(_Devices):
-    """Gets the winner's re-runs."""
-
-    def started(self, trial: Trial) -> None:
-        """A re-run begins."""
-
-    def progressed(self, trial: Trial, progress: Progress) -> None:
-        """Show nothing: a re-run is as short as any training of the search."""
-
-    def finished(self, trial: Trial, record: Record) -> None:
-        self.keeper.keep(record, "[fresh seed] ")
+        keeper.say(f"the winner is trained again on {counted(len(missing), 'fresh seed')}")
+        workers.run(missing, RerunsListener(keeper))
 
 
 def _described(state: SearchState) -> str:

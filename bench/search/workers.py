@@ -25,6 +25,8 @@ from fusetune.tuner.search import SearchTrial
 
 # How often an idle worker asks for a training again.
 _POLL_S = 0.2
+# The first news of an epoch: the training that it goes to.
+TRAINING = "training"
 
 
 class Shared:
@@ -202,6 +204,7 @@ class SearchExecutor:
         while (decided := self.shared.next_step(self.index, self.ended.is_set)) is not None:
             chosen, step = decided
             self.chosen = chosen
+            on_progress({TRAINING: step.id})
             record, others_waited = self._run_step(chosen, step, on_progress)
             killed = record.status == "out_of_memory" or record.worker.unexplained_kill
             if others_waited and killed:

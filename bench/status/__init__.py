@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         NodeNow,
         RunStatus,
         TrialNow,
+        Unit,
         read_status,
     )
 else:
@@ -38,6 +39,7 @@ __all__ = [
     "RunStatus",
     "StatusKeeper",
     "TrialNow",
+    "Unit",
     "by_node",
     "by_trial",
     "device_words",

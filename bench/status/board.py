@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fusetune.bench.results import Record
-from fusetune.bench.status.run_status import DeviceNow, Loss, NodeNow, RunStatus, TrialNow
+from fusetune.bench.status.run_status import DeviceNow, Loss, NodeNow, RunStatus, TrialNow, Unit
 
 LOCAL = "local"
 MOST_LOSSES = 50
@@ -71,6 +71,7 @@ class Board:
         device: name of the local device.
         kind: name of its GPU or processor.
         executor: `local` or `ray`.
+        unit: what is counted, `trial` or `epoch`.
 
     Example:
         >>> board = Board("cpu", "an example")
@@ -82,7 +83,7 @@ class Board:
         12.0
     """
 
-    def __init__(self, device: str = "", kind: str = "", executor: str = LOCAL) -> None:
+    def __init__(self, device: str = "", kind: str = "", executor: str = LOCAL, unit: Unit = "trial") -> None:
         self.total = 0
         self.done = 0
         self.failed = 0
@@ -91,7 +92,7 @@ class Board:
         self.started_s = 0.0
         self.flights: dict[str, Flight] = {}
         self._local = (device, kind)
-        self._executor = executor
+        self._executor, self._unit = executor, unit
         self._nodes: dict[str, _Node] = {}
         self._losses: deque[tuple[float, Loss]] = deque(maxlen=MOST_LOSSES)
         self._durations, self._durations_s = 0, 0.0
@@ -150,6 +151,10 @@ class Board:
         if node in self._nodes:
             self._nodes[node].lost += 1
         self._losses.append((now_s, Loss("", node, reason, trial, attempt)))
+
+    def trial_withdrawn(self, trial: str) -> None:
+        """Take a trial from those in flight, and count nothing."""
+        self.flights.pop(trial, None)
 
     def trial_finished(self, record: Record, *, now_s: float) -> None:
         """Count a trial as done."""
@@ -223,6 +228,7 @@ class Board:
             starting=tuple(starting),
             losses=tuple(dataclasses.replace(loss, at=at(moment_s)) for moment_s, loss in self._losses),
             message=self.message,
+            unit=self._unit,
         )
 
     def _devices(self, node: str) -> Mapping[str, _Device]:

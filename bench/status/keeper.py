@@ -150,6 +150,10 @@ class StatusKeeper:
         self._display.trial_lost(trial_id, node, reason, attempt)
         self._take(lambda now_s: self._board.trial_lost(trial_id, node, reason, attempt, now_s=now_s))
 
+    def trial_withdrawn(self, trial_id: str) -> None:
+        """Note that a trial is no longer in flight, and counts as nothing. Displays are not told."""
+        self._take(lambda _: self._board.trial_withdrawn(trial_id))
+
     def trial_finished(self, record: Record, index: int) -> None:
         """Note that a trial is over."""
         self._display.trial_finished(record, index)

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,6 +21,8 @@ from fusetune.bench.results import finite_or_null, first_fault, write_whole
 
 STATUS = "status.json"
 STATUS_VERSION = 1
+# What is counted: a search counts the epochs of its budget.
+Unit = Literal["trial", "epoch"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ class RunStatus:
         starting: trials that have begun, and whose device is not known yet.
         losses: the last 50 losses, oldest first.
         message: what the run said last, such as that it checks its configurations.
+        unit: what `total`, `done` and `waiting` count, and `done` of nodes and devices. A search counts epochs of its
+            budget, and its `failed` counts trainings.
         schema_version: version of the file.
     """
 
@@ -174,6 +178,7 @@ class RunStatus:
     starting: tuple[TrialNow, ...] = ()
     losses: tuple[Loss, ...] = ()
     message: str = ""
+    unit: Unit = "trial"
     schema_version: int = STATUS_VERSION
 
     @property

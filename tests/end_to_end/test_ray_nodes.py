@@ -77,11 +77,11 @@ def test_nodes_that_differ_are_refused_and_nothing_is_written(
     bench: Callable[..., Done], tmp_path: Path
 ) -> None:
     rows = np.random.default_rng(0).normal(size=(100, 4)).astype("float32")
-    arrays = {"x_train": rows, "y_train": rows[:, 0] > 0, "x_test": rows, "y_test": rows[:, 0] > 0}
+    labels = rows[:, 0] > 0
     data = tmp_path / "mine.npz"
-    np.savez(data, **arrays)
-    np.savez(tmp_path / "mine.npz-of-node", **{**arrays, "x_test": rows + 1})
-    (tmp_path / "mine.npz-of-node.npz").rename(tmp_path / "mine.npz-of-node")
+    np.savez(data, x_train=rows, y_train=labels, x_test=rows, y_test=labels)
+    with (tmp_path / "mine.npz-of-node").open("wb") as file:
+        np.savez(file, x_train=rows, y_train=labels, x_test=rows + 1, y_test=labels)
     (tmp_path / "nodes.yaml").write_text(SPEC)
     site = tmp_path / "site"
     site.mkdir()

@@ -93,6 +93,17 @@ def test_json_has_the_file(run: RunDirectory) -> None:
     assert found["status"] == status.as_dict()
 
 
+def test_a_search_counts_epochs(run: RunDirectory) -> None:
+    board = Board("cpu", "a processor", unit="epoch")
+    board.start(300, 10, now_s=0.0, failed=1)
+    board.trial_started("base_lr=0.1,seed=0", 11, now_s=0.0)
+    write_status(run.path, board.status(60.0, datetime.now(timezone.utc)))
+    said = asked(run.path).output.splitlines()
+    assert said[2] == "epochs    10 of 300 done, 1 training failed, 1 in flight, 289 waiting"
+    board.trial_withdrawn("base_lr=0.1,seed=0")
+    assert board.status(60.0, datetime.now(timezone.utc)).in_flight == 0
+
+
 def test_a_driver_that_was_killed_and_one_that_cannot_be_seen(run: RunDirectory) -> None:
     written = datetime.now(timezone.utc)
     write_status(run.path, cluster(2).status(60.0, written))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
+import itertools
 import math
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -33,6 +35,7 @@ from fusetune.bench.search.workers import SearchExecutor
 from fusetune.bench.spec.design import Trial, make_trial
 from fusetune.bench.spec.load import LoadedSpec, load_spec
 from fusetune.bench.stats.wording import counted
+from fusetune.bench.status import RunStatus, StatusKeeper, read_status
 from fusetune.bench.workers.worker import OnProgress, WorkerContext, attempt, record_without_result
 
 BUDGET, EPOCHS = 30, 4
@@ -290,6 +293,46 @@ def test_two_workers_share_a_search(bench: Bench) -> None:
     assert sorted(record.seed for record in again) == [1, 2, 3]
     assert all(record.factors == best.factors for record in again)
     assert made_again(records) == 0
+
+
+def test_the_status_of_a_search_counts_epochs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(
+        "fusetune.bench.search.run.StatusKeeper",  # each event is a second after the last, and so is written
+        functools.partial(StatusKeeper, clock=lambda: float(next(ticks))),
+    )
+    seen: list[tuple[str, RunStatus]] = []
+
+    def look(name: str) -> None:
+        status = read_status(bench.directory)
+        assert status is not None
+        seen.append((name, status))
+
+    def look_on(number: int, step: Advance, others: int) -> None:
+        if not step.stop:
+            look(step.id)
+
+    whole = bench.trainings.run_whole
+
+    def looked_at(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
+        look(trial.id)
+        return whole(trial, context, on_progress)
+
+    monkeypatch.setattr(bench.trainings, "run_whole", looked_at)
+    records = bench.run(dies=look_on)
+    assert [status.done for _, status in seen] == [*range(BUDGET), BUDGET, BUDGET, BUDGET]
+    for name, status in seen:
+        (node,) = status.nodes
+        assert [trial.trial for trial in node.trials] == [name]
+        assert (status.unit, status.total, status.failed) == ("epoch", BUDGET, 0)
+        assert status.waiting == max(0, BUDGET - status.done - 1)
+    assert [name for name, _ in seen[BUDGET:]] == [record.trial for record in records if record.seed]
+    assert seen[-1][1].message.startswith("[fresh seed] ")
+    assert read_status(bench.directory) is None
+    seen.clear()
+    (bench.directory / "records.jsonl").write_text("")
+    bench.run(resume=True)
+    assert [status.done for _, status in seen] == [BUDGET] * 3
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -87,7 +87,9 @@ def test_a_device_with_its_own_memory_holds_one_block_whole_at_a_time() -> None:
     memory = trace_memory(work, compare=False)
     assert memory.method == "traced", memory.note
     held = split = 0
-    for block in (*make_model()[0], *make_model()[1:]):
+    first, *others = make_model()
+    assert isinstance(first, nn.Sequential)
+    for block in (*first, *others):
         whole = [*block.parameters(), *block.buffers()]
         shares = sum(4 * math.ceil(len(p) / 8) * math.prod(p.shape[1:]) for p in block.parameters())
         # Its parameters are whole until each has its share.
