@@ -28,6 +28,7 @@ from fusetune.bench.stats.effects import (
     gain,
     main_effect,
 )
+from fusetune.bench.stats.places import Places, places_of
 from fusetune.bench.stats.scaling import Scaling, scaling_of
 from fusetune.bench.stats.significance import ALPHA, Verdict
 from fusetune.bench.stats.trial_columns import TrialColumns
@@ -152,6 +153,7 @@ class Summary:
         trials_s: total time of all trials in seconds, with set-up, compilation and evaluation.
         caveats: warnings for the top of the report.
         scaling: one per configuration on several devices.
+        places: nodes and devices of a cluster. None where no trial ran on one.
     """
 
     run: RunInfo
@@ -172,6 +174,7 @@ class Summary:
     trials_s: float
     caveats: tuple[Caveat, ...] = ()
     scaling: tuple[Scaling, ...] = ()
+    places: Places | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,7 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
     """
     target = run.spec.target
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    caveats, trials_s = caveats_of(run, records), _seconds(records)
+    caveats, trials_s, places = caveats_of(run, records), _seconds(records), places_of(records)
     records, _ = on_one_kind(records)
     columns = TrialColumns(records, score_metric)
     levels = {name: _levels(name, values, columns.configurations) for name, values in run.spec.levels.items()}
@@ -261,6 +264,7 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
         trials_s=trials_s,
         caveats=caveats,
         scaling=scaling_of([record for cell in cells for record in cell.records]),
+        places=places,
     )
 
 
