@@ -54,14 +54,17 @@ fuzz: $(VENV)/installed-test
 
 # Runs of every kind that are killed, starved of disk and torn, resumed, and held to undisturbed ones: 200 rounds.
 # `CHAOS_ROUNDS=20 CHAOS_SEED=77 make chaos` for fewer or others; a round that fails prints its seed. Then 200 kills of
-# writers of tuned launch configs: TUNING_KILLS and TUNING_SEED.
+# writers of tuned launch configs: TUNING_KILLS and TUNING_SEED. Then 50 runs on a Ray cluster of this machine that loses
+# nodes, actors, drivers, room and time: CLUSTER_ROUNDS and CLUSTER_SEED.
 chaos: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m chaos -s tests/chaos tests/kernels/autotune
 
-# 100,000 trials that only answer through the driver, on 64 pretended nodes of 8 devices, and the report of them: 2 minutes.
-# `SCALE="--trials 10000 --nodes 4"` for others, `SCALE=--report-only` for the report of trainings with curves alone.
+# 100,000 trials that only answer through the driver, on 64 pretended nodes of 8 devices, the report of them, and what a
+# trial costs beyond Ray's own call on a cluster of this machine: 3 minutes. `SCALE="--trials 10000 --nodes 4"` for others
+# without that cluster, `SCALE=--report-only` for the report of trainings with curves alone.
 scale: $(VENV)/installed-test
 	$(BIN)/python -m tests.perf.driver_scale $(SCALE)
+	$(if $(SCALE),,$(BIN)/python -m tests.perf.ray_overhead)
 
 # The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
 # few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,

@@ -165,7 +165,15 @@ def run(
     nothing = searches and study.winner is None
     for name, count in failures(records, fail_on, directory.run).items():
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
-    sys.exit(FAILED if nothing else exit_code(records, fail_on, directory.run))
+    lost = 0 if searches else len(plan.trials) - len(records)
+    if lost:
+        which = (
+            "trial lost the device too often and has"
+            if lost == 1
+            else "trials lost devices too often and have"
+        )
+        say(f"exit 1: {lost} {which} no record. Continue with: {directory.resume_command}", err=True)
+    sys.exit(FAILED if nothing or lost else exit_code(records, fail_on, directory.run))
 
 
 def _recorder(spec: Path, results: Path) -> RunRecorder:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import zlib
 from collections.abc import Mapping
@@ -16,9 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from fusetune.bench.workers import DeviceLock, Progress, WorkerExecutor, WorkerSetup
+from fusetune.tuner.measure import reference_rounds
 
 _THREADS_VARIABLE = "OMP_NUM_THREADS"
 _MOST_LOG_BYTES = 2**18
+_CPU_ROUNDS = 50
+_LOOP_S = 120.0
+_GPU_LOOP = "from fusetune.tuner.measure import gpu_reference_rounds; print(*gpu_reference_rounds())"
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class DeviceActor:
         self._log = Path(self._logs.name, "worker.log")
         self._executor = WorkerExecutor(worker, log=self._log, hard_timeout_s=setup.hard_timeout_s)
         self._progress: Progress = {}
+        self._on_cuda = worker.device.startswith("cuda")
 
     def facts(self) -> dict[str, Any]:
         """Return the ids of its GPUs, and whether no other run has them."""
@@ -78,6 +85,18 @@ class DeviceActor:
         answer = (record.as_dict(), self._executor.process_id, _printed(self._log, start))
         # Small answers travel with Ray's reply, and need no room in its object store.
         return zlib.compress(pickle.dumps(answer), 1)
+
+    def reference(self) -> tuple[float, ...]:
+        """Return the seconds of each round of the reference loop. Empty: it could not be run."""
+        if not self._on_cuda:
+            return reference_rounds(_CPU_ROUNDS)
+        # In a process that ends: CUDA's context would take memory from the trials.
+        command = [sys.executable, "-c", _GPU_LOOP]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_LOOP_S, check=True)
+            return tuple(map(float, done.stdout.split()))
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return ()
 
     def progress(self) -> Progress:
         """Return the last progress of the trial that runs."""

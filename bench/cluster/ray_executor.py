@@ -13,6 +13,7 @@ from typing import Any
 
 from fusetune.bench.cluster.connection import WHERE, Cluster, Node
 from fusetune.bench.cluster.device_actor import DeviceActor, DeviceSetup, unpack
+from fusetune.bench.cluster.device_speeds import DeviceSpeeds
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import Record
 from fusetune.bench.workers import ExecutorLostError, OnProgress
@@ -20,9 +21,11 @@ from fusetune.errors import FusetuneError
 
 # Beyond the worker's own limit, which ends every trial of a node that answers.
 _GRACE_S = 60.0
-# Between two questions for progress. A short trial is never asked.
-_PROGRESS_S = 1.0
+# Seconds between two questions for progress, and how many a driver asks in a second. A short trial is never asked.
+_PROGRESS_S, _MOST_ASKED = 1.0, 100.0
 _LONGEST_REASON = 200
+# Between two runs of the reference loop on a device, and the longest that one may take.
+_AGAIN_S, _LOOP_S = 600.0, 180.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class RayExecutor:
         ready_s: the longest wait until Ray gives the device.
         log: takes the output of the worker. None: nothing does.
         staged: path of a data file -> where it is on that node.
+        speeds: of the devices of this kind. The device adds its own when it joins, and every ten minutes.
     """
 
     def __init__(
@@ -71,10 +75,13 @@ class RayExecutor:
         ready_s: float,
         log: Path | None = None,
         staged: Mapping[str, str] | None = None,
+        speeds: DeviceSpeeds | None = None,
     ) -> None:
         self._cluster, self.node = cluster, node
         self._request, self._ready_s = request, ready_s
         self._setup, self._log, self._staged = setup, log, dict(staged or {})
+        self._speeds = DeviceSpeeds() if speeds is None else speeds
+        self._measured_s = -_AGAIN_S
         self._lock = threading.Lock()
         self._actor: Any = None
         self._ended = False
@@ -118,6 +125,7 @@ class RayExecutor:
         place = {"node": self.node.name, "device": self.device_id}
         on_progress(dict(place))
         try:
+            self._measure_speed()
             answer = self._await(self._actor.run.remote(localized(trial, self._staged)), on_progress, place)
         except ray.exceptions.RayError as error:
             self.cancel()
@@ -126,6 +134,19 @@ class RayExecutor:
         self._keep_output(printed)
         record = Record.from_dict(content)
         return dataclasses.replace(record, provenance={**record.provenance, **self._provenance()})
+
+    @property
+    def name(self) -> str:
+        """The device's name in the cluster."""
+        return f"{self.node.name}, device {self.device_id}"
+
+    def _measure_speed(self) -> None:
+        """Let the device run the reference loop, between trials."""
+        now_s = time.monotonic()
+        if now_s - self._measured_s >= _AGAIN_S:
+            ray = self._cluster.ray
+            self._speeds.add(self.name, ray.get(self._actor.reference.remote(), timeout=_LOOP_S))
+            self._measured_s = now_s
 
     def cancel(self) -> None:
         """Kill the actor, which ends its worker. A `run` in another thread then raises ExecutorLostError."""
@@ -163,7 +184,7 @@ class RayExecutor:
         progress, last = None, None
         while True:
             waiting = [answer] if progress is None else [answer, progress]
-            ready, _ = ray.wait(waiting, timeout=_PROGRESS_S)
+            ready, _ = ray.wait(waiting, timeout=progress_s(len(self._speeds)))
             if answer in ready:
                 found: bytes = ray.get(answer)
                 return found
@@ -180,7 +201,11 @@ class RayExecutor:
                 raise self._lost("it gave no answer beyond the limit of its trial", started=True)
 
     def _provenance(self) -> dict[str, Any]:
-        return {"node": self.node.name, "device_id": self.device_id, "device_name": self.node.kind}
+        found = {"node": self.node.name, "device_id": self.device_id, "device_name": self.node.kind}
+        speed = self._speeds.of(self.name)
+        if speed is None:
+            return found
+        return {**found, "device_speed": round(speed.ratio, 4), "device_slow": speed.slow}
 
     def _keep_output(self, printed: bytes) -> None:
         if self._log is not None and printed:
@@ -215,6 +240,18 @@ def localized(trial: Any, staged: Mapping[str, str]) -> Any:
     return dataclasses.replace(trial, source=dataclasses.replace(trial.source, path=path))
 
 
+def progress_s(devices: int) -> float:
+    """Return how often a driver asks each of its devices for progress, in seconds.
+
+    Every call takes the driver about a millisecond. So all devices together are asked 100 times a second at most.
+
+    Example:
+        >>> progress_s(8), progress_s(512)
+        (1.0, 5.12)
+    """
+    return max(_PROGRESS_S, devices / _MOST_ASKED)
+
+
 # Name of an error of Ray -> what happened.
 _REASONS = {
     "ActorUnavailableError": "Ray cannot reach its process",
@@ -222,6 +259,7 @@ _REASONS = {
     "OutOfMemoryError": "Ray's memory monitor killed it",
     "ObjectStoreFullError": "Ray's object store was full",
     "OutOfDiskError": "Ray's disk was full",
+    "GetTimeoutError": "it gave no answer",
 }
 
 

@@ -16,6 +16,8 @@ from fusetune.bench.cluster.choice import Choice
 from fusetune.bench.cluster.connection import WHERE, Cluster, Node, check_versions
 from fusetune.bench.cluster.data_check import check_data
 from fusetune.bench.cluster.device_actor import DeviceSetup
+from fusetune.bench.cluster.device_speeds import DeviceSpeeds
+from fusetune.bench.cluster.first_device import FirstDevice
 from fusetune.bench.cluster.ray_executor import RayExecutor
 from fusetune.bench.cluster.spread_trials import SpreadTrials
 from fusetune.bench.errors import BenchError, InputError
@@ -71,9 +73,11 @@ class RayWorkers:
         self._cluster, self._choice, self._plan = cluster, choice, plan
         self._directory, self._executor, self._code = directory, executor, code
         self.announce = announce
+        self.speeds = DeviceSpeeds()
         self._staged: dict[str, dict[str, str]] = {}
         self._refused: set[str] = set()
-        self._first: RayExecutor | None = None
+        self._first: FirstDevice | None = None
+        self._asked = 0
         self._check_nodes(choice.nodes)
 
     @property
@@ -82,11 +86,18 @@ class RayWorkers:
         return self._executor.wait_for_devices
 
     def first(self) -> Executor:
-        """Return an executor on the first node, for what comes before the trials."""
+        """Return an executor on some device, for what comes before the trials."""
         if self._first is None:
-            self._first = self.make(self._choice.nodes[0])
-            self._first.prepare()
+            self._first = FirstDevice(
+                self._find_first, wait_s=self.wait_s, lost=self.lost, announce=self.announce
+            )
         return LentExecutor(self._first)
+
+    def _find_first(self) -> RayExecutor | None:
+        """Make an executor on the next node, for one that has no free device is no reason to wait."""
+        nodes = self.usable_nodes()
+        self._asked += 1
+        return self.make(nodes[(self._asked - 1) % len(nodes)]) if nodes else None
 
     def settle(self, plan: RunPlan) -> None:
         """Use a plan with its number of threads from now on."""
@@ -104,7 +115,7 @@ class RayWorkers:
         """Run all trials, and return those that lost their devices too often."""
         source: TrialSource = SpreadTrials(trials) if isinstance(trials, Sequence) else InOrder(trials)
         first, self._first = self._first, None
-        scout = _Scout(self, source, listener, wrap, first)
+        scout = _Scout(self, source, listener, wrap, None if first is None else first.release())
         scout.pool.run()
         return scout.pool.given_up
 
@@ -124,11 +135,11 @@ class RayWorkers:
         """Return how many trials a node can run at once."""
         return self._choice.request.slots(node)
 
-    def lost(self) -> ClusterLostError:
-        """Return what is raised when no device can be had."""
+    def lost(self, happened: str) -> ClusterLostError:
+        """Return what is raised when the run cannot go on."""
         return ClusterLostError(
             WHERE,
-            f"no device could be had for {format_seconds(self.wait_s)}",
+            happened,
             "finished trials are kept",
             f"Continue with: {self._directory.resume_command}",
         )
@@ -152,6 +163,7 @@ class RayWorkers:
             ready_s=min(self.wait_s, _READY_S),
             log=self._directory.path / f"worker-{node.name}.log",
             staged=self._staged[node.id],
+            speeds=self.speeds,
         )
 
     def _check_nodes(self, nodes: Sequence[Node]) -> None:
@@ -182,8 +194,8 @@ class RayWorkers:
         if wrong:
             raise InputError(
                 f"{WHERE}: data",
-                "nodes have not the data of this run:\n" + "\n".join(wrong[:_MOST_SHOWN]) + "\n",
-                to_do="Put the same files at the same path on every node, e.g. on a shared file system",
+                "nodes have not the data of this run:\n" + "\n".join(wrong[:_MOST_SHOWN]) + "\n"
+                "Put the same files at the same path on every node, e.g. on a shared file system.",
             )
 
 
@@ -234,10 +246,23 @@ class _Scout:
             if id(each) not in self._shown:
                 self._shown.add(id(each))
                 self._listener.joined(each.node.name, each.device_id, each.node.kind)
+        self._tell_of_slow_devices()
         if ready:
             self._working_s = now_s
         elif now_s - self._working_s > self._workers.wait_s:
-            raise self._workers.lost()
+            waited = format_seconds(self._workers.wait_s)
+            raise self._workers.lost(f"no device could be had for {waited}")
+
+    def _tell_of_slow_devices(self) -> None:
+        """Name each device that is slower than its kind, once."""
+        speeds = self._workers.speeds
+        for device in speeds.slow():
+            speed = speeds.of(device)
+            if device not in self._said and speed is not None:
+                self._said.add(device)
+                self._workers.announce(
+                    f"note: {device} is slower than its kind: {speed.ratio:.0%} of its speed. Its timings are marked"
+                )
 
     @property
     def _working(self) -> int:
@@ -254,6 +279,7 @@ class _Scout:
         """Note that an executor is gone. Its node is asked again a little later."""
         left = self._executors[executor.node.id]
         left.remove(executor)
+        self._workers.speeds.remove(executor.name)
         if not left and isinstance(self._source, SpreadTrials):
             self._source.forget(executor.node.name)
         if loss is None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fusetune.bench.gate.page_sections import comparison_part, gate_part
     from fusetune.bench.gate.paired import least_significant_rank_sum, signed_rank
     from fusetune.bench.gate.record_metrics import failure_in, metrics_in, parts
-    from fusetune.bench.gate.reference_loop import reference_rounds
     from fusetune.bench.gate.result import GateResult, Row, Side
     from fusetune.bench.gate.revisions import (
         WORKING_TREE,
@@ -101,7 +100,6 @@ __all__ = [
     "percent_text",
     "read_dependencies",
     "read_stored_gate",
-    "reference_rounds",
     "resumed_request",
     "run_gate",
     "run_git",

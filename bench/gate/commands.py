@@ -22,10 +22,10 @@ from fusetune.bench.gate.processes import (
     run_process,
     show_failure,
 )
-from fusetune.bench.gate.reference_loop import reference_rounds
 from fusetune.bench.gate.rules import Rules, unknown_direction
 from fusetune.bench.terminal import one_line
 from fusetune.bench.units import METRICS
+from fusetune.tuner.measure import reference_rounds
 
 # The index of the pair. A program that seeds its training by it is compared over paired seeds.
 SEED_VARIABLE = "BENCH_GATE_SEED"

@@ -29,10 +29,10 @@ from fusetune.bench.gate.processes import (
     show_failure,
 )
 from fusetune.bench.gate.record_metrics import failure_in, metrics_in
-from fusetune.bench.gate.reference_loop import reference_rounds
 from fusetune.bench.gate.rules import Rules
 from fusetune.bench.results import Record, RunDirectory, RunInfo
 from fusetune.bench.spec import AUTO, LoadedSpec, key_id, text_without, value_id
+from fusetune.tuner.measure import reference_rounds
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130

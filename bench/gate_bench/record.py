@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from fusetune.bench.errors import SetupError
-from fusetune.bench.gate import reference_rounds
 from fusetune.bench.gate_bench.recording import Recording, load
 from fusetune.bench.terminal import one_line
-from fusetune.tuner.measure import Stopwatch
+from fusetune.tuner.measure import Stopwatch, reference_rounds
 
 Rounds = dict[str, list[float]]
 News = Callable[[str], None]

@@ -17,13 +17,13 @@ from fusetune.bench.gate import (
     find_repository,
     job_name,
     metrics_in,
-    reference_rounds,
 )
 from fusetune.bench.history.commits import CommitFacts, commit_facts
 from fusetune.bench.history.entries import MACHINE_FACTS, SCHEMA_VERSION, Entry, benchmark_entry
 from fusetune.bench.history.log import FOLDER, append_entry, history_name
 from fusetune.bench.machine import machine_kind
 from fusetune.bench.results import Record, RunInfo
+from fusetune.tuner.measure import reference_rounds
 
 _NO_COMMIT = CommitFacts()
 

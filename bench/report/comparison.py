@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusetune.bench.report.curves import learning_curves
-from fusetune.bench.report.provenance import data_text, device_text, training_facts
+from fusetune.bench.report.provenance import data_text, device_text, executor_text, training_facts
 from fusetune.bench.report.training_texts import (
     SCALING_HEADINGS,
     difference_text,
@@ -116,6 +116,8 @@ def _provenance(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "run", run_line
     yield "data", data_text(run)
     yield from training_facts(summary)
+    if executor := executor_text(run, summary.places):
+        yield "executor", executor
     yield "device", device_text(run.machine)
     yield "software", ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)
     yield "commit", (run.commit or "unknown")[:12]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from fusetune.bench.page import Block, Cell, Column, Command, DataTable, Facts, Fold, Prose, Section
-from fusetune.bench.report.provenance import data_text, device_text
+from fusetune.bench.report.provenance import data_text, device_text, executor_text
 from fusetune.bench.results import Record, RunInfo
-from fusetune.bench.stats import STATUS_WORDS, Caveat
+from fusetune.bench.stats import STATUS_WORDS, Caveat, Places
 
 
 def banners_of(caveats: Iterable[Caveat]) -> tuple[str, ...]:
@@ -18,19 +18,23 @@ def banners_of(caveats: Iterable[Caveat]) -> tuple[str, ...]:
     return tuple(caveat.sentence for caveat in caveats if caveat.is_banner)
 
 
-def run_facts(run: RunInfo, directory: str | None, *more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+def run_facts(
+    run: RunInfo, directory: str | None, *more: tuple[str, str], places: Places | None = None
+) -> tuple[tuple[str, str], ...]:
     """Return the provenance of a run, name and text, without what is not known.
 
     Args:
         run: of run.json.
         directory: path of the run. None: it has none.
         more: what the kind of run adds, after the data.
+        places: nodes and devices of a cluster, from `bench.stats.places_of`.
     """
     pairs = [
         ("run", PurePath(directory).name if directory else run.run_id),
         ("started", run.started),
         ("data", data_text(run)),
         *more,
+        ("executor", executor_text(run, places)),
         ("device", device_text(run.machine)),
         ("software", ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)),
         ("commit", f"{(run.commit or '')[:12]}{', with uncommitted changes' if run.dirty else ''}"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fusetune.bench.results import Machine, RunInfo
-from fusetune.bench.stats import Summary, counted
+from fusetune.bench.results import LOCAL, Machine, RunInfo
+from fusetune.bench.stats import Places, Summary, counted
 from fusetune.bench.units import format_bytes, format_seconds
 
 _MOST_RATES = 4
@@ -28,6 +28,32 @@ def device_text(machine: Machine) -> str:
         machine.device_name,
         f"{machine.cores} cores" if machine.cores else "",
         format_bytes(machine.memory_bytes) if machine.memory_bytes else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def executor_text(run: RunInfo, places: Places | None) -> str:
+    """Name the executor, with the nodes and devices that took part. Empty for a run on one machine.
+
+    Example:
+        >>> run = RunInfo(executor="ray: 4 devices on 2 nodes, NVIDIA H100")
+        >>> executor_text(run, Places(3, {"NVIDIA H100": 4, "NVIDIA A100": 1}, lost=2, elsewhere=0))
+        'ray, 3 nodes, 5 devices (4 NVIDIA H100, 1 NVIDIA A100), 2 attempts lost'
+        >>> executor_text(run, None)
+        'ray: 4 devices on 2 nodes, NVIDIA H100'
+    """
+    if places is None:
+        return "" if run.executor == LOCAL else run.executor
+    kinds = ", ".join(
+        f"{count} {kind or 'of unknown kind'}" if len(places.devices) > 1 else kind
+        for kind, count in places.devices.items()
+    )
+    parts = [
+        "cluster" if run.executor == LOCAL else run.executor.partition(":")[0],
+        counted(places.nodes, "node"),
+        counted(sum(places.devices.values()), "device") + (f" ({kinds})" if kinds else ""),
+        f"{counted(places.lost, 'attempt')} lost" if places.lost else "",
+        f"{counted(places.elsewhere, 'trial')} on no cluster" if places.elsewhere else "",
     ]
     return ", ".join(filter(None, parts))
 

@@ -46,7 +46,7 @@ def training_part(summary: Summary, records: Sequence[Record]) -> Part:
         answer=answer,
         more=" ".join(more),
         banners=banners_of(summary.caveats),
-        facts=run_facts(summary.run, summary.directory, *_facts(summary)) + notes,
+        facts=run_facts(summary.run, summary.directory, *_facts(summary), places=summary.places) + notes,
         sections=(*training_sections(summary, records), reproduce(summary.run)),
     )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         AutoRate,
         ContendedEpochs,
         DeviceMemory,
-        DeviceThroughput,
+        DeviceProbe,
         EarlierRangeTests,
         EarlierTrainings,
         FailedMeasurement,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
     from fusetune.bench.results.pictures import Pictures, picture_text
     from fusetune.bench.results.records import STATUSES, Record, Status, ThreadsChoice
-    from fusetune.bench.results.run_info import Machine, RunInfo
+    from fusetune.bench.results.run_info import LOCAL, Machine, RunInfo
     from fusetune.bench.results.run_options import BatchSizeOptions, RangeTestOptions
     from fusetune.bench.results.schema import as_written
     from fusetune.bench.results.studies import study_run
@@ -57,12 +57,13 @@ else:
     __getattr__ = load_on_use(__name__)
 
 __all__ = [
+    "LOCAL",
     "STATUSES",
     "AutoRate",
     "BatchSizeOptions",
     "ContendedEpochs",
     "DeviceMemory",
-    "DeviceThroughput",
+    "DeviceProbe",
     "EarlierRangeTests",
     "EarlierTrainings",
     "FailedMeasurement",

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_append
 from fusetune.bench.results.line_file import LineFile
 from fusetune.bench.results.record_reader import RecordReader
 from fusetune.bench.results.records import Record
-from fusetune.bench.results.run_info import FIXED_ON_RESUME, LOCAL, RunInfo
+from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
 from fusetune.bench.results.schema import (
     LaterVersionError,
     check_records,
@@ -144,8 +145,8 @@ class RunDirectory:
         """The command that continues the run, or None for a kind of run that cannot be resumed."""
         kind = kind_of(self.run.kind)
         command = kind.resumed_by if kind else None
-        where = " --executor ray" if self.run.executor != LOCAL else ""
-        return command and f"{invocation()} {command} --resume {shlex.quote(str(self.path))}{where}"
+        where = shlex.quote(str(self.path))
+        return command and f"{invocation()} {command} --resume {where}{self.run.executor_option}"
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -213,15 +214,15 @@ class RunDirectory:
         reader = RecordReader(self.run, for_report=for_report)
         records: dict[str, Record] = {}
         notes: list[str] = []
-        for number, line in enumerate(self._file.stream(), start=1):
-            if not line.endswith(b"\n"):
-                notes.insert(0, self._file.torn_note)
-                break
-            record = reader.quick(line) or self._long_way(reader, number, line[:-1])
-            if record.trial in records:
-                where = self._file.where(number)
-                notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
-            records.setdefault(record.trial, record)
+        with _without_collections():
+            for number, line in enumerate(self._file.stream(), start=1):
+                if not line.endswith(b"\n"):
+                    notes.insert(0, self._file.torn_note)
+                    break
+                record = reader.quick(line) or self._long_way(reader, number, line[:-1])
+                if records.setdefault(record.trial, record) is not record:
+                    where = self._file.where(number)
+                    notes.append(f"{where}: a second record of trial {record.trial}; the first one counts")
         return list(records.values()), notes
 
     def _long_way(self, reader: RecordReader, number: int, line: bytes) -> Record:
@@ -278,6 +279,18 @@ def find_run(path: Path, *, or_gate: bool = False) -> Path:
             f"Give one, as in {path / specs[0]}.",
         )
     raise _not_a_run(path)
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from looking at records again and again, which refer to nothing in circles."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _read_run(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fusetune.bench.results.whole_file import sync_directory
 
 _Entry = TypeVar("_Entry")
 _BLOCK_BYTES = 2**16
+_READ_BYTES = 2**18  # most lines then lie within one block, and need no joining
 
 
 class LineFile:
@@ -82,7 +83,7 @@ class LineFile:
             RunDirectoryError: the file cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
+            with self.path.open("rb", buffering=_READ_BYTES) as file:
                 file.seek(start_bytes)
                 yield from file
         except FileNotFoundError:

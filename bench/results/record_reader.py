@@ -68,7 +68,7 @@ class RecordReader:
         if self._curve_fields is None or at < 0:
             return None
         try:
-            head = _HEAD.validate_json(line[:at] + b"}")
+            head = _HEAD.validator.validate_json(line[:at] + b"}")
             values = checked_values(head.values)
             factors = self._shared(self._factors, repr(head.factors), lambda: checked_factors(head.factors))
             rest = self._shared(self._rests, line[at:], lambda: self._rest(line[at + 1 :]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from fusetune.bench.kinds import TRAINING
@@ -129,6 +131,24 @@ class RunInfo:
         given["spec"] = WrittenSpec(given.get("spec", {}))
         given["machine"] = Machine.from_dict(given.get("machine", {}))
         return cls(**given)
+
+    @property
+    def executor_option(self) -> str:
+        """The `--executor` of the command line, with a space before it. Empty: the spec alone decided.
+
+        Example:
+            >>> RunInfo(command=("bench", "run", "a.yaml", "--executor", "ray=head:6379")).executor_option
+            ' --executor ray=head:6379'
+            >>> RunInfo(command=("bench", "run", "a.yaml")).executor_option
+            ''
+        """
+        given = ""
+        for word, after in pairwise((*self.command, "")):
+            if word == "--executor":
+                given = after
+            elif word.startswith("--executor="):
+                given = word.partition("=")[2]
+        return f" --executor {shlex.quote(given)}" if given else ""
 
     def changes(self, now: RunInfo) -> list[str]:
         """Return what is not as it was when the run began, of that which may change, a sentence each."""

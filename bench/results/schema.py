@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -291,6 +292,8 @@ class Provenance(_Open):
     timings_shared: bool | None = None
     node: str | None = None
     device_id: str | None = None
+    device_speed: float | None = None
+    device_slow: bool | None = None
     attempts: list[_Attempt] | None = None
     threads_choice: _ChosenThreads | None = None
     data: str | None = None
@@ -325,6 +328,7 @@ _ABOVE_ZERO = (
 )
 
 
+_NUMBERS = {int, float}  # types of Python, so without bool
 _TOGETHER = (
     ("steps_to_target", "time_to_target_s"),
     ("lr_low", "lr_high"),
@@ -345,13 +349,28 @@ def _countable(factors: dict[str, Any]) -> dict[str, Any]:
 
 def _measured(values: dict[str, float]) -> dict[str, float]:
     """Return values after a check of their signs, and of values that come in pairs."""
-    for name, value in values.items():
-        if (value < 0 and name.endswith(("_s", "_bytes"))) or (value <= 0 and name in _ABOVE_ZERO):
+    signed, apart = _signs(tuple(values))
+    for name, is_above_zero in signed:
+        value = values[name]
+        if value < 0 or (is_above_zero and value == 0):
             raise ValueError(f"{name} is {value}, which is not a possible measurement")
-    for one, other in _TOGETHER:
-        if (one in values) != (other in values):
-            raise ValueError(f"{one} and {other} must both be there")
+    for one, other in apart:
+        raise ValueError(f"{one} and {other} must both be there")
     return values
+
+
+@lru_cache(maxsize=1024)
+def _signs(names: tuple[str, ...]) -> tuple[list[tuple[str, bool]], list[tuple[str, str]]]:
+    """Return which values cannot be negative, and whether they must be above 0, and which pairs lack one.
+
+    The records of a run have few different sets of names, and some runs have 100,000 records.
+    """
+    signed = [
+        (name, name in _ABOVE_ZERO)
+        for name in names
+        if name in _ABOVE_ZERO or name.endswith(("_s", "_bytes"))
+    ]
+    return signed, [(one, other) for one, other in _TOGETHER if (one in names) != (other in names)]
 
 
 class _RecordFields(_Open):
@@ -411,11 +430,10 @@ def checked_values(values: dict[str, Any]) -> dict[str, float]:
     """Return a record's values after the checks that its schema makes of them.
 
     Raises:
-        ValueError: the values are not those of a record.
+        ArithmeticError, ValueError: the values are not those of a record, or are too large to be added up.
     """
-    for value in values.values():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise ValueError(f"{value!r:.60} is not a finite number")
+    if not _NUMBERS.issuperset(map(type, values.values())) or not math.isfinite(math.fsum(values.values())):
+        raise ValueError("a value is not a finite number, or their sum is not")
     return _measured(values)
 
 

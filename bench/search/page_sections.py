@@ -33,7 +33,7 @@ from fusetune.bench.search.page_factors import contour_blocks, importance_blocks
 from fusetune.bench.search.study import SearchStudy
 from fusetune.bench.search.wording import ended_words, header, nothing_found, on_fresh_seeds
 from fusetune.bench.spec import freeze
-from fusetune.bench.stats import configuration_label, counted, shorts
+from fusetune.bench.stats import configuration_label, counted, places_of, shorts
 from fusetune.tuner.search import SearchTrial
 
 _LEAD = (
@@ -58,7 +58,12 @@ def search_part(study: SearchStudy, records: Sequence[Record]) -> Part:
         f"{study.epochs_used} of {study.plan.budget_epochs} epochs, {counted(len(study.trials), 'training')}"
     )
     facts = run_facts(
-        run, str(study.path), ("model", run.spec.model), ("budget", spent), ("prior", study.prior)
+        run,
+        str(study.path),
+        ("model", run.spec.model),
+        ("budget", spent),
+        ("prior", study.prior),
+        places=places_of(records),
     )
     return Part(
         title=run.spec.name,

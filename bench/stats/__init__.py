@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fusetune.bench.stats.curves import CurvePoint, curve_fields, median_curve
     from fusetune.bench.stats.diagnosis import Diagnosis
     from fusetune.bench.stats.effects import Effect, Gain, Level
+    from fusetune.bench.stats.places import Places, places_of
     from fusetune.bench.stats.scaling import Scaling
     from fusetune.bench.stats.significance import (
         Estimate,
@@ -48,6 +49,7 @@ __all__ = [
     "Estimate",
     "Gain",
     "Level",
+    "Places",
     "Scaling",
     "Spread",
     "Summary",
@@ -67,6 +69,7 @@ __all__ = [
     "median_ratio",
     "missing",
     "percent",
+    "places_of",
     "ratio_text",
     "reached",
     "recommendation",

@@ -101,6 +101,8 @@ class _Pairs:
         equal = np.append(False, (self._ranks[1:] == self._ranks[:-1]) & (self._ranks[1:] < self._last))
         equal[self._starts] = False
         self._is_tied = np.logical_or.reduceat(equal, self._starts)
+        self._occurs_again = np.bincount(self._ranks) > 1
+        self._occurs_again[self._last] = False
         self._most_at_end = 2 * most
         self._patterns: dict[bytes, int] = {}
 
@@ -112,9 +114,11 @@ class _Pairs:
         here = np.bincount(ours, minlength=self._last + 1)
         doubled_u = 2 * len(ours) * sizes - np.add.reduceat((2 * np.cumsum(here) - here)[theirs], starts)
         ties = np.maximum(1, self._at_end[a] + self._at_end[after])
-        here[self._last] = 0
-        tied = self._is_tied[a] | self._is_tied[after] | np.logical_or.reduceat(here[theirs] > 0, starts)
-        for size in np.unique(sizes[tied]):
+        tied = self._is_tied[a] | self._is_tied[after]
+        if self._occurs_again[ours].any():
+            here[self._last] = 0
+            tied |= np.logical_or.reduceat(here[theirs] > 0, starts)
+        for size in np.unique(sizes[tied]) if tied.any() else ():
             those = np.flatnonzero(tied & (sizes == size))
             ties[those] = self._numbers(ours, theirs[starts[those, None] + np.arange(size)])
         kinds = len(self._different_sizes)

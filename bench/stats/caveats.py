@@ -171,6 +171,21 @@ def _kinds_of_device(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat
     )
 
 
+def _slow_devices(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
+    """Trials were timed on devices that are slower than their kind."""
+    slow = [record.provenance for record in records if record.provenance.get("device_slow")]
+    if slow:
+        names = sorted({f"{each.get('node')}, device {each.get('device_id')}" for each in slow})
+        listed = "; ".join(names[:_MOST_NAMED]) + ("; ..." if len(names) > _MOST_NAMED else "")
+        which = f"{len(slow)} of {len(records)} timings were taken on devices slower than their kind"
+        yield Caveat(
+            "slow_devices",
+            f"Slow devices: {which} ({listed}). Steps to the target do not depend on that.",
+            f"{which}.",
+            mend=f"slow devices: leave out {listed}, or mend them",
+        )
+
+
 def _shares_normalised(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Batch normalisation worked over each device's share of a batch, so that devices change what is trained."""
     sizes = {
@@ -213,6 +228,7 @@ _RULES: tuple[Callable[[RunInfo, Sequence[Record]], Iterator[Caveat]], ...] = (
     _changed_sources,
     _mixed,
     _kinds_of_device,
+    _slow_devices,
     _shares_normalised,
     _same,
 )

@@ -53,12 +53,7 @@ def median_curve(records: Sequence[Record], metric: str) -> tuple[CurvePoint, ..
         >>> median_curve(records, "val_loss")
         (CurvePoint(epoch=1, time_s=2.0, value=2.0, n=3),)
     """
-    curves = [columns_of(record.curve, ("epoch", "time_s", metric)) for record in records]
-    if not curves:
-        return ()
-    epoch, time_s, value = (
-        np.concatenate([np.frombuffer(column) for column in columns]) for columns in zip(*curves, strict=True)
-    )
+    epoch, time_s, value = columns_of((record.curve for record in records), ("epoch", "time_s", metric))
     kept = np.isfinite(epoch) & np.isfinite(time_s) & np.isfinite(value)
     epoch = np.trunc(epoch[kept])
     times, values = time_s[kept], value[kept]

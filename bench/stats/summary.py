@@ -13,6 +13,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fusetune.bench.results import STATUSES, Record, RunInfo, ThreadsChoice, TrainingOutcome
 from fusetune.bench.spec import AUTO, by_field, freeze
 from fusetune.bench.stats import significance
@@ -26,6 +28,7 @@ from fusetune.bench.stats.effects import (
     gain,
     main_effect,
 )
+from fusetune.bench.stats.places import Places, places_of
 from fusetune.bench.stats.scaling import Scaling, scaling_of
 from fusetune.bench.stats.significance import ALPHA, Verdict
 from fusetune.bench.stats.trial_columns import TrialColumns
@@ -150,6 +153,7 @@ class Summary:
         trials_s: total time of all trials in seconds, with set-up, compilation and evaluation.
         caveats: warnings for the top of the report.
         scaling: one per configuration on several devices.
+        places: nodes and devices of a cluster. None where no trial ran on one.
     """
 
     run: RunInfo
@@ -170,6 +174,7 @@ class Summary:
     trials_s: float
     caveats: tuple[Caveat, ...] = ()
     scaling: tuple[Scaling, ...] = ()
+    places: Places | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,7 @@ class _Cell:
 
     factors: dict[str, Any]
     records: list[Record]
+    statuses: Counter[str]
     times: list[float]
     scores: list[float]
     reaching: list[bool]
@@ -186,6 +192,10 @@ class _Cell:
     @property
     def reached(self) -> int:
         return sum(map(math.isfinite, self.times))
+
+    @property
+    def troubled(self) -> int:
+        return sum(self.statuses[status] for status in TROUBLES)
 
 
 def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = None) -> Summary:
@@ -216,7 +226,7 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
     """
     target = run.spec.target
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    caveats, trials_s = caveats_of(run, records), _seconds(records)
+    caveats, trials_s, places = caveats_of(run, records), _seconds(records), places_of(records)
     records, _ = on_one_kind(records)
     columns = TrialColumns(records, score_metric)
     levels = {name: _levels(name, values, columns.configurations) for name, values in run.spec.levels.items()}
@@ -254,6 +264,7 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
         trials_s=trials_s,
         caveats=caveats,
         scaling=scaling_of([record for cell in cells for record in cell.records]),
+        places=places,
     )
 
 
@@ -308,30 +319,29 @@ def _cells(
     records: Sequence[Record], columns: TrialColumns, score_metric: str, *, with_target: bool
 ) -> list[_Cell]:
     """Group the records that differ only in the seed."""
-    groups: list[list[int]] = [[] for _ in columns.configurations]
-    for place, configuration in enumerate(columns.configuration.tolist()):
-        groups[configuration].append(place)
-    has_reached, is_contended = columns.reached.tolist(), columns.contended.tolist()
+    is_troubled = np.array([record.status in TROUBLES for record in records], bool)
+    times = (
+        np.where(columns.reached, columns.time, math.inf) if with_target else np.full(len(records), math.inf)
+    )
+    sign = -1 if METRICS[score_metric].better == "higher" else 1
+    scores = np.where(is_troubled | np.isnan(columns.score), math.inf, sign * columns.score)
+    order = np.lexsort((columns.seed, columns.configuration))
+    starts = np.searchsorted(columns.configuration[order], np.arange(len(columns.configurations)))
     cells = []
-    for group in groups:
-        group.sort(key=lambda place: records[place].seed)
-        trials = [records[place] for place in group]
-        reaching = [has_reached[place] for place in group]
-        times = [
-            record.values["time_to_target_s"] if with_target and has else math.inf
-            for record, has in zip(trials, reaching, strict=True)
-        ]
-        scores = [_score(record, score_metric) for record in trials]
-        contended = sum(is_contended[place] for place in group)
-        cells.append(_Cell(trials[0].factors, trials, times, scores, reaching, contended))
+    for group in np.split(order, starts[1:]) if len(order) else []:
+        trials = [records[place] for place in group.tolist()]
+        cells.append(
+            _Cell(
+                trials[0].factors,
+                trials,
+                Counter(record.status for record in trials),
+                times[group].tolist(),
+                scores[group].tolist(),
+                columns.reached[group].tolist(),
+                int(columns.contended[group].sum()),
+            )
+        )
     return cells
-
-
-def _score(record: Record, metric: str) -> float:
-    """Return the score so that lower is better. It is infinite for a trial in trouble or without a score."""
-    if record.status in TROUBLES or metric not in record.values:
-        return math.inf
-    return -record.values[metric] if METRICS[metric].better == "higher" else record.values[metric]
 
 
 def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
@@ -343,8 +353,8 @@ def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
     }
 
     def place(cell: _Cell) -> tuple[Any, ...]:
-        troubled = sum(record.status in TROUBLES for record in cell.records) / len(cell.records)
-        worst = max(STATUSES.index(record.status) for record in cell.records)
+        troubled = cell.troubled / len(cell.records)
+        worst = max(map(STATUSES.index, cell.statuses))
         named = tuple(at[freeze(cell.factors[name])] for name, at in places.items())
         share = cell.reached / len(cell.records)
         return (
@@ -360,38 +370,43 @@ def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
 
 
 def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline: bool) -> Configuration:
-    counts: Counter[str] = Counter(record.status for record in cell.records)
     return Configuration(
         rank=rank,
         factors=cell.factors,
         n=len(cell.records),
         reached=cell.reached if target else None,
-        statuses={status: counts[status] for status in STATUSES if counts[status]},
-        metrics={name: spread for name in METRICS if (spread := _spread(name, cell)) is not None},
+        statuses={status: cell.statuses[status] for status in STATUSES if cell.statuses[status]},
+        metrics=_spreads(cell),
         is_baseline=is_baseline,
         contended=cell.contended,
         curve=median_curve(cell.records, curve_metric(target)),
     )
 
 
-def _spread(metric: str, cell: _Cell) -> Spread | None:
-    """Return the spread of a metric, or None when no trial has it."""
-    if "_to_target" in metric:
-        values = [
-            record.values.get(metric, math.inf) if has else math.inf
-            for record, has in zip(cell.records, cell.reaching, strict=True)
-        ]
-        if not any(map(math.isfinite, values)):
-            return None
-    else:
-        values = [record.values[metric] for record in cell.records if metric in record.values]
-        if not values:
-            return None
-    return Spread(significance.median(values), min(values), max(values), len(values))
+def _spreads(cell: _Cell) -> dict[str, Spread]:
+    """Return the spread of each metric that a trial has."""
+    trials = [record.values for record in cell.records]
+    known = set().union(*trials)
+    found = {}
+    for metric in METRICS:
+        if metric not in known:
+            continue
+        if "_to_target" in metric:
+            values = [
+                trial.get(metric, math.inf) if has else math.inf
+                for trial, has in zip(trials, cell.reaching, strict=True)
+            ]
+        else:
+            values = [trial[metric] for trial in trials if metric in trial]
+        if "_to_target" not in metric or any(map(math.isfinite, values)):
+            found[metric] = Spread(significance.median(values), min(values), max(values), len(values))
+    return found
 
 
 def _troubles(cell: _Cell) -> list[Trouble]:
     """Return the troubles of a cell's trials, grouped by reason."""
+    if not cell.troubled:
+        return []
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in cell.records:
         if record.status in TROUBLES:
@@ -435,13 +450,13 @@ def judge_first(cells: Sequence[_Cell]) -> FirstPlace:
 
 
 def _verdict(first: Sequence[float], other: Sequence[float], p: float) -> Verdict:
-    """Return the verdict on `first` from an adjusted p-value and the mean ranks. Lower values are better."""
+    """Return the verdict on `first` from an adjusted p-value and Mann and Whitney's U. Lower values are better."""
     if p > ALPHA:
         return "can't tell"
-    ranks = significance.doubled_midranks([*first, *other])
-    mean_first = sum(ranks[: len(first)]) / len(first)
-    mean_other = sum(ranks[len(first) :]) / len(other)
-    return "pass" if mean_first < mean_other else "fail"
+    ours, theirs = np.sort(first), np.array(other)
+    # Twice Mann and Whitney's U of the other: the pairs in which it is higher, of equal ones a half each.
+    doubled_u = int(sum(np.searchsorted(ours, theirs, side).sum() for side in ("left", "right")))
+    return "pass" if doubled_u > len(ours) * len(theirs) else "fail"
 
 
 def _smallest_visible(cells: Sequence[_Cell], n: int, comparisons: int) -> float | None:

@@ -39,6 +39,7 @@ class TrialColumns:
         configurations: the factors of each configuration.
         configuration, seed: int64 of shape (n,), where a configuration is a position in `configurations`.
         reached, contended: bool of shape (n,).
+        time: float64 of shape (n,), seconds to the target. NaN where it was not reached.
         log_time, log_steps, log_time_per_step: float64 of shape (n,), natural logarithms of seconds and steps to the
             target, and of their ratio. NaN where it was not reached.
         log_step_time: float64 of shape (n,), of the median step time in seconds. Older records have only the mean.
@@ -64,6 +65,7 @@ class TrialColumns:
             ]
             for name in ("time_to_target_s", "steps_to_target")
         )
+        self.time = np.array(times, float)
         self.log_time, self.log_steps = _logs(times), _logs(steps)
         self.log_time_per_step = _logs([time / count for time, count in zip(times, steps, strict=True)])
         self.log_step_time = _logs([_median_step(record.values) for record in records])

@@ -290,7 +290,7 @@ def again_command(summary: Summary, count: int, seeds: int) -> str:
     results = PurePath(summary.directory or "results/-/-").parents[1]
     if str(results) != "results":
         words.insert(0, f"--results {shlex.quote(str(results))}")
-    lines = [f"{invocation()} run {shlex.quote(run.spec_path or 'SPEC')}"]
+    lines = [f"{invocation()} run {shlex.quote(run.spec_path or 'SPEC')}{run.executor_option}"]
     for word in words:
         if len(lines[-1]) + len(word) < _COMMAND_WIDTH:
             lines[-1] += f" {word}"

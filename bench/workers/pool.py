@@ -265,8 +265,6 @@ class Pool:
             with interrupts_deferred():
                 self._stop()
 
-    _running = False
-
     def _handle(self, first: _Call) -> None:
         """Handle a call and those that have come meanwhile. Records among them are handled last, and together."""
         calls = [first]

@@ -1,6 +1,6 @@
 """Whatever ends a run, and whatever it does to its files: after --resume nothing is lost, doubled or changed.
 
-`make chaos` runs 200 rounds; CI runs a few.
+`make chaos` runs 200 rounds here and 50 on a cluster; CI runs a few here.
 """
 
 from __future__ import annotations
@@ -31,3 +31,9 @@ def test_runs_of_every_kind_come_out_right_after_a_few_disasters() -> None:
 @pytest.mark.timeout(0)
 def test_runs_of_every_kind_come_out_right_after_many_disasters() -> None:
     assert rounds(os.environ.get("CHAOS_ROUNDS", "200"), os.environ.get("CHAOS_SEED", "0")) == 0
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(0)
+def test_runs_on_a_cluster_come_out_right_after_many_disasters() -> None:
+    assert subprocess.run([sys.executable, "-m", "tests.chaos.clusters"], cwd=ROOT).returncode == 0

@@ -16,7 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,19 +90,18 @@ def resident_bytes() -> int:
 
 
 class Watched(_Recorder):
-    """Prints rate and memory at each tenth of the run."""
+    """Prints rate and memory after every so many records."""
 
-    def __init__(self, count: int, ids: list[str], keeper: RecordKeeper, display: Any) -> None:
+    def __init__(self, every: int, ids: list[str], keeper: RecordKeeper, display: Any) -> None:
         trials = [SimpleNamespace(id=each, source=None) for each in ids]
         super().__init__(SimpleNamespace(trials=trials), keeper, display)  # type: ignore[arg-type]
-        self._count, self._done, self._said = count, 0, 0
+        self._every, self._done, self._said = every, 0, 0
         self._last_s, self._last_cpu_s = time.perf_counter(), time.process_time()
 
     def finished_all(self, finished: Any) -> None:
         super().finished_all(finished)
         before, self._done = self._done, self._done + len(finished)
-        tenth = max(1, self._count // 10)
-        if before // tenth != self._done // tenth:
+        if before // self._every != self._done // self._every:
             now_s, cpu_s = time.perf_counter(), time.process_time()
             took_ms, processor_ms = (
                 1e3 * seconds / (self._done - self._said)
@@ -116,11 +116,21 @@ class Watched(_Recorder):
             self._last_s, self._last_cpu_s, self._said = now_s, cpu_s, self._done
 
 
-def drive(results: Path, *, nodes: int, devices: int, trials: int, configurations: int) -> Path:
-    """Run trials that only answer, print what the driver takes for them, and return the run's directory."""
-    factors = factors_of(configurations)
-    run = RunInfo(spec=WrittenSpec({"name": "scale", "factors": factors}), trials=trials)
-    ids = [trial.id for trial in answering_trials(trials, configurations)]
+@contextmanager
+def listening(
+    results: Path, trials: int, ids: list[str], devices: Mapping[str, int], *, configurations: int, every: int
+) -> Iterator[tuple[Watched, Path]]:
+    """Yield the listener of a run as `bench run` has it, with its directory.
+
+    Args:
+        results: where the run is written.
+        trials: of the run.
+        ids: of these trials.
+        devices: node -> the number of its devices.
+        configurations: of the run.
+        every: after so many records a line is printed.
+    """
+    run = RunInfo(spec=WrittenSpec({"name": "scale", "factors": factors_of(configurations)}), trials=trials)
     with (
         RunDirectory.create(results, "scale", run) as directory,
         open(os.devnull, "w", encoding="utf-8") as nowhere,
@@ -128,18 +138,29 @@ def drive(results: Path, *, nodes: int, devices: int, trials: int, configuration
         progress = Progress(Console(file=nowhere, force_terminal=True, width=100, height=50))
         with StatusKeeper(progress, directory.path, Board()) as display:
             display.start(trials, 0)
-            for node in range(nodes):
-                for device in range(devices):
-                    display.device_joined(f"node-{node}", str(device), "example")
-            listener = Watched(trials, ids, RecordKeeper(run, directory, None), display)
-            run_all(
-                answering_trials(trials, configurations),
-                lambda index: AnsweringDevice(f"node-{index // devices}", str(index % devices)),
-                listener,
-                jobs=nodes * devices,
-            )
+            for node, count in devices.items():
+                for device in range(count):
+                    display.device_joined(node, str(device), "example")
+            yield Watched(every, ids, RecordKeeper(run, directory, None), display), directory.path
             progress.stop()
-        return directory.path
+
+
+def drive(results: Path, *, nodes: int, devices: int, trials: int, configurations: int) -> Path:
+    """Run trials that only answer, print what the driver takes for them, and return the run's directory."""
+    ids = [trial.id for trial in answering_trials(trials, configurations)]
+    there = {f"node-{node}": devices for node in range(nodes)}
+    every = max(1, trials // 10)
+    with listening(results, trials, ids, there, configurations=configurations, every=every) as (
+        listener,
+        path,
+    ):
+        run_all(
+            answering_trials(trials, configurations),
+            lambda index: AnsweringDevice(f"node-{index // devices}", str(index % devices)),
+            listener,
+            jobs=nodes * devices,
+        )
+    return path
 
 
 def report(path: Path) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         requested_bytes,
         shortage_in,
     )
+    from fusetune.tuner.measure.reference_loop import gpu_reference_rounds, reference_rounds
     from fusetune.tuner.measure.stopwatch import PeakMemory, Stopwatch, address_space_peak, resident_bytes
     from fusetune.tuner.measure.thread_count import candidate_counts, choose_thread_count, time_thread_counts
 else:
@@ -55,12 +56,14 @@ __all__ = [
     "choose_thread_count",
     "clocks_of",
     "give_back_freed_memory",
+    "gpu_reference_rounds",
     "is_contended",
     "is_out_of_memory",
     "keep_freed_memory",
     "level_of",
     "load_average",
     "read_processor",
+    "reference_rounds",
     "reports_out_of_memory",
     "requested_bytes",
     "resident_bytes",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fusetune.bench.cli.executor import plan_run, with_option
+from fusetune.bench.cli.run import run
 from fusetune.bench.cluster.connection import _check_reachable
 from fusetune.bench.errors import InputError
 from fusetune.bench.kinds import BATCH_SIZE, LR_RANGE, TRAINING
+from fusetune.bench.results import Record
 from fusetune.bench.run import make_plan
 from fusetune.bench.spec import Executor, load_spec
+from fusetune.bench.workers import ExecutorLostError
 from tests.bench.spec_text import SPEC
 
 
@@ -65,3 +70,51 @@ def test_an_address_of_another_kind_is_refused_with_what_to_do(address: str) -> 
         f"--executor ray={address}: is an address of Ray Client or of a job server. Give host:port, and start this "
         "command on a node of the cluster, e.g. by `ray job submit`"
     )
+
+
+SMALL = """\
+name: small
+data: {name: spirals, limit: 100, validation: 20}
+model: {name: mlp, width: 4, depth: 1}
+train: {optimizer: sgd, base_lr: 0.1, batch_size: 20, epochs: 1}
+device: cpu
+threads: 1
+seeds: 3
+"""
+
+
+class LosingWorkers:
+    """Workers that lose the device of the last trial four times."""
+
+    def first(self) -> LosingWorkers:
+        return self
+
+    def run(self, trials: Any, listener: Any = None, **options: Any) -> Any:
+        if not isinstance(trials, list):  # a rehearsal
+            return Record(trials.id, {}, 0, "ok")
+        for trial in trials:
+            listener.started(trial)
+            if trial is not trials[-1]:
+                values = {"best_val_accuracy": 0.5, "steps": 4.0, "step_time_s": 0.1}
+                listener.finished(trial, Record(trial.id, trial.factors, trial.seed, "ok", values=values))
+        loss = ExecutorLostError("its node died", node="n1", device="0")
+        for attempt in range(1, 5):
+            listener.lost(trials[-1], loss, attempt, attempt < 4)
+        return trials[-1:]
+
+    def settle(self, plan: Any) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_a_trial_that_lost_its_device_too_often_makes_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusetune.bench.run.plan.LocalWorkers", lambda plan, logs: LosingWorkers())
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(SMALL)
+    done = CliRunner().invoke(run, ["small.yaml"])
+    assert done.exit_code == 1, done.output
+    assert "1 trial lost the device too often and has no record. Continue with: " in done.stderr
+    assert "--resume results/small/" in done.stderr
+    (records,) = Path("results/small").glob("*/records.jsonl")
+    assert len(records.read_text().splitlines()) == 2

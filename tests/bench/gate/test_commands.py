@@ -12,8 +12,8 @@ from fusetune.bench.errors import InputError, SetupError
 from fusetune.bench.gate.commands import Command, read_metrics
 from fusetune.bench.gate.measured import Measured, Metric
 from fusetune.bench.gate.processes import Place
-from fusetune.bench.gate.reference_loop import ROUNDS
 from fusetune.bench.gate.rules import Rule, Rules
+from fusetune.tuner.measure.reference_loop import ROUNDS
 
 
 def read(line: str, rules: Rules | None = None) -> dict[str, dict[str, Metric]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from fusetune.bench.page import Command, Fold, Items, Page, Part, Prose, plots_of, render
+from fusetune.bench.report import training_part
+from fusetune.bench.report.comparison import render_run
 from fusetune.bench.report.curves_section import MOST_FAINT, MOST_IN_COLOUR
 from fusetune.bench.report.page_parts import spec_yaml
 from fusetune.bench.results import Record, RunDirectory
@@ -466,3 +470,22 @@ def test_old_runs_make_a_page(path: Path) -> None:
     records, _ = directory.records()
     part = part_of(directory.run, records)
     assert {"ranking", "curves", "reproduce"} <= {each.key for each in part.ordered}
+
+
+def test_page_and_terminal_name_the_devices_of_a_cluster() -> None:
+    runs = [
+        replace(
+            trial({"batch_size": 32}, seed),
+            provenance={"node": f"n{seed}", "device_id": "0", "device_name": "NVIDIA H100"},
+        )
+        for seed in range(2)
+    ]
+    run = run_of({"batch_size": [32]}, runs, executor="ray: 8 devices on 1 node, NVIDIA H100")
+    summary = summarize(run, runs)
+    said = "ray, 2 nodes, 2 devices (NVIDIA H100)"
+    assert dict(training_part(summary, runs).facts)["executor"] == said
+    printed = io.StringIO()
+    render_run(summary, Console(file=printed, width=100))
+    assert f"\nexecutor  {said}" in printed.getvalue()
+    local = training_part(summarize(run_of({"batch_size": [32]}, runs), []), [])
+    assert "executor" not in dict(local.facts)

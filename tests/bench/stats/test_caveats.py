@@ -99,3 +99,18 @@ def test_a_target_on_samples_that_should_not_steer_is_said_with_the_recommendati
     assert caveat.name == f"steered_by_{name}_set"
     assert f"{name} set was used for selection" in caveat.short
     assert caveat.mend.startswith("target:")
+
+
+def test_timings_on_devices_slower_than_their_kind_are_said() -> None:
+    def record(**provenance: Any) -> Record:
+        return Record("a", {}, 0, "ok", provenance=provenance)
+
+    slow = {"node": "n2", "device_id": "GPU-7", "device_slow": True, "device_speed": 0.8}
+    fine = {"node": "n1", "device_id": "GPU-1", "device_slow": False, "device_speed": 1.0}
+    found = {
+        each.name: each for each in caveats_of(RunInfo(), [record(**slow), record(**fine), record(**slow)])
+    }
+    assert "2 of 3 timings were taken on devices slower than their kind (n2, device GPU-7)" in (
+        found["slow_devices"].sentence
+    )
+    assert "slow_devices" not in {each.name for each in caveats_of(RunInfo(), [record(**fine)])}
