@@ -35,7 +35,7 @@ _OURS = {"tuner.search, no prior": False, "tuner.search": True}
 _WORKERS_LEGEND = (
     "{seeds} seeds, {cap} epochs each. Time: units, of one epoch each, until a training is within 0.5 points of the "
     "table's best, median and mean. Limit: 1.3 times the larger of the first row's median epochs / workers and of one "
-    "whole training, 8. A star: the median is later. A replay that misses counts as all its epochs. Repeated: epochs "
+    "whole training, 8. A star: the median is later. A replay that misses counts as all its epochs, and as late. Repeated: epochs "
     "trained once more in another worker. End: the best value within all epochs beside the table's best, in the rows "
     "below the first one beside the first row's, paired by seed: mean +- standard error. Plus is better."
 )
@@ -172,7 +172,7 @@ def workers_row(
     cells = [str(workers), f"{np.median(times):.3g}", f"{times.mean():.3g}"]
     one = float(np.median([r.epochs or cap for r in of_few]))
     bound = limit(one, workers, whole_training)
-    late = " *" if np.median(times) > bound else ""
+    late = " *" if np.median([r.time or np.inf for r in replays]) > bound else ""
     cells += [f"{bound:.3g}{late}" if workers > few else "", f"{np.median(epochs):.0f}"]
     cells.append(f"{np.mean([r.time is not None for r in replays]):.0%}")
     cells += [

@@ -59,6 +59,9 @@ def test_a_row_marks_a_median_that_is_later_than_its_limit() -> None:
         [ParallelReplay(time, 40, 0.01, 9, 0), ParallelReplay(time, 40, 0.0, 9, 0)] for time in (14.0, 12.0)
     )
     assert workers_row(4, late, 1, one, cap=600)[3] == "13 *"
+    # All its epochs take 64 workers less time than the limit.
+    nothing = [ParallelReplay(None, None, 0.01, 9, 0)] * 2
+    assert workers_row(64, nothing, 1, one, cap=600)[3] == "10.4 *"
     assert workers_row(4, soon, 1, one, cap=600)[3:] == ["13", "40", "100%", "9", "0.0", "-0.50 +- 0.50"]
 
 
