@@ -36,8 +36,9 @@ _WORKERS_LEGEND = (
     "{seeds} seeds, {cap} epochs each. Time: units, of one epoch each, until a training is within 0.5 points of the "
     "table's best, median and mean. Limit: 1.3 times the larger of the first row's median epochs / workers and of one "
     "whole training, 8. A star: the median is later. A replay that misses counts as all its epochs, and as late. "
-    "Repeated: epochs trained once more in another worker. End: the best value within all epochs beside the table's best, in the "
-    "rows below the first one beside the first row's, paired by seed: mean +- standard error. Plus is better."
+    "Repeated: epochs trained once more in another worker. End: the best value within all epochs beside the table's "
+    "best, in the rows below the first one beside the first row's, paired by seed: mean +- standard error. Plus is "
+    "better."
 )
 
 
