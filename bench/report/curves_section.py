@@ -23,7 +23,7 @@ from fusetune.bench.page import (
     titled,
 )
 from fusetune.bench.report.short_names import distinct, listed, names_note, short_names
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RunInfo
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import Configuration, Summary, counted, undecided
 from fusetune.bench.units import format_value
@@ -78,6 +78,11 @@ def curves(summary: Summary, records: Sequence[Record]) -> Section:
         *(drawing.plot(name, "epoch") for name in (*losses, *below)),
     ]
     return Section("curves", (Beside(tuple(plots)),), drawing.lead(len(able)))
+
+
+def page_fields(run: RunInfo) -> tuple[str, ...]:
+    """Return the fields of a curve's entry that the page of a run reads."""
+    return ("epoch", "step", "time_s", *_QUANTITIES)
 
 
 @dataclass(frozen=True)
