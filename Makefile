@@ -59,10 +59,12 @@ fuzz: $(VENV)/installed-test
 chaos: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m chaos -s tests/chaos tests/kernels/autotune
 
-# 100,000 trials that only answer through the driver, on 64 pretended nodes of 8 devices, and the report of them: 2 minutes.
-# `SCALE="--trials 10000 --nodes 4"` for others, `SCALE=--report-only` for the report of trainings with curves alone.
+# 100,000 trials that only answer through the driver, on 64 pretended nodes of 8 devices, the report of them, and what a
+# trial costs beyond Ray's own call on a cluster of this machine: 3 minutes. `SCALE="--trials 10000 --nodes 4"` for others
+# without that cluster, `SCALE=--report-only` for the report of trainings with curves alone.
 scale: $(VENV)/installed-test
 	$(BIN)/python -m tests.perf.driver_scale $(SCALE)
+	$(if $(SCALE),,$(BIN)/python -m tests.perf.ray_overhead)
 
 # The tests under every pair of Triton and PyTorch that is supported, each in an environment of its own: about 6 GB and a
 # few minutes a pair the first time. `ONLY=tests/kernels/test_launch.py` narrows them, `VERSIONS=3.9.0-2.15.0` the pairs,

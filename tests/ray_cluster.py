@@ -8,11 +8,13 @@ The cluster is another process, so that a test's own process stays free of Ray. 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,25 @@ SETTINGS = {"RAY_memory_monitor_refresh_ms": "0", "RAY_USAGE_STATS_ENABLED": "0"
 class RayCluster:
     """The process of a cluster.
 
+    Args:
+        nodes: how many, named n1, n2 and so on.
+        store_bytes: of each node's object store.
+        variables: name of a node -> environment variables of its processes, besides those of this one.
+
     Attributes:
         address: host:port.
     """
 
-    def __init__(self, nodes: int = 2, store_bytes: int = _STORE_BYTES) -> None:
+    def __init__(
+        self,
+        nodes: int = 2,
+        store_bytes: int = _STORE_BYTES,
+        variables: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the cluster
+        of_nodes = {name: dict(each) for name, each in (variables or {}).items()}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__, str(nodes), str(store_bytes)],
+            [sys.executable, "-W", "ignore", __file__, str(nodes), str(store_bytes), json.dumps(of_nodes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -83,24 +96,28 @@ class RayCluster:
         return line
 
 
-def _serve(count: int, store_bytes: int) -> None:
+def _serve(count: int, store_bytes: int, variables: dict[str, dict[str, str]]) -> None:
     """Run a cluster until the standard input ends. Its commands are `remove NAME` and `add NAME`."""
     from ray.cluster_utils import Cluster
 
     node: dict[str, Any] = {"num_cpus": 2, "num_gpus": 2, "object_store_memory": store_bytes}
     head = {**node, "num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes = {name: cluster.add_node(node_name=name, **node) for name in (f"n{k + 1}" for k in range(count))}
+
+    def add(name: str) -> Any:
+        return cluster.add_node(node_name=name, env_vars=variables.get(name), **node)
+
+    nodes = {name: add(name) for name in (f"n{k + 1}" for k in range(count))}
     print(cluster.address, flush=True)
     for line in sys.stdin:
         command, name = line.split()
         if command == "remove":
             cluster.remove_node(nodes.pop(name), allow_graceful=False)
         else:
-            nodes[name] = cluster.add_node(node_name=name, **node)
+            nodes[name] = add(name)
         print("done", flush=True)
     cluster.shutdown()
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]))
+    _serve(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))

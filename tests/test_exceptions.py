@@ -30,6 +30,10 @@ FOREIGN_CODE = {
     "tuner/batch_size/largest.py": (1, "the probe"),
     "tuner/memory/predict.py": (2, "the model, on fake tensors and for real"),
     "tuner/memory/trace.py": (1, "the model's constructor"),
+    "tuner/parallel/data_parallel.py": (
+        1,
+        "a forward on the host of a model that may run on its device alone",
+    ),
     "tuner/search/budget.py": (2, "evaluate"),
     "tuner/training/timing_again.py": (1, "the model"),
 }

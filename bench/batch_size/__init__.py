@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fusetune.bench.batch_size.plot import draw_batch_size
     from fusetune.bench.batch_size.probe import run_job
     from fusetune.bench.batch_size.report import show_batch_sizes
+    from fusetune.bench.batch_size.run_size import probe_rank
+    from fusetune.bench.batch_size.shared_search import search_on_devices
     from fusetune.bench.batch_size.study import (
         devices_to_consider,
         search_batch_sizes,
@@ -33,8 +35,10 @@ __all__ = [
     "find_target_run",
     "known_so_far",
     "measure_batch_sizes",
+    "probe_rank",
     "run_job",
     "search_batch_sizes",
+    "search_on_devices",
     "show_batch_sizes",
     "study_batch_sizes",
     "study_measured",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
-from typing import Any
 
 from fusetune.bench.errors import InputError
 from fusetune.bench.results import BatchSizeOptions, NormsAlongTraining, NormsAtEpoch, Record, StepTimes
-from fusetune.bench.run import assemble, make_step, run_trial, with_any_rate
+from fusetune.bench.run import assemble, make_step, with_any_rate
 from fusetune.bench.spec import AUTO, Trial
 from fusetune.bench.workers import WorkerContext
 from fusetune.errors import InvalidValueError
@@ -21,8 +18,6 @@ MOST_SAMPLES = 1024
 MOST_SMALL = 32
 # Least ratio of big to small batch. With a lower one, the two norms hardly differ.
 LEAST_PARTS = 4
-# Of several devices, whose processes are started for these steps alone.
-TIMED_STEPS = 20
 
 
 def time_steps(trial: Trial, context: WorkerContext) -> Record:
@@ -37,24 +32,6 @@ def time_steps(trial: Trial, context: WorkerContext) -> Record:
     )
     outcome = StepTimes(measured.seconds, measured.contention.missing)
     return Record(trial.id, trial.factors, trial.seed, "ok", outcome=outcome)
-
-
-def time_devices(trial: Trial, context: WorkerContext) -> Record:
-    """Train on `train.devices` devices for some steps, as a run does: a process for each of them.
-
-    Returns:
-        The record of that training.
-    """
-    section = trial.spec.train
-    source_samples = trial.options["samples"]
-    steps = max(1, source_samples // (section.batch_size * section.accumulation_steps))
-    epochs = math.ceil(TIMED_STEPS / steps)
-    spec = trial.spec.model_copy(update={"train": section.model_copy(update={"epochs": epochs})})
-    return run_trial(dataclasses.replace(trial, spec=spec), context, _ignore)
-
-
-def _ignore(progress: dict[str, Any]) -> None:
-    """Show no progress of some steps."""
 
 
 def measure_noise(trial: Trial, context: WorkerContext) -> Record:

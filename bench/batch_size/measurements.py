@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from fusetune.bench.batch_size.earlier_runs import range_tests_of, trainings_of
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, study_batch_sizes
 from fusetune.bench.results import (
     BatchSizeOptions,
-    DeviceThroughput,
+    DeviceProbe,
     EarlierRangeTests,
     EarlierTrainings,
     FailedMeasurement,
@@ -32,7 +32,6 @@ from fusetune.bench.results import (
     SizeToTarget,
     StepTimes,
     ThroughputOutcome,
-    TrainingOutcome,
 )
 from fusetune.bench.run import RunPlan, measure_threads, most_threads
 from fusetune.bench.spec import Trial, by_field
@@ -160,10 +159,9 @@ class MeasuredStudy:
         """
         if self.study.predicted_only:
             return len(self.measurements)
-        memory_only = "--memory-only" in self.study.run.command
         return sum(
             measured.has_noise
-            if configuration.batch_size and not memory_only
+            if configuration.batch_size and not self.study.memory_only
             else configuration.probes > 0 or configuration.limit_bytes is None
             for configuration, measured in zip(self.study.configurations, self.measurements, strict=True)
         )
@@ -201,9 +199,7 @@ def measure_batch_sizes(
     for trial in plan.trials:
         configuration = largest.get(_key(trial.factors))
         if not study.predicted_only and configuration is not None and configuration.batch_size:
-            seen = [record for record in directory.records()[0] if record.factors == trial.factors]
-            rows = devices_rows(study, configuration, seen, _own_batch_size(trial))
-            _measure(trial, configuration.batch_size, rows, configuration.samples, plan, keeper, announce)
+            _measure(trial, configuration.batch_size, plan, keeper, announce)
         if runs is not None:
             keeper.keep(_earlier_record(trial, "runs", trainings_of(runs, trial.factors)), trial.source)
         if rates is not None:
@@ -214,8 +210,6 @@ def measure_batch_sizes(
 def _measure(
     trial: Trial,
     largest: int,
-    rows: Sequence[DevicesRow],
-    samples: int,
     plan: RunPlan,
     keeper: RecordKeeper,
     announce: Announce,
@@ -235,57 +229,8 @@ def _measure(
         job = _job(trial, "noise", min(largest, _own_batch_size(trial)), noise_epochs=epochs)
         for record in _noise_records(trial, executor.run(job, _ignore), job.spec.train.batch_size):
             keeper.keep(record, trial.source)
-        for devices, size in _shared_sizes(rows, _own_batch_size(trial), plan.run.device):
-            announce(f"{label}: timing steps of {devices} devices at batch size {size}")
-            job = _job(trial, "device throughput", size, samples=samples)
-            section = job.spec.train.model_copy(update={"devices": devices})
-            job = dataclasses.replace(job, spec=job.spec.model_copy(update={"train": section}))
-            keeper.keep(_device_record(trial, executor.run(job, _ignore), devices, size), trial.source)
     finally:
         executor.close()
-
-
-def _shared_sizes(rows: Sequence[DevicesRow], wanted: int, device: str) -> Iterator[tuple[int, int]]:
-    """Yield devices that are there, and batch sizes to time on them: the spec's where it fits, and the largest."""
-    most = _devices_there(device)
-    for row in rows:
-        if 1 < row.devices <= most and row.share:
-            shared = wanted // row.devices * row.devices
-            sizes = {shared, row.batch_size} if shared <= row.batch_size else {row.batch_size}
-            yield from ((row.devices, size) for size in sorted(sizes - {0}))
-
-
-def _devices_there(device: str) -> int:
-    """Return how many devices this machine has. Of a CPU each core counts as one."""
-    if device == "cpu":
-        return most_threads(1)
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _device_record(trial: Trial, record: Record, devices: int, size: int) -> Record:
-    """Return what a training on several devices says of their speed."""
-    times = record.samples.get("step_time_s")
-    section = trial.spec.train
-    name = f"{trial.id},devices={devices},batch_size={size},throughput"
-    if not times:
-        return dataclasses.replace(record, trial=name, outcome=FailedMeasurement("devices"))
-    sharing = record.outcome.sharing if isinstance(record.outcome, TrainingOutcome) else None
-    rate = throughput(size, times, accumulation_steps=section.accumulation_steps)
-    return Record(
-        name,
-        {**trial.factors, "batch_size": size},
-        trial.seed,
-        "ok",
-        values={
-            "samples_per_s": rate.samples_per_s,
-            "step_time_s": rate.step_time_s,
-            **{key: value for key, value in record.values.items() if key == "processor_missing"},
-        },
-        samples={"step_time_s": times},
-        outcome=DeviceThroughput(devices, section.parallel, sharing.communication_share if sharing else None),
-    )
 
 
 def _with_threads(
@@ -446,7 +391,7 @@ def _measurements(
         factors=configuration.factors,
         throughputs=tuple(sorted(throughputs, key=lambda each: each.batch_size)),
         noise=tuple(_noise_at(record, outcome) for record, outcome in noise if record.status == "ok"),
-        failures=tuple(_failure(record) for record in own if record.status != "ok"),
+        failures=tuple(_failure(record) for record in own if _has_failed(record)),
         runs=runs,
         critical=_critical(runs.rows) if runs else None,
         rates=rates,
@@ -459,7 +404,8 @@ def _measurements(
             (
                 record.values["processor_missing"]
                 for record in own
-                if isinstance(record.outcome, ThroughputOutcome | DeviceThroughput)
+                if isinstance(record.outcome, ThroughputOutcome | DeviceProbe)
+                and not study.memory_only
                 and "processor_missing" in record.values
             ),
             default=None,
@@ -469,7 +415,7 @@ def _measurements(
     critical, source = found.critical_batch
     wanted_together = wanted or 1
     rows = devices_rows(study, configuration, own, wanted_together)
-    speeds = _rates(found.throughputs, own, accumulation_steps)
+    speeds = {} if study.memory_only else _rates(found.throughputs, own, accumulation_steps)
     found = dataclasses.replace(
         found,
         devices=rows,
@@ -508,9 +454,13 @@ def _rates(
     alone: tuple[Throughput, ...], records: Sequence[Record], accumulation_steps: int
 ) -> dict[int, tuple[Throughput, ...]]:
     """Return the throughput of each number of devices at the batch sizes of all together."""
-    rates = {1: alone}
+    rates = {1: alone} if alone else {}
     for record in records:
-        if isinstance(record.outcome, DeviceThroughput):
+        if (
+            isinstance(record.outcome, DeviceProbe)
+            and record.status == "ok"
+            and record.samples["step_time_s"]
+        ):
             rate = throughput(
                 record.factors["batch_size"],
                 record.samples["step_time_s"],
@@ -521,8 +471,16 @@ def _rates(
     return rates
 
 
+def _has_failed(record: Record) -> bool:
+    """Whether a measurement has no result. A batch that does not fit on several devices is one."""
+    does_not_fit = isinstance(record.outcome, DeviceProbe) and record.status == "out_of_memory"
+    return record.status != "ok" and not does_not_fit
+
+
 def _failure(record: Record) -> str:
     failed = record.outcome
+    if isinstance(failed, DeviceProbe):
+        return f"batch size {record.factors['batch_size']} on {failed.devices} devices: {record.reason}"
     return f"{failed.measurement if isinstance(failed, FailedMeasurement) else _NOISE}: {record.reason}"
 
 

@@ -17,6 +17,7 @@ from fusetune.bench.batch_size.wording import (
     bytes_text,
     capitalized,
     device_rate,
+    devices_result,
     devices_sentences,
     error_text,
     memory_text,
@@ -183,6 +184,8 @@ def _configuration(
         blocks.append(_probes(name, configuration))
     if measured.devices:
         blocks.append(_devices(name, measured))
+    if any(row.runs for row in measured.devices):
+        blocks.append(_shared_runs(name, measured))
     if measured.runs is not None and measured.runs.rows:
         blocks.append(_trainings(name, measured.runs))
     if said_of := notes(configuration, measured):
@@ -514,15 +517,51 @@ def _probes(name: str, configuration: ConfigurationStudy) -> DataTable:
         (
             Cell(str(row.probe), row.probe),
             Cell(format_count(row.batch_size), row.batch_size),
-            Cell(bytes_text(row.predicted_bytes), row.predicted_bytes),
-            Cell(bytes_text(row.expected_bytes), row.expected_bytes),
-            Cell(memory_text(row), row.needed_bytes) if row.needed_bytes is not None else Cell("-"),
-            Cell(error_text(row), row.error),
-            Cell(STATUS[row.status], small=row.reason, tone="plain" if row.status == "ok" else "bad"),
+            *_need_cells(row),
         )
         for row in run
     )
     return DataTable(f"Sizes that were run{name}", columns, rows)
+
+
+def _need_cells(row: SizeRow) -> tuple[Cell, ...]:
+    """Return what a size that was run was expected to need, what it needed, and how it ended."""
+    return (
+        Cell(bytes_text(row.predicted_bytes), row.predicted_bytes),
+        Cell(bytes_text(row.expected_bytes), row.expected_bytes),
+        Cell(memory_text(row), row.needed_bytes) if row.needed_bytes is not None else Cell("-"),
+        Cell(error_text(row), row.error),
+        Cell(STATUS[row.status], small=row.reason, tone="plain" if row.status == "ok" else "bad"),
+    )
+
+
+def _shared_runs(name: str, measured: Measurements) -> DataTable:
+    """Return the batches that several devices ran together, each under the limit."""
+    columns = (
+        Column("devices", numeric=True, meaning="that shared the batch"),
+        Column("run", numeric=True),
+        Column("batch size", numeric=True, meaning="of all devices together"),
+        Column("samples on each", numeric=True),
+        Column("step", numeric=True, meaning="of all devices together, median"),
+        Column("tensors", numeric=True, meaning="of one device, predicted from a trace"),
+        Column("expected", numeric=True, meaning="with libraries and allocator, by the runs before"),
+        Column("measured", numeric=True, meaning="least limit of the device that needed most"),
+        Column("error", numeric=True, meaning="expected against measured"),
+        Column("ended"),
+    )
+    rows = tuple(
+        (
+            Cell(f"{devices.devices:,}", devices.devices),
+            Cell(str(row.probe), row.probe),
+            Cell(format_count(devices.devices * row.batch_size), devices.devices * row.batch_size),
+            Cell(format_count(row.batch_size), row.batch_size),
+            Cell(format_seconds(row.step_time_s), row.step_time_s) if row.step_time_s else Cell("-"),
+            *_need_cells(row),
+        )
+        for devices in measured.devices
+        for row in devices.runs
+    )
+    return DataTable(f"Batches that several devices ran{name}", columns, rows)
 
 
 def _devices(name: str, measured: Measurements) -> DataTable:
@@ -551,7 +590,7 @@ def _devices(name: str, measured: Measurements) -> DataTable:
             Cell(f"{'' if row.ran else '~'}{format_bytes(row.expected_bytes)}", row.expected_bytes),
             Cell(f"~{format_bytes(row.wanted_bytes)}", row.wanted_bytes),
             Cell(short_number(rates[row.devices] or 0) if rates[row.devices] else "-", rates[row.devices]),
-            Cell("recommended" if row.devices == chosen else "ran" if row.ran else "predicted"),
+            Cell(devices_result(row, measured.device_choice)),
         )
         for row in measured.devices
     ]

@@ -1,35 +1,32 @@
-"""The memory of a batch size, inside a worker: predicted from traces, or measured in a short run."""
+"""The jobs of a worker: here the memory of a batch size, predicted from traces. Others are in files of their own."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fusetune.bench.batch_size.accelerators import Accelerator, accelerator
-from fusetune.bench.batch_size.jobs import measure_noise, time_devices, time_steps
+from fusetune.bench.batch_size.jobs import measure_noise, time_steps
+from fusetune.bench.batch_size.run_size import probe, probe_devices
 from fusetune.bench.batch_size.study import assumed_overhead
 from fusetune.bench.results import (
     BatchSizeOptions,
     DeviceMemory,
     MemoryOnDevices,
     MemoryPrediction,
-    MemoryProbe,
     Record,
     SimulatedBatch,
-    Status,
 )
 from fusetune.bench.run import (
     EVALUATION_BATCHES,
     DataSets,
     OptimizerMaker,
-    assemble,
     load_sets,
     make_model,
     rehearse_trial,
@@ -45,33 +42,8 @@ from fusetune.bench.workers import (
     settle_footprint,
 )
 from fusetune.tuner.batch_size import largest_predicted, on_grid
-from fusetune.tuner.measure import PeakMemory, address_space_peak, resident_bytes
 from fusetune.tuner.memory import StepMemory, StepWork, trace_memory
-from fusetune.tuner.training import Batches, resolve_precision, train
-
-# The first step creates the optimizer's state. The second runs with it. By the third the heap has settled.
-PROBE_STEPS = 3
-
-
-class FirstBatches(Batches):
-    """The first batches of a data set, which stays in memory as a whole.
-
-    Args:
-        batches: the set.
-        count: number of batches per pass.
-    """
-
-    def __init__(self, batches: Batches, count: int) -> None:
-        vars(self).update(vars(batches))
-        self._count = count
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        return min(self._count, super().__len__())
-
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the first batches in order."""
-        return islice(super().in_order(), self._count)
+from fusetune.tuner.training import Batches, resolve_precision
 
 
 def run_job(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> Record:
@@ -224,6 +196,7 @@ def _work(
         precision=precision,
         memory_format=memory_format,
         foreach=card is not None,
+        own_memory=card is not None or batches.device.type == "cuda",
         resident=tuple(
             value for each in data.batches for value in vars(each).values() if isinstance(value, Tensor)
         ),
@@ -308,89 +281,11 @@ def _simulated(
     )
 
 
-def _probe(trial: Trial, context: WorkerContext) -> Record:
-    """Train a few steps and evaluate at the trial's batch size, and record the memory."""
-    resident_before_bytes = resident_bytes()
-    workload = assemble(trial, context)
-    batches, validation, test = workload.data.batches
-    steps = PROBE_STEPS * trial.spec.train.accumulation_steps
-    peak_memory = PeakMemory(context.device, footprint_bytes=resident_before_bytes)
-    with address_space_peak() as address_space_peak_bytes:
-        training = train(
-            workload.model,
-            workload.make_optimizer,
-            FirstBatches(batches, steps),
-            plan=dataclasses.replace(workload.plan, epochs=1),
-            validation=FirstBatches(validation, 1),
-            test=FirstBatches(test, 1),
-            peak_memory=peak_memory,
-        )
-        mapped_bytes = address_space_peak_bytes()
-    values = {
-        "peak_bytes": float(training.peak_bytes),
-        "needed_bytes": float(_needed_bytes(context, training.peak_bytes, mapped_bytes)),
-    }
-    if not context.device.startswith("cuda"):
-        # The heap reuses memory of the start-up, so the address space grows by less than the tensors take.
-        values["needed_bytes"] = max(
-            values["needed_bytes"], float(_tensor_bytes(workload.model, workload.data.batches))
-        )
-    if context.memory.limit_bytes is not None:
-        values["limit_bytes"] = float(context.memory.limit_bytes)
-    # A loss that is not finite ends the steps early, after they have reached their peak.
-    provenance = {"memory_limit_source": context.memory.source, "memory_limit_note": context.memory.note}
-    status: Status = "ok"
-    reason = ""
-    if not context.memory.enforced and values["needed_bytes"] > values.get("limit_bytes", math.inf):
-        status, reason = "out_of_memory", "took more than the limit, which this platform does not enforce"
-        values["wanted_bytes"] = values["needed_bytes"]
-    samples = {"step_time_s": [round(lap_s, 9) for lap_s in training.step_times_s]}
-    return Record(
-        trial.id,
-        trial.factors,
-        trial.seed,
-        status,
-        reason,
-        values,
-        samples,
-        provenance=provenance,
-        outcome=MemoryProbe(),
-    )
-
-
-def _tensor_bytes(model: nn.Module, sets: Iterable[Batches]) -> int:
-    """Return the bytes of weights, gradients and data, a lower bound of the memory of a training."""
-    tensors = [*model.parameters(), *model.buffers()]
-    tensors += [tensor.grad for tensor in model.parameters() if tensor.grad is not None]
-    tensors += [value for each in sets for value in vars(each).values() if isinstance(value, Tensor)]
-    dense = [tensor for tensor in tensors if tensor.layout == torch.strided]
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in dense}
-    return sum(storages.values())
-
-
-def _needed_bytes(context: WorkerContext, peak_bytes: int, mapped_bytes: int | None) -> int:
-    """Return the least limit under which the training would have run, the peak of the limited quantity.
-
-    On a CPU under a limit that is the address space. The resident set would be wrong. It also grows at the first read
-    of a library's page, and by memory that the heap kept from the start-up.
-
-    Args:
-        context: the worker's device and limit.
-        peak_bytes: the peak that the training reports.
-        mapped_bytes: peak address space of the process. None: not known.
-    """
-    if context.device.startswith("cuda"):
-        return torch.cuda.max_memory_reserved(context.device)
-    if not context.memory.enforced or mapped_bytes is None:
-        return peak_bytes
-    return max(0, mapped_bytes - context.memory.footprint.address_space_bytes)
-
-
 JOBS: dict[str, Callable[[Trial, WorkerContext], Record]] = {
     "predict": _predict,
     "devices": _predict_devices,
-    "probe": _probe,
+    "probe": probe,
     "throughput": time_steps,
-    "device throughput": time_devices,
+    "probe devices": probe_devices,
     "noise": measure_noise,
 }

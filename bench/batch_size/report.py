@@ -19,6 +19,7 @@ from fusetune.bench.batch_size.wording import (
     answer,
     bytes_text,
     device_rate,
+    devices_result,
     devices_sentences,
     error_text,
     memory_text,
@@ -85,6 +86,9 @@ def render_batch_size(
         if measured.devices:
             console.print()
             console.print(_devices(measured))
+        if any(row.runs for row in measured.devices):
+            console.print()
+            console.print(_shared_runs(measured))
         if measured.runs is not None and measured.runs.rows:
             console.print()
             console.print(_trainings(measured.runs))
@@ -172,9 +176,32 @@ def _devices(measured: Measurements) -> Table:
             f"{'' if row.ran else '~'}{format_bytes(row.expected_bytes)}",
             f"~{format_bytes(row.wanted_bytes)}",
             *([short_number(rate) if rate else "-"] if timed else []),
-            "recommended" if is_chosen else "",
+            devices_result(row, choice),
             style="bold" if is_chosen else None,
         )
+    return table
+
+
+def _shared_runs(measured: Measurements) -> Table:
+    """Return the table of the batches that several devices ran together. Its memory is that of one device."""
+    table = _empty_table(
+        "devices", "run", "batch", "each", "tensors", "expected", "measured", "error", "step"
+    )
+    table.add_column("", no_wrap=True)
+    for devices in measured.devices:
+        for row in devices.runs:
+            table.add_row(
+                format_count(devices.devices),
+                str(row.probe),
+                format_count(devices.devices * row.batch_size),
+                format_count(row.batch_size),
+                bytes_text(row.predicted_bytes),
+                bytes_text(row.expected_bytes),
+                memory_text(row) if row.needed_bytes is not None else "-",
+                error_text(row),
+                format_seconds(row.step_time_s) if row.step_time_s else "-",
+                STATUS[row.status],
+            )
     return table
 
 

@@ -58,7 +58,7 @@ class SizeRow:
     """The predicted, expected and measured memory of one batch size.
 
     Args:
-        batch_size: samples per forward.
+        batch_size: samples of a device in a forward.
         status: `ok` (ran in full), `out_of_memory`, `failed`, or `predicted` (not run).
         predicted_bytes: the tensors' memory, from the traces.
         expected_bytes: the same with the overhead of libraries and allocator, by the fit before the run. None without
@@ -142,6 +142,11 @@ class BatchSizeStudy:
     def predicted_only(self) -> bool:
         """Whether nothing was run."""
         return self.accelerator is not None or BatchSizeOptions.from_dict(self.run.options).predict
+
+    @property
+    def memory_only(self) -> bool:
+        """Whether neither throughput nor noise was asked for."""
+        return "--memory-only" in self.run.command
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
@@ -263,12 +268,9 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
             f"{label}: running batch size {batch_size}, whose tensors need "
             f"{format_bytes(memory.at(batch_size).peak_bytes)}, under {format_bytes(limit_bytes)}"
         )
-        record = _run_probe(trial, batch_size, prediction, plan, keeper, announce)
-        fits, broken = record.status == "ok", record.status not in ("ok", "out_of_memory")
-        needed = record.values.get("needed_bytes" if fits else "wanted_bytes")
-        outcome = "failed" if broken else _STATUS_WORDS[record.status]
-        announce(f"  {outcome}: {record.reason or format_bytes(needed or 0)}")
-        return Probe(batch_size, fits, None if needed is None else int(needed), record.reason, broken)
+        return tell_probe(
+            batch_size, _run_probe(trial, batch_size, prediction, plan, keeper, announce), announce
+        )
 
     largest_batch(
         lambda batch_size: memory.at(batch_size).peak_bytes,
@@ -279,6 +281,15 @@ def _search(trial: Trial, plan: RunPlan, keeper: RecordKeeper, announce: Announc
         ),
         overhead=assumed_overhead(plan.run.device, prediction.loading_bytes),
     )
+
+
+def tell_probe(size: int, record: Record, announce: Announce) -> Probe:
+    """Announce what came of running a size, and return it."""
+    fits, broken = record.status == "ok", record.status not in ("ok", "out_of_memory")
+    needed = record.values.get("needed_bytes" if fits else "wanted_bytes")
+    outcome = "failed" if broken else _STATUS_WORDS[record.status]
+    announce(f"  {outcome}: {record.reason or format_bytes(needed or 0)}")
+    return Probe(size, fits, None if needed is None else int(needed), record.reason, broken)
 
 
 def _prediction(
@@ -336,7 +347,7 @@ def _run_probe(
     keeper: RecordKeeper,
     announce: Announce,
 ) -> Record:
-    """Run one batch size in a fresh worker under the limit. Repeat it once after an unexplained kill."""
+    """Run one batch size under the limit."""
     section = trial.spec.train.model_copy(update={_FACTOR: batch_size})
     number = sum(_is_probe_of(record, trial.factors) for record in keeper.records) + 1
     job = dataclasses.replace(
@@ -346,12 +357,34 @@ def _run_probe(
         spec=trial.spec.model_copy(update={"train": section}),
         options={**trial.options, "job": "probe"},
     )
+    record = run_under_limit(job, prediction, plan, keeper, announce, plan.hard_timeout_s)
+    return keeper.keep(dataclasses.replace(record, outcome=MemoryProbe()), trial.source)
+
+
+def run_under_limit(
+    job: Trial,
+    prediction: MemoryPrediction,
+    plan: RunPlan,
+    keeper: RecordKeeper,
+    announce: Announce,
+    hard_timeout_s: float | None,
+) -> Record:
+    """Run a job in a fresh worker under the limit, once more after an unexplained kill. Its record is not kept yet.
+
+    Args:
+        job: runs one batch size.
+        prediction: has the limit.
+        plan: of the run.
+        keeper: has the file for the worker's output.
+        announce: takes news of a kill.
+        hard_timeout_s: the worker is killed after so many seconds. None: never.
+    """
     setup = dataclasses.replace(
         plan.setup,
         limit_bytes=prediction.limit_bytes,
         limit_source=prediction.limit_source or plan.setup.limit_source,
     )
-    executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=plan.hard_timeout_s)
+    executor = WorkerExecutor(setup, log=keeper.worker_log, hard_timeout_s=hard_timeout_s)
     try:
         record = executor.run(job, _ignore)
         if record.worker.unexplained_kill:
@@ -360,7 +393,7 @@ def _run_probe(
         if record.worker.unexplained_kill:
             reason = f"killed twice, which counts as too large: {record.reason}"
             record = dataclasses.replace(record, status="out_of_memory", reason=reason)
-        return keeper.keep(dataclasses.replace(record, outcome=MemoryProbe()), trial.source)
+        return record
     finally:
         executor.close()
 
@@ -415,7 +448,7 @@ def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> Configurat
             record.factors, None, "nothing fits", None, None, 0, "", {}, "", "", None, (), 0, record.reason
         )
     memory = StepMemory.from_dict(prediction.memory)
-    rows = _probe_rows(memory, probes, assumed_overhead(run.device, prediction.loading_bytes))
+    rows = probe_rows(memory, probes, assumed_overhead(run.device, prediction.loading_bytes))
     fitted = [row for row in rows if row.status == "ok"]
     simulated = prediction.simulated
     best = max((row.batch_size for row in fitted), default=None)
@@ -426,7 +459,7 @@ def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> Configurat
         if options.device is None:
             overhead = assumed_overhead(run.device, prediction.loading_bytes)
     elif fitted:
-        overhead = _overhead(rows, assumed_overhead(run.device, prediction.loading_bytes))
+        overhead = overhead_of(rows, assumed_overhead(run.device, prediction.loading_bytes))
     most = min(prediction.samples, options.max_batch or prediction.samples)
     at_best = memory.at(best or 1)
     failed = [probe.reason for probe in probes if probe.status not in ("ok", "out_of_memory")]
@@ -450,13 +483,22 @@ def _study(run: RunInfo, record: Record, probes: Sequence[Record]) -> Configurat
     )
 
 
-def _probe_rows(memory: StepMemory, probes: Sequence[Record], assumed: Overhead) -> list[SizeRow]:
-    """Return a row for each probe, with its expected memory by the fit before it."""
+def probe_rows(
+    memory: StepMemory, probes: Sequence[Record], assumed: Overhead, devices: int = 1
+) -> list[SizeRow]:
+    """Return a row for each probe, with its expected memory by the fit before it.
+
+    Args:
+        memory: of one device.
+        probes: records of the sizes that ran, in their order.
+        assumed: the overhead before the first.
+        devices: how many shared each batch. The size of a row is the share of one.
+    """
     rows: list[SizeRow] = []
     for number, record in enumerate(probes, start=1):
-        size = int(record.factors[_FACTOR])
+        size = int(record.factors[_FACTOR]) // devices
         predicted = float(memory.at(size).peak_bytes)
-        expected = _overhead(rows, assumed).needed(predicted)
+        expected = overhead_of(rows, assumed).needed(predicted)
         fits = record.status == "ok"
         needed = record.values.get("needed_bytes" if fits else "wanted_bytes")
         rows.append(
@@ -478,8 +520,8 @@ def _probe_rows(memory: StepMemory, probes: Sequence[Record], assumed: Overhead)
     return rows
 
 
-def _overhead(rows: Sequence[SizeRow], assumed: Overhead) -> Overhead:
-    """Return the linear or quadratic fit of the probes so far."""
+def overhead_of(rows: Sequence[SizeRow], assumed: Overhead) -> Overhead:
+    """Return the linear or quadratic fit of the probes so far, or what is assumed before them."""
     seen = [(row.predicted_bytes, row.needed_bytes, row.status == "ok") for row in rows if row.needed_bytes]
     return fit_overhead(
         [(predicted, needed) for predicted, needed, fits in seen if fits],

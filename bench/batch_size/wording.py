@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 
 from fusetune.bench.batch_size.accelerators import ACCELERATORS
+from fusetune.bench.batch_size.devices import DevicesRow
 from fusetune.bench.batch_size.measurements import Measurements
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
 from fusetune.bench.results import RunInfo
 from fusetune.bench.stats import configuration_label, counted, percent
 from fusetune.bench.terminal import invocation
 from fusetune.bench.units import format_bytes, format_count
+from fusetune.tuner.batch_size import DeviceChoice
 from fusetune.tuner.measure import is_contended
 
 STATUS = {"ok": "fits", "out_of_memory": "does not fit", "failed": "failed", "predicted": "not run"}
@@ -93,9 +96,27 @@ def devices_sentences(measured: Measurements) -> list[str]:
     devices = counted(choice.devices, "device")
     said = f"On several devices: {devices} with batch_size {choice.batch_size}{each}. {capitalized(choice.reason)}."
     missing = measured.processor_missing
+    said += f" {_how_known(measured.devices, choice)}"
     if choice.binds == "time" and missing is not None and is_contended(missing):
         said += " These timings are contended."
     return [said]
+
+
+def _how_known(rows: Sequence[DevicesRow], choice: DeviceChoice) -> str:
+    """Return whether a batch has run on the devices that are recommended for it."""
+    row = next(row for row in rows if row.devices == choice.devices)
+    share = choice.batch_size // choice.devices
+    if not row.ran or share > row.share:
+        return "This batch is predicted, and did not run."
+    whole = share == row.share or any(run.batch_size == share and run.status == "ok" for run in row.runs)
+    limit = "the limit" if choice.devices == 1 else "the limit of each device"
+    return f"{'This batch' if whole else f'A larger batch, {row.batch_size:,},'} ran in full under {limit}."
+
+
+def devices_result(row: DevicesRow, choice: DeviceChoice | None) -> str:
+    """Return how the batch of a number of devices is known, and whether these are recommended."""
+    known = "ran" if row.ran else "did not run" if row.runs else "predicted"
+    return f"{known}, recommended" if choice is not None and choice.devices == row.devices else known
 
 
 def device_rate(measured: Measurements, devices: int) -> float | None:
@@ -192,11 +213,15 @@ def _devices_notes(measured: Measurements) -> list[str]:
     )
     notes = [
         f"devices: {first.parallel}. One of several devices is predicted from a trace in which the others are "
-        "pretended. The limit holds for each.",
+        "pretended. The limit holds for each, and ~ marks memory of what did not run.",
         f"On {first.devices:,} devices a device's tensors have their peak in the {first.phase} phase: {parts}.",
     ]
     if measured.device_rates:
         notes.append("devices: samples/s is the highest that was measured, of all devices together.")
+    if any(row.runs for row in spread):
+        notes.append(
+            "devices: expected by the runs on one device with a slope that is 5 % steeper, then by those on several."
+        )
     if first.note and first.note not in measured.failures:
         notes.append(f"Prediction method of several devices: {first.method}. {capitalized(first.note)}.")
     return notes

@@ -100,6 +100,7 @@ def batch_size(
         find_target_run,
         measure_batch_sizes,
         search_batch_sizes,
+        search_on_devices,
         study_batch_sizes,
         with_limits,
     )
@@ -150,6 +151,8 @@ def batch_size(
                 study = study_batch_sizes(directory.run, records, str(directory.path))
                 if not (memory_only or predict):
                     records += measure_batch_sizes(plan, directory, study, announce, target_run, rate_run)
+                if not study.predicted_only:
+                    records += search_on_devices(plan, directory, study, announce, timed=not memory_only)
             except KeyboardInterrupt:
                 _interrupted(directory)
             found = (

@@ -96,18 +96,23 @@ class RayRun:
         """Return the cluster's devices as the workers of a run.
 
         Raises:
-            InputError: a node has other code or other data than the run.
+            InputError: a node has other code or other data than the run. A run without records is then removed.
         """
         assert self._cluster is not None
-        return RayWorkers(
-            self._cluster,
-            self.choice,
-            plan,
-            directory,
-            executor=self._spec.executor,
-            code=self._names,
-            announce=display.message,
-        )
+        try:
+            return RayWorkers(
+                self._cluster,
+                self.choice,
+                plan,
+                directory,
+                executor=self._spec.executor,
+                code=self._names,
+                announce=display.message,
+            )
+        except InputError:
+            if not directory.records()[0]:
+                directory.remove()
+            raise
 
     def _choose(self) -> Choice:
         assert self._cluster is not None

@@ -194,8 +194,8 @@ class RayWorkers:
         if wrong:
             raise InputError(
                 f"{WHERE}: data",
-                "nodes have not the data of this run:\n" + "\n".join(wrong[:_MOST_SHOWN]) + "\n",
-                to_do="Put the same files at the same path on every node, e.g. on a shared file system",
+                "nodes have not the data of this run:\n" + "\n".join(wrong[:_MOST_SHOWN]) + "\n"
+                "Put the same files at the same path on every node, e.g. on a shared file system.",
             )
 
 

@@ -303,16 +303,16 @@ class ThroughputOutcome:
 
 
 @dataclass(frozen=True)
-class DeviceThroughput:
-    """Timed steps of several devices at one batch size of all together. The record's samples hold the times.
+class DeviceProbe:
+    """A batch that several devices shared for some steps, each under the limit. Values and samples hold the numbers.
 
     Args:
-        devices: how many shared the training.
+        devices: how many shared it.
         parallel: `ddp` or `fsdp`.
         communication_share: share of a step in which gradients were exchanged. None: not measured.
     """
 
-    kind: ClassVar[str] = "device_throughput"
+    kind: ClassVar[str] = "device_probe"
     __pydantic_config__ = _FINITE
 
     devices: Whole
@@ -485,7 +485,7 @@ Outcome = (
     | StepTimes
     | NormsAlongTraining
     | ThroughputOutcome
-    | DeviceThroughput
+    | DeviceProbe
     | NoiseOutcome
     | FailedMeasurement
     | EarlierTrainings
@@ -496,7 +496,7 @@ Outcome = (
 # Outcomes of a batch-size search beside those of memory on one device.
 Measurement = (
     DeviceMemory
-    | DeviceThroughput
+    | DeviceProbe
     | ThroughputOutcome
     | NoiseOutcome
     | FailedMeasurement
@@ -510,7 +510,7 @@ _ON_DISK: tuple[type[Any], ...] = (
     DeviceMemory,
     MemoryProbe,
     ThroughputOutcome,
-    DeviceThroughput,
+    DeviceProbe,
     NoiseOutcome,
     FailedMeasurement,
     EarlierTrainings,

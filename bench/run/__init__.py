@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.plan import (
         board_of,
         folders_of_factories,
+        hard_timeout,
         make_plan,
         named,
         open_directory,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fusetune.bench.run.rehearsal import rehearse_trial
     from fusetune.bench.run.run_plan import RunPlan
     from fusetune.bench.run.threads import measure_threads, most_threads
-    from fusetune.bench.run.trial import run_trial, trial_epochs
+    from fusetune.bench.run.trial import run_trial, share_trial, sharing_ranks, trial_epochs
     from fusetune.bench.run.workload import Workload, build_workload, make_model
 else:
     __getattr__ = load_on_use(__name__)
@@ -44,6 +45,7 @@ __all__ = [
     "check_gpus",
     "find_learning_rate",
     "folders_of_factories",
+    "hard_timeout",
     "load_sets",
     "local_place",
     "make_model",
@@ -57,6 +59,8 @@ __all__ = [
     "rehearse_trial",
     "run_trial",
     "run_trials",
+    "share_trial",
+    "sharing_ranks",
     "trial_epochs",
     "with_any_rate",
 ]

@@ -33,6 +33,7 @@ from fusetune.bench.workers import (
     with_tail,
 )
 
+TRAIN_ON_RANKS = "fusetune.bench.run.trial:train_on_ranks"
 # How often the launcher looks for processes that have ended.
 _LOOK_EVERY_S = 0.1
 # A process that does not answer in this time hangs in code that lets no other thread of it run, or is stopped.
@@ -41,7 +42,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def run_on_ranks(
-    trial: Trial, context: WorkerContext, on_progress: OnProgress, *, start_s: float, give_up_s: float | None
+    trial: Trial,
+    context: WorkerContext,
+    on_progress: OnProgress,
+    *,
+    start_s: float,
+    give_up_s: float | None,
+    run_rank_of: str = TRAIN_ON_RANKS,
 ) -> Record:
     """Train one trial in `train.devices` processes. Their end, whichever it is, is one record.
 
@@ -52,6 +59,7 @@ def run_on_ranks(
         start_s: seconds in which all processes must have found each other.
         give_up_s: seconds after that in which they must have trained. Else it is said which one hangs, and all are
             killed. None: no such limit.
+        run_rank_of: `package.module:function` that each process calls, as `bench.run.trial.train_on_ranks`.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -61,7 +69,7 @@ def run_on_ranks(
     devices = trial.spec.train.devices
     on_progress({"phase": f"starting {devices} processes"})
     kills = oom_kill_count()
-    setup = _setup_of_rank(trial, context)
+    setup = _setup_of_rank(trial, context, run_rank_of)
     shared = dataclasses.replace(trial, threads=setup.threads)
     pipes = [multiprocessing.get_context("spawn").Pipe() for _ in range(devices)]
     with (
@@ -104,18 +112,19 @@ def run_on_ranks(
     return _record_of_failure(trial, context, watch, failures, printed, kills)
 
 
-def _setup_of_rank(trial: Trial, context: WorkerContext) -> WorkerSetup:
+def _setup_of_rank(trial: Trial, context: WorkerContext, run_rank_of: str) -> WorkerSetup:
     """Return how each process begins: with its share of the worker's threads, and the worker's limit."""
     devices = trial.spec.train.devices
     memory = context.memory
     own = memory.source not in ("container", "shell")
     return WorkerSetup(
-        "fusetune.bench.run.trial:train_on_ranks",
+        run_rank_of,
         device=context.device,
         limit_bytes=memory.limit_bytes if own else None,
         limit_source=memory.source or "spec",
         threads=max(1, torch.get_num_threads() // devices),
         jobs=context.jobs * devices,
+        libraries=tuple(sorted(trial.source.libraries)) if trial.source else (),
     )
 
 

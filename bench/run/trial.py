@@ -12,7 +12,7 @@ import torch
 from fusetune.bench.results import ContendedEpochs, Record, Sharing, Status, TrainingOutcome
 from fusetune.bench.run.assembly import assemble
 from fusetune.bench.run.plan import START_GRACE_S, hard_timeout
-from fusetune.bench.run.ranks import run_on_ranks
+from fusetune.bench.run.ranks import TRAIN_ON_RANKS, run_on_ranks
 from fusetune.bench.run.rehearsal import rehearse_trial
 from fusetune.bench.run.workload import Workload
 from fusetune.bench.spec import Trial
@@ -55,8 +55,40 @@ def run_trial(trial: Trial, context: WorkerContext, on_progress: OnProgress) -> 
     if trial.rehearsal:
         return rehearse_trial(trial, context)
     if trial.spec.train.devices > 1:
-        return run_on_ranks(trial, context, on_progress, start_s=START_GRACE_S, give_up_s=_give_up_s(trial))
+        return share_trial(trial, context, on_progress)
     return _record_of(trial_epochs(trial, context, on_progress, retime=True))
+
+
+def share_trial(
+    trial: Trial, context: WorkerContext, on_progress: OnProgress, *, run_rank: str = TRAIN_ON_RANKS
+) -> Record:
+    """Run one trial in `train.devices` processes, each on a device.
+
+    Args:
+        trial, context, on_progress: as for `run_trial`.
+        run_rank: `package.module:function` that each process calls, as `train_on_ranks`.
+
+    Returns:
+        The record of the first process, or that of the process that ended the trial, with its rank in the reason.
+    """
+    return run_on_ranks(
+        trial,
+        context,
+        on_progress,
+        start_s=START_GRACE_S,
+        give_up_s=_give_up_s(trial),
+        run_rank_of=run_rank,
+    )
+
+
+def sharing_ranks(trial: Trial) -> DataParallel:
+    """Return this process's part in a trial that several share. It has joined their group."""
+    # torch.distributed takes a second, and most trials need none.
+    from fusetune.tuner.parallel import DataParallel
+
+    section = trial.spec.train
+    parallel = cast("Literal['ddp', 'fsdp']", section.parallel)
+    return DataParallel(parallel, sync_batchnorm=section.sync_batchnorm, seed=trial.seed)
 
 
 def train_on_ranks(
@@ -71,16 +103,7 @@ def train_on_ranks(
     Returns:
         A record. That of the first process speaks for all of them.
     """
-    from fusetune.tuner.parallel import (
-        DataParallel,
-    )  # torch.distributed takes a second, and most trials need none
-
-    section = trial.spec.train
-    ranks = DataParallel(
-        cast("Literal['ddp', 'fsdp']", section.parallel),
-        sync_batchnorm=section.sync_batchnorm,
-        seed=trial.seed,
-    )
+    ranks = sharing_ranks(trial)
     report = on_progress if ranks.rank == 0 else _ignore
     return _record_of(trial_epochs(trial, context, report, ranks=ranks, started_s=started_s))
 

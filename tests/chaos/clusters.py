@@ -115,7 +115,8 @@ class _Rounds:
         results = self._place / f"round-{seed}"
         faults = chance.sample(sorted(self._disasters), chance.choice((1, 1, 2)))
         try:
-            self._end_well(results, faults, chance)
+            # In every other round a node is one device, whose loss is that of the node.
+            self._end_well(results, faults, chance, gpus=1 + seed % 2)
             self._check(results)
         except (WrongError, subprocess.TimeoutExpired) as error:
             return faults, str(error)
@@ -123,7 +124,7 @@ class _Rounds:
             self._heal()
         return faults, ""
 
-    def _end_well(self, results: Path, faults: list[str], chance: random.Random) -> None:
+    def _end_well(self, results: Path, faults: list[str], chance: random.Random, gpus: int) -> None:
         """Run, meet the disasters, and resume until the run is whole. Half of the resumptions are local."""
         left = list(faults)
         for attempt in range(6):
@@ -135,9 +136,9 @@ class _Rounds:
             if runs and (runs[0] / "run.json").exists():
                 command = ["run", "--resume", str(runs[0])]
             local = bool(attempt) and not left and chance.random() < 0.5
-            where = ["--executor", "local"] if local else ["--executor", f"ray={self._cluster.address}"]
+            where = ["--executor", f"ray={self._cluster.address}", "--set", f"resources.gpus={gpus}"]
             if local:
-                where += ["--set", "resources={}"]
+                where = ["--executor", "local", "--set", "resources={}"]
             driver = subprocess.Popen(
                 [sys.executable, "-m", "fusetune.bench", *command, *where],
                 cwd=self._place,

@@ -73,21 +73,23 @@ def rank_of(
     mesh: DeviceMesh,
     called: Container[nn.Module],
     communicated: Callable[[Tensor], Any],
+    arrives: Callable[[nn.Module], object] | None = None,
 ) -> OneRank:
     """Return the model as one rank of the group trains it, as `tuner.parallel.DataParallel` does. FSDP changes it.
 
     Args:
-        model: with parameters on the mesh's device.
+        model: with parameters on the mesh's device, or where `arrives` takes them from.
         parallel: `ddp` or `fsdp`.
         mesh: of all ranks.
         called: the modules that a forward calls.
         communicated: called with each buffer that DDP sends.
+        arrives: as for `tuner.parallel.shard`.
     """
     # These imports take a second, which trainings on one device do not need.
     from fusetune.tuner.parallel import gradients_stay, no_buffers, shard
 
     if parallel == "fsdp":
-        shard(model, mesh, called)
+        shard(model, mesh, called, arrives)
         return OneRank(model, partial(gradients_stay, model))
     from torch.nn.parallel import DistributedDataParallel
 

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -64,6 +65,8 @@ class StepWork:
         devices: ranks of a data parallel training, 1 or more. The trace is that of the first rank, and its batch sizes
             are a rank's.
         parallel: how several ranks work together: ddp or fsdp.
+        own_memory: whether the device has a memory of its own, as CUDA's have. A model for fsdp is then built in the
+            host's, which is not counted.
     """
 
     make_model: MakeModel
@@ -80,6 +83,7 @@ class StepWork:
     resident: tuple[Tensor, ...] = ()
     devices: int = 1
     parallel: Parallel = "ddp"
+    own_memory: bool = False
 
 
 @dataclass
@@ -136,15 +140,25 @@ def trace_step(work: StepWork, batch_size: int, device: torch.device, *, fake: b
     mode: AbstractContextManager[Any] = fakes or nullcontext()
     # A real tensor that an operation meets becomes one fake tensor, and its storage one fake storage, for good.
     resident = [fakes.from_tensor(tensor) if fakes else tensor for tensor in work.resident]
+    sharded = work.devices > 1 and work.parallel == "fsdp"
+    on_host = sharded and (work.own_memory or device.type == "cuda")
     with pretended_group(work.devices, device) as mesh, torch.random.fork_rng(devices=devices):
-        model = _build(work, mode, device)
+        model = _build(work, mode, torch.device("cpu") if on_host else device)
         recorder = _Recorder(batch_size)
+        called: set[nn.Module] = set()
+        if on_host:
+            with mode:
+                called = _called(work, model)
         with mode, recorder, seen_resizes(recorder.resized):
             recorder.leave_out(resident)
             rank = OneRank(model)
             if mesh is not None:
-                called = _called(work, model, recorder) if work.parallel == "fsdp" else set()
-                rank = rank_of(model, work.parallel, mesh, called, recorder.sent)
+                recorder.phase = "sharding" if sharded else "setup"
+                if sharded and not on_host:
+                    recorder.label([*model.parameters(), *model.buffers()], "parameters")
+                    called = _called(work, model)
+                arrives = partial(_arrive, device=device, recorder=recorder) if on_host else None
+                rank = rank_of(model, work.parallel, mesh, called, recorder.sent, arrives)
                 recorder.phase = "setup"
             _Rehearsal(work, rank, device, recorder).run(batch_size)
     recorder.trace.sort_frees()
@@ -206,6 +220,10 @@ class _Recorder(TorchDispatchMode):
         for number in numbers:
             if number != _LEFT_OUT and self.trace.parts[number] == _ACTIVATIONS:
                 self.trace.parts[number] = _COMMUNICATION
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Return whether the storage of a tensor is counted."""
+        return tensor.untyped_storage()._cdata in self._live
 
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
         """Leave the storages of these tensors out of the count. They must outlive the trace."""
@@ -371,13 +389,25 @@ class _Rehearsal:
                 self._sums.add(self._work.loss_fn(logits, y))
 
 
-def _called(work: StepWork, model: nn.Module, recorder: _Recorder) -> set[nn.Module]:
+def _called(work: StepWork, model: nn.Module) -> set[nn.Module]:
     """Return the modules that a forward calls: each rank runs some samples on the whole model before it shards it."""
     from fusetune.tuner.parallel import called_modules
 
-    recorder.phase = "sharding"
-    recorder.label([*model.parameters(), *model.buffers()], "parameters")
-    return called_modules(model.train(), work.make_batch(2)[0])
+    return called_modules(model.train(), work.make_batch(2)[0].to(next(model.parameters()).device))
+
+
+def _arrive(block: nn.Module, *, device: torch.device, recorder: _Recorder) -> None:
+    """Bring what a block holds whole from the host to the device, as `fully_shard` does before it splits a block."""
+
+    def arrived(tensor: Tensor) -> Tensor:
+        if local_part(tensor) is not tensor or recorder.knows(tensor):
+            return tensor
+        # What an operation returns is counted, so no operation may return the host's tensor.
+        with torch.no_grad():
+            return torch.empty_like(tensor, device=device).copy_(tensor)
+
+    _replace_tensors(block, arrived)
+    recorder.label([*block.parameters(), *block.buffers()], "parameters")
 
 
 def _build(work: StepWork, mode: AbstractContextManager[Any], device: torch.device) -> nn.Module:
@@ -394,13 +424,18 @@ def _build(work: StepWork, mode: AbstractContextManager[Any], device: torch.devi
     if not fake:
         moved: nn.Module = model.to(device=device, memory_format=work.memory_format)  # type: ignore[call-overload]
         return moved
+
+    def empty(tensor: Tensor) -> Tensor:
+        layout = work.memory_format if tensor.ndim == 4 else torch.contiguous_format
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=device, memory_format=layout)
+
     with mode:
-        _replace_tensors(model, device, work.memory_format)
+        _replace_tensors(model, empty)
     return model
 
 
-def _replace_tensors(model: nn.Module, device: torch.device, memory_format: torch.memory_format) -> None:
-    """Replace each parameter and buffer by an empty one on `device`. What was shared stays shared.
+def _replace_tensors(model: nn.Module, new: Callable[[Tensor], Tensor]) -> None:
+    """Replace each parameter and buffer by what `new` makes of it. What was shared stays shared.
 
     `Module.to` cannot: it swaps tensors, which fake ones refuse.
     """
@@ -408,10 +443,9 @@ def _replace_tensors(model: nn.Module, device: torch.device, memory_format: torc
 
     def replacement(tensor: Tensor) -> Tensor:
         if id(tensor) not in replaced:
-            layout = memory_format if tensor.ndim == 4 else torch.contiguous_format
-            empty = torch.empty(tensor.shape, dtype=tensor.dtype, device=device, memory_format=layout)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            replaced[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+            made = new(tensor)
+            is_new_parameter = isinstance(tensor, nn.Parameter) and made is not tensor
+            replaced[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if is_new_parameter else made
         return replaced[id(tensor)]
 
     for module in model.modules():

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fusetune.tuner.parallel.batch_norm import batch_norms, same_buffers, synchronise_batch_norms
 from fusetune.tuner.parallel.communication import Communication, communication_of
 from fusetune.tuner.parallel.sharding import shard
-from fusetune.tuner.training import Batches, LossFunction, restored
+from fusetune.tuner.training import Batches, LossFunction, place, restored
 
 Decision = TypeVar("Decision")
 # Losses and clocks are compared about as often. A small exchange takes some 0.2 ms between processes of one machine.
@@ -75,10 +75,23 @@ class DataParallel:
         """Whether an observer can look at the model here: the first process alone has one, and none with fsdp."""
         return self._observes
 
+    def place(self, model: nn.Module, batches: Batches) -> None:
+        """Bring a model to the device of its batches. With fsdp it stays in the host's memory, where it was built."""
+        if self._parallel != "fsdp":
+            place(model, batches)
+        elif batches.memory_format == torch.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     def wrap(self, model: nn.Module, batches: Batches, loss_fn: LossFunction) -> Callable[[Tensor], Tensor]:
         """Return the model with gradients that are means over all processes."""
         if batch_norms(model):
             self.batch_norm = "batch" if self._sync_batchnorm else "share"
+        called: set[str] = set()
+        if (
+            self._parallel == "fsdp"
+        ):  # while the model is as it was built, for SyncBatchNorm runs on GPUs alone
+            found = _called_where_it_is(model, next(batches.epoch(0))[0][:2])
+            called = {name for name, module in model.named_modules() if module in found}
         if self.batch_norm == "batch":
             synchronise_batch_norms(model, batches.device)
             self._observes = self._parallel == "ddp"  # all at once, or the first would wait for the others
@@ -86,7 +99,7 @@ class DataParallel:
             torch.manual_seed(self._seed * self.count + self.rank)
         if self._parallel == "fsdp":
             mesh = init_device_mesh(batches.device.type, (self.count,))
-            shard(model, mesh, called_modules(model, next(batches.epoch(0))[0][:2]))
+            shard(model, mesh, {module for name, module in model.named_modules() if name in called})
             self._fsdp = model
             return model
         unused = _has_unused(model, batches, loss_fn)
@@ -184,6 +197,17 @@ def _has_unused(model: nn.Module, batches: Batches, loss_fn: LossFunction) -> bo
     with _untouched(model, x.device):
         gradients = torch.autograd.grad(loss_fn(model(x[:2]), y[:2]), parameters, allow_unused=True)
     return any(gradient is None for gradient in gradients)
+
+
+def _called_where_it_is(model: nn.Module, x: Tensor) -> set[nn.Module]:
+    """Return the modules that a forward calls, without bringing the model to the device of the samples if it can be."""
+    home = next(model.parameters()).device
+    if home != x.device:
+        try:
+            return called_modules(model, x.to(home))
+        except Exception:  # a person's model, which may run on its device alone
+            model.to(x.device)
+    return called_modules(model, x)
 
 
 def called_modules(model: nn.Module, x: Tensor) -> set[nn.Module]:

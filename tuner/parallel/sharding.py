@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 
-def shard(model: nn.Module, mesh: DeviceMesh, called: Container[nn.Module]) -> None:
+def shard(
+    model: nn.Module,
+    mesh: DeviceMesh,
+    called: Container[nn.Module],
+    arrives: Callable[[nn.Module], object] | None = None,
+) -> None:
     """Split a model's parameters among the processes, block by block: a block is whole only while it runs.
 
     A block is a child of the model, or of a Sequential or ModuleList in it. Parameters that several blocks share
     belong to the model as a whole, and so do those of modules that are never called.
 
     Args:
-        model: on its device. Its parameters become DTensors, so the optimizer is made afterwards.
+        model: on its device, or in the host's memory. From there `fully_shard` brings one block after the other to the
+            device, where it is whole only until it is split. Its parameters become DTensors, so the optimizer is made
+            afterwards.
         mesh: of the processes that share it.
         called: the modules that a forward calls.
+        arrives: called with each block, and with the model at last, before they are split.
 
     Mutates: the model.
     """
-    for block in blocks(model, called):
+    for block in (*blocks(model, called), model):
+        if arrives is not None:
+            arrives(block)
         fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
 
 
 def blocks(model: nn.Module, called: Container[nn.Module]) -> list[nn.Module]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,11 +192,13 @@ class Chooser:
             beside: how many trainings wait besides `paused`.
         """
         observations, scale = observed
-        pending = self._history.pending(self._afresh if others else None)
+        pending = None
         if not informed:
-            observations = replace(observations, prior=None)
-            pending = None if pending is None else replace(pending, prior=None)
-        model = self._forecast.fitted(observations, pending)
+            observations = observations.without_prior
+            pending = self._history.pending(self._afresh if others else None)
+        # The prior's model does not believe epochs in flight. It knows good regions from the start, and its deviations
+        # are small: less of them would drive the workers out of these regions, to what nobody else would train.
+        model = self._forecast.fitted(observations, None if pending is None else pending.without_prior)
         numbers = np.array([trial.number for trial in [*paused, *others]], dtype=int)
         begun = len(numbers)
         leaders = self._history.leaders(observations, _NEAR)
@@ -230,16 +232,14 @@ class Chooser:
         return bound
 
     def _rather_goes_on(self, paused: NDArray[np.float64], fresh: NDArray[np.float64], chosen: int) -> int:
-        """Return a paused training instead of a new one, where other workers will begin all better new ones.
+        """Return a paused training instead of a new one, where the other workers could begin all better new ones.
 
-        A paused training waits for the worker that asks, and a new one for whichever is free first. Where each training
-        goes on, one in so many as it has epochs ends meanwhile, and its worker begins a new one.
+        A paused training waits for the worker that asks, and a new one for whichever is free first.
         """
         if not len(paused) or paused.max() == -np.inf:
             return chosen
         better = int((fresh > paused.max()).sum())
-        begin_soon = len(self._history.in_flight) // self._history.max_epochs
-        return int(paused.argmax()) if better <= begin_soon else chosen
+        return int(paused.argmax()) if better <= len(self._history.in_flight) else chosen
 
     def _why(self, chosen: int, prediction: _Prediction) -> str:
         """Return where the chosen training is predicted to end, with one standard deviation either side."""

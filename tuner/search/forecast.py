@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from fusetune.tuner.search.history import History
@@ -31,6 +29,7 @@ class Forecast:
         self._history, self._pool, self._rng = history, pool, rng
         self._adapted_at = {False: 0, True: 0}
         self._noise = {False: 1.0, True: 1.0}
+        self._made: tuple[Observations, np.ndarray, CurveModel] | None = None
 
     def fitted(self, observations: Observations, pending: Observations | None = None) -> CurveModel:
         """Fit the model with the prior, or without where the observations have none.
@@ -47,30 +46,41 @@ class Forecast:
         if adapting:
             self._adapted_at[informed] = self._history.epochs_used
             self._pool.adapt(kernel.noisier(noise), observations, informed=informed)
-        within = self._pool.within(observations.trainings, informed=informed)
-        if adapting:
-            self._noise[informed] = noise = adapted_noise(kernel, noise, within, observations)
+            within = self._pool.within(observations.trainings, informed=informed)
+            self._noise[informed] = adapted_noise(kernel, noise, within, observations)
+        return self._model(observations, pending)
+
+    def _model(self, observations: Observations, pending: Observations | None = None) -> CurveModel:
+        """Return the model under the lengths and the noise of now. One that has just been made is made once."""
+        informed = observations.prior is not None
+        kernel = (WITH_PRIOR if informed else WITHOUT_PRIOR).noisier(self._noise[informed])
+        reach, made = self._pool.reach[informed], self._made
+        same = pending is None and made is not None and made[0] is observations and made[1] is reach
+        if made is not None and same and made[2].kernel == kernel:
+            return made[2]
+        told = observations.trainings
+        trainings = told if pending is None else np.union1d(told, pending.trial)
+        model = CurveModel(kernel, self._pool.within(trainings, informed=informed), observations, pending)
         if pending is None:
-            return CurveModel(kernel.noisier(noise), within, observations)
-        trainings = np.union1d(observations.trial, pending.trial)
-        within = self._pool.within(trainings, informed=informed)
-        return CurveModel(kernel.noisier(noise), within, observations, pending)
+            self._made = observations, reach, model
+        return model
 
     def lets_prior_decide(self, observations: Observations) -> bool:
         """Draw whether the model with the prior decides.
 
         It does while its likelihood is the higher one, but after some trainings in ever fewer decisions: a prior may
-        predict most of a space well, and be wrong about its best alone. Workers that began together end a first
-        training each before that.
+        predict most of a space well, and be wrong about its best alone. Each further worker in flight makes another
+        training meanwhile, and as many epochs before a doubt as one worker does: many first epochs at once, of which
+        none has gone on, say no more of the ends than one does.
         """
-        if len(observations.z) >= _DOUBT_AFTER:
+        flying = len(self._history.in_flight)
+        if len(observations.z) >= _DOUBT_AFTER and self._history.epochs_used >= _DOUBT_AFTER * flying:
             within, noise = self._pool.within(observations.trainings, informed=True), self._noise[True]
-            alone = CurveModel(WITHOUT_PRIOR.noisier(noise), within, replace(observations, prior=None))
-            model = CurveModel(WITH_PRIOR.noisier(noise), within, observations)
+            alone = CurveModel(WITHOUT_PRIOR.noisier(noise), within, observations.without_prior)
+            model = self._model(observations)
             if alone.log_likelihood > model.log_likelihood:
                 return False
-        trainings = max(_TRUST_TRAININGS, len(self._history.in_flight) + 1)
-        trust = trainings * self._history.max_epochs / max(self._history.epochs_used, 1)
+        trust = (_TRUST_TRAININGS + flying) * self._history.max_epochs / max(self._history.epochs_used, 1)
         return bool(self._rng.random() < trust**_TRUST_POWER)
 
     def ends(self) -> dict[int, float]:

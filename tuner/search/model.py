@@ -19,8 +19,9 @@ Source: Swersky, Snoek and Adams, "Freeze-thaw Bayesian optimization" (2014), fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,33 @@ class Observations:
         """The trainings' numbers, in order and each once."""
         return np.unique(self.trial)
 
+    @cached_property
+    def without_prior(self) -> Observations:
+        """The same without a prior."""
+        return replace(self, prior=None)
+
+    @cached_property
+    def columns(self) -> NDArray[np.intp]:
+        """(n,) the place of each epoch's training in `trainings`."""
+        places: NDArray[np.intp] = np.unique(self.trial, return_inverse=True)[1]
+        return places
+
+    @cached_property
+    def of_one_training(self) -> NDArray[np.bool_]:
+        """(n, n) whether two epochs are of the same training."""
+        of_one: NDArray[np.bool_] = self.trial[:, None] == self.trial
+        return of_one
+
+    def along(self, length: float) -> NDArray[np.float64]:
+        """(n, n) Matern correlation between the epochs of all pairs, computed once for each length."""
+        if length not in self._along_itself:
+            self._along_itself[length] = _along(self.share, self.share, length)
+        return self._along_itself[length]
+
+    @cached_property
+    def _along_itself(self) -> dict[float, NDArray[np.float64]]:
+        return {}
+
     def at(self, rows: NDArray[np.intp] | slice) -> Observations:
         """Return those of some rows."""
         prior = None if self.prior is None else self.prior[rows]
@@ -199,12 +227,13 @@ class CurveModel:
         pending: Observations | None = None,
     ) -> None:
         self.kernel = kernel
+        self._observations = observations
         self._known = observations if pending is None else observations.followed_by(pending)
-        self._column = np.unique(self._known.trial, return_inverse=True)[1]
+        self._column = self._known.columns
         prior, z = observations.prior, observations.z
         expected = 0.0 if prior is None else kernel.prior_mean * prior[:, 0]
         self._mean = float(np.mean(z - expected)) if len(z) else 0.0
-        told = slice(len(z))
+        self._told = told = slice(len(z))
         self._factor = np.linalg.cholesky(self._covariance(within, told, told))
         self._weights = solve_triangular(
             self._factor, z - expected - self._mean, lower=True, check_finite=False
@@ -260,13 +289,17 @@ class CurveModel:
     def _covariance(self, within: NDArray[np.float64], rows: slice, columns: slice) -> NDArray[np.float64]:
         """Return the covariance of known epochs, with their noise where both are the same."""
         kernel, known = self.kernel, self._known
-        trial, left, right = known.trial, known.share[rows], known.share[columns]
-        smooth = kernel.smooth * within[np.ix_(self._column[rows], self._column[columns])]
-        covariance: NDArray[np.float64] = smooth * _along(left, right, kernel.epochs)
-        covariance += (
-            kernel.luck * (trial[rows, None] == trial[columns]) * _along(left, right, kernel.luck_epochs)
+        left, right = known.share[rows], known.share[columns]
+        if rows == columns == self._told:
+            along, of_one = self._observations.along, self._observations.of_one_training
+        else:
+            along, of_one = partial(_along, left, right), known.trial[rows, None] == known.trial[columns]
+        covariance: NDArray[np.float64] = (
+            kernel.smooth * within[np.ix_(self._column[rows], self._column[columns])]
         )
-        covariance += kernel.offset * _along(left, right, _OFFSET_LENGTH)
+        covariance *= along(kernel.epochs)
+        covariance += kernel.luck * of_one * along(kernel.luck_epochs)
+        covariance += kernel.offset * along(_OFFSET_LENGTH)
         if known.prior is not None:
             weighted = known.prior * kernel.coefficients(known.prior.shape[1])
             covariance += weighted[rows] @ weighted[columns].T
@@ -295,16 +328,77 @@ def configuration_correlation(
 
     k_j: for numbers the Matern correlation at distance / reach, for names 1 where they agree and `reach` elsewhere
     """
-    total = np.zeros((len(left), len(right)))
-    product = np.ones_like(total)
-    for j, named in enumerate(is_name):
-        if named:
-            alike = np.where(left[:, j, None] == right[:, j], 1.0, reach[j])
-        else:
-            alike = _along(left[:, j], right[:, j], reach[j])
+    return _over_factors(
+        factor_correlation(float(reach[j]), bool(named), left[:, j], right[:, j])
+        for j, named in enumerate(is_name)
+    )
+
+
+def paired_correlation(
+    reach: NDArray[np.float64],
+    is_name: NDArray[np.bool_],
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return `configuration_correlation` of each point with the one in the same row: (rows,)."""
+    return _over_factors(
+        np.where(left[:, j] == right[:, j], 1.0, reach[j])
+        if named
+        else matern(np.abs(left[:, j] - right[:, j]) / reach[j])
+        for j, named in enumerate(is_name)
+    )
+
+
+def factor_correlation(
+    reach: float, is_name: bool, left: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return k_j of `configuration_correlation` for the values of one factor: (left, right)."""
+    if is_name:
+        alike: NDArray[np.float64] = np.where(left[:, None] == right, 1.0, reach)
+        return alike
+    return _along(left, right, reach)
+
+
+class OwnCorrelation:
+    """`configuration_correlation` of points with themselves, for many reaches: a factor's part is computed once.
+
+    Args:
+        is_name: (factors,) whether each has names.
+        points: (n, factors).
+
+    Example:
+        >>> points = np.array([[0.0, 1.0], [2.0, 1.0]])
+        >>> own = OwnCorrelation(np.array([False, True]), points)
+        >>> reach = np.array([1.5, 0.7])
+        >>> bool((own(reach) == configuration_correlation(reach, own.is_name, points, points)).all())
+        True
+    """
+
+    def __init__(self, is_name: NDArray[np.bool_], points: NDArray[np.float64]) -> None:
+        self.is_name, self._points = is_name, points
+        self._parts: dict[tuple[int, float], NDArray[np.float64]] = {}
+
+    def __call__(self, reach: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the correlation: (n, n)."""
+        return _over_factors(self._part(j, float(length)) for j, length in enumerate(reach))
+
+    def _part(self, j: int, reach: float) -> NDArray[np.float64]:
+        if (j, reach) not in self._parts:
+            values = self._points[:, j]
+            self._parts[j, reach] = factor_correlation(reach, bool(self.is_name[j]), values, values)
+        return self._parts[j, reach]
+
+
+def _over_factors(parts: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return main effects and interplay of the factors' correlations."""
+    known = iter(parts)
+    first = next(known)
+    total, product, count = 0.0 + first, 1.0 * first, 1
+    for alike in known:
         total += alike
         product *= alike
-    correlation: NDArray[np.float64] = _MAIN_SHARE / left.shape[1] * total + (1 - _MAIN_SHARE) * product
+        count += 1
+    correlation: NDArray[np.float64] = _MAIN_SHARE / count * total + (1 - _MAIN_SHARE) * product
     return correlation
 
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from fusetune.tuner.search.model import (
     Kernel,
     Observations,
+    OwnCorrelation,
     adapted_reach,
     configuration_correlation,
+    paired_correlation,
 )
 from fusetune.tuner.search.prior import SpacePrior, known_factor, plain
 from fusetune.tuner.search.space import Space
@@ -108,12 +110,7 @@ class Pool:
 
     def adapt(self, kernel: Kernel, observations: Observations, *, informed: bool) -> None:
         """Fit the factors' lengths and correlations, of the model with the prior or without, to what was seen."""
-
-        features = self._features[observations.trainings]
-
-        def within(reach: np.ndarray) -> np.ndarray:
-            return configuration_correlation(reach, self._space.is_name, features, features)
-
+        within = OwnCorrelation(self._space.is_name, self._features[observations.trainings])
         reach = adapted_reach(
             kernel, self._space.is_name, within, self.reach[informed], self._usual_reach, observations
         )
@@ -224,11 +221,12 @@ class Pool:
                 near &= self._features[:, j] <= features[:, j, None] + _NEAR * reach
             elif reach < _NEAR_NAMES:
                 near &= features[:, j, None] == self._features[:, j]
-        rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        rows, columns = np.nonzero(near)
+        alike = paired_correlation(
+            self.reach[informed], self._space.is_name, features[rows], self._features[columns]
+        )
         equals = np.zeros(len(features), dtype=bool)
-        if len(rows):
-            alike = self._correlation(informed, features[rows], self._features[columns])
-            equals[rows] = alike.max(axis=1) >= _SAME
+        equals[rows[alike >= _SAME]] = True
         return equals
 
     def _correlation(self, informed: bool, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fusetune.tuner.measure import PeakMemory, ProcessorWatch, ReadProcessor, Stopwatch, read_processor
-from fusetune.tuner.training.batches import Batches, place
+from fusetune.tuner.training.batches import Batches
 from fusetune.tuner.training.evaluation import Evaluation, LossFunction, evaluate
 from fusetune.tuner.training.loss import RunningLoss
 from fusetune.tuner.training.observer import MakeObserver, Observer, Snapshot
@@ -153,7 +153,7 @@ def train_epochs(setup: TrainingSetup) -> Generator[dict[str, float | None], str
     started_s = stopwatch.clock()
     peak_memory = setup.peak_memory or PeakMemory(setup.device)
     setup.check()
-    place(model, setup.batches)
+    setup.ranks.place(model, setup.batches)
     model.train()
     batches = setup.batches.share(setup.ranks.rank, setup.ranks.count)
     make_step = _step_maker(setup, batches)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from fusetune.tuner.training.batches import Batches
+from fusetune.tuner.training.batches import Batches, place
 from fusetune.tuner.training.evaluation import LossFunction
 
 Decision = TypeVar("Decision")
@@ -33,11 +33,14 @@ class Ranks(Protocol):
     @property
     def observes(self) -> bool: ...
 
+    def place(self, model: nn.Module, batches: Batches) -> None:
+        """Bring a model to the device and the memory format of its batches, or as near as `wrap` needs it."""
+
     def wrap(self, model: nn.Module, batches: Batches, loss_fn: LossFunction) -> Forward:
         """Return what maps this process's share of a batch to logits, and shares the gradients of it.
 
         Args:
-            model: on its device. Its parameters may be replaced, so the optimizer is made afterwards.
+            model: as `place` left it. Its parameters may be replaced, so the optimizer is made afterwards.
             batches: this process's share of the training data.
             loss_fn: (logits, labels) -> mean loss.
         """
@@ -81,6 +84,10 @@ class OneRank:
     rank = 0
     count = 1
     observes = True
+
+    def place(self, model: nn.Module, batches: Batches) -> None:
+        """Bring a model to the device and the memory format of its batches."""
+        place(model, batches)
 
     def wrap(self, model: nn.Module, batches: Batches, loss_fn: LossFunction) -> Forward:
         """Return the model."""

@@ -14,10 +14,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from fusetune.bench.batch_size import measurements
-from fusetune.bench.batch_size.devices import DevicesRow
 from fusetune.bench.batch_size.jobs import measure_noise, pair_sizes, time_steps
-from fusetune.bench.batch_size.measurements import _shared_sizes, measured_sizes, study_measurements
+from fusetune.bench.batch_size.measurements import measured_sizes, study_measurements
 from fusetune.bench.batch_size.probe import run_job
 from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import study_batch_sizes
@@ -163,18 +161,6 @@ def test_the_command_measures_recommends_and_draws(tmp_path: Path) -> None:
     stream = io.StringIO()
     render_batch_size(study, [again], Console(file=stream, width=100))
     assert f"batch_size {measured['recommendation']['batch_size']}" in stream.getvalue()
-
-
-def test_devices_that_are_there_are_timed_at_the_specs_batch_and_the_largest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(measurements, "most_threads", lambda jobs: 4)
-    rows = [
-        DevicesRow(devices, "ddp", share, devices * share, False, 0.0, "backward", {}, 0, 0.0, "traced", "")
-        for devices, share in ((1, 64), (2, 60), (3, 0), (4, 10), (8, 60))
-    ]
-    # Nothing fits on three, and eight are not there. Four hold less than the spec's batch.
-    assert list(_shared_sizes(rows, 101, "cpu")) == [(2, 100), (2, 120), (4, 40)]
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from fusetune.bench.batch_size.measurements import MeasuredStudy, Measurements, 
 from fusetune.bench.batch_size.plot import draw_batch_size
 from fusetune.bench.batch_size.report import render_batch_size
 from fusetune.bench.batch_size.study import BatchSizeStudy, ConfigurationStudy, SizeRow
+from fusetune.bench.batch_size.wording import devices_sentences
 from fusetune.bench.results.outcomes import (
     DeviceMemory,
-    DeviceThroughput,
+    DeviceProbe,
     EarlierRangeTests,
     EarlierTrainings,
     FailedMeasurement,
@@ -261,15 +262,22 @@ def several_devices() -> Case:
 
 def several_devices_were_timed() -> Case:
     study, records = several_devices()
-    for size, rate in ((128, 14_000.0), (642, 18_000.0)):
+    for run, (size, rate, status, need) in enumerate(
+        ((624, 18_000.0, "ok", 246.0), (642, 0.0, "out_of_memory", 258.0), (128, 14_000.0, "ok", 78.0)),
+        start=1,
+    ):
+        fits = status == "ok"
+        steps = [size / rate * (1 + 0.01 * step) for step in range(-2, 3)] if fits else []
         records.append(
             Record(
-                f"seed=0,devices=2,batch_size={size}",
+                f"seed=0,devices=2,batch_size={size},probe={run}",
                 {"batch_size": size},
                 0,
-                "ok",
-                samples={"step_time_s": [size / rate * (1 + 0.01 * step) for step in range(-2, 3)]},
-                outcome=DeviceThroughput(2, "fsdp", 0.2),
+                "ok" if fits else "out_of_memory",
+                "" if fits else "rank 1 of 2: wanted 258 MiB, the limit is 256 MiB",
+                values={"needed_bytes" if fits else "wanted_bytes": need * MIB},
+                samples={"step_time_s": steps} if fits else {},
+                outcome=DeviceProbe(2, "fsdp", 0.2),
             )
         )
     return study, records
@@ -379,6 +387,26 @@ def test_timed_devices_are_taken_by_the_expected_time() -> None:
     assert (found.device_choice.devices, found.device_choice.batch_size) == (2, 128)
     assert found.device_choice.binds == "time"
     assert "8 devices" in found.device_choice.reason
+
+
+def test_what_ran_on_several_devices_counts_before_what_is_predicted() -> None:
+    _, (found,) = measured("several_devices_were_timed")
+    _, two, eight = found.devices
+    # The batch that did not fit is a row, and not the answer.
+    assert [(run.batch_size, run.status) for run in two.runs] == [
+        (312, "ok"),
+        (321, "out_of_memory"),
+        (64, "ok"),
+    ]
+    assert (two.share, two.ran, two.expected_bytes) == (312, True, 246 * MIB)
+    # Before the first run: the line of one device, and a slope that is 5 % steeper.
+    assert two.runs[0].expected_bytes == pytest.approx((20 + 1.05 * 1.4 * (4 / 2 + 6 + 0.5 * 312)) * MIB)
+    assert (eight.ran, eight.runs) == (False, ())
+    assert found.failures == ()
+    assert found.device_rates.keys() == {1, 2}
+    assert "This batch ran in full under the limit of each device." in devices_sentences(found)[0]
+    _, (unmeasured,) = measured("several_devices")
+    assert "This batch is predicted, and did not run." in devices_sentences(unmeasured)[0]
 
 
 def test_the_learning_rate_comes_from_the_fitted_power_law() -> None:

@@ -15,7 +15,8 @@ import pytest
 from torch import nn
 
 from fusetune.bench.batch_size import study as module
-from fusetune.bench.batch_size.probe import _needed_bytes, limit_in_force, run_job
+from fusetune.bench.batch_size.probe import limit_in_force, run_job
+from fusetune.bench.batch_size.run_size import _needed_bytes
 from fusetune.bench.batch_size.study import search_batch_sizes, study_batch_sizes, with_limits
 from fusetune.bench.batch_size.wording import verdict
 from fusetune.bench.cli import program as cli

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fusetune.bench.search import Holders
 from fusetune.bench.search_bench.parallel import ParallelReplay, limit, replay_workers
 from fusetune.bench.search_bench.peers import PEERS
 from fusetune.bench.search_bench.replay import load_table, prior_without_family, replay, workers_row
 from fusetune.bench.search_bench.table import Table
+from fusetune.tuner.search import Searcher
 
 
 def test_one_worker_is_the_search_without_workers() -> None:
@@ -17,6 +19,23 @@ def test_one_worker_is_the_search_without_workers() -> None:
     epochs = replay(PEERS["tuner.search"](table, 0, prior), table.best, 100).epochs[0]
     alone = replay_workers(table, 0, prior, workers=1, budget=100, whole=False)
     assert (alone.time, alone.epochs) == (epochs, epochs)
+
+
+def test_one_worker_decides_as_before_there_were_several() -> None:
+    table = load_table("redrawn-digits")
+    searcher = Searcher(
+        table.choices, max_epochs=table.epochs, seed=3, prior=prior_without_family(table.family)
+    )
+    holders, made = Holders(searcher), []
+    for _ in range(25):
+        trial = holders.ask(0)
+        assert trial is not None
+        searcher.tell(trial, float(table.curve(trial.config)[trial.epochs]))
+        holders.landed(trial)
+        made.append(trial.number)
+    # Recorded before workers came: the training that each epoch went to.
+    assert made == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5, 1, 6, 7, 7, 8, 7, 7, 9, 9, 7, 7, 9, 7]
+    assert table.best - searcher.trials[7].values[-1] <= 0.005 + 1e-12
 
 
 def test_workers_without_a_training_wait_and_none_is_made_twice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import itertools
@@ -58,6 +59,11 @@ def report_process(context: WorkerContext, on_progress: OnProgress) -> dict[str,
     """Say which process this is and how many trials its cache has seen."""
     context.cache["trials"] = context.cache.get("trials", 0) + 1
     return {"process": os.getpid(), "trials": context.cache["trials"]}
+
+
+def write_at_exit(context: WorkerContext, on_progress: OnProgress) -> None:
+    """Register what a library does at the end of a process."""
+    atexit.register(Path("left.txt").write_text, "by itself")
 
 
 def report_progress(context: WorkerContext, on_progress: OnProgress) -> None:
@@ -202,6 +208,7 @@ ACTS: dict[str, Callable[[WorkerContext, OnProgress], dict[str, float] | None]] 
     for function in (
         report_process,
         report_progress,
+        write_at_exit,
         kill_myself,
         abort_over_bad_alloc,
         segfault,
@@ -454,6 +461,15 @@ def test_factories_are_importable_from_the_given_directories(
     executor = WorkerExecutor(setup, log=tmp_path / "worker.log")
     assert executor.run(trial_to("succeed"), ignore).reason == "from beside the spec"
     executor.close()
+
+
+def test_a_worker_that_ends_does_what_its_libraries_do_at_the_end(
+    executor: WorkerExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    executor.run(FakeTrial("a", {"act": "write_at_exit"}), ignore)
+    executor.close()
+    assert (tmp_path / "left.txt").read_text() == "by itself"
 
 
 def test_close_leaves_no_process_behind(executor: WorkerExecutor) -> None:

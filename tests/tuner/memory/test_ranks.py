@@ -82,6 +82,36 @@ def test_a_rank_of_fsdp_holds_all_parameters_before_it_shards_them() -> None:
     assert sharding == whole
 
 
+def test_a_device_with_its_own_memory_holds_one_block_whole_at_a_time() -> None:
+    work = dataclasses.replace(WORK, devices=8, parallel="fsdp", own_memory=True)
+    memory = trace_memory(work, compare=False)
+    assert memory.method == "traced", memory.note
+    held = split = 0
+    first, *others = make_model()
+    assert isinstance(first, nn.Sequential)
+    for block in (*first, *others):
+        whole = [*block.parameters(), *block.buffers()]
+        shares = sum(4 * math.ceil(len(p) / 8) * math.prod(p.shape[1:]) for p in block.parameters())
+        # Its parameters are whole until each has its share.
+        held = max(held, split + sum(tensor.nbytes for tensor in whole) + shares)
+        split += shares + sum(buffer.nbytes for buffer in block.buffers())
+    sharding = max(
+        sum(part.at(8) for part in moment.parts.values())
+        for moment in memory.moments
+        if moment.phase == "sharding"
+    )
+    assert held / 2 < sharding <= held
+    assert sharding < sum(tensor.nbytes for tensor in make_model().parameters())
+    # All else is as where the model is built on the device.
+    built_there = trace_memory(dataclasses.replace(work, own_memory=False), compare=False)
+    for size in (1, 64):
+        mine, other = memory.at(size).phases, built_there.at(size).phases
+        assert {k: v for k, v in mine.items() if k != "sharding"} == {
+            k: v for k, v in other.items() if k != "sharding"
+        }
+        assert mine["sharding"] < other["sharding"]
+
+
 def test_a_process_of_a_group_is_no_rank_of_another(tmp_path: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:

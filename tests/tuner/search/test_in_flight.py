@@ -91,8 +91,8 @@ def test_of_the_first_trainings_most_are_where_earlier_runs_were_good() -> None:
 
 
 @pytest.mark.parametrize(("others", "goes_on"), [(0, False), (1, False), (23, True)])
-def test_a_training_goes_on_where_others_will_begin_every_better_new_one(others: int, goes_on: bool) -> None:
-    """Of the trainings in flight one in two, as each has two epochs, ends soon. Nearly all new ones are better."""
+def test_a_training_goes_on_where_others_could_begin_every_better_new_one(others: int, goes_on: bool) -> None:
+    """Of the 32 configurations nearly all that have not begun are better than the paused one."""
     searcher = Searcher({"x": list(range(32))}, max_epochs=2, prior=None)
     good, poor, *flying = asked(searcher, 2 + others)
     searcher.tell(good, 0.9)
@@ -100,6 +100,42 @@ def test_a_training_goes_on_where_others_will_begin_every_better_new_one(others:
     asked_next = searcher.ask([good.number])
     assert (asked_next is poor) == goes_on
     assert asked_next not in flying
+
+
+@pytest.mark.parametrize("with_prior", [False, True])
+def test_epochs_in_flight_are_believed_without_a_prior_alone(
+    monkeypatch: pytest.MonkeyPatch, with_prior: bool
+) -> None:
+    believed: list[int] = []
+    fitted = forecasts.Forecast.fitted
+
+    def spying(
+        self: forecasts.Forecast, known: Observations, pending: Observations | None = None
+    ) -> CurveModel:
+        believed.append(0 if pending is None else len(pending.z))
+        return fitted(self, known, pending)
+
+    searcher = Searcher(SPACE, max_epochs=EPOCHS, prior=shipped_prior() if with_prior else None)
+    flying = asked(searcher, 12)
+    searcher.tell(flying[0], accuracy(flying[0].config, 1))
+    monkeypatch.setattr(forecasts.Forecast, "fitted", spying)
+    assert searcher.ask() is not None
+    assert believed == [0 if with_prior else 11]
+
+
+@pytest.mark.parametrize(("workers", "first"), [(1, 8), (4, 24)])
+def test_a_prior_that_is_wrong_is_doubted_once_each_worker_has_made_its_epochs(
+    workers: int, first: int
+) -> None:
+    searcher = Searcher(SPACE, max_epochs=EPOCHS, prior=shipped_prior())
+    flying = asked(searcher, workers)
+    doubted: list[int] = []
+    while not doubted:
+        trial = flying.pop(0)
+        searcher.tell(trial, 1 - accuracy(trial.config, trial.epochs + 1))
+        flying += asked(searcher, 1)
+        doubted = [line.epochs_used for line in searcher.log if line.action == "doubt the prior"]
+    assert first <= doubted[0] <= first + 8
 
 
 @pytest.mark.parametrize("with_prior", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -114,25 +150,28 @@ def test_a_decision_costs_no_more_for_a_thousand_trainings_than_for_two_hundred(
         searcher.restore(config, values, "paused" if index % 20 == 0 else "dropped", "")
     flying = asked(searcher, 64)
     computed: Counter[str] = Counter()
-    rows: list[int] = []
+    factors: list[list[int]] = []  # rows of each Cholesky factor, by decision
+    cholesky = np.linalg.cholesky
 
-    class Counting(CurveModel):
-        def __init__(self, kernel: Kernel, within: np.ndarray, *known: Any) -> None:
-            super().__init__(kernel, within, *known)
-            computed["models"] += 1
-            rows.append(len(within))
+    def factored(matrix: np.ndarray) -> np.ndarray:
+        factors[-1].append(len(matrix))
+        return cholesky(matrix)
 
     def counting(reach: Any, is_name: Any, left: np.ndarray, right: np.ndarray) -> Any:
         computed["correlations"] += len(left) * len(right)
         return configuration_correlation(reach, is_name, left, right)
 
-    monkeypatch.setattr(forecasts, "CurveModel", Counting)
+    monkeypatch.setattr(np.linalg, "cholesky", factored)
     monkeypatch.setattr(pool, "configuration_correlation", counting)
     decisions = 8  # one of them fits the lengths anew
     for trial in flying[:decisions]:
         searcher.tell(trial, accuracy(trial.config, trial.epochs + 1))
+        factors.append([])
         assert searcher.ask() is not None
-    assert max(rows) <= MOST_OBSERVATIONS + 64
-    assert computed["models"] <= 8 * decisions
+    assert max(max(made) for made in factors) <= MOST_OBSERVATIONS
+    # One model with the prior and one without, and those of a search that doubts the prior: some chosen before.
+    assert sorted(map(len, factors))[decisions // 2] <= 5
+    # Each of the five lengths is tried longer and shorter, and the noise too.
+    assert max(map(len, factors)) <= 5 + 2 * 5 + 1 + 3
     # 1,000 x 1,000 correlations, and the list's with 1,000 trainings, would be 2.2 million in each decision.
     assert computed["correlations"] / decisions <= 600_000

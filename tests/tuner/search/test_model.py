@@ -13,6 +13,7 @@ from fusetune.tuner.search.model import (
     adapted_reach,
     configuration_correlation,
     gap_scale,
+    paired_correlation,
 )
 
 POINTS = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]])
@@ -144,3 +145,9 @@ def test_adapting_finds_that_a_name_does_not_matter() -> None:
     reach = adapted_reach(kernel, IS_NAME, within, usual, usual, observed)
     assert reach is not None
     assert reach[1] > 0.3
+
+
+def test_the_correlation_of_pairs_is_the_diagonal_of_that_of_all() -> None:
+    others = POINTS[::-1].copy()
+    whole = configuration_correlation(REACH, IS_NAME, POINTS, others)
+    np.testing.assert_array_equal(paired_correlation(REACH, IS_NAME, POINTS, others), np.diag(whole))
