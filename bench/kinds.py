@@ -31,6 +31,7 @@ class Kind:
         judged: `judged(run, records)` returns the records whose outcomes set the exit code; None: all of them.
         curve_fields: `curve_fields(run)` returns the fields of a curve's entry that `study` and `show` read, where they
             read no samples. None: they read whole records.
+        page_fields: the same for `part`, where it reads no samples either, with those of `curve_fields`.
         has_free_records: whether records have parts that `bench.results.schema` does not describe.
 
     Example:
@@ -48,6 +49,7 @@ class Kind:
     resumed_by: str | None = None
     judged: str | None = None
     curve_fields: str | None = None
+    page_fields: str | None = None
     has_free_records: bool = False
 
 
@@ -61,6 +63,7 @@ TRAINING = Kind(
     trains=True,
     resumed_by="run",
     curve_fields="fusetune.bench.stats:curve_fields",
+    page_fields="fusetune.bench.report:page_fields",
 )
 SEARCH = Kind(
     "search",

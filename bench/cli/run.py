@@ -156,10 +156,13 @@ def run(
             finally:
                 display.stop()
             if recorder is not None:
-                say(f"recorded in {recorder.append(directory.run, records)}", err=True)
+                say(f"recorded in {recorder.append(directory.run, directory.records()[0])}", err=True)
             if save_baseline is not None:
                 _save_baseline(
-                    Path(save_baseline), directory, records, nothing=searches and study.winner is None
+                    Path(save_baseline),
+                    directory,
+                    directory.records()[0],
+                    nothing=searches and study.winner is None,
                 )
             add_page(directory, records, study, console)
     nothing = searches and study.winner is None

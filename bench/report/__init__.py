@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fusetune.bench.report.caveats import banner, caveat_lines
     from fusetune.bench.report.comparison import show_run
+    from fusetune.bench.report.curves_section import page_fields
     from fusetune.bench.report.for_papers import (
         caveat_sentences,
         factor_cells,
@@ -47,6 +48,7 @@ __all__ = [
     "factor_columns",
     "failed_trials",
     "made_by",
+    "page_fields",
     "render_names",
     "reproduce",
     "run_cells",

@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fusetune.bench.page import (
     Beside,
     Layer,
@@ -23,7 +25,7 @@ from fusetune.bench.page import (
     titled,
 )
 from fusetune.bench.report.short_names import distinct, listed, names_note, short_names
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RunInfo, columns_of
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import Configuration, Summary, counted, undecided
 from fusetune.bench.units import format_value
@@ -80,6 +82,11 @@ def curves(summary: Summary, records: Sequence[Record]) -> Section:
     return Section("curves", (Beside(tuple(plots)),), drawing.lead(len(able)))
 
 
+def page_fields(run: RunInfo) -> tuple[str, ...]:
+    """Return the fields of a curve's entry that the page of a run reads."""
+    return ("epoch", "step", "time_s", *_QUANTITIES)
+
+
 @dataclass(frozen=True)
 class _Drawing:
     """What the plots of the section share.
@@ -108,10 +115,8 @@ class _Drawing:
         """Compute the medians and bands once, for all plots."""
         shown, others = able[:MOST_IN_COLOUR], able[MOST_IN_COLOUR : MOST_IN_COLOUR + MOST_FAINT]
         names = distinct(short_names([c for c, _ in shown], undecided(summary)))
-        last = max(
-            (entry.get("time_s") or 0.0 for _, rs in able for r in rs for entry in r.curve), default=0.0
-        )
-        unit = axis_unit([last], "s")
+        (times_s,) = columns_of((r.curve for _, seeds in able for r in seeds), ("time_s",))
+        unit = axis_unit([float(np.fmax.reduce(times_s, initial=0.0))], "s")
         coloured = _table(zip(names, (seeds for _, seeds in shown), strict=True), unit[0], with_bands=True)
         faint = _table(((str(c.rank), seeds) for c, seeds in others), unit[0], with_bands=False)
         lengths = {name: {_length(r) for r in seeds} for name, (_, seeds) in zip(names, shown, strict=True)}

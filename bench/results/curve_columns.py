@@ -81,11 +81,16 @@ def columns_of(curves: Iterable[Sequence[Entry]], fields: tuple[str, ...]) -> np
     """
     import numpy as np
 
+    given = list(curves)
+    kept = {curve.fields if isinstance(curve, CurveColumns) else () for curve in given}
+    # As those of one run: all keep the same fields.
+    all_fields = next(iter(kept)) if len(kept) == 1 and set(fields) <= set(*kept) else fields
     blocks = [
         curve.cells
-        if isinstance(curve, CurveColumns) and curve.fields == fields
-        else CurveColumns(curve, fields).cells
-        for curve in curves
+        if isinstance(curve, CurveColumns) and curve.fields == all_fields
+        else CurveColumns(curve, all_fields).cells
+        for curve in given
     ]
-    columns: np.ndarray = np.frombuffer(b"".join(blocks)).reshape(-1, len(fields)).T
-    return columns
+    columns = np.frombuffer(b"".join(blocks)).reshape(-1, len(all_fields)).T
+    found: np.ndarray = columns[[all_fields.index(name) for name in fields]]
+    return found

@@ -199,19 +199,20 @@ class RunDirectory:
         for listener in self.listeners:
             listener()
 
-    def records(self, *, for_report: bool = False) -> tuple[list[Record], list[str]]:
+    def records(self, *, for_report: bool = False, for_page: bool = False) -> tuple[list[Record], list[str]]:
         """Return the records in the order of their lines, and notes on skipped lines.
 
         A torn last line is skipped with a note. Of two records of one trial the first counts, with a note.
 
         Args:
             for_report: whether to leave out what `study_run` and the report in a terminal do not read, such as the
-                seconds of every step. 100,000 trainings of ten epochs then take 0.6 GB.
+                seconds of every step. 100,000 trainings of ten epochs then take 0.3 GB.
+            for_page: the same with what a page reads.
 
         Raises:
             RunDirectoryError: a complete line is not a record. The message names the line.
         """
-        reader = RecordReader(self.run, for_report=for_report)
+        reader = RecordReader(self.run, for_report=for_report, for_page=for_page)
         records: dict[str, Record] = {}
         notes: list[str] = []
         with _without_collections():

@@ -51,14 +51,15 @@ class RecordReader:
         run: the run.
         for_report: whether to leave out what neither the study of the run's kind nor its report in a terminal reads,
             see `bench.kinds.Kind.curve_fields`. Equal factors and equal provenances are then one object.
+        for_page: the same with what a page reads, see `bench.kinds.Kind.page_fields`.
     """
 
-    def __init__(self, run: RunInfo, *, for_report: bool = False) -> None:
+    def __init__(self, run: RunInfo, *, for_report: bool = False, for_page: bool = False) -> None:
         kind = kind_of(run.kind)
         self._kind = run.kind
         self._curve_fields: tuple[str, ...] | None = None
-        if for_report and kind is not None and kind.curve_fields is not None:
-            self._curve_fields = function(kind.curve_fields)(run)
+        if kind is not None and (fields := kind.page_fields if for_page else kind.curve_fields):
+            self._curve_fields = function(fields)(run) if for_page or for_report else None
         self._factors: dict[str, dict[str, Any]] = {}
         self._rests: dict[bytes, Record] = {}
 

@@ -163,7 +163,7 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
         return RunDirectory.create(results, plan.run.spec.name, plan.run)
     _check_data(resume, plan, announce)
     directory = RunDirectory.resume(resume, plan.run)
-    for note in (*directory.run.changes(plan.run), *directory.notes, *directory.records()[1]):
+    for note in (*directory.run.changes(plan.run), *directory.notes, *directory.records(for_report=True)[1]):
         announce(f"note: {note}")
     return directory
 
@@ -189,7 +189,9 @@ def _check_data(resume: Path, plan: RunPlan, announce: Announce) -> None:
 def run_trials(
     plan: RunPlan, directory: RunDirectory, display: Display, workers: Workers | None = None
 ) -> list[Record]:
-    """Rehearse and run what is missing. Each record is on disk before the next trial starts. Returns all records.
+    """Rehearse and run what is missing. Each record is on disk before the next trial starts.
+
+    Returns all records, with what a report and a page of the run read.
 
     Args:
         plan: what to run.
@@ -207,7 +209,7 @@ def run_trials(
         with StatusKeeper(display, directory.path, board, failed=failed) as shown:
             return _run_missing(plan, directory, done, shown, workers)
     except InputError:
-        if not directory.records()[0]:
+        if not directory.records(for_report=True)[0]:
             directory.remove()  # after its status, which a thread may write
         raise
 
@@ -240,7 +242,7 @@ def _run_missing(
     missing = [trial for trial in plan.trials if trial.id not in have]
     display.start(len(plan.trials), len(done))
     if not missing:
-        return directory.records()[0]
+        return directory.records(for_page=True)[0]
     workers = workers or LocalWorkers(plan, directory.path)
     try:
         _rehearse(plan, missing, workers.first(), display)
@@ -250,7 +252,7 @@ def _run_missing(
         workers.run(missing, _Recorder(plan, keeper, display))
     finally:
         workers.close()
-    return directory.records()[0]
+    return directory.records(for_page=True)[0]
 
 
 def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequence[Record] = ()) -> RunPlan:
@@ -318,7 +320,7 @@ def rehearse(
         InputError: one cannot be built as the spec asks.
     """
     _rehearse(plan, trials, workers.first(), display)
-    return settle_threads(plan, workers.first(), display, directory.records()[0])
+    return settle_threads(plan, workers.first(), display, directory.records(for_report=True)[0])
 
 
 def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display: Display) -> None:

@@ -34,8 +34,8 @@ def curve_metric(target: Target | None) -> str:
 
 
 def curve_fields(run: RunInfo) -> tuple[str, ...]:
-    """Return the fields of a curve's entry that `median_curve` reads for a run's report."""
-    return ("epoch", "time_s", curve_metric(run.spec.target))
+    """Return the fields of a curve's entry that `median_curve` and `on_one_kind` read for a run's report."""
+    return ("epoch", "step", "time_s", curve_metric(run.spec.target))
 
 
 def median_curve(records: Sequence[Record], metric: str) -> tuple[CurvePoint, ...]:

@@ -21,7 +21,7 @@ from fusetune.bench.results.written_spec import WrittenSpec
 from tests.perf.large_runs import factors_of, large_run, training_lines
 
 RUN = RunInfo(spec=WrittenSpec({"target": {"metric": "val_accuracy", "at_least": 0.6}}))
-FIELDS = ("epoch", "time_s", "val_accuracy")
+FIELDS = ("epoch", "step", "time_s", "val_accuracy")
 LINE = next(training_lines(factors_of(20), 1))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fusetune.bench.report import training_part
 from fusetune.bench.results import Record, RunDirectory
 from fusetune.bench.stats.effects import main_effect
 from fusetune.bench.stats.summary import summarize
@@ -73,8 +74,18 @@ def test_main_effects_are_those_of_all_matching_pairs(number: int) -> None:
                 assert (found and found.value) == (expected and pytest.approx(expected, rel=1e-12))
 
 
-def test_a_report_says_the_same_of_what_it_reads_as_of_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [("Example CPU",), ("H100", "H100", "A100")])
+def test_report_and_page_say_the_same_of_what_they_read_as_of_all(
+    tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
     directory = RunDirectory.open(large_run(tmp_path, 20, 5))
+    file = directory.path / "records.jsonl"
+    lines = enumerate(file.read_text().splitlines(keepends=True))
+    file.write_text("".join(line.replace("Example CPU", kinds[at % len(kinds)]) for at, line in lines))
     whole, _ = directory.records()
-    read, _ = directory.records(for_report=True)
-    assert summarize(directory.run, read) == summarize(directory.run, whole)
+    expected = summarize(directory.run, whole)
+    assert expected.configurations[0].curve
+    assert summarize(directory.run, directory.records(for_report=True)[0]) == expected
+    read, _ = directory.records(for_page=True)
+    assert summarize(directory.run, read) == expected
+    assert training_part(expected, read) == training_part(expected, whole)
