@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.end_to_end.conftest import environment
-from tests.ray_cluster import RayCluster
+from tests.ray_cluster import RayCluster, actors
 
 SPEC = """\
 name: tiny
@@ -171,7 +171,7 @@ class _Rounds:
             wrong = sorted(name for name in self._expected if found.get(name) != self._expected[name])
             raise WrongError(f"other records than without disasters: {wrong}")
         give_up_s = time.monotonic() + ENDS_S
-        while orphans := _actors():
+        while orphans := actors():
             if time.monotonic() > give_up_s:
                 raise WrongError(f"processes are left: {sorted(orphans)}")
             time.sleep(0.5)
@@ -187,9 +187,9 @@ class _Rounds:
         self._nodes.append(f"n{self._named}")
 
     def _kill_actor(self, chance: random.Random, driver: subprocess.Popen[str]) -> None:
-        if actors := sorted(_actors()):
+        if alive := sorted(actors()):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(actors), signal.SIGKILL)
+                os.kill(chance.choice(alive), signal.SIGKILL)
 
     def _kill_driver(self, chance: random.Random, driver: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -206,8 +206,8 @@ class _Rounds:
 
     def _slow_node(self, chance: random.Random, driver: subprocess.Popen[str]) -> None:
         """A device answers nothing for some seconds."""
-        if actors := sorted(_actors()):
-            with _stopped(chance.choice(actors)):
+        if alive := sorted(actors()):
+            with _stopped(chance.choice(alive)):
                 time.sleep(chance.uniform(1.0, 8.0))
 
     def _heal(self) -> None:
@@ -227,17 +227,6 @@ def _stopped(process_id: int) -> Iterator[None]:
     yield
     with contextlib.suppress(ProcessLookupError):
         os.kill(process_id, signal.SIGCONT)
-
-
-def _actors() -> set[int]:
-    """Return the processes of this project's actors on this machine."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if b"DeviceActor" in (entry / "cmdline").read_bytes():
-                    found.add(int(entry.name))
-    return found
 
 
 _FILL = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.conftest import ROOT, Done, environment
-from tests.ray_cluster import RayCluster
+from tests.ray_cluster import RayCluster, actors
 
 Bench = Callable[..., Done]
 DIGITS = str(ROOT / "specs" / "digits.yaml")
@@ -71,17 +70,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     while not condition():
         assert time.monotonic() < give_up_s, "waited too long"
         time.sleep(0.2)
-
-
-def actors() -> set[int]:
-    """The processes of actors of this project."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if b"DeviceActor" in (entry / "cmdline").read_bytes():
-                    found.add(int(entry.name))
-    return found
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

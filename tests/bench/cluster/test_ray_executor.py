@@ -35,7 +35,7 @@ class Ray:
     """Answers calls of an actor's methods. An exception among the answers is raised by `get`.
 
     Args:
-        answers: method -> what its calls return, one after the other; the last one for ever.
+        answers: method -> what its calls return, one after the other. The last one is returned for ever.
         waits: how often `wait` finds nothing of `run`.
     """
 
