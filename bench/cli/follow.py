@@ -139,7 +139,7 @@ def follow_run(runs: Sequence[RunDirectory | StoredGate], path: Path, console: S
         console.print(text, highlight=False, soft_wrap=True)
 
     def write(is_running: bool, refresh_s: int | None) -> str:
-        records, notes = run.records(for_page=True)
+        records, notes = run.records(needed_by="page")
         for note in () if is_running else notes:
             say(f"note: {note}")
         part = part_of(run, records, study_run(run, records), is_running=is_running)

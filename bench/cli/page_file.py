@@ -119,7 +119,7 @@ def add_page_so_far(directory: RunDirectory, console: Any) -> None:
     from fusetune.bench.results import study_run
 
     try:
-        records, _ = directory.records(for_page=True)
+        records, _ = directory.records(needed_by="page")
         if records:
             add_page(directory, records, study_run(directory, records), console)
     except RunDirectoryError as error:

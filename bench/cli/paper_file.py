@@ -77,7 +77,7 @@ def write_tables(directories: Sequence[Path], outputs: Mapping[str, Path | None]
             "Use the option --markdown of `bench gate`.",
         )
     run = RunDirectory.open(found)
-    records, notes = run.records(for_report=True)
+    records, notes = run.records(needed_by="report")
     for note in notes:
         say(f"note: {note}", err=True)
     study = study_run(run, records)

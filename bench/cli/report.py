@@ -91,7 +91,7 @@ def report(
             else:
                 show_stored_gate(run, console)
             continue
-        records, notes = run.records(for_report=not html, for_page=html)
+        records, notes = run.records(needed_by="page" if html else "report")
         for note in notes:
             console.print(f"note: {note}", style="yellow", highlight=False)
         if report_to:

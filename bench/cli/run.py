@@ -170,12 +170,13 @@ def run(
         say(f"exit 1 by --fail-on: {count} trial{'' if count == 1 else 's'} {name}", err=True)
     lost = 0 if searches else len(plan.trials) - len(records)
     if lost:
-        which = (
-            "trial lost the device too often and has"
-            if lost == 1
-            else "trials lost devices too often and have"
+        from fusetune.bench.stats import counted
+
+        say(
+            f"exit 1: {counted(lost, 'trial')} without a record, because devices were lost too often. "
+            f"Continue with: {directory.resume_command}",
+            err=True,
         )
-        say(f"exit 1: {lost} {which} no record. Continue with: {directory.resume_command}", err=True)
     sys.exit(FAILED if nothing or lost else exit_code(records, fail_on, directory.run))
 
 

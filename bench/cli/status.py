@@ -140,7 +140,7 @@ def _by_records(run: RunDirectory, *, is_running: bool) -> Seen:
     from fusetune.bench.report import state_of
     from fusetune.bench.results import study_run
 
-    records, _ = run.records(for_report=True)
+    records, _ = run.records(needed_by="report")
     # The others need no study, which takes its time for many records.
     study = study_run(run, records) if run.run.kind in (SEARCH.name, BATCH_SIZE.name) else None
     found = state_of(run.run, records, study)

@@ -110,7 +110,7 @@ class RayRun:
                 announce=display.message,
             )
         except InputError:
-            if not directory.records()[0]:
+            if not directory.records(needed_by="report")[0]:
                 directory.remove()
             raise
 

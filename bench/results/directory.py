@@ -24,7 +24,7 @@ from fusetune.bench.kinds import kind_of
 from fusetune.bench.path_checks import entries, is_file, is_folder, is_pipe
 from fusetune.bench.results.fresh_directory import acquire_lock, lock_for_appending, make_unique
 from fusetune.bench.results.line_file import LineFile
-from fusetune.bench.results.record_reader import RecordReader
+from fusetune.bench.results.record_reader import Reader, RecordReader
 from fusetune.bench.results.records import Record
 from fusetune.bench.results.run_info import FIXED_ON_RESUME, RunInfo
 from fusetune.bench.results.schema import (
@@ -199,20 +199,20 @@ class RunDirectory:
         for listener in self.listeners:
             listener()
 
-    def records(self, *, for_report: bool = False, for_page: bool = False) -> tuple[list[Record], list[str]]:
+    def records(self, *, needed_by: Reader | None = None) -> tuple[list[Record], list[str]]:
         """Return the records in the order of their lines, and notes on skipped lines.
 
         A torn last line is skipped with a note. Of two records of one trial the first counts, with a note.
 
         Args:
-            for_report: whether to leave out what `study_run` and the report in a terminal do not read, such as the
-                seconds of every step. 100,000 trainings of ten epochs then take 0.3 GB.
-            for_page: the same with what a page reads.
+            needed_by: `report` leaves out what neither `study_run` nor the report in a terminal reads, such as the
+                seconds of every step. `page` keeps what a page reads besides. 100,000 trainings of ten epochs then take
+                0.3 GB. None: nothing is left out.
 
         Raises:
             RunDirectoryError: a complete line is not a record. The message names the line.
         """
-        reader = RecordReader(self.run, for_report=for_report, for_page=for_page)
+        reader = RecordReader(self.run, needed_by=needed_by)
         records: dict[str, Record] = {}
         notes: list[str] = []
         with _without_collections():

@@ -22,6 +22,7 @@ from fusetune.bench.results.schema import Index, checked_factors, checked_values
 # Records of one run have few different provenances. With more of them than this, keeping them saves nothing.
 _MOST_KEPT = 4096
 _REST = b',"provenance":'
+Reader = Literal["report", "page"]
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,18 @@ class RecordReader:
 
     Args:
         run: the run.
-        for_report: whether to leave out what neither the study of the run's kind nor its report in a terminal reads,
-            see `bench.kinds.Kind.curve_fields`. Equal factors and equal provenances are then one object.
-        for_page: the same with what a page reads, see `bench.kinds.Kind.page_fields`.
+        needed_by: what reads the records. `report` is the study of the run's kind and its report in a terminal, see
+            `bench.kinds.Kind.curve_fields`. `page` is the page too, see `page_fields` there. What these do not read is
+            left out, and equal factors and equal provenances are one object. None: nothing is left out.
     """
 
-    def __init__(self, run: RunInfo, *, for_report: bool = False, for_page: bool = False) -> None:
+    def __init__(self, run: RunInfo, *, needed_by: Reader | None = None) -> None:
         kind = kind_of(run.kind)
         self._kind = run.kind
-        self._curve_fields: tuple[str, ...] | None = None
-        if kind is not None and (fields := kind.page_fields if for_page else kind.curve_fields):
-            self._curve_fields = function(fields)(run) if for_page or for_report else None
+        fields = None
+        if kind is not None and needed_by is not None:
+            fields = kind.page_fields if needed_by == "page" else kind.curve_fields
+        self._curve_fields: tuple[str, ...] | None = None if fields is None else function(fields)(run)
         self._factors: dict[str, dict[str, Any]] = {}
         self._rests: dict[bytes, Record] = {}
 

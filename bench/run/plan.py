@@ -163,7 +163,11 @@ def open_directory(plan: RunPlan, results: Path, resume: Path | None, announce: 
         return RunDirectory.create(results, plan.run.spec.name, plan.run)
     _check_data(resume, plan, announce)
     directory = RunDirectory.resume(resume, plan.run)
-    for note in (*directory.run.changes(plan.run), *directory.notes, *directory.records(for_report=True)[1]):
+    for note in (
+        *directory.run.changes(plan.run),
+        *directory.notes,
+        *directory.records(needed_by="report")[1],
+    ):
         announce(f"note: {note}")
     return directory
 
@@ -202,14 +206,14 @@ def run_trials(
     Raises:
         InputError: a configuration cannot be built as the spec asks. A run without records is then removed.
     """
-    done, _ = directory.records(for_report=True)
+    done, _ = directory.records(needed_by="report")
     failed = sum(record.status == "failed" for record in done)
     board = board_of(plan)
     try:
         with StatusKeeper(display, directory.path, board, failed=failed) as shown:
             return _run_missing(plan, directory, done, shown, workers)
     except InputError:
-        if not directory.records(for_report=True)[0]:
+        if not directory.records(needed_by="report")[0]:
             directory.remove()  # after its status, which a thread may write
         raise
 
@@ -242,7 +246,7 @@ def _run_missing(
     missing = [trial for trial in plan.trials if trial.id not in have]
     display.start(len(plan.trials), len(done))
     if not missing:
-        return directory.records(for_page=True)[0]
+        return directory.records(needed_by="page")[0]
     workers = workers or LocalWorkers(plan, directory.path)
     try:
         _rehearse(plan, missing, workers.first(), display)
@@ -252,7 +256,7 @@ def _run_missing(
         workers.run(missing, _Recorder(plan, keeper, display))
     finally:
         workers.close()
-    return directory.records(for_page=True)[0]
+    return directory.records(needed_by="page")[0]
 
 
 def settle_threads(plan: RunPlan, worker: Executor, display: Display, done: Sequence[Record] = ()) -> RunPlan:
@@ -320,7 +324,7 @@ def rehearse(
         InputError: one cannot be built as the spec asks.
     """
     _rehearse(plan, trials, workers.first(), display)
-    return settle_threads(plan, workers.first(), display, directory.records(for_report=True)[0])
+    return settle_threads(plan, workers.first(), display, directory.records(needed_by="report")[0])
 
 
 def _rehearse(plan: RunPlan, trials: Sequence[Trial], worker: Executor, display: Display) -> None:

@@ -175,8 +175,8 @@ def _slow_devices(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Trials were timed on devices that are slower than their kind."""
     slow = [record.provenance for record in records if record.provenance.get("device_slow")]
     if slow:
-        names = sorted({f"{each.get('node')}, device {each.get('device_id')}" for each in slow})
-        listed = "; ".join(names[:_MOST_NAMED]) + ("; ..." if len(names) > _MOST_NAMED else "")
+        names = sorted({f"{each.get('node')} device {each.get('device_id')}" for each in slow})
+        listed = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
         which = f"{len(slow)} of {len(records)} timings were taken on devices slower than their kind"
         yield Caveat(
             "slow_devices",

@@ -87,9 +87,8 @@ class DataParallel:
         if batch_norms(model):
             self.batch_norm = "batch" if self._sync_batchnorm else "share"
         called: set[str] = set()
-        if (
-            self._parallel == "fsdp"
-        ):  # while the model is as it was built, for SyncBatchNorm runs on GPUs alone
+        # Asked while the model is as it was built, for SyncBatchNorm runs on GPUs alone.
+        if self._parallel == "fsdp":
             found = _called_where_it_is(model, next(batches.epoch(0))[0][:2])
             called = {name for name, module in model.named_modules() if module in found}
         if self.batch_norm == "batch":

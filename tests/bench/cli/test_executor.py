@@ -114,7 +114,7 @@ def test_a_trial_that_lost_its_device_too_often_makes_exit_code_1(
     Path("small.yaml").write_text(SMALL)
     done = CliRunner().invoke(run, ["small.yaml"])
     assert done.exit_code == 1, done.output
-    assert "1 trial lost the device too often and has no record. Continue with: " in done.stderr
+    assert "1 trial without a record, because devices were lost too often. Continue with: " in done.stderr
     assert "--resume results/small/" in done.stderr
     (records,) = Path("results/small").glob("*/records.jsonl")
     assert len(records.read_text().splitlines()) == 2

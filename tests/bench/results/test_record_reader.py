@@ -31,7 +31,7 @@ def written(content: Any) -> bytes:
 
 def check(line: bytes) -> bool:
     """Whether the short way knows the line. What it finds is then held to the long way."""
-    found = RecordReader(RUN, for_report=True).quick(line)
+    found = RecordReader(RUN, needed_by="report").quick(line)
     if found is None:
         return False
     long = record_of(json.loads(line), "run")
@@ -144,7 +144,7 @@ def test_a_report_reads_a_line_once_and_keeps_what_it_needs(
             name,
             lambda self, given, name=name, method=method: (calls.update([name]), method(self, given))[1],
         )
-    records, _ = directory.records(for_report=True)
+    records, _ = directory.records(needed_by="report")
     assert calls == {"quick": 60, "_rest": 2 if any(record.outcome is None for record in records) else 1}
     assert len({id(record.factors) for record in records}) == 20
     whole, _ = directory.records()

@@ -110,7 +110,7 @@ def test_timings_on_devices_slower_than_their_kind_are_said() -> None:
     found = {
         each.name: each for each in caveats_of(RunInfo(), [record(**slow), record(**fine), record(**slow)])
     }
-    assert "2 of 3 timings were taken on devices slower than their kind (n2, device GPU-7)" in (
+    assert "2 of 3 timings were taken on devices slower than their kind (n2 device GPU-7)" in (
         found["slow_devices"].sentence
     )
     assert "slow_devices" not in {each.name for each in caveats_of(RunInfo(), [record(**fine)])}

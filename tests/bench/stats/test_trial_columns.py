@@ -85,7 +85,7 @@ def test_report_and_page_say_the_same_of_what_they_read_as_of_all(
     whole, _ = directory.records()
     expected = summarize(directory.run, whole)
     assert expected.configurations[0].curve
-    assert summarize(directory.run, directory.records(for_report=True)[0]) == expected
-    read, _ = directory.records(for_page=True)
+    assert summarize(directory.run, directory.records(needed_by="report")[0]) == expected
+    read, _ = directory.records(needed_by="page")
     assert summarize(directory.run, read) == expected
     assert training_part(expected, read) == training_part(expected, whole)
