@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fusetune.bench.kinds import SEARCH, kind_of
-from fusetune.bench.results import Record, RunInfo, TrainingOutcome
+from fusetune.bench.results import LOCAL, Record, RunInfo, TrainingOutcome
 from fusetune.bench.stats.device_kinds import on_one_kind
 from fusetune.bench.terminal import invocation
 from fusetune.tuner.measure import CONTENDED, is_contended
@@ -112,10 +112,16 @@ def _shared_timings(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]
     """Several trials ran at once, possibly only before or after a resume."""
     jobs = max([run.jobs, *(int(each.get("jobs", 1)) for each in provenances(records))])
     if jobs > 1:
+        taken, mend = f"taken with {jobs} trials at once", "--jobs 1 times them alone"
+        if run.executor != LOCAL:
+            taken, mend = (
+                f"{taken} on a node",
+                "`resources.cpus` at a node's cores gives each a node to itself",
+            )
         yield Caveat(
             "shared_timings",
-            f"Timings were taken with {jobs} trials at once.",
-            mend=f"jobs: timings were taken with {jobs} trials at once. --jobs 1 times them alone",
+            f"Timings were {taken}.",
+            mend=f"{'jobs' if run.executor == LOCAL else 'resources'}: timings were {taken}. {mend}",
         )
 
 

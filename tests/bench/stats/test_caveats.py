@@ -101,6 +101,15 @@ def test_a_target_on_samples_that_should_not_steer_is_said_with_the_recommendati
     assert caveat.mend.startswith("target:")
 
 
+def test_trials_that_share_a_node_of_a_cluster_need_more_of_its_cores_and_no_option_of_one_machine() -> None:
+    (there,) = caveats_of(RunInfo(jobs=2, executor="ray: 4 devices on 2 nodes"), [])
+    assert there.sentence == "Timings were taken with 2 trials at once on a node."
+    assert "resources.cpus" in there.mend
+    assert "--jobs" not in there.mend
+    (here,) = caveats_of(RunInfo(jobs=2), [])
+    assert here.mend.endswith("--jobs 1 times them alone")
+
+
 def test_timings_on_devices_slower_than_their_kind_are_said() -> None:
     def record(**provenance: Any) -> Record:
         return Record("a", {}, 0, "ok", provenance=provenance)
