@@ -166,7 +166,7 @@ def address_space_peak() -> Iterator[Callable[[], int | None]]:
         True
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    gap = _status_bytes("VmPeak") - _status_bytes("VmSize") if _STATUS.exists() else 0
+    gap = _below_address_space_peak() if _STATUS.exists() else 0
     raised = soft if soft == resource.RLIM_INFINITY else soft + gap
     if not _STATUS.exists() or (hard != resource.RLIM_INFINITY and raised > hard):
         yield lambda: None
@@ -199,9 +199,23 @@ def _resident_peak_bytes() -> int:
     return _status_bytes("VmHWM") if _STATUS.exists() else _max_rss_bytes()
 
 
+def _below_address_space_peak() -> int:
+    """Return the bytes from what is mapped now to the most that ever was.
+
+    Both come from one reading: a thread that maps memory between two readings would take the size above the peak.
+    """
+    status = _STATUS.read_text()
+    return max(0, _bytes_of("VmPeak", status) - _bytes_of("VmSize", status))
+
+
 def _status_bytes(field: str) -> int:
-    """Read a field of /proc/self/status, which is in KiB."""
-    for line in _STATUS.read_text().splitlines():
+    """Read a field of /proc/self/status."""
+    return _bytes_of(field, _STATUS.read_text())
+
+
+def _bytes_of(field: str, status: str) -> int:
+    """Return a field of what the kernel says of the process, which is in KiB."""
+    for line in status.splitlines():
         name, _, value = line.partition(":")
         if name == field:
             return 1024 * int(value.split()[0])

@@ -233,6 +233,28 @@ def peak_where_nothing_can_be_reserved() -> None:
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == before
 
 
+class GrowingStatus:
+    """/proc/self/status of a process in which another thread maps 4 MiB before every reading."""
+
+    def __init__(self) -> None:
+        self.kib = 100_000
+
+    def exists(self) -> bool:
+        return True
+
+    def read_text(self) -> str:
+        self.kib += 4096
+        return f"VmPeak:\t{self.kib} kB\nVmSize:\t{self.kib} kB\n"
+
+
+def test_a_thread_that_maps_memory_meanwhile_does_not_break_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_STATUS", GrowingStatus())
+    with address_space_peak() as peak_bytes:
+        first = peak_bytes()
+        second = peak_bytes()
+    assert (first, second) == (108_192 * 1024, 112_288 * 1024)
+
+
 @pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize(
