@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +123,11 @@ def gap_scale(values: np.ndarray) -> GapScale:
 def matern(distance: np.ndarray) -> np.ndarray:
     """Matern 5/2 correlation of a distance in lengths."""
     scaled = math.sqrt(5.0) * distance
-    return (1 + scaled + scaled * scaled / 3) * np.exp(-scaled)
+    correlation: np.ndarray = scaled * scaled
+    correlation /= 3
+    correlation += 1 + scaled
+    correlation *= np.exp(np.negative(scaled, out=scaled), out=scaled)
+    return correlation
 
 
 @dataclass(frozen=True)
@@ -157,20 +162,27 @@ class Observations:
         places: NDArray[np.intp] = np.unique(self.trial, return_inverse=True)[1]
         return places
 
-    @cached_property
-    def of_one_training(self) -> NDArray[np.bool_]:
-        """(n, n) whether two epochs are of the same training."""
-        of_one: NDArray[np.bool_] = self.trial[:, None] == self.trial
-        return of_one
-
     def along(self, length: float) -> NDArray[np.float64]:
         """(n, n) Matern correlation between the epochs of all pairs, computed once for each length."""
-        if length not in self._along_itself:
-            self._along_itself[length] = _along(self.share, self.share, length)
-        return self._along_itself[length]
+        return self._once(("along", length), lambda: _along(self.share, self.share, length))
+
+    def luck(self, length: float) -> NDArray[np.float64]:
+        """(n, n) `along` where two epochs are of the same training, and 0 elsewhere. Computed once for each length."""
+        return self._once(("luck", length), lambda: (self.trial[:, None] == self.trial) * self.along(length))
+
+    def explained(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, n) covariance by the prior's terms, computed once for standard deviations of their coefficients."""
+        assert self.prior is not None
+        weighted = self.prior * coefficients
+        return self._once(("explained", *coefficients.tolist()), lambda: weighted @ weighted.T)
+
+    def _once(self, name: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     @cached_property
-    def _along_itself(self) -> dict[float, NDArray[np.float64]]:
+    def _made(self) -> dict[tuple[Any, ...], Any]:
         return {}
 
     def at(self, rows: NDArray[np.intp] | slice) -> Observations:
@@ -262,26 +274,28 @@ class CurveModel:
             prior: (m, terms) m of each, where the model has a prior.
         """
         kernel, at, known = self.kernel, np.array([share]), self._known
-        covariance = kernel.smooth * across[:, self._column] * _along(at, known.share, kernel.epochs)
-        covariance += kernel.offset * _along(at, known.share, _OFFSET_LENGTH)
+        covariance = across.T.take(self._column, axis=0)
+        covariance *= kernel.smooth
+        covariance *= _along(known.share, at, kernel.epochs)
+        covariance += kernel.offset * _along(known.share, at, _OFFSET_LENGTH)
         begun = np.flatnonzero(trial >= 0)
-        covariance[begun] += (
-            kernel.luck * (trial[begun, None] == known.trial) * _along(at, known.share, kernel.luck_epochs)
+        covariance[:, begun] += (
+            kernel.luck * (known.trial[:, None] == trial[begun]) * _along(known.share, at, kernel.luck_epochs)
         )
         variance = np.full(len(across), kernel.smooth + kernel.luck + kernel.offset)
         mean = np.full(len(across), self._mean)
         if known.prior is not None and prior is not None:
             size = kernel.coefficients(prior.shape[1])
-            covariance += (prior * size**2) @ known.prior.T
+            covariance += known.prior @ (prior * size**2).T
             variance += (prior * prior) @ size**2
             mean += kernel.prior_mean * prior[:, 0]
         told = len(self._weights)
-        solved = solve_triangular(self._factor, covariance[:, :told].T, lower=True, check_finite=False)
+        solved = solve_triangular(self._factor, covariance[:told], lower=True, check_finite=False)
         variance -= np.einsum("ij,ij->j", solved, solved)
         if self._believed is not None:
             below, factor = self._believed
             rest = solve_triangular(
-                factor, covariance[:, told:].T - below @ solved, lower=True, check_finite=False
+                factor, covariance[told:] - below @ solved, lower=True, check_finite=False
             )
             variance -= np.einsum("ij,ij->j", rest, rest)
         return mean + self._weights @ solved, np.sqrt(np.maximum(variance, _JITTER))
@@ -290,19 +304,24 @@ class CurveModel:
         """Return the covariance of known epochs, with their noise where both are the same."""
         kernel, known = self.kernel, self._known
         left, right = known.share[rows], known.share[columns]
+        pairs = self._column[rows, None] * len(within) + self._column[columns]
+        covariance: NDArray[np.float64] = within.take(pairs)
+        covariance *= kernel.smooth
         if rows == columns == self._told:
-            along, of_one = self._observations.along, self._observations.of_one_training
+            ours = self._observations
+            along, luck = ours.along, ours.luck(kernel.luck_epochs)
         else:
-            along, of_one = partial(_along, left, right), known.trial[rows, None] == known.trial[columns]
-        covariance: NDArray[np.float64] = (
-            kernel.smooth * within[np.ix_(self._column[rows], self._column[columns])]
-        )
+            along = partial(_along, left, right)
+            luck = (known.trial[rows, None] == known.trial[columns]) * along(kernel.luck_epochs)
         covariance *= along(kernel.epochs)
-        covariance += kernel.luck * of_one * along(kernel.luck_epochs)
+        covariance += kernel.luck * luck
         covariance += kernel.offset * along(_OFFSET_LENGTH)
         if known.prior is not None:
-            weighted = known.prior * kernel.coefficients(known.prior.shape[1])
-            covariance += weighted[rows] @ weighted[columns].T
+            coefficients = kernel.coefficients(known.prior.shape[1])
+            if rows == columns == self._told:
+                covariance += self._observations.explained(coefficients)
+            else:
+                covariance += (known.prior[rows] * coefficients) @ (known.prior[columns] * coefficients).T
         if rows == columns:
             covariance[np.diag_indices(len(left))] += kernel.noise + kernel.early_noise * (1 - left) + _JITTER
         return covariance
