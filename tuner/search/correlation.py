@@ -54,15 +54,14 @@ class KeptCorrelations:
             self._row[numbers[place]] = len(self._row)
         rows = np.array([self._row[number] for number in numbers], dtype=int)
         self._known[rows[new]] = 0
-        for begun in (False, True):
-            # All rows lack the same few points, or all points.
-            late = np.flatnonzero(self._known[rows] > 0 if begun else self._known[rows] == 0)
-            late = late[self._known[rows[late]] < len(points)]
-            if len(late):
-                first = int(self._known[rows[late]].min())
+        known = self._known[rows]
+        # Some lack all points, the others those that are new.
+        for late in (known == 0, (known > 0) & (known < len(points))):
+            if late.any():
+                first = int(known[late].min())
                 self._rows[rows[late], first : len(points)] = self._correlate(trainings[late], points[first:])
-                self._known[rows[late]] = len(points)
-        return self._rows[:, : len(points)].take(rows, axis=0)
+        self._known[rows] = len(points)
+        return self._rows[rows, : len(points)]
 
     def _make_room(self, rows: int, columns: int) -> None:
         """Enlarge the matrix by halves, so that trainings that begin one by one rarely move it."""

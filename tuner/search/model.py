@@ -37,6 +37,8 @@ _OFFSET_LENGTH = 1.5
 _MAIN_SHARE = 0.1
 # One standard deviation of the factor on luck and noise from search to search.
 _NOISE_SPREAD = 4.0
+# Correlations are computed so many at a time: what they pass through then stays in the processor's cache.
+_BLOCK = 16_384
 # More observations than this are thinned: of a training with many epochs, the first and the last are kept.
 MOST_OBSERVATIONS = 200
 
@@ -176,13 +178,13 @@ class Observations:
         weighted = self.prior * coefficients
         return self._once(("explained", *coefficients.tolist()), lambda: weighted @ weighted.T)
 
-    def _once(self, name: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def _once(self, name: tuple[Any, ...], make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
 
     @cached_property
-    def _made(self) -> dict[tuple[Any, ...], Any]:
+    def _made(self) -> dict[tuple[Any, ...], NDArray[np.float64]]:
         return {}
 
     def at(self, rows: NDArray[np.intp] | slice) -> Observations:
@@ -347,10 +349,16 @@ def configuration_correlation(
 
     k_j: for numbers the Matern correlation at distance / reach, for names 1 where they agree and `reach` elsewhere
     """
-    return _over_factors(
-        factor_correlation(float(reach[j]), bool(named), left[:, j], right[:, j])
+    parts = [
+        _rows_of_factor(float(reach[j]), bool(named), left[:, j], right[:, j])
         for j, named in enumerate(is_name)
-    )
+    ]
+    correlation = np.empty((len(left), len(right)))
+    step = max(1, _BLOCK // max(1, len(right)))
+    for begin in range(0, len(left), step):
+        rows = slice(begin, begin + step)
+        correlation[rows] = _over_factors(part(rows) for part in parts)
+    return correlation
 
 
 def paired_correlation(
@@ -372,10 +380,16 @@ def factor_correlation(
     reach: float, is_name: bool, left: NDArray[np.float64], right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return k_j of `configuration_correlation` for the values of one factor: (left, right)."""
+    return _rows_of_factor(reach, is_name, left, right)(slice(None))
+
+
+def _rows_of_factor(
+    reach: float, is_name: bool, left: NDArray[np.float64], right: NDArray[np.float64]
+) -> Callable[[slice], NDArray[np.float64]]:
+    """Return what computes some rows of `factor_correlation`."""
     if is_name:
-        alike: NDArray[np.float64] = np.where(left[:, None] == right, 1.0, reach)
-        return alike
-    return _along(left, right, reach)
+        return lambda rows: np.where(left[rows, None] == right, 1.0, reach)
+    return _rows_along(left, right, reach)
 
 
 class OwnCorrelation:
@@ -482,8 +496,17 @@ def _log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _along(left: np.ndarray, right: np.ndarray, length: float) -> np.ndarray:
     """Matern correlation between all pairs of two vectors, computed once for pairs of equal values."""
-    rows, row = np.unique(left, return_inverse=True)
-    columns, column = np.unique(right, return_inverse=True)
-    if 2 * len(rows) * len(columns) > len(left) * len(right):
-        return matern(np.abs(left[:, None] - right) / length)
-    return matern(np.abs(rows[:, None] - columns) / length)[:, column][row]
+    return _rows_along(left, right, length)(slice(None))
+
+
+def _rows_along(
+    left: NDArray[np.float64], right: NDArray[np.float64], length: float
+) -> Callable[[slice], NDArray[np.float64]]:
+    """Return what computes some rows of `_along`."""
+    if len(left) * len(right) > _BLOCK:
+        values, row = np.unique(left, return_inverse=True)
+        others, column = np.unique(right, return_inverse=True)
+        if 2 * len(values) * len(others) <= len(left) * len(right):
+            alike = matern(np.abs(values[:, None] - others) / length)[:, column]
+            return lambda rows: alike.take(row[rows], axis=0)
+    return lambda rows: matern(np.abs(left[rows, None] - right) / length)

@@ -140,8 +140,10 @@ class Pool:
     def across(self, numbers: np.ndarray, trainings: np.ndarray, *, informed: bool) -> np.ndarray:
         """Return the correlations of f of some trainings with others, in the model with the prior or without."""
         if self._listed is None and len(numbers) < _MANY:
-            return self._correlation(informed, self._features[trainings], self._features[numbers]).T
-        return self._kept_with(trainings, np.array(self._target, dtype=int)[numbers], informed=informed).T
+            across = self._correlation(informed, self._features[trainings], self._features[numbers])
+        else:
+            across = self._kept_with(trainings, np.array(self._target, dtype=int)[numbers], informed=informed)
+        return np.transpose(across)
 
     def prior_of(self, numbers: np.ndarray, share: np.ndarray) -> np.ndarray | None:
         """Return the prior's values for trainings at shares of their length."""
@@ -168,17 +170,18 @@ class Pool:
             blind: nothing is known of any training. A space that is not listed is then sampled on all scales.
         """
         begun = self.points[numbers]
+        asks_prior = informed or blind
         if self._listed is not None:
             rows = np.flatnonzero(self._free)
             rows = rows[self._memory.fits(self._listed[rows])]
             fresh, spreads = self._listed[rows], False
             fresh_across = self._kept_with(trainings, rows, informed=informed).T
-            fresh_ends = None if self._listed_ends is None else self._listed_ends[rows]
+            fresh_ends = None if self._listed_ends is None or not asks_prior else self._listed_ends[rows]
         else:
             fresh, spreads = self._sampled(near, informed=informed, blind=blind)
             features = comparable(self._space, fresh)
             fresh_across = self._correlation(informed, self._features[trainings], features).T
-            fresh_ends = None if self._prior is None else self._prior.ends(fresh)
+            fresh_ends = None if self._prior is None or not asks_prior else self._prior.ends(fresh)
         ends = None
         if self._prior is not None and self._curves is not None and fresh_ends is not None:
             ends = np.concatenate([self._prior.at(self._curves[numbers], 1.0), fresh_ends])
