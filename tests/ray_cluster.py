@@ -34,6 +34,7 @@ class RayCluster:
 
     Attributes:
         address: host:port.
+        session: the folder of its logs. What runs on its nodes writes there.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class RayCluster:
             env={**{key: os.environ[key] for key in os.environ if key != "CUDA_VISIBLE_DEVICES"}, **SETTINGS},
             start_new_session=True,
         )
-        self.address = self._answer()
+        self.address, self.session = self._answer().split(maxsplit=1)
 
     def __enter__(self) -> RayCluster:
         return self
@@ -81,6 +82,17 @@ class RayCluster:
         """Let a node join."""
         self._do(f"add {name}")
 
+    def actors(self) -> set[int]:
+        """Return the processes of this project's actors on its nodes. Other clusters of this machine have theirs."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    is_actor = b"DeviceActor" in (entry / "cmdline").read_bytes()
+                    if is_actor and str((entry / "fd" / "2").readlink()).startswith(self.session):
+                        found.add(int(entry.name))
+        return found
+
     def _do(self, command: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n")
@@ -96,17 +108,6 @@ class RayCluster:
         return line
 
 
-def actors() -> set[int]:
-    """Return the processes of this project's actors on this machine."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if b"DeviceActor" in (entry / "cmdline").read_bytes():
-                    found.add(int(entry.name))
-    return found
-
-
 def _serve(count: int, store_bytes: int, variables: dict[str, dict[str, str]]) -> None:
     """Run a cluster until the standard input ends. Its commands are `remove NAME` and `add NAME`."""
     from ray.cluster_utils import Cluster
@@ -119,7 +120,7 @@ def _serve(count: int, store_bytes: int, variables: dict[str, dict[str, str]]) -
         return cluster.add_node(node_name=name, env_vars=variables.get(name), **node)
 
     nodes = {name: add(name) for name in (f"n{k + 1}" for k in range(count))}
-    print(cluster.address, flush=True)
+    print(cluster.address, os.path.realpath(cluster.head_node.get_session_dir_path()), flush=True)
     for line in sys.stdin:
         command, name = line.split()
         if command == "remove":

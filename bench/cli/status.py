@@ -18,7 +18,7 @@ from fusetune.bench.terminal import SafeConsole, say
 
 if TYPE_CHECKING:
     from fusetune.bench.results import RunDirectory
-    from fusetune.bench.status import Loss, RunStatus
+    from fusetune.bench.status import Loss, RunStatus, Unit
 
 _EVERY_S = 2.0
 # A driver on another machine that has written nothing for so long may be gone: nothing else can be seen of it.
@@ -63,8 +63,9 @@ class Seen:
         directory: of the run.
         state: whether it goes on.
         words: the same for a reader.
-        total: planned trials, or epochs of the budget of a search that goes on. 0: this kind of run does not say.
+        total: planned trials, or epochs of the budget of a search. 0: this kind of run does not say.
         done: how many of them are done.
+        unit: what these two count.
         failed: recorded trials that failed.
         go_on: the command that continues it. None: nothing is to be continued.
         status: of `status.json`, with the time since it was written. None: there is no such file.
@@ -76,6 +77,7 @@ class Seen:
     words: str
     total: int
     done: int
+    unit: Unit
     failed: int
     go_on: str | None = None
     status: RunStatus | None = None
@@ -88,6 +90,7 @@ class Seen:
             "state": self.state,
             "total": self.total,
             "done": self.done,
+            "unit": self.unit,
             "failed": self.failed,
             "silent_s": self.silent_s,
             "status": None if self.status is None else self.status.as_dict(),
@@ -116,7 +119,9 @@ def look(directory: Path, now: Callable[[], datetime] = lambda: datetime.now(tim
     silent_s = max(0.0, (now() - datetime.fromisoformat(found.written)).total_seconds())
     state, words = _of_driver(found, silent_s, is_running=is_running)
     go_on = run.resume_command if state == "gone" else None
-    return Seen(run.path, state, words, found.total, found.done, found.failed, go_on, found, silent_s)
+    return Seen(
+        run.path, state, words, found.total, found.done, found.unit, found.failed, go_on, found, silent_s
+    )
 
 
 def _of_driver(found: RunStatus, silent_s: float, *, is_running: bool) -> tuple[State, str]:
@@ -148,7 +153,11 @@ def _by_records(run: RunDirectory, *, is_running: bool) -> Seen:
     words = f"{state}: {found.words}" + (f", {found.missing}" if state == "interrupted" else "")
     go_on = run.resume_command if state == "interrupted" else None
     failed = sum(record.status == "failed" for record in records)
-    return Seen(run.path, state, words, run.run.trials, len(records), failed, go_on)
+    if run.run.kind == SEARCH.name:
+        assert study is not None
+        budget, used = study.plan.budget_epochs, study.epochs_used
+        return Seen(run.path, state, words, budget, used, "epoch", failed, go_on)
+    return Seen(run.path, state, words, run.run.trials, len(records), "trial", failed, go_on)
 
 
 def show(seen: Seen, console: SafeConsole, *, whole: bool = True) -> None:
@@ -169,7 +178,7 @@ def show(seen: Seen, console: SafeConsole, *, whole: bool = True) -> None:
     if seen.go_on:
         line(f"continue  {seen.go_on}")
     found = seen.status
-    line(f"{'trials' if found is None else f'{found.unit}s':<10}{_counts(seen)}")
+    line(f"{f'{seen.unit}s':<10}{_counts(seen)}")
     if found is None:
         return
     named = f" ({of_one[0]})" if len(of_one := kinds(found.nodes)) == 1 else ""
@@ -208,10 +217,15 @@ def _counts(seen: Seen) -> str:
 
     total = f"{seen.done} of {seen.total} done" if seen.total else f"{seen.done} done"
     found = seen.status
-    failed = counted(seen.failed, "training") if found is not None and found.unit == "epoch" else seen.failed
+    failed = counted(seen.failed, "training") if seen.unit == "epoch" else seen.failed
     parts = [f"{total}, {failed} failed" if seen.failed else total]
-    if found is not None:
+    if found is not None and found.unit == "epoch" and found.done >= found.total:
+        parts += (
+            [f"the winner on {counted(found.in_flight, 'fresh seed')} in flight"] if found.in_flight else []
+        )
+    elif found is not None:
         parts += [f"{found.in_flight} in flight", f"{found.waiting} waiting"]
+    if found is not None:
         parts += [f"lost {found.lost} {'time' if found.lost == 1 else 'times'}"] if found.lost else []
         parts += (
             [f"ends at about {_clock(found.ends)}"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from operator import itemgetter
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ class CurveColumns(Sequence[Entry]):
     """A curve of which some fields are kept, to be read as its entries or by `columns_of`.
 
     Args:
-        curve: an entry an epoch.
+        curve: an entry an epoch, as a mapping, or as an object with the fields as attributes.
         fields: names of the fields to keep, at least one. Their numbers become floats.
 
     Attributes:
         fields: their names.
-        cells: the float64 numbers of each entry in turn, in the order of the fields. NaN: the entry lacks it.
+        cells: the float64 numbers of each field in turn, in the order of the entries. NaN: the entry lacks it.
 
     Example:
         >>> curve = CurveColumns([{"epoch": 1, "lr": 0.1}, {"epoch": 2, "lr": None}], ("epoch", "lr"))
@@ -37,12 +38,22 @@ class CurveColumns(Sequence[Entry]):
 
     def __init__(self, curve: Sequence[Entry], fields: tuple[str, ...]) -> None:
         self.fields = fields
-        # Bytes, which Python's garbage collector does not look at.
-        try:
-            self.cells = array("d", chain.from_iterable(map(itemgetter(*fields), curve))).tobytes()
-        except (KeyError, TypeError):  # an entry lacks a field, or there is only one field
-            values = (entry.get(name) for entry in curve for name in fields)
-            self.cells = array("d", [math.nan if value is None else value for value in values]).tobytes()
+        self.cells = _packed([entry.get(name) for name in fields for entry in curve])
+
+    @classmethod
+    def of_objects(cls, curve: Sequence[object], fields: tuple[str, ...]) -> CurveColumns:
+        """Return the columns of entries that have the fields as attributes.
+
+        Raises:
+            AttributeError: an entry lacks one.
+        """
+        found = cls.__new__(cls)
+        found.fields = fields
+        numbers: list[float | None] = []
+        for get in _getters(fields):
+            numbers += map(get, curve)
+        found.cells = _packed(numbers)
+        return found
 
     def __len__(self) -> int:
         return len(self.cells) // (_DOUBLE_BYTES * len(self.fields))
@@ -56,8 +67,7 @@ class CurveColumns(Sequence[Entry]):
     def __getitem__(self, place: int | slice) -> Entry | Sequence[Entry]:
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
-        start = range(len(self))[place] * len(self.fields)
-        values = memoryview(self.cells).cast("d")[start : start + len(self.fields)]
+        values = memoryview(self.cells).cast("d")[range(len(self))[place] :: len(self)]
         return {
             name: None if math.isnan(value) else value
             for name, value in zip(self.fields, values, strict=True)
@@ -67,6 +77,26 @@ class CurveColumns(Sequence[Entry]):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def column(self, name: str) -> bytes:
+        """Return the float64 numbers of one of the fields, as bytes."""
+        size = len(self.cells) // len(self.fields)
+        start = self.fields.index(name) * size
+        return self.cells[start : start + size]
+
+
+@lru_cache(maxsize=64)
+def _getters(fields: tuple[str, ...]) -> tuple[attrgetter[float | None], ...]:
+    """Return what reads each field of an object."""
+    return tuple(map(attrgetter, fields))
+
+
+def _packed(numbers: Sequence[float | None]) -> bytes:
+    """Return numbers as float64, in bytes, which Python's garbage collector does not look at."""
+    try:
+        return struct.pack(f"{len(numbers)}d", *numbers)
+    except struct.error:  # one is None
+        return array("d", [math.nan if number is None else number for number in numbers]).tobytes()
 
 
 def columns_of(curves: Iterable[Sequence[Entry]], fields: tuple[str, ...]) -> np.ndarray:
@@ -81,16 +111,10 @@ def columns_of(curves: Iterable[Sequence[Entry]], fields: tuple[str, ...]) -> np
     """
     import numpy as np
 
-    given = list(curves)
-    kept = {curve.fields if isinstance(curve, CurveColumns) else () for curve in given}
-    # As those of one run: all keep the same fields.
-    all_fields = next(iter(kept)) if len(kept) == 1 and set(fields) <= set(*kept) else fields
     blocks = [
-        curve.cells
-        if isinstance(curve, CurveColumns) and curve.fields == all_fields
-        else CurveColumns(curve, all_fields).cells
-        for curve in given
+        curve
+        if isinstance(curve, CurveColumns) and set(fields) <= set(curve.fields)
+        else CurveColumns(curve, fields)
+        for curve in curves
     ]
-    columns = np.frombuffer(b"".join(blocks)).reshape(-1, len(all_fields)).T
-    found: np.ndarray = columns[[all_fields.index(name) for name in fields]]
-    return found
+    return np.stack([np.frombuffer(b"".join([block.column(name) for block in blocks])) for name in fields])

@@ -6,53 +6,82 @@ which has the messages. A run can have 100,000 trainings.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter
-from pydantic_core import from_json
+from msgspec import Meta, MsgspecError, Raw, Struct
+from msgspec.json import Decoder
 
 from fusetune.bench.kinds import function, kind_of
 from fusetune.bench.results.curve_columns import CurveColumns
-from fusetune.bench.results.records import Record, Status
+from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
 from fusetune.bench.results.run_info import RunInfo
-from fusetune.bench.results.schema import Index, checked_factors, checked_values, record_of
+from fusetune.bench.results.schema import checked_factors, checked_values, record_of
 
-# Records of one run have few different provenances. With more of them than this, keeping them saves nothing.
+# Records of one run have few different factors and provenances. With more than this, keeping them saves nothing.
 _MOST_KEPT = 4096
-_REST = b',"provenance":'
 Reader = Literal["report", "page"]
+# A whole number stays one. Those beyond 64 bits take the long way, for a float may not hold them.
+_Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
 
 
-@dataclass(frozen=True)
-class _Head:
-    """The fields of a record before its provenance, as this version writes them."""
-
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+class _Line(Struct, forbid_unknown_fields=True, gc=False):
+    """A line, as this version writes it: all fields are there. Those in `Raw` are known to be JSON, and no more."""
 
     schema_version: Literal[2]
     trial: str
-    factors: dict[str, Any]
-    seed: Index
+    factors: Raw
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     status: Status
-    reason: str = ""
-    values: dict[str, Any] = field(default_factory=dict)
-    samples: dict[str, list[float]] = field(default_factory=dict)
-    curve: list[dict[str, float | None]] = field(default_factory=list)
+    reason: str
+    values: dict[str, _Number]
+    provenance: Raw
+    findings: Raw
+    outcome: Raw
+    worker: Raw
 
 
-_HEAD = TypeAdapter(_Head)
+class _Epoch(Struct, forbid_unknown_fields=True, gc=False):
+    """An entry of a training's curve, for a report. A number that is not there is None, as one that is null."""
+
+    epoch: float | None = None
+    step: float | None = None
+    samples: float | None = None
+    time_s: float | None = None
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    lr: float | None = None
+    grad_norm: float | None = None
+
+
+class _ReducedLine(_Line, kw_only=True, gc=False):
+    """A line of a training, for a report."""
+
+    samples: dict[str, list[float]]
+    curve: list[_Epoch]
+
+
+class _WholeLine(_Line, kw_only=True, gc=False):
+    """A line of which all is kept."""
+
+    samples: dict[str, list[_Number]]
+    curve: list[dict[str, _Number | None]]
 
 
 class RecordReader:
-    """Reads the records of one run.
+    """Reads the records of one run. Equal factors of them are one object, and so are equal provenances.
 
     Args:
         run: the run.
         needed_by: what reads the records. `report` is the study of the run's kind and its report in a terminal, see
             `bench.kinds.Kind.curve_fields`. `page` is the page too, see `page_fields` there. What these do not read is
-            left out, and equal factors and equal provenances are one object. None: nothing is left out.
+            left out. None: nothing is.
     """
 
     def __init__(self, run: RunInfo, *, needed_by: Reader | None = None) -> None:
@@ -62,30 +91,40 @@ class RecordReader:
         if kind is not None and needed_by is not None:
             fields = kind.page_fields if needed_by == "page" else kind.curve_fields
         self._curve_fields: tuple[str, ...] | None = None if fields is None else function(fields)(run)
-        self._factors: dict[str, dict[str, Any]] = {}
-        self._rests: dict[bytes, Record] = {}
+        self._decoder: Decoder[Any] = Decoder(_WholeLine if fields is None else _ReducedLine)
+        self._factors: dict[bytes, dict[str, Any]] = {}
+        self._rests: dict[tuple[bytes, ...], Record] = {}
 
     def quick(self, line: bytes) -> Record | None:
-        """Return the record of a line, reduced for a report. None: the long way has to tell what the line is."""
-        at = line.rfind(_REST)
-        if self._curve_fields is None or at < 0:
-            return None
+        """Return the record of a line, as `build` does. None: the long way has to tell what the line is."""
+        fields = self._curve_fields
         try:
-            head = _HEAD.validator.validate_json(line[:at] + b"}")
-            values = checked_values(head.values)
-            factors = self._shared(self._factors, repr(head.factors), lambda: checked_factors(head.factors))
-            rest = self._shared(self._rests, line[at:], lambda: self._rest(line[at + 1 :]))
-        except (ArithmeticError, TypeError, ValueError):  # the errors of pydantic are ValueErrors
+            found = self._decoder.decode(line)
+            values = checked_values(found.values)
+            written = bytes(found.factors)
+            factors = self._shared(self._factors, written, lambda: checked_factors(json.loads(written)))
+            rest = self._shared(
+                self._rests,
+                parts := (
+                    bytes(found.provenance),
+                    bytes(found.findings),
+                    bytes(found.outcome),
+                    bytes(found.worker),
+                ),
+                lambda: self._rest(*map(json.loads, parts)),
+            )
+            curve = found.curve if fields is None else CurveColumns.of_objects(found.curve, fields)
+        except (ArithmeticError, AttributeError, MsgspecError, RecursionError, TypeError, ValueError):
             return None
         return Record(
-            head.trial,
+            found.trial,
             factors,
-            head.seed,
-            head.status,
-            head.reason,
+            found.seed,
+            found.status,
+            found.reason,
             values,
-            {},
-            CurveColumns(head.curve, self._curve_fields),
+            found.samples if fields is None else {},
+            curve,
             rest.provenance,
             rest.findings,
             rest.outcome,
@@ -103,13 +142,20 @@ class RecordReader:
             return record
         return replace(record, samples={}, curve=CurveColumns(record.curve, self._curve_fields))
 
-    def _rest(self, line: bytes) -> Record:
-        """Return a record that has what a line says from its provenance on, and nothing else."""
-        content = from_json(b"{" + line)
-        if not content.keys() <= {"provenance", "findings", "outcome", "worker"}:
-            raise ValueError("a field of the head")
+    def _rest(self, provenance: Any, findings: Any, outcome: Any, worker: Any) -> Record:
+        """Return a record that has these parts of a line, and nothing else."""
         return record_of(
-            {"schema_version": 2, "trial": "", "factors": {}, "seed": 0, "status": "ok", **content},
+            {
+                "schema_version": SCHEMA_VERSION,
+                "trial": "",
+                "factors": {},
+                "seed": 0,
+                "status": "ok",
+                "provenance": provenance,
+                "findings": findings,
+                "outcome": outcome,
+                "worker": worker,
+            },
             self._kind,
         )
 

@@ -328,7 +328,6 @@ _ABOVE_ZERO = (
 )
 
 
-_NUMBERS = {int, float}  # types of Python, so without bool
 _TOGETHER = (
     ("steps_to_target", "time_to_target_s"),
     ("lr_low", "lr_high"),
@@ -350,7 +349,7 @@ def _countable(factors: dict[str, Any]) -> dict[str, Any]:
 def _measured(values: dict[str, float]) -> dict[str, float]:
     """Return values after a check of their signs, and of values that come in pairs."""
     signed, apart = _signs(tuple(values))
-    for name, is_above_zero in signed:
+    for name, is_above_zero in signed if min(values.values(), default=1) <= 0 else ():
         value = values[name]
         if value < 0 or (is_above_zero and value == 0):
             raise ValueError(f"{name} is {value}, which is not a possible measurement")
@@ -426,14 +425,17 @@ def checked_factors(factors: dict[str, Any]) -> dict[str, Any]:
     return _countable({name: bounded(value) for name, value in factors.items()})
 
 
-def checked_values(values: dict[str, Any]) -> dict[str, float]:
-    """Return a record's values after the checks that its schema makes of them.
+def checked_values(values: dict[str, float]) -> dict[str, float]:
+    """Return a record's values after the checks that its schema makes of numbers.
+
+    Args:
+        values: metric -> number, not a bool.
 
     Raises:
         ArithmeticError, ValueError: the values are not those of a record, or are too large to be added up.
     """
-    if not _NUMBERS.issuperset(map(type, values.values())) or not math.isfinite(math.fsum(values.values())):
-        raise ValueError("a value is not a finite number, or their sum is not")
+    if not math.isfinite(math.fsum(values.values())):
+        raise ValueError("the sum of the values is not finite")
     return _measured(values)
 
 

@@ -89,6 +89,7 @@ def _search(state: SearchState, plan: RunPlan, workers: Workers, keeper: SearchK
             wrap=lambda executor, index: SearchExecutor(shared, executor, index),
         )
         listener.catch_up()
+        keeper.status.devices_dismissed()
         if state.searcher.epochs_used < budget:
             keeper.say(
                 f"the search ended after {state.searcher.epochs_used} epochs: nothing was left to train"

@@ -132,6 +132,11 @@ class Board:
             del self._nodes[name]
         return not found.devices
 
+    def devices_dismissed(self) -> None:
+        """Remove all devices: their part of the run is over. The next part has devices that join for it."""
+        for node in self._nodes.values():
+            node.devices.clear()
+
     def trial_started(self, trial: str, index: int, *, now_s: float) -> None:
         """Add a trial in flight."""
         self.flights[trial] = Flight(index, now_s)
@@ -252,6 +257,7 @@ class Board:
                 node.reason,
             )
             for name, node in sorted(self._nodes.items())
+            if node.devices or node.left  # the others were dismissed
         )
 
 

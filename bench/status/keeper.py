@@ -135,6 +135,10 @@ class StatusKeeper:
         self._display.device_left(node, device, reason)
         self._take(lambda now_s: self._board.device_left(node, device, reason, now_s=now_s))
 
+    def devices_dismissed(self) -> None:
+        """Note that a part of the run is over, and its devices with it. Displays are not told."""
+        self._take(lambda _: self._board.devices_dismissed())
+
     def trial_started(self, trial_id: str, index: int) -> None:
         """Note that a trial has begun."""
         self._display.trial_started(trial_id, index)

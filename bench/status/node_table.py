@@ -124,10 +124,12 @@ def kinds(nodes: Iterable[NodeNow]) -> tuple[str, ...]:
 
 def _sums(nodes: Sequence[NodeNow]) -> tuple[str, str, str, str]:
     devices, lost = sum(node.slots for node in nodes), sum(node.lost for node in nodes)
+    trials = [trial for node in nodes for trial in node.trials]
+    known = [trial.samples_per_s for trial in trials if trial.samples_per_s is not None]
     return (
         f"{sum(node.busy for node in nodes)}/{devices}" if devices else "left",
         format_count(sum(node.done for node in nodes)),
-        format_count(sum(node.samples_per_s for node in nodes)),
+        format_count(sum(known)) if known else "",
         str(lost) if lost else "",
     )
 

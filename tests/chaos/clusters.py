@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.end_to_end.conftest import environment
-from tests.ray_cluster import RayCluster, actors
+from tests.ray_cluster import RayCluster
 
 SPEC = """\
 name: tiny
@@ -171,7 +171,7 @@ class _Rounds:
             wrong = sorted(name for name in self._expected if found.get(name) != self._expected[name])
             raise WrongError(f"other records than without disasters: {wrong}")
         give_up_s = time.monotonic() + ENDS_S
-        while orphans := actors():
+        while orphans := self._cluster.actors():
             if time.monotonic() > give_up_s:
                 raise WrongError(f"processes are left: {sorted(orphans)}")
             time.sleep(0.5)
@@ -187,7 +187,7 @@ class _Rounds:
         self._nodes.append(f"n{self._named}")
 
     def _kill_actor(self, chance: random.Random, driver: subprocess.Popen[str]) -> None:
-        if alive := sorted(actors()):
+        if alive := sorted(self._cluster.actors()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(chance.choice(alive), signal.SIGKILL)
 
@@ -206,7 +206,7 @@ class _Rounds:
 
     def _slow_node(self, chance: random.Random, driver: subprocess.Popen[str]) -> None:
         """A device answers nothing for some seconds."""
-        if alive := sorted(actors()):
+        if alive := sorted(self._cluster.actors()):
             with _stopped(chance.choice(alive)):
                 time.sleep(chance.uniform(1.0, 8.0))
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fusetune.bench.cli.program import main
+from fusetune.bench.cli.status import look
 from fusetune.bench.results.written_spec import WrittenSpec
 from fusetune.bench.search.for_optuna import FEWEST_FOR_IMPORTANCE
 from fusetune.bench.search.plan import plan_of
@@ -187,6 +188,8 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path: Path, bench: Ca
     made = re.search(r"12 epochs, (\d+) of them trained before", done.out)
     assert made
     assert int(made[1]) == len(before)
+    seen = look(logs[0].parent)
+    assert (seen.state, seen.done, seen.total, seen.unit) == ("over", 12, 12, "epoch")
     check(done)
     after = values(logs[0])
     assert len(after) == len(set(after)) == BUDGET

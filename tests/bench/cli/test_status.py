@@ -102,6 +102,11 @@ def test_a_search_counts_epochs(run: RunDirectory) -> None:
     assert said[2] == "epochs    10 of 300 done, 1 training failed, 1 in flight, 289 waiting"
     board.trial_withdrawn("base_lr=0.1,seed=0")
     assert board.status(60.0, datetime.now(timezone.utc)).in_flight == 0
+    board.start(300, 300, now_s=0.0)
+    board.trial_started("base_lr=0.1,seed=1", 1, now_s=60.0)
+    write_status(run.path, board.status(61.0, datetime.now(timezone.utc)))
+    said = asked(run.path).output.splitlines()
+    assert said[2] == "epochs    300 of 300 done, the winner on 1 fresh seed in flight"
 
 
 def test_a_driver_that_was_killed_and_one_that_cannot_be_seen(run: RunDirectory) -> None:

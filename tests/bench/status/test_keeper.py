@@ -168,6 +168,21 @@ def test_parts_of_a_processor_have_one_name() -> None:
     assert (node.busy, node.slots, node.left) == (2, 2, 1)
 
 
+def test_a_part_of_a_run_has_the_devices_that_joined_for_it(tmp_path: Path) -> None:
+    keeper, time, _ = kept(tmp_path)
+    keeper.start(1, 0)
+    for node in ("n1", "n2", "n3"):
+        keeper.device_joined(node, "0", "Example GPU")
+    keeper.device_left("n3", "0", "preempted")
+    keeper.devices_dismissed()
+    keeper.device_joined("n1", "0", "Example GPU")
+    time.passes(1)
+    found = read_status(tmp_path)
+    assert found is not None
+    # A node that was lost stays to be seen.
+    assert [(node.node, node.slots, node.left) for node in found.nodes] == [("n1", 1, 0), ("n3", 0, 1)]
+
+
 def test_the_memory_of_nodes_and_losses_has_an_end(tmp_path: Path) -> None:
     board = Board()
     board.start(1, 0, now_s=0.0)
