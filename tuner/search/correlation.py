@@ -22,7 +22,8 @@ class KeptCorrelations:
 
     Example:
         >>> kept = KeptCorrelations(lambda left, right: -abs(left - right[:, 0]))
-        >>> kept.of([7, 4], np.array([[1.0], [2.0]]), np.array([[0.0], [5.0]])).tolist()
+        >>> trainings, points = np.array([[1.0], [2.0]]), np.array([[0.0], [3.0], [5.0]])
+        >>> kept.of([7, 4], trainings, points, np.array([0, 2])).tolist()
         [[-1.0, -4.0], [-2.0, -3.0]]
     """
 
@@ -37,14 +38,19 @@ class KeptCorrelations:
         self._row = {}
 
     def of(
-        self, numbers: list[int], trainings: NDArray[np.float64], points: NDArray[np.float64]
+        self,
+        numbers: list[int],
+        trainings: NDArray[np.float64],
+        points: NDArray[np.float64],
+        asked: NDArray[np.intp],
     ) -> NDArray[np.float64]:
-        """Return the correlations of trainings with points: (trainings, points).
+        """Return the correlations of trainings with some of the points: (trainings, asked).
 
         Args:
             numbers: of the trainings.
             trainings: (trainings, factors) their own points.
             points: (points, factors); those of the last time, then new ones.
+            asked: rows of `points`.
         """
         new = [place for place, number in enumerate(numbers) if number not in self._row]
         if len(self._row) + len(new) > max(_MOST_KEPT, len(numbers)):
@@ -61,7 +67,7 @@ class KeptCorrelations:
                 first = int(known[late].min())
                 self._rows[rows[late], first : len(points)] = self._correlate(trainings[late], points[first:])
         self._known[rows] = len(points)
-        return self._rows[rows, : len(points)]
+        return self._rows.ravel().take(rows[:, None] * self._rows.shape[1] + asked)
 
     def _make_room(self, rows: int, columns: int) -> None:
         """Enlarge the matrix by halves, so that trainings that begin one by one rarely move it."""

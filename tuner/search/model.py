@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 # A gap to the best of this share of the scale counts about as none: the resolution of the scale.
 _RESOLUTION = 0.03
@@ -148,7 +148,7 @@ class Observations:
     z: np.ndarray
     prior: np.ndarray | None = None
 
-    @property
+    @cached_property
     def trainings(self) -> NDArray[np.intp]:
         """The trainings' numbers, in order and each once."""
         return np.unique(self.trial)
@@ -156,27 +156,41 @@ class Observations:
     @cached_property
     def without_prior(self) -> Observations:
         """The same without a prior."""
-        return replace(self, prior=None)
+        alone = replace(self, prior=None)
+        # What is computed once depends on the prior in `explained` alone, which is not asked for without one.
+        vars(alone).update(_made=self._made, _levels=self._levels, columns=self.columns)
+        return alone
 
     @cached_property
     def columns(self) -> NDArray[np.intp]:
         """(n,) the place of each epoch's training in `trainings`."""
-        places: NDArray[np.intp] = np.unique(self.trial, return_inverse=True)[1]
-        return places
+        return np.searchsorted(self.trainings, self.trial)
 
     def along(self, length: float) -> NDArray[np.float64]:
         """(n, n) Matern correlation between the epochs of all pairs, computed once for each length."""
-        return self._once(("along", length), lambda: _along(self.share, self.share, length))
 
-    def luck(self, length: float) -> NDArray[np.float64]:
-        """(n, n) `along` where two epochs are of the same training, and 0 elsewhere. Computed once for each length."""
-        return self._once(("luck", length), lambda: (self.trial[:, None] == self.trial) * self.along(length))
+        def between_all() -> NDArray[np.float64]:
+            values, row = self._levels
+            return matern(np.abs(values[:, None] - values) / length)[:, row].take(row, axis=0)
 
-    def explained(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, n) covariance by the prior's terms, computed once for standard deviations of their coefficients."""
+        return self._once(("along", length), between_all)
+
+    def by_luck(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) covariance of g, which epochs of the same training share. Computed once for each kernel."""
+        return self._once(
+            ("luck", kernel.luck, kernel.luck_epochs),
+            lambda: kernel.luck * ((self.trial[:, None] == self.trial) * self.along(kernel.luck_epochs)),
+        )
+
+    def by_offset(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) covariance of the offset. Computed once for each kernel."""
+        return self._once(("offset", kernel.offset), lambda: kernel.offset * self.along(_OFFSET_LENGTH))
+
+    def by_prior(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) covariance by the prior's terms. Computed once for each kernel."""
         assert self.prior is not None
-        weighted = self.prior * coefficients
-        return self._once(("explained", *coefficients.tolist()), lambda: weighted @ weighted.T)
+        weighted = self.prior * kernel.coefficients(self.prior.shape[1])
+        return self._once(("prior", kernel.prior, kernel.deviations), lambda: weighted @ weighted.T)
 
     def _once(self, name: tuple[Any, ...], make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
         if name not in self._made:
@@ -186,6 +200,12 @@ class Observations:
     @cached_property
     def _made(self) -> dict[tuple[Any, ...], NDArray[np.float64]]:
         return {}
+
+    @cached_property
+    def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """The shares, each once, and which each epoch has."""
+        values, row = np.unique(self.share, return_inverse=True)
+        return values, row
 
     def at(self, rows: NDArray[np.intp] | slice) -> Observations:
         """Return those of some rows."""
@@ -206,14 +226,17 @@ class Observations:
         """Return at most `most` of them: the first and last of the best trainings, and of those begun last."""
         if len(self.z) <= most:
             return self
-        trials, first = np.unique(self.trial, return_index=True)
-        last = len(self.z) - 1 - np.unique(self.trial[::-1], return_index=True)[1]
-        if len(np.union1d(first, last)) > most:
+        another = np.flatnonzero(self.trial[1:] != self.trial[:-1])
+        first, last = np.append(0, another + 1), np.append(another, len(self.z) - 1)
+        if len(first) + int((first < last).sum()) > most:
             highest = np.argsort(-np.maximum.reduceat(self.z, first), kind="stable")[: most // 4]
-            left = np.setdiff1d(np.arange(len(trials)), highest)[-(most // 2 - len(highest)) :]
-            chosen = np.union1d(highest, left)
+            others = np.ones(len(first), dtype=bool)
+            others[highest] = False
+            chosen = np.append(highest, np.flatnonzero(others)[-(most // 2 - len(highest)) :])
             first, last = first[chosen], last[chosen]
-        return self.at(np.union1d(first, last))
+        kept = np.zeros(len(self.z), dtype=bool)
+        kept[first] = kept[last] = True
+        return self.at(np.flatnonzero(kept))
 
 
 class CurveModel:
@@ -249,9 +272,7 @@ class CurveModel:
         self._mean = float(np.mean(z - expected)) if len(z) else 0.0
         self._told = told = slice(len(z))
         self._factor = np.linalg.cholesky(self._covariance(within, told, told))
-        self._weights = solve_triangular(
-            self._factor, z - expected - self._mean, lower=True, check_finite=False
-        )
+        self._weights = _solved(self._factor, z - expected - self._mean)
         self._believed = None if pending is None else self._extension(within, slice(len(z), None), told)
 
     @property
@@ -292,13 +313,11 @@ class CurveModel:
             variance += (prior * prior) @ size**2
             mean += kernel.prior_mean * prior[:, 0]
         told = len(self._weights)
-        solved = solve_triangular(self._factor, covariance[:told], lower=True, check_finite=False)
+        solved = _solved(self._factor, covariance[:told])
         variance -= np.einsum("ij,ij->j", solved, solved)
         if self._believed is not None:
             below, factor = self._believed
-            rest = solve_triangular(
-                factor, covariance[told:] - below @ solved, lower=True, check_finite=False
-            )
+            rest = _solved(factor, covariance[told:] - below @ solved)
             variance -= np.einsum("ij,ij->j", rest, rest)
         return mean + self._weights @ solved, np.sqrt(np.maximum(variance, _JITTER))
 
@@ -311,19 +330,21 @@ class CurveModel:
         covariance *= kernel.smooth
         if rows == columns == self._told:
             ours = self._observations
-            along, luck = ours.along, ours.luck(kernel.luck_epochs)
+            covariance *= ours.along(kernel.epochs)
+            covariance += ours.by_luck(kernel)
+            covariance += ours.by_offset(kernel)
         else:
             along = partial(_along, left, right)
-            luck = (known.trial[rows, None] == known.trial[columns]) * along(kernel.luck_epochs)
-        covariance *= along(kernel.epochs)
-        covariance += kernel.luck * luck
-        covariance += kernel.offset * along(_OFFSET_LENGTH)
-        if known.prior is not None:
-            coefficients = kernel.coefficients(known.prior.shape[1])
-            if rows == columns == self._told:
-                covariance += self._observations.explained(coefficients)
-            else:
-                covariance += (known.prior[rows] * coefficients) @ (known.prior[columns] * coefficients).T
+            covariance *= along(kernel.epochs)
+            covariance += (
+                kernel.luck * (known.trial[rows, None] == known.trial[columns]) * along(kernel.luck_epochs)
+            )
+            covariance += kernel.offset * along(_OFFSET_LENGTH)
+        if known.prior is not None and rows == columns == self._told:
+            covariance += self._observations.by_prior(kernel)
+        elif known.prior is not None:
+            weighted = known.prior * kernel.coefficients(known.prior.shape[1])
+            covariance += weighted[rows] @ weighted[columns].T
         if rows == columns:
             covariance[np.diag_indices(len(left))] += kernel.noise + kernel.early_noise * (1 - left) + _JITTER
         return covariance
@@ -333,8 +354,17 @@ class CurveModel:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the rows that the pending epochs add to the Cholesky factor, and their own triangle."""
         right = self._covariance(within, told, rows)
-        below = solve_triangular(self._factor, right, lower=True, check_finite=False).T
+        below = _solved(self._factor, right).T
         return below, np.linalg.cholesky(self._covariance(within, rows, rows) - below @ below.T)
+
+
+def _solved(factor: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return x of factor @ x = right, for a Cholesky factor. Without the checks of scipy's own function."""
+    if not right.size:
+        return right
+    # LAPACK reads the transpose of what numpy stores by rows.
+    x: NDArray[np.float64] = dtrtrs(factor.T, right, lower=0, trans=1)[0]
+    return x
 
 
 def configuration_correlation(

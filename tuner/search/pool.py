@@ -193,8 +193,8 @@ class Pool:
         self, trainings: np.ndarray, targets: np.ndarray, *, informed: bool
     ) -> NDArray[np.float64]:
         """Return the correlations of trainings with points that they are kept with: (trainings, targets)."""
-        rows = self._kept[informed].of(trainings.tolist(), self._features[trainings], self._targets)
-        return rows.take(targets, axis=1)
+        features = self._features[trainings]
+        return self._kept[informed].of(trainings.tolist(), features, self._targets, targets)
 
     def _sampled(self, near: np.ndarray, *, informed: bool, blind: bool) -> tuple[np.ndarray, bool]:
         """Sample a space that is not listed: points that fit, and whether to train one unseen."""
