@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -18,8 +19,9 @@ from fusetune.tuner.search.result import SearchTrial
 START = 8
 # A paused training is dropped when winning would take an end this many standard deviations above the predicted.
 _HOPELESS = 5.0
-# Without the prior, a search takes over at most this many trainings in one decision. Each costs one more model.
-_MOST_TAKEN_OVER = 3
+# A search without the prior takes over at most this many trainings in one decision, and none after it has fitted the
+# lengths anew. Each costs one more model.
+_MOST_TAKEN_OVER = 2
 # Points near this many of the best trainings are looked at in a space that cannot be listed.
 _NEAR = 8
 
@@ -148,12 +150,14 @@ class Chooser:
                 self._afresh.add(begun.number)
                 return begun
             self._afresh.update(np.flatnonzero((self._pool.points == point).all(axis=1)).tolist())
-        is_known, taken_over = True, 0
-        while is_known:
-            chosen, is_known = self._choose_from_own(paused, takes_over=taken_over < _MOST_TAKEN_OVER)
+        fits = self._forecast.fits
+        for taken_over in itertools.count():
+            takes_over = taken_over < _MOST_TAKEN_OVER and self._forecast.fits == fits
+            chosen, is_known = self._choose_from_own(paused, takes_over=takes_over)
             if chosen is not None:
                 self._afresh.add(chosen.number)
-            taken_over += 1
+            if not is_known:
+                break
         return chosen
 
     def _choose_from_own(

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -166,20 +166,23 @@ class Observations:
         """(n,) the place of each epoch's training in `trainings`."""
         return np.searchsorted(self.trainings, self.trial)
 
-    def along(self, length: float) -> NDArray[np.float64]:
-        """(n, n) Matern correlation between the epochs of all pairs, computed once for each length."""
+    def along(
+        self, length: float, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float64]:
+        """Matern correlation between some epochs and others, in pairs: (rows, columns)."""
+        values, level = self._levels
+        alike = self._once(("along", length), lambda: matern(np.abs(values[:, None] - values) / length))
+        return alike[:, level[columns]].take(level[rows], axis=0)
 
-        def between_all() -> NDArray[np.float64]:
-            values, row = self._levels
-            return matern(np.abs(values[:, None] - values) / length)[:, row].take(row, axis=0)
-
-        return self._once(("along", length), between_all)
+    def by_epochs(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) correlation of f along the epochs. Computed once for each kernel."""
+        return self._once(("epochs", kernel.epochs), lambda: self.along(kernel.epochs))
 
     def by_luck(self, kernel: Kernel) -> NDArray[np.float64]:
         """(n, n) covariance of g, which epochs of the same training share. Computed once for each kernel."""
         return self._once(
             ("luck", kernel.luck, kernel.luck_epochs),
-            lambda: kernel.luck * ((self.trial[:, None] == self.trial) * self.along(kernel.luck_epochs)),
+            lambda: kernel.luck * (self.trial[:, None] == self.trial) * self.along(kernel.luck_epochs),
         )
 
     def by_offset(self, kernel: Kernel) -> NDArray[np.float64]:
@@ -324,29 +327,27 @@ class CurveModel:
     def _covariance(self, within: NDArray[np.float64], rows: slice, columns: slice) -> NDArray[np.float64]:
         """Return the covariance of known epochs, with their noise where both are the same."""
         kernel, known = self.kernel, self._known
-        left, right = known.share[rows], known.share[columns]
         pairs = self._column[rows, None] * len(within) + self._column[columns]
         covariance: NDArray[np.float64] = within.take(pairs)
         covariance *= kernel.smooth
         if rows == columns == self._told:
             ours = self._observations
-            covariance *= ours.along(kernel.epochs)
+            covariance *= ours.by_epochs(kernel)
             covariance += ours.by_luck(kernel)
             covariance += ours.by_offset(kernel)
         else:
-            along = partial(_along, left, right)
-            covariance *= along(kernel.epochs)
-            covariance += (
-                kernel.luck * (known.trial[rows, None] == known.trial[columns]) * along(kernel.luck_epochs)
-            )
-            covariance += kernel.offset * along(_OFFSET_LENGTH)
+            covariance *= known.along(kernel.epochs, rows, columns)
+            of_one = known.trial[rows, None] == known.trial[columns]
+            covariance += kernel.luck * of_one * known.along(kernel.luck_epochs, rows, columns)
+            covariance += kernel.offset * known.along(_OFFSET_LENGTH, rows, columns)
         if known.prior is not None and rows == columns == self._told:
             covariance += self._observations.by_prior(kernel)
         elif known.prior is not None:
             weighted = known.prior * kernel.coefficients(known.prior.shape[1])
             covariance += weighted[rows] @ weighted[columns].T
         if rows == columns:
-            covariance[np.diag_indices(len(left))] += kernel.noise + kernel.early_noise * (1 - left) + _JITTER
+            early = kernel.early_noise * (1 - known.share[rows])
+            covariance[np.diag_indices(len(early))] += kernel.noise + early + _JITTER
         return covariance
 
     def _extension(
