@@ -359,7 +359,7 @@ class CurveModel:
         return below, np.linalg.cholesky(self._covariance(within, rows, rows) - below @ below.T)
 
 
-def _solved(factor: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+def _solved(factor: np.ndarray, right: np.ndarray) -> NDArray[np.float64]:
     """Return x of factor @ x = right, for a Cholesky factor. Without the checks of scipy's own function."""
     if not right.size:
         return right
