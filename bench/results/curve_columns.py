@@ -125,5 +125,6 @@ def columns_of(curves: Iterable[Sequence[Entry]], fields: tuple[str, ...]) -> np
         cells = np.frombuffer(b"".join([block.cells for block in blocks]))
         columns = cells.reshape(-1, len(all_fields), len(cells) // len(all_fields) // sum(map(bool, blocks)))
         places = [all_fields.index(name) for name in fields]
-        return columns[:, places].transpose(1, 0, 2).reshape(len(fields), -1)
+        found: np.ndarray = columns[:, places].transpose(1, 0, 2).reshape(len(fields), -1)
+        return found
     return np.stack([np.frombuffer(b"".join([block.column(name) for block in blocks])) for name in fields])
