@@ -224,7 +224,7 @@ class RayExecutor:
         if isinstance(error, exceptions.RayTaskError):
             cause = error.as_instanceof_cause()
             return error.cause if isinstance(error.cause, FusetuneError) else cause
-        if isinstance(error, exceptions.RuntimeEnvSetupError):
+        if isinstance(error, exceptions.RuntimeEnvSetupError) and self._setup.code:
             said = " ".join(str(error).split())[:_LONGEST_REASON]
             return InputError(WHERE, f"the code could not be brought to node {self.node.name}", said)
         return self._lost(why_lost(error), started=started)
@@ -263,6 +263,7 @@ _REASONS = {
     "ObjectStoreFullError": "Ray's object store was full",
     "OutOfDiskError": "Ray's disk was full",
     "GetTimeoutError": "it gave no answer",
+    "RuntimeEnvSetupError": "Ray could not set up its process",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from fusetune.tuner.search.result import SearchTrial
 START = 8
 # A paused training is dropped when winning would take an end this many standard deviations above the predicted.
 _HOPELESS = 5.0
+# A search without the prior takes over at most this many trainings in one decision, and none after it has fitted the
+# lengths anew. Each costs one more model.
+_MOST_TAKEN_OVER = 2
 # Points near this many of the best trainings are looked at in a space that cannot be listed.
 _NEAR = 8
 
@@ -132,6 +136,7 @@ class Chooser:
 
         Those that a misleading prior chose crowd where the prior pointed, and would keep this search there. What it
         chooses and the other search has trained already costs no epoch: it takes those epochs over, and chooses again.
+        After a few of them it chooses what nobody has trained, and the next decision goes on.
         """
         if not self._doubted:
             self._doubted = True
@@ -144,20 +149,24 @@ class Chooser:
                 begun = self._history.begin(point, "one of the points that fill the space")
                 self._afresh.add(begun.number)
                 return begun
-            self._afresh.update(
-                trial.number
-                for trial in self._history.trials
-                if np.array_equal(self._history.space.point(trial.config), point)
-            )
-        while True:
-            chosen, is_known = self._choose_from_own(paused)
+            self._afresh.update(np.flatnonzero((self._pool.points == point).all(axis=1)).tolist())
+        fits = self._forecast.fits
+        for taken_over in itertools.count():
+            takes_over = taken_over < _MOST_TAKEN_OVER and self._forecast.fits == fits
+            chosen, is_known = self._choose_from_own(paused, takes_over=takes_over)
             if chosen is not None:
                 self._afresh.add(chosen.number)
             if not is_known:
-                return chosen
+                break
+        return chosen
 
-    def _choose_from_own(self, paused: list[SearchTrial]) -> tuple[SearchTrial | None, bool]:
-        """Return the choice of the search without a prior, and whether the other search has trained it already."""
+    def _choose_from_own(
+        self, paused: list[SearchTrial], *, takes_over: bool
+    ) -> tuple[SearchTrial | None, bool]:
+        """Return the choice of the search without a prior, and whether the other search has trained it already.
+
+        It has not where the search `takes_over` nothing.
+        """
         history = self._history
         observed = history.observations(self._afresh)
         others = [trial for trial in history.trials if trial.values and trial.number not in self._afresh]
@@ -166,7 +175,12 @@ class Chooser:
             assert observed is not None
         own = [trial for trial in paused if trial.number in self._afresh]
         chosen = self._choose_by_model(
-            own, others, observed, informed=False, beside=len(paused) - len(own) if others else 0
+            own,
+            others if takes_over else [],
+            observed,
+            informed=False,
+            beside=len(paused) - len(own) if others else 0,
+            flying=self._afresh if others else None,
         )
         if chosen is None:
             left = len(own) < len(paused)
@@ -181,6 +195,7 @@ class Chooser:
         *,
         informed: bool,
         beside: int = 0,
+        flying: Collection[int] | None = None,
     ) -> SearchTrial | None:
         """Choose by one model.
 
@@ -190,12 +205,13 @@ class Chooser:
             observed: the epochs it has seen.
             informed: whether it has the prior.
             beside: how many trainings wait besides `paused`.
+            flying: numbers of the trainings whose epochs in flight are believed, or None for all.
         """
         observations, scale = observed
         pending = None
         if not informed:
             observations = observations.without_prior
-            pending = self._history.pending(self._afresh if others else None)
+            pending = self._history.pending(flying)
         # The prior's model does not believe epochs in flight. It knows good regions from the start, and its deviations
         # are small: less of them would drive the workers out of these regions, to what nobody else would train.
         model = self._forecast.fitted(observations, None if pending is None else pending.without_prior)

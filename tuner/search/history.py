@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -81,25 +82,26 @@ class History:
         observed values are good, it counts as worse by the whole span of the gap scale.
         """
         trials = self.trials if only is None else [t for t in self.trials if t.number in only]
-        told = self.sign * np.array([value for trial in trials for value in trial.values])
+        told = self.sign * np.fromiter(chain.from_iterable(trial.values for trial in trials), float)
         if not len(told):
             return None
         scale = gap_scale(told)
-        worst = self.sign * min(told.min(), scale.best - scale.scale)
-        numbers: list[int] = []
-        epochs: list[int] = []
-        values: list[float] = []
-        for trial in trials:
-            begun = len(values)
-            values += trial.values
-            epochs += range(1, trial.epochs + 1)
-            if trial.status in ("diverged", "failed"):
-                ends = sorted({trial.epochs + 1, self.max_epochs})
-                values += [worst] * len(ends)
-                epochs += ends
-            numbers += [trial.number] * (len(values) - begun)
-        share = np.array(epochs) / self.max_epochs
-        kept = Observations(np.array(numbers), share, scale.z(self.sign * np.array(values))).thinned()
+        worst = min(told.min(), scale.best - scale.scale)
+        counts = np.array([len(trial.values) for trial in trials])
+        ended = np.cumsum(counts)
+        number = np.repeat([trial.number for trial in trials], counts)
+        epoch = 1 + np.arange(len(told)) - np.repeat(ended - counts, counts)
+        lost = [
+            (ended[place], trial.number, end)
+            for place, trial in enumerate(trials)
+            if trial.status in ("diverged", "failed")
+            for end in sorted({trial.epochs + 1, self.max_epochs})
+        ]
+        if lost:
+            after, whose, ends = zip(*lost, strict=True)
+            number, epoch = np.insert(number, after, whose), np.insert(epoch, after, ends)
+            told = np.insert(told, after, worst)
+        kept = Observations(number, epoch / self.max_epochs, scale.z(told)).thinned()
         return replace(kept, prior=self._pool.prior_of(kept.trial, kept.share)), scale
 
     def pending(self, only: Collection[int] | None = None) -> Observations | None:

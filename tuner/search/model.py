@@ -21,11 +21,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 # A gap to the best of this share of the scale counts about as none: the resolution of the scale.
 _RESOLUTION = 0.03
@@ -36,6 +37,8 @@ _OFFSET_LENGTH = 1.5
 _MAIN_SHARE = 0.1
 # One standard deviation of the factor on luck and noise from search to search.
 _NOISE_SPREAD = 4.0
+# Correlations are computed so many at a time: what they pass through then stays in the processor's cache.
+_BLOCK = 16_384
 # More observations than this are thinned: of a training with many epochs, the first and the last are kept.
 MOST_OBSERVATIONS = 200
 
@@ -122,7 +125,11 @@ def gap_scale(values: np.ndarray) -> GapScale:
 def matern(distance: np.ndarray) -> np.ndarray:
     """Matern 5/2 correlation of a distance in lengths."""
     scaled = math.sqrt(5.0) * distance
-    return (1 + scaled + scaled * scaled / 3) * np.exp(-scaled)
+    correlation: np.ndarray = scaled * scaled
+    correlation /= 3
+    correlation += 1 + scaled
+    correlation *= np.exp(np.negative(scaled, out=scaled), out=scaled)
+    return correlation
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class Observations:
     z: np.ndarray
     prior: np.ndarray | None = None
 
-    @property
+    @cached_property
     def trainings(self) -> NDArray[np.intp]:
         """The trainings' numbers, in order and each once."""
         return np.unique(self.trial)
@@ -149,29 +156,59 @@ class Observations:
     @cached_property
     def without_prior(self) -> Observations:
         """The same without a prior."""
-        return replace(self, prior=None)
+        alone = replace(self, prior=None)
+        # What is computed once depends on the prior in `explained` alone, which is not asked for without one.
+        vars(alone).update(_made=self._made, _levels=self._levels, columns=self.columns)
+        return alone
 
     @cached_property
     def columns(self) -> NDArray[np.intp]:
         """(n,) the place of each epoch's training in `trainings`."""
-        places: NDArray[np.intp] = np.unique(self.trial, return_inverse=True)[1]
-        return places
+        return np.searchsorted(self.trainings, self.trial)
+
+    def along(
+        self, length: float, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float64]:
+        """Matern correlation between some epochs and others, in pairs: (rows, columns)."""
+        values, level = self._levels
+        alike = self._once(("along", length), lambda: matern(np.abs(values[:, None] - values) / length))
+        return alike[:, level[columns]].take(level[rows], axis=0)
+
+    def by_epochs(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) correlation of f along the epochs. Computed once for each kernel."""
+        return self._once(("epochs", kernel.epochs), lambda: self.along(kernel.epochs))
+
+    def by_luck(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) covariance of g, which epochs of the same training share. Computed once for each kernel."""
+        return self._once(
+            ("luck", kernel.luck, kernel.luck_epochs),
+            lambda: kernel.luck * (self.trial[:, None] == self.trial) * self.along(kernel.luck_epochs),
+        )
+
+    def by_offset(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) covariance of the offset. Computed once for each kernel."""
+        return self._once(("offset", kernel.offset), lambda: kernel.offset * self.along(_OFFSET_LENGTH))
+
+    def by_prior(self, kernel: Kernel) -> NDArray[np.float64]:
+        """(n, n) covariance by the prior's terms. Computed once for each kernel."""
+        assert self.prior is not None
+        weighted = self.prior * kernel.coefficients(self.prior.shape[1])
+        return self._once(("prior", kernel.prior, kernel.deviations), lambda: weighted @ weighted.T)
+
+    def _once(self, name: tuple[Any, ...], make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     @cached_property
-    def of_one_training(self) -> NDArray[np.bool_]:
-        """(n, n) whether two epochs are of the same training."""
-        of_one: NDArray[np.bool_] = self.trial[:, None] == self.trial
-        return of_one
-
-    def along(self, length: float) -> NDArray[np.float64]:
-        """(n, n) Matern correlation between the epochs of all pairs, computed once for each length."""
-        if length not in self._along_itself:
-            self._along_itself[length] = _along(self.share, self.share, length)
-        return self._along_itself[length]
-
-    @cached_property
-    def _along_itself(self) -> dict[float, NDArray[np.float64]]:
+    def _made(self) -> dict[tuple[Any, ...], NDArray[np.float64]]:
         return {}
+
+    @cached_property
+    def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """The shares, each once, and which each epoch has."""
+        values, row = np.unique(self.share, return_inverse=True)
+        return values, row
 
     def at(self, rows: NDArray[np.intp] | slice) -> Observations:
         """Return those of some rows."""
@@ -192,14 +229,17 @@ class Observations:
         """Return at most `most` of them: the first and last of the best trainings, and of those begun last."""
         if len(self.z) <= most:
             return self
-        trials, first = np.unique(self.trial, return_index=True)
-        last = len(self.z) - 1 - np.unique(self.trial[::-1], return_index=True)[1]
-        if len(np.union1d(first, last)) > most:
+        another = np.flatnonzero(self.trial[1:] != self.trial[:-1])
+        first, last = np.append(0, another + 1), np.append(another, len(self.z) - 1)
+        if len(first) + int((first < last).sum()) > most:
             highest = np.argsort(-np.maximum.reduceat(self.z, first), kind="stable")[: most // 4]
-            left = np.setdiff1d(np.arange(len(trials)), highest)[-(most // 2 - len(highest)) :]
-            chosen = np.union1d(highest, left)
+            others = np.ones(len(first), dtype=bool)
+            others[highest] = False
+            chosen = np.append(highest, np.flatnonzero(others)[-(most // 2 - len(highest)) :])
             first, last = first[chosen], last[chosen]
-        return self.at(np.union1d(first, last))
+        kept = np.zeros(len(self.z), dtype=bool)
+        kept[first] = kept[last] = True
+        return self.at(np.flatnonzero(kept))
 
 
 class CurveModel:
@@ -235,9 +275,7 @@ class CurveModel:
         self._mean = float(np.mean(z - expected)) if len(z) else 0.0
         self._told = told = slice(len(z))
         self._factor = np.linalg.cholesky(self._covariance(within, told, told))
-        self._weights = solve_triangular(
-            self._factor, z - expected - self._mean, lower=True, check_finite=False
-        )
+        self._weights = _solved(self._factor, z - expected - self._mean)
         self._believed = None if pending is None else self._extension(within, slice(len(z), None), told)
 
     @property
@@ -262,49 +300,54 @@ class CurveModel:
             prior: (m, terms) m of each, where the model has a prior.
         """
         kernel, at, known = self.kernel, np.array([share]), self._known
-        covariance = kernel.smooth * across[:, self._column] * _along(at, known.share, kernel.epochs)
-        covariance += kernel.offset * _along(at, known.share, _OFFSET_LENGTH)
+        covariance = across.T.take(self._column, axis=0)
+        covariance *= kernel.smooth
+        covariance *= _along(known.share, at, kernel.epochs)
+        covariance += kernel.offset * _along(known.share, at, _OFFSET_LENGTH)
         begun = np.flatnonzero(trial >= 0)
-        covariance[begun] += (
-            kernel.luck * (trial[begun, None] == known.trial) * _along(at, known.share, kernel.luck_epochs)
+        covariance[:, begun] += (
+            kernel.luck * (known.trial[:, None] == trial[begun]) * _along(known.share, at, kernel.luck_epochs)
         )
         variance = np.full(len(across), kernel.smooth + kernel.luck + kernel.offset)
         mean = np.full(len(across), self._mean)
         if known.prior is not None and prior is not None:
             size = kernel.coefficients(prior.shape[1])
-            covariance += (prior * size**2) @ known.prior.T
+            covariance += known.prior @ (prior * size**2).T
             variance += (prior * prior) @ size**2
             mean += kernel.prior_mean * prior[:, 0]
         told = len(self._weights)
-        solved = solve_triangular(self._factor, covariance[:, :told].T, lower=True, check_finite=False)
+        solved = _solved(self._factor, covariance[:told])
         variance -= np.einsum("ij,ij->j", solved, solved)
         if self._believed is not None:
             below, factor = self._believed
-            rest = solve_triangular(
-                factor, covariance[:, told:].T - below @ solved, lower=True, check_finite=False
-            )
+            rest = _solved(factor, covariance[told:] - below @ solved)
             variance -= np.einsum("ij,ij->j", rest, rest)
         return mean + self._weights @ solved, np.sqrt(np.maximum(variance, _JITTER))
 
     def _covariance(self, within: NDArray[np.float64], rows: slice, columns: slice) -> NDArray[np.float64]:
         """Return the covariance of known epochs, with their noise where both are the same."""
         kernel, known = self.kernel, self._known
-        left, right = known.share[rows], known.share[columns]
+        pairs = self._column[rows, None] * len(within) + self._column[columns]
+        covariance: NDArray[np.float64] = within.take(pairs)
+        covariance *= kernel.smooth
         if rows == columns == self._told:
-            along, of_one = self._observations.along, self._observations.of_one_training
+            ours = self._observations
+            covariance *= ours.by_epochs(kernel)
+            covariance += ours.by_luck(kernel)
+            covariance += ours.by_offset(kernel)
         else:
-            along, of_one = partial(_along, left, right), known.trial[rows, None] == known.trial[columns]
-        covariance: NDArray[np.float64] = (
-            kernel.smooth * within[np.ix_(self._column[rows], self._column[columns])]
-        )
-        covariance *= along(kernel.epochs)
-        covariance += kernel.luck * of_one * along(kernel.luck_epochs)
-        covariance += kernel.offset * along(_OFFSET_LENGTH)
-        if known.prior is not None:
+            covariance *= known.along(kernel.epochs, rows, columns)
+            of_one = known.trial[rows, None] == known.trial[columns]
+            covariance += kernel.luck * of_one * known.along(kernel.luck_epochs, rows, columns)
+            covariance += kernel.offset * known.along(_OFFSET_LENGTH, rows, columns)
+        if known.prior is not None and rows == columns == self._told:
+            covariance += self._observations.by_prior(kernel)
+        elif known.prior is not None:
             weighted = known.prior * kernel.coefficients(known.prior.shape[1])
             covariance += weighted[rows] @ weighted[columns].T
         if rows == columns:
-            covariance[np.diag_indices(len(left))] += kernel.noise + kernel.early_noise * (1 - left) + _JITTER
+            early = kernel.early_noise * (1 - known.share[rows])
+            covariance[np.diag_indices(len(early))] += kernel.noise + early + _JITTER
         return covariance
 
     def _extension(
@@ -312,8 +355,17 @@ class CurveModel:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the rows that the pending epochs add to the Cholesky factor, and their own triangle."""
         right = self._covariance(within, told, rows)
-        below = solve_triangular(self._factor, right, lower=True, check_finite=False).T
+        below = _solved(self._factor, right).T
         return below, np.linalg.cholesky(self._covariance(within, rows, rows) - below @ below.T)
+
+
+def _solved(factor: np.ndarray, right: np.ndarray) -> NDArray[np.float64]:
+    """Return x of factor @ x = right, for a Cholesky factor. Without the checks of scipy's own function."""
+    if not right.size:
+        return right
+    # LAPACK reads the transpose of what numpy stores by rows.
+    x: NDArray[np.float64] = dtrtrs(factor.T, right, lower=0, trans=1)[0]
+    return x
 
 
 def configuration_correlation(
@@ -328,10 +380,16 @@ def configuration_correlation(
 
     k_j: for numbers the Matern correlation at distance / reach, for names 1 where they agree and `reach` elsewhere
     """
-    return _over_factors(
-        factor_correlation(float(reach[j]), bool(named), left[:, j], right[:, j])
+    parts = [
+        _rows_of_factor(float(reach[j]), bool(named), left[:, j], right[:, j])
         for j, named in enumerate(is_name)
-    )
+    ]
+    correlation = np.empty((len(left), len(right)))
+    step = max(1, _BLOCK // max(1, len(right)))
+    for begin in range(0, len(left), step):
+        rows = slice(begin, begin + step)
+        correlation[rows] = _over_factors(part(rows) for part in parts)
+    return correlation
 
 
 def paired_correlation(
@@ -353,10 +411,16 @@ def factor_correlation(
     reach: float, is_name: bool, left: NDArray[np.float64], right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return k_j of `configuration_correlation` for the values of one factor: (left, right)."""
+    return _rows_of_factor(reach, is_name, left, right)(slice(None))
+
+
+def _rows_of_factor(
+    reach: float, is_name: bool, left: NDArray[np.float64], right: NDArray[np.float64]
+) -> Callable[[slice], NDArray[np.float64]]:
+    """Return what computes some rows of `factor_correlation`."""
     if is_name:
-        alike: NDArray[np.float64] = np.where(left[:, None] == right, 1.0, reach)
-        return alike
-    return _along(left, right, reach)
+        return lambda rows: np.where(left[rows, None] == right, 1.0, reach)
+    return _rows_along(left, right, reach)
 
 
 class OwnCorrelation:
@@ -463,8 +527,17 @@ def _log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _along(left: np.ndarray, right: np.ndarray, length: float) -> np.ndarray:
     """Matern correlation between all pairs of two vectors, computed once for pairs of equal values."""
-    rows, row = np.unique(left, return_inverse=True)
-    columns, column = np.unique(right, return_inverse=True)
-    if 2 * len(rows) * len(columns) > len(left) * len(right):
-        return matern(np.abs(left[:, None] - right) / length)
-    return matern(np.abs(rows[:, None] - columns) / length)[:, column][row]
+    return _rows_along(left, right, length)(slice(None))
+
+
+def _rows_along(
+    left: NDArray[np.float64], right: NDArray[np.float64], length: float
+) -> Callable[[slice], NDArray[np.float64]]:
+    """Return what computes some rows of `_along`."""
+    if len(left) * len(right) > _BLOCK:
+        values, row = np.unique(left, return_inverse=True)
+        others, column = np.unique(right, return_inverse=True)
+        if 2 * len(values) * len(others) <= len(left) * len(right):
+            alike = matern(np.abs(values[:, None] - others) / length)[:, column]
+            return lambda rows: alike.take(row[rows], axis=0)
+    return lambda rows: matern(np.abs(left[rows, None] - right) / length)

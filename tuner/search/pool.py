@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusetune.tuner.search.correlation import KeptCorrelations, near_pairs
 from fusetune.tuner.search.model import (
     Kernel,
     Observations,
@@ -24,6 +26,8 @@ _SAME = 0.995
 # Only points that lie within this many lengths in a number, or in names that correlate less than this agree, can
 # correlate so much: at 0.15 lengths the correlation is at most 0.984.
 _NEAR, _NEAR_NAMES = 0.15, 0.98
+# A space that is not listed keeps correlations of trainings with each other where this many are asked for at once.
+_MANY = 256
 # Share of the decisions that choose the least correlated point, where all points are close to some training.
 _SPREADING = 0.25
 # How often points are redrawn where none of them fits into memory.
@@ -64,13 +68,18 @@ class Pool:
         self._begun: set[bytes] = set()
         self._curves = None if prior is None else prior.curves(self.points)
         self._memory = _Memory(space)
+        self._kept = {
+            informed: KeptCorrelations(partial(self._correlation, informed)) for informed in self.reach
+        }
+        # Points that correlations are kept with: the list, and the trainings that are not on it.
+        self._targets = self._features
+        self._target: list[int] = []
         self._listed = space.all_points() if space.is_listed else None
         if self._listed is not None:
-            self._listed_features = comparable(space, self._listed)
+            self._targets = comparable(space, self._listed)
+            self._places = {point.tobytes(): place for place, point in enumerate(self._listed)}
             self._free = np.ones(len(self._listed), dtype=bool)
             self._listed_ends = None if prior is None else prior.ends(self._listed)
-            # Training -> its correlations with the list under the current reach, computed once.
-            self._rows: dict[bool, dict[int, NDArray[np.float64]]] = {informed: {} for informed in self.reach}
 
     @property
     def has_prior(self) -> bool:
@@ -85,7 +94,12 @@ class Pool:
         """Give a point the next number."""
         self._begun.add(point.tobytes())
         self.points = np.concatenate([self.points, point[None]])
-        self._features = np.concatenate([self._features, comparable(self._space, point[None])])
+        features = comparable(self._space, point[None])
+        self._features = np.concatenate([self._features, features])
+        place = None if self._listed is None else self._places.get(point.tobytes())
+        if place is None:
+            place, self._targets = len(self._targets), np.concatenate([self._targets, features])
+        self._target.append(place)
         if self._prior is not None:
             self._curves = np.concatenate([self._curves, self._prior.curves(point[None])])
         if self._listed is not None:
@@ -117,8 +131,7 @@ class Pool:
         if reach is None:
             return
         self.reach[informed] = reach
-        if self._listed is not None:
-            self._rows[informed].clear()
+        self._kept[informed].forget()
 
     def within(self, trainings: np.ndarray, *, informed: bool) -> np.ndarray:
         """Return the correlations of f among trainings, in the model with the prior or without."""
@@ -126,7 +139,11 @@ class Pool:
 
     def across(self, numbers: np.ndarray, trainings: np.ndarray, *, informed: bool) -> np.ndarray:
         """Return the correlations of f of some trainings with others, in the model with the prior or without."""
-        return self._correlation(informed, self._features[numbers], self._features[trainings])
+        if self._listed is None and len(numbers) < _MANY:
+            across = self._correlation(informed, self._features[trainings], self._features[numbers])
+        else:
+            across = self._kept_with(trainings, np.array(self._target, dtype=int)[numbers], informed=informed)
+        return np.transpose(across)
 
     def prior_of(self, numbers: np.ndarray, share: np.ndarray) -> np.ndarray | None:
         """Return the prior's values for trainings at shares of their length."""
@@ -153,36 +170,31 @@ class Pool:
             blind: nothing is known of any training. A space that is not listed is then sampled on all scales.
         """
         begun = self.points[numbers]
+        asks_prior = informed or blind
         if self._listed is not None:
             rows = np.flatnonzero(self._free)
             rows = rows[self._memory.fits(self._listed[rows])]
             fresh, spreads = self._listed[rows], False
-            fresh_across = self._across_listed(trainings, informed=informed)[:, rows].T
-            fresh_ends = None if self._listed_ends is None else self._listed_ends[rows]
+            fresh_across = self._kept_with(trainings, rows, informed=informed).T
+            fresh_ends = None if self._listed_ends is None or not asks_prior else self._listed_ends[rows]
         else:
             fresh, spreads = self._sampled(near, informed=informed, blind=blind)
             features = comparable(self._space, fresh)
-            fresh_across = self._correlation(informed, features, self._features[trainings])
-            fresh_ends = None if self._prior is None else self._prior.ends(fresh)
+            fresh_across = self._correlation(informed, self._features[trainings], features).T
+            fresh_ends = None if self._prior is None or not asks_prior else self._prior.ends(fresh)
         ends = None
         if self._prior is not None and self._curves is not None and fresh_ends is not None:
             ends = np.concatenate([self._prior.at(self._curves[numbers], 1.0), fresh_ends])
         begun_across = self.across(numbers, trainings, informed=informed)
-        return Look(
-            np.concatenate([begun, fresh]), np.concatenate([begun_across, fresh_across]), ends, spreads
-        )
+        across = np.concatenate([begun_across.T, fresh_across.T], axis=1).T
+        return Look(np.concatenate([begun, fresh]), across, ends, spreads)
 
-    def _across_listed(self, trainings: np.ndarray, *, informed: bool) -> NDArray[np.float64]:
-        """Return the correlations of trainings with all listed points: (trainings, listed)."""
-        rows = self._rows[informed]
-        missing = [number for number in trainings.tolist() if number not in rows]
-        if missing:
-            made = self._correlation(informed, self._features[missing], self._listed_features)
-            rows.update(zip(missing, made, strict=True))
-        across = np.empty((len(trainings), len(self._listed_features)))
-        for place, number in enumerate(trainings.tolist()):
-            across[place] = rows[number]
-        return across
+    def _kept_with(
+        self, trainings: np.ndarray, targets: np.ndarray, *, informed: bool
+    ) -> NDArray[np.float64]:
+        """Return the correlations of trainings with points that they are kept with: (trainings, targets)."""
+        features = self._features[trainings]
+        return self._kept[informed].of(trainings.tolist(), features, self._targets, targets)
 
     def _sampled(self, near: np.ndarray, *, informed: bool, blind: bool) -> tuple[np.ndarray, bool]:
         """Sample a space that is not listed: points that fit, and whether to train one unseen."""
@@ -214,14 +226,10 @@ class Pool:
 
         Correlations are computed for the pairs alone that are near each other in every factor.
         """
-        near = np.ones((len(features), len(self._features)), dtype=bool)
-        for j, (named, reach) in enumerate(zip(self._space.is_name, self.reach[informed], strict=True)):
-            if not named:
-                near &= self._features[:, j] >= features[:, j, None] - _NEAR * reach
-                near &= self._features[:, j] <= features[:, j, None] + _NEAR * reach
-            elif reach < _NEAR_NAMES:
-                near &= features[:, j, None] == self._features[:, j]
-        rows, columns = np.nonzero(near)
+        reach = self.reach[informed]
+        apart = np.where(reach < _NEAR_NAMES, 0.0, np.inf)
+        widths = np.where(self._space.is_name, apart, _NEAR * reach)
+        rows, columns = near_pairs(features, self._features, widths)
         alike = paired_correlation(
             self.reach[informed], self._space.is_name, features[rows], self._features[columns]
         )

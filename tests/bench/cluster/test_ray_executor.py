@@ -84,10 +84,12 @@ class Ray:
         self.killed += 1
 
 
-def executor(ray: Ray, speeds: DeviceSpeeds | None = None, limit_s: float | None = None) -> RayExecutor:
+def executor(
+    ray: Ray, speeds: DeviceSpeeds | None = None, limit_s: float | None = None, code: tuple[str, ...] = ()
+) -> RayExecutor:
     ray.answers.setdefault("facts", [{"device_id": "1", "is_free": True, "process_id": 5}])
     ray.answers.setdefault("reference", [(0.1, 0.1, 0.1)])
-    setup = DeviceSetup(WorkerSetup("a:b"), limit_s, NODE.id, {}, "/", None)
+    setup = DeviceSetup(WorkerSetup("a:b"), limit_s, NODE.id, {}, "/", None, code)
     cluster: Any = SimpleNamespace(ray=ray)
     return RayExecutor(cluster, NODE, Request(1, 2), setup, ready_s=5.0, speeds=speeds)
 
@@ -160,6 +162,7 @@ def test_what_becomes_of_an_actor_is_a_loss_and_no_failure(error: Exception, rea
         ({"device_id": "GPU-7", "is_free": False, "process_id": 5}, "device GPU-7 is used by another run"),
         (exceptions.GetTimeoutError(), "its devices stayed in use"),
         (exceptions.ActorDiedError(), "its process died"),
+        (exceptions.RuntimeEnvSetupError("its agent is gone"), "Ray could not set up its process"),
     ],
 )
 def test_a_device_that_cannot_be_had_has_lost_no_trial(facts: Any, reason: str) -> None:
@@ -181,6 +184,12 @@ def test_bad_input_that_an_actor_finds_is_said_as_it_is() -> None:
     error = exceptions.RayTaskError("run", "Traceback", InputError("data", "is not there"))
     with pytest.raises(InputError, match="data: is not there"):
         executor(Ray({"run": [error]})).run("trial", lambda progress: None)
+
+
+def test_code_that_does_not_reach_a_node_is_said_with_the_node() -> None:
+    ray = Ray({"facts": [exceptions.RuntimeEnvSetupError("no room\nleft")]})
+    with pytest.raises(InputError, match=r"the code could not be brought to node n1; Failed.*no room left"):
+        executor(ray, code=("mine",)).prepare()
 
 
 def test_a_cancelled_executor_starts_no_actor() -> None:

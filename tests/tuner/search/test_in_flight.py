@@ -169,9 +169,32 @@ def test_a_decision_costs_no_more_for_a_thousand_trainings_than_for_two_hundred(
         factors.append([])
         assert searcher.ask() is not None
     assert max(max(made) for made in factors) <= MOST_OBSERVATIONS
-    # One model with the prior and one without, and those of a search that doubts the prior: some chosen before.
-    assert sorted(map(len, factors))[decisions // 2] <= 5
-    # Each of the five lengths is tried longer and shorter, and the noise too.
-    assert max(map(len, factors)) <= 5 + 2 * 5 + 1 + 3
+    # Two models to doubt the prior, then up to three of two factors each, those of epochs in flight too.
+    assert sorted(map(len, factors))[decisions // 2] <= 2 + 3 * 2
+    # Each of the five lengths is tried longer and shorter, and the noise too. Then there are at most two models.
+    assert max(map(len, factors)) <= (1 + 2 * 5) + 3 + 2 + 2 * 2
     # 1,000 x 1,000 correlations, and the list's with 1,000 trainings, would be 2.2 million in each decision.
-    assert computed["correlations"] / decisions <= 600_000
+    assert computed["correlations"] / decisions <= 60_000
+
+
+def test_a_search_that_doubts_the_prior_takes_over_few_trainings_in_one_decision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a resumption it has chosen none of them itself, and would take over most of them at once."""
+    searcher = Searcher(SPACE, max_epochs=EPOCHS, prior=shipped_prior())
+    points = searcher.space.all_points()
+    for row in np.random.default_rng(0).permutation(len(points))[:900].tolist():
+        config = searcher.space.configuration(points[row])
+        searcher.restore(config, [1 - accuracy(config, 1)], "dropped", "")
+    models: list[int] = []
+    fitted = forecasts.Forecast.fitted
+
+    def counting(*arguments: Any) -> CurveModel:
+        models[-1] += 1
+        return fitted(*arguments)
+
+    monkeypatch.setattr(forecasts.Forecast, "fitted", counting)
+    for _ in range(24):
+        models.append(0)
+        assert searcher.ask() is not None
+    assert max(models) == 3
