@@ -18,7 +18,7 @@ from fusetune.bench.stats import significance
 from fusetune.bench.stats.significance import LEAST_PAIRS, Estimate
 from fusetune.tuner.measure import CONTENDED
 
-_MOST_EXACT = 2**53  # up to here float64 has every whole number
+_MOST_EXACT = 2**53  # below it, float64 has every whole number and no other one is rounded to it
 
 
 def reached(record: Record) -> bool:
@@ -90,7 +90,7 @@ class TrialColumns:
         if self._types[metric] == {float}:
             return found.tolist()  # type: ignore[no-any-return]
         found = np.nan_to_num(found)
-        if self._types[metric] == {int} and np.abs(found).max(initial=0) <= _MOST_EXACT:
+        if self._types[metric] == {int} and np.abs(found).max(initial=0) < _MOST_EXACT:
             return found.astype(np.int64).tolist()  # type: ignore[no-any-return]
         return [self._records[place].values.get(metric, math.nan) for place in places.tolist()]
 
