@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.rule import Rule
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusetune.bench.report.curves import learning_curves
+from fusetune.bench.report.long_table import LongTable
 from fusetune.bench.report.provenance import data_text, device_text, executor_text, training_facts
 from fusetune.bench.report.training_texts import (
     SCALING_HEADINGS,
@@ -135,22 +135,21 @@ def _configurations(summary: Summary, console: Console) -> RenderableType | None
         metrics = [summary.score_metric, "steps", "step_time_s"]
     costs = ["samples_per_s", "peak_bytes"]
     everything = [*metrics, *costs, *([summary.score_metric] if summary.target else [])]
-    columns = [
-        _ranking(summary, everything, split=True, stacked=False),
-        _ranking(summary, everything, split=True, stacked=True),
-    ]
-    joined = _ranking(summary, everything, split=False, stacked=True)
-    tables = [next((t for t in columns if _width(t, console).maximum <= console.width), joined)]
-    if _width(tables[0], console).minimum > console.width:
-        without_costs = [metric for metric in everything if metric not in costs]
-        tables = [_ranking(summary, without_costs, split=False, stacked=True), _costs(summary, costs)]
-    parts = [part for table in tables for part in (table, Text())]
+    parts = [part for table in _tables(summary, everything, costs, console.width) for part in (table, Text())]
     return Group(_title("Configurations"), *parts[:-1], *_notes(ranking_notes(summary)))
 
 
-def _width(table: Table, console: Console) -> Measurement:
-    """Return the least and the preferred width of a table, independent of the console's."""
-    return Measurement.get(console, console.options.update_width(10_000), table)
+def _tables(summary: Summary, everything: Sequence[str], costs: Sequence[str], width: int) -> list[LongTable]:
+    """Return the ranking in the widest layout that fits, or without its costs and a table of these."""
+    for stacked in (False, True):
+        table = _ranking(summary, everything, split=True, stacked=stacked)
+        if table.width <= width:
+            return [table]
+    joined = _ranking(summary, everything, split=False, stacked=True)
+    if joined.least_width <= width:
+        return [joined]
+    without_costs = [metric for metric in everything if metric not in costs]
+    return [_ranking(summary, without_costs, split=False, stacked=True), _costs(summary, costs)]
 
 
 def _title(text: str) -> Text:
@@ -179,7 +178,7 @@ def _firm(table: Table) -> Table:
     return table
 
 
-def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: bool) -> Table:
+def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: bool) -> LongTable:
     """Build the ranking. The first metric has its range beside or below it.
 
     Args:
@@ -191,46 +190,44 @@ def _ranking(summary: Summary, metrics: Sequence[str], *, split: bool, stacked: 
     configurations = summary.configurations
     ranged = any(configuration.n > 1 for configuration in configurations)
     names = list(configurations[0].factors) or ["configuration"]
-    tied, digits = undecided(summary), len(str(len(configurations)))
-    table = _table()
-    table.add_column("#", no_wrap=True)
+    tied, digits = frozenset(undecided(summary)), len(str(len(configurations)))
+    table = LongTable(_table)
+    table.add_column("#")
     for name in [name.replace("_", "\n") for name in names] if split else [", ".join(names)]:
         table.add_column(name, no_wrap=split, overflow="fold")
-    table.add_column("reached" if summary.target else "trials", no_wrap=True)
+    table.add_column("reached" if summary.target else "trials")
     for metric in metrics:
-        table.add_column(_heading(metric), justify="right", no_wrap=True)
+        table.add_column(_heading(metric), justify="right")
         if metric == metrics[0] and ranged and not stacked:
-            table.add_column("min..max", justify="right", no_wrap=True)
+            table.add_column("min..max", justify="right")
     for configuration in configurations:
         labels = [label(value) for value in configuration.factors.values()] or ["train"]
-        cells = [Text(rank_text(configuration, tied, digits))]
-        cells += [Text(text) for text in (labels if split else [", ".join(labels)])]
+        cells: list[str | Text] = [rank_text(configuration, tied, digits)]
+        cells += labels if split else [", ".join(labels)]
         cells.append(_outcome(configuration, stacked=stacked))
         for metric in metrics:
             spread = configuration.metrics.get(metric)
             mark = "!" if configuration.contended and metric == "step_time_s" else ""
-            cells.append(Text(f"{_value(metric, spread)}{mark}"))
-            if metric == metrics[0] and ranged:
-                span = extent(metric, spread)
-                if stacked:
-                    cells[-1] = _stacked(cells[-1].plain, span)
-                else:
-                    cells.append(Text(span, style=_DIM))
+            value = f"{_value(metric, spread)}{mark}"
+            span = extent(metric, spread) if metric == metrics[0] and ranged else ""
+            cells.append(_stacked(value, span) if stacked and span else value)
+            if metric == metrics[0] and ranged and not stacked:
+                cells.append(Text(span, style=_DIM))
         table.add_row(*cells, style="bold" if configuration.rank == 1 else None)
-    return _firm(table)
+    return table
 
 
-def _costs(summary: Summary, metrics: Sequence[str]) -> Table:
+def _costs(summary: Summary, metrics: Sequence[str]) -> LongTable:
     """Build a table of throughput and memory, for a console too narrow for them in the ranking."""
-    tied, digits = undecided(summary), len(str(len(summary.configurations)))
-    table = _table()
-    table.add_column("#", no_wrap=True)
+    tied, digits = frozenset(undecided(summary)), len(str(len(summary.configurations)))
+    table = LongTable(_table)
+    table.add_column("#")
     for metric in metrics:
-        table.add_column(_heading(metric), justify="right", no_wrap=True)
+        table.add_column(_heading(metric), justify="right")
     for configuration in summary.configurations:
         values = [_value(metric, configuration.metrics.get(metric)) for metric in metrics]
-        table.add_row(*map(Text, [rank_text(configuration, tied, digits), *values]))
-    return _firm(table)
+        table.add_row(rank_text(configuration, tied, digits), *values)
+    return table
 
 
 def _heading(metric: str) -> str:
@@ -241,15 +238,15 @@ def _heading(metric: str) -> str:
     return f"{' '.join(words)}\n{last}" if words else last
 
 
-def _outcome(configuration: Configuration, *, stacked: bool) -> Text:
+def _outcome(configuration: Configuration, *, stacked: bool) -> str | Text:
     """Write k/n, and every status but `ok`."""
     reached = "" if configuration.reached is None else f"{configuration.reached}/"
     words = outcome_words(configuration)
-    outcome = Text(f"{reached}{configuration.n}")
-    if words:
-        outcome.append("\n" if stacked else "  ")
-        outcome.append(("\n" if stacked else ", ").join(words), style="yellow")
-    return outcome
+    count = f"{reached}{configuration.n}"
+    if not words:
+        return count
+    outcome = Text(count).append("\n" if stacked else "  ")
+    return outcome.append(("\n" if stacked else ", ").join(words), style="yellow")
 
 
 def _value(metric: str, spread: Spread | None) -> str:

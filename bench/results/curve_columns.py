@@ -111,10 +111,20 @@ def columns_of(curves: Iterable[Sequence[Entry]], fields: tuple[str, ...]) -> np
     """
     import numpy as np
 
+    given = list(curves)
+    kept = {curve.fields for curve in given if isinstance(curve, CurveColumns)}
+    # As those of one run: all keep the same fields.
+    all_fields = next(iter(kept)) if len(kept) == 1 and set(fields) <= set(*kept) else fields
     blocks = [
         curve
-        if isinstance(curve, CurveColumns) and set(fields) <= set(curve.fields)
-        else CurveColumns(curve, fields)
-        for curve in curves
+        if isinstance(curve, CurveColumns) and curve.fields == all_fields
+        else CurveColumns(curve, all_fields)
+        for curve in given
     ]
+    if len({len(block.cells) for block in blocks} - {0}) == 1:  # with as many epochs each, or with none
+        cells = np.frombuffer(b"".join([block.cells for block in blocks]))
+        columns = cells.reshape(-1, len(all_fields), len(cells) // len(all_fields) // sum(map(bool, blocks)))
+        places = [all_fields.index(name) for name in fields]
+        found: np.ndarray = columns[:, places].transpose(1, 0, 2).reshape(len(fields), -1)
+        return found
     return np.stack([np.frombuffer(b"".join([block.column(name) for block in blocks])) for name in fields])

@@ -56,13 +56,16 @@ def median_curve(records: Sequence[Record], metric: str) -> tuple[CurvePoint, ..
     epoch, time_s, value = columns_of((record.curve for record in records), ("epoch", "time_s", metric))
     kept = np.isfinite(epoch) & np.isfinite(time_s) & np.isfinite(value)
     epoch = np.trunc(epoch[kept])
-    times, values = time_s[kept], value[kept]
-    epochs, starts, counts = np.unique(np.sort(epoch), return_index=True, return_counts=True)
-    low, high = starts + (counts - 1) // 2, starts + counts // 2
+    order = np.argsort(epoch, kind="stable")
+    epochs, starts, counts = np.unique(epoch[order], return_index=True, return_counts=True)
     middles = []
-    for numbers in (times, values):
-        ordered = numbers[np.lexsort((numbers, epoch))]
-        middles.append(np.where(low == high, ordered[low], (ordered[low] + ordered[high]) / 2).tolist())
+    for numbers in (time_s[kept], value[kept]):
+        if len(set(counts.tolist())) == 1:  # as where every seed has every epoch
+            ordered = np.sort(numbers[order].reshape(len(epochs), -1)).ravel()
+        else:
+            ordered = numbers[np.lexsort((numbers, epoch))]
+        low, high = ordered[starts + (counts - 1) // 2], ordered[starts + counts // 2]
+        middles.append(np.where(low == high, low, (low + high) / 2).tolist())
     return tuple(
         CurvePoint(int(which), middle_time, middle, count)
         for which, count, middle_time, middle in zip(epochs, counts.tolist(), *middles, strict=True)

@@ -65,7 +65,7 @@ def on_one_kind(records: Sequence[Record]) -> tuple[Sequence[Record], Kinds | No
         >>> kinds.main, records[2].values["time_to_target_s"]
         ('H100', 1.6)
     """
-    trials = Counter(kind_of_device(record) for record in records)
+    trials = Counter(map(kind_of_device, records))
     trials.pop("", None)
     if len(trials) < 2:
         return records, None

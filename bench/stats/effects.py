@@ -185,7 +185,7 @@ def main_effect(
         freeze({name: value for name, value in factors.items() if name != factor})
         for factors in columns.configurations
     ]
-    trials = columns.last_of_each()
+    trials = columns.last_of_each
     by_level = {
         level: trials[
             np.isin(columns.configuration[trials], [at for at, its in enumerate(level_of) if its == level])

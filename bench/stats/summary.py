@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from fusetune.bench.stats.effects import (
 from fusetune.bench.stats.places import Places, places_of
 from fusetune.bench.stats.scaling import Scaling, scaling_of
 from fusetune.bench.stats.significance import ALPHA, Verdict
-from fusetune.bench.stats.trial_columns import TrialColumns
+from fusetune.bench.stats.trial_columns import TrialColumns, value_columns
 from fusetune.bench.units import METRICS
 from fusetune.tuner.training import Target
 
@@ -179,14 +180,18 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One configuration's records, with their times and scores for the ranking, and which reached the target."""
+    """One configuration's records by seed, with their times and scores for the ranking, and their metrics.
+
+    `log_times` are those of the times that are finite.
+    """
 
     factors: dict[str, Any]
     records: list[Record]
     statuses: Counter[str]
     times: list[float]
     scores: list[float]
-    reaching: list[bool]
+    log_times: list[float]
+    metrics: dict[str, Spread]
     contended: int
 
     @property
@@ -226,9 +231,10 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
     """
     target = run.spec.target
     score_metric = SCORES[target.metric if target else "val_accuracy"]
-    caveats, trials_s, places = caveats_of(run, records), _seconds(records), places_of(records)
+    caveats, places, all_records = caveats_of(run, records), places_of(records), records
     records, _ = on_one_kind(records)
     columns = TrialColumns(records, score_metric)
+    values = columns.values if records is all_records else value_columns(all_records)[0]
     levels = {name: _levels(name, values, columns.configurations) for name, values in run.spec.levels.items()}
     baseline = freeze(run.baseline)
     cells = _ranked(_cells(records, columns, score_metric, with_target=target is not None), levels)
@@ -261,16 +267,17 @@ def summarize(run: RunInfo, records: Sequence[Record], directory: str | None = N
         threads=_threads(records),
         recorded=len(records),
         planned=run.trials,
-        trials_s=trials_s,
+        trials_s=_seconds(values),
         caveats=caveats,
         scaling=scaling_of([record for cell in cells for record in cell.records]),
         places=places,
     )
 
 
-def _seconds(records: Iterable[Record]) -> float:
+def _seconds(values: Mapping[str, np.ndarray]) -> float:
     """Return the seconds that all trials took together."""
-    return math.fsum(record.values.get(clock, 0.0) for record in records for clock in _CLOCKS)
+    clocks = (values[clock] for clock in _CLOCKS if clock in values)
+    return math.fsum(chain.from_iterable(clock[~np.isnan(clock)].tolist() for clock in clocks))
 
 
 def _fused_paths(default: str, records: Iterable[Record]) -> tuple[str, ...]:
@@ -326,22 +333,54 @@ def _cells(
     sign = -1 if METRICS[score_metric].better == "higher" else 1
     scores = np.where(is_troubled | np.isnan(columns.score), math.inf, sign * columns.score)
     order = np.lexsort((columns.seed, columns.configuration))
-    starts = np.searchsorted(columns.configuration[order], np.arange(len(columns.configurations)))
-    cells = []
-    for group in np.split(order, starts[1:]) if len(order) else []:
-        trials = [records[place] for place in group.tolist()]
-        cells.append(
-            _Cell(
-                trials[0].factors,
-                trials,
-                Counter(record.status for record in trials),
-                times[group].tolist(),
-                scores[group].tolist(),
-                columns.reached[group].tolist(),
-                int(columns.contended[group].sum()),
-            )
+    starts = np.searchsorted(columns.configuration[order], np.arange(len(columns.configurations) + 1))
+    groups = list(map(slice, starts[:-1].tolist(), starts[1:].tolist()))
+    statuses = [records[place].status for place in order.tolist()]
+    spreads = _spreads(columns, order, groups)
+    times, scores, contended = times[order], scores[order], columns.contended[order]
+    log_times = columns.log_time[order]
+    return [
+        _Cell(
+            factors=records[order[group.start]].factors,
+            records=[records[place] for place in order[group].tolist()],
+            statuses=Counter(statuses[group]),
+            times=times[group].tolist(),
+            scores=scores[group].tolist(),
+            log_times=log_times[group][np.isfinite(times[group])].tolist(),
+            metrics=metrics,
+            contended=int(contended[group].sum()),
         )
-    return cells
+        for group, metrics in zip(groups, spreads, strict=True)
+    ]
+
+
+def _spreads(columns: TrialColumns, order: np.ndarray, groups: Sequence[slice]) -> list[dict[str, Spread]]:
+    """Return the spread of each metric that a trial has, for each group of the trials in that order."""
+    found: list[dict[str, Spread]] = [{} for _ in groups]
+    starts = [group.start for group in groups]
+    for metric in METRICS:
+        if metric not in columns.values:
+            continue
+        of_target = "_to_target" in metric
+        has = np.isfinite(columns.values[metric][order])
+        if of_target:
+            has &= columns.reached[order]
+        numbers, counts = columns.numbers(metric, order), np.add.reduceat(has, starts, dtype=np.int64)
+        for group, count, spreads in zip(groups, counts.tolist(), found, strict=True):
+            if not count:
+                continue
+            values = numbers[group]
+            if count < len(values):
+                known = list(compress(values, has[group].tolist()))
+                values = [*known, *[math.inf] * (len(values) - count)] if of_target else known
+            spreads[metric] = _spread(values)
+    return found
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    """Return the spread of one or more values."""
+    ordered = sorted(values)
+    return Spread(significance.median(ordered), ordered[0], ordered[-1], len(ordered))
 
 
 def _ranked(cells: list[_Cell], levels: Mapping[str, list[Any]]) -> list[_Cell]:
@@ -376,31 +415,11 @@ def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline
         n=len(cell.records),
         reached=cell.reached if target else None,
         statuses={status: cell.statuses[status] for status in STATUSES if cell.statuses[status]},
-        metrics=_spreads(cell),
+        metrics=cell.metrics,
         is_baseline=is_baseline,
         contended=cell.contended,
         curve=median_curve(cell.records, curve_metric(target)),
     )
-
-
-def _spreads(cell: _Cell) -> dict[str, Spread]:
-    """Return the spread of each metric that a trial has."""
-    trials = [record.values for record in cell.records]
-    known = set().union(*trials)
-    found = {}
-    for metric in METRICS:
-        if metric not in known:
-            continue
-        if "_to_target" in metric:
-            values = [
-                trial.get(metric, math.inf) if has else math.inf
-                for trial, has in zip(trials, cell.reaching, strict=True)
-            ]
-        else:
-            values = [trial[metric] for trial in trials if metric in trial]
-        if "_to_target" not in metric or any(map(math.isfinite, values)):
-            found[metric] = Spread(significance.median(values), min(values), max(values), len(values))
-    return found
 
 
 def _troubles(cell: _Cell) -> list[Trouble]:
@@ -464,7 +483,7 @@ def _smallest_visible(cells: Sequence[_Cell], n: int, comparisons: int) -> float
     shift = significance.smallest_visible_shift(n, comparisons)
     squares, freedom = 0.0, 0
     for cell in cells:
-        logs = [math.log(time) for time in cell.times if math.isfinite(time)]
+        logs = cell.log_times
         if logs:
             mean = math.fsum(logs) / len(logs)
             squares += math.fsum((value - mean) ** 2 for value in logs)

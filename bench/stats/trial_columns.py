@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,14 @@ from fusetune.bench.results import Record
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.significance import LEAST_PAIRS, Estimate
-from fusetune.tuner.measure import is_contended
+from fusetune.tuner.measure import CONTENDED
+
+_MOST_EXACT = 2**53  # below it, float64 has every whole number and no other one is rounded to it
 
 
 def reached(record: Record) -> bool:
     """Whether the trial reached its target and did not diverge afterwards."""
     return record.status == "ok" and "time_to_target_s" in record.values
-
-
-def contended(record: Record) -> bool:
-    """Whether a trial was timed while other processes used the processor."""
-    return is_contended(record.values.get("processor_missing"))
 
 
 class TrialColumns:
@@ -44,6 +42,7 @@ class TrialColumns:
             target, and of their ratio. NaN where it was not reached.
         log_step_time: float64 of shape (n,), of the median step time in seconds. Older records have only the mean.
         score: float64 of shape (n,).
+        values: metric -> float64 of shape (n,).
 
     Example:
         >>> values = {"time_to_target_s": 1.0, "steps_to_target": 10}
@@ -56,20 +55,44 @@ class TrialColumns:
         self.configurations, positions = distinct_factors(records)
         self.configuration = np.array(positions, np.int64)
         self.seed = np.array([record.seed for record in records], np.int64)
-        self.reached = np.array([reached(record) for record in records], bool)
-        self.contended = np.array([contended(record) for record in records], bool)
-        times, steps = (
-            [
-                r.values[name] if has else math.nan
-                for r, has in zip(records, self.reached.tolist(), strict=True)
-            ]
-            for name in ("time_to_target_s", "steps_to_target")
+        self.values, self._types = value_columns(records)
+        self._records = records
+        nothing = np.full(len(records), math.nan)
+        time, steps, step_time, median_step, missing, self.score = (
+            self.values.get(name, nothing)
+            for name in (
+                "time_to_target_s",
+                "steps_to_target",
+                "step_time_s",
+                "step_time_median_s",
+                "processor_missing",
+                score_metric,
+            )
         )
-        self.time = np.array(times, float)
-        self.log_time, self.log_steps = _logs(times), _logs(steps)
-        self.log_time_per_step = _logs([time / count for time, count in zip(times, steps, strict=True)])
-        self.log_step_time = _logs([_median_step(record.values) for record in records])
-        self.score = np.array([record.values.get(score_metric, math.nan) for record in records], float)
+        ended_well = np.array([record.status == "ok" for record in records], bool)
+        self.reached = ended_well & ~np.isnan(time)
+        self.contended = missing > CONTENDED
+        self.time = np.where(self.reached, time, math.nan)
+        steps = np.where(self.reached, steps, math.nan)
+        self.log_time, self.log_steps = _logs(self.time), _logs(steps)
+        self.log_time_per_step = _logs(self.time / steps)
+        has_median = ~np.isnan(step_time) & ~np.isnan(median_step)
+        self.log_step_time = _logs(np.where(has_median, median_step, step_time))
+        self._seeds = np.unique(self.seed)
+        self._keys = self.configuration * len(self._seeds) + np.searchsorted(self._seeds, self.seed)
+
+    def numbers(self, metric: str, places: np.ndarray) -> list[float]:
+        """Return a metric's values of the trials at some positions, as their records have them: 1 is not 1.0.
+
+        What is in the place of one that a trial does not have means nothing.
+        """
+        found = self.values[metric][places]
+        if self._types[metric] == {float}:
+            return found.tolist()  # type: ignore[no-any-return]
+        found = np.nan_to_num(found)
+        if self._types[metric] == {int} and np.abs(found).max(initial=0) < _MOST_EXACT:
+            return found.astype(np.int64).tolist()  # type: ignore[no-any-return]
+        return [self._records[place].values.get(metric, math.nan) for place in places.tolist()]
 
     def pairs(self, ours: np.ndarray, theirs: np.ndarray, partner: np.ndarray) -> TrialPairs:
         """Return the pairs of one of our trials and one of theirs that have the same seed.
@@ -78,17 +101,17 @@ class TrialColumns:
             ours, theirs: int64 positions of trials, each with a configuration and a seed of its own on its side.
             partner: int64 of shape (configurations,), the configuration to which one of ours is compared. -1: none.
         """
-        seeds = np.unique(self.seed)
-        keys = self.configuration * len(seeds) + np.searchsorted(seeds, self.seed)
+        keys, seeds = self._keys, len(self._seeds)
         order = theirs[np.argsort(keys[theirs])]
-        wanted = partner[self.configuration[ours]] * len(seeds) + keys[ours] % max(1, len(seeds))
+        wanted = partner[self.configuration[ours]] * seeds + keys[ours] % max(1, seeds)
         places = np.searchsorted(keys[order], wanted)
         has = places < len(order)
         has[has] = keys[order[places[has]]] == wanted[has]
         return TrialPairs(self, order[places[has]], ours[has])
 
+    @cached_property
     def last_of_each(self) -> np.ndarray:
-        """Return the positions of the trials, of several with one configuration and seed that of the last."""
+        """The positions of the trials, of several with one configuration and seed that of the last."""
         order = np.lexsort((np.arange(len(self.seed)), self.seed, self.configuration))
         configuration, seed = self.configuration[order], self.seed[order]
         is_last = np.ones(len(order), bool)
@@ -165,12 +188,41 @@ def distinct_factors(records: Iterable[Record]) -> tuple[list[dict[str, Any]], l
     return factors, positions
 
 
-def _logs(values: Sequence[float]) -> np.ndarray:
-    return np.array([math.log(value) if value == value else math.nan for value in values], float)
+def value_columns(records: Sequence[Record]) -> tuple[dict[str, np.ndarray], dict[str, set[type]]]:
+    """Return the values of all records by metric, and the types that they have there.
+
+    Returns:
+        Metric -> float64 of shape (records,), with NaN where a record lacks it, and metric -> types of its numbers.
+
+    Example:
+        >>> columns, types = value_columns([Record("a", {}, 0, "ok", values={"steps": 3}), Record("b", {}, 1, "ok")])
+        >>> columns["steps"].tolist(), types["steps"]
+        ([3.0, nan], {<class 'int'>})
+    """
+    # The records of a run have few different sets of metrics.
+    groups: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
+    for place, record in enumerate(records):
+        names = tuple(record.values)
+        group = groups.get(names)
+        if group is None:
+            group = groups[names] = ([], [])
+        group[0].append(place)
+        group[1].extend(record.values.values())
+    columns: dict[str, np.ndarray] = {}
+    types: dict[str, set[type]] = {}
+    for names, (places, numbers) in groups.items():
+        block = np.array(numbers, float).reshape(len(places), len(names))
+        for at, name in enumerate(names):
+            column = block[:, at]
+            columns.setdefault(name, np.full(len(records), math.nan))[places] = column
+            # Only what is a whole number can be an int.
+            is_whole = column == np.floor(column)
+            its = numbers[at :: len(names)]
+            found = map(type, its if is_whole.all() else [its[i] for i in np.flatnonzero(is_whole)])
+            types.setdefault(name, set()).update(found, () if is_whole.all() else (float,))
+    return columns, types
 
 
-def _median_step(values: dict[str, float]) -> float:
-    """Return a trial's median step time, NaN where it has none."""
-    if "step_time_s" not in values:
-        return math.nan
-    return values.get("step_time_median_s", values["step_time_s"])
+def _logs(values: np.ndarray) -> np.ndarray:
+    """Return natural logarithms, NaN of NaN. Those of Python and of numpy differ in the last digit."""
+    return np.array([math.log(value) if value == value else math.nan for value in values.tolist()], float)

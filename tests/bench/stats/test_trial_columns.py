@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fusetune.bench.report import training_part
@@ -89,3 +90,16 @@ def test_report_and_page_say_the_same_of_what_they_read_as_of_all(
     read, _ = directory.records(needed_by="page")
     assert summarize(directory.run, read) == expected
     assert training_part(expected, read) == training_part(expected, whole)
+
+
+def test_numbers_of_a_metric_are_those_of_the_records() -> None:
+    draw = random.Random(0)
+    whole, broken, large = [3, 0, 7], [0.5, 1.0, 2.25], [2**53 + 1, 2, 5]
+    for numbers in (whole, broken, large, [*whole, *broken], [1.0, 2.0], [*large, 1.0]):
+        records = [
+            Record(f"{at}", {}, at, "ok", values={"steps": number, **({"epochs": 1} if at % 2 else {})})
+            for at, number in enumerate(numbers)
+        ]
+        places = draw.sample(range(len(records)), len(records))
+        found = TrialColumns(records, "best_val_accuracy").numbers("steps", np.array(places))
+        assert list(map(repr, found)) == [repr(records[place].values["steps"]) for place in places]
