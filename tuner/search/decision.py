@@ -19,9 +19,9 @@ from fusetune.tuner.search.result import SearchTrial
 START = 8
 # A paused training is dropped when winning would take an end this many standard deviations above the predicted.
 _HOPELESS = 5.0
-# A search without the prior takes over at most this many trainings in one decision, and none after it has fitted the
-# lengths anew. Each costs one more model.
-_MOST_TAKEN_OVER = 2
+# In one decision, a search without the prior looks at most at so many trainings that it might take over, and at all of
+# them once in any case. It looks at each again for every training that it takes over.
+_MOST_LOOKED_AT = 1500
 # Points near this many of the best trainings are looked at in a space that cannot be listed.
 _NEAR = 8
 
@@ -150,22 +150,18 @@ class Chooser:
                 self._afresh.add(begun.number)
                 return begun
             self._afresh.update(np.flatnonzero((self._pool.points == point).all(axis=1)).tolist())
-        fits = self._forecast.fits
         for taken_over in itertools.count():
-            takes_over = taken_over < _MOST_TAKEN_OVER and self._forecast.fits == fits
-            chosen, is_known = self._choose_from_own(paused, takes_over=takes_over)
+            chosen, is_known = self._choose_from_own(paused, taken_over)
             if chosen is not None:
                 self._afresh.add(chosen.number)
             if not is_known:
                 break
         return chosen
 
-    def _choose_from_own(
-        self, paused: list[SearchTrial], *, takes_over: bool
-    ) -> tuple[SearchTrial | None, bool]:
+    def _choose_from_own(self, paused: list[SearchTrial], taken_over: int) -> tuple[SearchTrial | None, bool]:
         """Return the choice of the search without a prior, and whether the other search has trained it already.
 
-        It has not where the search `takes_over` nothing.
+        It has not where this decision has taken over enough.
         """
         history = self._history
         observed = history.observations(self._afresh)
@@ -174,6 +170,7 @@ class Chooser:
             observed, others = history.observations(), []
             assert observed is not None
         own = [trial for trial in paused if trial.number in self._afresh]
+        takes_over = not taken_over or (taken_over + 1) * len(others) <= _MOST_LOOKED_AT
         chosen = self._choose_by_model(
             own,
             others if takes_over else [],

@@ -23,14 +23,10 @@ class Forecast:
         history: of the search.
         pool: its points' correlations, and the prior's curves.
         rng: draws which of the two models decides.
-
-    Attributes:
-        fits: how often lengths and noise were fitted, of either model.
     """
 
     def __init__(self, history: History, pool: Pool, rng: np.random.Generator) -> None:
         self._history, self._pool, self._rng = history, pool, rng
-        self.fits = 0
         self._adapted_at = {False: 0, True: 0}
         self._noise = {False: 1.0, True: 1.0}
         self._made: tuple[Observations, np.ndarray, CurveModel] | None = None
@@ -48,7 +44,6 @@ class Forecast:
         kernel, noise = WITH_PRIOR if informed else WITHOUT_PRIOR, self._noise[informed]
         adapting = self._history.epochs_used >= self._adapted_at[informed] + _ADAPT_EVERY
         if adapting:
-            self.fits += 1
             self._adapted_at[informed] = self._history.epochs_used
             self._pool.adapt(kernel.noisier(noise), observations, informed=informed)
             within = self._pool.within(observations.trainings, informed=informed)
