@@ -28,6 +28,8 @@ class Kind:
             the run's provenance.
         trains: whether a trial is a training that the spec's target steers. Other kinds prepare such trainings.
         resumed_by: the command that continues a run. None: a run cannot be continued.
+        kept: `kept(run, records, directory)` returns what is kept of a run that was interrupted, as the subject and the
+            verb of a sentence. None: its finished trials.
         judged: `judged(run, records)` returns the records whose outcomes set the exit code; None: all of them.
         curve_fields: `curve_fields(run)` returns the fields of a curve's entry that `study` and `show` read, where they
             read no samples. None: they read whole records.
@@ -47,6 +49,7 @@ class Kind:
     part: str | None = None
     trains: bool = False
     resumed_by: str | None = None
+    kept: str | None = None
     judged: str | None = None
     curve_fields: str | None = None
     page_fields: str | None = None
@@ -74,6 +77,7 @@ SEARCH = Kind(
     table="fusetune.bench.search:search_table",
     trains=True,
     resumed_by="run",
+    kept="fusetune.bench.search:kept_words",
     judged="fusetune.bench.search:fresh_records",
 )
 LR_RANGE = Kind(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fusetune.bench.cli.console import make_console
 from fusetune.bench.cli.page_file import add_page_so_far
+from fusetune.bench.errors import RunDirectoryError
 from fusetune.bench.interrupts import ignore_interrupts
 from fusetune.bench.kinds import function, kind_of
 from fusetune.bench.terminal import say
@@ -52,6 +53,19 @@ def end_interrupted(directory: RunDirectory, display: Progress) -> NoReturn:
     """Print the command that continues the run, write the page of what is finished, and exit with 130."""
     ignore_interrupts()
     display.stop()
-    say(f"interrupted; finished trials are kept. Continue with: {directory.resume_command}", err=True)
+    say(f"interrupted; {_kept(directory)}. Continue with: {directory.resume_command}", err=True)
     add_page_so_far(directory, make_console(stderr=True))
     sys.exit(INTERRUPTED)
+
+
+def _kept(directory: RunDirectory) -> str:
+    """Say what an interrupted run has. Files that cannot be read are the next command's to report."""
+    kind = kind_of(directory.run.kind)
+    if kind is not None and kind.kept is not None:
+        try:
+            records, _ = directory.records()
+            words: str = function(kind.kept)(directory.run, records, str(directory.path))
+            return words
+        except RunDirectoryError:
+            pass
+    return "finished trials are kept"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fusetune.bench.search.plan import fresh_records
     from fusetune.bench.search.report import show_search
     from fusetune.bench.search.run import run_search
+    from fusetune.bench.search.state import kept_words
     from fusetune.bench.search.study import SearchStudy, study_search
     from fusetune.bench.search.trial import run_step
 else:
@@ -20,6 +21,7 @@ __all__ = [
     "Holders",
     "SearchStudy",
     "fresh_records",
+    "kept_words",
     "optuna_study",
     "run_search",
     "run_step",

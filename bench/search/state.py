@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import Record, RunInfo
 from fusetune.bench.search.event_log import Entry, EventLog, Training
-from fusetune.bench.search.plan import MOST_WAITING, SearchPlan
+from fusetune.bench.search.plan import MOST_WAITING, SearchPlan, fresh_records, plan_of
 from fusetune.bench.search.step import with_epochs_made_again
 from fusetune.bench.spec import Spec, Trial, make_trial
+from fusetune.bench.stats import counted
 from fusetune.tuner.search import Searcher, SearchTrial, shipped_prior
 
 
@@ -42,6 +43,29 @@ def read_search(
         RunDirectoryError: the log cannot be read, or belongs to another search.
     """
     return _search_of(plan, EventLog(directory, plan, records, writing=False))
+
+
+def kept_words(run: RunInfo, records: Sequence[Record], directory: str) -> str:
+    """Return what is kept of a search that was interrupted: epochs of its budget, trainings, and re-runs of its winner.
+
+    Args:
+        run: of run.json.
+        records: its records.
+        directory: the run's directory. Nothing is written there.
+
+    Raises:
+        RunDirectoryError: the log cannot be read, or belongs to another search.
+    """
+    plan = plan_of(run.spec)
+    searcher, log = read_search(plan, Path(directory), records)
+    trained = sum(bool(trial.values) or trial.status != "paused" for trial in searcher.trials)
+    epochs = f"{searcher.epochs_used} of {plan.budget_epochs} epochs, of {counted(trained, 'training')},"
+    if not log.is_over:
+        return f"{epochs} are kept"
+    again = (
+        f"{len(fresh_records(run, records))} of {counted(len(plan.fresh_seeds), 'fresh seed')} of the winner"
+    )
+    return f"{epochs} and {again} are kept"
 
 
 def _search_of(plan: SearchPlan, log: EventLog) -> tuple[Searcher, EventLog]:

@@ -172,7 +172,7 @@ class Observations:
         """Matern correlation between some epochs and others, in pairs: (rows, columns)."""
         values, level = self._levels
         alike = self._once(("along", length), lambda: matern(np.abs(values[:, None] - values) / length))
-        return alike[:, level[columns]].take(level[rows], axis=0)
+        return alike.take(level[columns], axis=1).take(level[rows], axis=0)
 
     def by_epochs(self, kernel: Kernel) -> NDArray[np.float64]:
         """(n, n) correlation of f along the epochs. Computed once for each kernel."""
@@ -417,10 +417,20 @@ def factor_correlation(
 def _rows_of_factor(
     reach: float, is_name: bool, left: NDArray[np.float64], right: NDArray[np.float64]
 ) -> Callable[[slice], NDArray[np.float64]]:
-    """Return what computes some rows of `factor_correlation`."""
-    if is_name:
-        return lambda rows: np.where(left[rows, None] == right, 1.0, reach)
-    return _rows_along(left, right, reach)
+    """Return what computes some rows of `factor_correlation`, once for pairs of equal values."""
+
+    def between(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+        if is_name:
+            return np.where(left[:, None] == right, 1.0, reach)
+        return matern(np.abs(left[:, None] - right) / reach)
+
+    if len(left) * len(right) > _BLOCK:
+        values, row = np.unique(left, return_inverse=True)
+        others, column = np.unique(right, return_inverse=True)
+        if 2 * len(values) * len(others) <= len(left) * len(right):
+            alike = between(values, others).take(column, axis=1)
+            return lambda rows: alike.take(row[rows], axis=0)
+    return lambda rows: between(left[rows], right)
 
 
 class OwnCorrelation:
@@ -462,8 +472,10 @@ def _over_factors(parts: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
         total += alike
         product *= alike
         count += 1
-    correlation: NDArray[np.float64] = _MAIN_SHARE / count * total + (1 - _MAIN_SHARE) * product
-    return correlation
+    total *= _MAIN_SHARE / count
+    product *= 1 - _MAIN_SHARE
+    total += product
+    return total
 
 
 def adapted_reach(
@@ -527,17 +539,4 @@ def _log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _along(left: np.ndarray, right: np.ndarray, length: float) -> np.ndarray:
     """Matern correlation between all pairs of two vectors, computed once for pairs of equal values."""
-    return _rows_along(left, right, length)(slice(None))
-
-
-def _rows_along(
-    left: NDArray[np.float64], right: NDArray[np.float64], length: float
-) -> Callable[[slice], NDArray[np.float64]]:
-    """Return what computes some rows of `_along`."""
-    if len(left) * len(right) > _BLOCK:
-        values, row = np.unique(left, return_inverse=True)
-        others, column = np.unique(right, return_inverse=True)
-        if 2 * len(values) * len(others) <= len(left) * len(right):
-            alike = matern(np.abs(values[:, None] - others) / length)[:, column]
-            return lambda rows: alike.take(row[rows], axis=0)
-    return lambda rows: matern(np.abs(left[rows, None] - right) / length)
+    return factor_correlation(length, False, left, right)

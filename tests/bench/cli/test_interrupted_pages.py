@@ -79,6 +79,20 @@ factors: {optimizer: [sgd, adam]}
 """
 
 
+def test_an_interrupted_search_says_how_many_epochs_it_keeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    Path("rates.yaml").write_text(SPEC + "design: {search: {budget_epochs: 12, prior: false}}\n")
+    monkeypatch.setattr("fusetune.bench.search.run_search", interrupt, raising=False)
+    code, _, err = run(capsys, "run", "rates.yaml")
+    assert code == 130, err
+    assert "interrupted; 0 of 12 epochs, of 0 trainings, are kept. Continue with: " in err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("run",), ("lr-range", "--steps", "20", "--repeats", "1", "--no-confirm")]

@@ -25,7 +25,7 @@ from fusetune.bench.search.event_log import LOG, EventLog
 from fusetune.bench.search.for_optuna import labels, optuna_study, predicted_study
 from fusetune.bench.search.plan import SearchPlan, plan_of, prior_words
 from fusetune.bench.search.report import show_search
-from fusetune.bench.search.state import open_search, read_search
+from fusetune.bench.search.state import kept_words, open_search, read_search
 from fusetune.bench.search.study import fresh_runs, study_search
 from fusetune.bench.spec.load import load_spec
 from fusetune.tuner.search.searcher import Searcher
@@ -102,6 +102,20 @@ def test_a_search_that_was_concluded_stays_so_and_counts_repeated_epochs(tmp_pat
     assert again.is_over
     assert again.trainings[paused.number].made_again == 5
     assert sum(training.made_again for training in again.trainings) == 5
+
+
+def test_an_interrupted_search_keeps_epochs_of_its_budget(tmp_path: Path) -> None:
+    made = RunInfo(spec=WrittenSpec(resolved_spec()))
+    searcher, log = open_search(PLAN, tmp_path)
+    run(searcher, log, 14)
+    trained = len(searcher.trials)
+    begun = searcher.ask()
+    assert begun is not None
+    if begun.number == trained:
+        log.begin(begun)  # its first epoch is in flight
+    assert kept_words(made, [], str(tmp_path)) == f"14 of 30 epochs, of {trained} trainings, are kept"
+    log.conclude()
+    assert kept_words(made, [], str(tmp_path)).endswith("and 0 of 3 fresh seeds of the winner are kept")
 
 
 def test_values_that_optuna_cannot_hold_are_their_json() -> None:

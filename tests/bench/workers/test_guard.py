@@ -131,8 +131,10 @@ def descendants_of_nobody() -> list[int]:
     return found
 
 
+# Under nohup, processes ignore SIGHUP from their start.
 PARENT = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from fusetune.bench.workers.executors import WorkerExecutor
 from tests.bench.workers.test_guard import SETUP
 from tests.bench.workers.test_executors import FakeTrial

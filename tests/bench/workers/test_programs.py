@@ -46,8 +46,8 @@ def test_a_program_inherits_nothing_of_its_guard(request: pytest.FixtureRequest)
     """No descriptor besides the three streams, and no signal that is ignored or blocked."""
     if sys.platform != "linux":
         pytest.skip("reads /proc")
-    # A shell's job in the background ignores these two, and so would all that it starts.
-    for number in (signal.SIGINT, signal.SIGQUIT):
+    # A shell's job in the background ignores the first two, and one under nohup the last. So would all that it starts.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             request.addfinalizer(partial(signal.signal, number, signal.SIG_IGN))
             signal.signal(number, signal.SIG_DFL)
