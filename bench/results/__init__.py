@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         TuningOutcome,
         WorkerEvents,
     )
+    from fusetune.bench.results.packed_values import Layout, PackedValues
     from fusetune.bench.results.pictures import Pictures, picture_text
     from fusetune.bench.results.records import STATUSES, Record, Status, ThreadsChoice
     from fusetune.bench.results.run_info import LOCAL, Machine, RunInfo
@@ -68,6 +69,7 @@ __all__ = [
     "EarlierTrainings",
     "FailedMeasurement",
     "KernelOutcome",
+    "Layout",
     "LineFile",
     "Machine",
     "Measurement",
@@ -77,6 +79,7 @@ __all__ = [
     "NoiseOutcome",
     "NormsAlongTraining",
     "NormsAtEpoch",
+    "PackedValues",
     "PausedTraining",
     "Pictures",
     "RangeTestOptions",

@@ -7,7 +7,7 @@ which has the messages. A run can have 100,000 trainings.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from msgspec.json import Decoder
 
 from fusetune.bench.kinds import function, kind_of
 from fusetune.bench.results.curve_columns import CurveColumns
+from fusetune.bench.results.packed_values import PackedValues
 from fusetune.bench.results.records import SCHEMA_VERSION, Record, Status
 from fusetune.bench.results.run_info import RunInfo
 from fusetune.bench.results.schema import checked_factors, checked_values, record_of
@@ -100,7 +101,9 @@ class RecordReader:
         fields = self._curve_fields
         try:
             found = self._decoder.decode(line)
-            values = checked_values(found.values)
+            values: Mapping[str, float] = checked_values(found.values)
+            if fields is not None:
+                values = PackedValues(values)
             written = bytes(found.factors)
             factors = self._shared(self._factors, written, lambda: checked_factors(json.loads(written)))
             rest = self._shared(

@@ -79,7 +79,7 @@ class Record:
     seed: int
     status: Status
     reason: str = ""
-    values: dict[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
     curve: Sequence[Mapping[str, float | None]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)

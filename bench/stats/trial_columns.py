@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fusetune.bench.results import Record
+from fusetune.bench.results import Layout, PackedValues, Record
 from fusetune.bench.spec import freeze
 from fusetune.bench.stats import significance
 from fusetune.bench.stats.significance import LEAST_PAIRS, Estimate
@@ -87,10 +87,10 @@ class TrialColumns:
         What is in the place of one that a trial does not have means nothing.
         """
         found = self.values[metric][places]
-        if self._types[metric] == {float}:
+        if self._types[metric] == {"d"}:
             return found.tolist()  # type: ignore[no-any-return]
         found = np.nan_to_num(found)
-        if self._types[metric] == {int} and np.abs(found).max(initial=0) < _MOST_EXACT:
+        if self._types[metric] == {"q"} and np.abs(found).max(initial=0) < _MOST_EXACT:
             return found.astype(np.int64).tolist()  # type: ignore[no-any-return]
         return [self._records[place].values.get(metric, math.nan) for place in places.tolist()]
 
@@ -188,38 +188,37 @@ def distinct_factors(records: Iterable[Record]) -> tuple[list[dict[str, Any]], l
     return factors, positions
 
 
-def value_columns(records: Sequence[Record]) -> tuple[dict[str, np.ndarray], dict[str, set[type]]]:
+def value_columns(records: Sequence[Record]) -> tuple[dict[str, np.ndarray], dict[str, set[str]]]:
     """Return the values of all records by metric, and the types that they have there.
 
     Returns:
-        Metric -> float64 of shape (records,), with NaN where a record lacks it, and metric -> types of its numbers.
+        Metric -> float64 of shape (records,), with NaN where a record lacks it, and metric -> codes of its types, see
+        `bench.results.packed_values`.
 
     Example:
         >>> columns, types = value_columns([Record("a", {}, 0, "ok", values={"steps": 3}), Record("b", {}, 1, "ok")])
         >>> columns["steps"].tolist(), types["steps"]
-        ([3.0, nan], {<class 'int'>})
+        ([3.0, nan], {'q'})
     """
-    # The records of a run have few different sets of metrics.
-    groups: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
+    # The records of a run have few different sets of metrics and types.
+    groups: dict[tuple[Layout, str], tuple[list[int], list[bytes]]] = {}
     for place, record in enumerate(records):
-        names = tuple(record.values)
-        group = groups.get(names)
-        if group is None:
-            group = groups[names] = ([], [])
-        group[0].append(place)
-        group[1].extend(record.values.values())
+        values, other = record.values, ""
+        if not isinstance(values, PackedValues):
+            try:
+                values = PackedValues(values)
+            except (KeyError, ValueError):  # another type, or beyond 64 bits
+                values, other = PackedValues({name: float(value) for name, value in values.items()}), "other"
+        places, cells = groups.setdefault((values.layout, other), ([], []))
+        places.append(place)
+        cells.append(values.cells)
     columns: dict[str, np.ndarray] = {}
-    types: dict[str, set[type]] = {}
-    for names, (places, numbers) in groups.items():
-        block = np.array(numbers, float).reshape(len(places), len(names))
-        for at, name in enumerate(names):
-            column = block[:, at]
-            columns.setdefault(name, np.full(len(records), math.nan))[places] = column
-            # Only what is a whole number can be an int.
-            is_whole = column == np.floor(column)
-            its = numbers[at :: len(names)]
-            found = map(type, its if is_whole.all() else [its[i] for i in np.flatnonzero(is_whole)])
-            types.setdefault(name, set()).update(found, () if is_whole.all() else (float,))
+    types: dict[str, set[str]] = {}
+    for (layout, other), (places, cells) in groups.items():
+        block = b"".join(cells)
+        for at, name in enumerate(layout.names):
+            columns.setdefault(name, np.full(len(records), math.nan))[places] = layout.column(block, at)
+            types.setdefault(name, set()).add(other or layout.codes[at])
     return columns, types
 
 

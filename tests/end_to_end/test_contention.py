@@ -16,7 +16,7 @@ from fusetune.bench.results.outcomes import TrainingOutcome
 from fusetune.bench.results.records import Record
 from fusetune.bench.stats.effects import gain
 from fusetune.bench.stats.summary import Summary, summarize
-from fusetune.bench.stats.trial_columns import contended
+from fusetune.tuner.measure import is_contended
 from fusetune.tuner.measure.contention import read_processor
 from tests.end_to_end.conftest import environment
 
@@ -81,7 +81,7 @@ def test_a_hog_for_half_of_a_run_changes_no_finding(tmp_path: Path) -> None:
     # The second half had a competitor on each core. The one in flight when they came may count or not.
     late = records[TRIALS // 2 + 1 :]
     assert len(late) == TRIALS // 2 - 1
-    assert all(map(contended, late))
+    assert all(is_contended(record.values.get("processor_missing")) for record in late)
     assert all(isinstance(r.outcome, TrainingOutcome) and r.outcome.contention for r in late)
     assert "contended" in out
     assert "quiet machine" in out

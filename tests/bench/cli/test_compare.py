@@ -41,6 +41,7 @@ def made(tmp_path: Path, peak_bytes: int = 4096, rounds: bool = True) -> str:
     record = training(peak_bytes=peak_bytes)
     if not rounds:  # nothing but what is exact
         for key in ("step_time_s", "time_to_target_s"):
+            assert isinstance(record.values, dict)
             del record.values[key]
         record.samples.clear()
         del record.values["steps_to_target"], record.values["final_val_accuracy"]

@@ -166,6 +166,7 @@ def test_what_vanished_is_missing_and_what_is_new_is_said(tmp_path: Path) -> Non
     assert result.outcome == "can't tell"
     assert "Head alone has the benchmark digits: optimizer=sgd." in result.notes
     without = training(0, {"optimizer": "adam"})
+    assert isinstance(without.values, dict)
     del without.values["peak_bytes"]
     result = compared(tmp_path, both[:1], [without])
     assert outcomes(result)["peak_bytes"] == "missing"

@@ -136,6 +136,7 @@ def test_the_power_law_is_drawn_where_there_is_one_and_said_to_be_missing_elsewh
 def test_no_line_is_drawn_through_rates_that_are_hardly_known() -> None:
     made = [swept_record({"batch_size": size}, 0.001) for size in (16, 64, 256)]
     for record in made:
+        assert isinstance(record.values, dict)
         record.values["lr_interval_high"] = 31 * record.values["lr_interval_low"]
     plot = check(part_of(made, {"batch_size": [16, 64, 256]}))["Learning rate against batch size"]
     assert set(plot.data) == {"tests"}
@@ -158,6 +159,7 @@ def test_points_with_wide_intervals_are_pale_and_outside_of_the_fit() -> None:
     factors = {"batch_size": [16, 64, 256, 1024]}
     tested = [swept_record({"batch_size": size}, 0.002 * (size / 16) ** 0.5) for size in (16, 64, 256)]
     wide = swept_record({"batch_size": 1024}, 1e-6)
+    assert isinstance(wide.values, dict)
     wide.values["lr_interval_high"] = 31 * wide.values["lr_interval_low"]
     plot = check(part_of([*tested, wide], factors))["Learning rate against batch size"]
     assert plot.data["tests"]["narrow"] == [True, True, True, False]

@@ -161,6 +161,7 @@ def test_rates_that_are_hardly_known_are_left_out_of_the_fit_and_counted() -> No
     factors = {"batch_size": [16, 64, 256, 1024]}
     tested = [swept_record({"batch_size": size}, 0.002 * (size / 16) ** 0.5) for size in (16, 64, 256)]
     unknown = swept_record({"batch_size": 1024}, 1e-6)
+    assert isinstance(unknown.values, dict)
     unknown.values["lr_interval_high"] = 31 * unknown.values["lr_interval_low"]
     study = study_learning_rates(run_of(factors), [*tested, unknown])
     scaling = study.scalings["all"]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusetune.bench.results.directory import RunDirectory
+from fusetune.bench.results.packed_values import PackedValues
 from fusetune.bench.results.record_reader import RecordReader
 from fusetune.bench.results.records import SCHEMA_VERSION
 from fusetune.bench.results.run_info import RunInfo
@@ -194,7 +195,12 @@ def test_a_report_reads_a_line_once_and_keeps_what_it_needs(
     records, _ = directory.records(needed_by="report")
     assert calls == {"quick": 60, "_rest": 2 if any(record.outcome is None for record in records) else 1}
     assert len({id(record.factors) for record in records}) == 20
+    # What is packed is as large as its numbers, and few layouts serve all records.
+    assert (
+        len({id(record.values.layout) for record in records if isinstance(record.values, PackedValues)}) <= 3
+    )
     whole, _ = directory.records()
     assert [record.trial for record in records] == [record.trial for record in whole]
+    assert [record.values for record in records] == [record.values for record in whole]
     assert whole[0].samples
     assert not records[0].samples
