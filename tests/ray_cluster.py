@@ -120,7 +120,8 @@ def _serve(count: int, store_bytes: int, variables: dict[str, dict[str, str]]) -
         return cluster.add_node(node_name=name, env_vars=variables.get(name), **node)
 
     nodes = {name: add(name) for name in (f"n{k + 1}" for k in range(count))}
-    print(cluster.address, os.path.realpath(cluster.head_node.get_session_dir_path()), flush=True)
+    node_of_head: Any = cluster.head_node
+    print(cluster.address, os.path.realpath(node_of_head.get_session_dir_path()), flush=True)
     for line in sys.stdin:
         command, name = line.split()
         if command == "remove":
