@@ -468,8 +468,13 @@ def check_records(run: RunInfo, records: Sequence[Record], path: Path) -> None:
     """
     kind = kind_of(run.kind)
     wanted = run.spec.levels.keys() if kind in (TRAINING, LR_RANGE) else set()
+    # Records that were read from one file share equal factors.
+    lacking = {
+        id(factors): sorted(wanted - factors.keys())
+        for factors in {id(record.factors): record.factors for record in records}.values()
+    }
     for record in records:
-        missing = sorted(wanted - record.factors.keys())
+        missing = lacking[id(record.factors)]
         fault = f"lacks the factor {missing[0]}" if missing else ""
         if kind is LR_RANGE and not fault:
             fault = _curve_fault(record.curve)

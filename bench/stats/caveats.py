@@ -149,8 +149,9 @@ def _changed_sources(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat
 
 def _mixed(run: RunInfo, records: Sequence[Record]) -> Iterator[Caveat]:
     """Parts of the run had different conditions, so their trials are not comparable."""
+    made = provenances(records)
     for key, name in _SHARED.items():
-        values = {str(each[key]) for each in provenances(records) if each.get(key) is not None}
+        values = {str(each[key]) for each in made if each.get(key) is not None}
         if len(values) > 1:
             shown = sorted(value[:_SHORT_HASH] if key == "commit" else value for value in values)
             listed = ", ".join(shown[:_MOST_NAMED]) + (", ..." if len(shown) > _MOST_NAMED else "")

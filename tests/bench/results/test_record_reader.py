@@ -60,6 +60,8 @@ def test_it_knows_what_this_version_writes() -> None:
         {"curve": diverged},
         {"outcome": None},
         {"values": {}},
+        {"samples": {"step_time_s": [5e-05, 1.5]}},
+        {"samples": {"step_time_s": [], "another": [1.5]}},
     ]
     for changes in several:
         line = written({**LINE, **changes})
@@ -127,6 +129,7 @@ ANYTHING = st.recursive(
 )
 PLACES = [
     ["seed"],
+    ["samples", "step_time_s"],
     ["values", "steps"],
     ["values", "step_time_s"],
     ["samples", "step_time_s", 0],
