@@ -17,9 +17,11 @@ def learning_curves(summary: Summary) -> TextPlot | None:
     """
     target = summary.target
     metric = target.metric if target else "val_accuracy"
-    shown = [each for each in summary.configurations if each.curve]
-    best = [each for each in shown if each.rank < 10][:_MOST]
-    baseline = [each for each in shown if each.is_baseline and each not in best]
+    best = [each for each in summary.configurations if each.rank < 10 and each.curve][:_MOST]
+    ranked = [each.rank for each in best]
+    others = [each for each in summary.configurations if each.is_baseline and each.rank not in ranked]
+    baseline = [each for each in others if each.curve]
+    shown = [*best[: _MOST - len(baseline)], *baseline]
     series = [
         Series(
             _name(each),
@@ -27,7 +29,7 @@ def learning_curves(summary: Summary) -> TextPlot | None:
             [point.value for point in each.curve],
             marker="*" if each in baseline else str(each.rank),
         )
-        for each in [*best[: _MOST - len(baseline)], *baseline]
+        for each in shown
     ]
     if all(len(each.y) < 2 for each in series):
         return None

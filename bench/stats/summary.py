@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, compress
 from typing import Any
 
@@ -73,7 +74,8 @@ class Configuration:
         metrics: metric -> spread over the trials that have it. The `*_to_target` metrics are over all n.
         is_baseline: whether this is the spec's `train` configuration.
         contended: number of trials that were timed while other processes used the processor.
-        curve: of the target's metric, or of the validation accuracy without a target. Medians over the seeds.
+        records: of the trials, by seed.
+        curve_metric: what the curve is of: the target's metric, or the validation accuracy without a target.
     """
 
     rank: int
@@ -84,7 +86,13 @@ class Configuration:
     metrics: dict[str, Spread]
     is_baseline: bool
     contended: int = 0
-    curve: tuple[CurvePoint, ...] = ()
+    records: Sequence[Record] = field(default=(), repr=False, compare=False)
+    curve_metric: str = "val_accuracy"
+
+    @cached_property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """The medians over the seeds at each epoch. Computed when asked for: a plot shows few of many."""
+        return median_curve(self.records, self.curve_metric)
 
 
 @dataclass(frozen=True)
@@ -418,7 +426,8 @@ def _configuration(rank: int, cell: _Cell, target: Target | None, *, is_baseline
         metrics=cell.metrics,
         is_baseline=is_baseline,
         contended=cell.contended,
-        curve=median_curve(cell.records, curve_metric(target)),
+        records=cell.records,
+        curve_metric=curve_metric(target),
     )
 
 

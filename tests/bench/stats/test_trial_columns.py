@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -12,8 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fusetune.bench.stats.summary as summary_module
 from fusetune.bench.report import training_part
+from fusetune.bench.report.curves import learning_curves
 from fusetune.bench.results import Record, RunDirectory
+from fusetune.bench.results.record_reader import Reader
+from fusetune.bench.stats.curves import CurvePoint, median_curve
 from fusetune.bench.stats.effects import main_effect
 from fusetune.bench.stats.summary import summarize
 from fusetune.bench.stats.trial_columns import TrialColumns
@@ -86,9 +91,14 @@ def test_report_and_page_say_the_same_of_what_they_read_as_of_all(
     whole, _ = directory.records()
     expected = summarize(directory.run, whole)
     assert expected.configurations[0].curve
-    assert summarize(directory.run, directory.records(needed_by="report")[0]) == expected
-    read, _ = directory.records(needed_by="page")
-    assert summarize(directory.run, read) == expected
+    readers: tuple[Reader, ...] = ("report", "page")
+    for needed_by in readers:
+        read, _ = directory.records(needed_by=needed_by)
+        found = summarize(directory.run, read)
+        assert found == expected
+        assert [each.curve for each in found.configurations] == [
+            each.curve for each in expected.configurations
+        ]
     assert training_part(expected, read) == training_part(expected, whole)
 
 
@@ -103,3 +113,19 @@ def test_numbers_of_a_metric_are_those_of_the_records() -> None:
         places = draw.sample(range(len(records)), len(records))
         found = TrialColumns(records, "best_val_accuracy").numbers("steps", np.array(places))
         assert list(map(repr, found)) == [repr(records[place].values["steps"]) for place in places]
+
+
+def test_a_report_computes_the_curves_that_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+    compute = median_curve
+
+    def counted(records: Sequence[Record], metric: str) -> tuple[CurvePoint, ...]:
+        computed.append(metric)
+        return compute(records, metric)
+
+    monkeypatch.setattr(summary_module, "median_curve", counted)
+    directory = RunDirectory.open(large_run(tmp_path, 20, 2))
+    summary = summarize(directory.run, directory.records(needed_by="report")[0])
+    assert learning_curves(summary) is not None
+    # Those of the nine that have a digit, and of the baseline if it is none of them.
+    assert 5 <= len(computed) <= 10
