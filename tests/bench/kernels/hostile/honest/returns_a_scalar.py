@@ -15,4 +15,5 @@ def reference(x: Tensor, y: Tensor) -> Tensor:
 
 def make_inputs(seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(4099, generator=generator), torch.randn(4099, generator=generator)
+    # None below 0: a sum that cancels has a large relative error in any order.
+    return torch.rand(4099, generator=generator), torch.rand(4099, generator=generator)
